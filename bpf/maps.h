@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Every map, one line each: name, record, entries when nothing else is said. All are flat arrays;
+ * the loader sets the real sizes (dataplane/kernel) or allocates regions (dataplane/userspace).
+ *
+ *   settings       daemon writes, program reads (its own counters aside); one record
+ *   interfaces     daemon writes at attach; 64 hashed by ifindex, more than any director has ports
+ *   services       daemon writes; a slot is complete before a bucket names it
+ *   service_index  daemon writes single 64-bit entries; two choices of eight
+ *   schedules      daemon writes the idle one of each pair; cursor is the program's
+ *   members        daemon writes ranges that no active schedule names
+ *   reals          daemon writes; index is stable while connections refer to it
+ *   live           program and sweeper, atomic adds; the schedulers of the "least" family read it
+ *   counters       program writes its own CPU's record, daemon sums
+ *   connections4/6 program claims and fills lines, daemon sweeps
+ *   verdicts       program writes its own CPU's row, daemon sums
+ *   locals         daemon writes; IPv4 addresses of this host (martian sources)
+ */
+#define PM_MAPS(MAP)                                   \
+	MAP(settings, struct pm_settings, 1)           \
+	MAP(interfaces, struct pm_interface, 64)       \
+	MAP(services, struct pm_service, 256)          \
+	MAP(service_index, struct pm_service_bucket, 64) \
+	MAP(schedules, struct pm_schedule, 512)        \
+	MAP(members, struct pm_member, 4096)           \
+	MAP(reals, struct pm_real, 1024)               \
+	MAP(live, struct pm_live, 1024)                \
+	MAP(counters, struct pm_counters, 2048)        \
+	MAP(connections4, struct pm_conn4, 4096)       \
+	MAP(connections6, struct pm_conn6, 4096)       \
+	MAP(verdicts, __u64, 128)                      \
+	MAP(locals, struct pm_local_bucket, 128)

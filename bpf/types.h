@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Every struct, enum and limit that crosses between the packet program and TypeScript.
+ *
+ * dataplane/layout.gen.ts is generated from the BTF of the compiled object, so this file is the
+ * only source of the layout. Rules: explicit padding, no bit-fields, no holes; wire values are
+ * __be16 / __be32 (or byte arrays), everything else is in host order. Numbers in enums are part
+ * of the pinned state of running directors: append, never reuse.
+ */
+#pragma once
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef signed int __s32;
+typedef unsigned long long __u64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+
+/* Bumped when a change of layout makes pinned maps of an older program unusable. */
+#define PM_LAYOUT_VERSION 1
+
+#define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
+
+/*
+ * Time in the maps counts ticks of 2^23 ns (8.39 ms) of CLOCK_MONOTONIC, modulo 2^32 (416 days);
+ * two times are compared by the sign of their difference.
+ */
+#define PM_TICK_SHIFT 23
+
+/* What became of a packet. Each has a counter, shown by `pointsman verdicts`. */
+enum pm_verdict {
+	PM_CONTINUE = 0, /* inside the program only: the next stage decides */
+
+	/* To the director's own stack, as if there were no load balancer. */
+	PM_PASS_NOT_IP = 1,	       /* neither IPv4 nor IPv6 */
+	PM_PASS_NOT_FOR_HOST = 2,      /* destination MAC is not the interface's */
+	PM_PASS_VLAN = 3,	       /* VLAN id other than 0 */
+	PM_PASS_MALFORMED = 4,	       /* lengths or header checksum wrong: the stack drops it */
+	PM_PASS_PROTOCOL = 5,	       /* not TCP or UDP */
+	PM_PASS_ICMP = 6,	       /* ICMP or ICMPv6 */
+	PM_PASS_FRAGMENT = 7,	       /* a fragment: XDP cannot reassemble */
+	PM_PASS_NO_SERVICE = 8,	       /* no virtual service at this address */
+	PM_PASS_NOT_FIRST = 9,	       /* no connection, and this packet may not start one */
+	PM_PASS_MARTIAN_SOURCE = 10,   /* source can not be a client: the stack drops it */
+	PM_PASS_FTP_DATA = 11,	       /* source port 20 is never scheduled */
+	PM_PASS_LOCAL_NODE = 12,       /* the real server is this host */
+	PM_PASS_REPLY_TTL = 13,	       /* NAT reply at the end of its TTL: the stack answers */
+	PM_PASS_REPLY_MTU = 14,	       /* NAT reply too large for the client's link: the stack answers */
+	PM_PASS_REPLY = 15,	       /* answer of a DR or TUN real server, seen and counted */
+	PM_PASS_NOT_CONFIGURED = 16,   /* the daemon has not published settings yet */
+	PM_PASS_NO_ROUTE_REPLY = 17,   /* NAT reply without a route: the stack answers */
+	PM_PASS_UNSUPPORTED = 18,      /* a virtual service this program cannot serve yet */
+
+	/* Sent on. */
+	PM_FORWARD_NAT = 32,	       /* client to NAT real server */
+	PM_FORWARD_NAT_REPLY = 33,     /* NAT real server to client */
+	PM_FORWARD_DR = 34,	       /* direct routing */
+	PM_FORWARD_TUN = 35,	       /* encapsulated */
+
+	/* Answered by the director. */
+	PM_ANSWER_PORT_UNREACHABLE = 40, /* no real server available */
+	PM_ANSWER_TIME_EXCEEDED = 41,	 /* TTL or hop limit used up */
+	PM_ANSWER_TOO_BIG = 42,		 /* larger than the path and must not be fragmented */
+	PM_ANSWER_HOST_UNREACHABLE = 43, /* no route to the real server */
+
+	/* Dropped. */
+	PM_DROP_TRUNCATED = 48,		/* transport header cut short */
+	PM_DROP_REAL_SERVER_GONE = 49,	/* connection of a removed real server */
+	PM_DROP_TABLE_FULL = 50,	/* no line for a new connection */
+	PM_DROP_NEXT_HOP_UNRESOLVED = 51, /* neighbour not resolved yet */
+	PM_DROP_FORWARDING_OFF = 52,	/* ip_forward is off on the receiving interface */
+	PM_DROP_NO_ROUTE = 53,		/* unreachable, and no answer can be sent */
+	PM_DROP_HEADROOM = 54,		/* driver left no room for another header */
+	PM_DROP_FRAGMENTATION = 55,	/* would have to be fragmented */
+	PM_DROP_DEFENCE = 56,		/* drop_packet */
+	PM_DROP_MAP = 57,		/* index outside a map: an inconsistency, never expected */
+	PM_DROP_NO_TUNNEL_SOURCE = 58,	/* no source address for the outer header is known yet */
+	PM_DROP_ANSWER_FAILED = 59,	/* an ICMP error could not be built */
+	PM_DROP_TX = 60,		/* userspace plane: the socket refused the frame */
+	PM_DROP_RING = 61,		/* userspace plane: lost in the receive ring (PACKET_STATISTICS) */
+
+	PM_WANT_PAYLOAD = 62, /* userspace host only: run again with the whole packet in memory */
+
+	PM_VERDICT_MAX = 64,
+};
+
+/* What the host does with the frame; derived from the verdict in one place. */
+enum pm_action {
+	PM_ACTION_PASS = 0,
+	PM_ACTION_DROP = 1,
+	PM_ACTION_SEND = 2, /* out of pm_job.ifindex / by redirect */
+	PM_ACTION_AGAIN = 3, /* userspace host only: with the whole packet */
+};
+
+enum pm_method {
+	PM_METHOD_NAT = 0, /* the numbers of IPVS's netlink interface */
+	PM_METHOD_LOCAL = 1,
+	PM_METHOD_TUN = 2,
+	PM_METHOD_DR = 3,
+	PM_METHOD_BYPASS = 4,
+};
+
+enum pm_tunnel {
+	PM_TUNNEL_IPIP = 0,
+	PM_TUNNEL_GUE = 1,
+	PM_TUNNEL_GRE = 2,
+};
+
+enum pm_tunnel_flag {
+	PM_TUNNEL_NOCSUM = 0,
+	PM_TUNNEL_CSUM = 1,
+	PM_TUNNEL_REMCSUM = 2,
+};
+
+enum pm_scheduler {
+	PM_SCHEDULER_NONE = 0,
+	PM_SCHEDULER_RR = 1,
+	PM_SCHEDULER_WRR = 2,
+	PM_SCHEDULER_LC = 3,
+	PM_SCHEDULER_WLC = 4,
+	PM_SCHEDULER_LBLC = 5,
+	PM_SCHEDULER_LBLCR = 6,
+	PM_SCHEDULER_DH = 7,
+	PM_SCHEDULER_SH = 8,
+	PM_SCHEDULER_SED = 9,
+	PM_SCHEDULER_NQ = 10,
+	PM_SCHEDULER_FO = 11,
+	PM_SCHEDULER_OVF = 12,
+	PM_SCHEDULER_MH = 13,
+	PM_SCHEDULER_TWOS = 14,
+	PM_SCHEDULER_MAX = 15,
+};
+
+/* The flag bits of IPVS's netlink interface. */
+enum pm_service_flag {
+	PM_SERVICE_PERSISTENT = 0x01,
+	PM_SERVICE_ONE_PACKET = 0x04,
+	PM_SERVICE_SCHED_1 = 0x08,
+	PM_SERVICE_SCHED_2 = 0x10,
+	PM_SERVICE_SCHED_3 = 0x20,
+};
+
+/* Life of a slot in services and reals. */
+enum pm_slot {
+	PM_SLOT_FREE = 0,
+	PM_SLOT_LIVE = 1,
+	PM_SLOT_GONE = 2, /* reals: removed from its service, connections may still refer to it */
+};
+
+/* States of a connection, numbered as in the IPVS synchronisation protocol. */
+enum pm_tcp_state {
+	PM_TCP_NONE = 0,
+	PM_TCP_ESTABLISHED = 1,
+	PM_TCP_SYN_SENT = 2,
+	PM_TCP_SYN_RECV = 3,
+	PM_TCP_FIN_WAIT = 4,
+	PM_TCP_TIME_WAIT = 5,
+	PM_TCP_CLOSE = 6,
+	PM_TCP_CLOSE_WAIT = 7,
+	PM_TCP_LAST_ACK = 8,
+	PM_TCP_LISTEN = 9,
+	PM_TCP_SYNACK = 10,
+	PM_TCP_STATE_MAX = 11,
+};
+
+#define PM_TIMEOUTS 16
+#define PM_TIMEOUT_UDP 11     /* index in pm_settings.timeouts behind the TCP states */
+#define PM_TIMEOUT_INITIAL 12 /* before the first state change */
+
+/*
+ * pm_settings.flags: what the rules use, so that the packet path can leave out the rest.
+ */
+enum pm_setting {
+	PM_SETTING_READY = 0x01,	   /* the daemon has published rules at least once */
+	PM_SETTING_PORT0 = 0x02,	   /* some service has port 0 */
+	PM_SETTING_SLOPPY_TCP = 0x04,	   /* sysctl sloppy_tcp */
+	PM_SETTING_EXPIRE_NODEST = 0x08,   /* sysctl expire_nodest_conn */
+	PM_SETTING_SECURE_TCP = 0x10,	   /* secure_tcp table in force */
+	PM_SETTING_NO_PMTU_DISC = 0x20,	   /* sysctl pmtu_disc=0 */
+	PM_SETTING_FTP = 0x40,		   /* some TCP service has port 21 */
+	PM_SETTING_V4 = 0x80,		   /* some IPv4 service exists or connections may */
+	PM_SETTING_V6 = 0x100,		   /* the same for IPv6 */
+	PM_SETTING_NO_FIB = 0x200,	   /* reserved */
+};
+
+/* One entry. Written by the daemon, read by the program; drop_count is the program's. */
+struct pm_settings {
+	__u32 layout;		/* PM_LAYOUT_VERSION */
+	__u32 flags;		/* enum pm_setting */
+	__u32 next_hop_epoch;	/* bumped when routes or neighbours change */
+	__u32 reuse_mode;	/* sysctl conn_reuse_mode */
+	__u32 timeouts[PM_TIMEOUTS]; /* ticks, by state */
+	__u32 drop_rate;	/* drop_packet: every n-th new connection, 0 never */
+	__u32 drop_count;	/* new connections until the next drop */
+	__u32 unprivileged_port; /* host order, first port that may be FTP data (1024) */
+	__u32 icmp_per_second;	/* budget of ICMP errors we send, 0 = without limit */
+	__u32 icmp_second;	/* the program's: second of the budget in use */
+	__u32 icmp_sent;	/* the program's: sent in that second */
+	__u32 pad[6];
+};
+
+/* Interfaces the program is attached to, hashed by ifindex: slot = (ifindex + i) % PM_INTERFACES. */
+#define PM_INTERFACES 64
+#define PM_INTERFACE_PROBES 4
+struct pm_interface {
+	__u32 ifindex; /* 0: free */
+	__u8 mac[6];
+	__u16 pad;
+	__u32 mtu;
+};
+
+/*
+ * A virtual service. The daemon writes a slot while no index bucket names it, then the bucket;
+ * afterwards only single 32-bit words change.
+ */
+struct pm_service {
+	__u32 slot;	      /* enum pm_slot */
+	__u8 family;	      /* 4 or 6 */
+	__u8 protocol;	      /* IP protocol number, 0 for a firewall mark */
+	__be16 port;	      /* 0: any */
+	__u8 addr[16];	      /* IPv4 in the first four bytes, rest 0 */
+	__u32 fwmark;	      /* 0: none */
+	__u32 flags;	      /* enum pm_service_flag */
+	__u32 schedule;	      /* enum pm_scheduler in bits 0-7, active schedule (0 or 1) in bit 8 */
+	__u32 timeout_s;      /* persistence, seconds */
+	__u32 netmask;	      /* IPv4: mask as a number in host order; IPv6: prefix length */
+	__u32 pe;	      /* persistence engine: 0 none, 1 sip */
+	__u32 pad[4];
+};
+
+#define PM_SCHEDULE_ACTIVE 0x100u
+
+/*
+ * A schedule: the real servers of a service in IPVS's list order (newest first) as a range of
+ * members, and the scheduler's state. Service s owns schedules 2*s and 2*s+1; the daemon fills the
+ * idle one and switches over by one store to pm_service.schedule.
+ */
+struct pm_schedule {
+	__u32 first;	  /* first index in members */
+	__u32 count;	  /* real servers */
+	__u32 table_first; /* sh, dh, mh: first index of the lookup table in members */
+	__u32 table_count;
+	/*
+	 * The program's state. rr: low half = 1 + position last chosen, 0 = head. wrr: the same in
+	 * the low half, current weight (signed) in the high half.
+	 */
+	__u64 cursor;
+	__s32 weight_max; /* wrr: largest weight - (step - 1) */
+	__s32 weight_step; /* wrr: greatest common divisor of the weights */
+	__u32 pad[8];
+};
+
+/* One real server in a schedule. */
+struct pm_member {
+	__u32 real;  /* index in reals */
+	__s32 weight;
+};
+
+/* A real server; at most 64 bytes so that one cache line serves a packet. Written by the daemon. */
+struct pm_real {
+	__u32 slot;	 /* enum pm_slot */
+	__u32 service;	 /* index in services */
+	__u8 addr[16];	 /* IPv4 in the first four bytes */
+	__be16 port;
+	__u8 family;	 /* 4 or 6 */
+	__u8 method;	 /* enum pm_method */
+	__u8 tunnel;	 /* enum pm_tunnel */
+	__u8 tunnel_flags; /* enum pm_tunnel_flag */
+	__be16 tunnel_port;
+	__s32 weight;
+	__u32 upper;	 /* thresholds, 0 = unset */
+	__u32 lower;
+	__u8 source[16]; /* outer source address of tunnels, zero while unknown */
+};
+
+/* Live counts of a real server: changed by packets and by the sweeper, atomically. */
+struct pm_live {
+	__u32 active;
+	__u32 inactive;
+	__u32 persistent; /* templates */
+	__u32 overloaded; /* 1: upper threshold reached */
+};
+
+/* One record per real server and CPU, at index real * cpus + cpu. A service's are its sum. */
+struct pm_counters {
+	__u64 conns;
+	__u64 in_packets;
+	__u64 in_bytes; /* IP length */
+	__u64 out_packets;
+	__u64 out_bytes;
+	__u64 pad[3];
+};
+
+/*
+ * Index of services: buckets of eight, two choices per key (see pm_service_hash). A publishing
+ * store writes one entry as a 64-bit word: tag in the low half, 1 + slot in the high half.
+ */
+#define PM_BUCKET 8
+struct pm_service_bucket {
+	__u64 entry[PM_BUCKET];
+};
+
+/* IPv4 addresses of the director itself, same bucket scheme, entries in network order, 0 free. */
+#define PM_LOCALS 128 /* buckets */
+struct pm_local_bucket {
+	__be32 addr[PM_BUCKET];
+};
+
+/* pm_conn.word: status in the low two bits, generation above. */
+enum pm_conn_status {
+	PM_CONN_CLEAN = 0,   /* never used: a search may stop here */
+	PM_CONN_FREED = 1,   /* used before and free again */
+	PM_CONN_CLAIMED = 2, /* being written */
+	PM_CONN_LIVE = 3,
+};
+#define PM_CONN_STATUS 3u
+#define PM_CONN_GENERATION 4u /* increment */
+
+enum pm_conn_kind {
+	PM_CONN_IN = 0,	      /* client to virtual service: owns the accounting */
+	PM_CONN_REPLY = 1,    /* NAT real server to client; peer is the IN line */
+	PM_CONN_TEMPLATE = 2, /* persistence */
+};
+
+enum pm_conn_flag {
+	PM_CONN_ACTIVE = 0x01,	  /* counted as active, else as inactive */
+	PM_CONN_NO_OUTPUT = 0x02, /* no packet of the real server seen: input-only table */
+	PM_CONN_ASSURED = 0x04,	  /* the client's second packet was seen: a SYN may not evict it */
+	PM_CONN_ONE_PACKET = 0x08,
+	PM_CONN_LOCAL = 0x10,	  /* the real server is this host */
+};
+
+/*
+ * A connection line: what forwarding an established packet needs. Lines stand in sets of four;
+ * a key has two sets, the second is used when the first is full (lookup.h). A NAT connection has
+ * two lines, one per direction. Key: protocol, source, destination as in the packet.
+ */
+struct pm_conn {
+	__u32 word;
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 kind;   /* enum pm_conn_kind */
+	__u8 method; /* enum pm_method, copied when the connection was made */
+	__u8 state;  /* enum pm_tcp_state; UDP: 0 */
+	__u32 expires; /* ticks; the later of both lines counts */
+	__u32 real;  /* index in reals */
+	__u32 peer;  /* the other line of a NAT connection, else PM_NONE */
+	__be16 new_port; /* IN: destination port; REPLY: source port on the way out */
+	__u16 flags; /* enum pm_conn_flag, kept in the IN line */
+	__u16 mtu;   /* of the path to the next hop, 0 while unknown */
+	__u16 hop_epoch; /* next hop valid while this equals the current epoch */
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u32 ifindex; /* egress; 0: next hop not looked up */
+	__u32 packets; /* in this line's direction, modulo 2^32 */
+};
+
+struct pm_conn4 {
+	struct pm_conn c;
+	__be32 saddr;
+	__be32 daddr;
+	__be32 new_addr; /* IN: real server; REPLY: virtual address */
+	__u32 controller; /* template's line, else PM_NONE */
+};
+
+struct pm_conn6 {
+	struct pm_conn c;
+	__u8 saddr[16];
+	__u8 daddr[16];
+	__u8 new_addr[16];
+	__u32 controller;
+	__u32 pad[7];
+};
+
+#define PM_WAYS 4
+
+/* Set before the program is loaded. */
+struct pm_limits {
+	__u32 cpus;		 /* records per real server in counters and verdicts */
+	__u32 conn4_mask;	 /* sets - 1, a power of two less one */
+	__u32 conn6_mask;
+	__u32 service_mask;	 /* buckets - 1 */
+};
+
+/* Userspace host: one frame handed to pm_run_batch (not used by XDP). Addresses are in wasm memory. */
+struct pm_job {
+	__u32 data;	/* first byte of the frame; at least PM_HEADROOM bytes of room before it */
+	__u32 linear;	/* bytes at data */
+	__u32 length;	/* bytes of the whole frame, >= linear: the rest stays with the host */
+	__u32 ifindex;	/* in: received from; out: send to */
+	__u32 verdict;	/* out: enum pm_verdict */
+	__u32 action;	/* out: enum pm_action */
+	__u32 flags;	/* in: enum pm_job_flag */
+	__u32 trim;	/* out: the frame ends here if not 0 (total bytes; padding or quote cut) */
+};
+
+enum pm_job_flag {
+	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
+	PM_JOB_GSO = 0x02,	    /* a super-packet: its segments, not its length, meet the MTU */
+};
+
+#define PM_HEADROOM 128
+
+/* Next hop query: the host answers out of the kernel's routing and neighbour tables. */
+enum pm_fib_result {
+	PM_FIB_OK = 0,
+	PM_FIB_LOCAL = 1,	 /* destination is this host */
+	PM_FIB_NO_ROUTE = 2,
+	PM_FIB_NO_NEIGHBOUR = 3,
+	PM_FIB_FORWARDING_OFF = 4,
+};
+
+struct pm_fib {
+	__u8 family;	 /* 4 or 6 */
+	__u8 protocol;
+	__u8 tos;
+	__u8 pad;
+	__u32 ifindex;	 /* in: receiving interface; out: sending */
+	__u8 saddr[16];
+	__u8 daddr[16];
+	__u8 smac[6];
+	__u8 dmac[6];
+	__u32 mtu;
+};

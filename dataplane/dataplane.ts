@@ -1,0 +1,68 @@
+/**
+ * What the control plane knows of a data plane: named regions of memory and a place to attach.
+ *
+ * Both hosts of the packet program (kernel: XDP and memory-mapped BPF arrays; userspace: wasm and its
+ * linear memory) present their maps as plain memory with the layout of `layout.gen.ts`. Planning,
+ * listing, counting and expiry are written once, against this interface.
+ */
+import type { MapName } from './layout.gen.ts'
+
+/** One map: `entries` records of `entrySize` bytes, live (the packet program reads and writes them too). */
+export interface MapMemory {
+  readonly name: MapName
+  readonly entries: number
+  /** Bytes from one record to the next. */
+  readonly entrySize: number
+  readonly bytes: Uint8Array
+  readonly view: DataView
+  readonly u32: Uint32Array
+  readonly i32: Int32Array
+  readonly u64: BigUint64Array
+}
+
+/** How large the maps are; fixed when a data plane is opened. */
+export interface Sizes {
+  readonly services: number
+  /** Power of two. */
+  readonly serviceBuckets: number
+  readonly reals: number
+  readonly members: number
+  /** Lines (not sets) of the IPv4 connection table, power of two. */
+  readonly connections4: number
+  readonly connections6: number
+  /** Records per real server in `counters`; verdict rows. */
+  readonly cpus: number
+}
+
+export type PlaneKind = 'xdp' | 'userspace' | 'memory'
+
+/** An interface of the director that packets are taken from. */
+export interface AttachedInterface {
+  readonly name: string
+  readonly ifindex: number
+  /** xdp: how the program is attached. */
+  readonly mode: 'native' | 'generic' | 'userspace'
+}
+
+export interface Dataplane {
+  readonly plane: PlaneKind
+  readonly sizes: Sizes
+  map(name: MapName): MapMemory
+  /** CLOCK_MONOTONIC in ticks (see PM_TICK_SHIFT), unsigned 32-bit, the clock of `expires`. */
+  nowTicks(): number
+  /** Interfaces in use at this moment. */
+  interfaces(): readonly AttachedInterface[]
+  /** Starts taking packets; throws `DataplaneError` with the fix in its message. */
+  attach(interfaces: readonly string[]): Promise<void>
+  /** Stops taking packets and removes everything it left in the system (pins, links, nftables). */
+  detach(): Promise<void>
+  /** Lets go of this process's handles; what is pinned goes on forwarding (xdp). */
+  close(): Promise<void>
+  /** Name and identity of the running packet program, for `pointsman status`. */
+  program(): { readonly name: string; readonly id: number | null; readonly tag: string | null }
+}
+
+/** A data plane could not do what was asked; the message says what was tried and what mends it. */
+export class DataplaneError extends Error {
+  override readonly name = 'DataplaneError'
+}
