@@ -197,7 +197,8 @@ struct pm_settings {
 	__u32 icmp_per_second;	/* budget of ICMP errors we send, 0 = without limit */
 	__u32 icmp_second;	/* the program's: second of the budget in use */
 	__u32 icmp_sent;	/* the program's: sent in that second */
-	__u32 pad[6];
+	__u32 hash_seed;	/* of the connection tables; random, set once when the maps are made */
+	__u32 pad[5];
 };
 
 /* Interfaces the program is attached to, hashed by ifindex: slot = (ifindex + i) % PM_INTERFACES. */
@@ -226,7 +227,8 @@ struct pm_service {
 	__u32 timeout_s;      /* persistence, seconds */
 	__u32 netmask;	      /* IPv4: mask as a number in host order; IPv6: prefix length */
 	__u32 pe;	      /* persistence engine: 0 none, 1 sip */
-	__u32 pad[4];
+	__u32 order;	      /* the daemon's: place in the list of services, larger is newer */
+	__u32 pad[3];
 };
 
 #define PM_SCHEDULE_ACTIVE 0x100u
@@ -257,7 +259,7 @@ struct pm_member {
 	__s32 weight;
 };
 
-/* A real server; at most 64 bytes so that one cache line serves a packet. Written by the daemon. */
+/* A real server: 64 bytes, so that one cache line serves a packet. Written by the daemon. */
 struct pm_real {
 	__u32 slot;	 /* enum pm_slot */
 	__u32 service;	 /* index in services */
@@ -272,6 +274,11 @@ struct pm_real {
 	__u32 upper;	 /* thresholds, 0 = unset */
 	__u32 lower;
 	__u8 source[16]; /* outer source address of tunnels, zero while unknown */
+	__u32 flags;	 /* enum pm_real_flag */
+};
+
+enum pm_real_flag {
+	PM_REAL_LOCAL = 0x01, /* the address is one of this host's */
 };
 
 /* Live counts of a real server: changed by packets and by the sweeper, atomically. */
@@ -323,8 +330,11 @@ enum pm_conn_kind {
 	PM_CONN_TEMPLATE = 2, /* persistence */
 };
 
+/*
+ * An IN line counts as active while its state is ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK (TCP), else
+ * as inactive: who changes the state, or frees the line, moves pm_live accordingly.
+ */
 enum pm_conn_flag {
-	PM_CONN_ACTIVE = 0x01,	  /* counted as active, else as inactive */
 	PM_CONN_NO_OUTPUT = 0x02, /* no packet of the real server seen: input-only table */
 	PM_CONN_ASSURED = 0x04,	  /* the client's second packet was seen: a SYN may not evict it */
 	PM_CONN_ONE_PACKET = 0x08,
@@ -384,21 +394,30 @@ struct pm_limits {
 	__u32 service_mask;	 /* buckets - 1 */
 };
 
-/* Userspace host: one frame handed to pm_run_batch (not used by XDP). Addresses are in wasm memory. */
+/*
+ * Userspace host: one frame handed to pm_run_batch (not used by XDP). `data` is an address in wasm
+ * memory (native builds: an offset from pm_frames). The frame that is to be sent starts at
+ * data + moved; bytes beyond `linear` stay with the host and follow unchanged.
+ */
 struct pm_job {
-	__u32 data;	/* first byte of the frame; at least PM_HEADROOM bytes of room before it */
-	__u32 linear;	/* bytes at data */
-	__u32 length;	/* bytes of the whole frame, >= linear: the rest stays with the host */
+	__u32 data;	/* first byte of the frame; PM_HEADROOM bytes of room before it */
+	__u32 linear;	/* in and out: bytes at data + moved */
+	__u32 length;	/* in and out: bytes of the whole frame, >= linear */
 	__u32 ifindex;	/* in: received from; out: send to */
 	__u32 verdict;	/* out: enum pm_verdict */
 	__u32 action;	/* out: enum pm_action */
 	__u32 flags;	/* in: enum pm_job_flag */
+	__s32 moved;	/* out: how far the start moved, negative = headers added in front */
+	__u32 segment;	/* in: IP bytes of the largest segment of a super-packet, 0 = not one */
+	__u32 pad;
+};
+
+enum pm_job_flag */
 	__u32 trim;	/* out: the frame ends here if not 0 (total bytes; padding or quote cut) */
 };
 
 enum pm_job_flag {
 	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
-	PM_JOB_GSO = 0x02,	    /* a super-packet: its segments, not its length, meet the MTU */
 };
 
 #define PM_HEADROOM 128
