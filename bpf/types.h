@@ -412,10 +412,6 @@ struct pm_job {
 	__u32 pad;
 };
 
-enum pm_job_flag */
-	__u32 trim;	/* out: the frame ends here if not 0 (total bytes; padding or quote cut) */
-};
-
 enum pm_job_flag {
 	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
 };

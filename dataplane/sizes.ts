@@ -1,0 +1,68 @@
+/** How `Sizes` become entries of each map and the limits the packet program is compiled against. */
+import type { Sizes } from './dataplane.ts'
+import {
+  type LimitsRecord,
+  type MapName,
+  PM_INTERFACES,
+  PM_LOCALS,
+  PM_VERDICT_MAX,
+  PM_WAYS,
+} from './layout.gen.ts'
+
+/** Entries of every map. */
+export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
+  return {
+    settings: 1,
+    interfaces: PM_INTERFACES,
+    services: sizes.services,
+    service_index: sizes.serviceBuckets,
+    schedules: sizes.services * 2,
+    members: sizes.members,
+    reals: sizes.reals,
+    live: sizes.reals,
+    counters: sizes.reals * sizes.cpus,
+    connections4: sizes.connections4,
+    connections6: sizes.connections6,
+    verdicts: sizes.cpus * PM_VERDICT_MAX,
+    locals: PM_LOCALS,
+  }
+}
+
+/** The inverse of `mapEntries`: what the sizes were, from maps that exist. */
+export function sizesOfEntries(entries: Readonly<Record<MapName, number>>): Sizes {
+  return {
+    services: entries.services,
+    serviceBuckets: entries.service_index,
+    reals: entries.reals,
+    members: entries.members,
+    connections4: entries.connections4,
+    connections6: entries.connections6,
+    cpus: entries.verdicts / PM_VERDICT_MAX,
+  }
+}
+
+/** What the packet program must know of the sizes. */
+export function limitsOf(sizes: Sizes): LimitsRecord {
+  return {
+    cpus: sizes.cpus,
+    conn4Mask: sizes.connections4 / PM_WAYS - 1,
+    conn6Mask: sizes.connections6 / PM_WAYS - 1,
+    serviceMask: sizes.serviceBuckets - 1,
+  }
+}
+
+/** Throws `RangeError` naming the first size that no data plane can have. */
+export function checkSizes(sizes: Sizes): void {
+  for (const [name, value] of Object.entries(sizes)) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new RangeError(`sizes.${name} is ${value}, expected a whole number of at least 1`)
+    }
+  }
+  const powers = { serviceBuckets: 1, connections4: PM_WAYS, connections6: PM_WAYS } as const
+  for (const [name, least] of Object.entries(powers)) {
+    const value = sizes[name as keyof typeof powers]
+    if (value < least || !Number.isInteger(Math.log2(value))) {
+      throw new RangeError(`sizes.${name} is ${value}, expected a power of two of at least ${least}`)
+    }
+  }
+}
