@@ -1,0 +1,127 @@
+/**
+ * The client of the lab: runs in the client's namespace, does what it is told over the IPC channel
+ * (see `talk.ts`), ends when the channel closes.
+ */
+import { createSocket } from 'node:dgram'
+import { request as httpRequest } from 'node:http'
+import { type Conversation, openConversation } from './conversation.ts'
+import type { Answer } from './server.ts'
+import type { Call, HttpRequest, LoadReport, LoadRequest, Reply, UdpRequest, Verbs } from './talk.ts'
+
+const conversations: Conversation[] = []
+let lastId = 0
+
+const handlers: { [V in keyof Verbs]: (ask: Verbs[V]['ask']) => Promise<Verbs[V]['answer']> } = {
+  http,
+  udp,
+  load,
+  open: async (ask) => {
+    const conversation = await openConversation(++lastId, ask)
+    conversations.push(conversation)
+    return conversation.report()
+  },
+  report: async () => conversations.map((conversation) => conversation.report()),
+  close: async () =>
+    conversations.splice(0).map((conversation) => {
+      const report = conversation.report()
+      conversation.close()
+      return report
+    }),
+}
+
+/** One request on a connection of its own. */
+function http(ask: HttpRequest): Promise<Answer & { received: number }> {
+  const timeoutMs = ask.timeoutMs ?? 10_000
+  return new Promise((resolve, reject) => {
+    const request = httpRequest(
+      {
+        host: ask.address,
+        port: ask.port,
+        agent: false,
+        method: ask.upload === undefined ? 'GET' : 'POST',
+        path: ask.pad === undefined ? '/' : `/?pad=${ask.pad}`,
+        timeout: timeoutMs,
+      },
+      (response) => {
+        let text = ''
+        response.setEncoding('latin1')
+        response.on('data', (chunk: string) => {
+          text += chunk
+        })
+        response.on('error', reject)
+        response.on('end', () => {
+          if (response.statusCode !== 200) reject(new Error(`HTTP status ${response.statusCode}`))
+          else resolve({ ...(JSON.parse(text) as Answer), received: text.length })
+        })
+      },
+    )
+    request.on('timeout', () => request.destroy(new Error(`no answer within ${timeoutMs} ms`)))
+    request.on('error', reject)
+    request.end(ask.upload === undefined ? undefined : Buffer.alloc(ask.upload, 'x'))
+  })
+}
+
+function udp(ask: UdpRequest): Promise<Answer> {
+  const timeoutMs = ask.timeoutMs ?? 1000
+  const token = `t${process.pid}-${++lastId}`
+  const message = `${token} `.padEnd(ask.size ?? 32, '.')
+  const socket = createSocket(ask.address.includes(':') ? 'udp6' : 'udp4')
+  let triesLeft = ask.tries ?? 3
+  return new Promise<Answer>((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined
+    const send = (): void => {
+      if (triesLeft-- === 0) {
+        reject(new Error(`no answer to ${ask.tries ?? 3} datagrams`))
+        return
+      }
+      socket.send(message, (error) => error !== null && reject(error))
+      timer = setTimeout(send, timeoutMs)
+    }
+    socket.on('error', reject)
+    socket.on('message', (data) => {
+      const text = data.toString('utf8')
+      if (!text.startsWith(`${token} `)) return
+      clearTimeout(timer)
+      resolve(JSON.parse(text.slice(token.length + 1)) as Answer)
+    })
+    // A connected socket takes answers only from where it asked: the virtual address.
+    socket.bind(ask.sourcePort ?? 0, () => socket.connect(ask.port, ask.address, send))
+  }).finally(() => socket.close())
+}
+
+/** Many short connections, as many at a time as asked for. */
+async function load(ask: LoadRequest): Promise<LoadReport> {
+  const answers: Record<string, number> = {}
+  const failures: Record<string, number> = {}
+  const clients = new Set<string>()
+  const startedAt = performance.now()
+  let left = ask.requests
+  const worker = async (): Promise<void> => {
+    while (left-- > 0) {
+      try {
+        const answer = await http({ ...ask, timeoutMs: 20_000 })
+        answers[answer.server] = (answers[answer.server] ?? 0) + 1
+        clients.add(answer.client)
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error)
+        failures[message] = (failures[message] ?? 0) + 1
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: ask.concurrency }, worker))
+  return { answers, failures, clients: [...clients], seconds: (performance.now() - startedAt) / 1000 }
+}
+
+async function handle<V extends keyof Verbs>(call: Call<V>): Promise<Reply> {
+  try {
+    return { id: call.id, ok: true, answer: await handlers[call.verb](call.ask) }
+  } catch (error) {
+    return { id: call.id, ok: false, message: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+process.on('message', (call: Call) => {
+  void handle(call).then((reply) => process.send?.(reply))
+})
+process.on('disconnect', () => process.exit(0))
+process.send?.({ id: 0, ok: true, answer: 'ready' } satisfies Reply)

@@ -1,0 +1,81 @@
+/** A keep-alive HTTP connection that asks something every few milliseconds, until it is closed or breaks. */
+import { Agent, get } from 'node:http'
+import type { Answer } from './server.ts'
+import type { ConversationReport, Target } from './talk.ts'
+
+/** Longer than any pause a restart may cause; shorter than a test's patience. */
+const ANSWER_TIMEOUT_MS = 20_000
+
+export interface Conversation {
+  report(): ConversationReport
+  close(): void
+}
+
+/** Opens the connection; resolves after the first answer. */
+export async function openConversation(
+  id: number,
+  target: Target & { readonly intervalMs: number },
+): Promise<Conversation> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  let requests = 0
+  let slowestMs = 0
+  let askedAt: number | null = null
+  let failure: string | null = null
+  let closed = false
+
+  const first = await ask(agent, target)
+  requests = 1
+
+  const again = async (): Promise<void> => {
+    while (!closed && failure === null) {
+      askedAt = performance.now()
+      try {
+        const answer = await ask(agent, target)
+        if (answer.server !== first.server)
+          failure = `answered by ${answer.server}, before by ${first.server}`
+        if (answer.clientPort !== first.clientPort) failure = `a new connection was made`
+        requests += 1
+      } catch (error) {
+        if (!closed) failure = error instanceof Error ? error.message : String(error)
+      }
+      slowestMs = Math.max(slowestMs, performance.now() - askedAt)
+      askedAt = null
+      await new Promise((resolve) => setTimeout(resolve, target.intervalMs))
+    }
+  }
+  void again()
+
+  return {
+    report: () => ({
+      id,
+      server: first.server,
+      localPort: first.clientPort,
+      requests,
+      slowestMs: Math.round(askedAt === null ? slowestMs : Math.max(slowestMs, performance.now() - askedAt)),
+      failure,
+    }),
+    close: () => {
+      closed = true
+      agent.destroy()
+    },
+  }
+}
+
+function ask(agent: Agent, target: Target): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = get(
+      { host: target.address, port: target.port, agent, timeout: ANSWER_TIMEOUT_MS },
+      (response) => {
+        let text = ''
+        response.setEncoding('utf8')
+        response.on('data', (chunk: string) => {
+          text += chunk
+        })
+        response.on('error', reject)
+        response.on('end', () => resolve(JSON.parse(text) as Answer))
+      },
+    )
+    request.on('timeout', () => request.destroy(new Error(`no answer within ${ANSWER_TIMEOUT_MS} ms`)))
+    request.on('error', reject)
+  })
+}

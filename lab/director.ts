@@ -1,0 +1,201 @@
+/** The director of the lab: its daemon, and the commands an operator would type there. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { type CommandResult, must, run, sleep, until } from './command.ts'
+import { inNamespace } from './namespace.ts'
+import { topology } from './topology.ts'
+
+export type DataplaneName = 'auto' | 'xdp' | 'userspace'
+
+export interface DirectorOptions {
+  readonly dataplane?: DataplaneName
+  readonly xdpMode?: 'auto' | 'native' | 'generic'
+}
+
+const START_TIMEOUT_MS = 30_000
+
+/** Path of one of the repository's executables. */
+export function executable(name: 'pointsmand' | 'pointsman' | 'ipvsadm'): string {
+  return fileURLToPath(new URL(`../bin/${name}`, import.meta.url))
+}
+
+export class LabDirector {
+  readonly namespace: string
+  readonly runDir: string
+  readonly socket: string
+  readonly logFile: string
+  #daemon: ChildProcess | null = null
+
+  constructor(namespace: string, runDir: string) {
+    this.namespace = namespace
+    this.runDir = runDir
+    this.socket = `${runDir}/pointsman.sock`
+    this.logFile = `${runDir}.log`
+  }
+
+  /** What a shell in the director needs to reach this daemon rather than the machine's own. */
+  environment(): NodeJS.ProcessEnv {
+    return { ...process.env, POINTSMAN_SOCKET: this.socket }
+  }
+
+  daemonCommand(options: DirectorOptions): string[] {
+    const interfaces = [topology.wires.clients.interface, topology.wires.servers.interface]
+    return [
+      executable('pointsmand'),
+      ...interfaces.flatMap((name) => ['--interface', name]),
+      '--run-dir',
+      this.runDir,
+      '--dataplane',
+      options.dataplane ?? 'auto',
+      ...(options.xdpMode === undefined ? [] : ['--xdp-mode', options.xdpMode]),
+    ]
+  }
+
+  /** Starts the daemon and returns when it answers. */
+  async start(options: DirectorOptions = {}): Promise<void> {
+    if (this.running()) throw new Error('The daemon is running already')
+    mkdirSync(this.runDir, { recursive: true, mode: 0o755 })
+    const [program, ...args] = inNamespace(this.namespace, this.daemonCommand(options))
+    const log = openSync(this.logFile, 'a')
+    const daemon = spawn(program, args, { stdio: ['ignore', log, log], env: this.environment() })
+    closeSync(log)
+    this.#daemon = daemon
+    await until('pointsmand to answer', START_TIMEOUT_MS, async () => {
+      if (daemon.exitCode !== null || daemon.signalCode !== null)
+        throw new Error(`pointsmand ended with ${daemon.exitCode ?? daemon.signalCode}:\n${this.logTail()}`)
+      return (await this.ipvsadm(['-Ln'])).status === 0 ? true : undefined
+    }).catch((cause: unknown) => {
+      throw new Error(`${cause instanceof Error ? cause.message : cause}\n${this.logTail()}`, { cause })
+    })
+  }
+
+  running(): boolean {
+    return this.#daemon !== null && this.#daemon.exitCode === null && this.#daemon.signalCode === null
+  }
+
+  /** Process id of the daemon; nsenter has replaced itself by it. */
+  pid(): number {
+    const pid = this.#daemon?.pid
+    if (pid === undefined || !this.running()) throw new Error('The daemon is not running')
+    return pid
+  }
+
+  /** Ends the daemon with a signal and waits until it is gone. Returns exit status or signal. */
+  async end(signal: 'SIGTERM' | 'SIGKILL' | 'SIGINT'): Promise<number | string | null> {
+    const daemon = this.#daemon
+    if (daemon === null || !this.running()) return null
+    const gone = new Promise<void>((resolve) => daemon.once('exit', () => resolve()))
+    daemon.kill(signal)
+    const late = setTimeout(() => daemon.kill('SIGKILL'), 10_000)
+    await gone
+    clearTimeout(late)
+    this.#daemon = null
+    return daemon.signalCode ?? daemon.exitCode
+  }
+
+  /** Runs a command inside the director. */
+  command(argv: readonly string[], input?: string): Promise<CommandResult> {
+    return run(inNamespace(this.namespace, argv), {
+      env: this.environment(),
+      ...(input === undefined ? {} : { input }),
+    })
+  }
+
+  ipvsadm(args: readonly string[], input?: string): Promise<CommandResult> {
+    return this.command([executable('ipvsadm'), ...args], input)
+  }
+
+  /** `ipvsadm` with its options in one string; throws unless it exits with 0. */
+  async rule(words: string): Promise<string> {
+    const result = await this.ipvsadm(words.split(' '))
+    if (result.status !== 0)
+      throw new Error(
+        `\`ipvsadm ${words}\` exited with ${result.status}: ${result.stderr.trim()}\n${this.logTail()}`,
+      )
+    return result.stdout
+  }
+
+  /** Loads rules in the format of `ipvsadm -S`. */
+  async restore(rules: readonly string[]): Promise<void> {
+    const result = await this.ipvsadm(['-R'], rules.map((rule) => `${rule}\n`).join(''))
+    if (result.status !== 0 || result.stderr !== '')
+      throw new Error(
+        `\`ipvsadm -R\` exited with ${result.status}: ${result.stderr.trim()}\n${this.logTail()}`,
+      )
+  }
+
+  pointsman(args: readonly string[]): Promise<CommandResult> {
+    return this.command([executable('pointsman'), ...args])
+  }
+
+  /** The counters of all verdicts, by name. */
+  async verdicts(): Promise<Record<string, bigint>> {
+    const { status, stdout, stderr } = await this.pointsman(['verdicts', '--json'])
+    if (status !== 0) throw new Error(`\`pointsman verdicts --json\` exited with ${status}: ${stderr}`)
+    return verdictCounts(JSON.parse(stdout))
+  }
+
+  logTail(): string {
+    try {
+      return readFileSync(this.logFile, 'utf8').split('\n').slice(-30).join('\n')
+    } catch {
+      return '(no log)'
+    }
+  }
+
+  /** Ends the daemon, takes the packet program off and removes what it left in the file system. */
+  async remove(): Promise<void> {
+    if (this.running()) await this.pointsman(['detach']).catch(() => undefined)
+    await this.end('SIGTERM')
+    removeTraces(this.runDir)
+  }
+
+  /** A request to the API with curl, for answers that a well-behaved client would never provoke. */
+  async api(method: string, path: string, body?: string): Promise<{ status: number; body: string }> {
+    const argv: [string, ...string[]] = [
+      'curl',
+      '--silent',
+      '--show-error',
+      '--max-time',
+      '10',
+      '--unix-socket',
+      this.socket,
+      '--request',
+      method,
+      '--write-out',
+      '\n%{http_code}',
+      ...(body === undefined ? [] : ['--header', 'content-type: application/json', '--data-binary', '@-']),
+      `http://pointsman${path}`,
+    ]
+    const text = await must(argv, body === undefined ? {} : { input: body })
+    const split = text.lastIndexOf('\n')
+    return { status: Number(text.slice(split + 1)), body: text.slice(0, split) }
+  }
+
+  /** Lets the daemon's sweeper and the kernel's queues come to rest. */
+  settle(ms = 300): Promise<void> {
+    return sleep(ms)
+  }
+}
+
+/** Reads `pointsman verdicts --json`. */
+function verdictCounts(value: unknown): Record<string, bigint> {
+  const list: unknown =
+    typeof value === 'object' && value !== null && 'verdicts' in value ? value.verdicts : value
+  if (typeof list !== 'object' || list === null)
+    throw new Error('`pointsman verdicts --json` is not an object')
+  return Object.fromEntries(
+    Object.entries(list).map(([name, entry]: [string, unknown]) => {
+      if (typeof entry === 'object' && entry !== null && 'name' in entry && 'packets' in entry)
+        return [String(entry.name), BigInt(String(entry.packets))]
+      return [name, BigInt(String(entry))]
+    }),
+  )
+}
+
+/** Removes run directory and log of a director that is no more. */
+export function removeTraces(runDir: string): void {
+  rmSync(runDir, { recursive: true, force: true })
+  rmSync(`${runDir}.log`, { force: true })
+}

@@ -1,0 +1,217 @@
+/**
+ * The lab: client, director and three real servers on this machine, made and removed in less than a
+ * second. `createLab` first removes whatever an interrupted run of the same prefix has left behind.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { type Client, startClient, typescript } from './client.ts'
+import { type CommandResult, must, run } from './command.ts'
+import { LabDirector, removeTraces } from './director.ts'
+import { inNamespace } from './namespace.ts'
+import { createNetwork, destroyNetwork, portName } from './network.ts'
+import type { ServerSettings } from './server.ts'
+import { realServers, topology } from './topology.ts'
+
+const SERVER_SOURCE = fileURLToPath(new URL('./server.ts', import.meta.url))
+const SERVER_START_TIMEOUT_MS = 30_000
+
+export interface LabOptions {
+  /** Begins the name of every namespace; at most 20 characters. Labs of different prefix do not meet. */
+  readonly prefix?: string
+}
+
+/** Packets one host sent with one source address and port, as counted on the bridges. */
+export interface SentCount {
+  /** Name of the host through whose link they came. */
+  readonly host: string
+  readonly wire: 'clients' | 'servers'
+  readonly source: string
+  readonly port: number
+  readonly packets: number
+}
+
+export interface Lab {
+  readonly prefix: string
+  readonly director: LabDirector
+  readonly client: Client
+  /** Runs a command inside a host to its end. */
+  exec(host: string, argv: readonly string[], input?: string): Promise<CommandResult>
+  /** TCP and UDP from ports below 32768 (servers, not clients) seen on the bridges so far. */
+  sent(): Promise<SentCount[]>
+  /** Frames that were delivered to the director on both its links so far. */
+  framesToDirector(): Promise<bigint>
+  stopServer(name: string): Promise<void>
+  startServer(name: string): Promise<void>
+  destroy(): Promise<void>
+}
+
+export const DEFAULT_PREFIX = 'pm-'
+
+/** Run directory of the director of a lab. */
+export function runDirectory(prefix: string): string {
+  return prefix === DEFAULT_PREFIX ? '/run/pointsman-lab' : `/run/pointsman-lab-${prefix.replace(/-$/, '')}`
+}
+
+/** Removes a lab that nobody holds any more. */
+export async function removeLab(prefix: string): Promise<void> {
+  const director = new LabDirector(`${prefix}director`, runDirectory(prefix))
+  await director.pointsman(['detach']).catch(() => undefined)
+  await destroyNetwork(prefix)
+  removeTraces(director.runDir)
+}
+
+export async function createLab(options: LabOptions = {}): Promise<Lab> {
+  const prefix = options.prefix ?? DEFAULT_PREFIX
+  await removeLab(prefix)
+  try {
+    return await build(prefix)
+  } catch (error) {
+    await removeLab(prefix).catch(() => undefined)
+    throw error
+  }
+}
+
+async function build(prefix: string): Promise<Lab> {
+  await createNetwork(prefix)
+  const servers = new Map<string, ChildProcess>()
+  const startServer = async (name: string): Promise<void> => {
+    servers.set(name, await spawnServer(prefix, name))
+  }
+  const [client] = await Promise.all([
+    startClient(`${prefix}client`),
+    ...realServers().map((server) => startServer(server.name)),
+  ])
+  const director = new LabDirector(`${prefix}director`, runDirectory(prefix))
+  const network = `${prefix}net`
+
+  return {
+    prefix,
+    director,
+    client,
+    exec: (host, argv, input) => run(inNamespace(prefix + host, argv), input === undefined ? {} : { input }),
+    sent: () => readSentCounts(network),
+    framesToDirector: () => readFramesToDirector(network),
+    startServer,
+    stopServer: async (name) => {
+      await endServer(servers.get(name))
+      servers.delete(name)
+    },
+    destroy: async () => {
+      await director.remove()
+      await client.stop()
+      await Promise.all([...servers.values()].map(endServer))
+      await removeLab(prefix)
+    },
+  }
+}
+
+/** What a real server listens on: every address at which a forwarding method may deliver. */
+function serverSettings(name: string): ServerSettings {
+  const server = realServers().find((candidate) => candidate.name === name)
+  if (server === undefined) throw new Error(`No real server "${name}" in lab/topology.json`)
+  const { ports, virtual } = topology
+  const own = [server.servers.ipv4, server.servers.ipv6]
+  const delivered = [virtual['direct-routing'], virtual.tunnel].flatMap((pair) => [pair.ipv4, pair.ipv6])
+  return {
+    name,
+    httpPorts: [ports.http, ports.httpBehindNat],
+    echo: [
+      ...own.map((address) => ({ address, port: ports.echoBehindNat })),
+      ...[...own, ...delivered].map((address) => ({ address, port: ports.echo })),
+    ],
+  }
+}
+
+async function spawnServer(prefix: string, name: string): Promise<ChildProcess> {
+  const [program, ...args] = inNamespace(
+    prefix + name,
+    typescript(SERVER_SOURCE, [JSON.stringify(serverSettings(name))]),
+  )
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  await new Promise<void>((resolve, reject) => {
+    const late = setTimeout(() => {
+      child.kill('SIGKILL')
+      reject(new Error(`Real server ${name} was not ready after ${SERVER_START_TIMEOUT_MS} ms`))
+    }, SERVER_START_TIMEOUT_MS)
+    child.on('error', reject)
+    child.on('exit', (status) => {
+      clearTimeout(late)
+      reject(new Error(`Real server ${name} ended with status ${status}`))
+    })
+    child.stdout.once('data', () => {
+      clearTimeout(late)
+      resolve()
+    })
+  })
+  return child
+}
+
+async function endServer(child: ChildProcess | undefined): Promise<void> {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+  const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  child.kill('SIGKILL') // connections may be open, and nobody is left to answer
+  await gone
+}
+
+interface NftSet {
+  readonly nftables: readonly {
+    readonly set?: {
+      readonly elem?: readonly {
+        readonly elem: {
+          readonly val: { readonly concat: readonly [string, string, number | string] }
+          readonly counter: { readonly packets: number }
+        }
+      }[]
+    }
+  }[]
+}
+
+async function readSentCounts(network: string): Promise<SentCount[]> {
+  const texts = await Promise.all(
+    ['sent4', 'sent6'].map((set) =>
+      must(inNamespace(network, ['nft', '--json', '--numeric', 'list', 'set', 'bridge', 'lab', set])),
+    ),
+  )
+  return texts.flatMap((text) =>
+    (JSON.parse(text) as NftSet).nftables.flatMap(({ set }) =>
+      (set?.elem ?? []).map(({ elem }) => {
+        const [port, source, number] = elem.val.concat
+        const split = port.lastIndexOf('-')
+        return {
+          host: port.slice(0, split),
+          wire:
+            port.slice(split + 1) === topology.wires.clients.interface
+              ? ('clients' as const)
+              : ('servers' as const),
+          source,
+          port: Number(number),
+          packets: elem.counter.packets,
+        }
+      }),
+    ),
+  )
+}
+
+interface LinkStatistics {
+  readonly stats64: { readonly tx: { readonly packets: number } }
+}
+
+async function readFramesToDirector(network: string): Promise<bigint> {
+  const counts = await Promise.all(
+    (['clients', 'servers'] as const).map(async (wire) => {
+      const text = await must([
+        'ip',
+        '-n',
+        network,
+        '-json',
+        '-stats',
+        'link',
+        'show',
+        'dev',
+        portName('director', wire),
+      ])
+      return BigInt((JSON.parse(text) as LinkStatistics[])[0]?.stats64.tx.packets ?? 0)
+    }),
+  )
+  return counts.reduce((sum, count) => sum + count, 0n)
+}
