@@ -41,6 +41,12 @@ export interface VirtualService extends ServiceSettings {
   readonly id: ServiceId
 }
 
+/** A service as a client asks for it: the director knows which names exist (else ENOENT). */
+export interface ServiceRequest extends Omit<VirtualService, 'scheduler' | 'persistenceEngine'> {
+  readonly scheduler: string
+  readonly persistenceEngine: string | null
+}
+
 export interface ServerId {
   readonly address: IpAddress
   readonly family: Family
@@ -150,8 +156,8 @@ export type Outcome<T = void> =
  * packets when `settle` returns (a restore makes thousands of changes, then settles once).
  */
 export interface Director {
-  addService(service: VirtualService): Outcome
-  editService(service: VirtualService): Outcome
+  addService(service: ServiceRequest): Outcome
+  editService(service: ServiceRequest): Outcome
   deleteService(id: ServiceId): Outcome
   /** Deletes all services. */
   flush(): Outcome
