@@ -1,0 +1,136 @@
+/**
+ * The C library, through koffi. One binding per function, typed here and nowhere else.
+ *
+ * Pointers: a `Uint8Array` (also one over shared wasm memory) is passed as its address, a `bigint` as
+ * it is. Lengths are bytes. Functions return -1 on failure; `errno()` right after the call tells why.
+ */
+import { getSystemErrorName } from 'node:util'
+import koffi from 'koffi'
+
+export type Pointer = Uint8Array | bigint | null
+
+const library = koffi.load(null)
+
+const bindings = {
+  socket: library.func('int socket(int domain, int type, int protocol)'),
+  bind: library.func('int bind(int fd, void *address, uint32_t length)'),
+  setsockopt: library.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
+  getsockopt: library.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
+  send: library.func('int64_t send(int fd, void *data, size_t length, int flags)'),
+  recv: library.func('int64_t recv(int fd, void *data, size_t length, int flags)'),
+  sendto: library.func(
+    'int64_t sendto(int fd, void *data, size_t length, int flags, void *address, uint32_t n)',
+  ),
+  recvmsg: library.func('int64_t recvmsg(int fd, void *message, int flags)'),
+  sendmmsg: library.func('int sendmmsg(int fd, void *messages, uint32_t count, int flags)'),
+  poll: library.func('int poll(void *fds, uint64_t count, int timeout_ms)'),
+  mmap: library.func(
+    'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
+  ),
+  munmap: library.func('int munmap(void *address, size_t length)'),
+  eventfd: library.func('int eventfd(uint32_t initial, int flags)'),
+  read: library.func('int64_t read(int fd, void *data, size_t length)'),
+  write: library.func('int64_t write(int fd, void *data, size_t length)'),
+  close: library.func('int close(int fd)'),
+}
+
+export const libc = bindings as {
+  readonly socket: (domain: number, type: number, protocol: number) => number
+  readonly bind: (fd: number, address: Pointer, length: number) => number
+  readonly setsockopt: (fd: number, level: number, name: number, value: Pointer, length: number) => number
+  /** `length` is a 32-bit number in memory: room before, size after. */
+  readonly getsockopt: (fd: number, level: number, name: number, value: Pointer, length: Pointer) => number
+  readonly send: (fd: number, data: Pointer, length: number, flags: number) => number
+  readonly recv: (fd: number, data: Pointer, length: number, flags: number) => number
+  readonly sendto: (
+    fd: number,
+    data: Pointer,
+    length: number,
+    flags: number,
+    address: Pointer,
+    addressLength: number,
+  ) => number
+  readonly recvmsg: (fd: number, message: Pointer, flags: number) => number
+  readonly sendmmsg: (fd: number, messages: Pointer, count: number, flags: number) => number
+  readonly poll: (fds: Pointer, count: number, timeoutMs: number) => number
+  /** Address, or `MAP_FAILED`. */
+  readonly mmap: (
+    address: Pointer,
+    length: number,
+    protection: number,
+    flags: number,
+    fd: number,
+    offset: number,
+  ) => bigint
+  readonly munmap: (address: Pointer, length: number) => number
+  readonly eventfd: (initial: number, flags: number) => number
+  readonly read: (fd: number, data: Pointer, length: number) => number
+  readonly write: (fd: number, data: Pointer, length: number) => number
+  readonly close: (fd: number) => number
+}
+
+export const MAP_FAILED = 0xffff_ffff_ffff_ffffn
+
+/** Error numbers that are answers rather than failures somewhere (asm-generic/errno.h). */
+export const Errno = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  ENXIO: 6,
+  EAGAIN: 11,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  EINVAL: 22,
+  EMSGSIZE: 90,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ENOBUFS: 105,
+  EHOSTUNREACH: 113,
+} as const
+
+/** errno of this thread's last call. */
+export function errno(): number {
+  return koffi.errno()
+}
+
+/** A system call failed; the message says what was tried and names the error. */
+export class SystemError extends Error {
+  override readonly name = 'SystemError'
+  readonly errno: number
+  /** `ENODEV` and the like. */
+  readonly code: string
+
+  constructor(action: string, number: number) {
+    const code = errorName(number)
+    super(`Cannot ${action}: ${code}`)
+    this.errno = number
+    this.code = code
+  }
+}
+
+export function errorName(number: number): string {
+  return number > 0 ? getSystemErrorName(-number) : `error ${number}`
+}
+
+/** The result of a call, or the error it left behind. `action` completes "Cannot ...". */
+export function check(result: number, action: string): number {
+  if (result < 0) throw new SystemError(action, koffi.errno())
+  return result
+}
+
+/** Address of memory that JavaScript holds; valid as long as its buffer is. */
+export function addressOf(bytes: Uint8Array): bigint {
+  return koffi.address(bytes)
+}
+
+/** Memory at an address as a buffer; never touch it after it was unmapped. */
+export function memoryAt(address: bigint, length: number): ArrayBuffer {
+  return koffi.view(address, length)
+}
+
+/** A setsockopt value of 32-bit numbers. */
+export function words(...values: number[]): Uint8Array {
+  return new Uint8Array(new Uint32Array(values).buffer)
+}
