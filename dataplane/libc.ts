@@ -32,6 +32,12 @@ const bindings = {
   read: library.func('int64_t read(int fd, void *data, size_t length)'),
   write: library.func('int64_t write(int fd, void *data, size_t length)'),
   close: library.func('int close(int fd)'),
+  setns: library.func('int setns(int fd, int kind)'),
+  unshare: library.func('int unshare(int flags)'),
+  mount: library.func('int mount(str source, str target, str type, uint64_t flags, str data)'),
+  ioctl: library.func('ioctl', 'int', ['int', 'uint64_t', 'void *']),
+  if_nametoindex: library.func('uint32_t if_nametoindex(str name)'),
+  strerror: library.func('str strerror(int number)'),
 }
 
 export const libc = bindings as {
@@ -67,7 +73,17 @@ export const libc = bindings as {
   readonly read: (fd: number, data: Pointer, length: number) => number
   readonly write: (fd: number, data: Pointer, length: number) => number
   readonly close: (fd: number) => number
+  readonly setns: (fd: number, kind: number) => number
+  readonly unshare: (flags: number) => number
+  readonly mount: (source: string, target: string, type: string, flags: number, data: string | null) => number
+  readonly ioctl: (fd: number, request: number, argument: Pointer) => number
+  /** In the network namespace of the calling thread; 0 when there is none. */
+  readonly if_nametoindex: (name: string) => number
+  readonly strerror: (number: number) => string
 }
+
+/** <sched.h> */
+export const CLONE_NEWNET = 0x40000000
 
 export const MAP_FAILED = 0xffff_ffff_ffff_ffffn
 
@@ -133,4 +149,26 @@ export function memoryAt(address: bigint, length: number): ArrayBuffer {
 /** A setsockopt value of 32-bit numbers. */
 export function words(...values: number[]): Uint8Array {
   return new Uint8Array(new Uint32Array(values).buffer)
+}
+
+/** Memory shared with the kernel until `unmap`. */
+export interface Mapping {
+  /** Never touch it, or any view of it, after `unmap`: the process would die. */
+  readonly buffer: ArrayBuffer
+  unmap(): void
+}
+
+const PROT_READ_WRITE = 1 | 2
+const MAP_SHARED = 1
+
+/** Maps `length` bytes of a file descriptor for reading and writing. `what` completes "Cannot mmap ...". */
+export function mapShared(fd: number, length: number, what: string): Mapping {
+  const address = libc.mmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0)
+  if (address === MAP_FAILED) throw new SystemError(`mmap ${what}`, koffi.errno())
+  return {
+    buffer: memoryAt(address, length),
+    unmap: () => {
+      check(libc.munmap(address, length), `munmap ${what}`)
+    },
+  }
 }

@@ -12,6 +12,7 @@ import { LayoutError } from '../dataplane/record-layout.ts'
 import { layoutSource } from './layout-source.ts'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const LAYOUT_PATH = join(root, 'dataplane/layout.gen.ts')
 
 /** The text that `layout.gen.ts` should have. */
 export function generateLayout(objectPath: string): string {
@@ -22,37 +23,30 @@ export function generateLayout(objectPath: string): string {
   })
 }
 
-function main(): number {
-  const { values } = parseArgs({
-    options: {
-      check: { type: 'boolean', default: false },
-      object: { type: 'string', default: join(root, 'dist/pointsman.bpf.o') },
-      output: { type: 'string', default: join(root, 'dataplane/layout.gen.ts') },
-    },
-  })
+/** Writes or, with `check`, compares the layout; says what is wrong and returns whether all is well. */
+export function updateLayout(objectPath: string, outputPath = LAYOUT_PATH, check = false): boolean {
   let wanted: string
   try {
-    wanted = generateLayout(values.object)
+    wanted = generateLayout(objectPath)
   } catch (error) {
     if (error instanceof LayoutError) {
       console.error(`Cannot generate the layout: ${error.message}`)
-      return 1
+      return false
     }
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
       console.error(`Cannot generate the layout: ${error.message}; build it first: npm run build`)
-      return 1
+      return false
     }
     throw error
   }
-  const present = readIfThere(values.output)
-  if (present === wanted) return 0
-  if (values.check) {
-    console.error(`${values.output} is stale: run npm run generate and commit the result`)
-    return 1
+  if (readIfThere(outputPath) === wanted) return true
+  if (check) {
+    console.error(`${outputPath} is stale: run npm run generate and commit the result`)
+    return false
   }
-  writeFileSync(values.output, wanted)
-  console.log(`wrote ${values.output}`)
-  return 0
+  writeFileSync(outputPath, wanted)
+  console.log(`wrote ${outputPath}`)
+  return true
 }
 
 function readIfThere(path: string): string | null {
@@ -63,4 +57,13 @@ function readIfThere(path: string): string | null {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = main()
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { values } = parseArgs({
+    options: {
+      check: { type: 'boolean', default: false },
+      object: { type: 'string', default: join(root, 'dist/pointsman.bpf.o') },
+      output: { type: 'string', default: LAYOUT_PATH },
+    },
+  })
+  if (!updateLayout(values.object, values.output, values.check)) process.exitCode = 1
+}

@@ -1,0 +1,250 @@
+/**
+ * Builds everything that is not TypeScript run in place: the three objects of the packet program, the
+ * native ipvsadm client, the BPF helpers of lab, bench and tests, and the bundles behind bin/.
+ *
+ *     npm run build [-- --force]
+ *
+ * Only what is older than its inputs is built. Outputs are written beside their final name and moved
+ * there, so two builds at once, or a build under a running daemon, never show a half-written file.
+ */
+import { execFile } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { basename, dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs, promisify } from 'node:util'
+import { build as bundle } from 'esbuild'
+import { updateLayout } from './generate.ts'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const dist = join(root, 'dist')
+const run = promisify(execFile)
+
+interface Target {
+  readonly output: string
+  /** Without this file the target is skipped. */
+  readonly source: string
+  /** The output is up to date while it is newer than all of these (and source, and this file). */
+  readonly inputs: readonly string[]
+  readonly make: (output: string) => Promise<void>
+}
+
+const WARNINGS = ['-Wall', '-Wextra', '-Werror']
+const headers = files('bpf', '.h')
+/** Where Debian keeps asm/types.h, which linux/bpf.h needs and the BPF target does not know. */
+const multiarch = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
+
+/** Exports of the wasm object; those the linker makes itself exist only with thread-local variables. */
+const WASM_EXPORTS = ['pm_alloc', 'pm_map_set', 'pm_limits_ptr', 'pm_set_now', 'pm_set_cpu', 'pm_run_batch']
+const WASM_LINKER_EXPORTS = ['__stack_pointer', '__wasm_init_tls', '__tls_size', '__tls_align', '__heap_base']
+/** What the host must provide: nothing else may stay undefined. */
+const WASM_IMPORTS = ['pm_host_fib']
+
+/** Files of a folder and the folders in it, by the end of their names. */
+function files(folder: string, ...endings: string[]): string[] {
+  if (!existsSync(join(root, folder))) return []
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((path) => endings.some((ending) => path.endsWith(ending)))
+    .map((path) => join(root, folder, path))
+    .sort()
+}
+
+/** The lab's programs take their port from the description the rest of the lab uses. */
+function labDefines(source: string): string[] {
+  if (dirname(source) !== join(root, 'lab')) return []
+  const topology: { ports: { gue: number } } = JSON.parse(
+    readFileSync(join(root, 'lab/topology.json'), 'utf8'),
+  )
+  return [`-DLAB_GUE_PORT=${topology.ports.gue}`]
+}
+
+function bpfObject(source: string): Target {
+  const beside = files(relative(root, dirname(source)), '.h', 'topology.json')
+  return {
+    output: join(dist, basename(source).replace(/\.c$/, '.o')),
+    source,
+    inputs: [...headers, ...beside],
+    make: (output) =>
+      clang(
+        ['-target', 'bpf', '-mcpu=v3', '-O2', '-g', ...WARNINGS],
+        [`-I${join(root, 'bpf')}`, `-I${multiarch}`, ...labDefines(source), '-c', source, '-o', output],
+      ),
+  }
+}
+
+function wasmObject(source: string): Target {
+  const link = [
+    '--no-entry',
+    '--import-memory',
+    '--shared-memory',
+    '--initial-memory=4194304',
+    '--max-memory=4294967296',
+    ...WASM_EXPORTS.map((name) => `--export-if-defined=${name}`),
+    ...WASM_LINKER_EXPORTS.map((name) => `--export-if-defined=${name}`),
+    '-z',
+    'stack-size=65536',
+  ].map((option) => `-Wl,${option}`)
+  return {
+    output: join(dist, 'pointsman.wasm'),
+    source,
+    inputs: headers,
+    make: async (output) => {
+      const imports = `${output}.imports`
+      writeFileSync(imports, WASM_IMPORTS.join('\n'))
+      try {
+        await clang(
+          ['--target=wasm32', '-O3', '-nostdlib', '-ffreestanding', ...WARNINGS],
+          [
+            '-matomics',
+            '-mbulk-memory',
+            '-mmutable-globals',
+            ...link,
+            `-Wl,--allow-undefined-file=${imports}`,
+            source,
+            '-o',
+            output,
+          ],
+        )
+      } finally {
+        rmSync(imports, { force: true })
+      }
+    },
+  }
+}
+
+function nativeObject(source: string): Target {
+  return {
+    output: join(dist, 'pointsman.native.o'),
+    source,
+    inputs: headers,
+    make: (output) => clang(['-O2', '-g', '-fPIC', ...WARNINGS], ['-c', source, '-o', output]),
+  }
+}
+
+/** Static: scripts call ipvsadm in loops, and the dynamic linker would be most of its run time. */
+function nativeClient(source: string): Target {
+  return {
+    output: join(root, 'bin/ipvsadm'),
+    source,
+    inputs: files('control/client', '.h'),
+    make: (output) => clang(['-O2', '-static', '-s', ...WARNINGS], [source, '-o', output]),
+  }
+}
+
+/** One ESM file; koffi stays outside, since it finds its native part relative to its own folder. */
+function nodeBundle(source: string, output: string): Target {
+  return {
+    output,
+    source,
+    inputs: [
+      ...files('control', '.ts', '.json', '.html', '.yaml'),
+      ...files('dataplane', '.ts'),
+      join(root, 'package-lock.json'),
+    ],
+    make: async (temporary) => {
+      await bundle({
+        entryPoints: [source],
+        outfile: temporary,
+        bundle: true,
+        format: 'esm',
+        platform: 'node',
+        target: 'node20',
+        external: ['koffi'],
+        legalComments: 'none',
+        minifySyntax: true,
+        minifyWhitespace: true,
+        logLevel: 'warning',
+        loader: { '.html': 'text', '.yaml': 'text' },
+        // CommonJS dependencies ask for Node's own modules through require().
+        banner: {
+          js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);",
+        },
+      })
+    },
+  }
+}
+
+async function clang(mode: readonly string[], rest: readonly string[]): Promise<void> {
+  try {
+    const { stderr } = await run('clang', [...mode, ...rest], { cwd: root })
+    if (stderr !== '') process.stderr.write(stderr)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
+      throw new Error('clang is not installed: apt-get install clang lld libbpf-dev libc6-dev')
+    }
+    throw new Error(error instanceof Error && 'stderr' in error ? String(error.stderr) : String(error))
+  }
+}
+
+function isUpToDate(target: Target): boolean {
+  if (!existsSync(target.output)) return false
+  const built = statSync(target.output).mtimeMs
+  return [target.source, fileURLToPath(import.meta.url), ...target.inputs].every(
+    (path) => statSync(path).mtimeMs <= built,
+  )
+}
+
+/** True when the target is there afterwards or could not be expected to be. */
+async function buildTarget(target: Target, force: boolean): Promise<boolean> {
+  const name = relative(root, target.output)
+  if (!existsSync(target.source)) {
+    console.log(`skip ${name}: no ${relative(root, target.source)} yet`)
+    return true
+  }
+  if (!force && isUpToDate(target)) return true
+  const temporary = `${target.output}.${process.pid}.tmp`
+  const started = new Date()
+  try {
+    mkdirSync(dirname(target.output), { recursive: true })
+    await target.make(temporary)
+    // An input edited while the compiler ran must look newer than the output.
+    utimesSync(temporary, started, started)
+    renameSync(temporary, target.output)
+    console.log(`built ${name} in ${Date.now() - started.getTime()} ms`)
+    return true
+  } catch (error) {
+    console.error(`Cannot build ${name}: ${error instanceof Error ? error.message : error}`)
+    return false
+  } finally {
+    rmSync(temporary, { force: true })
+  }
+}
+
+function layoutIsFresh(): boolean {
+  const object = join(dist, 'pointsman.bpf.o')
+  return !existsSync(object) || updateLayout(object, undefined, true)
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: { force: { type: 'boolean', default: false } } })
+  const at = (path: string) => join(root, path)
+  const program = [
+    bpfObject(at('bpf/pointsman.bpf.c')),
+    wasmObject(at('bpf/pointsman.wasm.c')),
+    nativeObject(at('bpf/pointsman.native.c')),
+    nativeClient(at('control/client/ipvsadm.c')),
+    ...['lab', 'bench', 'test'].flatMap((folder) => files(folder, '.bpf.c')).map(bpfObject),
+  ]
+  const bundles = [
+    nodeBundle(at('control/pointsmand.ts'), join(dist, 'pointsmand.js')),
+    nodeBundle(at('control/pointsman.ts'), join(dist, 'pointsman.js')),
+    ...files('dataplane', 'worker.ts').map((source) =>
+      nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js'))),
+    ),
+  ]
+  const compiled = await Promise.all(program.map((target) => buildTarget(target, values.force)))
+  const fresh = layoutIsFresh()
+  const bundled = await Promise.all(bundles.map((target) => buildTarget(target, values.force)))
+  return fresh && [...compiled, ...bundled].every(Boolean) ? 0 : 1
+}
+
+process.exitCode = await main()
