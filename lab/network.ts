@@ -2,7 +2,7 @@
  * The lab's wires: one namespace per host of the topology, and one ("net") with a bridge for each
  * wire, in which the lab also counts who sends which answers.
  */
-import { existsSync, mkdirSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { must } from './command.ts'
 import { createNamespace, destroyNamespace, inNamespace, ipBatch, setParameters } from './namespace.ts'
@@ -25,7 +25,7 @@ export function namespaceNames(prefix: string): string[] {
 }
 
 export async function createNetwork(prefix: string): Promise<void> {
-  const object = await buildLabPrograms()
+  const object = labPrograms()
   await Promise.all(namespaceNames(prefix).map(createNamespace))
   await Promise.all([
     ...topology.hosts.map((host) => setParameters(prefix + host.name, parametersOf(host))),
@@ -190,31 +190,9 @@ table bridge lab {
 }
 `
 
-/** Compiles `lab.bpf.c` when its object is missing or older; returns the path of the object. */
-export async function buildLabPrograms(): Promise<string> {
-  const source = fileURLToPath(new URL('./lab.bpf.c', import.meta.url))
-  const folder = fileURLToPath(new URL('../dist/lab/', import.meta.url))
-  const object = `${folder}lab.bpf.o`
-  const sources = [source, fileURLToPath(new URL('./topology.json', import.meta.url))]
-  if (existsSync(object) && sources.every((path) => statSync(path).mtimeMs < statSync(object).mtimeMs))
-    return object
-  mkdirSync(folder, { recursive: true })
-  const machine = process.arch === 'arm64' ? 'aarch64' : 'x86_64' // Debian keeps <asm/types.h> below it
-  await must([
-    'clang',
-    '-O2',
-    '-g',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-target',
-    'bpf',
-    `-I/usr/include/${machine}-linux-gnu`,
-    `-DLAB_GUE_PORT=${topology.ports.gue}`,
-    '-c',
-    source,
-    '-o',
-    object,
-  ])
+/** The object of `lab.bpf.c`. */
+function labPrograms(): string {
+  const object = fileURLToPath(new URL('../dist/lab.bpf.o', import.meta.url))
+  if (!existsSync(object)) throw new Error(`${object} is missing: run "npm run build"`)
   return object
 }

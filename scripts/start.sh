@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# npm start: set everything up, run the lab, show traffic through every forwarding method.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+[ "$(id -u)" -eq 0 ] || fail "the lab needs root: network namespaces, BPF and raw sockets"
+setup
+exec node --import tsx lab/main.ts "$@"
