@@ -1,0 +1,204 @@
+/**
+ * Runs the tests: `npm test [-- PART…]`, where a part is a piece of a file's path under test/ (or
+ * "checks" for types, style and freshness of generated files).
+ *
+ * Every file is a process of its own. Files that use the machine as a whole (namespaces with load,
+ * long conversations) run one after the other, the rest two at a time. The last line is
+ * "N passed, N failed, N skipped"; the exit status is 1 when something failed or nothing ran.
+ */
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { TestOutcome } from './event-reporter.ts'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const here = fileURLToPath(new URL('.', import.meta.url))
+
+/** Folders whose files run one at a time. */
+const SERIAL = ['e2e/', 'conformance/']
+const FILE_TIMEOUT_MS = 300_000
+const CHECKS = 'checks'
+
+interface Job {
+  readonly name: string
+  readonly argv: readonly string[]
+  /** Where the reporter of a test file writes; null for a command that only has to succeed. */
+  readonly events: string | null
+}
+
+interface JobResult {
+  readonly job: Job
+  readonly outcomes: readonly TestOutcome[]
+  readonly output: string
+  readonly seconds: number
+}
+
+function testFiles(): string[] {
+  return readdirSync(here, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.test.ts'))
+    .sort()
+}
+
+function testJob(path: string, scratch: string): Job {
+  const events = join(scratch, path.replaceAll('/', '+'))
+  const node = [process.execPath, '--import', import.meta.resolve('tsx')]
+  const reporter = ['--test-reporter', join(here, 'event-reporter.ts'), '--test-reporter-destination', events]
+  return { name: path, argv: [...node, ...reporter, join(here, path)], events }
+}
+
+function checkJobs(): Job[] {
+  const bin = (name: string): string => join(root, 'node_modules/.bin', name)
+  const checks: Record<string, string[]> = {
+    'the types are sound': [bin('tsc'), '--noEmit'],
+    'the sources follow the house style': [bin('biome'), 'check', '--diagnostic-level=error', '.'],
+    'the generated layout is fresh': [bin('tsx'), 'scripts/generate.ts', '--check'],
+  }
+  return Object.entries(checks).map(([name, argv]) => ({ name: `${CHECKS}: ${name}`, argv, events: null }))
+}
+
+function runJob(job: Job): Promise<JobResult> {
+  const startedAt = performance.now()
+  const [program, ...args] = job.argv
+  if (program === undefined) throw new Error(`Nothing to run for ${job.name}`)
+  // Its own process group, so that what a hanging test has started ends with it.
+  const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  let output = ''
+  let timedOut = false
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output = (output + text).slice(-200_000)
+    })
+  const late = setTimeout(() => {
+    timedOut = true
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+  }, FILE_TIMEOUT_MS)
+  return new Promise((resolve) => {
+    const finish = (problem: string | null): void => {
+      clearTimeout(late)
+      const seconds = (performance.now() - startedAt) / 1000
+      resolve({ job, output, seconds, outcomes: outcomesOf(job, problem, seconds) })
+    }
+    child.on('error', (error) => finish(error.message))
+    child.on('close', (status, signal) => {
+      if (timedOut) finish(`did not end within ${FILE_TIMEOUT_MS / 1000} s`)
+      else finish(status === 0 ? null : `ended with ${signal ?? `status ${status}`}`)
+    })
+  })
+}
+
+/** What the reporter wrote; a file that ends badly or tests nothing is a failure of its own. */
+function outcomesOf(job: Job, problem: string | null, seconds: number): TestOutcome[] {
+  const whole = (result: TestOutcome['result'], detail: string): TestOutcome => ({
+    name: job.name,
+    nesting: 0,
+    result,
+    detail,
+    ms: Math.round(seconds * 1000),
+  })
+  if (job.events === null) return [problem === null ? whole('passed', '') : whole('failed', problem)]
+  const outcomes = existsSync(job.events)
+    ? readFileSync(job.events, 'utf8')
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => JSON.parse(line) as TestOutcome)
+    : []
+  if (problem !== null && !outcomes.some((outcome) => outcome.result === 'failed'))
+    return [...outcomes, whole('failed', problem)]
+  if (outcomes.length === 0) return [whole('failed', 'the file contains no test')]
+  return outcomes
+}
+
+function count(results: readonly JobResult[], result: TestOutcome['result']): number {
+  return results.flatMap((job) => job.outcomes).filter((outcome) => outcome.result === result).length
+}
+
+function printResult(result: JobResult): void {
+  const failed = count([result], 'failed')
+  const skipped = count([result], 'skipped')
+  const notes = [
+    `${count([result], 'passed')} passed`,
+    ...(failed > 0 ? [`${failed} FAILED`] : []),
+    ...(skipped > 0 ? [`${skipped} skipped`] : []),
+  ]
+  console.log(
+    `${failed > 0 ? '✖' : '✔'} ${result.job.name}  ${notes.join(', ')}  ${result.seconds.toFixed(1)} s`,
+  )
+  if (failed === 0) return
+  for (const outcome of result.outcomes.filter(({ result }) => result === 'failed'))
+    console.log(indent(`${outcome.name}\n${indent(outcome.detail)}`))
+  const output = result.output.trim()
+  if (output !== '') console.log(indent(`output:\n${indent(output.split('\n').slice(-200).join('\n'))}`))
+}
+
+function indent(text: string): string {
+  return text.replace(/^/gm, '    ')
+}
+
+/** Runs the jobs, at most `width` at a time. */
+async function pool(jobs: readonly Job[], width: number): Promise<JobResult[]> {
+  const results: JobResult[] = []
+  const queue = [...jobs]
+  const worker = async (): Promise<void> => {
+    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+      const result = await runJob(job)
+      printResult(result)
+      results.push(result)
+    }
+  }
+  await Promise.all(Array.from({ length: width }, worker))
+  return results
+}
+
+async function main(parts: readonly string[]): Promise<number> {
+  const wanted = (name: string): boolean => parts.length === 0 || parts.some((part) => name.includes(part))
+  const scratch = mkdtempSync(join(tmpdir(), 'pointsman-test.'))
+  const startedAt = performance.now()
+  try {
+    const files = testFiles().filter((path) => wanted(relative(root, join(here, path))))
+    const serial = files.filter((path) => SERIAL.some((folder) => path.startsWith(folder)))
+    const parallel = files.filter((path) => !serial.includes(path))
+    const checks = checkJobs().filter((job) => wanted(job.name))
+    const results = [
+      ...(await pool(
+        [...checks, ...parallel.map((path) => testJob(path, scratch))],
+        Math.max(2, Math.min(4, availableParallelism())),
+      )),
+      ...(await pool(
+        serial.map((path) => testJob(path, scratch)),
+        1,
+      )),
+    ]
+    printSkips(results)
+    const [passed, failed, skipped] = [
+      count(results, 'passed'),
+      count(results, 'failed'),
+      count(results, 'skipped'),
+    ]
+    console.log(
+      `\n${results.length} files and checks in ${((performance.now() - startedAt) / 1000).toFixed(0)} s`,
+    )
+    if (results.length === 0) console.log(`No test matches ${parts.join(' ')}`)
+    console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
+    return failed > 0 || passed === 0 ? 1 : 0
+  } finally {
+    rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+/** The reasons, each with the number of tests it kept from running. */
+function printSkips(results: readonly JobResult[]): void {
+  const reasons = new Map<string, number>()
+  for (const { job, outcomes } of results)
+    for (const outcome of outcomes)
+      if (outcome.result === 'skipped') {
+        const reason = `${job.name}: ${outcome.detail}`
+        reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
+      }
+  if (reasons.size === 0) return
+  console.log('\nskipped:')
+  for (const [reason, number] of reasons) console.log(`    ${number} × ${reason}`)
+}
+
+process.exitCode = await main(process.argv.slice(2))
