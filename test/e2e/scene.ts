@@ -1,0 +1,98 @@
+/** The lab as the tests use it: made before, removed after, also when the test fails. */
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { typescript } from '../../lab/client.ts'
+import { type DirectorOptions, executable } from '../../lab/director.ts'
+import { createLab, type Lab } from '../../lab/lab.ts'
+import { hex } from '../packets/bytes.ts'
+
+/** Beside a lab that someone keeps (`pm-`), and beside another test run's. */
+const PREFIX = `pmt${process.pid}-`
+
+/** Data planes the end-to-end cases run on. */
+export const PLANES = ['xdp', 'userspace'] as const
+export type Plane = (typeof PLANES)[number]
+
+/** Why namespaces cannot be used here, for `skip`; false when they can. */
+export function missingForLab(): string | false {
+  if (process.getuid?.() !== 0) return 'needs root: network namespaces and BPF'
+  if (!existsSync('/run/netns') && !existsSync('/proc/self/ns/net')) return 'needs network namespaces'
+  return false
+}
+
+/** Why an end-to-end case cannot run on this plane; false when it can. */
+export function missingFor(plane: Plane): string | false {
+  const missing = missingForLab()
+  if (missing !== false) return missing
+  if (!existsSync(executable('ipvsadm'))) return 'bin/ipvsadm is not built: npm run build'
+  if (plane === 'userspace' && !userspacePlaneIsBuilt()) return 'this version has no userspace plane'
+  return false
+}
+
+function userspacePlaneIsBuilt(): boolean {
+  return existsSync(fileURLToPath(new URL('../../dist/worker.js', import.meta.url)))
+}
+
+/** A lab without a running director. */
+export async function withLab(body: (lab: Lab) => Promise<void>): Promise<void> {
+  const lab = await createLab({ prefix: PREFIX })
+  try {
+    await body(lab)
+  } finally {
+    await lab.destroy()
+  }
+}
+
+/** A lab whose director forwards on the given plane. A failure carries the daemon's last words. */
+export async function withDirector(
+  plane: Plane,
+  body: (lab: Lab) => Promise<void>,
+  options: DirectorOptions = {},
+): Promise<void> {
+  await withLab(async (lab) => {
+    await lab.director.start({ dataplane: plane, ...options })
+    try {
+      await body(lab)
+    } catch (error) {
+      if (error instanceof Error) error.stack += `\n--- pointsmand:\n${lab.director.logTail()}`
+      throw error
+    }
+  })
+}
+
+const FRAMES = fileURLToPath(new URL('../../lab/frames.ts', import.meta.url))
+
+/** Sends raw Ethernet frames out of an interface of a host. Returns how many the kernel took. */
+export async function sendFrames(
+  lab: Lab,
+  host: string,
+  device: string,
+  frames: readonly Uint8Array[],
+): Promise<number> {
+  const lines = frames.map((frame) => `${hex(frame)}\n`).join('')
+  const result = await lab.exec(host, typescript(FRAMES, [device]), lines)
+  assert.equal(result.status, 0, result.stderr)
+  return Number(/^(\d+) sent/.exec(result.stdout)?.[1])
+}
+
+/** Packets a host sent from an address and port on the wires between two readings. */
+export async function packetsSent(
+  lab: Lab,
+  match: {
+    readonly host?: string
+    readonly wire?: 'clients' | 'servers'
+    readonly source: string
+    readonly port: number
+  },
+): Promise<number> {
+  return (await lab.sent())
+    .filter(
+      (count) =>
+        count.source === match.source &&
+        count.port === match.port &&
+        (match.host === undefined || count.host === match.host) &&
+        (match.wire === undefined || count.wire === match.wire),
+    )
+    .reduce((sum, count) => sum + count.packets, 0)
+}
