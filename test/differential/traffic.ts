@@ -1,0 +1,316 @@
+/**
+ * Random frames on the wires of the bench: mostly plausible conversations between few clients, virtual
+ * services and real servers, so that connections are met again; then every kind of damage.
+ *
+ * Writes into one buffer and allocates nothing, because millions are asked for.
+ */
+import { MAC } from '../packets/bench.ts'
+import { ipBytes, macBytes } from '../packets/bytes.ts'
+import type { Wire } from '../packets/vectors.ts'
+import type { Random } from './random.ts'
+
+/** Longest frame made: a full Ethernet frame with two VLAN tags and a little more. */
+export const FRAME_MAX = 1540
+
+const CLIENTS4 = ['192.0.2.50', '198.51.100.7', '198.51.100.8', '203.0.113.9'].map(ipBytes)
+const CLIENTS6 = ['2001:db8:1::50', '2001:db8:c::7', '2001:db8:c::8', '2001:db8:d::9'].map(ipBytes)
+const ODD4 = [
+  '0.0.0.0',
+  '127.0.0.1',
+  '192.0.2.1',
+  '192.0.2.100',
+  '224.0.0.1',
+  '255.255.255.255',
+  '240.0.0.1',
+  '192.0.2.255',
+  '10.0.2.99',
+].map(ipBytes)
+const ODD6 = [
+  '::',
+  '::1',
+  'ff02::1',
+  'fe80::1',
+  '2001:db8:1::100',
+  '::ffff:192.0.2.50',
+  '2001:db8:2::99',
+].map(ipBytes)
+const VIRTUAL4 = ['192.0.2.100', '192.0.2.101'].map(ipBytes)
+const VIRTUAL6 = ['2001:db8:1::100', '2001:db8:1::101'].map(ipBytes)
+const SERVERS4 = ['10.0.2.11', '10.0.2.12', '10.0.2.13', '10.0.2.14', '10.0.3.5'].map(ipBytes)
+const SERVERS6 = [
+  '2001:db8:2::11',
+  '2001:db8:2::12',
+  '2001:db8:2::13',
+  '2001:db8:2::14',
+  '2001:db8:3::5',
+].map(ipBytes)
+/** Ports of services and of real servers alike: those that the random rules use. */
+export const PORTS = [80, 443, 53, 8080, 21, 5000] as const
+const CLIENT_PORTS = 12
+const TCP_FLAGS = [
+  0x02, 0x02, 0x02, 0x12, 0x10, 0x10, 0x10, 0x10, 0x18, 0x18, 0x11, 0x11, 0x01, 0x04, 0x14, 0x00, 0x03, 0x06,
+  0x29, 0xc2,
+]
+
+const TCP = 6
+const UDP = 17
+
+export class Traffic {
+  /** The frame is its first `length` bytes. */
+  readonly frame = new Uint8Array(FRAME_MAX)
+  length = 0
+  wire: Wire = 'c'
+  readonly #random: Random
+  readonly #view = new DataView(this.frame.buffer)
+  readonly #macs = {
+    c: [macBytes(MAC.c0), macBytes(MAC.clientRouter)],
+    r: [macBytes(MAC.r0), macBytes(MAC.rs1)],
+  } as const
+  readonly #otherMac = macBytes('02:00:00:00:09:09')
+
+  constructor(random: Random) {
+    this.#random = random
+  }
+
+  /** Makes the next frame. */
+  next(): void {
+    const random = this.#random
+    const six = random.once(4)
+    const fromClient = random.below(10) < 7
+    this.wire = random.once(200) === fromClient ? 'r' : 'c'
+    const at = this.#ethernet(six)
+    this.length = six ? this.#ipv6(at, fromClient) : this.#ipv4(at, fromClient)
+    if (random.once(20)) this.length = Math.min(FRAME_MAX, this.length + 1 + random.below(20))
+    if (random.once(16)) this.#damage(at, six)
+    // BPF_PROG_TEST_RUN takes no frame without an Ethernet header.
+    this.length = Math.max(this.length, 14)
+  }
+
+  #ethernet(six: boolean): number {
+    const random = this.#random
+    const [own, peer] = this.#macs[this.wire]
+    this.frame.set(random.once(150) ? this.#otherMac : own, 0)
+    this.frame.set(peer, 6)
+    let at = 12
+    if (random.once(60)) {
+      for (let tags = 1 + (random.once(4) ? 1 : 0); tags > 0; tags--) {
+        this.#view.setUint16(at, random.once(3) ? 0x88a8 : 0x8100)
+        this.#view.setUint16(at + 2, random.once(2) ? random.below(8) << 13 : random.below(4096))
+        at += 4
+      }
+    }
+    this.#view.setUint16(at, six ? 0x86dd : 0x0800)
+    return at + 2
+  }
+
+  #source(six: boolean, fromClient: boolean): Uint8Array {
+    const random = this.#random
+    if (random.once(80)) return random.pick(six ? ODD6 : ODD4)
+    if (fromClient) return random.pick(six ? CLIENTS6 : CLIENTS4)
+    return random.pick(six ? SERVERS6 : SERVERS4)
+  }
+
+  #destination(six: boolean, fromClient: boolean): Uint8Array {
+    const random = this.#random
+    if (random.once(80)) return random.pick(six ? ODD6 : ODD4)
+    if (fromClient)
+      return random.once(40) ? random.pick(six ? SERVERS6 : SERVERS4) : random.pick(six ? VIRTUAL6 : VIRTUAL4)
+    return random.pick(six ? CLIENTS6 : CLIENTS4)
+  }
+
+  #hops(): number {
+    const random = this.#random
+    return random.once(30) ? random.below(4) : random.once(20) ? 255 : 64
+  }
+
+  #payload(): number {
+    const random = this.#random
+    if (random.once(40)) return 1300 + random.below(180)
+    return random.once(2) ? 0 : random.below(64)
+  }
+
+  #protocol(): number {
+    const random = this.#random
+    if (random.once(40)) return random.pick([1, 4, 41, 47, 50, 51, 58, 132, 255])
+    return random.below(3) < 2 ? TCP : UDP
+  }
+
+  #ipv4(at: number, fromClient: boolean): number {
+    const random = this.#random
+    const view = this.#view
+    const options = random.once(30) ? 4 * (1 + random.below(10)) : 0
+    const header = 20 + options
+    const icmp = random.once(40)
+    const protocol = icmp ? 1 : this.#protocol()
+    this.frame[at] = 0x40 | (header >> 2)
+    this.frame[at + 1] = random.once(5) ? random.below(256) : 0
+    view.setUint16(at + 4, random.below(65536))
+    view.setUint16(
+      at + 6,
+      random.once(2) ? 0x4000 : random.once(25) ? random.pick([0x2000, 0x2010, 0x0010, 0x8000, 0x6000]) : 0,
+    )
+    this.frame[at + 8] = this.#hops()
+    this.frame[at + 9] = protocol
+    this.frame.set(this.#source(false, fromClient), at + 12)
+    this.frame.set(this.#destination(false, fromClient), at + 16)
+    for (let i = 0; i < options; i++) this.frame[at + 20 + i] = random.once(3) ? random.below(256) : 1
+    const body = at + header
+    const end = icmp ? this.#icmp(body, false, fromClient) : this.#transport(body, protocol, fromClient)
+    view.setUint16(at + 2, end - at)
+    this.#transportChecksum(body, end, protocol, this.#pseudo(at + 12, 8, protocol, end - body))
+    this.#headerChecksum(at)
+    return end
+  }
+
+  #ipv6(at: number, fromClient: boolean): number {
+    const random = this.#random
+    const view = this.#view
+    const icmp = random.once(40)
+    const protocol = icmp ? 58 : this.#protocol()
+    view.setUint32(
+      at,
+      0x60000000 |
+        (random.once(5) ? random.below(256) << 20 : 0) |
+        (random.once(3) ? random.below(1 << 20) : 0),
+    )
+    this.frame[at + 7] = this.#hops()
+    this.frame.set(this.#source(true, fromClient), at + 8)
+    this.frame.set(this.#destination(true, fromClient), at + 24)
+    let body = at + 40
+    let next = at + 6
+    for (let extensions = random.once(12) ? 1 + random.below(3) : 0; extensions > 0; extensions--) {
+      const type = random.pick([0, 43, 44, 60, 51])
+      const units = type === 44 ? 1 : 1 + random.below(3)
+      this.frame[next] = type
+      next = body
+      for (let i = 1; i < units * 8; i++) this.frame[body + i] = random.once(4) ? random.below(256) : 0
+      if (type !== 44) this.frame[body + 1] = units - 1
+      body += units * 8
+    }
+    this.frame[next] = protocol
+    const end = icmp ? this.#icmp(body, true, fromClient) : this.#transport(body, protocol, fromClient)
+    view.setUint16(at + 4, end - at - 40)
+    this.#transportChecksum(body, end, protocol, this.#pseudo(at + 8, 32, protocol, end - body))
+    return end
+  }
+
+  #ports(at: number, fromClient: boolean): void {
+    const random = this.#random
+    const service = random.once(50) ? random.below(65536) : random.pick(PORTS)
+    const client = random.once(100) ? random.pick([0, 20, 65535]) : 40_000 + random.below(CLIENT_PORTS)
+    this.#view.setUint16(at, fromClient ? client : service)
+    this.#view.setUint16(at + 2, fromClient ? service : client)
+  }
+
+  /** Bytes from `at`; returns where they end. */
+  #transport(at: number, protocol: number, fromClient: boolean): number {
+    const random = this.#random
+    const view = this.#view
+    this.#ports(at, fromClient)
+    let header = 8
+    if (protocol === TCP) {
+      header = 20
+      view.setUint32(at + 4, random.word())
+      view.setUint32(at + 8, random.word())
+      this.frame[at + 12] = random.once(30) ? random.below(256) : 0x50
+      this.frame[at + 13] = random.pick(TCP_FLAGS)
+      view.setUint16(at + 14, 64_240)
+      view.setUint16(at + 16, 0)
+      view.setUint16(at + 18, 0)
+    } else {
+      view.setUint32(at + 4, 0)
+    }
+    const end = Math.min(at + header + this.#payload(), FRAME_MAX - 24)
+    for (let i = at + header; i < end; i++) this.frame[i] = i & 255
+    if (protocol === UDP) view.setUint16(at + 4, end - at)
+    return end
+  }
+
+  /** Echo, or an error that quotes a packet of the opposite direction. */
+  #icmp(at: number, six: boolean, fromClient: boolean): number {
+    const random = this.#random
+    const view = this.#view
+    this.frame[at] = random.pick(six ? [1, 2, 3, 4, 128, 129, 135] : [3, 3, 3, 4, 5, 8, 0, 11, 12])
+    this.frame[at + 1] = random.below(6)
+    view.setUint16(at + 2, 0)
+    view.setUint32(at + 4, random.once(2) ? random.below(1500) : 0)
+    const quote = at + 8
+    const header = six ? 40 : 20
+    this.frame.fill(0, quote, quote + header)
+    this.frame[quote] = six ? 0x60 : 0x45
+    const protocol = random.once(3) ? UDP : TCP
+    this.frame[quote + (six ? 6 : 9)] = protocol
+    this.frame[quote + (six ? 7 : 8)] = 60
+    const addresses = quote + (six ? 8 : 12)
+    const size = six ? 16 : 4
+    this.frame.set(
+      fromClient ? random.pick(six ? VIRTUAL6 : VIRTUAL4) : random.pick(six ? CLIENTS6 : CLIENTS4),
+      addresses,
+    )
+    this.frame.set(
+      fromClient ? random.pick(six ? CLIENTS6 : CLIENTS4) : random.pick(six ? SERVERS6 : SERVERS4),
+      addresses + size,
+    )
+    this.#ports(quote + header, !fromClient)
+    const end = quote + header + (random.once(8) ? random.below(8) : 8 + random.below(40))
+    this.frame.fill(7, quote + header + 4, Math.max(end, quote + header + 4))
+    return end
+  }
+
+  /** Unfolded sum of the pseudo header; `at` is where source and destination stand one after the other. */
+  #pseudo(at: number, bytes: number, protocol: number, length: number): number {
+    return this.#sum(at, at + bytes) + protocol + length
+  }
+
+  #sum(from: number, to: number): number {
+    let sum = 0
+    let at = from
+    for (; at + 1 < to; at += 2) sum += this.#view.getUint16(at)
+    if (at < to) sum += (this.frame[at] ?? 0) << 8
+    return sum
+  }
+
+  #fold(sum: number): number {
+    let folded = sum
+    while (folded > 0xffff) folded = (folded & 0xffff) + (folded >>> 16)
+    return ~folded & 0xffff
+  }
+
+  #transportChecksum(at: number, end: number, protocol: number, pseudo: number): void {
+    const place = protocol === TCP ? 16 : protocol === UDP ? 6 : protocol === 1 || protocol === 58 ? 2 : -1
+    if (place < 0 || at + place + 2 > end) return
+    this.#view.setUint16(at + place, 0)
+    const random = this.#random
+    let sum = this.#fold(this.#sum(at, end) + (protocol === 1 ? 0 : pseudo))
+    if (protocol === UDP) sum = random.once(10) ? 0 : sum === 0 ? 0xffff : sum
+    if (random.once(40)) sum = random.below(65_536)
+    this.#view.setUint16(at + place, sum)
+  }
+
+  #headerChecksum(at: number): void {
+    this.#view.setUint16(at + 10, 0)
+    const size = ((this.frame[at] ?? 0) & 15) * 4
+    this.#view.setUint16(at + 10, this.#fold(this.#sum(at, Math.min(at + size, FRAME_MAX))))
+  }
+
+  /** Flips bytes, cuts the frame, lies about lengths; the header checksum is made right again now and then. */
+  #damage(at: number, six: boolean): void {
+    const random = this.#random
+    switch (random.below(4)) {
+      case 0:
+        this.length = 14 + random.below(Math.max(1, this.length - 14))
+        break
+      case 1: {
+        const place = at + random.below(Math.max(1, Math.min(64, this.length - at)))
+        this.frame[place] = random.below(256)
+        break
+      }
+      case 2:
+        this.#view.setUint16(at + (six ? 4 : 2), random.once(2) ? random.below(65_536) : random.below(80))
+        break
+      default:
+        this.frame[at] = random.below(256)
+    }
+    if (!six && random.below(3) > 0) this.#headerChecksum(at)
+  }
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The packet program under libFuzzer with sanitizers: bytes become rules and a sequence of frames.
+ *
+ * Every map and every frame is an allocation of exactly its size, so that a step outside is found.
+ * After each frame the answer is checked against what the host may rely on; after the sequence the
+ * counts of connections against the lines that are there.
+ *
+ * Input: eight bytes of rules (struct rules), then frames: a 16-bit little-endian head with the length
+ * in its low 11 bits and enum step in the rest, then that many bytes.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../bpf/pointsman.native.c"
+
+#define C0 2u /* ifindex of the clients' wire */
+#define R0 3u
+
+struct rules {
+	uint8_t settings; /* enum pm_setting, low byte; READY is added */
+	uint8_t modes;	  /* reuse_mode in bits 0-1, drop_rate 2-3, secure_tcp 4, no_pmtu_disc 5 */
+	uint8_t schedulers; /* of even and of odd services */
+	uint8_t reals[4]; /* real servers n, n + 4, ...: see add_real() */
+	uint8_t limits;	  /* low half: upper threshold, high half: what the routes answer */
+};
+
+enum step {
+	STEP_WIRE_R = 0x0800,	/* received on the other wire */
+	STEP_CUT = 0x1000,	/* only the first part is in reach */
+	STEP_TIME = 0x2000,	/* time goes by before */
+	STEP_REAL = 0x4000,	/* a real server is removed or comes back before */
+	STEP_PARTIAL = 0x8000,	/* unfinished transport checksum */
+};
+#define STEP_LENGTH 0x07ff
+
+enum { SERVICES = 6, BUCKETS = 4, REALS = 16, LINES = 16, TABLE = 256, MEMBERS = SERVICES * (4 + TABLE) };
+
+/* What a host holds against the program; the message names it. */
+#define insist(truth)                                                        \
+	do {                                                                 \
+		if (!(truth)) {                                              \
+			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #truth); \
+			abort();                                             \
+		}                                                            \
+	} while (0)
+
+static struct rules rules;
+static uint32_t now;
+
+static const uint8_t mac_c0[6] = { 2, 0, 0, 0, 1, 1 }, mac_r0[6] = { 2, 0, 0, 0, 2, 1 };
+static const uint8_t vip4[4] = { 192, 0, 2, 100 };
+static const uint8_t vip6[16] = { 0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0 };
+
+/* Protocol and port of the virtual services; the last three are IPv6. */
+static const struct { uint8_t family, protocol; uint16_t port; } offers[SERVICES] = {
+	{ 4, 6, 80 }, { 4, 17, 53 }, { 4, 6, 0 }, { 6, 6, 80 }, { 6, 17, 53 }, { 6, 6, 0 },
+};
+
+/* Routes: mostly the right answer; some addresses get the others, as the rules say. */
+unsigned int fuzz_fib(struct pm_fib *q)
+{
+	uint32_t last = q->family == 4 ? q->daddr[3] : q->daddr[15];
+
+	switch ((rules.limits >> 4) + last) {
+	case 0x10:
+		return PM_FIB_NO_ROUTE;
+	case 0x12:
+		return PM_FIB_NO_NEIGHBOUR;
+	case 0x14:
+		return PM_FIB_FORWARDING_OFF;
+	case 0x16:
+		return PM_FIB_LOCAL;
+	}
+	q->ifindex = q->daddr[0] == 10 ? R0 : C0;
+	memcpy(q->smac, q->ifindex == R0 ? mac_r0 : mac_c0, 6);
+	memset(q->dmac, 0x22, 6);
+	q->mtu = last & 4 ? 1500 : last & 1 ? 1400 : 300;
+	return PM_FIB_OK;
+}
+
+static struct {
+	void *base;
+	size_t bytes;
+} maps[PM_REGIONS];
+
+static void make_maps(void)
+{
+	static const uint32_t entries[PM_REGIONS] = {
+		[PM_REGION_settings] = 1,
+		[PM_REGION_interfaces] = PM_INTERFACES,
+		[PM_REGION_services] = SERVICES,
+		[PM_REGION_service_index] = BUCKETS,
+		[PM_REGION_schedules] = 2 * SERVICES,
+		[PM_REGION_members] = MEMBERS,
+		[PM_REGION_reals] = REALS,
+		[PM_REGION_live] = REALS,
+		[PM_REGION_counters] = REALS,
+		[PM_REGION_connections4] = LINES,
+		[PM_REGION_connections6] = LINES,
+		[PM_REGION_verdicts] = PM_VERDICT_MAX,
+		[PM_REGION_locals] = PM_LOCALS,
+	};
+#define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
+	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
+
+	for (int i = 0; i < PM_REGIONS; i++) {
+		maps[i].bytes = entries[i] * sizes[i];
+		maps[i].base = aligned_alloc(64, (maps[i].bytes + 63) & ~(size_t)63);
+		insist(maps[i].base);
+		pm_map_set(i, maps[i].base, entries[i]);
+	}
+	pm_limits = (struct pm_limits){
+		.cpus = 1,
+		.conn4_mask = LINES / PM_WAYS - 1,
+		.conn6_mask = LINES / PM_WAYS - 1,
+		.service_mask = BUCKETS - 1,
+	};
+}
+
+static void add_interface(uint32_t ifindex, const uint8_t *mac)
+{
+	struct pm_interface *nic = pm_interfaces(ifindex % PM_INTERFACES);
+
+	nic->ifindex = ifindex;
+	memcpy(nic->mac, mac, 6);
+	nic->mtu = 1500;
+}
+
+/* Method in bits 0-1 (as enum pm_method), weight 2-4, outer IPv6 5, no port 6, no tunnel source 7. */
+static void add_real(uint32_t index, uint32_t service, uint8_t how)
+{
+	struct pm_real *r = pm_reals(index);
+	int tunnel = (how & 3) == PM_METHOD_TUN;
+	int six = offers[service].family == 6;
+
+	if (tunnel && (how & 0x20))
+		six = !six;
+	r->slot = PM_SLOT_LIVE;
+	r->service = service;
+	r->family = six ? 6 : 4;
+	r->method = how & 3;
+	r->weight = how >> 2 & 7;
+	r->port = how & 0x40 ? 0 : __builtin_bswap16(8000 + (index & 1));
+	r->upper = rules.limits & 15;
+	r->flags = r->method == PM_METHOD_LOCAL ? PM_REAL_LOCAL : 0;
+	if (six) {
+		memcpy(r->addr, vip6, 16);
+		r->addr[5] = 2;
+		r->addr[14] = 0;
+		r->addr[15] = 0x11 + index % 4;
+		r->addr[0] = 10; /* towards r0 */
+	} else {
+		memcpy(r->addr, (uint8_t[4]){ 10, 0, 2, 0x11 + index % 4 }, 4);
+	}
+	if (tunnel && !(how & 0x80))
+		r->source[0] = r->source[3] = 1;
+}
+
+static void publish(uint32_t slot)
+{
+	struct pm_service *s = pm_services(slot);
+	uint32_t h = pm_service_hash(s->family, (const __be32 *)s->addr, s->port, s->protocol, 0);
+	struct pm_service_bucket *bucket = pm_service_index(h & (BUCKETS - 1));
+
+	for (int i = 0; i < PM_BUCKET; i++) {
+		if (bucket->entry[i])
+			continue;
+		bucket->entry[i] = (uint64_t)(h | 1) | (uint64_t)(slot + 1) << 32;
+		return;
+	}
+	insist(!"room in the index");
+}
+
+static void add_service(uint32_t slot)
+{
+	struct pm_service *s = pm_services(slot);
+	struct pm_schedule *schedule = pm_schedules(2 * slot);
+	uint32_t first = slot * (4 + TABLE), highest = 0;
+
+	s->slot = PM_SLOT_LIVE;
+	s->family = offers[slot].family;
+	s->protocol = offers[slot].protocol;
+	s->port = __builtin_bswap16(offers[slot].port);
+	memcpy(s->addr, s->family == 4 ? vip4 : vip6, s->family == 4 ? 4 : 16);
+	s->schedule = (slot & 1 ? rules.schedulers >> 4 : rules.schedulers & 15) % PM_SCHEDULER_MAX;
+	s->flags = rules.modes >> 3 & (PM_SERVICE_SCHED_1 | PM_SERVICE_SCHED_2);
+	schedule->first = first;
+	for (uint32_t n = 0; n < 4; n++) {
+		uint32_t real = (slot * 3 + n) % REALS;
+		struct pm_member *m = pm_members(first + n);
+
+		if (pm_reals(real)->slot == PM_SLOT_FREE)
+			add_real(real, slot, rules.reals[n]);
+		if (pm_reals(real)->service != slot)
+			continue;
+		m = pm_members(first + schedule->count++);
+		m->real = real;
+		m->weight = pm_reals(real)->weight;
+		if ((uint32_t)m->weight > highest)
+			highest = m->weight;
+	}
+	schedule->weight_step = 1;
+	schedule->weight_max = highest;
+	if (schedule->count) {
+		schedule->table_first = first + 4;
+		schedule->table_count = TABLE;
+		for (uint32_t i = 0; i < TABLE; i++)
+			*pm_members(first + 4 + i) = *pm_members(first + i % schedule->count);
+	}
+	publish(slot);
+}
+
+static void load_rules(void)
+{
+	struct pm_settings *set = pm_settings(0);
+
+	for (int i = 0; i < PM_REGIONS; i++)
+		memset(maps[i].base, 0, maps[i].bytes);
+	now = 0xfffff000u; /* the clock wraps in the middle of longer inputs */
+	set->layout = PM_LAYOUT_VERSION;
+	set->flags = PM_SETTING_READY | PM_SETTING_V4 | PM_SETTING_V6 | rules.settings |
+		     (rules.modes & 0x10 ? PM_SETTING_SECURE_TCP : 0) |
+		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0);
+	set->reuse_mode = rules.modes & 3;
+	set->drop_rate = rules.modes >> 2 & 3;
+	set->unprivileged_port = 1024;
+	for (int i = 0; i < PM_TIMEOUTS; i++)
+		set->timeouts[i] = 400 + 100 * i;
+	add_interface(C0, mac_c0);
+	add_interface(R0, mac_r0);
+	for (uint32_t slot = 0; slot < SERVICES; slot++)
+		if (offers[slot].port || (rules.settings & PM_SETTING_PORT0))
+			add_service(slot);
+}
+
+static void check_answer(const struct pm_job *job, const uint8_t *sent, uint32_t length, uint32_t linear)
+{
+	insist(job->verdict > PM_CONTINUE && job->verdict < PM_VERDICT_MAX);
+	insist(job->action == (uint32_t)pm_act(job->verdict));
+	insist(job->moved >= -PM_HEADROOM && job->moved <= (int32_t)linear);
+	insist(job->linear <= job->length);
+	insist(job->length <= length + PM_HEADROOM);
+	if (job->action == PM_ACTION_AGAIN)
+		insist(linear < length);
+	if (job->action == PM_ACTION_SEND) {
+		insist(job->ifindex == C0 || job->ifindex == R0);
+		insist(job->length >= 14 + 20);
+	}
+	/* What the stack gets is what came, but for a priority tag and for its own connections. */
+	if (job->action == PM_ACTION_PASS && job->verdict != PM_PASS_LOCAL_NODE && length > 14 &&
+	    !(sent[12] == 0x81 || sent[12] == 0x88)) {
+		insist(job->moved == 0 && job->linear == linear);
+		insist(!memcmp(pm_frames + job->data, sent, linear));
+	}
+}
+
+static void run_frame(const uint8_t *bytes, uint32_t length, uint32_t step)
+{
+	/* A frame that is cut keeps the lengths that hosts hand over: the headers, at least Ethernet's. */
+	uint32_t linear = step & STEP_CUT && length > 96 ? 96 : length;
+	struct pm_job job = { .length = length, .linear = linear, .ifindex = step & STEP_WIRE_R ? R0 : C0,
+			      .flags = step & STEP_PARTIAL ? PM_JOB_PARTIAL_CSUM : 0 };
+
+	for (int round = 0; round < 2; round++) {
+		uint8_t *memory = malloc(PM_HEADROOM + job.linear);
+
+		insist(memory);
+		memcpy(memory + PM_HEADROOM, bytes, job.linear);
+		linear = job.linear;
+		pm_frames = memory;
+		job.data = PM_HEADROOM;
+		job.moved = 0;
+		pm_set_now(now);
+		pm_run_batch(&job, 1);
+		check_answer(&job, bytes, length, linear);
+		free(memory);
+		if (job.action != PM_ACTION_AGAIN)
+			return;
+		job = (struct pm_job){ .length = length, .linear = length, .ifindex = step & STEP_WIRE_R ? R0 : C0,
+				       .flags = job.flags | PM_JOB_RESUMED };
+	}
+	insist(!"asked for more than the whole frame");
+}
+
+/* Counted are the lines that are there: nothing leaks, nothing is counted twice. */
+static void check_counts(void)
+{
+	uint32_t active[REALS] = { 0 }, inactive[REALS] = { 0 };
+
+	for (uint32_t i = 0; i < 2 * LINES; i++) {
+		const struct pm_conn *c = i < LINES ? &pm_connections4(i)->c : &pm_connections6(i - LINES)->c;
+
+		insist((c->word & PM_CONN_STATUS) != PM_CONN_CLAIMED);
+		if ((c->word & PM_CONN_STATUS) != PM_CONN_LIVE)
+			continue;
+		insist(c->real < REALS);
+		insist(c->state < PM_TCP_STATE_MAX);
+		insist(c->peer == PM_NONE || c->peer < LINES);
+		if (c->kind != PM_CONN_IN)
+			continue;
+		if (pm_is_active(c->protocol, c->state))
+			active[c->real]++;
+		else
+			inactive[c->real]++;
+	}
+	for (uint32_t i = 0; i < REALS; i++) {
+		insist(pm_live(i)->active == active[i]);
+		insist(pm_live(i)->inactive == inactive[i]);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (!maps[0].base)
+		make_maps();
+	if (size < sizeof(rules))
+		return -1;
+	memcpy(&rules, data, sizeof(rules));
+	data += sizeof(rules);
+	size -= sizeof(rules);
+	load_rules();
+	while (size >= 2) {
+		uint32_t head = data[0] | data[1] << 8;
+		uint32_t length = head & STEP_LENGTH;
+
+		data += 2;
+		size -= 2;
+		if (length > size)
+			length = size;
+		if (head & STEP_TIME)
+			now += 150;
+		if (head & STEP_REAL) {
+			struct pm_real *r = pm_reals(length % REALS);
+
+			if (r->slot != PM_SLOT_FREE)
+				r->slot = r->slot == PM_SLOT_LIVE ? PM_SLOT_GONE : PM_SLOT_LIVE;
+		}
+		run_frame(data, length, head);
+		data += length;
+		size -= length;
+	}
+	check_counts();
+	return 0;
+}

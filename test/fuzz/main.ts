@@ -1,0 +1,50 @@
+/**
+ * `npm run fuzz [-- --seconds N] [--runs N] [--jobs N] [--seed N]`: looks for input that breaks the packet
+ * program, an hour unless told otherwise. `--seed-corpus` writes the corpus anew from the recorded vectors.
+ */
+import { availableParallelism } from 'node:os'
+import { parseArgs } from 'node:util'
+import { writeCorpus } from './corpus.ts'
+import { CORPUS, FINDINGS, fuzz, missingTool } from './harness.ts'
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string' },
+    runs: { type: 'string', default: '0' },
+    jobs: { type: 'string', default: String(availableParallelism()) },
+    seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
+    'seed-corpus': { type: 'boolean', default: false },
+  },
+})
+
+async function main(): Promise<number> {
+  if (values['seed-corpus']) {
+    console.log(`${writeCorpus(CORPUS)} inputs written to ${CORPUS}`)
+    return 0
+  }
+  const missing = missingTool()
+  if (missing !== null) {
+    console.error(missing)
+    return 2
+  }
+  const [runs, jobs, seed] = [values.runs, values.jobs, values.seed].map(Number)
+  const seconds = Number(values.seconds ?? (runs ? 0 : 3600))
+  if (![runs, jobs, seed, seconds].every((value) => Number.isInteger(value) && Number(value) >= 0) || !jobs) {
+    console.error('Cannot use these options: expected whole numbers, at least one job')
+    return 2
+  }
+  console.log(`seed ${seed}, ${jobs} jobs, ${runs ? `${runs} executions` : `${seconds} seconds`}`)
+  const result = await fuzz({
+    seconds,
+    runs: runs ?? 0,
+    jobs,
+    seed: seed ?? 1,
+    output: (text) => process.stderr.write(text),
+  })
+  console.log(
+    `${result.executions} executions, ${result.found ? `something was found: see ${FINDINGS}` : 'nothing found'}`,
+  )
+  return result.found ? 1 : 0
+}
+
+process.exitCode = await main()
