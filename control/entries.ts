@@ -1,0 +1,38 @@
+/** The director's own, mutable record of a virtual service and its real servers. */
+import type { RealServer, VirtualService } from './model.ts'
+import { type SchedulerState, startState } from './scheduler-state.ts'
+
+export interface ServerEntry {
+  readonly key: string
+  value: RealServer
+  /** The last weight that was not 0, 0 if there was none: mh keeps a drained server's slots by it. */
+  lastWeight: number
+  /** Index in `reals`, or -1 while the maps do not hold it. */
+  real: number
+}
+
+export interface ServiceEntry {
+  readonly key: string
+  value: VirtualService
+  /** Larger is newer. */
+  readonly order: number
+  /** Oldest first; IPVS's list order is the reverse. */
+  readonly servers: ServerEntry[]
+  readonly byKey: Map<string, ServerEntry>
+  state: SchedulerState
+  /** Index in `services`, or -1 while the maps do not hold it. */
+  slot: number
+}
+
+export function serverEntry(key: string, value: RealServer): ServerEntry {
+  return { key, value, lastWeight: value.weight, real: -1 }
+}
+
+export function serviceEntry(key: string, value: VirtualService, order: number): ServiceEntry {
+  return { key, value, order, servers: [], byKey: new Map(), state: startState(), slot: -1 }
+}
+
+/** The real servers in IPVS's list order: newest first. */
+export function* newestFirst(service: ServiceEntry): Generator<ServerEntry> {
+  for (let i = service.servers.length - 1; i >= 0; i--) yield service.servers[i]!
+}
