@@ -27,23 +27,14 @@ import {
   SettingsRecord,
 } from '../layout.gen.ts'
 import { mapMemory } from '../map-memory.ts'
+import type { NextHop } from '../netlink/next-hop.ts'
 import { checkSizes, limitsOf, mapEntries } from '../sizes.ts'
 import { createMemory, type InstanceSeat, ProgramOwner } from './wasm-instance.ts'
 
-/** The way to the next hop, or why there is none. */
-export type NextHop =
-  | {
-      readonly result: typeof Fib.Ok
-      readonly ifindex: number
-      readonly smac: Uint8Array
-      readonly dmac: Uint8Array
-      /** Of the path, bytes of IP packet. */
-      readonly mtu: number
-    }
-  | { readonly result: Exclude<FibResult, typeof Fib.Ok> }
-
 /** Answers the program's question for a next hop, at once. */
 export type NextHopLookup = (query: FibQuery) => NextHop
+
+export type { NextHop }
 
 export interface WasmOptions {
   readonly sizes: Sizes

@@ -1,0 +1,203 @@
+/** Sockets to the kernel's rtnetlink: one kind asks and waits, the other listens. */
+import koffi from 'koffi'
+import { check, Errno, errno, errorName, libc, words } from '../libc.ts'
+import {
+  decodeMessages,
+  encodeRequest,
+  errorOf,
+  errorText,
+  type NetlinkMessage,
+  NLM_F_ACK,
+  NLM_F_CREATE,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLM_F_REPLACE,
+  NLM_F_REQUEST,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+} from './message.ts'
+import type { Query } from './rtnetlink.ts'
+
+const AF_NETLINK = 16
+const NETLINK_ROUTE = 0
+const SOCK_RAW_CLOEXEC = 3 | 0o2000000
+const SOL_SOCKET = 1
+const SO_RCVTIMEO = 20
+const SO_RCVBUFFORCE = 33
+const SOL_NETLINK = 270
+const NETLINK_ADD_MEMBERSHIP = 1
+const NETLINK_EXT_ACK = 11
+const NETLINK_GET_STRICT_CHK = 12
+const MSG_TRUNC = 0x20
+const MSG_DONTWAIT = 0x40
+
+/** The kernel puts at most 32 KiB into a datagram of a dump; a single answer is far smaller. */
+const DATAGRAM_BYTES = 64 * 1024
+/** Answers come while the request is being sent; only a held rtnl lock makes one wait. */
+const ANSWER_TIMEOUT_S = 5
+/** Room for bursts of events: thousands of routes changed at once. */
+const EVENT_BUFFER_BYTES = 4 << 20
+/** Dumps that the kernel says are inconsistent are repeated this often. */
+const DUMP_ATTEMPTS = 5
+
+/** The kernel refused a request. */
+export class NetlinkError extends Error {
+  override readonly name = 'NetlinkError'
+  readonly errno: number
+
+  constructor(action: string, number: number, text: string | null) {
+    super(`Cannot ${action}: ${errorName(number)}${text === null ? '' : ` (${text})`}`)
+    this.errno = number
+  }
+}
+
+function open(): number {
+  const fd = check(libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE), 'open a netlink socket')
+  const address = new Uint8Array(12)
+  address[0] = AF_NETLINK
+  check(libc.bind(fd, address, address.length), 'bind a netlink socket')
+  // Both make answers better where the kernel knows them, and are not needed where it does not.
+  libc.setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, words(1), 4)
+  libc.setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, words(1), 4)
+  return fd
+}
+
+/** Asks and waits for the answer. Calls block for some microseconds. Belongs to one thread. */
+export class RequestSocket {
+  readonly #fd: number
+  readonly #buffer = new Uint8Array(DATAGRAM_BYTES)
+  #sequence = 0
+  #closed = false
+
+  constructor() {
+    this.#fd = open()
+    const timeout = new Uint8Array(new BigInt64Array([BigInt(ANSWER_TIMEOUT_S), 0n]).buffer)
+    check(libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length), 'limit netlink waits')
+  }
+
+  /** One object; null when the kernel answers with an error: there is none, no route, no such device. */
+  get(query: Query): NetlinkMessage | null {
+    const { messages, error } = this.#exchange(query, NLM_F_REQUEST)
+    return error === 0 ? (messages[0] ?? null) : null
+  }
+
+  /** Everything of a kind. */
+  dump(query: Query, action: string): NetlinkMessage[] {
+    for (let attempt = 1; ; attempt++) {
+      const { messages, error, text, interrupted } = this.#exchange(query, NLM_F_REQUEST | NLM_F_DUMP)
+      if (error !== 0) throw new NetlinkError(action, error, text)
+      if (!interrupted || attempt === DUMP_ATTEMPTS) return messages
+    }
+  }
+
+  /** Creates or changes an object. */
+  change(query: Query, action: string): void {
+    const flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
+    const { error, text } = this.#exchange(query, flags)
+    if (error !== 0) throw new NetlinkError(action, error, text)
+  }
+
+  #exchange(
+    query: Query,
+    flags: number,
+  ): {
+    readonly messages: NetlinkMessage[]
+    readonly error: number
+    readonly text: string | null
+    readonly interrupted: boolean
+  } {
+    this.#sequence = (this.#sequence + 1) >>> 0
+    const sequence = this.#sequence
+    const request = encodeRequest({ type: query.type, flags, sequence }, query.header, query.attributes)
+    check(libc.send(this.#fd, request, request.length, 0), 'send a netlink request')
+    const isDump = (flags & NLM_F_DUMP) === NLM_F_DUMP
+    const wantsAck = (flags & NLM_F_ACK) !== 0
+    const messages: NetlinkMessage[] = []
+    let interrupted = false
+    for (;;) {
+      const length = check(
+        libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_TRUNC),
+        'receive a netlink answer',
+      )
+      if (length > this.#buffer.length)
+        throw new NetlinkError('receive a netlink answer', Errno.EMSGSIZE, null)
+      for (const message of decodeMessages(this.#buffer.slice(0, length))) {
+        // What is left of an exchange that timed out.
+        if (message.sequence !== sequence) continue
+        if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true
+        if (message.type === NLMSG_ERROR) {
+          return { messages, error: errorOf(message), text: errorText(message), interrupted }
+        }
+        if (message.type === NLMSG_DONE) return { messages, error: 0, text: null, interrupted }
+        messages.push(message)
+        if (!isDump && !wantsAck) return { messages, error: 0, text: null, interrupted }
+      }
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    libc.close(this.#fd)
+  }
+}
+
+/** Hears of changes. `onOverflow`: events were lost, everything must be read again. */
+export class EventSocket {
+  readonly #fd: number
+  readonly #buffer = new Uint8Array(DATAGRAM_BYTES)
+  /** Kept: a poll handle that nobody refers to stops without a word. */
+  readonly #handle: ReturnType<typeof koffi.node.poll>
+  readonly #onMessages: (messages: NetlinkMessage[]) => void
+  readonly #onOverflow: () => void
+  #closed = false
+
+  constructor(
+    groups: readonly number[],
+    onMessages: (messages: NetlinkMessage[]) => void,
+    onOverflow: () => void,
+  ) {
+    this.#onMessages = onMessages
+    this.#onOverflow = onOverflow
+    this.#fd = open()
+    // Without CAP_NET_ADMIN the default size has to do: then overflows come sooner.
+    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, words(EVENT_BUFFER_BYTES), 4)
+    for (const group of groups) {
+      check(
+        libc.setsockopt(this.#fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, words(group), 4),
+        `listen to rtnetlink group ${group}`,
+      )
+    }
+    this.#handle = koffi.node.poll(this.#fd, { readable: true }, () => this.drain())
+    this.#handle.unref()
+  }
+
+  /** Handles what has arrived. */
+  drain(): void {
+    const messages: NetlinkMessage[] = []
+    let overflow = false
+    while (!this.#closed) {
+      const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT | MSG_TRUNC)
+      if (length < 0) {
+        if (errno() === Errno.EINTR) continue
+        if (errno() === Errno.ENOBUFS) {
+          overflow = true
+          continue
+        }
+        break
+      }
+      if (length > this.#buffer.length) overflow = true
+      else messages.push(...decodeMessages(this.#buffer.slice(0, length)))
+    }
+    if (messages.length > 0) this.#onMessages(messages)
+    if (overflow) this.#onOverflow()
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#handle.stop()
+    this.#handle.close()
+    libc.close(this.#fd)
+  }
+}
