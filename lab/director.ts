@@ -25,9 +25,11 @@ export class LabDirector {
   readonly runDir: string
   readonly socket: string
   readonly logFile: string
+  readonly #outlive: boolean
   #daemon: ChildProcess | null = null
 
-  constructor(namespace: string, runDir: string) {
+  constructor(namespace: string, runDir: string, outlive = false) {
+    this.#outlive = outlive
     this.namespace = namespace
     this.runDir = runDir
     this.socket = `${runDir}/pointsman.sock`
@@ -58,12 +60,16 @@ export class LabDirector {
     mkdirSync(this.runDir, { recursive: true, mode: 0o755 })
     const [program, ...args] = inNamespace(this.namespace, this.daemonCommand(options))
     const log = openSync(this.logFile, 'a')
-    const daemon = spawn(program, args, { stdio: ['ignore', log, log], env: this.environment() })
+    const daemon = spawn(program, args, {
+      stdio: ['ignore', log, log],
+      env: this.environment(),
+      detached: this.#outlive,
+    })
     closeSync(log)
     this.#daemon = daemon
     await until('pointsmand to answer', START_TIMEOUT_MS, async () => {
       if (daemon.exitCode !== null || daemon.signalCode !== null)
-        throw new Error(`pointsmand ended with ${daemon.exitCode ?? daemon.signalCode}:\n${this.logTail()}`)
+        throw new Error(`pointsmand ended with ${daemon.exitCode ?? daemon.signalCode}`)
       return (await this.ipvsadm(['-Ln'])).status === 0 ? true : undefined
     }).catch((cause: unknown) => {
       throw new Error(`${cause instanceof Error ? cause.message : cause}\n${this.logTail()}`, { cause })
@@ -92,6 +98,11 @@ export class LabDirector {
     clearTimeout(late)
     this.#daemon = null
     return daemon.signalCode ?? daemon.exitCode
+  }
+
+  /** Lets the daemon go on without this process. */
+  release(): void {
+    this.#daemon?.unref()
   }
 
   /** Runs a command inside the director. */

@@ -3,13 +3,14 @@
  * second. `createLab` first removes whatever an interrupted run of the same prefix has left behind.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, openSync, rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Client, startClient, typescript } from './client.ts'
 import { type CommandResult, must, run } from './command.ts'
 import { LabDirector, removeTraces } from './director.ts'
 import { inNamespace } from './namespace.ts'
 import { createNetwork, destroyNetwork, portName } from './network.ts'
-import type { ServerSettings } from './server.ts'
+import { serverSettings } from './server-settings.ts'
 import { realServers, topology } from './topology.ts'
 
 const SERVER_SOURCE = fileURLToPath(new URL('./server.ts', import.meta.url))
@@ -18,6 +19,8 @@ const SERVER_START_TIMEOUT_MS = 30_000
 export interface LabOptions {
   /** Begins the name of every namespace; at most 20 characters. Labs of different prefix do not meet. */
   readonly prefix?: string
+  /** The lab may go on after this process (see `release`). */
+  readonly outlive?: boolean
 }
 
 /** Packets one host sent with one source address and port, as counted on the bridges. */
@@ -43,6 +46,8 @@ export interface Lab {
   stopServer(name: string): Promise<void>
   startServer(name: string): Promise<void>
   destroy(): Promise<void>
+  /** Lets go of a lab that was made to outlive this process: everything but the client stays up. */
+  release(): Promise<void>
 }
 
 export const DEFAULT_PREFIX = 'pm-'
@@ -52,36 +57,42 @@ export function runDirectory(prefix: string): string {
   return prefix === DEFAULT_PREFIX ? '/run/pointsman-lab' : `/run/pointsman-lab-${prefix.replace(/-$/, '')}`
 }
 
+/** What the real servers complain about. */
+function serverLog(prefix: string): string {
+  return `${runDirectory(prefix)}.servers.log`
+}
+
 /** Removes a lab that nobody holds any more. */
 export async function removeLab(prefix: string): Promise<void> {
   const director = new LabDirector(`${prefix}director`, runDirectory(prefix))
   await director.pointsman(['detach']).catch(() => undefined)
   await destroyNetwork(prefix)
   removeTraces(director.runDir)
+  rmSync(serverLog(prefix), { force: true })
 }
 
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
   const prefix = options.prefix ?? DEFAULT_PREFIX
   await removeLab(prefix)
   try {
-    return await build(prefix)
+    return await build(prefix, options.outlive ?? false)
   } catch (error) {
     await removeLab(prefix).catch(() => undefined)
     throw error
   }
 }
 
-async function build(prefix: string): Promise<Lab> {
+async function build(prefix: string, outlive: boolean): Promise<Lab> {
   await createNetwork(prefix)
   const servers = new Map<string, ChildProcess>()
   const startServer = async (name: string): Promise<void> => {
-    servers.set(name, await spawnServer(prefix, name))
+    servers.set(name, await spawnServer(prefix, name, outlive))
   }
   const [client] = await Promise.all([
     startClient(`${prefix}client`),
     ...realServers().map((server) => startServer(server.name)),
   ])
-  const director = new LabDirector(`${prefix}director`, runDirectory(prefix))
+  const director = new LabDirector(`${prefix}director`, runDirectory(prefix), outlive)
   const network = `${prefix}net`
 
   return {
@@ -102,32 +113,24 @@ async function build(prefix: string): Promise<Lab> {
       await Promise.all([...servers.values()].map(endServer))
       await removeLab(prefix)
     },
+    release: async () => {
+      await client.stop()
+      director.release()
+      for (const server of servers.values()) server.unref()
+    },
   }
 }
 
-/** What a real server listens on: every address at which a forwarding method may deliver. */
-function serverSettings(name: string): ServerSettings {
-  const server = realServers().find((candidate) => candidate.name === name)
-  if (server === undefined) throw new Error(`No real server "${name}" in lab/topology.json`)
-  const { ports, virtual } = topology
-  const own = [server.servers.ipv4, server.servers.ipv6]
-  const delivered = [virtual['direct-routing'], virtual.tunnel].flatMap((pair) => [pair.ipv4, pair.ipv6])
-  return {
-    name,
-    httpPorts: [ports.http, ports.httpBehindNat],
-    echo: [
-      ...own.map((address) => ({ address, port: ports.echoBehindNat })),
-      ...[...own, ...delivered].map((address) => ({ address, port: ports.echo })),
-    ],
-  }
-}
-
-async function spawnServer(prefix: string, name: string): Promise<ChildProcess> {
+async function spawnServer(prefix: string, name: string, outlive: boolean): Promise<ChildProcess> {
   const [program, ...args] = inNamespace(
     prefix + name,
     typescript(SERVER_SOURCE, [JSON.stringify(serverSettings(name))]),
   )
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const log = openSync(serverLog(prefix), 'a')
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', log], detached: outlive })
+  closeSync(log)
+  const { stdout } = child
+  if (stdout === null) throw new Error('No pipe to the real server')
   await new Promise<void>((resolve, reject) => {
     const late = setTimeout(() => {
       child.kill('SIGKILL')
@@ -136,10 +139,11 @@ async function spawnServer(prefix: string, name: string): Promise<ChildProcess> 
     child.on('error', reject)
     child.on('exit', (status) => {
       clearTimeout(late)
-      reject(new Error(`Real server ${name} ended with status ${status}`))
+      reject(new Error(`Real server ${name} ended with status ${status}, see ${serverLog(prefix)}`))
     })
-    child.stdout.once('data', () => {
+    stdout.once('data', () => {
       clearTimeout(late)
+      stdout.destroy() // it says nothing more
       resolve()
     })
   })

@@ -5,16 +5,12 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { must } from './command.ts'
+import { addressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
 import { createNamespace, destroyNamespace, inNamespace, ipBatch, setParameters } from './namespace.ts'
-import { type AddressFamily, FAMILIES, type Host, topology, type WireName } from './topology.ts'
+import { type Host, topology, WIRES, type WireName } from './topology.ts'
 
 /** The namespace that holds the two bridges. */
 const NETWORK = 'net'
-const WIRES: readonly WireName[] = ['clients', 'servers']
-
-/** A table of its own for packets that a real server sends from its own address (NAT). */
-const NAT_TABLE = 100
-
 /** Name of a host's end at the bridge; at most 15 bytes. */
 export function portName(host: string, wire: WireName): string {
   return `${host}-${topology.wires[wire].interface}`
@@ -74,107 +70,21 @@ export async function destroyNetwork(prefix: string): Promise<void> {
   for (const name of namespaceNames(prefix)) await destroyNamespace(name)
 }
 
-function wiresOf(host: Host): WireName[] {
-  return WIRES.filter((wire) => host[wire] !== undefined)
-}
-
-/** veth would otherwise hand over super-packets, and packets whose checksum nobody has computed. */
-function offloadsOff(device: string): string {
-  return `ethtool -K ${device} tx off rx off tso off gso off gro off >/dev/null`
-}
-
-function parametersOf(host: Host): Record<string, number> {
-  const everywhere = {
-    'ipv6/conf/default/accept_dad': 0, // addresses are usable at once
-    'ipv6/conf/default/accept_ra': 0,
-    'ipv6/conf/default/autoconf': 0,
-    'ipv6/conf/default/router_solicitations': 0,
-    'ipv4/conf/all/rp_filter': 0,
-    'ipv4/conf/default/rp_filter': 0,
-  }
-  switch (host.role) {
-    case 'client':
-      return { ...everywhere, 'ipv4/tcp_syn_retries': 4 }
-    case 'director':
-      return {
-        ...everywhere,
-        'ipv4/ip_forward': 1,
-        'ipv6/conf/all/forwarding': 1,
-        'ipv6/conf/default/forwarding': 1,
-        'ipv4/conf/all/send_redirects': 0,
-        'ipv4/conf/default/send_redirects': 0,
-      }
-    case 'real-server':
-      // The virtual addresses stand on lo: do not answer ARP for them, do not announce them.
-      return {
-        ...everywhere,
-        'ipv4/conf/all/arp_ignore': 1,
-        'ipv4/conf/default/arp_ignore': 1,
-        'ipv4/conf/all/arp_announce': 2,
-        'ipv4/conf/default/arp_announce': 2,
-      }
-    default:
-      return host.role satisfies never
-  }
-}
-
 async function configureHost(prefix: string, host: Host, object: string): Promise<void> {
   const name = prefix + host.name
-  const lines = ['link set lo up']
-  for (const wire of wiresOf(host)) {
-    const device = topology.wires[wire].interface
-    for (const family of FAMILIES)
-      lines.push(`addr add ${host[wire]?.[family]}/${topology.wires[wire][family].prefix} dev ${device}`)
-  }
-  lines.push(...virtualAddresses(host))
-  // Before the links come up: a program that arrives later would miss what is already on its way.
-  if (host.role === 'real-server')
-    lines.push(`link set ${topology.wires.servers.interface} xdpdrv object ${object} program decap`)
-  for (const wire of wiresOf(host)) lines.push(`link set ${topology.wires[wire].interface} up`)
-  await must(inNamespace(name, ['sh', '-e', '-s']), {
-    input: wiresOf(host)
-      .map((wire) => offloadsOff(topology.wires[wire].interface))
-      .join('\n'),
-  })
-  await ipBatch(name, lines)
+  const devices = wiresOf(host).map((wire) => topology.wires[wire].interface)
+  await must(inNamespace(name, ['sh', '-e', '-s']), { input: devices.map(offloadsOff).join('\n') })
+  await ipBatch(name, [
+    'link set lo up',
+    ...addressesOf(host),
+    // Before the links come up: a program that arrives later would miss what is already on its way.
+    ...(host.role === 'real-server'
+      ? [`link set ${topology.wires.servers.interface} xdpdrv object ${object} program decap`]
+      : []),
+    ...devices.map((device) => `link set ${device} up`),
+  ])
   await ipBatch(name, natReturnRoutes(host, 'ipv4'), ['-4'])
   await ipBatch(name, natReturnRoutes(host, 'ipv6'), ['-6'])
-}
-
-/** The director answers ARP and ping for all; a real server accepts packets for those of DR and TUN. */
-function virtualAddresses(host: Host): string[] {
-  const { nat, 'direct-routing': direct, tunnel } = topology.virtual
-  switch (host.role) {
-    case 'client':
-      return []
-    case 'director':
-      return [nat, direct, tunnel].flatMap((virtual) => [
-        `addr add ${virtual.ipv4}/32 dev ${topology.wires.clients.interface}`,
-        // Deprecated: never chosen as the source of the director's own packets.
-        `addr add ${virtual.ipv6}/128 dev ${topology.wires.clients.interface} preferred_lft 0`,
-      ])
-    case 'real-server':
-      return [direct, tunnel].flatMap((virtual) => [
-        `addr add ${virtual.ipv4}/32 dev lo`,
-        `addr add ${virtual.ipv6}/128 dev lo`,
-      ])
-    default:
-      return host.role satisfies never
-  }
-}
-
-/**
- * What a real server sends from its own address answers a NAT connection and has to go back through
- * the director; what it sends from a virtual address goes straight to the client.
- */
-function natReturnRoutes(host: Host, family: AddressFamily): string[] {
-  const director = topology.hosts.find((other) => other.role === 'director')?.servers
-  if (host.role !== 'real-server' || host.servers === undefined || director === undefined) return []
-  const device = topology.wires.servers.interface
-  return [
-    `route add default via ${director[family]} dev ${device} table ${NAT_TABLE}`,
-    `rule add from ${host.servers[family]} lookup ${NAT_TABLE}`,
-  ]
 }
 
 /** Counts TCP and UDP on the bridges by port it came in, source address and source port. */
@@ -191,7 +101,7 @@ table bridge lab {
 `
 
 /** The object of `lab.bpf.c`. */
-function labPrograms(): string {
+export function labPrograms(): string {
   const object = fileURLToPath(new URL('../dist/lab.bpf.o', import.meta.url))
   if (!existsSync(object)) throw new Error(`${object} is missing: run "npm run build"`)
   return object

@@ -2,8 +2,7 @@
  * A real server of the lab: HTTP and a UDP echo that answer who they are and whom they saw.
  *
  * Run inside the real server's namespace with one argument, a JSON `ServerSettings`. Prints "ready"
- * when everything listens; ends on SIGTERM or when its standard input closes, so that it does not
- * outlive whoever started it.
+ * when everything listens; lives until its namespace is taken away or a signal ends it.
  */
 import { createSocket } from 'node:dgram'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -92,7 +91,6 @@ async function main(settings: ServerSettings): Promise<void> {
     ...settings.httpPorts.map((port) => listenHttp(settings.name, port)),
     ...settings.echo.map(({ address, port }) => listenEcho(settings.name, address, port)),
   ])
-  process.stdin.resume().on('end', () => process.exit(0))
   process.stdout.write('ready\n')
 }
 

@@ -47,6 +47,7 @@ export function readTopology(): Topology {
 
 export const topology = readTopology()
 export const METHODS = ['nat', 'direct-routing', 'tunnel'] as const satisfies readonly Method[]
+export const WIRES = ['clients', 'servers'] as const satisfies readonly WireName[]
 export const FAMILIES = ['ipv4', 'ipv6'] as const satisfies readonly AddressFamily[]
 
 export function hostNamed(name: string): Host {

@@ -1,0 +1,245 @@
+/**
+ * `npm start`: the lab with one service per forwarding method, family and protocol, real requests
+ * through all of them, and what came of it. `-- --keep` leaves the lab up.
+ */
+import { parseArgs } from 'node:util'
+import { type DataplaneName, executable } from './director.ts'
+import { createLab, DEFAULT_PREFIX, type Lab, removeLab, type SentCount } from './lab.ts'
+import { namespacePath } from './namespace.ts'
+import { measurePrograms, type ProgramTime, programTime } from './program-time.ts'
+import { allRules, type LabService, virtualEndpoint } from './rules.ts'
+import type { Answer } from './server.ts'
+import { endpoint, FAMILIES, hostNamed, METHODS, type Method, realServers, topology } from './topology.ts'
+
+const REQUESTS = 6
+const LOAD = { requests: 2000, concurrency: 8 }
+
+const HELP = `npm start [-- OPTION…]
+  --keep                          leave the lab up afterwards and say how to look around
+  --remove                        only take away a lab that was kept
+  --dataplane auto|xdp|userspace  what carries the packets (default auto)
+  --prefix NAME                   begin of the namespaces' names (default ${DEFAULT_PREFIX})
+`
+
+const TITLES: Record<Method, string> = { nat: 'NAT', 'direct-routing': 'direct routing', tunnel: 'tunnel' }
+
+const bold = process.stdout.isTTY
+  ? (text: string): string => `\x1b[1m${text}\x1b[0m`
+  : (text: string): string => text
+
+function step(text: string): void {
+  console.log(`${bold('==>')} ${text}`)
+}
+
+function detail(text: string): void {
+  console.log(text.replace(/^/gm, '    ').trimEnd())
+}
+
+const problems: string[] = []
+function problem(text: string): void {
+  problems.push(text)
+  detail(`PROBLEM: ${text}`)
+}
+
+const services: LabService[] = METHODS.flatMap((method) =>
+  FAMILIES.flatMap((family) =>
+    (['tcp', 'udp'] as const).map((protocol) => ({ method, protocol, family, serverFamily: family })),
+  ),
+)
+
+async function configure(lab: Lab): Promise<void> {
+  step('rules, as an operator types them')
+  for (const service of services)
+    for (const rule of allRules(service)) {
+      await lab.director.rule(rule)
+      detail(`ipvsadm ${rule}`)
+    }
+}
+
+async function ask(lab: Lab, service: LabService): Promise<void> {
+  const target = virtualEndpoint(service)
+  const answers: Answer[] = []
+  const client = hostNamed('client').clients[service.family]
+  try {
+    for (let i = 0; i < REQUESTS; i++)
+      answers.push(service.protocol === 'tcp' ? await lab.client.http(target) : await lab.client.udp(target))
+  } catch (error) {
+    problem(
+      `${TITLES[service.method]} ${service.protocol} ${endpoint(target.address, target.port)}: ${error}`,
+    )
+    return
+  }
+  const url = `${service.protocol === 'tcp' ? 'http' : 'udp'}://${endpoint(target.address, target.port)}`
+  const who = answers.map((answer) => answer.server).join(' ')
+  const seen = [...new Set(answers.map((answer) => answer.client))]
+  detail(`${TITLES[service.method].padEnd(15)} ${url.padEnd(27)} ${who}   saw ${seen.join(', ')}`)
+  if (seen.length !== 1 || seen[0] !== client)
+    problem(`the real servers saw ${seen.join(', ')}, not ${client}`)
+  if (new Set(answers.map((answer) => answer.server)).size !== realServers().length)
+    problem(`not every real server answered at ${url}`)
+}
+
+/** Who sent the answers that arrived on the clients' wire, by forwarding method. */
+function showAnswerPaths(sent: readonly SentCount[]): void {
+  step("who sent the answers, counted on the clients' wire")
+  for (const method of METHODS) {
+    const { ipv4, ipv6 } = topology.virtual[method]
+    const answers = sent.filter(
+      ({ wire, source }) => wire === 'clients' && (source === ipv4 || source === ipv6),
+    )
+    const total = (those: readonly SentCount[]): number =>
+      those.reduce((sum, count) => sum + count.packets, 0)
+    const director = total(answers.filter(({ host }) => host === 'director'))
+    const direct = realServers().map((server) => ({
+      name: server.name,
+      packets: total(answers.filter(({ host }) => host === server.name)),
+    }))
+    const shares = direct.map(({ name, packets }) => `${name} ${packets}`).join(', ')
+    detail(
+      `${TITLES[method].padEnd(15)} director ${String(director).padStart(6)} packets   directly: ${shares}`,
+    )
+    const directly = direct.reduce((sum, { packets }) => sum + packets, 0)
+    if (method === 'nat' && (director === 0 || directly > 0)) problem('NAT answers have to pass the director')
+    if (method !== 'nat' && (director > 0 || directly === 0))
+      problem(`answers of ${TITLES[method]} have to go straight to the client`)
+  }
+}
+
+/** Many short connections per method, and what one packet of them cost. */
+async function measure(lab: Lab): Promise<void> {
+  step(`${LOAD.requests} HTTP requests per forwarding method, a connection each`)
+  const stopMeasuring = measurePrograms()
+  try {
+    for (const method of METHODS) {
+      const target = virtualEndpoint({ method, protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' })
+      const before = programTime(lab.director.pid())
+      const report = await lab.client.load({ ...target, ...LOAD })
+      const after = programTime(lab.director.pid())
+      const shares = realServers().map(({ name }) => `${name} ${report.answers[name] ?? 0}`)
+      const rate = Math.round(LOAD.requests / report.seconds)
+      detail(
+        `${TITLES[method].padEnd(15)} ${shares.join(', ')}   ${rate} requests/s   ${cost(before, after)}`,
+      )
+      for (const [message, number] of Object.entries(report.failures))
+        problem(`${number} requests through ${TITLES[method]} failed: ${message}`)
+    }
+  } finally {
+    stopMeasuring()
+  }
+}
+
+function cost(before: ProgramTime | null, after: ProgramTime | null): string {
+  if (before === null || after === null || after.runs === before.runs)
+    return 'time per packet: only measured for XDP'
+  const ns = (after.ns - before.ns) / (after.runs - before.runs)
+  return `${ns} ns per packet in the packet program (${after.runs - before.runs} packets)`
+}
+
+async function showCommand(lab: Lab, name: 'ipvsadm' | 'pointsman', args: readonly string[]): Promise<void> {
+  step([name, ...args].join(' '))
+  const result = await lab.director.command([executable(name), ...args])
+  detail(result.stdout)
+  if (result.status !== 0)
+    problem(`${name} ${args.join(' ')} exited with ${result.status}: ${result.stderr.trim()}`)
+}
+
+function explainKeptLab(lab: Lab): void {
+  const command = (host: string, words: string): string =>
+    `nsenter --net=${namespacePath(lab.prefix + host)} ${words}`
+  const nat = topology.virtual.nat
+  step('the lab stays up; look around with')
+  detail(
+    [
+      `export POINTSMAN_SOCKET=${lab.director.socket}`,
+      `${executable('ipvsadm')} -Ln`,
+      `${executable('pointsman')} status`,
+      command('client', `curl http://${nat.ipv4}/`),
+      command('client', `curl http://[${topology.virtual.tunnel.ipv6}]/`),
+      command('director', 'bash'),
+      command('rs1', `tcpdump -ni ${topology.wires.servers.interface}`),
+      command('net', 'nft list ruleset'),
+      `tail -f ${lab.director.logFile}`,
+      '',
+      'and take it away with',
+      'npm start -- --remove',
+    ].join('\n'),
+  )
+}
+
+async function demonstrate(lab: Lab, dataplane: DataplaneName): Promise<void> {
+  step(`director: pointsmand on ${topology.wires.clients.interface} and ${topology.wires.servers.interface}`)
+  await lab.director.start({ dataplane })
+  await showCommand(lab, 'pointsman', ['status'])
+  await configure(lab)
+  step(`requests from the client: who answered, and which client they saw`)
+  for (const service of services) await ask(lab, service)
+  await measure(lab)
+  showAnswerPaths(await lab.sent())
+  await showCommand(lab, 'ipvsadm', ['-Ln', '--stats'])
+  await showCommand(lab, 'pointsman', ['verdicts'])
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      keep: { type: 'boolean', default: false },
+      remove: { type: 'boolean', default: false },
+      dataplane: { type: 'string', default: 'auto' },
+      prefix: { type: 'string', default: DEFAULT_PREFIX },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  const { dataplane, prefix } = values
+  if (values.help) {
+    process.stdout.write(HELP)
+    return 0
+  }
+  if (dataplane !== 'auto' && dataplane !== 'xdp' && dataplane !== 'userspace')
+    throw new Error(`--dataplane is neither auto, xdp nor userspace: "${dataplane}"`)
+  if (values.remove) {
+    step(`taking away what is left of lab ${prefix}*`)
+    await removeLab(prefix)
+    return 0
+  }
+
+  step(`lab: ${topology.hosts.map(({ name }) => prefix + name).join(', ')}`)
+  const lab = await createLab({ prefix, outlive: values.keep })
+  // An interrupted run takes its lab with it; one that is killed is cleaned up by the next.
+  for (const [signal, status] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)
+    process.once(signal, () => {
+      step(`${signal}: taking the lab away`)
+      void lab.destroy().finally(() => process.exit(status))
+    })
+  let keep = false
+  try {
+    await demonstrate(lab, dataplane)
+    keep = values.keep
+  } catch (error) {
+    problem(error instanceof Error ? error.message : String(error))
+  } finally {
+    if (keep) explainKeptLab(lab)
+    else {
+      step('taking the lab away')
+      await lab.destroy()
+    }
+  }
+  if (keep) await lab.release()
+  if (problems.length > 0) {
+    step(`${problems.length} problem${problems.length === 1 ? '' : 's'}`)
+    for (const text of problems) detail(text)
+    return 1
+  }
+  step('every forwarding method forwarded, every real server saw the client')
+  return 0
+}
+
+main().then(
+  (status) => process.exit(status),
+  (error: unknown) => {
+    console.error(`Cannot run the lab: ${error instanceof Error ? error.message : error}`)
+    process.exit(1)
+  },
+)
