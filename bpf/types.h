@@ -65,7 +65,7 @@ enum pm_verdict {
 	PM_ANSWER_HOST_UNREACHABLE = 43, /* no route to the real server */
 
 	/* Dropped. */
-	PM_DROP_TRUNCATED = 48,		/* transport header cut short */
+	PM_DROP_ANSWER_LIMIT = 48,	/* no answer: the budget of ICMP errors is used up */
 	PM_DROP_REAL_SERVER_GONE = 49,	/* connection of a removed real server */
 	PM_DROP_TABLE_FULL = 50,	/* no line for a new connection */
 	PM_DROP_NEXT_HOP_UNRESOLVED = 51, /* neighbour not resolved yet */
@@ -371,8 +371,7 @@ struct pm_conn4 {
 	struct pm_conn c;
 	__be32 saddr;
 	__be32 daddr;
-	__be32 new_addr; /* IN: real server; REPLY: virtual address */
-	__u32 controller; /* template's line, else PM_NONE */
+	__be32 new_addr; /* REPLY: virtual address; IN: real server's (its record has it too) */
 };
 
 struct pm_conn6 {
@@ -380,7 +379,6 @@ struct pm_conn6 {
 	__u8 saddr[16];
 	__u8 daddr[16];
 	__u8 new_addr[16];
-	__u32 controller;
 	__u32 pad[7];
 };
 
@@ -414,6 +412,7 @@ struct pm_job {
 
 enum pm_job_flag {
 	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
+	PM_JOB_RESUMED = 0x02,	    /* the frame of an earlier PM_ACTION_AGAIN, whole now: counted already */
 };
 
 #define PM_HEADROOM 128

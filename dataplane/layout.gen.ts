@@ -56,7 +56,7 @@ export const Verdict = {
   AnswerTimeExceeded: 41,
   AnswerTooBig: 42,
   AnswerHostUnreachable: 43,
-  DropTruncated: 48,
+  DropAnswerLimit: 48,
   DropRealServerGone: 49,
   DropTableFull: 50,
   DropNextHopUnresolved: 51,
@@ -102,7 +102,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   41: 'answer_time_exceeded',
   42: 'answer_too_big',
   43: 'answer_host_unreachable',
-  48: 'drop_truncated',
+  48: 'drop_answer_limit',
   49: 'drop_real_server_gone',
   50: 'drop_table_full',
   51: 'drop_next_hop_unresolved',
@@ -368,11 +368,13 @@ export const connFlagNames: { readonly [value: number]: string } = {
 /** enum pm_job_flag */
 export const JobFlag = {
   PartialCsum: 1,
+  Resumed: 2,
 } as const
 export type JobFlag = (typeof JobFlag)[keyof typeof JobFlag]
 
 export const jobFlagNames: { readonly [value: number]: string } = {
   1: 'partial_csum',
+  2: 'resumed',
 }
 
 /** enum pm_fib_result */
@@ -916,7 +918,7 @@ export const LocalBucketRecord = {
   setAddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 0 + element('LocalBucketRecord.addr', 8, index) * 4, value, false),
 } as const
 
-/** struct pm_conn, 48 bytes. */
+/** struct pm_conn, 52 bytes. */
 export interface ConnRecord {
   readonly word: number
   readonly sport: number
@@ -939,7 +941,7 @@ export interface ConnRecord {
 }
 
 export const ConnRecord = {
-  size: 48,
+  size: 52,
   offsets: {
     word: 0,
     sport: 4,
@@ -958,7 +960,7 @@ export const ConnRecord = {
     dmac: 32,
     smac: 38,
     ifindex: 44,
-    packets: 46,
+    packets: 48,
   },
   read(view: DataView, base: number): ConnRecord {
     return {
@@ -978,8 +980,8 @@ export const ConnRecord = {
       hopEpoch: view.getUint16(base + 30, true),
       dmac: copyOf(view, base + 32, 6),
       smac: copyOf(view, base + 38, 6),
-      ifindex: view.getUint16(base + 44, true),
-      packets: view.getUint16(base + 46, true),
+      ifindex: view.getUint32(base + 44, true),
+      packets: view.getUint32(base + 48, true),
     }
   },
   write(view: DataView, base: number, value: ConnRecord): void {
@@ -999,8 +1001,8 @@ export const ConnRecord = {
     view.setUint16(base + 30, value.hopEpoch, true)
     store(view, base + 32, 6, value.dmac, 'ConnRecord.dmac')
     store(view, base + 38, 6, value.smac, 'ConnRecord.smac')
-    view.setUint16(base + 44, value.ifindex, true)
-    view.setUint16(base + 46, value.packets, true)
+    view.setUint32(base + 44, value.ifindex, true)
+    view.setUint32(base + 48, value.packets, true)
   },
   getWord: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setWord: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1030,10 +1032,10 @@ export const ConnRecord = {
   setMtu: (view: DataView, base: number, value: number): void => view.setUint16(base + 28, value, true),
   getHopEpoch: (view: DataView, base: number): number => view.getUint16(base + 30, true),
   setHopEpoch: (view: DataView, base: number, value: number): void => view.setUint16(base + 30, value, true),
-  getIfindex: (view: DataView, base: number): number => view.getUint16(base + 44, true),
-  setIfindex: (view: DataView, base: number, value: number): void => view.setUint16(base + 44, value, true),
-  getPackets: (view: DataView, base: number): number => view.getUint16(base + 46, true),
-  setPackets: (view: DataView, base: number, value: number): void => view.setUint16(base + 46, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 44, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
+  getPackets: (view: DataView, base: number): number => view.getUint32(base + 48, true),
+  setPackets: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
 } as const
 
 /** struct pm_conn4, 64 bytes. */
@@ -1042,42 +1044,36 @@ export interface Conn4Record {
   readonly saddr: number
   readonly daddr: number
   readonly newAddr: number
-  readonly controller: number
 }
 
 export const Conn4Record = {
   size: 64,
   offsets: {
     c: 0,
-    saddr: 48,
-    daddr: 52,
-    newAddr: 56,
-    controller: 60,
+    saddr: 52,
+    daddr: 56,
+    newAddr: 60,
   },
   read(view: DataView, base: number): Conn4Record {
     return {
       c: ConnRecord.read(view, base + 0),
-      saddr: view.getUint32(base + 48, false),
-      daddr: view.getUint32(base + 52, false),
-      newAddr: view.getUint32(base + 56, false),
-      controller: view.getUint32(base + 60, true),
+      saddr: view.getUint32(base + 52, false),
+      daddr: view.getUint32(base + 56, false),
+      newAddr: view.getUint32(base + 60, false),
     }
   },
   write(view: DataView, base: number, value: Conn4Record): void {
     ConnRecord.write(view, base + 0, value.c)
-    view.setUint32(base + 48, value.saddr, false)
-    view.setUint32(base + 52, value.daddr, false)
-    view.setUint32(base + 56, value.newAddr, false)
-    view.setUint32(base + 60, value.controller, true)
+    view.setUint32(base + 52, value.saddr, false)
+    view.setUint32(base + 56, value.daddr, false)
+    view.setUint32(base + 60, value.newAddr, false)
   },
-  getSaddr: (view: DataView, base: number): number => view.getUint32(base + 48, false),
-  setSaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, false),
-  getDaddr: (view: DataView, base: number): number => view.getUint32(base + 52, false),
-  setDaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, false),
-  getNewAddr: (view: DataView, base: number): number => view.getUint32(base + 56, false),
-  setNewAddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, false),
-  getController: (view: DataView, base: number): number => view.getUint32(base + 60, true),
-  setController: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, true),
+  getSaddr: (view: DataView, base: number): number => view.getUint32(base + 52, false),
+  setSaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, false),
+  getDaddr: (view: DataView, base: number): number => view.getUint32(base + 56, false),
+  setDaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, false),
+  getNewAddr: (view: DataView, base: number): number => view.getUint32(base + 60, false),
+  setNewAddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, false),
 } as const
 
 /** struct pm_conn6, 128 bytes. */
@@ -1086,37 +1082,32 @@ export interface Conn6Record {
   readonly saddr: Uint8Array
   readonly daddr: Uint8Array
   readonly newAddr: Uint8Array
-  readonly controller: number
 }
 
 export const Conn6Record = {
   size: 128,
   offsets: {
     c: 0,
-    saddr: 48,
-    daddr: 64,
-    newAddr: 80,
-    controller: 96,
+    saddr: 52,
+    daddr: 68,
+    newAddr: 84,
   },
   read(view: DataView, base: number): Conn6Record {
     return {
       c: ConnRecord.read(view, base + 0),
-      saddr: copyOf(view, base + 48, 16),
-      daddr: copyOf(view, base + 64, 16),
-      newAddr: copyOf(view, base + 80, 16),
-      controller: view.getUint32(base + 96, true),
+      saddr: copyOf(view, base + 52, 16),
+      daddr: copyOf(view, base + 68, 16),
+      newAddr: copyOf(view, base + 84, 16),
     }
   },
   write(view: DataView, base: number, value: Conn6Record): void {
     ConnRecord.write(view, base + 0, value.c)
-    store(view, base + 48, 16, value.saddr, 'Conn6Record.saddr')
-    store(view, base + 64, 16, value.daddr, 'Conn6Record.daddr')
-    store(view, base + 80, 16, value.newAddr, 'Conn6Record.newAddr')
-    view.setUint32(base + 96, value.controller, true)
+    store(view, base + 52, 16, value.saddr, 'Conn6Record.saddr')
+    store(view, base + 68, 16, value.daddr, 'Conn6Record.daddr')
+    store(view, base + 84, 16, value.newAddr, 'Conn6Record.newAddr')
     clear(view, base + 100, 28)
   },
-  getController: (view: DataView, base: number): number => view.getUint32(base + 96, true),
-  setController: (view: DataView, base: number, value: number): void => view.setUint32(base + 96, value, true),
+
 } as const
 
 /** struct pm_limits, 16 bytes. */
@@ -1352,7 +1343,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'edd56f6fe997758a'
+export const LAYOUT_FINGERPRINT = 'ca823cb478667f1a'
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
@@ -1484,7 +1475,7 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_conn',
-    size: 48,
+    size: 52,
     fields: [
       { name: 'word', offset: 0, type: 'u32', count: null },
       { name: 'sport', offset: 4, type: 'be16', count: null },
@@ -1502,8 +1493,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'hop_epoch', offset: 30, type: 'u16', count: null },
       { name: 'dmac', offset: 32, type: 'u8', count: 6 },
       { name: 'smac', offset: 38, type: 'u8', count: 6 },
-      { name: 'ifindex', offset: 44, type: 'u16', count: null },
-      { name: 'packets', offset: 46, type: 'u16', count: null },
+      { name: 'ifindex', offset: 44, type: 'u32', count: null },
+      { name: 'packets', offset: 48, type: 'u32', count: null },
     ],
   },
   {
@@ -1511,10 +1502,9 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     size: 64,
     fields: [
       { name: 'c', offset: 0, type: { record: 'pm_conn' }, count: null },
-      { name: 'saddr', offset: 48, type: 'be32', count: null },
-      { name: 'daddr', offset: 52, type: 'be32', count: null },
-      { name: 'new_addr', offset: 56, type: 'be32', count: null },
-      { name: 'controller', offset: 60, type: 'u32', count: null },
+      { name: 'saddr', offset: 52, type: 'be32', count: null },
+      { name: 'daddr', offset: 56, type: 'be32', count: null },
+      { name: 'new_addr', offset: 60, type: 'be32', count: null },
     ],
   },
   {
@@ -1522,10 +1512,9 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     size: 128,
     fields: [
       { name: 'c', offset: 0, type: { record: 'pm_conn' }, count: null },
-      { name: 'saddr', offset: 48, type: 'u8', count: 16 },
-      { name: 'daddr', offset: 64, type: 'u8', count: 16 },
-      { name: 'new_addr', offset: 80, type: 'u8', count: 16 },
-      { name: 'controller', offset: 96, type: 'u32', count: null },
+      { name: 'saddr', offset: 52, type: 'u8', count: 16 },
+      { name: 'daddr', offset: 68, type: 'u8', count: 16 },
+      { name: 'new_addr', offset: 84, type: 'u8', count: 16 },
       { name: 'pad', offset: 100, type: 'u32', count: 7 },
     ],
   },

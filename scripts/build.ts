@@ -107,6 +107,7 @@ function wasmObject(source: string): Target {
             '-matomics',
             '-mbulk-memory',
             '-mmutable-globals',
+            '-ftls-model=local-exec',
             ...link,
             `-Wl,--allow-undefined-file=${imports}`,
             source,

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * ICMP errors that the director sends to a client: the received frame becomes the answer. Source is
+ * the virtual address the client spoke to (RFC 1122 §3.2.2, as the kernel does for packets to itself).
+ */
+#pragma once
+
+#include "next-hop.h"
+
+#define PM_ICMP_UNREACHABLE 3
+#define PM_ICMP_UNREACHABLE_HOST 1
+#define PM_ICMP_UNREACHABLE_PORT 3
+#define PM_ICMP_FRAG_NEEDED 4
+#define PM_ICMP_TIME_EXCEEDED 11
+#define PM_ICMPV6_UNREACHABLE 1
+#define PM_ICMPV6_UNREACHABLE_ADDRESS 3
+#define PM_ICMPV6_UNREACHABLE_PORT 4
+#define PM_ICMPV6_TOO_BIG 2
+#define PM_ICMPV6_TIME_EXCEEDED 3
+
+/* RFC 1812 §4.3.2.3: at most 576 bytes; RFC 4443 §2.4(c): at most the minimum MTU, 1280. */
+#define PM_ICMP_MAX 576
+#define PM_ICMPV6_MAX 1280
+#define PM_ICMP_TOS 0xc0 /* precedence internetwork control (RFC 1812 §4.3.2.5) */
+#define PM_ANSWER_TTL 64
+
+/* RFC 1812 §4.3.2.8: the rate of errors is limited; 0 leaves it open. */
+pm_inline int pm_answer_allowed(struct pm_settings *set, __u32 now)
+{
+	__u32 second = now >> 7; /* 1.07 s */
+
+	if (!set->icmp_per_second)
+		return 1;
+	if (pm_read(set->icmp_second) != second) {
+		pm_write(set->icmp_second, second);
+		pm_write(set->icmp_sent, 0);
+	}
+	return __sync_fetch_and_add(&set->icmp_sent, 1) < set->icmp_per_second;
+}
+
+/*
+ * Turns the frame into the error `what` (type in bits 8-15, code below) and returns the interface it
+ * leaves by, 0 if it could not be built. The client's packet must still be as it came, apart from a TTL
+ * that was taken down. Answers go where the FIB says, else back to where the frame came from.
+ */
+PM_PART __u32 pm_answer4(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
+{
+	const int room = PM_IPV4_LEN + PM_ICMP_LEN;
+	__u32 quote = ip_length < PM_ICMP_MAX - room ? ip_length : PM_ICMP_MAX - room;
+	struct pm_frame frame = pm_frame_open(host), *f = &frame;
+	struct pm_fib q = {};
+	struct pm_icmp *icmp;
+	struct pm_ipv4 *ip;
+	struct pm_eth *eth;
+	__be32 client, virtual;
+	__u32 now = pm_now();
+	__u64 sum;
+
+	/* What is quoted must be here, to be summed. */
+	if (f->data + PM_ETH_LEN + PM_IPV4_LEN > f->end ||
+	    pm_reach(f) < PM_ETH_LEN + quote)
+		return 0;
+	eth = (void *)f->data;
+	pm_copy_mac(q.dmac, eth->src);
+	pm_copy_mac(q.smac, eth->dst);
+	ip = (void *)(f->data + PM_ETH_LEN);
+	client = ip->saddr;
+	virtual = ip->daddr;
+	pm_fib_addresses(&q, 4, &virtual, &client);
+	q.protocol = PM_PROTO_ICMP;
+	q.ifindex = f->ifindex;
+	if (pm_host_fib(host, &q) != PM_FIB_OK)
+		q.ifindex = f->ifindex;
+
+	if (pm_frame_trim(f, PM_ETH_LEN + quote) || pm_frame_move(f, -room))
+		return 0;
+	if (f->data + PM_ETH_LEN + room > f->end)
+		return 0;
+	eth = (void *)f->data;
+	pm_copy_mac(eth->dst, q.dmac);
+	pm_copy_mac(eth->src, q.smac);
+	eth->type = pm_htons(PM_ETHERTYPE_IPV4);
+	ip = (void *)(f->data + PM_ETH_LEN);
+	ip->version_ihl = 0x45;
+	ip->tos = PM_ICMP_TOS;
+	ip->length = pm_htons(room + quote);
+	ip->id = (now * 0x9E37u) ^ (now >> 9) ^ client; /* RFC 6864: any value, the packet may be fragmented */
+	ip->fragment = 0;
+	ip->ttl = PM_ANSWER_TTL;
+	ip->protocol = PM_PROTO_ICMP;
+	ip->check = 0;
+	ip->saddr = virtual;
+	ip->daddr = client;
+	ip->check = ~pm_fold(pm_sum_ipv4(ip));
+	icmp = (void *)(ip + 1);
+	icmp->type = what >> 8;
+	icmp->code = what;
+	icmp->check = 0;
+	icmp->unused = 0;
+	icmp->mtu = pm_htons(mtu);
+	sum = pm_sum(f, PM_ETH_LEN + PM_IPV4_LEN, PM_ICMP_LEN + quote);
+	if (f->data + PM_ETH_LEN + room > f->end)
+		return 0;
+	icmp = (void *)(f->data + PM_ETH_LEN + PM_IPV4_LEN);
+	icmp->check = ~pm_fold(sum);
+	return q.ifindex;
+}
+
+PM_PART __u32 pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
+{
+	const int room = PM_IPV6_LEN + PM_ICMP_LEN;
+	__u32 quote = ip_length < PM_ICMPV6_MAX - room ? ip_length : PM_ICMPV6_MAX - room;
+	struct pm_frame frame = pm_frame_open(host), *f = &frame;
+	struct pm_fib q = {};
+	struct pm_icmp *icmp;
+	struct pm_ipv6 *ip;
+	struct pm_eth *eth;
+	__u64 sum;
+
+	if (f->data + PM_ETH_LEN + PM_IPV6_LEN > f->end ||
+	    pm_reach(f) < PM_ETH_LEN + quote)
+		return 0;
+	eth = (void *)f->data;
+	pm_copy_mac(q.dmac, eth->src);
+	pm_copy_mac(q.smac, eth->dst);
+	ip = (void *)(f->data + PM_ETH_LEN);
+	pm_fib_addresses(&q, 6, ip->daddr, ip->saddr);
+	q.protocol = PM_PROTO_ICMPV6;
+	q.ifindex = f->ifindex;
+	if (pm_host_fib(host, &q) != PM_FIB_OK)
+		q.ifindex = f->ifindex;
+
+	if (pm_frame_trim(f, PM_ETH_LEN + quote) || pm_frame_move(f, -room))
+		return 0;
+	if (f->data + PM_ETH_LEN + room > f->end)
+		return 0;
+	eth = (void *)f->data;
+	pm_copy_mac(eth->dst, q.dmac);
+	pm_copy_mac(eth->src, q.smac);
+	eth->type = pm_htons(PM_ETHERTYPE_IPV6);
+	ip = (void *)(f->data + PM_ETH_LEN);
+	ip->flow = pm_htonl(0x60000000);
+	ip->payload = pm_htons(PM_ICMP_LEN + quote);
+	ip->next = PM_PROTO_ICMPV6;
+	ip->hops = PM_ANSWER_TTL;
+	__builtin_memcpy(ip->saddr, q.saddr, 16);
+	__builtin_memcpy(ip->daddr, q.daddr, 16);
+	icmp = (void *)(ip + 1);
+	icmp->type = what >> 8;
+	icmp->code = what;
+	icmp->check = 0;
+	icmp->unused = 0;
+	icmp->mtu = pm_htons(mtu);
+	/* RFC 4443 §2.3: the checksum covers the pseudo header too. */
+	sum = pm_sum(f, PM_ETH_LEN + PM_IPV6_LEN, PM_ICMP_LEN + quote) +
+	      pm_sum_pseudo((const __be32 *)q.saddr, (const __be32 *)q.daddr, 4, PM_PROTO_ICMPV6,
+			    PM_ICMP_LEN + quote);
+	if (f->data + PM_ETH_LEN + room > f->end)
+		return 0;
+	icmp = (void *)(f->data + PM_ETH_LEN + PM_IPV6_LEN);
+	icmp->check = ~pm_fold(sum);
+	return q.ifindex;
+}
+
+/* What a failed packet is answered with; the verdict names the reason. */
+pm_inline enum pm_verdict pm_answer(struct pm_frame *f, struct pm_settings *set, int family, __u32 ip_length,
+				    enum pm_verdict why, __u16 mtu, __u32 now)
+{
+	__u32 what, ifindex;
+
+	/* The whole quote must be in reach to be summed. */
+	if (pm_reach(f) < f->length)
+		return PM_WANT_PAYLOAD;
+	if (!pm_answer_allowed(set, now))
+		return PM_DROP_ANSWER_LIMIT;
+	switch (why) {
+	case PM_ANSWER_TIME_EXCEEDED:
+		what = family == 4 ? PM_ICMP_TIME_EXCEEDED << 8 : PM_ICMPV6_TIME_EXCEEDED << 8;
+		break;
+	case PM_ANSWER_TOO_BIG:
+		what = family == 4 ? PM_ICMP_UNREACHABLE << 8 | PM_ICMP_FRAG_NEEDED : PM_ICMPV6_TOO_BIG << 8;
+		break;
+	case PM_ANSWER_HOST_UNREACHABLE:
+		what = family == 4 ? PM_ICMP_UNREACHABLE << 8 | PM_ICMP_UNREACHABLE_HOST :
+				     PM_ICMPV6_UNREACHABLE << 8 | PM_ICMPV6_UNREACHABLE_ADDRESS;
+		break;
+	default:
+		what = family == 4 ? PM_ICMP_UNREACHABLE << 8 | PM_ICMP_UNREACHABLE_PORT :
+				     PM_ICMPV6_UNREACHABLE << 8 | PM_ICMPV6_UNREACHABLE_PORT;
+		break;
+	}
+	ifindex = family == 4 ? pm_answer4(f->host, ip_length, what, mtu) :
+				pm_answer6(f->host, ip_length, what, mtu);
+	pm_frame_load(f);
+	if (!ifindex)
+		return PM_DROP_ANSWER_FAILED;
+	f->ifindex = ifindex;
+	return why;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* The kernel as host: XDP, memory-mappable arrays, the kernel's own FIB. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+/* Longest range pm_sum covers: a jumbo frame. Longer packets do not fit an XDP buffer. */
+#define PM_SUM_MAX 9216
+
+#define PM_AF_INET 2
+#define PM_AF_INET6 10
+
+const volatile struct pm_limits pm_limits = { .cpus = 1 };
+
+#define PM_DEFINE_MAP(name, record, size)                             \
+	struct {                                                      \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                     \
+		__uint(map_flags, BPF_F_MMAPABLE);                    \
+		__uint(max_entries, size);                            \
+		__type(key, __u32);                                   \
+		__type(value, record);                                \
+	} name SEC(".maps");                                          \
+	pm_inline record *pm_##name(__u32 index)                      \
+	{                                                             \
+		return bpf_map_lookup_elem(&name, &index);            \
+	}
+PM_MAPS(PM_DEFINE_MAP)
+
+pm_inline __u32 pm_now(void)
+{
+	return bpf_ktime_get_coarse_ns() >> PM_TICK_SHIFT;
+}
+
+pm_inline __u32 pm_cpu(void)
+{
+	return bpf_get_smp_processor_id();
+}
+
+pm_inline void pm_frame_load(struct pm_frame *f)
+{
+	struct xdp_md *ctx = f->host;
+
+	f->data = (__u8 *)(long)ctx->data;
+	f->end = (__u8 *)(long)ctx->data_end;
+	f->length = ctx->data_end - ctx->data;
+	f->ifindex = ctx->ingress_ifindex;
+	f->flags = 0;
+	f->segment = 0;
+}
+
+/* Bytes in reach: all of them. */
+pm_inline __u32 pm_reach(const struct pm_frame *f)
+{
+	return f->length;
+}
+
+/* Moves the start of the frame: negative makes room in front. Non-zero when there is none. */
+pm_inline int pm_frame_move(struct pm_frame *f, int delta)
+{
+	int err = bpf_xdp_adjust_head(f->host, delta);
+
+	pm_frame_load(f);
+	return err;
+}
+
+/* Cuts the frame to `length` bytes. */
+pm_inline int pm_frame_trim(struct pm_frame *f, __u32 length)
+{
+	int err = bpf_xdp_adjust_tail(f->host, (int)length - (int)f->length);
+
+	pm_frame_load(f);
+	return err;
+}
+
+#define pm_loop(n, fn, arg) bpf_loop(n, fn, arg, 0)
+
+struct pm_summing {
+	struct xdp_md *ctx;
+	__u32 off;
+	__u64 sum;
+};
+
+#define PM_SUM_CHUNK 32
+
+static long pm_sum_chunk(__u32 i, void *arg)
+{
+	struct pm_summing *s = arg;
+	__u32 off = s->off + i * PM_SUM_CHUNK;
+	__u8 *p;
+
+	if (off > 2 * PM_SUM_MAX)
+		return 1;
+	p = (__u8 *)(long)s->ctx->data + off;
+	if (p + PM_SUM_CHUNK > (__u8 *)(long)s->ctx->data_end)
+		return 1;
+#pragma unroll
+	for (int k = 0; k < PM_SUM_CHUNK / 4; k++)
+		s->sum += ((__u32 *)p)[k];
+	return 0;
+}
+
+/* A function of its own, verified once. */
+PM_PART __u64 pm_sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len)
+{
+	struct pm_summing s = { .ctx = ctx, .off = off };
+	__u8 *p, *end;
+
+	if (off > PM_SUM_MAX || len > PM_SUM_MAX)
+		return 0;
+	bpf_loop(len / PM_SUM_CHUNK, pm_sum_chunk, &s, 0);
+	p = (__u8 *)(long)ctx->data + off + (len & ~(PM_SUM_CHUNK - 1));
+	end = (__u8 *)(long)ctx->data_end;
+	len &= PM_SUM_CHUNK - 1;
+	for (int k = 0; k < PM_SUM_CHUNK / 4 - 1; k++) {
+		if (len < 4 || p + 4 > end)
+			break;
+		s.sum += *(__u32 *)p;
+		p += 4;
+		len -= 4;
+	}
+	if (len >= 2 && p + 2 <= end) {
+		s.sum += *(__u16 *)p;
+		p += 2;
+		len -= 2;
+	}
+	if (len == 1 && p + 1 <= end)
+		s.sum += *p; /* RFC 1071: an odd byte is padded with zero behind it */
+	return s.sum;
+}
+
+pm_inline __u64 pm_sum(struct pm_frame *f, __u32 off, __u32 len)
+{
+	return pm_sum_bytes(f->host, off, len);
+}
+
+pm_inline enum pm_fib_result pm_host_fib(PM_HOST *host, struct pm_fib *q)
+{
+	struct bpf_fib_lookup p = {};
+	long rc;
+
+	p.family = q->family == 4 ? PM_AF_INET : PM_AF_INET6;
+	p.l4_protocol = q->protocol;
+	p.ifindex = q->ifindex;
+	if (q->family == 4) {
+		p.tos = q->tos;
+		p.ipv4_src = *(__u32 *)q->saddr;
+		p.ipv4_dst = *(__u32 *)q->daddr;
+	} else {
+		__builtin_memcpy(p.ipv6_src, q->saddr, 16);
+		__builtin_memcpy(p.ipv6_dst, q->daddr, 16);
+	}
+	rc = bpf_fib_lookup(host, &p, sizeof(p), 0);
+	q->ifindex = p.ifindex;
+	switch (rc) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		__builtin_memcpy(q->smac, p.smac, 6);
+		__builtin_memcpy(q->dmac, p.dmac, 6);
+		q->mtu = p.mtu_result;
+		return PM_FIB_OK;
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		return PM_FIB_NO_NEIGHBOUR;
+	case BPF_FIB_LKUP_RET_FWD_DISABLED:
+		return PM_FIB_FORWARDING_OFF;
+	case BPF_FIB_LKUP_RET_NOT_FWDED:
+		/* Local, or no route at all: the kernel does not say which. */
+		return PM_FIB_LOCAL;
+	default:
+		return PM_FIB_NO_ROUTE;
+	}
+}

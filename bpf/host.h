@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What the packet program needs of the place it runs in. Two implementations: the kernel (XDP) and
+ * memory (wasm32 for the userspace plane, native for fuzzing). The stages know nothing else of it.
+ *
+ *   pm_<map>(index)       record of a map, or NULL beyond its end
+ *   pm_limits             sizes of the maps
+ *   pm_now()              ticks of a coarse monotonic clock
+ *   pm_cpu()              row of the per-CPU maps
+ *   pm_frame_*            the frame: bytes in reach, move its start, cut its end
+ *   pm_host_fib(f, q)     next hop
+ *   pm_sum(f, off, len)   sum of 16-bit words over a range of the frame
+ *   pm_loop(n, fn, arg)   fn(i, arg) for i < n until it returns non-zero
+ */
+#pragma once
+
+#include "types.h"
+#include "maps.h"
+
+#ifdef __bpf__
+struct xdp_md;
+#define PM_HOST struct xdp_md
+/*
+ * A part of the program that the verifier checks on its own, once, whoever calls it: arguments are the
+ * host, numbers, and pointers to records (which it takes as possibly NULL).
+ */
+#define PM_PART __attribute__((noinline))
+#else
+#define PM_HOST struct pm_job
+#define PM_PART static
+#endif
+
+/* The frame under treatment. data and end move with pm_frame_*: derive pointers again afterwards. */
+struct pm_frame {
+	__u8 *data;
+	__u8 *end;	/* of the bytes in reach */
+	__u32 length;	/* of the whole frame */
+	__u32 ifindex;	/* received from; out: send to */
+	__u32 flags;	/* enum pm_job_flag */
+	__u32 segment;	/* IP bytes of the largest segment of a super-packet, 0 = not one */
+	PM_HOST *host;
+};
+
+#define PM_NULL ((void *)0)
+
+/* One load or store of exactly this width, not to be torn or repeated. */
+#define pm_read(x) (*(volatile typeof(x) *)&(x))
+#define pm_write(x, v) (*(volatile typeof(x) *)&(x) = (v))
+#define pm_add(p, v) ((void)__sync_fetch_and_add((p), (v)))
+#define pm_swap(p, old, new) (__sync_val_compare_and_swap((p), (old), (new)) == (old))
+
+/* Everything written before is visible to whoever reads the new value. */
+#define pm_publish(p, v) ((void)__sync_lock_test_and_set((p), (v)))
+
+#define pm_likely(x) __builtin_expect(!!(x), 1)
+#define pm_unlikely(x) __builtin_expect(!!(x), 0)
+#define pm_inline static inline __attribute__((always_inline))
+
+#ifdef __bpf__
+#include "host-bpf.h"
+#else
+#include "host-memory.h"
+#endif
+
+/* The frame as the host has it now. */
+pm_inline struct pm_frame pm_frame_open(PM_HOST *host)
+{
+	struct pm_frame f = { .host = host };
+
+	pm_frame_load(&f);
+	return f;
+}
+
+/*
+ * A header does not lie within the bytes in reach. If the frame goes on elsewhere (userspace host),
+ * ask for the rest, else it is what `verdict` says.
+ */
+pm_inline enum pm_verdict pm_short(const struct pm_frame *f, enum pm_verdict verdict)
+{
+	return pm_reach(f) < f->length ? PM_WANT_PAYLOAD : verdict;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Finding things: the interface, the virtual service, the connection, our own addresses. */
+#pragma once
+
+#include "parse.h"
+
+#define PM_LINES (2 * PM_WAYS) /* where a key may stand: two sets */
+
+/* MAC and MTU of an interface the program is attached to, or NULL. */
+pm_inline const struct pm_interface *pm_find_interface(__u32 ifindex)
+{
+	for (__u32 i = 0; i < PM_INTERFACE_PROBES; i++) {
+		const struct pm_interface *nic = pm_interfaces((ifindex + i) % PM_INTERFACES);
+
+		if (!nic || nic->ifindex == ifindex)
+			return nic;
+	}
+	return PM_NULL;
+}
+
+/* IPv4 addresses of this host. The hash is shared with control/compile. */
+pm_inline int pm_is_local4(__be32 addr)
+{
+	__u32 home = (addr * 0x9E3779B1u) >> 16;
+
+	for (__u32 b = 0; b < 2; b++) {
+		const struct pm_local_bucket *bucket = pm_locals((home + b) % PM_LOCALS);
+
+		if (!bucket)
+			return 0;
+#pragma unroll
+		for (int i = 0; i < PM_BUCKET; i++)
+			if (bucket->addr[i] == addr)
+				return 1;
+	}
+	return 0;
+}
+
+pm_inline __u32 pm_mix(__u32 h, __u32 word)
+{
+	h ^= word;
+	h *= 0x85EBCA6Bu;
+	return h ^ h >> 13;
+}
+
+/* Shared with the compiler (control/): changing it orphans every published index. */
+pm_inline __u32 pm_service_hash(int family, const __be32 *addr, __be16 port, __u8 protocol, __u32 fwmark)
+{
+	__u32 h = 0x9E3779B9u;
+
+	h = pm_mix(h, addr[0]);
+	h = pm_mix(h, family == 6 ? addr[1] : 0);
+	h = pm_mix(h, family == 6 ? addr[2] : 0);
+	h = pm_mix(h, family == 6 ? addr[3] : 0);
+	h = pm_mix(h, port | (__u32)protocol << 16 | (__u32)family << 24);
+	h = pm_mix(h, fwmark);
+	h *= 0xC2B2AE35u;
+	return h ^ h >> 16;
+}
+
+/* The service at exactly this address and port, or NULL; its slot goes to *slot. */
+pm_inline struct pm_service *pm_find_service(int family, const __be32 *addr, __be16 port, __u8 protocol,
+					     __u32 *slot)
+{
+	__u32 mask = pm_limits.service_mask;
+	__u32 h = pm_service_hash(family, addr, port, protocol, 0);
+	__u32 first = h & mask;
+	__u32 second = (first ^ (h * 0x5bd1e995u) >> 7) & mask;
+	__u32 tag = h | 1;
+
+	if (second == first)
+		second = (first + 1) & mask;
+	for (int b = 0; b < 2; b++) {
+		struct pm_service_bucket *bucket = pm_service_index(b ? second : first);
+
+		if (!bucket)
+			return PM_NULL;
+#pragma unroll
+		for (int i = 0; i < PM_BUCKET; i++) {
+			__u64 entry = pm_read(bucket->entry[i]);
+			struct pm_service *s;
+			const __be32 *a;
+
+			if ((__u32)entry != tag)
+				continue;
+			s = pm_services((__u32)(entry >> 32) - 1);
+			if (!s)
+				continue;
+			a = (const __be32 *)s->addr;
+			if (s->slot != PM_SLOT_LIVE || s->family != family || s->protocol != protocol ||
+			    s->port != port || s->fwmark || a[0] != addr[0])
+				continue;
+			if (family == 6 && (a[1] != addr[1] || a[2] != addr[2] || a[3] != addr[3]))
+				continue;
+			*slot = (__u32)(entry >> 32) - 1;
+			return s;
+		}
+	}
+	return PM_NULL;
+}
+
+/* Where a key may stand. */
+struct pm_place {
+	__u32 set[2];
+	__u32 way; /* first of a set to look at: spreads keys, so that a hit is mostly the first look */
+};
+
+pm_inline __u64 pm_stir(__u64 h, __u64 word)
+{
+	h = (h ^ word) * 0x9E3779B97F4A7C15ull;
+	return h ^ h >> 29;
+}
+
+pm_inline struct pm_place pm_place(int family, __u32 seed, const struct pm_key *k)
+{
+	__u32 mask = family == 4 ? pm_limits.conn4_mask : pm_limits.conn6_mask;
+	struct pm_place at;
+	__u64 h = seed;
+
+	h = pm_stir(h, (__u64)k->saddr[0] << 32 | k->daddr[0]);
+	if (family == 6) {
+		h = pm_stir(h, (__u64)k->saddr[1] << 32 | k->daddr[1]);
+		h = pm_stir(h, (__u64)k->saddr[2] << 32 | k->daddr[2]);
+		h = pm_stir(h, (__u64)k->saddr[3] << 32 | k->daddr[3]);
+	}
+	h = pm_stir(h, (__u64)k->sport << 32 | (__u32)k->dport << 8 | k->protocol);
+	h *= 0xBF58476D1CE4E5B9ull;
+	h ^= h >> 32;
+	at.set[0] = (__u32)h & mask;
+	/* Odd difference: never the first set again, if there are two at all. */
+	at.set[1] = (at.set[0] ^ ((__u32)(h >> 33) | 1)) & mask;
+	at.way = h >> 62;
+	return at;
+}
+
+/* Index of the n-th line to look at. */
+pm_inline __u32 pm_nth(const struct pm_place *at, __u32 n)
+{
+	return at->set[n / PM_WAYS] * PM_WAYS + ((at->way + n) % PM_WAYS);
+}
+
+pm_inline struct pm_conn *pm_line(int family, __u32 index)
+{
+	return family == 4 ? (struct pm_conn *)pm_connections4(index) :
+			     (struct pm_conn *)pm_connections6(index);
+}
+
+pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_key *k)
+{
+	if (c->sport != k->sport || c->dport != k->dport || c->protocol != k->protocol ||
+	    c->kind == PM_CONN_TEMPLATE)
+		return 0;
+	if (family == 4) {
+		const struct pm_conn4 *l = (const void *)c;
+
+		return l->saddr == k->saddr[0] && l->daddr == k->daddr[0];
+	} else {
+		const struct pm_conn6 *l = (const void *)c;
+		const __be32 *s = (const __be32 *)l->saddr, *d = (const __be32 *)l->daddr;
+
+		return s[0] == k->saddr[0] && s[1] == k->saddr[1] && s[2] == k->saddr[2] &&
+		       s[3] == k->saddr[3] && d[0] == k->daddr[0] && d[1] == k->daddr[1] &&
+		       d[2] == k->daddr[2] && d[3] == k->daddr[3];
+	}
+}
+
+/*
+ * The live line with this key, or NULL. Lines are filled in the order of this search, so a line that
+ * was never used ends it: in a table that is not crowded a miss costs one line.
+ */
+pm_inline struct pm_conn *pm_find(int family, const struct pm_place *at, const struct pm_key *k, __u32 *index)
+{
+#pragma unroll
+	for (__u32 n = 0; n < PM_LINES; n++) {
+		__u32 i = pm_nth(at, n);
+		struct pm_conn *c = pm_line(family, i);
+		__u32 word;
+
+		if (!c)
+			return PM_NULL;
+		word = pm_read(c->word);
+		if (word == PM_CONN_CLEAN)
+			return PM_NULL;
+		if ((word & PM_CONN_STATUS) == PM_CONN_LIVE && pm_same_key(family, c, k)) {
+			*index = i;
+			return c;
+		}
+	}
+	return PM_NULL;
+}

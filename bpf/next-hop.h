@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Where a packet goes out: asked of the kernel's FIB once, then kept in the connection line. */
+#pragma once
+
+#include "connection.h"
+
+/*
+ * A kept next hop is good for 2^12 ticks (34 s) at most, also when no daemon is there to say that
+ * routes or neighbours have changed.
+ */
+#define PM_EPOCH_SHIFT 12
+
+pm_inline __u16 pm_epoch(const struct pm_settings *set, __u32 now)
+{
+	return pm_read(set->next_hop_epoch) + (now >> PM_EPOCH_SHIFT);
+}
+
+pm_inline void pm_copy_mac(__u8 *to, const __u8 *from)
+{
+	/* Halfwords: all that these addresses are aligned to, and the verifier insists on the stack. */
+	__u16 *t = (__u16 *)to;
+	const __u16 *s = (const __u16 *)from;
+
+	t[0] = s[0];
+	t[1] = s[1];
+	t[2] = s[2];
+}
+
+/* Fills q's addresses: `family` is that of the packet that goes out. */
+pm_inline void pm_fib_addresses(struct pm_fib *q, int family, const __be32 *saddr, const __be32 *daddr)
+{
+	q->family = family;
+	if (family == 4) {
+		*(__be32 *)q->saddr = saddr[0];
+		*(__be32 *)q->daddr = daddr[0];
+	} else {
+		__builtin_memcpy(q->saddr, saddr, 16);
+		__builtin_memcpy(q->daddr, daddr, 16);
+	}
+}
+
+/* Looks up the next hop of a connection line: to the real server, or of its replies to the client. */
+pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, const struct pm_key *k, __u32 epoch)
+{
+	struct pm_conn *c = pm_line(family, index);
+	enum pm_fib_result rc;
+	struct pm_fib q = {};
+	struct pm_real *real;
+
+	if (!c || !k)
+		return PM_FIB_NO_ROUTE;
+	real = pm_reals(c->real);
+	if (!real)
+		return PM_FIB_NO_ROUTE;
+	q.protocol = k->protocol;
+	if (c->kind == PM_CONN_REPLY) {
+		/* Like a packet of our own from the virtual address (sysctl snat_reroute=1). */
+		pm_fib_addresses(&q, family,
+				 family == 4 ? &((struct pm_conn4 *)c)->new_addr :
+					       (const __be32 *)((struct pm_conn6 *)c)->new_addr,
+				 k->daddr);
+	} else if (c->method == PM_METHOD_TUN) {
+		pm_fib_addresses(&q, real->family, (const __be32 *)real->source, (const __be32 *)real->addr);
+	} else {
+		pm_fib_addresses(&q, family, k->saddr, (const __be32 *)real->addr);
+	}
+	q.ifindex = pm_frame_open(host).ifindex;
+	rc = pm_host_fib(host, &q);
+	if (rc == PM_FIB_LOCAL && !(c->kind == PM_CONN_IN && (real->flags & PM_REAL_LOCAL)))
+		rc = PM_FIB_NO_ROUTE; /* the kernel's FIB says the same of both */
+	if (rc == PM_FIB_NO_NEIGHBOUR && c->ifindex) {
+		/* A neighbour that is being resolved again does not interrupt a connection that had one. */
+		c->hop_epoch = epoch;
+		return PM_FIB_OK;
+	}
+	if (rc != PM_FIB_OK) {
+		c->ifindex = 0;
+		return rc;
+	}
+	pm_copy_mac(c->smac, q.smac);
+	pm_copy_mac(c->dmac, q.dmac);
+	c->mtu = q.mtu > 65535 ? 65535 : q.mtu;
+	c->ifindex = q.ifindex;
+	c->hop_epoch = epoch;
+	return PM_FIB_OK;
+}
+
+PM_PART __u32 pm_route4(PM_HOST *host, __u32 index, const struct pm_key *k, __u32 epoch)
+{
+	return pm_route_line(host, 4, index, k, epoch);
+}
+
+PM_PART __u32 pm_route6(PM_HOST *host, __u32 index, const struct pm_key *k, __u32 epoch)
+{
+	return pm_route_line(host, 6, index, k, epoch);
+}
+
+/* The next hop into the line; PM_FIB_LOCAL means that the real server is this host. */
+pm_inline __u32 pm_route(PM_HOST *host, int family, __u32 index, const struct pm_key *k, __u32 epoch)
+{
+	return family == 4 ? pm_route4(host, index, k, epoch) : pm_route6(host, index, k, epoch);
+}
+
+pm_inline int pm_hop_known(const struct pm_conn *c, __u16 epoch)
+{
+	return c->ifindex && c->hop_epoch == epoch;
+}

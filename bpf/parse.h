@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Bytes to a packet: Ethernet, VLAN 0, IPv4 and IPv6, TCP and UDP. Everything strange passes. */
+#pragma once
+
+#include "csum.h"
+
+/* RFC 8200 §4.1 names six extension headers that may come in front of a transport header. */
+#define PM_IPV6_EXTENSIONS 6
+
+/* What a connection is found by, as in the packet. IPv4 uses the first word of an address. */
+struct pm_key {
+	__be32 saddr[4];
+	__be32 daddr[4];
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+};
+
+struct pm_packet {
+	struct pm_key key;
+	__u32 l4;	 /* offset of the transport header in the frame */
+	__u32 ip_length; /* bytes of the IP packet */
+	__u8 tcp_flags;
+	__u8 ttl;	 /* or hop limit */
+};
+
+/* The transport header at p->l4, or NULL. `size` is a constant. */
+pm_inline void *pm_l4(struct pm_frame *f, const struct pm_packet *p, __u32 size)
+{
+	__u32 off = p->l4;
+	__u8 *h;
+
+	if (off > 1024) /* the verifier wants a bound; six extension headers of ours stay below */
+		return PM_NULL;
+	h = f->data + off;
+	return h + size <= f->end ? h : PM_NULL;
+}
+
+pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
+{
+	__u32 left = p->ip_length - (p->l4 - PM_ETH_LEN);
+
+	if (p->key.protocol == PM_PROTO_TCP) {
+		struct pm_tcp *tcp;
+
+		/* IPVS wants 20 bytes and does not look at the data offset. */
+		if (left < PM_TCP_LEN)
+			return PM_PASS_MALFORMED;
+		tcp = pm_l4(f, p, PM_TCP_LEN);
+		if (!tcp)
+			return pm_short(f, PM_PASS_MALFORMED);
+		p->key.sport = tcp->sport;
+		p->key.dport = tcp->dport;
+		p->tcp_flags = tcp->flags;
+		return PM_CONTINUE;
+	}
+	if (p->key.protocol == PM_PROTO_UDP) {
+		struct pm_udp *udp;
+
+		if (left < PM_UDP_LEN)
+			return PM_PASS_MALFORMED;
+		udp = pm_l4(f, p, PM_UDP_LEN);
+		if (!udp)
+			return pm_short(f, PM_PASS_MALFORMED);
+		p->key.sport = udp->sport;
+		p->key.dport = udp->dport;
+		p->tcp_flags = 0;
+		return PM_CONTINUE;
+	}
+	if (p->key.protocol == PM_PROTO_ICMP || p->key.protocol == PM_PROTO_ICMPV6)
+		return PM_PASS_ICMP;
+	return PM_PASS_PROTOCOL;
+}
+
+pm_inline enum pm_verdict pm_parse_ipv4(struct pm_frame *f, struct pm_packet *p)
+{
+	struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+	__u32 header;
+	__u64 sum;
+
+	if ((__u8 *)(ip + 1) > f->end)
+		return PM_PASS_MALFORMED;
+	/* RFC 791 §3.1: version 4; IHL counts 32-bit words and is never below 5. */
+	header = (ip->version_ihl & 15) * 4;
+	if (ip->version_ihl >> 4 != 4 || header < PM_IPV4_LEN)
+		return PM_PASS_MALFORMED;
+	p->ip_length = pm_ntohs(ip->length);
+	if (p->ip_length < header || p->ip_length + PM_ETH_LEN > f->length)
+		return PM_PASS_MALFORMED;
+	/*
+	 * A router drops what fails the header checksum (RFC 1812 §5.2.2). We would repair it by an
+	 * incremental update of a wrong value, which stays wrong, so look first.
+	 */
+	sum = pm_sum_ipv4(ip);
+	p->l4 = PM_ETH_LEN + header;
+	if (pm_unlikely(header > PM_IPV4_LEN)) {
+		if (f->data + PM_ETH_LEN + 60 > f->end &&
+		    f->data + PM_ETH_LEN + header > f->end)
+			return pm_short(f, PM_PASS_MALFORMED);
+		sum += pm_sum(f, PM_ETH_LEN + PM_IPV4_LEN, header - PM_IPV4_LEN);
+	}
+	if (pm_fold(sum) != 0xffff)
+		return PM_PASS_MALFORMED;
+	if (ip->fragment & pm_htons(PM_IPV4_FRAGMENT))
+		return PM_PASS_FRAGMENT;
+	p->key.saddr[0] = ip->saddr;
+	p->key.daddr[0] = ip->daddr;
+	p->key.protocol = ip->protocol;
+	p->ttl = ip->ttl;
+	return pm_parse_l4(f, p);
+}
+
+pm_inline enum pm_verdict pm_parse_ipv6(struct pm_frame *f, struct pm_packet *p)
+{
+	struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
+	__u32 off = PM_ETH_LEN + PM_IPV6_LEN;
+	__u8 next;
+
+	if ((__u8 *)(ip + 1) > f->end)
+		return PM_PASS_MALFORMED;
+	if ((pm_ntohl(ip->flow) >> 28) != 6)
+		return PM_PASS_MALFORMED;
+	p->ip_length = PM_IPV6_LEN + pm_ntohs(ip->payload);
+	if (p->ip_length + PM_ETH_LEN > f->length)
+		return PM_PASS_MALFORMED;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		p->key.saddr[i] = ip->saddr[i];
+		p->key.daddr[i] = ip->daddr[i];
+	}
+	p->ttl = ip->hops;
+	next = ip->next;
+	for (int i = 0; i < PM_IPV6_EXTENSIONS; i++) {
+		struct pm_ipv6_ext *ext;
+
+		if (next != PM_PROTO_HOPOPT && next != PM_PROTO_ROUTING && next != PM_PROTO_DSTOPTS)
+			break;
+		if (off > 512)
+			return PM_PASS_PROTOCOL;
+		ext = (void *)(f->data + off);
+		if ((__u8 *)(ext + 1) > f->end)
+			return pm_short(f, PM_PASS_MALFORMED);
+		next = ext->next;
+		off += (ext->length + 1) * 8;
+		if (off - PM_ETH_LEN > p->ip_length)
+			return PM_PASS_MALFORMED;
+	}
+	if (next == PM_PROTO_FRAGMENT)
+		return PM_PASS_FRAGMENT;
+	p->l4 = off;
+	p->key.protocol = next;
+	return pm_parse_l4(f, p);
+}
+
+/*
+ * IEEE 802.1Q: a tag with VLAN id 0 carries only a priority and is as good as none. Takes such tags
+ * off, so that the IP header always starts at PM_ETH_LEN.
+ */
+pm_inline enum pm_verdict pm_parse_vlan(struct pm_frame *f)
+{
+	for (int i = 0; i < 2; i++) {
+		struct pm_eth *eth = (void *)f->data;
+		__u8 mac[12];
+
+		if (f->data + PM_ETH_LEN + PM_VLAN_LEN > f->end)
+			return PM_PASS_MALFORMED;
+		if (eth->type != pm_htons(PM_ETHERTYPE_VLAN) && eth->type != pm_htons(PM_ETHERTYPE_QINQ))
+			break;
+		if (*(__be16 *)(f->data + PM_ETH_LEN) & pm_htons(PM_VLAN_ID))
+			return PM_PASS_VLAN;
+		__builtin_memcpy(mac, f->data, 12);
+		if (pm_frame_move(f, PM_VLAN_LEN) || f->data + PM_ETH_LEN > f->end)
+			return PM_PASS_VLAN;
+		__builtin_memcpy(f->data, mac, 12);
+	}
+	return PM_CONTINUE;
+}

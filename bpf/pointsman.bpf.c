@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* The packet program in the kernel: frames in, XDP actions out. */
+#include "process.h"
+
+/* BTF keeps only what something refers to: these make the layout complete for the generator. */
+const enum pm_verdict *pm_btf_verdict __attribute__((unused));
+const enum pm_action *pm_btf_action __attribute__((unused));
+const enum pm_method *pm_btf_method __attribute__((unused));
+const enum pm_tunnel *pm_btf_tunnel __attribute__((unused));
+const enum pm_tunnel_flag *pm_btf_tunnel_flag __attribute__((unused));
+const enum pm_scheduler *pm_btf_scheduler __attribute__((unused));
+const enum pm_service_flag *pm_btf_service_flag __attribute__((unused));
+const enum pm_slot *pm_btf_slot __attribute__((unused));
+const enum pm_real_flag *pm_btf_real_flag __attribute__((unused));
+const enum pm_tcp_state *pm_btf_tcp_state __attribute__((unused));
+const enum pm_setting *pm_btf_setting __attribute__((unused));
+const enum pm_conn_status *pm_btf_conn_status __attribute__((unused));
+const enum pm_conn_kind *pm_btf_conn_kind __attribute__((unused));
+const enum pm_conn_flag *pm_btf_conn_flag __attribute__((unused));
+const enum pm_job_flag *pm_btf_job_flag __attribute__((unused));
+const enum pm_fib_result *pm_btf_fib_result __attribute__((unused));
+const struct pm_job *pm_btf_job __attribute__((unused));
+const struct pm_fib *pm_btf_fib __attribute__((unused));
+
+SEC("xdp")
+int pointsman(struct xdp_md *ctx)
+{
+	struct pm_frame f = pm_frame_open(ctx);
+	enum pm_verdict v = pm_process(&f);
+
+	pm_tally(v);
+	switch (pm_act(v)) {
+	case PM_ACTION_PASS:
+		return XDP_PASS;
+	case PM_ACTION_SEND:
+		return f.ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(f.ifindex, 0);
+	default:
+		return XDP_DROP;
+	}
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

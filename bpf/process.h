@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The order of decisions: parse, connection, service, new connection, send. One text for both
+ * families: `family` is a constant wherever these functions are used, the other one's code is gone.
+ */
+#pragma once
+
+#include "schedule.h"
+#include "tunnel.h"
+
+/* A packet on its way through the stages. */
+struct pm_flow {
+	struct pm_packet p;
+	struct pm_settings *set;
+	struct pm_place at; /* of p.key */
+	__u32 now;
+	__u32 index; /* of the line */
+};
+
+/* Bytes that must fit the path: a super-packet is cut into segments later. */
+pm_inline __u32 pm_wire_length(const struct pm_frame *f, const struct pm_packet *p)
+{
+	return f->segment ? f->segment : p->ip_length;
+}
+
+/* Largest IP packet the connection's path takes, without what a tunnel adds. */
+pm_inline __u32 pm_path_limit(const struct pm_conn *c, const struct pm_real *real)
+{
+	__u32 overhead = c->method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0;
+
+	return c->mtu > overhead ? c->mtu - overhead : 0;
+}
+
+/* Whether a packet that is too long may not be fragmented either. */
+pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
+{
+	struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+
+	if (family == 6)
+		return 1; /* RFC 8200 §4.5: only the source fragments */
+	if ((__u8 *)(ip + 1) > f->end)
+		return 1;
+	return !!(ip->fragment & pm_htons(PM_IPV4_DF));
+}
+
+/* Client to real server, connection known: the next hop, the limits, the method's headers. */
+pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_flow *flow, struct pm_conn *c,
+				     const struct pm_real *real)
+{
+	struct pm_packet *p = &flow->p;
+	__u16 epoch = pm_epoch(flow->set, flow->now);
+	__u32 limit;
+
+	if (pm_unlikely(!pm_hop_known(c, epoch))) {
+		switch (pm_route(f->host, family, flow->index, &p->key, epoch)) {
+		case PM_FIB_OK:
+			break;
+		case PM_FIB_NO_NEIGHBOUR:
+			return PM_DROP_NEXT_HOP_UNRESOLVED;
+		case PM_FIB_FORWARDING_OFF:
+			return PM_DROP_FORWARDING_OFF;
+		case PM_FIB_LOCAL:
+			if (c->method == PM_METHOD_NAT) {
+				struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = c->new_port };
+				enum pm_verdict v;
+
+				/* 127/8 and ::1 must not be reached from outside (RFC 1122 §3.2.1.3). */
+				if (family == 4 && real->addr[0] == 127)
+					return PM_DROP_NO_ROUTE;
+				v = pm_translate(f, p, family, &nat);
+				if (v != PM_CONTINUE)
+					return v;
+			}
+			return PM_PASS_LOCAL_NODE;
+		default:
+			return pm_answer(f, flow->set, family, p->ip_length, PM_ANSWER_HOST_UNREACHABLE, 0,
+					 flow->now);
+		}
+	}
+	if (pm_unlikely(p->ttl <= 1))
+		return pm_answer(f, flow->set, family, p->ip_length, PM_ANSWER_TIME_EXCEEDED, 0, flow->now);
+	limit = pm_path_limit(c, real);
+	if (pm_unlikely(pm_wire_length(f, p) > limit)) {
+		if (c->method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
+			return PM_DROP_NO_ROUTE;
+		if (!pm_unfragmentable(f, family) ||
+		    (c->method == PM_METHOD_TUN && family == 4 && (flow->set->flags & PM_SETTING_NO_PMTU_DISC)))
+			return PM_DROP_FRAGMENTATION;
+		/* The quote shows the TTL already taken down. Do that only once the whole packet is here. */
+		if (pm_reach(f) < f->length)
+			return PM_WANT_PAYLOAD;
+		if (pm_decrement_ttl(f, family))
+			return PM_DROP_MAP;
+		return pm_answer(f, flow->set, family, p->ip_length, PM_ANSWER_TOO_BIG, limit, flow->now);
+	}
+	pm_cut_padding(f, p);
+	switch (c->method) {
+	case PM_METHOD_NAT: {
+		struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = c->new_port, .decrement = 1 };
+		enum pm_verdict v = pm_translate(f, p, family, &nat);
+
+		if (v != PM_CONTINUE)
+			return v;
+		return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+			       PM_DROP_MAP :
+			       PM_FORWARD_NAT;
+	}
+	case PM_METHOD_DR:
+		if (pm_decrement_ttl(f, family) ||
+		    pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))
+			return PM_DROP_MAP;
+		return PM_FORWARD_DR;
+	case PM_METHOD_TUN:
+		if (pm_decrement_ttl(f, family))
+			return PM_DROP_MAP;
+		return pm_encapsulate(f, p, family, flow->set, real, c);
+	default:
+		return PM_PASS_UNSUPPORTED;
+	}
+}
+
+/* Counts a packet on its real server, in this CPU's record. */
+pm_inline void pm_account(__u32 real, __u32 bytes, int reply)
+{
+	struct pm_counters *n = pm_counters(real * pm_limits.cpus + pm_cpu());
+
+	if (!n)
+		return;
+	if (reply) {
+		n->out_packets++;
+		n->out_bytes += bytes;
+	} else {
+		n->in_packets++;
+		n->in_bytes += bytes;
+	}
+}
+
+/*
+ * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
+ * be looked at as if there were none.
+ */
+pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struct pm_flow *flow,
+					   struct pm_conn *c)
+{
+	struct pm_settings *set = flow->set;
+	struct pm_packet *p = &flow->p;
+	struct pm_real *real = pm_reals(c->real);
+	__u16 flags = c->flags;
+
+	if (!real)
+		return PM_DROP_MAP;
+	if (pm_unlikely(p->key.protocol == PM_PROTO_TCP && (p->tcp_flags & PM_TCP_SYN))) {
+		__u32 mode = set->reuse_mode;
+		__u8 state = c->state;
+
+		/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
+		if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
+		    (mode && (state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE)) ||
+		    ((mode & 2) && state == PM_TCP_FIN_WAIT && (flags & PM_CONN_NO_OUTPUT))) {
+			pm_forget(family, flow->index);
+			return PM_CONTINUE;
+		}
+	} else if (!(flags & PM_CONN_ASSURED)) {
+		c->flags = flags |= PM_CONN_ASSURED;
+	}
+	if (pm_unlikely(real->slot != PM_SLOT_LIVE)) {
+		if (!(set->flags & PM_SETTING_EXPIRE_NODEST))
+			return PM_DROP_REAL_SERVER_GONE;
+		pm_forget(family, flow->index);
+		return PM_CONTINUE;
+	}
+	if (!(f->flags & PM_JOB_RESUMED)) {
+		pm_account(c->real, p->ip_length, 0);
+		pm_follow(family, set, c, flow->index, flags & PM_CONN_NO_OUTPUT ? PM_DIR_IN_ONLY : PM_DIR_IN,
+			  p->tcp_flags, flow->now);
+		c->packets++;
+	}
+	return pm_send_in(f, family, flow, c, real);
+}
+
+/* A packet of a NAT real server on its connection: it leaves with the virtual address as source. */
+pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struct pm_flow *flow,
+					   struct pm_conn *c)
+{
+	struct pm_packet *p = &flow->p;
+	struct pm_conn *in = pm_peer(family, c, flow->index);
+	struct pm_real *real = pm_reals(c->real);
+	__u16 epoch = pm_epoch(flow->set, flow->now);
+	struct pm_nat nat = { .port = c->new_port, .source = 1, .decrement = 1 };
+	enum pm_verdict v;
+	__be32 virtual[4];
+
+	if (!in || !real)
+		return PM_PASS_NO_SERVICE;
+	if (family == 4) {
+		virtual[0] = ((struct pm_conn4 *)c)->new_addr;
+	} else {
+		const __be32 *a = (const __be32 *)((struct pm_conn6 *)c)->new_addr;
+
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			virtual[i] = a[i];
+	}
+	nat.addr = virtual;
+	/* The kernel checks TTL and size before IPVS sees a forwarded packet, and answers by itself. */
+	if (pm_unlikely(p->ttl <= 1))
+		return PM_PASS_REPLY_TTL;
+	if (pm_unlikely(!pm_hop_known(c, epoch))) {
+		switch (pm_route(f->host, family, flow->index, &p->key, epoch)) {
+		case PM_FIB_OK:
+			break;
+		case PM_FIB_NO_NEIGHBOUR:
+			return PM_DROP_NEXT_HOP_UNRESOLVED;
+		case PM_FIB_FORWARDING_OFF:
+			return PM_DROP_FORWARDING_OFF;
+		default:
+			return PM_PASS_NO_ROUTE_REPLY;
+		}
+	}
+	if (pm_unlikely(pm_wire_length(f, p) > c->mtu))
+		return pm_unfragmentable(f, family) ? PM_PASS_REPLY_MTU : PM_DROP_FRAGMENTATION;
+	if (!(f->flags & PM_JOB_RESUMED)) {
+		if (real->slot == PM_SLOT_LIVE)
+			pm_account(c->real, p->ip_length, 1);
+		pm_follow(family, flow->set, c, flow->index, PM_DIR_OUT, p->tcp_flags, flow->now);
+		c->packets++;
+	}
+	pm_cut_padding(f, p);
+	v = pm_translate(f, p, family, &nat);
+	if (v != PM_CONTINUE)
+		return v;
+	return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+		       PM_DROP_MAP :
+		       PM_FORWARD_NAT_REPLY;
+}
+
+/* Sources that no client can have (RFC 1812 §5.3.7): the stack drops these packets. */
+pm_inline int pm_martian(int family, const struct pm_key *k)
+{
+	__be32 a = k->saddr[0];
+
+	if (family == 6) {
+		/* multicast, and the loopback address */
+		if ((a & pm_htonl(0xff000000)) == pm_htonl(0xff000000))
+			return 1;
+		return !a && !k->saddr[1] && !k->saddr[2] && k->saddr[3] == pm_htonl(1);
+	}
+	if (!a || a == 0xffffffffu || (a & pm_htonl(0xf0000000)) == pm_htonl(0xe0000000) ||
+	    (a & pm_htonl(0xff000000)) == pm_htonl(0x7f000000))
+		return 1;
+	return pm_is_local4(a);
+}
+
+pm_inline void pm_put_addr(int family, void *to, const __be32 *from)
+{
+	if (family == 4)
+		*(__be32 *)to = from[0];
+	else
+		__builtin_memcpy(to, from, 16);
+}
+
+/* Fills a claimed line; the caller publishes it. */
+pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, const __be32 *new_addr)
+{
+	c->sport = k->sport;
+	c->dport = k->dport;
+	c->protocol = k->protocol;
+	c->mtu = 0;
+	c->hop_epoch = 0;
+	c->ifindex = 0;
+	c->packets = 0;
+	c->state = PM_TCP_NONE;
+	if (family == 4) {
+		struct pm_conn4 *l = (void *)c;
+
+		l->saddr = k->saddr[0];
+		l->daddr = k->daddr[0];
+		l->new_addr = new_addr[0];
+	} else {
+		struct pm_conn6 *l = (void *)c;
+
+		__builtin_memcpy(l->saddr, k->saddr, 16);
+		__builtin_memcpy(l->daddr, k->daddr, 16);
+		__builtin_memcpy(l->new_addr, new_addr, 16);
+	}
+}
+
+pm_inline void pm_go_live(struct pm_conn *c)
+{
+	pm_publish(&c->word, (c->word & ~PM_CONN_STATUS) | PM_CONN_LIVE);
+}
+
+pm_inline __u32 pm_connect_line(int family, const struct pm_key *k, const struct pm_place *at, __u32 real_index)
+{
+	struct pm_real *real = pm_reals(real_index);
+	struct pm_settings *set = pm_settings(0);
+	__u32 index, peer_index = PM_NONE, expires;
+	struct pm_conn *c, *peer = PM_NULL;
+	struct pm_counters *n;
+	struct pm_live *live;
+	const __be32 *target;
+	__u32 now = pm_now();
+	__be16 port;
+
+	if (!real || !set || !k)
+		return PM_NONE;
+	expires = now + set->timeouts[PM_TIMEOUT_INITIAL];
+	target = (const __be32 *)real->addr;
+	port = real->port ? real->port : k->dport;
+	index = pm_claim_at(family, at, now);
+	c = pm_line(family, index);
+	if (!c)
+		return PM_NONE;
+	if (real->method == PM_METHOD_NAT) {
+		struct pm_key r = {};
+		struct pm_place place;
+
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			if (family == 6 || i == 0) {
+				r.saddr[i] = target[i];
+				r.daddr[i] = k->saddr[i];
+			}
+		}
+		r.sport = port;
+		r.dport = k->sport;
+		r.protocol = k->protocol;
+		place = pm_place(family, set->hash_seed, &r);
+		/*
+		 * Two connections of one client port to one real server by different virtual addresses:
+		 * replies belong to the newer one, as in IPVS.
+		 */
+		peer = pm_find(family, &place, &r, &peer_index);
+		if (peer) {
+			if (peer->kind != PM_CONN_REPLY || !pm_claim(peer, pm_read(peer->word)))
+				peer = PM_NULL;
+		} else {
+			peer_index = pm_claim_at(family, &place, now);
+			peer = pm_line(family, peer_index);
+		}
+		if (!peer) {
+			pm_publish(&c->word, (c->word & ~PM_CONN_STATUS) | PM_CONN_FREED);
+			return PM_NONE;
+		}
+		pm_fill(family, peer, &r, k->daddr);
+		peer->kind = PM_CONN_REPLY;
+		peer->method = PM_METHOD_NAT;
+		peer->real = real_index;
+		peer->peer = index;
+		peer->new_port = k->dport;
+		peer->flags = 0;
+		peer->expires = expires;
+	}
+	pm_fill(family, c, k, target);
+	c->kind = PM_CONN_IN;
+	c->method = real->method;
+	c->real = real_index;
+	c->peer = peer_index;
+	c->new_port = port;
+	c->flags = real->method == PM_METHOD_NAT ? 0 : PM_CONN_NO_OUTPUT;
+	c->expires = expires;
+	live = pm_live(real_index);
+	if (live) {
+		pm_count(live, 0, 1);
+		pm_bound(real, live);
+	}
+	n = pm_counters(real_index * pm_limits.cpus + pm_cpu());
+	if (n)
+		n->conns++;
+	if (peer)
+		pm_go_live(peer);
+	pm_go_live(c);
+	return index;
+}
+
+PM_PART __u32 pm_connect4(const struct pm_key *k, const struct pm_place *at, __u32 real)
+{
+	return pm_connect_line(4, k, at, real);
+}
+
+PM_PART __u32 pm_connect6(const struct pm_key *k, const struct pm_place *at, __u32 real)
+{
+	return pm_connect_line(6, k, at, real);
+}
+
+/* A new connection of this key to that real server: its line, PM_NONE when the table has no room. */
+pm_inline __u32 pm_connect(int family, const struct pm_flow *flow, __u32 real)
+{
+	return family == 4 ? pm_connect4(&flow->p.key, &flow->at, real) :
+			     pm_connect6(&flow->p.key, &flow->at, real);
+}
+
+/* dataplane.md §3.1: may this packet start a connection? */
+pm_inline int pm_may_start(const struct pm_settings *set, const struct pm_packet *p)
+{
+	if (p->key.protocol != PM_PROTO_TCP)
+		return 1;
+	if (p->tcp_flags & PM_TCP_RST)
+		return 0;
+	return (p->tcp_flags & PM_TCP_SYN) || (set->flags & PM_SETTING_SLOPPY_TCP);
+}
+
+/* drop_packet: the first new connection, then every n-th. */
+pm_inline int pm_defend(struct pm_settings *set)
+{
+	__u32 rate = set->drop_rate;
+
+	if (pm_likely(!rate))
+		return 0;
+	return __sync_fetch_and_add(&set->drop_count, 1) % rate == 0;
+}
+
+/*
+ * Counts an answer that a DR or TUN real server sends through the director; from then on the
+ * connection's states follow both sides. 1 if there is such a connection.
+ */
+PM_PART int pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 tcp_flags, __u32 now)
+{
+	struct pm_settings *set = pm_settings(0);
+	struct pm_key r = {};
+	struct pm_place at;
+	struct pm_real *real;
+	struct pm_conn *c;
+	__u32 index = 0;
+
+	if (!k || !set)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		r.saddr[i] = k->daddr[i];
+		r.daddr[i] = k->saddr[i];
+	}
+	r.sport = k->dport;
+	r.dport = k->sport;
+	r.protocol = k->protocol;
+	at = pm_place(6, set->hash_seed, &r);
+	c = pm_find(6, &at, &r, &index);
+	if (!c || c->kind != PM_CONN_IN || c->method == PM_METHOD_NAT || pm_expired(6, c, index, now))
+		return 0;
+	real = pm_reals(c->real);
+	if (real && real->slot == PM_SLOT_LIVE)
+		pm_account(c->real, ip_length, 1);
+	c->flags &= ~PM_CONN_NO_OUTPUT;
+	pm_follow(6, set, c, index, PM_DIR_OUT, tcp_flags, now);
+	return 1;
+}
+
+#define PM_FTP_DATA_PORT 20
+
+/* A packet of no connection: for a virtual service, or not ours. */
+pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow)
+{
+	struct pm_settings *set = flow->set;
+	struct pm_packet *p = &flow->p;
+	struct pm_service *service;
+	struct pm_conn *c;
+	struct pm_real *real;
+	__u32 slot = 0, pick;
+
+	service = pm_find_service(family, p->key.daddr, p->key.dport, p->key.protocol, &slot);
+	if (!service && (set->flags & PM_SETTING_PORT0))
+		service = pm_find_service(family, p->key.daddr, 0, p->key.protocol, &slot);
+	if (!service) {
+		/*
+		 * An answer of a DR or TUN real server on its way through the director: the stack
+		 * forwards it (IPv6) or drops it for its source, which is our own (IPv4). So only IPv6
+		 * is looked at.
+		 */
+		if (family == 6 &&
+		    pm_find_service(family, p->key.saddr, p->key.sport, p->key.protocol, &slot) &&
+		    p->ttl > 1 && pm_note_reply(&p->key, p->ip_length, p->tcp_flags, flow->now))
+			return PM_PASS_REPLY;
+		return PM_PASS_NO_SERVICE;
+	}
+	if (pm_martian(family, &p->key))
+		return PM_PASS_MARTIAN_SOURCE;
+	if (!pm_may_start(set, p))
+		return PM_PASS_NOT_FIRST;
+	if (service->flags & (PM_SERVICE_PERSISTENT | PM_SERVICE_ONE_PACKET))
+		return PM_PASS_UNSUPPORTED;
+	if (!(f->flags & PM_JOB_RESUMED) && pm_defend(set))
+		return PM_DROP_DEFENCE;
+	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT))
+		return PM_PASS_FTP_DATA;
+	pick = service->port == p->key.dport ? pm_schedule_pick(slot, &p->key) : PM_NONE;
+	real = pick == PM_NONE ? PM_NULL : pm_reals(pick);
+	if (!real)
+		return pm_answer(f, set, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
+	flow->index = pm_connect(family, flow, pick);
+	c = pm_line(family, flow->index);
+	if (!c)
+		return PM_DROP_TABLE_FULL;
+	pm_account(pick, p->ip_length, 0);
+	pm_follow(family, set, c, flow->index, c->flags & PM_CONN_NO_OUTPUT ? PM_DIR_IN_ONLY : PM_DIR_IN,
+		  p->tcp_flags, flow->now);
+	c->packets = 1;
+	return pm_send_in(f, family, flow, c, real);
+}
+
+pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set)
+{
+	struct pm_flow flow = { .set = set };
+	enum pm_verdict v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
+	struct pm_conn *c;
+
+	if (v != PM_CONTINUE)
+		return v;
+	flow.now = pm_now();
+	flow.at = pm_place(family, set->hash_seed, &flow.p.key);
+	c = pm_find(family, &flow.at, &flow.p.key, &flow.index);
+	if (c) {
+		if (pm_unlikely(pm_expired(family, c, flow.index, flow.now))) {
+			pm_forget(family, flow.index);
+		} else if (c->kind == PM_CONN_REPLY) {
+			return pm_server_packet(f, family, &flow, c);
+		} else if (flow.p.key.sport) {
+			/* IPVS never finds a connection by source port 0: it means "any" there. */
+			v = pm_client_packet(f, family, &flow, c);
+			if (v != PM_CONTINUE)
+				return v;
+		}
+	}
+	return pm_stranger(f, family, &flow);
+}
+
+static __attribute__((noinline)) int pm_process_ipv4(struct pm_frame *f, struct pm_settings *set)
+{
+	return pm_process_family(f, 4, set);
+}
+
+static __attribute__((noinline)) int pm_process_ipv6(struct pm_frame *f, struct pm_settings *set)
+{
+	return pm_process_family(f, 6, set);
+}
+
+/* The verdict on one frame. */
+pm_inline enum pm_verdict pm_process(struct pm_frame *f)
+{
+	struct pm_settings *set = pm_settings(0);
+	const struct pm_interface *nic;
+	struct pm_eth *eth;
+	enum pm_verdict v;
+
+	if (!set || !(set->flags & PM_SETTING_READY))
+		return PM_PASS_NOT_CONFIGURED;
+	if (f->data + PM_ETH_LEN > f->end)
+		return PM_PASS_MALFORMED;
+	eth = (void *)f->data;
+	nic = pm_find_interface(f->ifindex);
+	if (!nic)
+		return PM_PASS_NOT_CONFIGURED;
+	if (*(const __u32 *)eth->dst != *(const __u32 *)nic->mac ||
+	    *(const __u16 *)(eth->dst + 4) != *(const __u16 *)(nic->mac + 4))
+		return PM_PASS_NOT_FOR_HOST;
+	if (pm_unlikely(eth->type == pm_htons(PM_ETHERTYPE_VLAN) ||
+			eth->type == pm_htons(PM_ETHERTYPE_QINQ))) {
+		v = pm_parse_vlan(f);
+		if (v != PM_CONTINUE)
+			return v;
+		if (f->data + PM_ETH_LEN > f->end)
+			return PM_PASS_MALFORMED;
+		eth = (void *)f->data;
+	}
+	if (eth->type == pm_htons(PM_ETHERTYPE_IPV4))
+		return set->flags & PM_SETTING_V4 ? (enum pm_verdict)pm_process_ipv4(f, set) : PM_PASS_NO_SERVICE;
+	if (eth->type == pm_htons(PM_ETHERTYPE_IPV6))
+		return set->flags & PM_SETTING_V6 ? (enum pm_verdict)pm_process_ipv6(f, set) : PM_PASS_NO_SERVICE;
+	return PM_PASS_NOT_IP;
+}
+
+/* Verdicts to actions, in one place. */
+pm_inline enum pm_action pm_act(enum pm_verdict v)
+{
+	if (v == PM_WANT_PAYLOAD)
+		return PM_ACTION_AGAIN;
+	if (v < PM_FORWARD_NAT)
+		return PM_ACTION_PASS;
+	return v < PM_DROP_ANSWER_LIMIT ? PM_ACTION_SEND : PM_ACTION_DROP;
+}
+
+pm_inline void pm_tally(enum pm_verdict v)
+{
+	__u64 *n = pm_verdicts(pm_cpu() * PM_VERDICT_MAX + (v & (PM_VERDICT_MAX - 1)));
+
+	if (n)
+		++*n;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* What changes in a packet that is sent on: MAC addresses, TTL, and with NAT one address and port. */
+#pragma once
+
+#include "answer.h"
+
+/* Ethernet padding ends with us: what goes out is as long as IP says. */
+pm_inline void pm_cut_padding(struct pm_frame *f, const struct pm_packet *p)
+{
+	if (f->length > p->ip_length + PM_ETH_LEN)
+		pm_frame_trim(f, p->ip_length + PM_ETH_LEN);
+}
+
+/* MAC addresses of the next hop; the frame leaves by its interface. */
+pm_inline int pm_address_frame(struct pm_frame *f, const struct pm_conn *c, __u16 ethertype)
+{
+	struct pm_eth *eth = (void *)f->data;
+
+	if (f->data + PM_ETH_LEN > f->end)
+		return -1;
+	pm_copy_mac(eth->dst, c->dmac);
+	pm_copy_mac(eth->src, c->smac);
+	eth->type = pm_htons(ethertype);
+	f->ifindex = c->ifindex;
+	return 0;
+}
+
+/* RFC 1812 §5.3.1: one off the TTL, and the header checksum after it. */
+pm_inline int pm_decrement_ttl(struct pm_frame *f, int family)
+{
+	if (family == 4) {
+		struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+		__be16 *word = (__be16 *)&ip->ttl, was;
+
+		if ((__u8 *)(ip + 1) > f->end)
+			return -1;
+		was = *word;
+		ip->ttl--;
+		ip->check = pm_csum_change(ip->check, pm_change16(was, *word));
+	} else {
+		struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
+
+		if ((__u8 *)(ip + 1) > f->end)
+			return -1;
+		ip->hops--;
+	}
+	return 0;
+}
+
+/* One side of a packet that NAT puts in place of another. */
+struct pm_nat {
+	const __be32 *addr; /* new; the family's words */
+	__be16 port;	    /* new */
+	__u8 source;	    /* 1: source of a reply, 0: destination of a request */
+	__u8 decrement;	    /* 1: takes one off the TTL */
+};
+
+/*
+ * Puts one address and port in place of another and updates the checksums by the difference
+ * (RFC 1624): a wrong checksum stays wrong. UDP without a checksum gets one, as IPVS does.
+ */
+pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packet *p, int family,
+				       const struct pm_nat *nat)
+{
+	__be16 old_port = nat->source ? p->key.sport : p->key.dport;
+	const __be32 *old = nat->source ? p->key.saddr : p->key.daddr;
+	__u64 addr_change = 0, change;
+	__be16 *check = PM_NULL;
+	__be32 addr[4];
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		addr[i] = family == 6 || i == 0 ? nat->addr[i] : 0;
+		if (family == 6 || i == 0)
+			addr_change += pm_change32(old[i], addr[i]);
+	}
+	change = addr_change + pm_change16(old_port, nat->port);
+
+	if (p->key.protocol == PM_PROTO_TCP) {
+		struct pm_tcp *tcp = pm_l4(f, p, PM_TCP_LEN);
+
+		if (!tcp)
+			return PM_DROP_MAP;
+		if (nat->source)
+			tcp->sport = nat->port;
+		else
+			tcp->dport = nat->port;
+		check = &tcp->check;
+		if (f->flags & PM_JOB_PARTIAL_CSUM)
+			*check = pm_fold(*check + addr_change);
+		else
+			*check = pm_csum_change(*check, change);
+	} else {
+		struct pm_udp *udp = pm_l4(f, p, PM_UDP_LEN);
+		__u32 length = p->ip_length + PM_ETH_LEN - p->l4;
+
+		if (!udp)
+			return PM_DROP_MAP;
+		if (!udp->check && pm_reach(f) < PM_ETH_LEN + p->ip_length)
+			return PM_WANT_PAYLOAD;
+		if (nat->source)
+			udp->sport = nat->port;
+		else
+			udp->dport = nat->port;
+		if (f->flags & PM_JOB_PARTIAL_CSUM) {
+			udp->check = pm_fold(udp->check + addr_change);
+		} else if (udp->check) {
+			/* RFC 768: a result of zero is sent as all ones. */
+			udp->check = pm_csum_change(udp->check, change) ?: 0xffff;
+		} else {
+			__u64 sum = pm_sum(f, p->l4, length);
+
+			sum += nat->source ?
+				       pm_sum_pseudo(addr, p->key.daddr, family == 6 ? 4 : 1, PM_PROTO_UDP,
+						     length) :
+				       pm_sum_pseudo(p->key.saddr, addr, family == 6 ? 4 : 1, PM_PROTO_UDP,
+						     length);
+			udp = pm_l4(f, p, PM_UDP_LEN);
+			if (!udp)
+				return PM_DROP_MAP;
+			udp->check = (__be16)~pm_fold(sum) ?: 0xffff;
+		}
+	}
+
+	if (family == 4) {
+		struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+
+		if ((__u8 *)(ip + 1) > f->end)
+			return PM_DROP_MAP;
+		if (nat->decrement) {
+			__be16 *word = (__be16 *)&ip->ttl, was = *word;
+
+			ip->ttl--;
+			addr_change += pm_change16(was, *word);
+		}
+		ip->check = pm_csum_change(ip->check, addr_change);
+		if (nat->source)
+			ip->saddr = addr[0];
+		else
+			ip->daddr = addr[0];
+	} else {
+		struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
+
+		if ((__u8 *)(ip + 1) > f->end)
+			return PM_DROP_MAP;
+		if (nat->decrement)
+			ip->hops--;
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			if (nat->source)
+				ip->saddr[i] = addr[i];
+			else
+				ip->daddr[i] = addr[i];
+		}
+	}
+	return PM_CONTINUE;
+}

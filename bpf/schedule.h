@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Choosing a real server for a new connection. Each scheduler walks the service's members (IPVS's
+ * list order, newest first) or a table compiled from them; see docs/ARCHITECTURE.md for why these run
+ * here and not in the daemon.
+ */
+#pragma once
+
+#include "connection.h"
+
+#define PM_PICK_TRIES 4 /* lost races for the cursor before a choice is taken without moving it */
+
+/* A walk over a schedule: what pm_loop carries along. */
+struct pm_walk {
+	__u32 first; /* in members */
+	__u32 count;
+	__u32 start; /* position of the first look */
+	__u32 kind;  /* enum pm_scheduler */
+	__s32 floor; /* wrr: smallest weight that is good enough */
+	__u32 found; /* position, PM_NONE */
+	__u32 real;
+	__s32 best_weight;
+	__u64 best_load;
+	__s32 heaviest; /* wrr: largest usable weight met */
+};
+
+/* IPVS: 256 * active + total; the two compare connections that do something with idle ones. */
+pm_inline __u64 pm_load(const struct pm_live *live)
+{
+	return 257ull * live->active + live->inactive;
+}
+
+/* The first usable member, for rr and wrr. */
+static long pm_walk_first(__u32 i, void *arg)
+{
+	struct pm_walk *w = arg;
+	__u32 at = w->start + i;
+	struct pm_member *m;
+	struct pm_live *live;
+	__s32 weight;
+
+	if (at >= w->count)
+		at -= w->count;
+	m = pm_members(w->first + at);
+	if (!m)
+		return 1;
+	live = pm_live(m->real);
+	if (!live)
+		return 1;
+	weight = m->weight;
+	if (weight <= 0 || pm_read(live->overloaded))
+		return 0;
+	if (weight > w->heaviest)
+		w->heaviest = weight;
+	if (weight < w->floor)
+		return 0;
+	w->found = at;
+	w->real = m->real;
+	return 1;
+}
+
+/* The least loaded member, for the schedulers that count connections. Ties keep the earlier one. */
+static long pm_walk_least(__u32 i, void *arg)
+{
+	struct pm_walk *w = arg;
+	struct pm_member *m = pm_members(w->first + i);
+	struct pm_live *live;
+	__s32 weight;
+	__u64 load;
+	int better;
+
+	if (!m)
+		return 1;
+	live = pm_live(m->real);
+	if (!live)
+		return 1;
+	weight = m->weight;
+	if (weight <= 0 || pm_read(live->overloaded))
+		return 0;
+	switch (w->kind) {
+	case PM_SCHEDULER_LC:
+		load = pm_load(live);
+		better = load < w->best_load;
+		break;
+	case PM_SCHEDULER_WLC:
+		load = pm_load(live);
+		better = w->best_load * weight > load * w->best_weight;
+		break;
+	case PM_SCHEDULER_NQ:
+		if (!live->active) {
+			w->found = i;
+			w->real = m->real;
+			return 1;
+		}
+		load = live->active + 1;
+		better = w->best_load * weight > load * w->best_weight;
+		break;
+	case PM_SCHEDULER_SED:
+		load = live->active + 1;
+		better = w->best_load * weight > load * w->best_weight;
+		break;
+	case PM_SCHEDULER_OVF:
+		if (live->active > (__u32)weight)
+			return 0;
+		load = 0;
+		better = weight > w->best_weight;
+		break;
+	default: /* fo */
+		load = 0;
+		better = weight > w->best_weight;
+		break;
+	}
+	if (w->found != PM_NONE && !better)
+		return 0;
+	w->found = i;
+	w->real = m->real;
+	w->best_load = load;
+	w->best_weight = weight;
+	return 0;
+}
+
+pm_inline __u32 pm_pick_rr(struct pm_schedule *s, struct pm_walk *w)
+{
+	for (int try = 0; try < PM_PICK_TRIES; try++) {
+		__u64 cursor = pm_read(s->cursor);
+
+		w->start = (__u32)cursor < w->count ? (__u32)cursor : 0;
+		w->floor = 1;
+		w->found = PM_NONE;
+		pm_loop(w->count, pm_walk_first, w);
+		if (w->found == PM_NONE)
+			return PM_NONE;
+		if (pm_swap(&s->cursor, cursor, (__u64)w->found + 1))
+			break;
+	}
+	return w->real;
+}
+
+/*
+ * schedulers.md §3. Position and current weight cw step together in one word. A pass that finds
+ * nothing lowers cw by the step; passes that could find nothing are skipped in one go: cw falls at
+ * once to where the heaviest usable member is heavy enough.
+ */
+pm_inline __u32 pm_pick_wrr(struct pm_schedule *s, struct pm_walk *w)
+{
+	__s32 max = s->weight_max, step = s->weight_step;
+
+	if (max <= 0 || step <= 0)
+		return PM_NONE;
+	for (int try = 0; try < PM_PICK_TRIES; try++) {
+		__u64 cursor = pm_read(s->cursor);
+		__s32 cw = (__s32)(cursor >> 32);
+		__u32 count = w->count;
+
+		w->found = PM_NONE;
+		w->heaviest = 0;
+		w->start = (__u32)cursor < count ? (__u32)cursor : count;
+		w->floor = cw > 0 ? cw : 1;
+		if (cw > 0 && w->start < count)
+			pm_loop(count - w->start, pm_walk_first, w);
+		if (w->found == PM_NONE) {
+			cw -= step;
+			if (cw <= 0)
+				cw = max;
+			w->start = 0;
+			w->heaviest = 0;
+			w->floor = cw;
+			pm_loop(count, pm_walk_first, w);
+			if (w->found == PM_NONE) {
+				if (w->heaviest <= 0)
+					return PM_NONE;
+				if (cw > w->heaviest)
+					cw -= (__s32)(((__u32)(cw - w->heaviest) + (__u32)step - 1) /
+						      (__u32)step) * step;
+				w->floor = cw > 0 ? cw : 1;
+				pm_loop(count, pm_walk_first, w);
+				if (w->found == PM_NONE)
+					return PM_NONE;
+			}
+		}
+		if (pm_swap(&s->cursor, cursor, (__u64)(__u32)cw << 32 | (w->found + 1)))
+			break;
+	}
+	return w->real;
+}
+
+/* schedulers.md §6: addresses folded to 32 bits in host order, and the 32-bit multiplicative hash. */
+pm_inline __u32 pm_fold_addr(int family, const __be32 *addr)
+{
+	__be32 a = addr[0];
+
+	if (family == 6)
+		a ^= addr[1] ^ addr[2] ^ addr[3];
+	return pm_ntohl(a);
+}
+
+#define PM_HASH_BITS 8
+
+pm_inline __u32 pm_hash32(__u32 x)
+{
+	return (x * 0x61C88647u) >> (32 - PM_HASH_BITS);
+}
+
+/* The member in a slot of the compiled table if it can take a connection, else PM_NONE. */
+pm_inline __u32 pm_table_real(const struct pm_schedule *s, __u32 slot)
+{
+	struct pm_member *m;
+	struct pm_live *live;
+
+	if (slot >= s->table_count)
+		return PM_NONE;
+	m = pm_members(s->table_first + slot);
+	if (!m)
+		return PM_NONE;
+	live = pm_live(m->real);
+	if (!live || m->weight <= 0 || pm_read(live->overloaded))
+		return PM_NONE;
+	return m->real;
+}
+
+/* Index in reals of the choice for this packet, or PM_NONE. */
+PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
+{
+	struct pm_service *service = pm_services(slot);
+	struct pm_walk w = { .found = PM_NONE, .real = PM_NONE };
+	struct pm_schedule *s;
+	__u32 word, kind;
+	int family;
+
+	if (!service || !k)
+		return PM_NONE;
+	family = service->family;
+	word = pm_read(service->schedule);
+	kind = word & 0xff;
+	s = pm_schedules(slot * 2 + !!(word & PM_SCHEDULE_ACTIVE));
+	if (!s || !s->count)
+		return PM_NONE;
+	w.first = s->first;
+	w.count = s->count;
+	w.kind = kind;
+	switch (kind) {
+	case PM_SCHEDULER_RR:
+		return pm_pick_rr(s, &w);
+	case PM_SCHEDULER_WRR:
+		return pm_pick_wrr(s, &w);
+	case PM_SCHEDULER_LC:
+	case PM_SCHEDULER_WLC:
+	case PM_SCHEDULER_SED:
+	case PM_SCHEDULER_NQ:
+	case PM_SCHEDULER_FO:
+	case PM_SCHEDULER_OVF:
+		pm_loop(w.count, pm_walk_least, &w);
+		return w.real;
+	case PM_SCHEDULER_DH:
+		return pm_table_real(s, pm_hash32(pm_fold_addr(family, k->daddr)));
+	case PM_SCHEDULER_SH: {
+		__u32 port = service->flags & PM_SERVICE_SCHED_2 ? pm_ntohs(k->sport) : 0;
+		__u32 from = pm_fold_addr(family, k->saddr);
+		__u32 home = pm_hash32(port + from);
+		__u32 real = pm_table_real(s, home);
+
+		if (real != PM_NONE || !(service->flags & PM_SERVICE_SCHED_1))
+			return real;
+		/* sh-fallback: other slots until one can take it. */
+		for (__u32 i = 0; i < 1 << PM_HASH_BITS; i++) {
+			__u32 off = (i + home) % (1 << PM_HASH_BITS);
+
+			real = pm_table_real(s, (off + home) % (1 << PM_HASH_BITS));
+			if (real != PM_NONE)
+				return real;
+		}
+		return PM_NONE;
+	}
+	default:
+		return PM_NONE;
+	}
+}
