@@ -42,6 +42,8 @@ export interface AttachedInterface {
   readonly ifindex: number
   /** xdp: how the program is attached. */
   readonly mode: 'native' | 'generic' | 'userspace'
+  /** Why it is not a better mode. */
+  readonly note?: string
 }
 
 export interface Dataplane {

@@ -37,6 +37,7 @@ const bindings = {
   mount: library.func('int mount(str source, str target, str type, uint64_t flags, str data)'),
   ioctl: library.func('ioctl', 'int', ['int', 'uint64_t', 'void *']),
   if_nametoindex: library.func('uint32_t if_nametoindex(str name)'),
+  if_indextoname: library.func('void *if_indextoname(uint32_t index, void *name)'),
   strerror: library.func('str strerror(int number)'),
 }
 
@@ -79,6 +80,8 @@ export const libc = bindings as {
   readonly ioctl: (fd: number, request: number, argument: Pointer) => number
   /** In the network namespace of the calling thread; 0 when there is none. */
   readonly if_nametoindex: (name: string) => number
+  /** `name` has room for 16 bytes; null when there is no such interface. */
+  readonly if_indextoname: (index: number, name: Pointer) => bigint | null
   readonly strerror: (number: number) => string
 }
 

@@ -58,6 +58,13 @@ export function readNetDevice(name: string): NetDevice {
   }
 }
 
+/** Name of the interface with this index in the calling thread's network namespace, null when it is gone. */
+export function netDeviceName(ifindex: number): string | null {
+  const name = Buffer.alloc(IFNAMSIZ)
+  if (libc.if_indextoname(ifindex, name) === null) return null
+  return name.toString('utf8', 0, name.indexOf(0))
+}
+
 function readDriver(socket: number, name: Uint8Array): string {
   const info = Buffer.alloc(DRVINFO_SIZE)
   info.writeUInt32LE(ETHTOOL_GDRVINFO, 0)
