@@ -3,12 +3,12 @@
  * second. `createLab` first removes whatever an interrupted run of the same prefix has left behind.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, openSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, openSync, rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Client, startClient, typescript } from './client.ts'
 import { type CommandResult, must, run } from './command.ts'
 import { LabDirector, removeTraces } from './director.ts'
-import { inNamespace } from './namespace.ts'
+import { inNamespace, namespacePath } from './namespace.ts'
 import { createNetwork, destroyNetwork, portName } from './network.ts'
 import { serverSettings } from './server-settings.ts'
 import { realServers, topology } from './topology.ts'
@@ -65,7 +65,9 @@ function serverLog(prefix: string): string {
 /** Removes a lab that nobody holds any more. */
 export async function removeLab(prefix: string): Promise<void> {
   const director = new LabDirector(`${prefix}director`, runDirectory(prefix))
-  await director.pointsman(['detach']).catch(() => undefined)
+  // Before its namespace goes: what is pinned would stay in memory for good.
+  if (existsSync(namespacePath(director.namespace)))
+    await director.pointsman(['detach']).catch(() => undefined)
   await destroyNetwork(prefix)
   removeTraces(director.runDir)
   rmSync(serverLog(prefix), { force: true })

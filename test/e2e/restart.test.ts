@@ -1,0 +1,118 @@
+/** Forwarding does not notice what happens to the daemon or to the rules beside it. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { sleep, until } from '../../lab/command.ts'
+import type { Lab } from '../../lab/lab.ts'
+import { addServer, addService, type LabService, serverWords, virtualEndpoint } from '../../lab/rules.ts'
+import type { ConversationReport } from '../../lab/talk.ts'
+import { FAMILIES, hostNamed, METHODS } from '../../lab/topology.ts'
+import { missingFor, withDirector } from './scene.ts'
+import { readStatistics } from './statistics.ts'
+
+const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
+  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
+)
+
+/** TCP asks again after 200 ms at the earliest: a longer wait means that packets were lost. */
+const LOST_MS = 190
+
+async function startConversations(lab: Lab): Promise<void> {
+  await lab.director.restore(
+    SERVICES.flatMap((service) => [
+      addService(service),
+      addServer(service, hostNamed('rs1')),
+      addServer(service, hostNamed('rs2')),
+    ]),
+  )
+  // Two per service, so that rr gives one to each real server.
+  for (const service of SERVICES)
+    for (let i = 0; i < 2; i++) await lab.client.converse({ ...virtualEndpoint(service), intervalMs: 10 })
+}
+
+/** Waits until every conversation has gone on, and returns their state. */
+async function allGoOn(lab: Lab, why: string, slowestMs?: number): Promise<readonly ConversationReport[]> {
+  const before = await lab.client.conversations()
+  const after = await until(`every conversation to go on after: ${why}`, 10_000, async () => {
+    const now = await lab.client.conversations()
+    const broken = now.filter(({ failure }) => failure !== null)
+    assert.deepEqual(broken, [], `broken after: ${why}`)
+    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? now : undefined
+  })
+  assert.equal(after.length, SERVICES.length * 2)
+  if (slowestMs !== undefined)
+    for (const one of after)
+      assert.ok(one.slowestMs < slowestMs, `conversation ${one.id} waited ${one.slowestMs} ms after: ${why}`)
+  return after
+}
+
+test(
+  'xdp: a connection per method lives through kill -9, restart and every change beside it',
+  { skip: missingFor('xdp') },
+  (t) =>
+    withDirector('xdp', async (lab) => {
+      const { director } = lab
+      await startConversations(lab)
+      await allGoOn(lab, 'the start', LOST_MS)
+      const connections = async (): Promise<number> =>
+        (await readStatistics(lab)).reduce((sum, { conns }) => sum + conns, 0)
+      const opened = await connections()
+      assert.equal(opened, SERVICES.length * 2)
+
+      await t.test('kill -9 of the daemon: connections go on, new ones are made', async () => {
+        assert.equal(await director.end('SIGKILL'), 'SIGKILL')
+        await allGoOn(lab, 'kill -9', LOST_MS)
+        for (const service of SERVICES) {
+          const answer = await lab.client.http(virtualEndpoint(service))
+          assert.match(answer.server, /^rs[12]$/)
+        }
+      })
+
+      await t.test('restart: rules, connections and counters are found again', async () => {
+        await director.start({ dataplane: 'xdp' })
+        await allGoOn(lab, 'the restart', LOST_MS)
+        assert.equal(await connections(), opened + SERVICES.length)
+        const listed = await director.rule('-Lnc')
+        for (const one of await lab.client.conversations())
+          assert.match(listed, new RegExp(`ESTABLISHED \\S+:${one.localPort} `))
+      })
+
+      await t.test('another real server is added and removed', async () => {
+        const rs3 = hostNamed('rs3')
+        for (const service of SERVICES) await director.rule(addServer(service, rs3))
+        const answers = await Promise.all(
+          SERVICES.flatMap((service) => [0, 1, 2].map(() => lab.client.http(virtualEndpoint(service)))),
+        )
+        assert.ok(answers.some(({ server }) => server === 'rs3'))
+        await allGoOn(lab, 'adding rs3', LOST_MS)
+        for (const service of SERVICES) await director.rule(`-d ${serverWords(service, rs3)}`)
+        await allGoOn(lab, 'removing rs3', LOST_MS)
+        const later = await Promise.all(SERVICES.map((service) => lab.client.http(virtualEndpoint(service))))
+        assert.ok(later.every(({ server }) => server !== 'rs3'))
+      })
+
+      await t.test('a clean stop and a start', async () => {
+        assert.equal(await director.end('SIGTERM'), 0)
+        await allGoOn(lab, 'a clean stop', LOST_MS)
+        await director.start({ dataplane: 'xdp' })
+        await allGoOn(lab, 'the start after it', LOST_MS)
+      })
+
+      await t.test('save, clear and restore of the rules', async () => {
+        const saved = await director.rule('-Sn')
+        await director.rule('-C')
+        await director.restore(saved.trimEnd().split('\n'))
+        assert.equal(await director.rule('-Sn'), saved)
+        // Between clear and restore packets have no rule to follow; TCP sends them again.
+        await allGoOn(lab, 'the restore')
+      })
+
+      const end = await lab.client.closeConversations()
+      assert.deepEqual(
+        end.map(({ failure }) => failure),
+        end.map(() => null),
+      )
+      // Both real servers of every service had one conversation throughout.
+      assert.equal(end.filter(({ server }) => server === 'rs1').length, SERVICES.length)
+      await sleep(100)
+    }),
+)
