@@ -56,6 +56,12 @@ export interface Dataplane {
   interfaces(): readonly AttachedInterface[]
   /** Starts taking packets; throws `DataplaneError` with the fix in its message. */
   attach(interfaces: readonly string[]): Promise<void>
+  /**
+   * To be called after virtual services or real servers changed in the maps, before the change is
+   * reported as done: brings in line what the plane keeps outside of them (userspace: the nftables
+   * sets that keep the kernel's hands off). Planes without such things leave it out.
+   */
+  published?(): Promise<void>
   /** Stops taking packets and removes everything it left in the system (pins, links, nftables). */
   detach(): Promise<void>
   /** Lets go of this process's handles; what is pinned goes on forwarding (xdp). */
