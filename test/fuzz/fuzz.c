@@ -18,6 +18,7 @@
 
 #define C0 2u /* ifindex of the clients' wire */
 #define R0 3u
+#define LOCAL 0x77u /* last byte of the director's own addresses */
 
 struct rules {
 	uint8_t settings; /* enum pm_setting, low byte; READY is added */
@@ -42,13 +43,14 @@ enum { SERVICES = 6, BUCKETS = 4, REALS = 16, LINES = 16, TABLE = 256, MEMBERS =
 #define insist(truth)                                                        \
 	do {                                                                 \
 		if (!(truth)) {                                              \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #truth); \
+			fprintf(stderr, "%s:%d: not true: %s (verdict %u)\n", __FILE__, __LINE__, \
+				#truth, verdict); \
 			abort();                                             \
 		}                                                            \
 	} while (0)
 
 static struct rules rules;
-static uint32_t now;
+static uint32_t now, verdict;
 
 static const uint8_t mac_c0[6] = { 2, 0, 0, 0, 1, 1 }, mac_r0[6] = { 2, 0, 0, 0, 2, 1 };
 static const uint8_t vip4[4] = { 192, 0, 2, 100 };
@@ -60,10 +62,12 @@ static const struct { uint8_t family, protocol; uint16_t port; } offers[SERVICES
 };
 
 /* Routes: mostly the right answer; some addresses get the others, as the rules say. */
-unsigned int fuzz_fib(struct pm_fib *q)
+static __u32 fuzz_fib(struct pm_fib *q)
 {
 	uint32_t last = q->family == 4 ? q->daddr[3] : q->daddr[15];
 
+	if (last == LOCAL)
+		return PM_FIB_LOCAL;
 	switch ((rules.limits >> 4) + last) {
 	case 0x10:
 		return PM_FIB_NO_ROUTE;
@@ -129,11 +133,12 @@ static void add_interface(uint32_t ifindex, const uint8_t *mac)
 	nic->mtu = 1500;
 }
 
-/* Method in bits 0-1 (as enum pm_method), weight 2-4, outer IPv6 5, no port 6, no tunnel source 7. */
+/* Method in bits 0-1 (as enum pm_method; local: by NAT or direct routing to ourselves), weight 2-4, outer IPv6 5, no port 6, no tunnel source 7. */
 static void add_real(uint32_t index, uint32_t service, uint8_t how)
 {
 	struct pm_real *r = pm_reals(index);
-	int tunnel = (how & 3) == PM_METHOD_TUN;
+	int tunnel = (how & 3) == PM_METHOD_TUN, local = (how & 3) == PM_METHOD_LOCAL;
+	uint8_t last = local ? LOCAL : 0x11 + index % 4;
 	int six = offers[service].family == 6;
 
 	if (tunnel && (how & 0x20))
@@ -141,19 +146,19 @@ static void add_real(uint32_t index, uint32_t service, uint8_t how)
 	r->slot = PM_SLOT_LIVE;
 	r->service = service;
 	r->family = six ? 6 : 4;
-	r->method = how & 3;
+	r->method = !local ? how & 3 : how & 0x20 ? PM_METHOD_NAT : PM_METHOD_DR;
 	r->weight = how >> 2 & 7;
 	r->port = how & 0x40 ? 0 : __builtin_bswap16(8000 + (index & 1));
 	r->upper = rules.limits & 15;
-	r->flags = r->method == PM_METHOD_LOCAL ? PM_REAL_LOCAL : 0;
+	r->flags = local ? PM_REAL_LOCAL : 0;
 	if (six) {
 		memcpy(r->addr, vip6, 16);
 		r->addr[5] = 2;
 		r->addr[14] = 0;
-		r->addr[15] = 0x11 + index % 4;
+		r->addr[15] = last;
 		r->addr[0] = 10; /* towards r0 */
 	} else {
-		memcpy(r->addr, (uint8_t[4]){ 10, 0, 2, 0x11 + index % 4 }, 4);
+		memcpy(r->addr, (uint8_t[4]){ 10, 0, 2, last }, 4);
 	}
 	if (tunnel && !(how & 0x80))
 		r->source[0] = r->source[3] = 1;
@@ -204,7 +209,8 @@ static void add_service(uint32_t slot)
 	}
 	schedule->weight_step = 1;
 	schedule->weight_max = highest;
-	if (schedule->count) {
+	if (schedule->count && (s->schedule == PM_SCHEDULER_DH || s->schedule == PM_SCHEDULER_SH ||
+				s->schedule == PM_SCHEDULER_MH)) {
 		schedule->table_first = first + 4;
 		schedule->table_count = TABLE;
 		for (uint32_t i = 0; i < TABLE; i++)
@@ -238,6 +244,7 @@ static void load_rules(void)
 
 static void check_answer(const struct pm_job *job, const uint8_t *sent, uint32_t length, uint32_t linear)
 {
+	verdict = job->verdict;
 	insist(job->verdict > PM_CONTINUE && job->verdict < PM_VERDICT_MAX);
 	insist(job->action == (uint32_t)pm_act(job->verdict));
 	insist(job->moved >= -PM_HEADROOM && job->moved <= (int32_t)linear);
@@ -314,8 +321,10 @@ static void check_counts(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	if (!maps[0].base)
+	if (!maps[0].base) {
+		pm_fib_hook = fuzz_fib;
 		make_maps();
+	}
 	if (size < sizeof(rules))
 		return -1;
 	memcpy(&rules, data, sizeof(rules));

@@ -40,7 +40,7 @@ export function buildHarness(): string {
     '-fno-sanitize-recover=all',
     '-fno-omit-frame-pointer',
   ]
-  execFileSync('clang', ['-g', '-O1', '-Wall', '-Wextra', ...sanitizers, source, '-o', binary], {
+  execFileSync('clang', ['-g', '-O2', '-Wall', '-Wextra', ...sanitizers, source, '-o', binary], {
     stdio: 'inherit',
   })
   return binary
@@ -74,7 +74,7 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
       `-max_total_time=${options.seconds}`,
       ...(share > 0 ? [`-runs=${share}`] : []),
       `-seed=${(options.seed + job) >>> 0}`,
-      '-max_len=8192',
+      '-max_len=4096',
       '-timeout=10',
       '-rss_limit_mb=2048',
       '-print_final_stats=1',
