@@ -4,8 +4,9 @@ import { parseAddress } from '../../control/address.ts'
 import { createDirector } from '../../control/director.ts'
 import { fixedHost, type HostInterface } from '../../control/host.ts'
 import { namesFrom } from '../../control/ipvsadm/names.ts'
-import { runIpvsadm } from '../../control/ipvsadm/run.ts'
+import { runIpvsadm, STDIN_WANTED } from '../../control/ipvsadm/run.ts'
 import type { Director } from '../../control/model.ts'
+import { type Player, playAll, type Result } from './play.ts'
 import type { Output, Recording } from './scenario.ts'
 
 /** Interfaces as `ip -brief address` prints them: name, state, addresses with prefix lengths. */
@@ -39,17 +40,26 @@ function readServices(): string {
   }
 }
 
-export class InProcessSession {
-  readonly director: Director
+export class InProcessPlayer implements Player {
+  readonly programs = ['ipvsadm']
+  director: Director
+  readonly #interfaces: readonly HostInterface[]
   readonly #hosts: string
   readonly #services: string
 
   constructor(environment: Recording['environment']) {
-    this.director = createDirector({
-      host: fixedHost({ interfaces: parseInterfaces(environment.interfaces) }),
-    })
+    this.#interfaces = parseInterfaces(environment.interfaces)
     this.#hosts = environment.hosts
     this.#services = readServices()
+    this.director = this.#newDirector()
+  }
+
+  #newDirector(): Director {
+    return createDirector({ host: fixedHost({ interfaces: this.#interfaces }) })
+  }
+
+  async reset(): Promise<void> {
+    this.director = this.#newDirector()
   }
 
   async run(argv: readonly string[], stdin = ''): Promise<Output> {
@@ -59,11 +69,15 @@ export class InProcessSession {
       director: this.director,
       names: () => namesFrom(this.#hosts, this.#services),
     })
-    if (typeof result === 'string') throw new Error(`Cannot run ${argv.join(' ')}: ${result}`)
+    if (result === STDIN_WANTED) throw new Error(`Cannot run ${argv.join(' ')}: ${result}`)
     return {
       status: result.status,
       stdout: result.stdout.toString('utf8'),
       stderr: result.stderr.toString('utf8'),
     }
   }
+}
+
+export function playInProcess(recording: Recording, report: (result: Result) => void): Promise<Result[]> {
+  return playAll(recording, new InProcessPlayer(recording.environment), report)
 }

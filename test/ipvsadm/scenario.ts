@@ -26,6 +26,7 @@ export interface Scenario {
 }
 
 export interface Recording {
+  readonly format: 1
   readonly environment: { readonly hosts: string; readonly interfaces: string }
   readonly scenarios: readonly Scenario[]
 }
@@ -37,7 +38,7 @@ export interface Output {
 }
 
 export function loadRecording(path: string): Recording {
-  const recording = JSON.parse(readFileSync(path, 'utf8')) as Recording & { readonly format?: number }
+  const recording = JSON.parse(readFileSync(path, 'utf8')) as Recording
   if (recording.format !== 1) throw new Error(`Cannot read ${path}: expected recordings of format 1`)
   return recording
 }
