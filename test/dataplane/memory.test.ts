@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { DataplaneError } from '../../dataplane/dataplane.ts'
+import { listInterfaces, putInterface, removeInterface } from '../../dataplane/interface-table.ts'
+import {
+  InterfaceRecord,
+  MAP_NAMES,
+  MAPS,
+  PM_INTERFACE_PROBES,
+  SettingsRecord,
+} from '../../dataplane/layout.gen.ts'
+import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
+import { checkSizes, limitsOf, mapEntries, sizesOfEntries } from '../../dataplane/sizes.ts'
+
+test('memory: every map has the size that was asked for and views of the same bytes', () => {
+  const plane = new MemoryDataplane()
+  const entries = mapEntries(SMALL_SIZES)
+  for (const name of MAP_NAMES) {
+    const map = plane.map(name)
+    assert.equal(map.entries, entries[name], name)
+    assert.equal(map.bytes.length, entries[name] * MAPS[name].entrySize, name)
+    map.u32[0] = 0xfffffffe
+    assert.equal(map.i32[0], -2)
+    assert.equal(map.view.getUint32(0, true), 0xfffffffe)
+    assert.equal(map.u64[0]! & 0xffffffffn, 0xfffffffen)
+  }
+  assert.equal(plane.map('counters').entries, SMALL_SIZES.reals * SMALL_SIZES.cpus)
+  assert.equal(plane.map('schedules').entries, SMALL_SIZES.services * 2)
+})
+
+test('memory: a new plane knows its layout, records its calls and keeps the clock it is given', async () => {
+  const plane = new MemoryDataplane()
+  assert.equal(SettingsRecord.getLayout(plane.map('settings').view, 0), 1)
+  plane.setTicks(-1)
+  assert.equal(plane.nowTicks(), 0xffffffff)
+  await plane.attach(['eth0', 'eth1'])
+  assert.deepEqual(
+    plane.interfaces().map(({ name }) => name),
+    ['eth0', 'eth1'],
+  )
+  await plane.detach()
+  await plane.close()
+  assert.deepEqual(plane.interfaces(), [])
+  assert.deepEqual(plane.calls, ['attach eth0 eth1', 'detach', 'close'])
+})
+
+test('sizes: entries lead back to the sizes, and masks are one less than a power of two', () => {
+  assert.deepEqual(sizesOfEntries(mapEntries(SMALL_SIZES)), SMALL_SIZES)
+  assert.deepEqual(limitsOf(SMALL_SIZES), { cpus: 2, conn4Mask: 255, conn6Mask: 255, serviceMask: 31 })
+})
+
+const badSizes = [
+  { name: 'no services', sizes: { services: 0 }, want: /sizes.services is 0/ },
+  { name: 'half a real server', sizes: { reals: 1.5 }, want: /sizes.reals is 1.5/ },
+  {
+    name: 'buckets that are no power of two',
+    sizes: { serviceBuckets: 48 },
+    want: /sizes.serviceBuckets is 48, expected a power of two/,
+  },
+  {
+    name: 'fewer lines than one set',
+    sizes: { connections4: 2 },
+    want: /sizes.connections4 is 2, expected a power of two of at least 4/,
+  },
+  { name: 'an odd number of lines', sizes: { connections6: 1000 }, want: /sizes.connections6 is 1000/ },
+]
+for (const { name, sizes, want } of badSizes) {
+  test(`sizes: ${name} is refused`, () => {
+    assert.throws(() => checkSizes({ ...SMALL_SIZES, ...sizes }), want)
+  })
+}
+
+test('interfaces: stand within the probes of their index, and a gap before them does not hide them', () => {
+  const map = new MemoryDataplane().map('interfaces')
+  const device = (ifindex: number) => ({
+    name: `eth${ifindex}`,
+    ifindex,
+    mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
+    mtu: 1500,
+  })
+  putInterface(map, device(3))
+  putInterface(map, device(67))
+  assert.equal(InterfaceRecord.getIfindex(map.view, 4 * 16), 67, 'the next slot')
+  putInterface(map, { ...device(67), mtu: 9000 })
+  removeInterface(map, 3)
+  putInterface(map, { ...device(67), mtu: 1400 })
+  assert.deepEqual(listInterfaces(map), [67], 'refreshed where it stands')
+  assert.equal(InterfaceRecord.getMtu(map.view, 4 * 16), 1400)
+})
+
+test('interfaces: one more than there are probes is refused', () => {
+  const map = new MemoryDataplane().map('interfaces')
+  const mac = new Uint8Array(6)
+  for (let i = 0; i < PM_INTERFACE_PROBES; i++)
+    putInterface(map, { name: 'a', ifindex: 1 + i * 64, mac, mtu: 1500 })
+  assert.throws(
+    () => putInterface(map, { name: 'late', ifindex: 1 + 4 * 64, mac, mtu: 1500 }),
+    DataplaneError,
+  )
+})
