@@ -447,6 +447,15 @@ PM_PART int pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 tcp_fla
 
 #define PM_FTP_DATA_PORT 20
 
+/* What this program has no code for yet: such a service is left to the stack, and named. */
+pm_inline int pm_unsupported(const struct pm_service *service)
+{
+	const __u32 schedulers = 1u << PM_SCHEDULER_LBLC | 1u << PM_SCHEDULER_LBLCR | 1u << PM_SCHEDULER_TWOS;
+
+	return (service->flags & (PM_SERVICE_PERSISTENT | PM_SERVICE_ONE_PACKET)) ||
+	       (schedulers >> (service->schedule & 31) & 1);
+}
+
 /* A packet of no connection: for a virtual service, or not ours. */
 pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow)
 {
@@ -476,7 +485,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_PASS_MARTIAN_SOURCE;
 	if (!pm_may_start(set, p))
 		return PM_PASS_NOT_FIRST;
-	if (service->flags & (PM_SERVICE_PERSISTENT | PM_SERVICE_ONE_PACKET))
+	if (pm_unsupported(service))
 		return PM_PASS_UNSUPPORTED;
 	if (!(f->flags & PM_JOB_RESUMED) && pm_defend(set))
 		return PM_DROP_DEFENCE;

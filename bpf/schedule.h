@@ -218,6 +218,77 @@ pm_inline __u32 pm_table_real(const struct pm_schedule *s, __u32 slot)
 	return m->real;
 }
 
+pm_inline __u64 pm_rotl(__u64 x, int by)
+{
+	return x << by | x >> (64 - by);
+}
+
+#define PM_SIP_ROUND(a, b, c, d)         \
+	do {                             \
+		a += b;                  \
+		b = pm_rotl(b, 13) ^ a;  \
+		a = pm_rotl(a, 32);      \
+		c += d;                  \
+		d = pm_rotl(d, 16) ^ c;  \
+		a += d;                  \
+		d = pm_rotl(d, 21) ^ a;  \
+		c += b;                  \
+		b = pm_rotl(b, 17) ^ c;  \
+		c = pm_rotl(c, 32);      \
+	} while (0)
+
+/* schedulers.md §9: SipHash-1-3 of one 32-bit word under IPVS's fixed key, low 32 bits. */
+pm_inline __u32 pm_mh_hash(__u32 x)
+{
+	const __u64 key = 2654435761ull, word = 4ull << 56 | x;
+	__u64 a = key ^ 0x736f6d6570736575ull, b = key ^ 0x646f72616e646f6dull;
+	__u64 c = key ^ 0x6c7967656e657261ull, d = key ^ 0x7465646279746573ull;
+
+	d ^= word;
+	PM_SIP_ROUND(a, b, c, d);
+	a ^= word;
+	c ^= 0xff;
+	PM_SIP_ROUND(a, b, c, d);
+	PM_SIP_ROUND(a, b, c, d);
+	PM_SIP_ROUND(a, b, c, d);
+	return a ^ b ^ c ^ d;
+}
+
+struct pm_mh_search {
+	struct pm_schedule *schedule;
+	__u32 base; /* port + folded client address */
+	__u32 from; /* the slot that could not take it */
+	__u32 real;
+};
+
+/* mh-fallback: the slots of other offsets until one can take it. */
+static long pm_mh_next(__u32 i, void *arg)
+{
+	struct pm_mh_search *m = arg;
+	__u32 size = m->schedule->table_count;
+
+	if (!size)
+		return 1;
+	m->real = pm_table_real(m->schedule, pm_mh_hash((i + m->from) % size + m->base) % size);
+	return m->real != PM_NONE;
+}
+
+pm_inline __u32 pm_pick_mh(struct pm_schedule *s, const struct pm_service *service, const struct pm_key *k)
+{
+	__u32 port = service->flags & PM_SERVICE_SCHED_2 ? pm_ntohs(k->sport) : 0;
+	struct pm_mh_search m = { .schedule = s, .real = PM_NONE };
+	__u32 size = s->table_count;
+
+	if (!size)
+		return PM_NONE;
+	m.base = port + pm_fold_addr(service->family, k->saddr);
+	m.from = pm_mh_hash(m.base) % size;
+	m.real = pm_table_real(s, m.from);
+	if (m.real == PM_NONE && (service->flags & PM_SERVICE_SCHED_1))
+		pm_loop(size, pm_mh_next, &m);
+	return m.real;
+}
+
 /* Index in reals of the choice for this packet, or PM_NONE. */
 PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 {
@@ -271,6 +342,8 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 		}
 		return PM_NONE;
 	}
+	case PM_SCHEDULER_MH:
+		return pm_pick_mh(s, service, k);
 	default:
 		return PM_NONE;
 	}
