@@ -1,0 +1,17 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+
+const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
+
+/** Names of the verdicts a packet can end with, as `pointsman verdicts` prints them. */
+function verdictNames(): string[] {
+  return [...read('bpf/types.h').matchAll(/^\tPM_((?:PASS|FORWARD|ANSWER|DROP)_\w+) = \d+,/gm)].map((match) =>
+    (match[1] ?? '').toLowerCase(),
+  )
+}
+
+test('docs/verdicts.md explains every verdict and no other', () => {
+  const explained = [...read('docs/verdicts.md').matchAll(/^\| `(\w+[a-z])` \|/gm)].map((match) => match[1])
+  assert.deepEqual(explained.sort(), verdictNames().sort())
+})
