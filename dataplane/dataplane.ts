@@ -49,6 +49,8 @@ export interface AttachedInterface {
 export interface Dataplane {
   readonly plane: PlaneKind
   readonly sizes: Sizes
+  /** What works now but will surprise later, in sentences for the log. */
+  readonly warnings?: readonly string[]
   map(name: MapName): MapMemory
   /** CLOCK_MONOTONIC in ticks (see PM_TICK_SHIFT), unsigned 32-bit, the clock of `expires`. */
   nowTicks(): number

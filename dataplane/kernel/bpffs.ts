@@ -1,5 +1,5 @@
 /** The BPF file system: where maps, programs and links outlive the process that made them. */
-import { mkdirSync, statfsSync } from 'node:fs'
+import { mkdirSync, readFileSync, statfsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DataplaneError } from '../dataplane.ts'
 import { errno, libc } from '../libc.ts'
@@ -24,6 +24,43 @@ export function makePinDirectory(directory: string): void {
     )
   }
   mkdirSync(directory, { recursive: true, mode: 0o700 })
+}
+
+/**
+ * Why what is pinned in `directory` would not outlive this process, or null. `ip netns exec` gives its
+ * command a mount namespace with a /sys of its own: a BPF file system mounted there goes with the
+ * command, while the processes that started it see another one or none.
+ */
+export function pinTrap(directory: string): string | null {
+  if (!directory.startsWith(`${BPFFS}/`)) return null
+  const ours = statSync(BPFFS).dev
+  const isShared = ancestors().every((pid) => (deviceOf(`/proc/${pid}/root${BPFFS}`) ?? ours) === ours)
+  if (isShared) return null
+  return `${BPFFS} is private to this mount namespace: forwarding will stop when the last process in it ends; enter network namespaces with nsenter --net=/run/netns/NAME instead of ip netns exec`
+}
+
+/** Processes this one comes from, nearest first, as far as they can be seen. */
+function ancestors(): number[] {
+  const found: number[] = []
+  for (let pid = process.ppid; pid > 0; ) {
+    found.push(pid)
+    try {
+      const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+      pid = Number(/^PPid:\s+(\d+)$/m.exec(status)?.[1] ?? 0)
+    } catch {
+      break
+    }
+  }
+  return found
+}
+
+/** null where this process may not look. */
+function deviceOf(path: string): number | null {
+  try {
+    return statSync(path).dev
+  } catch {
+    return null
+  }
 }
 
 function mountBpffs(): void {

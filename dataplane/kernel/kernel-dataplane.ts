@@ -18,7 +18,7 @@ import { libc, type Mapping, mapShared } from '../libc.ts'
 import { mapMemory } from '../map-memory.ts'
 import { type NetDevice, netDeviceName, readNetDevice } from '../net-device.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
-import { defaultPinDirectory, makePinDirectory } from './bpffs.ts'
+import { defaultPinDirectory, makePinDirectory, pinTrap } from './bpffs.ts'
 import { lockPinDirectory } from './director-lock.ts'
 import { libbpf, need } from './libbpf.ts'
 import { loadProgram } from './loaded-program.ts'
@@ -76,6 +76,7 @@ export class KernelDataplane implements Dataplane {
   /** True when the state of an earlier process was found and is carried on. */
   readonly adopted: boolean
   readonly pinDirectory: string | null
+  readonly warnings: readonly string[]
   /** The running program, for BPF_PROG_TEST_RUN. */
   readonly programFd: number
   readonly #mode: XdpModeChoice
@@ -116,6 +117,8 @@ export class KernelDataplane implements Dataplane {
     this.sizes = options.sizes
     this.adopted = opened.adopted
     this.pinDirectory = pins?.directory ?? null
+    const trap = pins === null ? null : pinTrap(pins.directory)
+    this.warnings = trap === null ? [] : [trap]
     this.programFd = opened.programFd
     this.#mode = options.mode ?? 'auto'
     this.#pins = pins

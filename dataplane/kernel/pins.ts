@@ -6,7 +6,7 @@
  *     link-IFINDEX          one attachment; forwarding lasts as long as this file
  */
 import { existsSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { MAP_NAMES, MAPS, type MapName } from '../layout.gen.ts'
 import { layoutDifference } from '../layout-check.ts'
@@ -77,6 +77,11 @@ export class Pins {
     const order = (name: string) => (LINK.test(name) ? 0 : name.startsWith(PROGRAM) ? 1 : 2)
     for (const name of names.sort((a, b) => order(a) - order(b))) unlinkSync(this.#path(name))
     if (existsSync(this.directory)) rmdirSync(this.directory)
+    const parent = dirname(this.directory)
+    // The folder of the default directories, once no other namespace has one.
+    if (basename(parent) === 'pointsman' && existsSync(parent) && readdirSync(parent).length === 0) {
+      rmdirSync(parent)
+    }
     return names.length > 0
   }
 

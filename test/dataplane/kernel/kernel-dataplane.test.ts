@@ -1,0 +1,439 @@
+/** The kernel host against the running kernel, in a network namespace of its own. */
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync, unlinkSync } from 'node:fs'
+import test, { after } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { DataplaneError, type Sizes } from '../../../dataplane/dataplane.ts'
+import { listInterfaces } from '../../../dataplane/interface-table.ts'
+import { defaultPinDirectory, makePinDirectory } from '../../../dataplane/kernel/bpffs.ts'
+import {
+  detachPinned,
+  KernelDataplane,
+  type KernelOptions,
+  possibleCpus,
+} from '../../../dataplane/kernel/kernel-dataplane.ts'
+import { libbpf, need, needPointer } from '../../../dataplane/kernel/libbpf.ts'
+import { Pins, pinnedSizes } from '../../../dataplane/kernel/pins.ts'
+import { testRun, XdpAction } from '../../../dataplane/kernel/test-run.ts'
+import { MAP_NAMES, RealRecord, SettingsRecord, Verdict } from '../../../dataplane/layout.gen.ts'
+import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { PacketSocket } from '../../packets/libc.ts'
+import { skipWithoutClang } from '../compile-bpf.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
+import { TinyPrograms } from './tiny-program.ts'
+
+const realObject = fileURLToPath(new URL('../../../dist/pointsman.bpf.o', import.meta.url))
+const skip = skipWithoutPrivileges || skipWithoutClang || skipWithoutBpf()
+const skipReal = skip || (existsSync(realObject) ? false : 'needs dist/pointsman.bpf.o: npm run build')
+
+function skipWithoutBpf(): string | false {
+  try {
+    possibleCpus()
+    return false
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
+const sizes: Sizes = { ...SMALL_SIZES, cpus: skip ? 1 : possibleCpus() }
+const lastRow = (sizes.cpus - 1) * 64
+const frame = new Uint8Array(60).fill(0xff)
+const programs = new TinyPrograms()
+const children: ChildProcess[] = []
+
+if (!skip) {
+  enterPrivateNetwork()
+  ip('link add kh0 type veth peer name kh0p')
+  ip('link add kh1 type veth peer name kh1p')
+  for (const name of ['kh0', 'kh0p', 'kh1', 'kh1p']) ip(`link set ${name} up`)
+}
+
+after(async () => {
+  for (const child of children) if (child.exitCode === null && child.signalCode === null) await kill(child)
+  programs.remove()
+  if (!skip) detachPinned()
+})
+
+/** A plane for one test; what it pinned is gone afterwards. */
+async function withPlane(
+  options: Partial<KernelOptions>,
+  action: (plane: KernelDataplane) => Promise<void>,
+): Promise<void> {
+  const plane = await KernelDataplane.open({ sizes, ...options })
+  try {
+    await action(plane)
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+}
+
+/** Starts a director and waits until it is attached; `wrap` is a command to run it with. */
+async function startDirector(
+  options: KernelOptions,
+  interfaces: string[],
+  weight: number,
+  wrap: readonly string[] = [],
+): Promise<{ child: ChildProcess; said: string }> {
+  const script = fileURLToPath(new URL('./director-process.ts', import.meta.url))
+  const request = JSON.stringify({ options, interfaces, weight })
+  const node = [process.execPath, '--import', import.meta.resolve('tsx'), script, request]
+  const [command = '', ...words] = [...wrap, ...node]
+  const child = spawn(command, words, { stdio: ['ignore', 'pipe', 'inherit'] })
+  children.push(child)
+  const [said] = await once(child.stdout, 'data')
+  return { child, said: String(said) }
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  const exit = once(child, 'exit')
+  child.kill('SIGKILL')
+  await exit
+}
+
+function count(plane: KernelDataplane, verdict: number): bigint {
+  return Atomics.load(plane.map('verdicts').u64, lastRow + verdict)
+}
+
+function total(plane: KernelDataplane): bigint {
+  return plane.map('verdicts').u64.reduce((sum, value) => sum + value, 0n)
+}
+
+/** A frame from the far end of kh0, of a kind that nothing else in this namespace sends. */
+function sendFrame(): void {
+  const socket = new PacketSocket('kh0p')
+  socket.send(frame)
+  socket.close()
+}
+
+test('kernel: the maps of a loaded program have the sizes asked for and show its writes', {
+  skip,
+}, async () => {
+  await withPlane({ pinDirectory: null, objectPath: programs.compile(3) }, async (plane) => {
+    for (const name of MAP_NAMES)
+      assert.equal(plane.map(name).entries, new Map(Object.entries(entries())).get(name), name)
+    const run = testRun(plane.programFd, frame, { ifindex: 1, repeat: 5 })
+    assert.equal(run.action, XdpAction.Pass)
+    assert.deepEqual(run.frame, frame)
+    assert.equal(count(plane, 3), 5n, 'in the row of the last CPU: pm_limits.cpus arrived')
+    assert.equal(Atomics.compareExchange(plane.map('verdicts').u64, lastRow + 3, 5n, 40n), 5n)
+    testRun(plane.programFd, frame, { ifindex: 1 })
+    assert.equal(count(plane, 3), 41n)
+    assert.equal(plane.pinDirectory, null)
+    assert.equal(plane.program().name, 'pointsman')
+    assert.match(plane.program().tag, /^[0-9a-f]{16}$/)
+  })
+})
+
+function entries(): Record<string, number> {
+  const { services, serviceBuckets, reals, members, connections4, connections6, cpus } = sizes
+  return {
+    settings: 1,
+    interfaces: 64,
+    services,
+    service_index: serviceBuckets,
+    schedules: 2 * services,
+    members,
+    reals,
+    live: reals,
+    counters: reals * cpus,
+    connections4,
+    connections6,
+    verdicts: cpus * 64,
+    locals: 128,
+  }
+}
+
+test('kernel: the real program passes frames to the stack until rules are published', {
+  skip: skipReal,
+}, async () => {
+  await withPlane({ pinDirectory: null, objectPath: realObject }, async (plane) => {
+    const settings = SettingsRecord.read(plane.map('settings').view, 0)
+    assert.equal(settings.layout, 1)
+    assert.notEqual(settings.hashSeed, 0)
+    const run = testRun(plane.programFd, new Uint8Array(60), { ifindex: 1 })
+    assert.equal(run.action, XdpAction.Pass)
+    assert.equal(total(plane), 1n)
+    const { u64 } = plane.map('verdicts')
+    assert.ok(u64.some((value, index) => value === 1n && index % 64 === Verdict.PassNotConfigured))
+  })
+})
+
+test('kernel: a program of the kernel object sees frames of an attached interface', { skip }, async () => {
+  await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
+    assert.equal(plane.adopted, false)
+    await plane.attach(['kh0'])
+    assert.deepEqual(
+      plane.interfaces().map(({ name, mode }) => ({ name, mode })),
+      [{ name: 'kh0', mode: 'native' }],
+    )
+    assert.deepEqual(listInterfaces(plane.map('interfaces')), [plane.interfaces()[0]?.ifindex])
+    const before = count(plane, 3)
+    sendFrame()
+    await until(() => count(plane, 3) > before, 'the frame is counted')
+  })
+})
+
+test('kernel: attach makes the set of interfaces what it is given, and detach leaves nothing', {
+  skip,
+}, async () => {
+  const plane = await KernelDataplane.open({ sizes, objectPath: programs.compile(3) })
+  const names = () => plane.interfaces().map(({ name }) => name)
+  await plane.attach(['kh0', 'kh0'])
+  const pins = readdirSync(plane.pinDirectory!)
+  await plane.attach(['kh0', 'kh1'])
+  assert.deepEqual(names(), ['kh0', 'kh1'])
+  await plane.attach(['kh1'])
+  assert.deepEqual(names(), ['kh1'])
+  assert.equal(listInterfaces(plane.map('interfaces')).length, 1)
+  assert.doesNotMatch(ip('link show kh0'), /xdp/)
+  assert.match(ip('link show kh1'), /xdp/)
+  assert.ok(pins.includes('program') && pins.includes('connections4'), pins.join(' '))
+
+  await assert.rejects(plane.attach(['kh0', 'absent']), /No interface "absent"/)
+  assert.deepEqual(names(), ['kh1'], 'a refused attach changes nothing')
+
+  await plane.detach()
+  assert.doesNotMatch(ip('link show kh1'), /xdp/)
+  assert.equal(existsSync(plane.pinDirectory!), false)
+  await plane.close()
+  assert.throws(() => plane.map('reals'), /closed/)
+})
+
+test('kernel: a refused interface takes back those attached with it', { skip }, async () => {
+  await withPlane({ objectPath: programs.compile(3), mode: 'native' }, async (plane) => {
+    await plane.attach(['kh1'])
+    await assert.rejects(plane.attach(['kh0', 'lo']), (error) => {
+      assert.ok(error instanceof DataplaneError)
+      assert.match(error.message, /Cannot attach to lo in native XDP mode: .*--xdp-mode generic/)
+      return true
+    })
+    assert.deepEqual(
+      plane.interfaces().map(({ name }) => name),
+      ['kh1'],
+    )
+    assert.doesNotMatch(ip('link show kh0'), /xdp/)
+  })
+})
+
+test('kernel: auto falls back to generic mode and says why', { skip }, async () => {
+  await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
+    await plane.attach(['lo'])
+    const [lo] = plane.interfaces()
+    assert.equal(lo?.mode, 'generic')
+    assert.match(lo?.note ?? '', /Cannot attach to lo in native XDP mode: Operation not supported/)
+    assert.match(ip('link show lo'), /xdpgeneric/)
+  })
+})
+
+test('kernel: asked for generic, it is generic, also where native would do', { skip }, async () => {
+  await withPlane({ objectPath: programs.compile(3), mode: 'generic' }, async (plane) => {
+    await plane.attach(['kh0'])
+    assert.equal(plane.interfaces()[0]?.mode, 'generic')
+    assert.match(ip('link show kh0'), /xdpgeneric/)
+  })
+})
+
+test('kernel: state and forwarding outlive kill -9, and the next process carries them on', {
+  skip,
+}, async () => {
+  const options: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  const { child } = await startDirector(options, ['kh0'], 7)
+  await kill(child)
+  assert.match(ip('link show kh0'), /xdp/, 'the link is pinned')
+  sendFrame()
+
+  await withPlane(options, async (plane) => {
+    assert.equal(plane.adopted, true)
+    assert.deepEqual(
+      plane.interfaces().map(({ name, mode }) => [name, mode]),
+      [['kh0', 'native']],
+    )
+    assert.equal(RealRecord.getWeight(plane.map('reals').view, 0), 7)
+    await until(() => count(plane, 3) >= 1n, 'what was sent meanwhile is counted')
+    const id = plane.program().id
+    assert.match(ip('link show kh0'), new RegExp(`prog/xdp id ${id} `))
+    await plane.attach(['kh0'])
+    assert.match(ip('link show kh0'), new RegExp(`prog/xdp id ${id} `), 'nothing was attached anew')
+  })
+  assert.doesNotMatch(ip('link show kh0'), /xdp/)
+})
+
+test('kernel: a changed program takes over on every interface, on the same state', { skip }, async () => {
+  const old: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  const { child } = await startDirector(old, ['kh0', 'kh1'], 9)
+  await kill(child)
+  const before = /prog\/xdp id (\d+) /.exec(ip('link show kh0'))?.[1]
+
+  await withPlane({ ...old, objectPath: programs.compile(4) }, async (plane) => {
+    assert.equal(plane.adopted, true)
+    assert.equal(RealRecord.getWeight(plane.map('reals').view, 0), 9)
+    const id = plane.program().id
+    assert.notEqual(String(id), before)
+    for (const name of ['kh0', 'kh1']) assert.match(ip(`link show ${name}`), new RegExp(`prog/xdp id ${id} `))
+    const counted = count(plane, 4)
+    sendFrame()
+    await until(() => count(plane, 4) > counted, 'the new program counts')
+  })
+})
+
+test('kernel: one process works on a pin directory, a second is refused', { skip }, async () => {
+  const options: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  const { child } = await startDirector(options, [], 1)
+  await assert.rejects(KernelDataplane.open(options), /another pointsmand works on it/)
+  assert.throws(() => detachPinned(), /another pointsmand works on it/)
+  await kill(child)
+  assert.deepEqual(pinnedSizes(defaultPinDirectory()), sizes)
+  assert.equal(detachPinned(), true)
+  assert.equal(detachPinned(), false)
+  assert.equal(pinnedSizes(defaultPinDirectory()), null)
+})
+
+test('kernel: pinned maps of other sizes are refused and left as they are', { skip }, async () => {
+  const options: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  const first = await KernelDataplane.open(options)
+  await first.close()
+  await assert.rejects(
+    KernelDataplane.open({ ...options, sizes: { ...sizes, connections4: 2048 } }),
+    /map connections4 has 1024 entries, expected 2048; .*pointsman detach/,
+  )
+  await withPlane(options, async (plane) => assert.equal(plane.adopted, true))
+})
+
+test('kernel: pinned maps of another layout version are refused', { skip }, async () => {
+  const options: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  const first = await KernelDataplane.open(options)
+  SettingsRecord.setLayout(first.map('settings').view, 0, 99)
+  await first.close()
+  await assert.rejects(
+    KernelDataplane.open(options),
+    /its layout has version 99, expected 1; .*pointsman detach/,
+  )
+  assert.equal(detachPinned(), true, 'the refused process let go of the directory')
+})
+
+const larger = (header: string) =>
+  header.replace('struct pm_service {', 'struct pm_service {\n\t__u64 extra;')
+const renamed = (header: string) => header.replace('__u32 fwmark;', '__u32 mark;')
+
+test('kernel: an object of another layout is refused by struct and size', { skip }, async () => {
+  await assert.rejects(
+    KernelDataplane.open({ sizes, objectPath: programs.compile(3, larger) }),
+    /^DataplaneError: Cannot attach program-3-altered.bpf.o: struct pm_service is 72 bytes, expected 64; /,
+  )
+  await assert.rejects(
+    KernelDataplane.open({ sizes, objectPath: programs.compile(3, renamed) }),
+    /struct pm_service has mark \(u32\) at byte 24, expected fwmark \(u32\) at byte 24/,
+  )
+  assert.equal(detachPinned(), false, 'nothing is left of a refused start')
+})
+
+test('kernel: pinned maps of another layout are refused by struct and size', { skip }, async () => {
+  for (const [types, want] of [
+    [larger, /struct pm_service is 72 bytes, expected 64; .*pointsman detach/],
+    [renamed, /struct pm_service has mark \(u32\) at byte 24, expected fwmark/],
+  ] as const) {
+    pinRaw(programs.compile(3, types))
+    await assert.rejects(KernelDataplane.open({ sizes, objectPath: programs.compile(3) }), want)
+    assert.equal(detachPinned(), true)
+  }
+})
+
+/** Pins what an older or newer pointsman would have, whatever its layout. */
+function pinRaw(objectPath: string): void {
+  const pins = new Pins(defaultPinDirectory())
+  makePinDirectory(pins.directory)
+  const bpf = libbpf()
+  const object = needPointer(bpf.bpf_object__open_file(objectPath, null), 'open')
+  need(bpf.bpf_object__load(object), 'load')
+  for (const name of MAP_NAMES) {
+    pins.pinMap(name, bpf.bpf_map__fd(needPointer(bpf.bpf_object__find_map_by_name(object, name), 'find')))
+  }
+  const program = needPointer(bpf.bpf_object__find_program_by_name(object, 'pointsman'), 'find')
+  pins.pinProgram(bpf.bpf_program__fd(program))
+  bpf.bpf_object__close(object)
+}
+
+test('kernel: debris of an interrupted start is cleared away', { skip }, async () => {
+  const options: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  const first = await KernelDataplane.open(options)
+  const { pinDirectory } = first
+  await first.close()
+  // As if the process had died before it pinned the program.
+  unlinkSync(`${pinDirectory}/program`)
+  await withPlane(options, async (plane) => assert.equal(plane.adopted, false))
+})
+
+test('kernel: the link of an interface that went away is forgotten', { skip }, async () => {
+  const options: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  ip('link add kh2 type veth peer name kh2p')
+  const first = await KernelDataplane.open(options)
+  await first.attach(['kh0', 'kh2'])
+  await first.close()
+  ip('link del kh2')
+  await withPlane(options, async (plane) => {
+    assert.deepEqual(
+      plane.interfaces().map(({ name }) => name),
+      ['kh0'],
+    )
+    assert.equal(listInterfaces(plane.map('interfaces')).length, 1)
+  })
+})
+
+test('kernel: an interface made again under the same name is attached again', { skip }, async () => {
+  await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
+    ip('link add kh2 type veth peer name kh2p')
+    await plane.attach(['kh0', 'kh2'])
+    const old = plane.interfaces().find(({ name }) => name === 'kh2')?.ifindex
+    ip('link del kh2')
+    ip('link add kh2 type veth peer name kh2p')
+    await plane.attach(['kh0', 'kh2'])
+    const fresh = plane.interfaces().find(({ name }) => name === 'kh2')?.ifindex
+    assert.notEqual(fresh, old)
+    assert.equal(plane.interfaces().length, 2)
+    assert.match(ip('link show kh2'), /xdp/)
+    ip('link del kh2')
+  })
+})
+
+test('kernel: where no BPF file system is mounted, one is, and its short life is told', {
+  skip,
+}, async () => {
+  const wrap = [
+    'unshare',
+    '--mount',
+    '--propagation',
+    'private',
+    'sh',
+    '-c',
+    'umount /sys/fs/bpf; exec "$@"',
+    'sh',
+  ]
+  const { child, said } = await startDirector({ sizes, objectPath: programs.compile(3) }, ['kh0'], 1, wrap)
+  assert.match(said, /\/sys\/fs\/bpf is private to this mount namespace: .*nsenter --net/)
+  assert.match(ip('link show kh0'), /xdp/)
+  await kill(child)
+  await until(() => !ip('link show kh0').includes('xdp'), 'forwarding ends with the mount namespace')
+})
+
+test('kernel: too few rows for the CPUs and folders that cannot hold pins are refused', {
+  skip,
+}, async () => {
+  const objectPath = programs.compile(3)
+  if (sizes.cpus > 1) {
+    await assert.rejects(
+      KernelDataplane.open({ sizes: { ...sizes, cpus: 1 }, objectPath }),
+      /sizes.cpus is 1, expected at least/,
+    )
+  }
+  await assert.rejects(
+    KernelDataplane.open({ sizes, objectPath, pinDirectory: '/tmp/pointsman-no-bpffs' }),
+    /\/tmp is not on a BPF file system; mount one/,
+  )
+  await assert.rejects(
+    KernelDataplane.open({ sizes, objectPath: '/nowhere/pointsman.bpf.o', pinDirectory: null }),
+    /Cannot read \/nowhere\/pointsman.bpf.o: build it first/,
+  )
+})
