@@ -94,9 +94,14 @@ function load(): Bindings {
 
 /** enum libbpf_print_level: warnings and information; the hundreds of debug lines are dropped. */
 const LIBBPF_INFO = 1
-/** A verifier log can run to megabytes: its end holds the reason. */
-const LINE_BYTES = 64 * 1024
+/** libbpf's own limit for a verifier log, which is one entry. Pages that are not written cost nothing. */
+const ENTRY_BYTES = 16 << 20
+/** What is kept of an entry: its end, where the verifier gives its reason. */
+const KEPT_BYTES = 16 << 10
+/** Entries kept until somebody asks. */
+const ENTRIES_MAX = 100
 
+let scratch: Uint8Array | undefined
 let lines: string[] = []
 const format = libcFormat()
 
@@ -107,9 +112,15 @@ function libcFormat(): (bytes: Uint8Array, size: number, format: unknown, values
 /** libbpf's print function. A va_list is passed as an address on x86-64 and on arm64. */
 function collect(level: number, text: unknown, values: unknown): number {
   if (level > LIBBPF_INFO) return 0
-  const bytes = new Uint8Array(LINE_BYTES)
-  const length = Math.min(format(bytes, bytes.length, text, values), bytes.length - 1)
-  lines.push(Buffer.from(bytes.buffer, 0, Math.max(0, length)).toString('utf8').trimEnd())
+  scratch ??= new Uint8Array(ENTRY_BYTES)
+  const length = Math.max(0, Math.min(format(scratch, ENTRY_BYTES, text, values), ENTRY_BYTES - 1))
+  const kept = Math.min(length, KEPT_BYTES)
+  lines.push(
+    Buffer.from(scratch.buffer, length - kept, kept)
+      .toString('utf8')
+      .trimEnd(),
+  )
+  if (lines.length > ENTRIES_MAX) lines.shift()
   return length
 }
 

@@ -314,6 +314,18 @@ test('kernel: pinned maps of another layout version are refused', { skip }, asyn
   assert.equal(detachPinned(), true, 'the refused process let go of the directory')
 })
 
+test('kernel: a program that the verifier refuses is refused with its reason', { skip }, async () => {
+  const objectPath = programs.compileSource('unsafe', (source) =>
+    source.replace('return XDP_PASS;', 'return *(int *)(long)ctx->data;'),
+  )
+  await assert.rejects(KernelDataplane.open({ sizes, objectPath, pinDirectory: null }), (error) => {
+    assert.ok(error instanceof DataplaneError)
+    assert.match(error.message, /^Cannot load unsafe.bpf.o: .*CAP_BPF and CAP_NET_ADMIN/)
+    assert.match(error.message, /invalid access to packet/)
+    return true
+  })
+})
+
 const larger = (header: string) =>
   header.replace('struct pm_service {', 'struct pm_service {\n\t__u64 extra;')
 const renamed = (header: string) => header.replace('__u32 fwmark;', '__u32 mark;')

@@ -46,6 +46,13 @@ export class TinyPrograms {
     return path
   }
 
+  /** Path of an object `NAME.bpf.o` whose source was altered. */
+  compileSource(name: string, alter: (source: string) => string): string {
+    const path = join(this.#folder, `${name}.bpf.o`)
+    writeFileSync(path, compileBpf(alter(source(3))))
+    return path
+  }
+
   remove(): void {
     rmSync(this.#folder, { recursive: true })
   }
