@@ -55,6 +55,15 @@ const TCP_FLAGS = [
 const TCP = 6
 const UDP = 17
 
+/** A virtual service that traffic should meet, with its real servers of the same family. */
+export interface Target {
+  readonly family: number
+  readonly address: Uint8Array
+  readonly protocol: number
+  readonly port: number
+  readonly servers: readonly { readonly address: Uint8Array; readonly port: number }[]
+}
+
 export class Traffic {
   /** The frame is its first `length` bytes. */
   readonly frame = new Uint8Array(FRAME_MAX)
@@ -68,14 +77,21 @@ export class Traffic {
   } as const
   readonly #otherMac = macBytes('02:00:00:00:09:09')
 
-  constructor(random: Random) {
+  readonly #targets: readonly Target[]
+  /** What this frame is about, null for anything else. */
+  #target: Target | null = null
+  #server: Target['servers'][number] | null = null
+
+  constructor(random: Random, targets: readonly Target[]) {
     this.#random = random
+    this.#targets = targets
   }
 
   /** Makes the next frame. */
   next(): void {
     const random = this.#random
-    const six = random.once(4)
+    this.#target = this.#targets.length === 0 || random.once(8) ? null : random.pick(this.#targets)
+    const six = this.#target === null ? random.once(4) : this.#target.family === 6
     const fromClient = random.below(10) < 7
     this.wire = random.once(200) === fromClient ? 'r' : 'c'
     const at = this.#ethernet(six)
@@ -107,7 +123,9 @@ export class Traffic {
     const random = this.#random
     if (random.once(80)) return random.pick(six ? ODD6 : ODD4)
     if (fromClient) return random.pick(six ? CLIENTS6 : CLIENTS4)
-    return random.pick(six ? SERVERS6 : SERVERS4)
+    const servers = this.#target?.servers ?? []
+    this.#server = servers.length === 0 ? null : random.pick(servers)
+    return this.#server?.address ?? random.pick(six ? SERVERS6 : SERVERS4)
   }
 
   #destination(six: boolean, fromClient: boolean): Uint8Array {
@@ -132,7 +150,7 @@ export class Traffic {
   #protocol(): number {
     const random = this.#random
     if (random.once(40)) return random.pick([1, 4, 41, 47, 50, 51, 58, 132, 255])
-    return random.below(3) < 2 ? TCP : UDP
+    return this.#target?.protocol ?? (random.below(3) < 2 ? TCP : UDP)
   }
 
   #ipv4(at: number, fromClient: boolean): number {
@@ -196,7 +214,9 @@ export class Traffic {
 
   #ports(at: number, fromClient: boolean): void {
     const random = this.#random
-    const service = random.once(50) ? random.below(65536) : random.pick(PORTS)
+    const known = fromClient ? this.#target?.port : this.#server?.port
+    // Port 0 stands for any port.
+    const service = random.once(50) ? random.below(65536) : known || random.pick(PORTS)
     const client = random.once(100) ? random.pick([0, 20, 65535]) : 40_000 + random.below(CLIENT_PORTS)
     this.#view.setUint16(at, fromClient ? client : service)
     this.#view.setUint16(at + 2, fromClient ? service : client)

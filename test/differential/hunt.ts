@@ -1,0 +1,137 @@
+/**
+ * Looks for a difference between the two objects: random rules, random traffic, state carried over a
+ * sequence of frames; then the next rules. What is found is made small and written to a capture file.
+ */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { writeCapture } from '../packets/capture.ts'
+import type { Wire } from '../packets/vectors.ts'
+import { Random } from './random.ts'
+import { disturbRules, writeRules } from './rules.ts'
+import { shrink } from './shrink.ts'
+import { type Target, Traffic } from './traffic.ts'
+import type { Twin } from './twin.ts'
+
+/** Frames under one set of rules. */
+const SEQUENCE = 2000
+/** Frames between two looks at the whole maps. */
+const LOOK = 250
+
+type Step =
+  | { readonly kind: 'frame'; readonly bytes: Uint8Array; readonly wire: Wire; readonly partial: boolean }
+  | { readonly kind: 'age'; readonly every: number }
+  | { readonly kind: 'disturb'; readonly seed: number }
+
+export interface Finding {
+  readonly seed: number
+  /** The difference, decoded. */
+  readonly lines: readonly string[]
+  /** Steps that are left after shrinking. */
+  readonly steps: number
+  readonly capture: string
+}
+
+export interface Hunt {
+  readonly packets: number
+  readonly seed: number
+  /** Where capture files go. */
+  readonly folder: string
+  readonly progress?: (packets: number) => void
+}
+
+/** Null when so many packets went through both without a difference. */
+export function hunt(twin: Twin, options: Hunt): Finding | null {
+  const seeds = new Random(options.seed)
+  let packets = 0
+  while (packets < options.packets) {
+    const seed = seeds.word()
+    const length = Math.min(SEQUENCE, options.packets - packets)
+    const found = playSeed(twin, seed, length)
+    if (found !== null) return report(twin, seed, length, options.folder, found)
+    packets += length
+    options.progress?.(packets)
+  }
+  return null
+}
+
+function begin(twin: Twin, seed: number): readonly Target[] {
+  const random = new Random(seed)
+  twin.reset(random.word())
+  const targets = writeRules(twin.wasm, random)
+  twin.copyToKernel()
+  twin.stopTimeouts()
+  return targets
+}
+
+/** The steps of a seed, one after the other; frames are in the traffic's buffer until the next call. */
+function* stepsOf(seed: number, length: number, targets: readonly Target[]): Generator<Step> {
+  const random = new Random(seed ^ 0x5bd1e995)
+  const traffic = new Traffic(random, targets)
+  const frame = { kind: 'frame' as const, bytes: traffic.frame, wire: 'c' as Wire, partial: false }
+  for (let i = 0; i < length; i++) {
+    if (random.once(150)) yield { kind: 'age', every: 1 + random.below(3) }
+    if (random.once(100)) yield { kind: 'disturb', seed: random.word() }
+    traffic.next()
+    frame.bytes = traffic.frame.subarray(0, traffic.length)
+    frame.wire = traffic.wire
+    frame.partial = random.once(3)
+    yield frame
+  }
+}
+
+function apply(twin: Twin, step: Step): string[] | null {
+  switch (step.kind) {
+    case 'frame':
+      return twin.step(step.bytes, step.bytes.length, step.wire, step.partial)
+    case 'age':
+      twin.age(step.every)
+      return null
+    case 'disturb':
+      // The same change on both sides: each starts from equal maps.
+      disturbRules(twin.wasm, new Random(step.seed))
+      disturbRules(twin.kernel, new Random(step.seed))
+      return null
+  }
+}
+
+function playSeed(twin: Twin, seed: number, length: number): string[] | null {
+  const targets = begin(twin, seed)
+  let frames = 0
+  for (const step of stepsOf(seed, length, targets)) {
+    const found = apply(twin, step)
+    if (found !== null) return found
+    if (step.kind === 'frame' && ++frames % LOOK === 0) {
+      const differs = twin.compareMaps()
+      if (differs !== null) return differs
+    }
+  }
+  return twin.compareMaps()
+}
+
+/** Plays steps and looks at everything after each. */
+function playSteps(twin: Twin, seed: number, steps: readonly Step[]): string[] | null {
+  begin(twin, seed)
+  for (const step of steps) {
+    const found = apply(twin, step) ?? twin.compareMaps()
+    if (found !== null) return found
+  }
+  return null
+}
+
+function report(twin: Twin, seed: number, length: number, folder: string, first: readonly string[]): Finding {
+  const all = Array.from(stepsOf(seed, length, begin(twin, seed)), (step) =>
+    step.kind === 'frame' ? { ...step, bytes: step.bytes.slice() } : step,
+  )
+  const small = shrink(all, (candidate) => playSteps(twin, seed, candidate) !== null)
+  const lines = playSteps(twin, seed, small) ?? [
+    ...first,
+    'It did not come again with the same frames: it depends on the time.',
+  ]
+  mkdirSync(folder, { recursive: true })
+  const capture = join(folder, `difference-${seed}.pcap`)
+  writeCapture(
+    capture,
+    small.flatMap((step) => (step.kind === 'frame' ? [step.bytes] : [])),
+  )
+  return { seed, lines, steps: small.length, capture }
+}

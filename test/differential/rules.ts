@@ -1,0 +1,275 @@
+/**
+ * Random rules, written straight into maps: no director stands between, so that states it would never
+ * make (a weightless member of a wrr schedule, an overloaded real server, a lost one) are met too.
+ */
+import { bucketsOf, indexEntry, serviceHash } from '../../control/service-index.ts'
+import type { Dataplane } from '../../dataplane/dataplane.ts'
+import {
+  LiveRecord,
+  MemberRecord,
+  Method,
+  PM_BUCKET,
+  PM_LOCALS,
+  RealFlag,
+  RealRecord,
+  ScheduleRecord,
+  Scheduler,
+  ServiceFlag,
+  ServiceRecord,
+  Setting,
+  SettingsRecord,
+  Slot,
+} from '../../dataplane/layout.gen.ts'
+import { ADDRESSES } from '../packets/bench.ts'
+import { ipBytes } from '../packets/bytes.ts'
+import { PROTOCOL } from '../packets/frame.ts'
+import type { Random } from './random.ts'
+import { PORTS, type Target } from './traffic.ts'
+
+const TABLE = 256
+const SERVERS_PER_SERVICE_MAX = 5
+const SCHEDULERS = [
+  Scheduler.Rr,
+  Scheduler.Rr,
+  Scheduler.Wrr,
+  Scheduler.Wrr,
+  Scheduler.Lc,
+  Scheduler.Wlc,
+  Scheduler.Sed,
+  Scheduler.Nq,
+  Scheduler.Fo,
+  Scheduler.Ovf,
+  Scheduler.Dh,
+  Scheduler.Sh,
+  Scheduler.Mh,
+  Scheduler.None,
+  Scheduler.Lblc,
+  Scheduler.Twos,
+]
+const SERVERS4 = [
+  '10.0.2.11',
+  '10.0.2.12',
+  '10.0.2.13',
+  '10.0.2.14',
+  '10.0.3.5',
+  '192.0.2.50',
+  '198.51.100.77',
+]
+const SERVERS6 = [
+  '2001:db8:2::11',
+  '2001:db8:2::12',
+  '2001:db8:2::13',
+  '2001:db8:2::14',
+  '2001:db8:3::5',
+  '2001:db8:d::77',
+]
+/** No neighbour, and the director itself. */
+const BAD4 = ['10.0.2.99', '10.0.2.1', '192.0.2.100', '127.0.0.1']
+const BAD6 = ['2001:db8:2::99', '2001:db8:2::1', '::1']
+
+const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b))
+const sixteen = (address: string): Uint8Array => {
+  const bytes = new Uint8Array(16)
+  bytes.set(ipBytes(address))
+  return bytes
+}
+const local = new Set([...ADDRESSES.map(({ address }) => address), '127.0.0.1', '::1'])
+
+/** Writes rules into empty maps; returns what traffic should aim at. */
+export function writeRules(plane: Dataplane, random: Random): Target[] {
+  writeLocals(plane)
+  const services = 2 + random.below(5)
+  const used = new Set<string>()
+  const targets: Target[] = []
+  let real = 0
+  for (let slot = 0; slot < services; slot++) {
+    const family = random.once(3) ? 6 : 4
+    const address =
+      family === 4
+        ? random.pick(['192.0.2.100', '192.0.2.101'])
+        : random.pick(['2001:db8:1::100', '2001:db8:1::101'])
+    const protocol = random.below(3) < 2 ? PROTOCOL.tcp : PROTOCOL.udp
+    const port = random.once(8) ? 0 : random.pick(PORTS)
+    const key = `${address} ${protocol} ${port}`
+    if (used.has(key)) continue
+    used.add(key)
+    const first = real
+    real = writeService(plane, random, slot, { family, address, protocol, port }, first)
+    const { view } = plane.map('reals')
+    const servers = Array.from({ length: real - first }, (_, i) =>
+      RealRecord.read(view, (first + i) * RealRecord.size),
+    )
+      .filter((server) => server.family === family)
+      .map((server) => ({ address: server.addr.slice(0, family === 4 ? 4 : 16), port: server.port || port }))
+    targets.push({ family, address: ipBytes(address), protocol, port, servers })
+  }
+  writeSettings(plane, random)
+  return targets
+}
+
+interface Where {
+  readonly family: number
+  readonly address: string
+  readonly protocol: number
+  readonly port: number
+}
+
+/** Returns the next free real server. */
+function writeService(
+  plane: Dataplane,
+  random: Random,
+  slot: number,
+  where: Where,
+  firstReal: number,
+): number {
+  const services = plane.map('services')
+  const scheduler = random.pick(SCHEDULERS)
+  const active = random.below(2)
+  ServiceRecord.write(services.view, slot * ServiceRecord.size, {
+    slot: Slot.Live,
+    family: where.family,
+    protocol: where.protocol,
+    port: where.port,
+    addr: sixteen(where.address),
+    fwmark: 0,
+    flags: random.once(20)
+      ? random.pick([ServiceFlag.Persistent, ServiceFlag.OnePacket])
+      : random.below(4) << 3,
+    schedule: scheduler | (active << 8),
+    timeoutS: 0,
+    netmask: 0xffffffff,
+    pe: 0,
+    order: slot,
+  })
+  const reals = Array.from({ length: random.below(SERVERS_PER_SERVICE_MAX + 1) }, (_, i) => firstReal + i)
+  for (const real of reals) writeReal(plane, random, real, slot, where.family)
+  writeSchedule(plane, random, slot * 2 + active, reals)
+  publish(plane, slot)
+  return firstReal + reals.length
+}
+
+function writeReal(plane: Dataplane, random: Random, real: number, service: number, family: number): void {
+  const method = random.pick([Method.Nat, Method.Nat, Method.Dr, Method.Tun])
+  const outer = method === Method.Tun && random.once(3) ? 10 - family : family
+  const good = outer === 4 ? SERVERS4 : SERVERS6
+  const address = random.once(15) ? random.pick(outer === 4 ? BAD4 : BAD6) : random.pick(good)
+  const upper = random.once(6) ? 1 + random.below(6) : 0
+  RealRecord.write(plane.map('reals').view, real * RealRecord.size, {
+    slot: random.once(15) ? Slot.Gone : Slot.Live,
+    service,
+    addr: sixteen(address),
+    port: random.once(5) ? 0 : random.pick(PORTS),
+    family: outer,
+    method,
+    tunnel: 0,
+    tunnelFlags: 0,
+    tunnelPort: 0,
+    weight: random.below(5),
+    upper,
+    lower: upper > 0 && random.once(2) ? random.below(upper) : 0,
+    source: random.once(12) ? new Uint8Array(16) : sixteen(outer === 4 ? '10.0.2.1' : '2001:db8:2::1'),
+    flags: local.has(address) ? RealFlag.Local : 0,
+  })
+  if (random.once(25)) LiveRecord.setOverloaded(plane.map('live').view, real * LiveRecord.size, 1)
+}
+
+function writeSchedule(plane: Dataplane, random: Random, schedule: number, reals: readonly number[]): void {
+  const members = plane.map('members')
+  const first = schedule * (TABLE + SERVERS_PER_SERVICE_MAX)
+  const weights = reals.map((real) => RealRecord.getWeight(plane.map('reals').view, real * RealRecord.size))
+  for (const [i, real] of reals.entries()) {
+    MemberRecord.write(members.view, (first + i) * MemberRecord.size, { real, weight: weights[i] ?? 0 })
+  }
+  const tableFirst = first + SERVERS_PER_SERVICE_MAX
+  const tableCount = reals.length > 0 && !random.once(8) ? TABLE : 0
+  for (let i = 0; i < tableCount; i++) {
+    const at = i % reals.length
+    MemberRecord.write(members.view, (tableFirst + i) * MemberRecord.size, {
+      real: reals[at] ?? 0,
+      weight: weights[at] ?? 0,
+    })
+  }
+  const usable = weights.filter((weight) => weight > 0)
+  const step = usable.length > 0 ? usable.reduce(gcd) : 1
+  ScheduleRecord.write(plane.map('schedules').view, schedule * ScheduleRecord.size, {
+    first,
+    count: reals.length,
+    tableFirst,
+    tableCount,
+    cursor: random.once(4) ? BigInt(random.below(8)) | (BigInt(random.below(6)) << 32n) : 0n,
+    weightMax: Math.max(0, ...weights) - (step - 1),
+    weightStep: step,
+  })
+}
+
+function publish(plane: Dataplane, slot: number): void {
+  const index = plane.map('service_index')
+  const hash = serviceHash(plane.map('services').u32, (slot * ServiceRecord.size) / 4)
+  for (const bucket of bucketsOf(hash, index.entries - 1)) {
+    for (let i = 0; i < PM_BUCKET; i++) {
+      const at = bucket * PM_BUCKET + i
+      if (index.u64[at] !== 0n) continue
+      index.u64[at] = indexEntry(hash, slot)
+      return
+    }
+  }
+  throw new Error(`No room in the index for service ${slot}`)
+}
+
+function writeLocals(plane: Dataplane): void {
+  const { u32 } = plane.map('locals')
+  for (const { address } of ADDRESSES) {
+    if (address.includes(':')) continue
+    const word = Buffer.from(ipBytes(address)).readUInt32LE(0)
+    const bucket = (Math.imul(word, 0x9e3779b1) >>> 16) % PM_LOCALS
+    for (let i = 0; i < PM_BUCKET; i++) {
+      if (u32[bucket * PM_BUCKET + i] !== 0) continue
+      u32[bucket * PM_BUCKET + i] = word
+      break
+    }
+  }
+}
+
+function writeSettings(plane: Dataplane, random: Random): void {
+  const { view } = plane.map('settings')
+  const optional = [
+    Setting.Port0,
+    Setting.SloppyTcp,
+    Setting.ExpireNodest,
+    Setting.SecureTcp,
+    Setting.NoPmtuDisc,
+  ]
+  const flags = optional.reduce((all: number, flag) => (random.once(3) ? all | flag : all), Setting.Ready)
+  SettingsRecord.setFlags(
+    view,
+    0,
+    flags | (random.once(20) ? 0 : Setting.V4) | (random.once(10) ? 0 : Setting.V6),
+  )
+  SettingsRecord.setReuseMode(view, 0, random.below(4))
+  SettingsRecord.setDropRate(view, 0, random.once(6) ? 1 + random.below(5) : 0)
+  SettingsRecord.setUnprivilegedPort(view, 0, 1024)
+  SettingsRecord.setNextHopEpoch(view, 0, random.below(65_536))
+}
+
+/** Small changes under traffic: what editing, draining and removing does to the maps. */
+export function disturbRules(plane: Dataplane, random: Random): void {
+  const { view, entries } = plane.map('reals')
+  const used = Array.from({ length: entries }, (_, i) => i).filter(
+    (i) => RealRecord.getSlot(view, i * RealRecord.size) !== Slot.Free,
+  )
+  if (used.length === 0) return
+  const at = random.pick(used) * RealRecord.size
+  switch (random.below(4)) {
+    case 0:
+      RealRecord.setSlot(view, at, random.once(2) ? Slot.Gone : Slot.Live)
+      break
+    case 1:
+      RealRecord.setWeight(view, at, random.below(4))
+      break
+    case 2:
+      RealRecord.setUpper(view, at, random.below(5))
+      break
+    default:
+      SettingsRecord.setNextHopEpoch(plane.map('settings').view, 0, random.below(65_536))
+  }
+}

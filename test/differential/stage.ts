@@ -1,0 +1,49 @@
+/** A twin in a bench of its own, for the calling process: it moves into the bench's namespace for good. */
+
+import type { Sizes } from '../../dataplane/dataplane.ts'
+import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/kernel-dataplane.ts'
+import { Bench } from '../packets/bench.ts'
+import { enterNamespace, inNamespace, interfaceIndex } from '../packets/libc.ts'
+import { attachPassProgram } from '../packets/pass-program.ts'
+import { stayOnCpu } from './program-run.ts'
+import { Twin } from './twin.ts'
+
+/** Tables so small that they fill up. */
+function sizes(): Sizes {
+  return {
+    services: 8,
+    serviceBuckets: 8,
+    reals: 64,
+    members: 16 * 261,
+    connections4: 64,
+    connections6: 32,
+    cpus: possibleCpus(),
+  }
+}
+
+export interface Stage {
+  readonly twin: Twin
+  close(): Promise<void>
+}
+
+export async function openStage(name: string): Promise<Stage> {
+  const bench = new Bench(name)
+  try {
+    enterNamespace(bench.director)
+    // BPF_PROG_TEST_RUN takes a receiving interface only while its queues run NAPI.
+    const programs = inNamespace(bench.director, () => [attachPassProgram('c0'), attachPassProgram('r0')])
+    stayOnCpu(0)
+    const kernel = await KernelDataplane.open({ sizes: sizes(), pinDirectory: null })
+    return {
+      twin: new Twin(kernel, { c0: interfaceIndex('c0'), r0: interfaceIndex('r0') }),
+      async close() {
+        await kernel.close()
+        for (const program of programs) program.close()
+        bench.close()
+      },
+    }
+  } catch (error) {
+    bench.close()
+    throw error
+  }
+}

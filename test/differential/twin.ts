@@ -1,0 +1,290 @@
+/**
+ * The packet program twice, in the kernel and in wasm, over maps with the same contents: every frame goes
+ * through both, and whatever differs is told.
+ *
+ * Time is the only input that is not ours: the kernel reads its coarse clock. It is read before and after
+ * each run, and the wasm side gets the same value; a run during which it moved must equal one of both.
+ */
+
+import { builtFile } from '../../dataplane/assets.ts'
+import type { KernelDataplane } from '../../dataplane/kernel/kernel-dataplane.ts'
+import { XdpAction } from '../../dataplane/kernel/test-run.ts'
+import {
+  Action,
+  actionNames,
+  Conn4Record,
+  Conn6Record,
+  ConnRecord,
+  ConnStatus,
+  InterfaceRecord,
+  JobRecord,
+  MAP_NAMES,
+  type MapName,
+  PM_CONN_STATUS,
+  PM_HEADROOM,
+  PM_INTERFACES,
+  PM_TIMEOUTS,
+  PM_VERDICT_MAX,
+  SettingsRecord,
+  verdictNames,
+} from '../../dataplane/layout.gen.ts'
+import { openWasm, type WasmDataplane } from '../../dataplane/userspace/wasm.ts'
+import { MAC } from '../packets/bench.ts'
+import { BenchRoutes } from '../packets/bench-routes.ts'
+import { macBytes } from '../packets/bytes.ts'
+import { decode, diff } from '../packets/decode.ts'
+import type { Wire } from '../packets/vectors.ts'
+import { coarseTicks, ProgramRun } from './program-run.ts'
+
+/** Longest frame plus what a tunnel adds. */
+const SCRATCH = PM_HEADROOM + 4096
+const ETHERNET_ALIGN = 2
+/** Bytes of the frame that the wasm side shows at first, when headers only are in reach. */
+const LINEAR = 128
+const ACTIONS: Readonly<Record<number, number>> = {
+  [XdpAction.Pass]: Action.Pass,
+  [XdpAction.Drop]: Action.Drop,
+  [XdpAction.Tx]: Action.Send,
+  [XdpAction.Redirect]: Action.Send,
+}
+
+export interface Indices {
+  readonly c0: number
+  readonly r0: number
+}
+
+export class Twin {
+  readonly wasm: WasmDataplane
+  readonly kernel: KernelDataplane
+  readonly indices: Indices
+  readonly #run: ProgramRun
+  readonly #jobs: number
+  readonly #scratch: number
+  readonly #memory: Uint8Array
+  readonly #view: DataView
+  readonly #pairs: readonly {
+    readonly name: MapName
+    readonly kernel: Buffer
+    readonly wasm: Buffer
+    readonly kept: Buffer
+  }[]
+  readonly #kernelVerdicts: BigUint64Array
+  readonly #wasmVerdicts: BigUint64Array
+  readonly #verdicts: number[] = new Array(PM_VERDICT_MAX).fill(0)
+  frames = 0
+
+  /** The calling thread must be in a network namespace that looks like the bench. */
+  constructor(kernel: KernelDataplane, indices: Indices) {
+    this.kernel = kernel
+    this.indices = indices
+    const routes = new BenchRoutes(indices)
+    this.wasm = openWasm({ sizes: kernel.sizes, wasmPath: builtFile('pointsman.wasm'), fib: routes.lookup })
+    this.#run = new ProgramRun(kernel.programFd)
+    this.#jobs = this.wasm.owner.allocate(JobRecord.size)
+    this.#scratch = this.wasm.owner.allocate(SCRATCH) + PM_HEADROOM + ETHERNET_ALIGN
+    this.#memory = new Uint8Array(this.wasm.owner.memory.buffer)
+    this.#view = new DataView(this.wasm.owner.memory.buffer)
+    this.#pairs = MAP_NAMES.map((name) => ({
+      name,
+      kernel: bufferOf(kernel.map(name).bytes),
+      wasm: bufferOf(this.wasm.map(name).bytes),
+      kept: Buffer.alloc(kernel.map(name).bytes.length),
+    }))
+    this.#kernelVerdicts = kernel.map('verdicts').u64
+    this.#wasmVerdicts = this.wasm.map('verdicts').u64
+  }
+
+  /** How often each verdict came since the beginning. */
+  verdicts(): readonly (readonly [verdict: number, count: number])[] {
+    this.#keepVerdicts()
+    return Array.from(this.#verdicts, (count, verdict) => [verdict, count] as const).filter(
+      ([, count]) => count > 0,
+    )
+  }
+
+  #keepVerdicts(): void {
+    for (const [verdict, count] of this.#wasmVerdicts.entries()) {
+      this.#verdicts[verdict % PM_VERDICT_MAX] =
+        (this.#verdicts[verdict % PM_VERDICT_MAX] ?? 0) + Number(count)
+    }
+  }
+
+  /** Empty maps on both sides; the interfaces are those of the bench. */
+  reset(hashSeed: number): void {
+    this.#keepVerdicts()
+    for (const name of MAP_NAMES) this.wasm.map(name).bytes.fill(0)
+    SettingsRecord.setLayout(
+      this.wasm.map('settings').view,
+      0,
+      SettingsRecord.getLayout(this.kernel.map('settings').view, 0),
+    )
+    SettingsRecord.setHashSeed(this.wasm.map('settings').view, 0, hashSeed)
+    const interfaces = this.wasm.map('interfaces')
+    for (const device of ['c0', 'r0'] as const) {
+      const ifindex = this.indices[device]
+      const record = { ifindex, mac: macBytes(MAC[device]), mtu: 1500 }
+      InterfaceRecord.write(interfaces.view, (ifindex % PM_INTERFACES) * interfaces.entrySize, record)
+    }
+    this.copyToKernel()
+    this.frames = 0
+  }
+
+  /** The kernel's maps become equal to those of wasm, where the rules are made. */
+  copyToKernel(): void {
+    for (const { kernel, wasm } of this.#pairs) wasm.copy(kernel)
+  }
+
+  /** No connection ends by itself: both sides would have to agree on the time to the tick. */
+  stopTimeouts(): void {
+    const at = SettingsRecord.offsets.timeouts
+    for (const map of [this.wasm.map('settings'), this.kernel.map('settings')]) {
+      for (let i = 0; i < PM_TIMEOUTS; i++) map.view.setUint32(at + 4 * i, 0x1000_0000 + (i << 16), true)
+    }
+  }
+
+  /** Ends the time of every n-th live line. */
+  age(n: number): void {
+    const past = (this.kernel.nowTicks() - 0x1000) >>> 0
+    for (const name of ['connections4', 'connections6'] as const) {
+      const offset = ConnRecord.offsets.expires
+      for (const map of [this.wasm.map(name), this.kernel.map(name)]) {
+        for (let i = 0; i < map.entries; i += n) {
+          const base = i * map.entrySize
+          if ((map.view.getUint32(base, true) & PM_CONN_STATUS) === ConnStatus.Live)
+            map.view.setUint32(base + offset, past, true)
+        }
+      }
+    }
+  }
+
+  /** Sends one frame through both; null when they agree. */
+  step(frame: Uint8Array, length: number, wire: Wire, partial: boolean): string[] | null {
+    this.frames++
+    const ifindex = wire === 'c' ? this.indices.c0 : this.indices.r0
+    const before = coarseTicks()
+    const action = this.#run.run(frame, length, ifindex)
+    const after = coarseTicks()
+    const shown = partial ? Math.min(length, LINEAR) : length
+    if (before === after) {
+      this.#runWasm(frame, length, ifindex, shown, before)
+      const found = this.#compareAnswers(action, ifindex)
+      return found === null ? null : this.#tell(frame, length, wire, found)
+    }
+    for (const { wasm, kept } of this.#pairs) wasm.copy(kept)
+    const told: string[] = []
+    for (let now = before; ((after - now) | 0) >= 0; now = (now + 1) >>> 0) {
+      for (const { wasm, kept } of this.#pairs) kept.copy(wasm)
+      this.#runWasm(frame, length, ifindex, shown, now)
+      const found = this.#compareAnswers(action, ifindex) ?? this.compareMaps()
+      if (found === null) return null
+      told.push(`at tick ${now} of ${before} to ${after}:`, ...found)
+    }
+    return this.#tell(frame, length, wire, told)
+  }
+
+  #compareAnswers(action: number, ifindex: number): string[] | null {
+    const found = this.#answersDiffer(action, ifindex)
+    return found === null ? null : [...found, ...(this.compareMaps() ?? [])]
+  }
+
+  #answersDiffer(action: number, ifindex: number): string[] | null {
+    const view = this.#view
+    const verdict = view.getUint32(this.#jobs + JobRecord.offsets.verdict, true)
+    if (this.#kernelVerdicts[verdict] !== this.#wasmVerdicts[verdict]) {
+      return [`wasm says ${verdictNames[verdict]}, the kernel ${this.#kernelVerdict()}`]
+    }
+    const wasmAction = view.getUint32(this.#jobs + JobRecord.offsets.action, true)
+    if (ACTIONS[action] !== wasmAction)
+      return [`wasm: ${actionNames[wasmAction]}, kernel: XDP action ${action}`]
+    if (wasmAction === Action.Drop) return null
+    const out = this.#wasmOutput()
+    const other = this.#run.output.subarray(0, this.#run.length)
+    if (Buffer.compare(out, other) !== 0)
+      return [`${verdictNames[verdict]}: - wasm, + kernel`, ...diff(out, other)]
+    const egress = view.getUint32(this.#jobs + JobRecord.offsets.ifindex, true)
+    if (wasmAction === Action.Send && (egress === ifindex) !== (action === XdpAction.Tx)) {
+      return [`wasm sends to interface ${egress}, the kernel by XDP action ${action}`]
+    }
+    return null
+  }
+
+  #runWasm(frame: Uint8Array, length: number, ifindex: number, linear: number, now: number): void {
+    this.wasm.owner.setNow(now)
+    const view = this.#view
+    const { offsets } = JobRecord
+    const put = (shown: number, flags: number): void => {
+      this.#memory.set(frame.subarray(0, length), this.#scratch)
+      view.setUint32(this.#jobs + offsets.data, this.#scratch, true)
+      view.setUint32(this.#jobs + offsets.linear, shown, true)
+      view.setUint32(this.#jobs + offsets.length, length, true)
+      view.setUint32(this.#jobs + offsets.ifindex, ifindex, true)
+      view.setUint32(this.#jobs + offsets.flags, flags, true)
+      view.setInt32(this.#jobs + offsets.moved, 0, true)
+      view.setUint32(this.#jobs + offsets.segment, 0, true)
+      this.wasm.owner.runBatch(this.#jobs, 1)
+    }
+    put(linear, 0)
+    if (view.getUint32(this.#jobs + offsets.action, true) === Action.Again) {
+      put(length, view.getUint32(this.#jobs + offsets.flags, true))
+    }
+  }
+
+  #wasmOutput(): Buffer {
+    const view = this.#view
+    const { offsets } = JobRecord
+    const start = this.#scratch + view.getInt32(this.#jobs + offsets.moved, true)
+    return Buffer.from(this.#memory.buffer, start, view.getUint32(this.#jobs + offsets.length, true))
+  }
+
+  #kernelVerdict(): string {
+    const differs = Array.from(this.#kernelVerdicts).findIndex(
+      (count, i) => count > (this.#wasmVerdicts[i] ?? 0n),
+    )
+    return differs < 0 ? 'nothing of its own' : (verdictNames[differs] ?? String(differs))
+  }
+
+  /** Null when all maps are equal, else every record that differs, up to a few. */
+  compareMaps(): string[] | null {
+    const differing = this.#pairs.filter(({ kernel, wasm }) => Buffer.compare(kernel, wasm) !== 0)
+    if (differing.length === 0) return null
+    return differing.flatMap(({ name }) => this.#differingRecords(name)).slice(0, 30)
+  }
+
+  #differingRecords(name: MapName): string[] {
+    const [left, right] = [this.wasm.map(name), this.kernel.map(name)]
+    const told: string[] = []
+    for (let index = 0; index < left.entries; index++) {
+      const base = index * left.entrySize
+      const one = bufferOf(left.bytes).subarray(base, base + left.entrySize)
+      const other = bufferOf(right.bytes).subarray(base, base + left.entrySize)
+      if (Buffer.compare(one, other) !== 0) {
+        told.push(`map ${name}, record ${index}: - wasm, + kernel`, ...recordLines(name, one, other))
+      }
+    }
+    return told
+  }
+
+  #tell(frame: Uint8Array, length: number, wire: Wire, lines: readonly string[]): string[] {
+    return [
+      `frame ${this.frames} on wire ${wire}:`,
+      ...decode(frame.slice(0, length)).map((line) => `    ${line}`),
+      ...lines,
+    ]
+  }
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+function recordLines(name: MapName, one: Buffer, other: Buffer): string[] {
+  const codec = name === 'connections4' ? Conn4Record : name === 'connections6' ? Conn6Record : null
+  const text = (bytes: Buffer): string => {
+    if (codec === null) return bytes.toString('hex')
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    return JSON.stringify(codec.read(view, 0), (_, value: unknown) =>
+      value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value,
+    )
+  }
+  return [`  - ${text(one)}`, `  + ${text(other)}`]
+}
