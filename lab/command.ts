@@ -27,9 +27,8 @@ export function run(
       stdio: 'pipe',
       env: options.env ?? process.env,
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-      timeout: options.timeoutMs ?? 60_000,
-      killSignal: 'SIGKILL',
     })
+    const late = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000)
     let stdout = ''
     let stderr = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -38,8 +37,14 @@ export function run(
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
     })
-    child.on('error', (cause) => reject(new Error(`Cannot start ${program}: ${cause.message}`, { cause })))
-    child.on('close', (status) => resolve({ status, stdout, stderr }))
+    child.on('error', (cause) => {
+      clearTimeout(late)
+      reject(new Error(`Cannot start ${program}: ${cause.message}`, { cause }))
+    })
+    child.on('close', (status) => {
+      clearTimeout(late)
+      resolve({ status, stdout, stderr })
+    })
     child.stdin.on('error', () => {}) // the command may end without reading its input
     child.stdin.end(options.input ?? '')
   })

@@ -6,7 +6,8 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
 
-step() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+if [ -t 2 ]; then arrow=$'\033[1m==>\033[0m'; else arrow='==>'; fi
+step() { printf '%s %s\n' "$arrow" "$*" >&2; }
 fail() {
 	printf 'pointsman: %s\n' "$*" >&2
 	exit 1
