@@ -141,6 +141,12 @@ export class Network {
     return [...this.#links.values()].sort((a, b) => a.ifindex - b.ifindex)
   }
 
+  /** Read from the kernel now, not from what events have told so far. */
+  freshLinks(): readonly Link[] {
+    const messages = this.#requests.dump(linkQuery(null), 'read the interfaces')
+    return messages.map(decodeLink).filter((link) => link !== null)
+  }
+
   link(ifindex: number): Link | null {
     return this.#links.get(ifindex) ?? null
   }

@@ -90,10 +90,9 @@ export class RequestSocket {
     }
   }
 
-  /** Creates or changes an object. */
-  change(query: Query, action: string): void {
-    const flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
-    const { error, text } = this.#exchange(query, flags)
+  /** Changes something. `flags` say what may happen: by default an object is created or replaced. */
+  change(query: Query, action: string, flags: number = NLM_F_CREATE | NLM_F_REPLACE): void {
+    const { error, text } = this.#exchange(query, NLM_F_REQUEST | NLM_F_ACK | flags)
     if (error !== 0) throw new NetlinkError(action, error, text)
   }
 

@@ -16,4 +16,5 @@ declare namespace WebAssembly {
     constructor(module: Module, imports: Readonly<Record<string, Readonly<Record<string, unknown>>>>)
     readonly exports: Exports
   }
+  class RuntimeError extends Error {}
 }

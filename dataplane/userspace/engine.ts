@@ -1,0 +1,20 @@
+/** Where a worker gets its frames from. AF_PACKET and AF_XDP differ behind this. */
+import type { JobTable } from './job-table.ts'
+
+export interface Engine {
+  /** The interface frames come from. */
+  readonly ifindex: number
+  /** Readable when frames wait. */
+  readonly fd: number
+  /**
+   * Fills up to `room` jobs from index `from` on with frames that lie in linear memory, in the order
+   * of arrival; returns how many. They stay in place until `release`.
+   */
+  receive(jobs: JobTable, from: number, room: number): number
+  /** All frames received so far have been dealt with. */
+  release(jobs: JobTable): void
+  /** Frames lost because nobody took them in time, since the last call. */
+  takeDrops(): number
+  /** Deals with an error on `fd`, so that waiting for frames rests again. */
+  recover(): void
+}

@@ -1,0 +1,90 @@
+/** Frames on their way out of one interface: gathered, then handed over with one sendmmsg(2). */
+import { addressOf, Errno, errno, libc } from '../libc.ts'
+import { openSendSocket } from './af-packet.ts'
+
+/** struct mmsghdr and struct iovec on 64-bit machines. */
+const MESSAGE = { size: 64, iov: 16, iovCount: 24 } as const
+const IOVEC = { size: 16, words: 4 } as const
+
+export class Outlet {
+  readonly ifindex: number
+  readonly #fd: number
+  readonly #capacity: number
+  readonly #messages: Uint8Array
+  /** Address of every message, to go on behind one that was refused. */
+  readonly #messageAt: readonly bigint[]
+  readonly #vectors: Uint32Array
+  readonly #memoryLow: number
+  readonly #memoryHigh: number
+  #count = 0
+  #broken = false
+
+  /** `memory`: address of the linear memory that frames lie in. */
+  constructor(ifindex: number, memory: bigint, capacity: number, bypassQueue: boolean) {
+    this.ifindex = ifindex
+    this.#capacity = capacity
+    this.#memoryLow = Number(memory & 0xffff_ffffn)
+    this.#memoryHigh = Number(memory >> 32n)
+    this.#messages = new Uint8Array(capacity * MESSAGE.size)
+    this.#vectors = new Uint32Array(capacity * IOVEC.words)
+    const view = new DataView(this.#messages.buffer)
+    const vectors = addressOf(new Uint8Array(this.#vectors.buffer))
+    const messages = addressOf(this.#messages)
+    for (let i = 0; i < capacity; i++) {
+      view.setBigUint64(i * MESSAGE.size + MESSAGE.iov, vectors + BigInt(i * IOVEC.size), true)
+      view.setBigUint64(i * MESSAGE.size + MESSAGE.iovCount, 1n, true)
+    }
+    this.#messageAt = Array.from({ length: capacity }, (_, i) => messages + BigInt(i * MESSAGE.size))
+    this.#fd = openSendSocket(ifindex, bypassQueue)
+  }
+
+  get full(): boolean {
+    return this.#count === this.#capacity
+  }
+
+  /** The interface is gone or was replaced: open another outlet if there is one again. */
+  get broken(): boolean {
+    return this.#broken
+  }
+
+  /** `length` bytes at `address` in linear memory: virtio header, then frame. They stay there until `flush`. */
+  queue(address: number, length: number): void {
+    const at = this.#count * IOVEC.words
+    const low = this.#memoryLow + address
+    const carry = low >= 0x1_0000_0000
+    this.#vectors[at] = carry ? low - 0x1_0000_0000 : low
+    this.#vectors[at + 1] = this.#memoryHigh + (carry ? 1 : 0)
+    this.#vectors[at + 2] = length
+    this.#count += 1
+  }
+
+  /** Sends what was gathered; returns how many frames the socket refused. */
+  flush(): number {
+    const count = this.#count
+    let sent = 0
+    let refused = 0
+    this.#count = 0
+    while (sent < count) {
+      const result = libc.sendmmsg(this.#fd, this.#messageAt[sent]!, count - sent, 0)
+      if (result > 0) {
+        sent += result
+        continue
+      }
+      const number = errno()
+      if (number === Errno.EINTR) continue
+      if (number === Errno.ENXIO || number === Errno.ENODEV) {
+        // Unregistered: this socket will never send again.
+        this.#broken = true
+        return refused + count - sent
+      }
+      if (number === Errno.ENETDOWN) return refused + count - sent
+      refused += 1
+      sent += 1
+    }
+    return refused
+  }
+
+  close(): void {
+    libc.close(this.#fd)
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * One worker's loop: frames out of the engines, a batch through the packet program, and out of the
+ * interfaces or back to the kernel's stack. Nothing a packet or an interface does ends it.
+ */
+import { Action, PM_VERDICT_MAX, Verdict } from '../layout.gen.ts'
+import { VNET_HEADER } from './af-packet.ts'
+import type { ClaimFilter } from './claim-filter.ts'
+import type { Engine } from './engine.ts'
+import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './job-table.ts'
+import { Outlet } from './outlet.ts'
+import { segmentTunnelled } from './segment.ts'
+import type { ProgramInstance } from './wasm-instance.ts'
+
+/** Failing to open a socket for an interface is not tried again for so long. */
+const RETRY_MS = 1000
+
+export interface LoopOptions {
+  readonly program: ProgramInstance
+  readonly jobs: JobTable
+  /** Address of the linear memory in this process. */
+  readonly memory: bigint
+  /** This worker's row of `verdicts`. */
+  readonly verdicts: BigUint64Array
+  readonly claims: ClaimFilter
+  /** Space for segments of super-packets, in linear memory. */
+  readonly scratch: { readonly base: number; readonly bytes: number }
+  readonly bypassQueue: boolean
+  readonly ticks: () => number
+  /** All frames of a batch were sent: buffers beside the engines' are free. */
+  readonly onBatchDone: () => void
+}
+
+interface Port {
+  readonly engine: Engine
+  /** Interface that leads to the kernel's stack, 0 for none. */
+  readonly stackIfindex: number
+}
+
+export class PacketLoop {
+  readonly #options: LoopOptions
+  readonly #ports = new Map<number, Port>()
+  readonly #outlets = new Map<number, Outlet>()
+  readonly #retryAt = new Map<number, number>()
+  #lastOutlet: Outlet | null = null
+  #scratchUsed = 0
+  /** Which port is asked first, so that none starves. */
+  #turn = 0
+
+  constructor(options: LoopOptions) {
+    if (options.verdicts.length !== PM_VERDICT_MAX) throw new RangeError('verdicts: expected one row')
+    this.#options = options
+  }
+
+  /** Counts frames that get their verdict outside of the program. */
+  count(verdict: number, frames: number): void {
+    this.#options.verdicts[verdict]! += BigInt(frames)
+  }
+
+  addPort(number: number, engine: Engine, stackIfindex: number): void {
+    this.#ports.set(number, { engine, stackIfindex })
+  }
+
+  removePort(number: number): void {
+    const port = this.#ports.get(number)
+    if (port === undefined) return
+    this.#countDrops(port)
+    this.#ports.delete(number)
+    this.#closeOutlet(port.stackIfindex)
+    this.#closeOutlet(port.engine.ifindex)
+  }
+
+  engines(): Engine[] {
+    return [...this.#ports.values()].map((port) => port.engine)
+  }
+
+  /** Handles what waits, at most one batch; returns the number of frames. */
+  step(): number {
+    const { jobs } = this.#options
+    const ports = [...this.#ports.values()]
+    let count = 0
+    for (let i = 0; i < ports.length && count < jobs.capacity; i++) {
+      const port = ports[(this.#turn + i) % ports.length]!
+      count += port.engine.receive(jobs, count, jobs.capacity - count)
+    }
+    this.#turn = ports.length === 0 ? 0 : (this.#turn + 1) % ports.length
+    if (count > 0) {
+      this.#run(count)
+      for (let i = 0; i < count; i++) this.#dispatch(i)
+      this.#flush()
+    }
+    for (const port of ports) port.engine.release(jobs)
+    this.#options.onBatchDone()
+    return count
+  }
+
+  /** Once in a while: drops the kernel has counted, interfaces that are no more. */
+  housekeep(): void {
+    for (const port of this.#ports.values()) this.#countDrops(port)
+  }
+
+  #countDrops(port: Port): void {
+    const drops = port.engine.takeDrops()
+    if (drops > 0) this.count(Verdict.DropRing, drops)
+  }
+
+  #run(count: number): void {
+    const { program, jobs } = this.#options
+    program.setNow(this.#options.ticks())
+    try {
+      program.runBatch(jobs.base, count)
+    } catch (error) {
+      // A trap is a bug in the program, but no reason to stop forwarding: this batch is lost.
+      if (!(error instanceof WebAssembly.RuntimeError)) throw error
+      for (let i = 0; i < count; i++) jobs.drop(i)
+      this.count(Verdict.DropMap, count)
+    }
+  }
+
+  #dispatch(index: number): void {
+    const { jobs, claims } = this.#options
+    switch (jobs.action(index)) {
+      case Action.Send:
+        this.#send(index, jobs.ifindex(index))
+        return
+      case Action.Pass: {
+        // The kernel has its own copy unless our claims made it drop the frame.
+        if (jobs.toHost[index] === 0) return
+        if (!claims.matches(jobs.u8, jobs.data(index), jobs.received(index))) return
+        const stack = this.#ports.get(jobs.port[index]!)?.stackIfindex ?? 0
+        if (stack !== 0) this.#send(index, stack)
+        return
+      }
+      default:
+      // Dropped. The program never asks for more of a frame that lies in memory as a whole.
+    }
+  }
+
+  #send(index: number, ifindex: number): void {
+    const { jobs } = this.#options
+    const outlet = this.#lastOutlet?.ifindex === ifindex ? this.#lastOutlet : this.#outlet(ifindex)
+    if (outlet === null) {
+      this.count(Verdict.DropTx, 1)
+      return
+    }
+    const start = jobs.start(index)
+    const length = jobs.length(index)
+    const received = jobs.data(index) - VNET_HEADER
+    const grown = jobs.data(index) - start
+    const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
+    const isSuper = jobs.u8[received + Vnet.gsoType] !== GsoType.NONE && !isAnswer
+    if (isSuper && grown > 0) {
+      this.#sendSegments(outlet, { start, length, vnet: received, overhead: grown })
+      return
+    }
+    this.#writeVnet(received, start, grown, isAnswer)
+    if (outlet.full) this.#flush()
+    outlet.queue(start - VNET_HEADER, length + VNET_HEADER)
+  }
+
+  /** The virtio header for a frame whose start moved to the front by `grown` bytes. */
+  #writeVnet(received: number, start: number, grown: number, isAnswer: boolean): void {
+    const { jobs } = this.#options
+    const { u8, u16 } = jobs
+    const to = (start - VNET_HEADER) >> 1
+    const partial = (u8[received]! & VNET_NEEDS_CHECKSUM) !== 0 && !isAnswer
+    if (!partial) {
+      u16[to] = 0
+      u16[to + 1] = 0
+      u16[to + 2] = 0
+      u16[to + 3] = 0
+      u16[to + 4] = 0
+      return
+    }
+    const gsoType = u8[received + Vnet.gsoType]!
+    const segmentSize = u16[(received + Vnet.segmentSize) >> 1]!
+    const checksumStart = u16[(received + Vnet.checksumStart) >> 1]! + grown
+    const checksumOffset = u16[(received + Vnet.checksumOffset) >> 1]!
+    // What the kernel puts into the linear part of its buffer: the headers, not 64 KiB.
+    const headerLength = gsoType === GsoType.NONE ? 0 : jobs.headerBytes(start + grown, received) + grown
+    u16[to] = VNET_NEEDS_CHECKSUM | (gsoType << 8)
+    u16[to + 1] = headerLength
+    u16[to + 2] = segmentSize
+    u16[to + 3] = checksumStart
+    u16[to + 4] = checksumOffset
+  }
+
+  #sendSegments(outlet: Outlet, packet: Parameters<typeof segmentTunnelled>[1]): void {
+    const { jobs, scratch } = this.#options
+    segmentTunnelled(
+      jobs,
+      packet,
+      (bytes) => {
+        const rounded = (bytes + 15) & ~15
+        if (outlet.full || this.#scratchUsed + rounded > scratch.bytes) this.#flush()
+        const address = scratch.base + this.#scratchUsed
+        this.#scratchUsed += rounded
+        return address
+      },
+      (address, bytes) => outlet.queue(address, bytes),
+    )
+  }
+
+  #flush(): void {
+    for (const [ifindex, outlet] of this.#outlets) {
+      const refused = outlet.flush()
+      if (refused > 0) this.count(Verdict.DropTx, refused)
+      if (outlet.broken) this.#closeOutlet(ifindex)
+    }
+    this.#scratchUsed = 0
+  }
+
+  #outlet(ifindex: number): Outlet | null {
+    let outlet = this.#outlets.get(ifindex) ?? null
+    if (outlet === null) {
+      const now = performance.now()
+      if ((this.#retryAt.get(ifindex) ?? 0) > now) return null
+      try {
+        const { memory, jobs, bypassQueue } = this.#options
+        outlet = new Outlet(ifindex, memory, jobs.capacity, bypassQueue)
+      } catch {
+        // No such interface (any more), or it is down.
+        this.#retryAt.set(ifindex, now + RETRY_MS)
+        return null
+      }
+      this.#retryAt.delete(ifindex)
+      this.#outlets.set(ifindex, outlet)
+    }
+    this.#lastOutlet = outlet
+    return outlet
+  }
+
+  #closeOutlet(ifindex: number): void {
+    const outlet = this.#outlets.get(ifindex)
+    if (outlet === undefined) return
+    outlet.flush()
+    outlet.close()
+    this.#outlets.delete(ifindex)
+    if (this.#lastOutlet === outlet) this.#lastOutlet = null
+  }
+
+  close(): void {
+    for (const number of [...this.#ports.keys()]) this.removePort(number)
+    for (const ifindex of [...this.#outlets.keys()]) this.#closeOutlet(ifindex)
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * A thread that forwards packets. It never returns to its event loop: it waits in poll(2) for frames
+ * and for orders, and reads orders synchronously.
+ */
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { FibResult, PM_HEADROOM, PM_TICK_SHIFT, PM_VERDICT_MAX, SettingsRecord } from '../layout.gen.ts'
+import { addressOf, libc } from '../libc.ts'
+import { type NextHop, NextHopResolver } from '../netlink/next-hop.ts'
+import { RequestSocket } from '../netlink/socket.ts'
+import { VNET_HEADER } from './af-packet.ts'
+import { ClaimFilter } from './claim-filter.ts'
+import { JobTable } from './job-table.ts'
+import { LargeBuffers, PacketEngine } from './packet-engine.ts'
+import { PacketLoop } from './packet-loop.ts'
+import { fibHost } from './wasm.ts'
+import { seatInstance } from './wasm-instance.ts'
+import type { NumberedOrder, WorkerAnswer, WorkerOrder, WorkerSetup } from './worker-messages.ts'
+
+/** Room before a frame in a large buffer: headers to add, virtio header, and an IP header at 16 bytes. */
+const LARGE_HEADROOM = PM_HEADROOM + VNET_HEADER + 8
+const LARGE_BYTES = 66 * 1024
+const HOUSEKEEPING_MS = 1000
+const POLLIN = 1
+const POLLERR = 8
+const POLLFD = 8
+
+class PacketWorker {
+  readonly #setup: WorkerSetup
+  readonly #port: NonNullable<typeof parentPort>
+  readonly #bell: Int32Array
+  readonly #memory: bigint
+  readonly #large: LargeBuffers
+  readonly #claims = new ClaimFilter()
+  readonly #loop: PacketLoop
+  readonly #netlink = new RequestSocket()
+  #pollfds = new Uint8Array(POLLFD)
+  #pollCount = 1
+  #heard = 0
+  #held = false
+  #running = true
+
+  constructor(setup: WorkerSetup, port: NonNullable<typeof parentPort>) {
+    const { buffer } = setup.seat.memory
+    this.#setup = setup
+    this.#port = port
+    this.#bell = new Int32Array(buffer, setup.bell, 1)
+    this.#memory = addressOf(new Uint8Array(buffer))
+    this.#large = new LargeBuffers(
+      setup.large.base,
+      Math.floor(setup.large.bytes / LARGE_BYTES),
+      LARGE_BYTES,
+      LARGE_HEADROOM,
+    )
+    this.#loop = new PacketLoop({
+      program: seatInstance(setup.seat, fibHost(setup.seat.memory, nextHops(setup, this.#netlink))),
+      jobs: new JobTable(buffer, setup.jobs.base, setup.batch),
+      memory: this.#memory,
+      verdicts: new BigUint64Array(buffer, setup.verdicts, PM_VERDICT_MAX),
+      claims: this.#claims,
+      scratch: setup.scratch,
+      bypassQueue: setup.bypassQueue,
+      ticks: tickClock(),
+      onBatchDone: () => this.#large.releaseAll(),
+    })
+    this.#renewPoll()
+  }
+
+  run(): void {
+    const busy = this.#setup.busyPoll
+    let housekeepAt = performance.now() + HOUSEKEEPING_MS
+    while (this.#running) {
+      if (Atomics.load(this.#bell, 0) !== this.#heard) this.#hear()
+      const frames = this.#held ? 0 : this.#loop.step()
+      if (frames > 0) continue
+      const now = performance.now()
+      if (now >= housekeepAt) {
+        this.#loop.housekeep()
+        housekeepAt = now + HOUSEKEEPING_MS
+      }
+      if (!busy || this.#held || this.#pollCount === 1) this.#wait(Math.ceil(housekeepAt - now))
+    }
+    this.#loop.close()
+    this.#netlink.close()
+  }
+
+  #wait(timeoutMs: number): void {
+    const count = this.#held ? 1 : this.#pollCount
+    if (libc.poll(this.#pollfds, count, Math.max(1, timeoutMs)) <= 0) return
+    if ((this.#pollfds[6]! & POLLIN) !== 0) libc.read(this.#setup.wakeFd, new Uint8Array(8), 8)
+    const engines = this.#loop.engines()
+    for (let i = 1; i < count; i++) {
+      if ((this.#pollfds[i * POLLFD + 6]! & POLLERR) !== 0) engines[i - 1]?.recover()
+    }
+  }
+
+  #hear(): void {
+    this.#heard = Atomics.load(this.#bell, 0)
+    for (;;) {
+      const received: { message: NumberedOrder } | undefined = receiveMessageOnPort(this.#port)
+      if (received === undefined) return
+      const { number, order } = received.message
+      let error: string | null = null
+      try {
+        this.#obey(order)
+      } catch (cause) {
+        error = cause instanceof Error ? cause.message : String(cause)
+      }
+      const answer: WorkerAnswer = { number, error }
+      this.#port.postMessage(answer)
+    }
+  }
+
+  #obey(order: WorkerOrder): void {
+    switch (order.kind) {
+      case 'add-port': {
+        const count = (verdict: number, frames: number) => this.#loop.count(verdict, frames)
+        const engine = new PacketEngine(order.ring, this.#memory, this.#large, order.port, count)
+        this.#loop.addPort(order.port, engine, order.stackIfindex)
+        this.#renewPoll()
+        return
+      }
+      case 'remove-port':
+        this.#loop.removePort(order.port)
+        this.#renewPoll()
+        return
+      case 'claims':
+        this.#claims.apply(order.change)
+        return
+      case 'hold':
+        this.#held = true
+        return
+      case 'release':
+        this.#held = false
+        return
+      case 'stop':
+        this.#running = false
+        return
+      default:
+        order satisfies never
+    }
+  }
+
+  #renewPoll(): void {
+    const fds = [this.#setup.wakeFd, ...this.#loop.engines().map((engine) => engine.fd)]
+    this.#pollfds = new Uint8Array(fds.length * POLLFD)
+    this.#pollCount = fds.length
+    const view = new DataView(this.#pollfds.buffer)
+    for (const [i, fd] of fds.entries()) {
+      view.setInt32(i * POLLFD, fd, true)
+      view.setInt16(i * POLLFD + 4, POLLIN, true)
+    }
+  }
+}
+
+/** Next hops by this thread's own netlink socket; `next_hop_epoch` says when to ask again. */
+function nextHops(
+  setup: WorkerSetup,
+  socket: RequestSocket,
+): (query: Parameters<NextHopResolver['resolve']>[0]) => NextHop {
+  const settings = new Uint32Array(setup.seat.memory.buffer, setup.settings, SettingsRecord.size / 4)
+  const epoch = SettingsRecord.offsets.nextHopEpoch / 4
+  const resolver = new NextHopResolver(socket, () => Atomics.load(settings, epoch))
+  return (query) => {
+    try {
+      return resolver.resolve(query)
+    } catch {
+      // The kernel did not answer in time: as good as unresolved, the next packet asks again.
+      return { result: FibResult.NoNeighbour }
+    }
+  }
+}
+
+/** CLOCK_MONOTONIC in ticks, without a BigInt per batch. */
+function tickClock(): () => number {
+  const tickMs = 2 ** PM_TICK_SHIFT / 1e6
+  const startMs = Number(process.hrtime.bigint()) / 1e6 - performance.now()
+  return () => Math.floor((startMs + performance.now()) / tickMs) >>> 0
+}
+
+if (parentPort !== null) {
+  const setup: WorkerSetup = workerData
+  new PacketWorker(setup, parentPort).run()
+}

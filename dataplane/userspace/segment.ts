@@ -1,0 +1,117 @@
+/**
+ * Cuts a super-packet behind a tunnel header into packets. Everywhere else the kernel or the device
+ * does it, but a virtio header has no words for a segmented packet inside of another.
+ *
+ * Transport checksums stay unfinished: whoever sends the segments completes them.
+ */
+import { VNET_HEADER } from './af-packet.ts'
+import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './job-table.ts'
+
+const ETHERNET = 14
+const TCP_FIN_PSH = 0x09
+const TCP_CWR = 0x80
+
+export interface SuperPacket {
+  /** First byte of the frame, outer headers included. */
+  readonly start: number
+  readonly length: number
+  /** Its virtio header as received. */
+  readonly vnet: number
+  /** Bytes put in front since then. */
+  readonly overhead: number
+}
+
+/**
+ * Calls `room(bytes)` for space of every segment with its virtio header and `emit(address, bytes)` when
+ * it is filled.
+ */
+export function segmentTunnelled(
+  jobs: JobTable,
+  packet: SuperPacket,
+  room: (bytes: number) => number,
+  emit: (address: number, bytes: number) => void,
+): void {
+  const { u8, u16 } = jobs
+  const { start, length, vnet, overhead } = packet
+  const size = u16[(vnet + Vnet.segmentSize) >> 1]!
+  const checksumOffset = u16[(vnet + Vnet.checksumOffset) >> 1]!
+  const isUdp = (u8[vnet + Vnet.gsoType]! & GsoType.MASK) === GsoType.UDP_SEGMENTS
+  const transport = u16[(vnet + Vnet.checksumStart) >> 1]! + overhead
+  const headers = jobs.headerBytes(start + overhead, vnet) + overhead
+  const payload = length - headers
+  if (size === 0 || payload <= 0) return
+  const oldTransportLength = length - transport
+
+  for (let offset = 0, index = 0; offset < payload; offset += size, index++) {
+    const bytes = Math.min(size, payload - offset)
+    const frame = headers + bytes
+    const address = room(VNET_HEADER + frame)
+    const at = address + VNET_HEADER
+    u8.fill(0, address, at)
+    u8[address + Vnet.flags] = VNET_NEEDS_CHECKSUM
+    put16le(u8, address + Vnet.checksumStart, transport)
+    put16le(u8, address + Vnet.checksumOffset, checksumOffset)
+    u8.copyWithin(at, start, start + headers)
+    u8.copyWithin(at + headers, start + headers + offset, start + headers + offset + bytes)
+
+    fixNetwork(u8, at + ETHERNET, frame - ETHERNET, index)
+    fixNetwork(u8, at + ETHERNET + overhead, frame - ETHERNET - overhead, index)
+    const l4 = at + transport
+    if (isUdp) {
+      put16(u8, l4 + 4, frame - transport)
+    } else {
+      put32(u8, l4 + 4, get32(u8, l4 + 4) + offset)
+      if (offset + bytes < payload) u8[l4 + 13]! &= ~TCP_FIN_PSH
+      if (offset > 0) u8[l4 + 13]! &= ~TCP_CWR
+    }
+    // The field holds the sum of the pseudo header, which has the length in it.
+    const check = l4 + checksumOffset
+    put16(u8, check, fold(get16(u8, check) + (0xffff - oldTransportLength) + (frame - transport)))
+    emit(address, VNET_HEADER + frame)
+  }
+}
+
+/** Length, identification and header checksum of an IP header for the n-th segment. */
+function fixNetwork(u8: Uint8Array, ip: number, length: number, index: number): void {
+  if (u8[ip]! >> 4 === 6) {
+    put16(u8, ip + 4, length - 40)
+    return
+  }
+  put16(u8, ip + 2, length)
+  // RFC 6864 §4.1: 0 in a packet that may not be fragmented means nothing and stays.
+  const id = get16(u8, ip + 4)
+  if (id !== 0) put16(u8, ip + 4, id + index)
+  put16(u8, ip + 10, 0)
+  let sum = 0
+  for (let i = 0; i < (u8[ip]! & 15) * 4; i += 2) sum += get16(u8, ip + i)
+  put16(u8, ip + 10, ~fold(sum))
+}
+
+function fold(sum: number): number {
+  let folded = (sum & 0xffff) + (sum >>> 16)
+  folded = (folded & 0xffff) + (folded >>> 16)
+  return folded
+}
+
+function get16(u8: Uint8Array, at: number): number {
+  return (u8[at]! << 8) | u8[at + 1]!
+}
+
+function put16(u8: Uint8Array, at: number, value: number): void {
+  u8[at] = value >>> 8
+  u8[at + 1] = value
+}
+
+function put16le(u8: Uint8Array, at: number, value: number): void {
+  u8[at] = value
+  u8[at + 1] = value >>> 8
+}
+
+function get32(u8: Uint8Array, at: number): number {
+  return ((get16(u8, at) << 16) | get16(u8, at + 2)) >>> 0
+}
+
+function put32(u8: Uint8Array, at: number, value: number): void {
+  put16(u8, at, (value >>> 16) & 0xffff)
+  put16(u8, at + 2, value & 0xffff)
+}

@@ -1,0 +1,457 @@
+/**
+ * The data plane without XDP: the packet program in wasm, packet sockets around it, worker threads that
+ * carry packets between the two, and nftables rules that keep the kernel's hands off.
+ */
+import { randomBytes } from 'node:crypto'
+import { builtFile } from '../assets.ts'
+import { monotonicTicks } from '../clock.ts'
+import { forgetNextHops } from '../copy-maps.ts'
+import {
+  type AttachedInterface,
+  type Dataplane,
+  DataplaneError,
+  type MapMemory,
+  type Sizes,
+} from '../dataplane.ts'
+import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
+import { FibResult, JobRecord, type MapName, PM_VERDICT_MAX, SettingsRecord } from '../layout.gen.ts'
+import { addressOf, check, libc } from '../libc.ts'
+import { Network } from '../netlink/network.ts'
+import type { Link } from '../netlink/rtnetlink.ts'
+import { RequestSocket } from '../netlink/socket.ts'
+import {
+  closeReceiveRing,
+  joinFanout,
+  openReceiveRing,
+  type ReceiveRing,
+  ringGeometry,
+  startReceiving,
+} from './af-packet.ts'
+import { type Claim, ClaimTracker } from './claims.ts'
+import {
+  chainRemovalScript,
+  changeScript,
+  deleteScript,
+  expireScript,
+  runNft,
+  tableScript,
+} from './nftables.ts'
+import { removeStaleStackPorts, StackPort } from './stack-port.ts'
+import { restoreMaps, saveMaps } from './state-file.ts'
+import { loadModule, WasmDataplane } from './wasm.ts'
+import type { Region, WorkerSetup } from './worker-messages.ts'
+import { WorkerThread } from './worker-thread.ts'
+
+export interface UserspaceOptions {
+  readonly sizes: Sizes
+  /** Compiled program; the one the build made if left out. */
+  readonly wasmPath?: string | undefined
+  /** Threads that forward, at most `sizes.cpus`; 1 if left out. */
+  readonly workers?: number | undefined
+  /** Receive ring of every interface and worker, bytes. */
+  readonly ringBytes?: number | undefined
+  /** Workers never sleep: half the latency for a whole CPU each. */
+  readonly busyPoll?: boolean | undefined
+  /** Frames pass the queueing disciplines of the interfaces, and wait there; faster without. */
+  readonly queueing?: boolean | undefined
+  /** Where the maps lie between a clean stop and the next start; null: nowhere. */
+  readonly stateFile?: string | null | undefined
+  /** Told what the operator should know. */
+  readonly log?: ((message: string) => void) | undefined
+}
+
+const RING_BYTES = 8 << 20
+const BATCH = 64
+const LARGE_BYTES = 32 * 66 * 1024
+const SCRATCH_BYTES = 256 * 1024
+const PAGE = 65_536
+/** How long claims outlive a clean stop, for the next start to find the kernel's hands still off. */
+const GRACE_S = 30
+/** Claims of removed services are looked after so often while connections of theirs live. */
+const LINGER_MS = 1000
+const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
+const WORKERS_MAX = 64
+
+interface Port {
+  readonly number: number
+  readonly name: string
+  link: Link
+  readonly stack: StackPort
+  readonly rings: ReceiveRing[]
+}
+
+export class UserspaceDataplane implements Dataplane {
+  readonly plane = 'userspace'
+  readonly sizes: Sizes
+  /** True when connections of an earlier process were read back. */
+  readonly adopted: boolean
+  readonly #program: WasmDataplane
+  readonly #options: UserspaceOptions
+  readonly #memory: bigint
+  readonly #network = new Network()
+  readonly #netlink = new RequestSocket()
+  readonly #tracker: ClaimTracker
+  readonly #workers: WorkerThread[] = []
+  readonly #wakeFds: number[] = []
+  readonly #ports = new Map<string, Port>()
+  /** Ring memory that is free again, by size. */
+  readonly #spare: Region[] = []
+  #wanted: readonly string[] = []
+  #nextPort = 1
+  /** The nftables table is ours and in force. */
+  #claimed = false
+  #closed = false
+  #lingerTimer: NodeJS.Timeout | null = null
+  /** Everything that changes sockets, rules or ports, one after the other. */
+  #queue: Promise<void> = Promise.resolve()
+
+  static async open(options: UserspaceOptions): Promise<UserspaceDataplane> {
+    const workers = options.workers ?? 1
+    if (!Number.isInteger(workers) || workers < 1 || workers > Math.min(WORKERS_MAX, options.sizes.cpus)) {
+      throw new DataplaneError(
+        `Cannot forward with ${workers} workers: expected 1 to ${Math.min(WORKERS_MAX, options.sizes.cpus)}`,
+      )
+    }
+    return new UserspaceDataplane(options, workers)
+  }
+
+  private constructor(options: UserspaceOptions, workers: number) {
+    this.sizes = options.sizes
+    this.#options = options
+    this.#program = new WasmDataplane({
+      sizes: options.sizes,
+      module: loadModule(options.wasmPath ?? builtFile('pointsman.wasm')),
+      fib: () => ({ result: FibResult.NoRoute }),
+    })
+    this.#memory = addressOf(new Uint8Array(this.#program.owner.memory.buffer))
+    this.adopted = this.#restore()
+    this.#tracker = new ClaimTracker(this)
+    for (let cpu = 0; cpu < workers; cpu++) this.#startWorker(cpu)
+    this.#network.onChange((change) => {
+      if (change.links || change.routes) this.#inOrder(() => this.#followLinks()).catch(() => {})
+    })
+  }
+
+  #restore(): boolean {
+    const { stateFile } = this.#options
+    const settings = this.map('settings').view
+    const refused = stateFile ? restoreMaps(this, stateFile) : 'no state file'
+    if (refused === null) {
+      // Whoever was attached is attached again by name; link numbers and neighbours may have changed.
+      this.map('interfaces').bytes.fill(0)
+      forgetNextHops(this)
+      return true
+    }
+    if (stateFile && refused !== 'nothing was saved') this.#log(`Connections are lost: ${refused}`)
+    SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
+    return false
+  }
+
+  #log(message: string): void {
+    this.#options.log?.(message)
+  }
+
+  #startWorker(cpu: number): void {
+    const { owner } = this.#program
+    const region = (bytes: number): Region => ({ base: owner.allocate(bytes), bytes })
+    const wakeFd = check(libc.eventfd(0, EFD_CLOEXEC_NONBLOCK), 'make an eventfd')
+    this.#wakeFds.push(wakeFd)
+    const setup: WorkerSetup = {
+      seat: owner.seat(cpu),
+      batch: BATCH,
+      jobs: region(BATCH * JobRecord.size),
+      large: region(LARGE_BYTES),
+      scratch: region(SCRATCH_BYTES),
+      settings: this.map('settings').bytes.byteOffset,
+      verdicts: this.map('verdicts').bytes.byteOffset + cpu * PM_VERDICT_MAX * 8,
+      bell: region(64).base,
+      wakeFd,
+      busyPoll: this.#options.busyPoll ?? false,
+      bypassQueue: !(this.#options.queueing ?? false),
+    }
+    this.#workers.push(new WorkerThread(setup, (error) => this.#log(error.message)))
+  }
+
+  map(name: MapName): MapMemory {
+    return this.#program.map(name)
+  }
+
+  nowTicks(): number {
+    return monotonicTicks()
+  }
+
+  interfaces(): readonly AttachedInterface[] {
+    return [...this.#ports.values()].map(({ name, link }) => ({
+      name,
+      ifindex: link.ifindex,
+      mode: 'userspace',
+    }))
+  }
+
+  program(): { readonly name: string; readonly id: null; readonly tag: null } {
+    return { name: 'pointsman.wasm', id: null, tag: null }
+  }
+
+  /**
+   * Takes packets from exactly these interfaces. An interface that vanishes later is taken again when
+   * one of the same name appears.
+   */
+  attach(names: readonly string[]): Promise<void> {
+    return this.#inOrder(async () => {
+      const links = [...new Set(names)].map((name) => this.#linkOf(name))
+      this.#wanted = links.map((link) => link.name)
+      for (const name of [...this.#ports.keys()]) {
+        if (!this.#wanted.includes(name)) await this.#removePort(name)
+      }
+      const made: string[] = []
+      try {
+        if (this.#ports.size === 0) removeStaleStackPorts(this.#netlink, this.#readLinks())
+        for (const link of links) {
+          if (this.#ports.has(link.name)) continue
+          this.#makePort(link)
+          made.push(link.name)
+        }
+        await this.#claimAll()
+        for (const name of made) await this.#startPort(this.#ports.get(name)!)
+      } catch (error) {
+        for (const name of made) await this.#removePort(name)
+        this.#wanted = [...this.#ports.keys()]
+        if (this.#ports.size === 0) await this.#unclaim()
+        throw error
+      }
+    })
+  }
+
+  /** Frames stay in the rings (thousands fit) until `resume`: for changing what the maps hold. */
+  hold(): Promise<void> {
+    return this.#inOrder(async () => {
+      for (const worker of this.#workers) await worker.order({ kind: 'hold' })
+    })
+  }
+
+  resume(): Promise<void> {
+    return this.#inOrder(async () => {
+      forgetNextHops(this)
+      await this.#publish()
+      for (const worker of this.#workers) await worker.order({ kind: 'release' })
+    })
+  }
+
+  published(): Promise<void> {
+    return this.#inOrder(() => this.#publish())
+  }
+
+  detach(): Promise<void> {
+    return this.#inOrder(async () => {
+      this.#wanted = []
+      for (const name of [...this.#ports.keys()]) await this.#removePort(name)
+      await this.#unclaim()
+    })
+  }
+
+  /**
+   * Ends this plane. With a state file, connections are saved and the kernel's hands stay off for a
+   * grace time, so that a new process carries on; without, everything is removed.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    await this.#inOrder(async () => {
+      this.#closed = true
+      const attached = this.#ports.size > 0
+      const { stateFile } = this.#options
+      for (const worker of this.#workers) await worker.order({ kind: 'hold' }).catch(() => {})
+      if (stateFile && attached) await this.#leave(stateFile)
+      this.#wanted = []
+      for (const name of [...this.#ports.keys()]) await this.#removePort(name)
+      if (!(stateFile && attached)) await this.#unclaim()
+    })
+    if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
+    for (const worker of this.#workers) await worker.stop()
+    for (const fd of this.#wakeFds) libc.close(fd)
+    this.#network.close()
+    this.#netlink.close()
+  }
+
+  async #leave(stateFile: string): Promise<void> {
+    try {
+      saveMaps(this, stateFile)
+      await runNft(expireScript(this.#tracker.all(), GRACE_S), 'let the nftables rules run out')
+      this.#claimed = false
+    } catch (error) {
+      this.#log(error instanceof Error ? error.message : String(error))
+      await this.#unclaim()
+    }
+  }
+
+  #inOrder(action: () => Promise<void>): Promise<void> {
+    const result = this.#queue.then(action)
+    this.#queue = result.catch(() => {})
+    return result
+  }
+
+  #linkOf(name: string): Link {
+    const link = this.#readLinks().find((entry) => entry.name === name)
+    if (link === undefined) throw new DataplaneError(`No interface "${name}": see ip link`)
+    if (link.noArp || link.loopback || link.mac.every((byte) => byte === 0)) {
+      throw new DataplaneError(`Cannot take packets from ${name}: expected an Ethernet interface`)
+    }
+    return link
+  }
+
+  #readLinks(): readonly Link[] {
+    return this.#network.freshLinks()
+  }
+
+  #makePort(link: Link): void {
+    const port: Port = {
+      number: this.#nextPort,
+      name: link.name,
+      link,
+      stack: new StackPort(this.#netlink, link),
+      rings: [],
+    }
+    // Numbers fit a byte beside every job; 256 interfaces are more than the map holds.
+    this.#nextPort = (this.#nextPort % 255) + 1
+    this.#ports.set(link.name, port)
+    putInterface(this.map('interfaces'), link)
+  }
+
+  async #startPort(port: Port): Promise<void> {
+    let group: number | null = null
+    for (const worker of this.#workers) {
+      const geometry = ringGeometry(port.link.mtu, this.#options.ringBytes ?? RING_BYTES)
+      const region = this.#ringMemory(geometry.bytes)
+      const ring = openReceiveRing(this.#memory, region.base, geometry, port.link.ifindex)
+      port.rings.push(ring)
+      startReceiving(ring)
+      if (this.#workers.length > 1) group = joinFanout(ring, group)
+      await worker.order({
+        kind: 'add-port',
+        port: port.number,
+        ring,
+        stackIfindex: port.stack.raw,
+      })
+    }
+  }
+
+  #ringMemory(bytes: number): Region {
+    const at = this.#spare.findIndex((region) => region.bytes === bytes)
+    if (at >= 0) return this.#spare.splice(at, 1)[0]!
+    return { base: this.#program.owner.allocate(bytes, PAGE), bytes }
+  }
+
+  async #removePort(name: string): Promise<void> {
+    const port = this.#ports.get(name)
+    if (port === undefined) return
+    this.#ports.delete(name)
+    removeInterface(this.map('interfaces'), port.link.ifindex)
+    if (this.#claimed) {
+      // The chain goes with its interface, if that is gone already.
+      await runNft(chainRemovalScript(port.link.ifindex), `release ${name}`).catch(() => {})
+    }
+    for (const worker of this.#workers) {
+      await worker.order({ kind: 'remove-port', port: port.number }).catch(() => {})
+    }
+    for (const ring of port.rings) {
+      closeReceiveRing(this.#memory, ring)
+      this.#spare.push({ base: ring.base, bytes: ring.geometry.bytes })
+    }
+    port.stack.close()
+  }
+
+  /** Makes the nftables table for all ports anew, in one transaction. */
+  async #claimAll(): Promise<void> {
+    await this.#tellWorkers(this.#tracker.update())
+    const taken = [...this.#ports.values()].map(({ name, link }) => ({ name, ifindex: link.ifindex }))
+    await runNft(
+      tableScript(taken, this.#tracker.all()),
+      'keep the kernel from answering for virtual services',
+    )
+    this.#claimed = true
+  }
+
+  async #unclaim(): Promise<void> {
+    await runNft(deleteScript(), 'remove the nftables rules')
+    this.#claimed = false
+  }
+
+  async #publish(): Promise<void> {
+    const change = this.#tracker.update()
+    if (this.#tracker.lingers && !this.#closed) this.#linger()
+    if (change.added.length === 0 && change.removed.length === 0) return
+    // What is claimed anew the kernel drops first, what is released the workers forget first: for an
+    // instant a packet may be lost, but none is handled twice.
+    await this.#tellWorkers({ added: [], removed: change.removed })
+    if (this.#claimed) await runNft(changeScript(change), 'change the nftables rules')
+    await this.#tellWorkers({ added: change.added, removed: [] })
+  }
+
+  async #tellWorkers(change: {
+    readonly added: readonly Claim[]
+    readonly removed: readonly Claim[]
+  }): Promise<void> {
+    if (change.added.length === 0 && change.removed.length === 0) return
+    await Promise.all(this.#workers.map((worker) => worker.order({ kind: 'claims', change })))
+  }
+
+  #linger(): void {
+    if (this.#lingerTimer !== null) return
+    this.#lingerTimer = setTimeout(() => {
+      this.#lingerTimer = null
+      this.published().catch((error: Error) => this.#log(error.message))
+    }, LINGER_MS)
+    this.#lingerTimer.unref()
+  }
+
+  /** Interfaces that vanished, came back, or have another MAC or MTU. */
+  async #followLinks(): Promise<void> {
+    if (this.#closed) return
+    const links = new Map(this.#network.links().map((link) => [link.name, link]))
+    for (const port of [...this.#ports.values()]) {
+      const link = links.get(port.name)
+      if (link === undefined || link.ifindex !== port.link.ifindex) {
+        this.#log(`Interface ${port.name} is gone`)
+        await this.#removePort(port.name)
+        continue
+      }
+      try {
+        putInterface(this.map('interfaces'), link)
+        port.stack.follow(link.mac)
+        const before = port.link
+        port.link = link
+        if (ringGeometry(before.mtu, 0).slotBytes < ringGeometry(link.mtu, 0).slotBytes)
+          await this.#renewRings(port)
+      } catch (error) {
+        this.#log(`Interface ${port.name}: ${error instanceof Error ? error.message : error}`)
+      }
+    }
+    for (const name of this.#wanted) {
+      const link = links.get(name)
+      if (this.#ports.has(name) || link === undefined) continue
+      try {
+        this.#makePort(link)
+        await this.#claimAll()
+        await this.#startPort(this.#ports.get(name)!)
+        this.#log(`Interface ${name} is back`)
+      } catch (error) {
+        this.#log(`Interface ${name}: ${error instanceof Error ? error.message : error}`)
+        await this.#removePort(name)
+      }
+    }
+  }
+
+  /** Larger slots for a larger MTU. */
+  async #renewRings(port: Port): Promise<void> {
+    for (const worker of this.#workers) await worker.order({ kind: 'remove-port', port: port.number })
+    for (const ring of port.rings.splice(0)) {
+      closeReceiveRing(this.#memory, ring)
+      this.#spare.push({ base: ring.base, bytes: ring.geometry.bytes })
+    }
+    await this.#startPort(port)
+  }
+
+  /** ifindex of all interfaces the program knows, for tests. */
+  knownInterfaces(): readonly number[] {
+    return listInterfaces(this.map('interfaces'))
+  }
+}
