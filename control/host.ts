@@ -22,7 +22,16 @@ export interface HostInterface {
   readonly addresses: readonly HostAddress[]
 }
 
+/** What changed, coarsely. */
+export interface HostChange {
+  readonly links: boolean
+  readonly addresses: boolean
+  readonly routes: boolean
+  readonly neighbours: boolean
+}
+
 export interface Host {
+  /** The same list as long as nothing changed. */
   interfaces(): readonly HostInterface[]
   /** Source address the kernel would use towards `destination`; null without a route. */
   resolveSource(destination: IpAddress): IpAddress | null
@@ -32,8 +41,8 @@ export interface Host {
   sysctl(path: string): number | null
   /** Free and buffer memory in pages, as the defence sysctls count it; null if unknown. */
   availablePages(): number | null
-  /** Calls back after links, addresses, routes or neighbours changed; returns the way to stop. */
-  onChange(listener: () => void): () => void
+  /** Calls back after changes, once for a burst; returns the way to stop. */
+  onChange(listener: (change: HostChange) => void): () => void
 }
 
 /** The local addresses, prepared for questions. */
@@ -100,6 +109,8 @@ export function isServerAddress(address: IpAddress, locals: LocalAddresses): boo
   return third !== 0 || last > 1
 }
 
+const none: readonly HostInterface[] = []
+
 /** A host that answers from plain data and never changes; for tests and for rules without a machine. */
 export function fixedHost(
   facts: {
@@ -110,7 +121,7 @@ export function fixedHost(
   } = {},
 ): Host {
   return {
-    interfaces: () => facts.interfaces ?? [],
+    interfaces: () => facts.interfaces ?? none,
     resolveSource: (destination) => facts.sources?.[destination] ?? null,
     keepResolved: () => {},
     sysctl: (path) => facts.sysctls?.[path] ?? null,

@@ -16,12 +16,32 @@ export type Protocol = 'tcp' | 'udp' | 'sctp'
 
 /** All names IPVS's schedulers go by; `none` is IPVS's word for "no scheduler". */
 export const SCHEDULERS = [
-  'none', 'rr', 'wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'dh', 'sh', 'sed', 'nq', 'fo', 'ovf', 'mh', 'twos',
+  'none',
+  'rr',
+  'wrr',
+  'lc',
+  'wlc',
+  'lblc',
+  'lblcr',
+  'dh',
+  'sh',
+  'sed',
+  'nq',
+  'fo',
+  'ovf',
+  'mh',
+  'twos',
 ] as const
 export type SchedulerName = (typeof SCHEDULERS)[number]
 
 export type ServiceId =
-  | { readonly kind: 'address'; readonly protocol: Protocol; readonly address: IpAddress; readonly family: Family; readonly port: number }
+  | {
+      readonly kind: 'address'
+      readonly protocol: Protocol
+      readonly address: IpAddress
+      readonly family: Family
+      readonly port: number
+    }
   | { readonly kind: 'fwmark'; readonly mark: number; readonly family: Family }
 
 /** Flag bits of the scheduler (`-b`): 0x08, 0x10, 0x20 as in IPVS's netlink interface. */
@@ -143,8 +163,19 @@ export interface ConnectionListing {
 
 /** The refusals of IPVS's netlink interface, in its words (spec netlink.md §7). */
 export type Errno =
-  | 'EPERM' | 'ENOENT' | 'ESRCH' | 'EEXIST' | 'EINVAL' | 'ERANGE' | 'ENOMEM' | 'ENODEV' | 'ENOSPC'
-  | 'ENOPROTOOPT' | 'EOPNOTSUPP' | 'EAFNOSUPPORT' | 'EMSGSIZE'
+  | 'EPERM'
+  | 'ENOENT'
+  | 'ESRCH'
+  | 'EEXIST'
+  | 'EINVAL'
+  | 'ERANGE'
+  | 'ENOMEM'
+  | 'ENODEV'
+  | 'ENOSPC'
+  | 'ENOPROTOOPT'
+  | 'EOPNOTSUPP'
+  | 'EAFNOSUPPORT'
+  | 'EMSGSIZE'
 
 export type Outcome<T = void> =
   | { readonly ok: true; readonly value: T }

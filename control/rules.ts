@@ -27,7 +27,7 @@ export interface RuleWatcher {
   /** Before anything of the service changes: the last moment to see its old list. */
   changing(service: ServiceEntry): void
   serviceAdded(service: ServiceEntry): void
-  serviceEdited(service: ServiceEntry): void
+  serviceEdited(service: ServiceEntry, schedulerChanged: boolean): void
   serviceRemoved(service: ServiceEntry): void
   /** Added, or edited: its record in the maps may differ now. */
   serverChanged(service: ServiceEntry, server: ServerEntry, added: boolean): void
@@ -146,7 +146,7 @@ export class Rules {
     this.#watcher?.changing(entry)
     entry.value = checked.value
     if (changes) bindScheduler(entry, scheduler)
-    this.#watcher?.serviceEdited(entry)
+    this.#watcher?.serviceEdited(entry, changes)
     return done
   }
 

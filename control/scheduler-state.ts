@@ -110,3 +110,21 @@ export function serverRemoved(
     state.last = previous
   }
 }
+
+/**
+ * Packets have moved the state after it was read for a change that is not in force yet.
+ * @param last chosen last according to the maps; undefined if it has left the list since
+ */
+export function packetsMoved(
+  service: ServiceEntry,
+  last: ServerEntry | null | undefined,
+  weight: number,
+): void {
+  const { state } = service
+  if (state.weights !== null) {
+    state.weight = weight
+    recompute(state, state.weights)
+  } else if (last !== undefined) {
+    state.last = last
+  }
+}
