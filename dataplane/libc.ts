@@ -97,6 +97,7 @@ export const Errno = {
   EINTR: 4,
   ENXIO: 6,
   EAGAIN: 11,
+  ENOMEM: 12,
   EACCES: 13,
   EBUSY: 16,
   EEXIST: 17,

@@ -134,24 +134,28 @@ export function takeLog(): string[] {
 /** Lines of the log quoted in an error: enough for the verifier's reason and its surroundings. */
 const LOG_LINES_QUOTED = 25
 
-/** A call failed: what was tried, the error's text, libbpf's own words, and what mends it. */
-export function failure(action: string, number: number, fix?: string): DataplaneError {
+/** A call failed: what was tried, the error's text, what mends it, and libbpf's own words. */
+export function failure(action: string, number: number, fix?: Fix): DataplaneError {
   const log = takeLog().flatMap((entry) => entry.split('\n'))
+  const remedy = typeof fix === 'function' ? fix(number, log.join('\n')) : fix
   const message = [
-    `Cannot ${action}: ${libc.strerror(number)} (errno ${number})${fix === undefined ? '' : `; ${fix}`}`,
+    `Cannot ${action}: ${libc.strerror(number)} (errno ${number})${remedy === undefined ? '' : `; ${remedy}`}`,
     ...log.slice(-LOG_LINES_QUOTED).map((line) => `  ${line}`),
   ]
   return new DataplaneError(message.join('\n'))
 }
 
+/** What mends a failure; it may depend on the error and on what libbpf said. */
+export type Fix = string | ((errno: number, log: string) => string)
+
 /** The result of a libbpf call, which is -errno on failure, or an error. */
-export function need(result: number, action: string, fix?: string): number {
+export function need(result: number, action: string, fix?: Fix): number {
   if (result < 0) throw failure(action, result === -1 ? errno() || 1 : -result, fix)
   return result
 }
 
 /** A pointer that libbpf returned, or an error when it is NULL. */
-export function needPointer(pointer: Handle | null, action: string, fix?: string): Handle {
+export function needPointer(pointer: Handle | null, action: string, fix?: Fix): Handle {
   if (pointer === null || pointer === 0n) throw failure(action, errno(), fix)
   return pointer
 }

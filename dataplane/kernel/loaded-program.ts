@@ -1,12 +1,13 @@
 /** Loading the packet program with its maps: new ones, or those of a program that runs already. */
 import { readFileSync } from 'node:fs'
+import { release } from 'node:os'
 import { basename } from 'node:path'
 import { btfOfElf } from '../btf.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { type Elf, parseElf } from '../elf.ts'
 import { LimitsRecord, MAP_NAMES, MAPS, type MapName } from '../layout.gen.ts'
 import { layoutDifference } from '../layout-check.ts'
-import { memoryAt } from '../libc.ts'
+import { Errno, memoryAt } from '../libc.ts'
 import { limitsOf, mapEntries } from '../sizes.ts'
 import { type Handle, libbpf, need, needPointer, takeLog } from './libbpf.ts'
 
@@ -47,11 +48,7 @@ export function loadProgram(
       }
     }
     writeLimits(object, elf, sizes)
-    need(
-      libbpf().bpf_object__load(object),
-      `load ${what}`,
-      'XDP takes CAP_BPF and CAP_NET_ADMIN and Linux 6.1 or newer; without: --dataplane userspace',
-    )
+    need(libbpf().bpf_object__load(object), `load ${what}`, loadRemedy)
     const program = needPointer(
       libbpf().bpf_object__find_program_by_name(object, PROGRAM),
       `find program ${PROGRAM} in ${what}`,
@@ -67,6 +64,17 @@ export function loadProgram(
     libbpf().bpf_object__close(object)
     throw error
   }
+}
+
+function loadRemedy(number: number, log: string): string {
+  if (number === Errno.EPERM) {
+    return 'XDP takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run as root, or use --dataplane userspace'
+  }
+  if (log.includes('PROG LOAD LOG')) {
+    return `the verifier of Linux ${release()} refuses the program, for the reason below: Linux 6.1 or newer is expected to take it; --dataplane userspace does without`
+  }
+  if (number === Errno.ENOMEM) return 'there is not enough memory for maps of this size: choose smaller ones'
+  return 'Linux 6.1 or newer with BPF is expected; --dataplane userspace does without'
 }
 
 /** Reads the object and refuses one whose records differ from the codecs'. */

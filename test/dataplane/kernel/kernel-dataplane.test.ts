@@ -1,6 +1,6 @@
 /** The kernel host against the running kernel, in a network namespace of its own. */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, unlinkSync } from 'node:fs'
 import test, { after } from 'node:test'
@@ -22,6 +22,7 @@ import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
+import type { DirectorRequest } from './director-process.ts'
 import { TinyPrograms } from './tiny-program.ts'
 
 const realObject = fileURLToPath(new URL('../../../dist/pointsman.bpf.o', import.meta.url))
@@ -70,6 +71,11 @@ async function withPlane(
   }
 }
 
+function directorCommand(request: DirectorRequest): string[] {
+  const script = fileURLToPath(new URL('./director-process.ts', import.meta.url))
+  return [process.execPath, '--import', import.meta.resolve('tsx'), script, JSON.stringify(request)]
+}
+
 /** Starts a director and waits until it is attached; `wrap` is a command to run it with. */
 async function startDirector(
   options: KernelOptions,
@@ -77,10 +83,7 @@ async function startDirector(
   weight: number,
   wrap: readonly string[] = [],
 ): Promise<{ child: ChildProcess; said: string }> {
-  const script = fileURLToPath(new URL('./director-process.ts', import.meta.url))
-  const request = JSON.stringify({ options, interfaces, weight })
-  const node = [process.execPath, '--import', import.meta.resolve('tsx'), script, request]
-  const [command = '', ...words] = [...wrap, ...node]
+  const [command = '', ...words] = [...wrap, ...directorCommand({ options, interfaces, weight })]
   const child = spawn(command, words, { stdio: ['ignore', 'pipe', 'inherit'] })
   children.push(child)
   const [said] = await once(child.stdout, 'data')
@@ -320,10 +323,24 @@ test('kernel: a program that the verifier refuses is refused with its reason', {
   )
   await assert.rejects(KernelDataplane.open({ sizes, objectPath, pinDirectory: null }), (error) => {
     assert.ok(error instanceof DataplaneError)
-    assert.match(error.message, /^Cannot load unsafe.bpf.o: .*CAP_BPF and CAP_NET_ADMIN/)
+    assert.match(
+      error.message,
+      /^Cannot load unsafe.bpf.o: .*; the verifier of Linux \S+ refuses the program/,
+    )
     assert.match(error.message, /invalid access to packet/)
     return true
   })
+})
+
+test('kernel: without the privileges for BPF the error names them', { skip }, () => {
+  const request: DirectorRequest = {
+    options: { sizes, objectPath: programs.compile(3), pinDirectory: null },
+    interfaces: [],
+    weight: 0,
+  }
+  const wrap = ['--bounding-set=-sys_admin,-bpf,-perfmon', '--inh-caps=-all']
+  const { stderr } = spawnSync('setpriv', [...wrap, ...directorCommand(request)], { encoding: 'utf8' })
+  assert.match(stderr, /Cannot load program-3.bpf.o: Operation not permitted \(errno 1\); XDP takes CAP_BPF/)
 })
 
 const larger = (header: string) =>
