@@ -259,6 +259,7 @@ export class MapEngine implements Engine {
     }
     this.#applyRemovals()
     this.publishSettings()
+    await this.dataplane.published?.()
     this.#saveState()
     if (failures[0] !== undefined) throw failures[0]
   }
