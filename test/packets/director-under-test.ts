@@ -1,0 +1,91 @@
+/** A director made inside the test's process, over maps that can be emptied: fresh within a millisecond. */
+
+import type { Host, HostChange } from '../../control/host.ts'
+import { namesFrom } from '../../control/ipvsadm/names.ts'
+import { runIpvsadm } from '../../control/ipvsadm/run.ts'
+import { type ManagedDirector, openDirector } from '../../control/managed-director.ts'
+import type { Dataplane } from '../../dataplane/dataplane.ts'
+import { MAP_NAMES, SettingsRecord } from '../../dataplane/layout.gen.ts'
+import type { CommandResult } from './compare.ts'
+
+/** Maps that belong to the data plane: they stay when everything else is forgotten. */
+const KEPT = new Set(['interfaces'])
+/** How often expired connections are looked for and defences judged. */
+const HOUSEKEEPING_MS = 100
+
+export class DirectorUnderTest {
+  readonly #dataplane: Dataplane
+  readonly #host: Host
+  readonly #timer: NodeJS.Timeout
+  readonly #unsubscribe: () => void
+  #managed: ManagedDirector | null = null
+  #ticks = 0
+
+  constructor(dataplane: Dataplane, host: Host) {
+    this.#dataplane = dataplane
+    this.#host = host
+    this.#timer = setInterval(() => this.housekeeping(), HOUSEKEEPING_MS)
+    this.#unsubscribe = host.onChange((change) => this.networkChanged(change))
+  }
+
+  /** No rules, no connections, default settings. */
+  async reset(): Promise<void> {
+    this.#managed = null
+    for (const name of MAP_NAMES) {
+      const { bytes, view } = this.#dataplane.map(name)
+      if (KEPT.has(name)) continue
+      const layout = name === 'settings' ? SettingsRecord.getLayout(view, 0) : 0
+      bytes.fill(0)
+      if (name === 'settings') SettingsRecord.setLayout(view, 0, layout)
+    }
+    this.#managed = openDirector({ dataplane: this.#dataplane, host: this.#host })
+    await this.#managed.director.settle()
+  }
+
+  #current(): ManagedDirector {
+    if (this.#managed === null) throw new Error('The director was not reset before its first use')
+    return this.#managed
+  }
+
+  /** Runs an ipvsadm command; anything but `ipvsadm` as its first word is refused. */
+  async run(argv: readonly string[]): Promise<CommandResult> {
+    if (argv[0] !== 'ipvsadm') throw new Error(`Cannot run ${argv.join(' ')}: expected an ipvsadm command`)
+    const { director, engine } = this.#current()
+    engine.sweepSlice(this.#lines())
+    const result = await runIpvsadm({ argv, stdin: '', director, names: () => namesFrom('', '') })
+    if (typeof result === 'string') throw new Error(`${argv.join(' ')} reads its standard input`)
+    return { stdout: result.stdout.toString(), stderr: result.stderr.toString(), rc: result.status }
+  }
+
+  /** `net.ipv4.vs.*` by short name. */
+  async setSysctl(name: string, value: number): Promise<void> {
+    const { director } = this.#current()
+    const outcome = director.setSysctl(name, value)
+    if (!outcome.ok) throw new Error(`Cannot set ${name} to ${value}: ${outcome.message}`)
+    await director.settle()
+  }
+
+  networkChanged(change: HostChange): void {
+    this.#managed?.engine.networkChanged(change)
+  }
+
+  /** What the daemon does by its clock: expiry, defence, rates every two seconds. */
+  housekeeping(): void {
+    const engine = this.#managed?.engine
+    if (engine === undefined) return
+    engine.sweepSlice(this.#lines())
+    this.#ticks++
+    if (this.#ticks % (1000 / HOUSEKEEPING_MS) === 0) engine.publishSettings()
+    if (this.#ticks % (2000 / HOUSEKEEPING_MS) === 0) while (!engine.estimateSlice()) {}
+  }
+
+  #lines(): number {
+    return this.#dataplane.sizes.connections4 + this.#dataplane.sizes.connections6
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.#unsubscribe()
+    this.#managed = null
+  }
+}

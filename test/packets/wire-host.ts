@@ -1,0 +1,162 @@
+/** Vectors over real wires: the director's data plane in a namespace, frames in and out by packet sockets. */
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Host } from '../../control/host.ts'
+import type { Dataplane } from '../../dataplane/dataplane.ts'
+import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/kernel-dataplane.ts'
+import { Network } from '../../dataplane/netlink/network.ts'
+import { Bench } from './bench.ts'
+import { unhex } from './bytes.ts'
+import type { CommandResult } from './compare.ts'
+import { DirectorUnderTest } from './director-under-test.ts'
+import { enterNamespace } from './libc.ts'
+import type { Answer, VectorHost } from './vector-host.ts'
+import type { InjectStep, Setup, Vector } from './vectors.ts'
+import { mustRun, VECTOR_SIZES } from './wasm-host.ts'
+
+const PATIENCE = { missingMs: 250, quietMs: 8 }
+/** Changes of the network are told in bursts: by then the director has heard of them. */
+const NETWORK_MS = 80
+/** What a setup command leaves behind, undone before the next vector. */
+const UNDO: readonly (readonly [RegExp, string])[] = [
+  [/^ip route add (.*)$/, 'ip route del $1'],
+  [/^ip rule add (.*)$/, 'ip rule del $1'],
+  [/^nft add table (.*)$/, 'nft delete table $1'],
+]
+
+export type WirePlane = 'xdp' | 'userspace'
+
+/** The daemon's view of the machine, by netlink. */
+function liveHost(network: Network): Host {
+  return {
+    interfaces: () => network.interfaces(),
+    resolveSource: (destination) => network.resolveSource(destination),
+    keepResolved: (addresses) => network.keepResolved(addresses),
+    sysctl(path) {
+      try {
+        return Number(readFileSync(`/proc/sys/${path}`, 'utf8'))
+      } catch {
+        return null
+      }
+    },
+    availablePages: () => null,
+    onChange: (listener) => network.onChange(listener),
+  }
+}
+
+class WireHost implements VectorHost {
+  readonly #bench: Bench
+  readonly #plane: WirePlane
+  readonly #dataplane: Dataplane
+  readonly #network: Network
+  readonly #director: DirectorUnderTest
+  #undo: string[][] = []
+  #sysctls: string[] = []
+  #networkTouched = false
+
+  constructor(bench: Bench, plane: WirePlane, dataplane: Dataplane, network: Network) {
+    this.#bench = bench
+    this.#plane = plane
+    this.#dataplane = dataplane
+    this.#network = network
+    this.#director = new DirectorUnderTest(dataplane, liveHost(network))
+  }
+
+  refuses(vector: Vector): string | null {
+    if (vector.area === 'offload' && this.#plane === 'xdp')
+      return 'XDP does not see that a checksum is unfinished'
+    return null
+  }
+
+  async reset(): Promise<void> {
+    for (const command of this.#undo.reverse()) this.#bench.command(command)
+    for (const sysctl of this.#sysctls) this.#bench.sysctl(sysctl)
+    if (this.#networkTouched) this.#bench.restoreAddresses()
+    const touched = this.#networkTouched
+    this.#undo = []
+    this.#sysctls = []
+    this.#networkTouched = false
+    // Path MTUs that ICMP errors have taught the stack.
+    this.#bench.command(['ip', 'route', 'flush', 'cache'])
+    if (touched) await sleep(NETWORK_MS)
+    await this.#director.reset()
+  }
+
+  async setup(step: Setup): Promise<void> {
+    if ('sysctl' in step) {
+      await this.#setSysctl(step.sysctl)
+    } else if (step[0] === 'ipvsadm') {
+      await mustRun(this.#director, step)
+    } else {
+      this.#bench.command(step)
+      this.#networkTouched ||= step[0] === 'ip'
+      const text = step.join(' ')
+      for (const [pattern, undo] of UNDO)
+        if (pattern.test(text)) this.#undo.push(text.replace(pattern, undo).split(' '))
+    }
+  }
+
+  async #setSysctl(assignment: string): Promise<void> {
+    const [name = '', value = ''] = assignment.split('=')
+    const short = /^net\.ipv4\.vs\.(\w+)$/.exec(name)?.[1]
+    if (short !== undefined) {
+      await this.#director.setSysctl(short, Number(value))
+      return
+    }
+    const path = `/proc/sys/${name.replaceAll('.', '/')}`
+    this.#sysctls.push(`${name}=${readFileSync(path, 'utf8').trim()}`)
+    this.#bench.sysctl(assignment)
+  }
+
+  async settle(): Promise<void> {
+    if (this.#networkTouched) await sleep(NETWORK_MS)
+  }
+
+  async run(argv: readonly string[]): Promise<CommandResult> {
+    return await this.#director.run(argv)
+  }
+
+  async inject(step: InjectStep): Promise<Answer> {
+    const { wire, frame, partial_checksum: partial } = step.inject
+    const frames = await this.#bench.exchange(wire, unhex(frame), step.expect.length, PATIENCE, partial)
+    return { frames, leftToStack: null }
+  }
+
+  async wait(milliseconds: number): Promise<void> {
+    await sleep(milliseconds)
+  }
+
+  async close(): Promise<void> {
+    this.#director.close()
+    this.#network.close()
+    await this.#dataplane.detach()
+    await this.#dataplane.close()
+    this.#bench.close()
+  }
+}
+
+/** Moves the calling process into the namespace of the bench's director for good. */
+export async function openWireHost(name: string, plane: WirePlane): Promise<VectorHost> {
+  const bench = new Bench(name)
+  try {
+    enterNamespace(bench.director)
+    const network = new Network()
+    const dataplane = await openPlane(plane, network)
+    await dataplane.attach(['c0', 'r0'])
+    return new WireHost(bench, plane, dataplane, network)
+  } catch (error) {
+    bench.close()
+    throw error
+  }
+}
+
+async function openPlane(plane: WirePlane, _network: Network): Promise<Dataplane> {
+  if (plane === 'xdp') {
+    return await KernelDataplane.open({
+      sizes: { ...VECTOR_SIZES, cpus: possibleCpus() },
+      pinDirectory: null,
+      mode: 'native',
+    })
+  }
+  throw new Error('The userspace plane is not here yet')
+}
