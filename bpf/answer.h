@@ -39,127 +39,149 @@ pm_inline int pm_answer_allowed(struct pm_settings *set, __u32 now)
 }
 
 /*
- * Turns the frame into the error `what` (type in bits 8-15, code below) and returns the interface it
- * leaves by, 0 if it could not be built. The client's packet must still be as it came, apart from a TTL
- * that was taken down. Answers go where the FIB says, else back to where the frame came from.
+ * Addresses the frame for its way back to the client: where the FIB says, else to where it came from.
+ * Returns the interface it leaves by, 0 if the frame is too short.
  */
-PM_PART __u32 pm_answer4(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
+pm_inline __u32 pm_turn(PM_HOST *host, int family)
+{
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_fib q = {};
+	struct pm_eth *eth = (void *)f.data;
+
+	if (f.data + PM_ETH_LEN + PM_IPV6_LEN > f.end &&
+	    (family == 6 || f.data + PM_ETH_LEN + PM_IPV4_LEN > f.end))
+		return 0;
+	pm_copy_mac(q.dmac, eth->src);
+	pm_copy_mac(q.smac, eth->dst);
+	if (family == 4) {
+		struct pm_ipv4 *ip = (void *)(f.data + PM_ETH_LEN);
+
+		*(__be32 *)q.saddr = ip->daddr;
+		*(__be32 *)q.daddr = ip->saddr;
+		q.protocol = PM_PROTO_ICMP;
+	} else {
+		struct pm_ipv6 *ip = (void *)(f.data + PM_ETH_LEN);
+
+		pm_fib_addresses(&q, 6, ip->daddr, ip->saddr);
+		q.protocol = PM_PROTO_ICMPV6;
+	}
+	q.family = family;
+	q.ifindex = f.ifindex;
+	if (pm_host_fib(host, &q) != PM_FIB_OK)
+		q.ifindex = f.ifindex;
+	pm_copy_mac(eth->dst, q.dmac);
+	pm_copy_mac(eth->src, q.smac);
+	return q.ifindex;
+}
+
+PM_PART __u32 pm_turn4(PM_HOST *host)
+{
+	return pm_turn(host, 4);
+}
+
+PM_PART __u32 pm_turn6(PM_HOST *host)
+{
+	return pm_turn(host, 6);
+}
+
+/* Makes room in front of the quote, and takes the MAC addresses along. Non-zero when there is none. */
+pm_inline int pm_make_room(struct pm_frame *f, __u32 quote, int room)
+{
+	__u16 mac[PM_ETH_LEN / 2];
+
+	if (f->data + PM_ETH_LEN > f->end || pm_reach(f) < PM_ETH_LEN + quote)
+		return -1;
+#pragma unroll
+	for (int i = 0; i < PM_ETH_LEN / 2; i++)
+		mac[i] = ((const __u16 *)f->data)[i];
+	if (pm_frame_trim(f, PM_ETH_LEN + quote) || pm_frame_move(f, -room) ||
+	    f->data + PM_ETH_LEN > f->end)
+		return -1;
+#pragma unroll
+	for (int i = 0; i < PM_ETH_LEN / 2; i++)
+		((__u16 *)f->data)[i] = mac[i];
+	return 0;
+}
+
+/*
+ * Turns the frame into the error `what` (type in bits 8-15, code below). The client's packet must
+ * still be as it came, apart from a TTL that was taken down. Non-zero if it could not be built.
+ */
+PM_PART int pm_answer4(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
 {
 	const int room = PM_IPV4_LEN + PM_ICMP_LEN;
 	__u32 quote = ip_length < PM_ICMP_MAX - room ? ip_length : PM_ICMP_MAX - room;
-	struct pm_frame frame = pm_frame_open(host), *f = &frame;
-	struct pm_fib q = {};
-	struct pm_icmp *icmp;
-	struct pm_ipv4 *ip;
-	struct pm_eth *eth;
-	__be32 client, virtual;
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_ipv4 *ip, *quoted;
 	__u32 now = pm_now();
+	struct pm_icmp *icmp;
 	__u64 sum;
 
-	/* What is quoted must be here, to be summed. */
-	if (f->data + PM_ETH_LEN + PM_IPV4_LEN > f->end ||
-	    pm_reach(f) < PM_ETH_LEN + quote)
-		return 0;
-	eth = (void *)f->data;
-	pm_copy_mac(q.dmac, eth->src);
-	pm_copy_mac(q.smac, eth->dst);
-	ip = (void *)(f->data + PM_ETH_LEN);
-	client = ip->saddr;
-	virtual = ip->daddr;
-	pm_fib_addresses(&q, 4, &virtual, &client);
-	q.protocol = PM_PROTO_ICMP;
-	q.ifindex = f->ifindex;
-	if (pm_host_fib(host, &q) != PM_FIB_OK)
-		q.ifindex = f->ifindex;
-
-	if (pm_frame_trim(f, PM_ETH_LEN + quote) || pm_frame_move(f, -room))
-		return 0;
-	if (f->data + PM_ETH_LEN + room > f->end)
-		return 0;
-	eth = (void *)f->data;
-	pm_copy_mac(eth->dst, q.dmac);
-	pm_copy_mac(eth->src, q.smac);
-	eth->type = pm_htons(PM_ETHERTYPE_IPV4);
-	ip = (void *)(f->data + PM_ETH_LEN);
+	if (pm_make_room(&f, quote, room) || f.data + PM_ETH_LEN + room + PM_IPV4_LEN > f.end)
+		return -1;
+	ip = (void *)(f.data + PM_ETH_LEN);
+	icmp = (void *)(ip + 1);
+	quoted = (void *)(icmp + 1);
 	ip->version_ihl = 0x45;
 	ip->tos = PM_ICMP_TOS;
 	ip->length = pm_htons(room + quote);
-	ip->id = (now * 0x9E37u) ^ (now >> 9) ^ client; /* RFC 6864: any value, the packet may be fragmented */
+	ip->id = (now * 0x9E37u) ^ (now >> 9) ^ quoted->saddr; /* RFC 6864: the packet may be fragmented */
 	ip->fragment = 0;
 	ip->ttl = PM_ANSWER_TTL;
 	ip->protocol = PM_PROTO_ICMP;
 	ip->check = 0;
-	ip->saddr = virtual;
-	ip->daddr = client;
+	ip->saddr = quoted->daddr;
+	ip->daddr = quoted->saddr;
 	ip->check = ~pm_fold(pm_sum_ipv4(ip));
-	icmp = (void *)(ip + 1);
 	icmp->type = what >> 8;
 	icmp->code = what;
 	icmp->check = 0;
 	icmp->unused = 0;
 	icmp->mtu = pm_htons(mtu);
-	sum = pm_sum(f, PM_ETH_LEN + PM_IPV4_LEN, PM_ICMP_LEN + quote);
-	if (f->data + PM_ETH_LEN + room > f->end)
-		return 0;
-	icmp = (void *)(f->data + PM_ETH_LEN + PM_IPV4_LEN);
+	sum = pm_sum(&f, PM_ETH_LEN + PM_IPV4_LEN, PM_ICMP_LEN + quote);
+	if (f.data + PM_ETH_LEN + room > f.end)
+		return -1;
+	icmp = (void *)(f.data + PM_ETH_LEN + PM_IPV4_LEN);
 	icmp->check = ~pm_fold(sum);
-	return q.ifindex;
+	return 0;
 }
 
-PM_PART __u32 pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
+PM_PART int pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
 {
 	const int room = PM_IPV6_LEN + PM_ICMP_LEN;
 	__u32 quote = ip_length < PM_ICMPV6_MAX - room ? ip_length : PM_ICMPV6_MAX - room;
-	struct pm_frame frame = pm_frame_open(host), *f = &frame;
-	struct pm_fib q = {};
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_ipv6 *ip, *quoted;
 	struct pm_icmp *icmp;
-	struct pm_ipv6 *ip;
-	struct pm_eth *eth;
 	__u64 sum;
 
-	if (f->data + PM_ETH_LEN + PM_IPV6_LEN > f->end ||
-	    pm_reach(f) < PM_ETH_LEN + quote)
-		return 0;
-	eth = (void *)f->data;
-	pm_copy_mac(q.dmac, eth->src);
-	pm_copy_mac(q.smac, eth->dst);
-	ip = (void *)(f->data + PM_ETH_LEN);
-	pm_fib_addresses(&q, 6, ip->daddr, ip->saddr);
-	q.protocol = PM_PROTO_ICMPV6;
-	q.ifindex = f->ifindex;
-	if (pm_host_fib(host, &q) != PM_FIB_OK)
-		q.ifindex = f->ifindex;
-
-	if (pm_frame_trim(f, PM_ETH_LEN + quote) || pm_frame_move(f, -room))
-		return 0;
-	if (f->data + PM_ETH_LEN + room > f->end)
-		return 0;
-	eth = (void *)f->data;
-	pm_copy_mac(eth->dst, q.dmac);
-	pm_copy_mac(eth->src, q.smac);
-	eth->type = pm_htons(PM_ETHERTYPE_IPV6);
-	ip = (void *)(f->data + PM_ETH_LEN);
+	if (pm_make_room(&f, quote, room) || f.data + PM_ETH_LEN + room + PM_IPV6_LEN > f.end)
+		return -1;
+	ip = (void *)(f.data + PM_ETH_LEN);
+	icmp = (void *)(ip + 1);
+	quoted = (void *)(icmp + 1);
 	ip->flow = pm_htonl(0x60000000);
 	ip->payload = pm_htons(PM_ICMP_LEN + quote);
 	ip->next = PM_PROTO_ICMPV6;
 	ip->hops = PM_ANSWER_TTL;
-	__builtin_memcpy(ip->saddr, q.saddr, 16);
-	__builtin_memcpy(ip->daddr, q.daddr, 16);
-	icmp = (void *)(ip + 1);
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		ip->saddr[i] = quoted->daddr[i];
+		ip->daddr[i] = quoted->saddr[i];
+	}
 	icmp->type = what >> 8;
 	icmp->code = what;
 	icmp->check = 0;
 	icmp->unused = 0;
 	icmp->mtu = pm_htons(mtu);
 	/* RFC 4443 §2.3: the checksum covers the pseudo header too. */
-	sum = pm_sum(f, PM_ETH_LEN + PM_IPV6_LEN, PM_ICMP_LEN + quote) +
-	      pm_sum_pseudo((const __be32 *)q.saddr, (const __be32 *)q.daddr, 4, PM_PROTO_ICMPV6,
-			    PM_ICMP_LEN + quote);
-	if (f->data + PM_ETH_LEN + room > f->end)
-		return 0;
-	icmp = (void *)(f->data + PM_ETH_LEN + PM_IPV6_LEN);
+	sum = pm_sum_pseudo(ip->saddr, ip->daddr, 4, PM_PROTO_ICMPV6, PM_ICMP_LEN + quote);
+	sum += pm_sum(&f, PM_ETH_LEN + PM_IPV6_LEN, PM_ICMP_LEN + quote);
+	if (f.data + PM_ETH_LEN + room > f.end)
+		return -1;
+	icmp = (void *)(f.data + PM_ETH_LEN + PM_IPV6_LEN);
 	icmp->check = ~pm_fold(sum);
-	return q.ifindex;
+	return 0;
 }
 
 /* What a failed packet is answered with; the verdict names the reason. */
@@ -189,11 +211,11 @@ pm_inline enum pm_verdict pm_answer(struct pm_frame *f, struct pm_settings *set,
 				     PM_ICMPV6_UNREACHABLE << 8 | PM_ICMPV6_UNREACHABLE_PORT;
 		break;
 	}
-	ifindex = family == 4 ? pm_answer4(f->host, ip_length, what, mtu) :
-				pm_answer6(f->host, ip_length, what, mtu);
-	pm_frame_load(f);
-	if (!ifindex)
+	ifindex = family == 4 ? pm_turn4(f->host) : pm_turn6(f->host);
+	if (!ifindex ||
+	    (family == 4 ? pm_answer4(f->host, ip_length, what, mtu) : pm_answer6(f->host, ip_length, what, mtu)))
 		return PM_DROP_ANSWER_FAILED;
+	pm_frame_load(f);
 	f->ifindex = ifindex;
 	return why;
 }

@@ -7,6 +7,8 @@
 
 typedef __UINTPTR_TYPE__ pm_address;
 
+#define pm_opaque(x) ((void)(x))
+
 extern struct pm_limits pm_limits;
 struct pm_limits pm_limits = { .cpus = 1 };
 
@@ -74,6 +76,13 @@ pm_inline int pm_frame_move(struct pm_frame *f, int delta)
 	job->length -= delta;
 	pm_frame_load(f);
 	return 0;
+}
+
+/* The packet has left traces (counters, a connection): a second run with all of it must not add any. */
+pm_inline void pm_frame_counted(struct pm_frame *f)
+{
+	f->flags |= PM_JOB_RESUMED;
+	((struct pm_job *)f->host)->flags |= PM_JOB_RESUMED;
 }
 
 pm_inline int pm_frame_trim(struct pm_frame *f, __u32 length)

@@ -33,16 +33,16 @@ PM_EXPORT void pm_set_cpu(__u32 row)
 
 pm_inline void pm_run(struct pm_job *job)
 {
-	struct pm_frame f;
 	enum pm_verdict v;
+	__u64 result;
 
 	job->moved = 0;
-	f = pm_frame_open(job);
-	v = pm_process(&f);
+	result = pm_process(job);
+	v = (__u32)result;
 	job->verdict = v;
 	job->action = pm_act(v);
 	if (job->action == PM_ACTION_SEND)
-		job->ifindex = f.ifindex;
+		job->ifindex = result >> 32;
 	if (job->action != PM_ACTION_AGAIN)
 		pm_tally(v);
 }

@@ -25,15 +25,16 @@ const struct pm_fib *pm_btf_fib __attribute__((unused));
 SEC("xdp")
 int pointsman(struct xdp_md *ctx)
 {
-	struct pm_frame f = pm_frame_open(ctx);
-	enum pm_verdict v = pm_process(&f);
+	__u64 result = pm_process(ctx);
+	__u32 ifindex = result >> 32;
+	enum pm_verdict v = (__u32)result;
 
 	pm_tally(v);
 	switch (pm_act(v)) {
 	case PM_ACTION_PASS:
 		return XDP_PASS;
 	case PM_ACTION_SEND:
-		return f.ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(f.ifindex, 0);
+		return ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
 	default:
 		return XDP_DROP;
 	}

@@ -149,27 +149,29 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 
 	if (!real)
 		return PM_DROP_MAP;
-	if (pm_unlikely(p->key.protocol == PM_PROTO_TCP && (p->tcp_flags & PM_TCP_SYN))) {
-		__u32 mode = set->reuse_mode;
-		__u8 state = c->state;
+	/* Of a frame that comes again as a whole all this was decided when its headers came. */
+	if (!(f->flags & PM_JOB_RESUMED)) {
+		if (pm_unlikely(p->key.protocol == PM_PROTO_TCP && (p->tcp_flags & PM_TCP_SYN))) {
+			__u32 mode = set->reuse_mode;
+			__u8 state = c->state;
 
-		/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
-		if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
-		    (mode && (state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE)) ||
-		    ((mode & 2) && state == PM_TCP_FIN_WAIT && (flags & PM_CONN_NO_OUTPUT))) {
+			/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
+			if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
+			    (mode && (state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE)) ||
+			    ((mode & 2) && state == PM_TCP_FIN_WAIT && (flags & PM_CONN_NO_OUTPUT))) {
+				pm_forget(family, flow->index);
+				return PM_CONTINUE;
+			}
+		} else if (!(flags & PM_CONN_ASSURED)) {
+			c->flags = flags |= PM_CONN_ASSURED;
+		}
+		if (pm_unlikely(real->slot != PM_SLOT_LIVE)) {
+			if (!(set->flags & PM_SETTING_EXPIRE_NODEST))
+				return PM_DROP_REAL_SERVER_GONE;
 			pm_forget(family, flow->index);
 			return PM_CONTINUE;
 		}
-	} else if (!(flags & PM_CONN_ASSURED)) {
-		c->flags = flags |= PM_CONN_ASSURED;
-	}
-	if (pm_unlikely(real->slot != PM_SLOT_LIVE)) {
-		if (!(set->flags & PM_SETTING_EXPIRE_NODEST))
-			return PM_DROP_REAL_SERVER_GONE;
-		pm_forget(family, flow->index);
-		return PM_CONTINUE;
-	}
-	if (!(f->flags & PM_JOB_RESUMED)) {
+		pm_frame_counted(f);
 		pm_account(c->real, p->ip_length, 0);
 		pm_follow(family, set, c, flow->index, flags & PM_CONN_NO_OUTPUT ? PM_DIR_IN_ONLY : PM_DIR_IN,
 			  p->tcp_flags, flow->now);
@@ -188,20 +190,11 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	__u16 epoch = pm_epoch(flow->set, flow->now);
 	struct pm_nat nat = { .port = c->new_port, .source = 1, .decrement = 1 };
 	enum pm_verdict v;
-	__be32 virtual[4];
 
 	if (!in || !real)
 		return PM_PASS_NO_SERVICE;
-	if (family == 4) {
-		virtual[0] = ((struct pm_conn4 *)c)->new_addr;
-	} else {
-		const __be32 *a = (const __be32 *)((struct pm_conn6 *)c)->new_addr;
-
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			virtual[i] = a[i];
-	}
-	nat.addr = virtual;
+	nat.addr = family == 4 ? &((struct pm_conn4 *)c)->new_addr :
+				 (const __be32 *)((struct pm_conn6 *)c)->new_addr;
 	/* The kernel checks TTL and size before IPVS sees a forwarded packet, and answers by itself. */
 	if (pm_unlikely(p->ttl <= 1))
 		return PM_PASS_REPLY_TTL;
@@ -220,6 +213,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	if (pm_unlikely(pm_wire_length(f, p) > c->mtu))
 		return pm_unfragmentable(f, family) ? PM_PASS_REPLY_MTU : PM_DROP_FRAGMENTATION;
 	if (!(f->flags & PM_JOB_RESUMED)) {
+		pm_frame_counted(f);
 		if (real->slot == PM_SLOT_LIVE)
 			pm_account(c->real, p->ip_length, 1);
 		pm_follow(family, flow->set, c, flow->index, PM_DIR_OUT, p->tcp_flags, flow->now);
@@ -290,104 +284,139 @@ pm_inline void pm_go_live(struct pm_conn *c)
 	pm_publish(&c->word, (c->word & ~PM_CONN_STATUS) | PM_CONN_LIVE);
 }
 
-pm_inline __u32 pm_connect_line(int family, const struct pm_key *k, const struct pm_place *at, __u32 real_index)
+/* The connection exists: counted, and found by packets from now on. */
+pm_inline void pm_begin(struct pm_conn *c)
+{
+	struct pm_counters *n = pm_counters(c->real * pm_limits.cpus + pm_cpu());
+	struct pm_real *real = pm_reals(c->real);
+	struct pm_live *live = pm_live(c->real);
+
+	if (n)
+		n->conns++;
+	if (live && real) {
+		pm_count(live, 0, 1);
+		pm_bound(real, live);
+	}
+	pm_go_live(c);
+}
+
+/* The line of the client's direction; still claimed if a line for replies has to come. */
+pm_inline __u32 pm_connect_client(int family, const struct pm_key *k, const struct pm_place *at,
+				  __u32 real_index)
 {
 	struct pm_real *real = pm_reals(real_index);
 	struct pm_settings *set = pm_settings(0);
-	__u32 index, peer_index = PM_NONE, expires;
-	struct pm_conn *c, *peer = PM_NULL;
-	struct pm_counters *n;
-	struct pm_live *live;
-	const __be32 *target;
-	__u32 now = pm_now();
-	__be16 port;
+	__u32 now = pm_now(), index;
+	struct pm_conn *c;
 
 	if (!real || !set || !k)
 		return PM_NONE;
-	expires = now + set->timeouts[PM_TIMEOUT_INITIAL];
-	target = (const __be32 *)real->addr;
-	port = real->port ? real->port : k->dport;
 	index = pm_claim_at(family, at, now);
 	c = pm_line(family, index);
 	if (!c)
 		return PM_NONE;
-	if (real->method == PM_METHOD_NAT) {
-		struct pm_key r = {};
-		struct pm_place place;
-
-#pragma unroll
-		for (int i = 0; i < 4; i++) {
-			if (family == 6 || i == 0) {
-				r.saddr[i] = target[i];
-				r.daddr[i] = k->saddr[i];
-			}
-		}
-		r.sport = port;
-		r.dport = k->sport;
-		r.protocol = k->protocol;
-		place = pm_place(family, set->hash_seed, &r);
-		/*
-		 * Two connections of one client port to one real server by different virtual addresses:
-		 * replies belong to the newer one, as in IPVS.
-		 */
-		peer = pm_find(family, &place, &r, &peer_index);
-		if (peer) {
-			if (peer->kind != PM_CONN_REPLY || !pm_claim(peer, pm_read(peer->word)))
-				peer = PM_NULL;
-		} else {
-			peer_index = pm_claim_at(family, &place, now);
-			peer = pm_line(family, peer_index);
-		}
-		if (!peer) {
-			pm_publish(&c->word, (c->word & ~PM_CONN_STATUS) | PM_CONN_FREED);
-			return PM_NONE;
-		}
-		pm_fill(family, peer, &r, k->daddr);
-		peer->kind = PM_CONN_REPLY;
-		peer->method = PM_METHOD_NAT;
-		peer->real = real_index;
-		peer->peer = index;
-		peer->new_port = k->dport;
-		peer->flags = 0;
-		peer->expires = expires;
-	}
-	pm_fill(family, c, k, target);
+	pm_fill(family, c, k, (const __be32 *)real->addr);
 	c->kind = PM_CONN_IN;
 	c->method = real->method;
 	c->real = real_index;
-	c->peer = peer_index;
-	c->new_port = port;
+	c->peer = PM_NONE;
+	c->new_port = real->port ? real->port : k->dport;
 	c->flags = real->method == PM_METHOD_NAT ? 0 : PM_CONN_NO_OUTPUT;
-	c->expires = expires;
-	live = pm_live(real_index);
-	if (live) {
-		pm_count(live, 0, 1);
-		pm_bound(real, live);
-	}
-	n = pm_counters(real_index * pm_limits.cpus + pm_cpu());
-	if (n)
-		n->conns++;
-	if (peer)
-		pm_go_live(peer);
-	pm_go_live(c);
+	c->expires = now + set->timeouts[PM_TIMEOUT_INITIAL];
+	if (real->method != PM_METHOD_NAT)
+		pm_begin(c);
 	return index;
 }
 
-PM_PART __u32 pm_connect4(const struct pm_key *k, const struct pm_place *at, __u32 real)
+PM_PART __u32 pm_connect_client4(const struct pm_key *k, const struct pm_place *at, __u32 real)
 {
-	return pm_connect_line(4, k, at, real);
+	return pm_connect_client(4, k, at, real);
 }
 
-PM_PART __u32 pm_connect6(const struct pm_key *k, const struct pm_place *at, __u32 real)
+PM_PART __u32 pm_connect_client6(const struct pm_key *k, const struct pm_place *at, __u32 real)
 {
-	return pm_connect_line(6, k, at, real);
+	return pm_connect_client(6, k, at, real);
+}
+
+/*
+ * The line of a NAT connection's other direction, to the claimed line `index` of the client's. Gives
+ * that up when there is no room; PM_NONE then.
+ */
+pm_inline __u32 pm_connect_reply(int family, const struct pm_key *k, __u32 index)
+{
+	struct pm_conn *c = pm_line(family, index), *peer;
+	struct pm_settings *set = pm_settings(0);
+	struct pm_key r = {};
+	struct pm_place at;
+	struct pm_real *real;
+	__u32 found = 0;
+
+	if (!c || !set || !k)
+		return PM_NONE;
+	real = pm_reals(c->real);
+	if (!real)
+		return PM_NONE;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		if (family == 6 || i == 0) {
+			r.saddr[i] = ((const __be32 *)real->addr)[i];
+			r.daddr[i] = k->saddr[i];
+		}
+	}
+	r.sport = c->new_port;
+	r.dport = k->sport;
+	r.protocol = k->protocol;
+	at = pm_place(family, set->hash_seed, &r);
+	/*
+	 * Two connections of one client port to one real server by different virtual addresses: replies
+	 * belong to the newer one, as in IPVS.
+	 */
+	peer = pm_find(family, &at, &r, &found);
+	if (peer) {
+		if (peer->kind != PM_CONN_REPLY || !pm_claim(peer, pm_read(peer->word)))
+			peer = PM_NULL;
+	} else {
+		found = pm_claim_at(family, &at, pm_now());
+		peer = pm_line(family, found);
+	}
+	if (!peer) {
+		pm_publish(&c->word, (c->word & ~PM_CONN_STATUS) | PM_CONN_FREED);
+		return PM_NONE;
+	}
+	pm_fill(family, peer, &r, k->daddr);
+	peer->kind = PM_CONN_REPLY;
+	peer->method = PM_METHOD_NAT;
+	peer->real = c->real;
+	peer->peer = index;
+	peer->new_port = k->dport;
+	peer->flags = 0;
+	peer->expires = c->expires;
+	c->peer = found;
+	pm_go_live(peer);
+	pm_begin(c);
+	return index;
+}
+
+PM_PART __u32 pm_connect_reply4(const struct pm_key *k, __u32 index)
+{
+	return pm_connect_reply(4, k, index);
+}
+
+PM_PART __u32 pm_connect_reply6(const struct pm_key *k, __u32 index)
+{
+	return pm_connect_reply(6, k, index);
 }
 
 /* A new connection of this key to that real server: its line, PM_NONE when the table has no room. */
-pm_inline __u32 pm_connect(int family, const struct pm_flow *flow, __u32 real)
+pm_inline __u32 pm_connect(int family, const struct pm_flow *flow, __u32 real_index, const struct pm_real *real)
 {
-	return family == 4 ? pm_connect4(&flow->p.key, &flow->at, real) :
-			     pm_connect6(&flow->p.key, &flow->at, real);
+	const struct pm_key *k = &flow->p.key;
+	__u32 index = family == 4 ? pm_connect_client4(k, &flow->at, real_index) :
+				    pm_connect_client6(k, &flow->at, real_index);
+
+	if (index == PM_NONE || real->method != PM_METHOD_NAT)
+		return index;
+	return family == 4 ? pm_connect_reply4(k, index) : pm_connect_reply6(k, index);
 }
 
 /* dataplane.md §3.1: may this packet start a connection? */
@@ -489,13 +518,14 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_PASS_UNSUPPORTED;
 	if (!(f->flags & PM_JOB_RESUMED) && pm_defend(set))
 		return PM_DROP_DEFENCE;
+	pm_frame_counted(f);
 	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT))
 		return PM_PASS_FTP_DATA;
 	pick = service->port == p->key.dport ? pm_schedule_pick(slot, &p->key) : PM_NONE;
 	real = pick == PM_NONE ? PM_NULL : pm_reals(pick);
 	if (!real)
 		return pm_answer(f, set, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
-	flow->index = pm_connect(family, flow, pick);
+	flow->index = pm_connect(family, flow, pick, real);
 	c = pm_line(family, flow->index);
 	if (!c)
 		return PM_DROP_TABLE_FULL;
@@ -532,30 +562,47 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	return pm_stranger(f, family, &flow);
 }
 
-static __attribute__((noinline)) int pm_process_ipv4(struct pm_frame *f, struct pm_settings *set)
+/* A verdict, and in the high half the interface the frame leaves by. */
+pm_inline __u64 pm_result(const struct pm_frame *f, enum pm_verdict v)
 {
-	return pm_process_family(f, 4, set);
+	return (__u64)f->ifindex << 32 | v;
 }
 
-static __attribute__((noinline)) int pm_process_ipv6(struct pm_frame *f, struct pm_settings *set)
+pm_inline __u64 pm_process_frame(PM_HOST *host, int family)
 {
-	return pm_process_family(f, 6, set);
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_settings *set = pm_settings(0);
+
+	if (!set || f.data + PM_ETH_LEN > f.end)
+		return PM_PASS_MALFORMED;
+	return pm_result(&f, pm_process_family(&f, family, set));
 }
 
-/* The verdict on one frame. */
-pm_inline enum pm_verdict pm_process(struct pm_frame *f)
+PM_PART __u64 pm_process4(PM_HOST *host)
+{
+	return pm_process_frame(host, 4);
+}
+
+PM_PART __u64 pm_process6(PM_HOST *host)
+{
+	return pm_process_frame(host, 6);
+}
+
+/* Whether the frame is for us at all, and which family it is. */
+pm_inline __u64 pm_process(PM_HOST *host)
 {
 	struct pm_settings *set = pm_settings(0);
+	struct pm_frame f = pm_frame_open(host);
 	const struct pm_interface *nic;
 	struct pm_eth *eth;
 	enum pm_verdict v;
 
 	if (!set || !(set->flags & PM_SETTING_READY))
 		return PM_PASS_NOT_CONFIGURED;
-	if (f->data + PM_ETH_LEN > f->end)
+	if (f.data + PM_ETH_LEN > f.end)
 		return PM_PASS_MALFORMED;
-	eth = (void *)f->data;
-	nic = pm_find_interface(f->ifindex);
+	eth = (void *)f.data;
+	nic = pm_find_interface(f.ifindex);
 	if (!nic)
 		return PM_PASS_NOT_CONFIGURED;
 	if (*(const __u32 *)eth->dst != *(const __u32 *)nic->mac ||
@@ -563,17 +610,17 @@ pm_inline enum pm_verdict pm_process(struct pm_frame *f)
 		return PM_PASS_NOT_FOR_HOST;
 	if (pm_unlikely(eth->type == pm_htons(PM_ETHERTYPE_VLAN) ||
 			eth->type == pm_htons(PM_ETHERTYPE_QINQ))) {
-		v = pm_parse_vlan(f);
+		v = pm_parse_vlan(&f);
 		if (v != PM_CONTINUE)
 			return v;
-		if (f->data + PM_ETH_LEN > f->end)
+		if (f.data + PM_ETH_LEN > f.end)
 			return PM_PASS_MALFORMED;
-		eth = (void *)f->data;
+		eth = (void *)f.data;
 	}
 	if (eth->type == pm_htons(PM_ETHERTYPE_IPV4))
-		return set->flags & PM_SETTING_V4 ? (enum pm_verdict)pm_process_ipv4(f, set) : PM_PASS_NO_SERVICE;
+		return set->flags & PM_SETTING_V4 ? pm_process4(host) : PM_PASS_NO_SERVICE;
 	if (eth->type == pm_htons(PM_ETHERTYPE_IPV6))
-		return set->flags & PM_SETTING_V6 ? (enum pm_verdict)pm_process_ipv6(f, set) : PM_PASS_NO_SERVICE;
+		return set->flags & PM_SETTING_V6 ? pm_process6(host) : PM_PASS_NO_SERVICE;
 	return PM_PASS_NOT_IP;
 }
 

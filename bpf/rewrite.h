@@ -65,15 +65,13 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 	__be16 old_port = nat->source ? p->key.sport : p->key.dport;
 	const __be32 *old = nat->source ? p->key.saddr : p->key.daddr;
 	__u64 addr_change = 0, change;
+	const __be32 *addr = nat->addr;
 	__be16 *check = PM_NULL;
-	__be32 addr[4];
 
 #pragma unroll
-	for (int i = 0; i < 4; i++) {
-		addr[i] = family == 6 || i == 0 ? nat->addr[i] : 0;
+	for (int i = 0; i < 4; i++)
 		if (family == 6 || i == 0)
 			addr_change += pm_change32(old[i], addr[i]);
-	}
 	change = addr_change + pm_change16(old_port, nat->port);
 
 	if (p->key.protocol == PM_PROTO_TCP) {

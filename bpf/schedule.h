@@ -8,7 +8,6 @@
 
 #include "connection.h"
 
-#define PM_PICK_TRIES 4 /* lost races for the cursor before a choice is taken without moving it */
 
 /* A walk over a schedule: what pm_loop carries along. */
 struct pm_walk {
@@ -119,21 +118,17 @@ static long pm_walk_least(__u32 i, void *arg)
 	return 0;
 }
 
-pm_inline __u32 pm_pick_rr(struct pm_schedule *s, struct pm_walk *w)
+/* One attempt; 0 when another CPU moved the cursor meanwhile. */
+static __attribute__((noinline)) int pm_try_rr(struct pm_schedule *s, struct pm_walk *w)
 {
-	for (int try = 0; try < PM_PICK_TRIES; try++) {
-		__u64 cursor = pm_read(s->cursor);
+	__u64 cursor = pm_read(s->cursor);
 
-		w->start = (__u32)cursor < w->count ? (__u32)cursor : 0;
-		w->floor = 1;
-		w->found = PM_NONE;
-		pm_loop(w->count, pm_walk_first, w);
-		if (w->found == PM_NONE)
-			return PM_NONE;
-		if (pm_swap(&s->cursor, cursor, (__u64)w->found + 1))
-			break;
-	}
-	return w->real;
+	w->start = (__u32)cursor < w->count ? (__u32)cursor : 0;
+	w->floor = 1;
+	w->found = PM_NONE;
+	w->real = PM_NONE;
+	pm_loop(w->count, pm_walk_first, w);
+	return w->found == PM_NONE || pm_swap(&s->cursor, cursor, (__u64)w->found + 1);
 }
 
 /*
@@ -141,47 +136,41 @@ pm_inline __u32 pm_pick_rr(struct pm_schedule *s, struct pm_walk *w)
  * nothing lowers cw by the step; passes that could find nothing are skipped in one go: cw falls at
  * once to where the heaviest usable member is heavy enough.
  */
-pm_inline __u32 pm_pick_wrr(struct pm_schedule *s, struct pm_walk *w)
+static __attribute__((noinline)) int pm_try_wrr(struct pm_schedule *s, struct pm_walk *w)
 {
 	__s32 max = s->weight_max, step = s->weight_step;
+	__u64 cursor = pm_read(s->cursor);
+	__s32 cw = (__s32)(cursor >> 32);
+	__u32 count = w->count;
 
+	w->found = PM_NONE;
+	w->real = PM_NONE;
 	if (max <= 0 || step <= 0)
-		return PM_NONE;
-	for (int try = 0; try < PM_PICK_TRIES; try++) {
-		__u64 cursor = pm_read(s->cursor);
-		__s32 cw = (__s32)(cursor >> 32);
-		__u32 count = w->count;
-
-		w->found = PM_NONE;
+		return 1;
+	w->start = (__u32)cursor < count ? (__u32)cursor : count;
+	w->floor = cw;
+	if (cw > 0 && w->start < count)
+		pm_loop(count - w->start, pm_walk_first, w);
+	if (w->found == PM_NONE) {
+		cw -= step;
+		if (cw <= 0)
+			cw = max;
+		w->start = 0;
 		w->heaviest = 0;
-		w->start = (__u32)cursor < count ? (__u32)cursor : count;
-		w->floor = cw > 0 ? cw : 1;
-		if (cw > 0 && w->start < count)
-			pm_loop(count - w->start, pm_walk_first, w);
-		if (w->found == PM_NONE) {
-			cw -= step;
-			if (cw <= 0)
-				cw = max;
-			w->start = 0;
-			w->heaviest = 0;
-			w->floor = cw;
-			pm_loop(count, pm_walk_first, w);
-			if (w->found == PM_NONE) {
-				if (w->heaviest <= 0)
-					return PM_NONE;
-				if (cw > w->heaviest)
-					cw -= (__s32)(((__u32)(cw - w->heaviest) + (__u32)step - 1) /
-						      (__u32)step) * step;
-				w->floor = cw > 0 ? cw : 1;
-				pm_loop(count, pm_walk_first, w);
-				if (w->found == PM_NONE)
-					return PM_NONE;
-			}
-		}
-		if (pm_swap(&s->cursor, cursor, (__u64)(__u32)cw << 32 | (w->found + 1)))
-			break;
+		w->floor = cw;
+		pm_loop(count, pm_walk_first, w);
 	}
-	return w->real;
+	if (w->found == PM_NONE) {
+		if (w->heaviest <= 0)
+			return 1;
+		if (cw > w->heaviest)
+			cw -= (__s32)(((__u32)(cw - w->heaviest) + (__u32)step - 1) / (__u32)step) * step;
+		w->floor = cw > 0 ? cw : 1;
+		pm_loop(count, pm_walk_first, w);
+		if (w->found == PM_NONE)
+			return 1;
+	}
+	return pm_swap(&s->cursor, cursor, (__u64)(__u32)cw << 32 | (w->found + 1));
 }
 
 /* schedulers.md §6: addresses folded to 32 bits in host order, and the 32-bit multiplicative hash. */
@@ -311,9 +300,12 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 	w.kind = kind;
 	switch (kind) {
 	case PM_SCHEDULER_RR:
-		return pm_pick_rr(s, &w);
+		/* A choice that loses the race for the cursor three times over is taken as it is. */
+		(void)(pm_try_rr(s, &w) || pm_try_rr(s, &w) || pm_try_rr(s, &w));
+		return w.real;
 	case PM_SCHEDULER_WRR:
-		return pm_pick_wrr(s, &w);
+		(void)(pm_try_wrr(s, &w) || pm_try_wrr(s, &w) || pm_try_wrr(s, &w));
+		return w.real;
 	case PM_SCHEDULER_LC:
 	case PM_SCHEDULER_WLC:
 	case PM_SCHEDULER_SED:

@@ -115,9 +115,10 @@ pm_inline __u8 pm_tcp_next(int secure, enum pm_direction dir, __u8 flags, __u8 s
 	if (event == PM_EVENT_NONE)
 		return PM_TCP_CLOSE;
 	row = ((secure & 1) * PM_STATE_DIRECTIONS + (dir & 3)) * PM_STATE_EVENTS + (event & 3);
-	/* Flat and masked once more: the verifier loses the bound through the products. */
-	return ((const __u8 *)pm_tcp_table)[(row * PM_STATE_ROW + (state & (PM_STATE_ROW - 1))) &
-					    (sizeof(pm_tcp_table) - 1)];
+	row = row * PM_STATE_ROW + (state & (PM_STATE_ROW - 1));
+	/* The verifier loses the bound through the products, and the compiler drops a mask it can prove. */
+	pm_opaque(row);
+	return ((const __u8 *)pm_tcp_table)[row & (sizeof(pm_tcp_table) - 1)];
 }
 
 /* Counted in ActiveConn. */

@@ -404,7 +404,7 @@ struct pm_job {
 	__u32 ifindex;	/* in: received from; out: send to */
 	__u32 verdict;	/* out: enum pm_verdict */
 	__u32 action;	/* out: enum pm_action */
-	__u32 flags;	/* in: enum pm_job_flag */
+	__u32 flags;	/* in and out: enum pm_job_flag */
 	__s32 moved;	/* out: how far the start moved, negative = headers added in front */
 	__u32 segment;	/* in: IP bytes of the largest segment of a super-packet, 0 = not one */
 	__u32 pad;
@@ -412,7 +412,7 @@ struct pm_job {
 
 enum pm_job_flag {
 	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
-	PM_JOB_RESUMED = 0x02,	    /* the frame of an earlier PM_ACTION_AGAIN, whole now: counted already */
+	PM_JOB_RESUMED = 0x02,	    /* out of PM_ACTION_AGAIN, to be handed in with the whole frame: counted already */
 };
 
 #define PM_HEADROOM 128
