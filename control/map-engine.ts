@@ -21,7 +21,7 @@ import type { ConnectionListing, IpAddress, SyncDaemon, Timeouts } from './model
 import { execute, type Operation, type RuleMaps, ruleMaps } from './operations.ts'
 import { isPlaced, Placements } from './placement.ts'
 import { CapacityError, type Change, type PlanContext, planRemoval, planService } from './plan.ts'
-import { blockSize } from './ranges.ts'
+import { blockSize, MemberDemand } from './ranges.ts'
 import type { Rules } from './rules.ts'
 import { packetsMoved } from './scheduler-state.ts'
 import { bumpNextHopEpoch, defence, publishedTimeouts, publishSettings, settingsWords } from './settings.ts'
@@ -78,8 +78,7 @@ export class MapEngine implements Engine {
   /** Identities of removed services that the maps may still hold. */
   readonly #removed = new Set<string>()
   readonly #counts = { v4: 0, v6: 0, port0: 0, ftp: 0 }
-  /** Entries of `members` the rules need, each range rounded up to its block. */
-  #demand = 0
+  readonly #demand = new MemberDemand()
   #servers = 0
   #timeouts: Timeouts | null = null
   #sysctls: Readonly<Record<string, number>> = {}
@@ -115,7 +114,7 @@ export class MapEngine implements Engine {
     for (const service of this.#rules.entries()) {
       this.#count(service, 1)
       this.#servers += service.servers.length
-      this.#demand += this.#demandOf(service, service.servers.length)
+      this.#demand.add(this.#demandOf(service, service.servers.length))
     }
     for (const holding of this.#ledger.holdings()) {
       for (const real of holding.reals.values()) this.#estimation.restart(real)
@@ -146,10 +145,8 @@ export class MapEngine implements Engine {
   admitServer(service: ServiceEntry): boolean {
     const { sizes, goneReals } = this.#ledger
     const count = service.servers.length
-    const more = this.#demandOf(service, count + 1) - this.#demandOf(service, count)
-    // One service at a time holds two ranges: the old one until packets have left it.
-    const room = sizes.members - this.#demand - this.#demandOf(service, count + 1)
-    return more <= room && this.#servers + goneReals.size < sizes.reals
+    const members = this.#demand.after(this.#demandOf(service, count), this.#demandOf(service, count + 1))
+    return members <= sizes.members && this.#servers + goneReals.size < sizes.reals
   }
 
   #demandOf(service: ServiceEntry, servers: number): number {
@@ -161,12 +158,12 @@ export class MapEngine implements Engine {
 
   changing(service: ServiceEntry): void {
     if (!this.#pending.has(service)) this.#pend(service, false)
-    this.#demand -= this.#demandOf(service, service.servers.length)
+    this.#demand.remove(this.#demandOf(service, service.servers.length))
     this.#servers -= service.servers.length
   }
 
   #changed(service: ServiceEntry): void {
-    this.#demand += this.#demandOf(service, service.servers.length)
+    this.#demand.add(this.#demandOf(service, service.servers.length))
     this.#servers += service.servers.length
   }
 

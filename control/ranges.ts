@@ -87,3 +87,34 @@ export class RangeAllocator {
     this.#free[order]!.add(start)
   }
 }
+
+/** How many members all services need, in blocks. */
+export class MemberDemand {
+  #total = 0
+  /** How many services need a block of each size. */
+  readonly #sizes = new Map<number, number>()
+
+  add(size: number): void {
+    if (size === 0) return
+    this.#total += size
+    this.#sizes.set(size, (this.#sizes.get(size) ?? 0) + 1)
+  }
+
+  remove(size: number): void {
+    if (size === 0) return
+    this.#total -= size
+    const left = (this.#sizes.get(size) ?? 0) - 1
+    if (left <= 0) this.#sizes.delete(size)
+    else this.#sizes.set(size, left)
+  }
+
+  /**
+   * The need once a service grows from one block size to another, with room to rewrite the largest: for a
+   * moment it holds two ranges, the old one until packets have left it.
+   */
+  after(from: number, to: number): number {
+    let largest = to
+    for (const size of this.#sizes.keys()) if (size > largest) largest = size
+    return this.#total - from + to + largest
+  }
+}
