@@ -31,10 +31,10 @@ const UDP_HEADER = 8
 export class JobTable {
   readonly base: number
   readonly capacity: number
-  readonly u8: Uint8Array
-  readonly u16: Uint16Array
-  readonly u32: Uint32Array
-  readonly #i32: Int32Array
+  u8!: Uint8Array
+  u16!: Uint16Array
+  u32!: Uint32Array
+  #i32!: Int32Array
   readonly #first: number
   /** Bytes as received, before the program cut or added any. */
   readonly #received: Uint32Array
@@ -47,14 +47,19 @@ export class JobTable {
   constructor(memory: SharedArrayBuffer, base: number, capacity: number) {
     this.base = base
     this.capacity = capacity
-    this.u8 = new Uint8Array(memory)
-    this.u16 = new Uint16Array(memory)
-    this.u32 = new Uint32Array(memory)
-    this.#i32 = new Int32Array(memory)
+    this.renew(memory)
     this.#first = base / 4
     this.#received = new Uint32Array(capacity)
     this.toHost = new Uint8Array(capacity)
     this.port = new Uint8Array(capacity)
+  }
+
+  /** The memory has grown: frames may lie beyond the end of the old views. */
+  renew(memory: SharedArrayBuffer): void {
+    this.u8 = new Uint8Array(memory)
+    this.u16 = new Uint16Array(memory)
+    this.u32 = new Uint32Array(memory)
+    this.#i32 = new Int32Array(memory)
   }
 
   /** A frame of `length` bytes at `data`, all of it in linear memory, its virtio header right before it. */

@@ -30,6 +30,7 @@ class PacketWorker {
   readonly #bell: Int32Array
   readonly #memory: bigint
   readonly #large: LargeBuffers
+  readonly #jobs: JobTable
   readonly #claims = new ClaimFilter()
   readonly #loop: PacketLoop
   readonly #netlink = new RequestSocket()
@@ -51,9 +52,10 @@ class PacketWorker {
       LARGE_BYTES,
       LARGE_HEADROOM,
     )
+    this.#jobs = new JobTable(buffer, setup.jobs.base, setup.batch)
     this.#loop = new PacketLoop({
       program: seatInstance(setup.seat, fibHost(setup.seat.memory, nextHops(setup, this.#netlink))),
-      jobs: new JobTable(buffer, setup.jobs.base, setup.batch),
+      jobs: this.#jobs,
       memory: this.#memory,
       verdicts: new BigUint64Array(buffer, setup.verdicts, PM_VERDICT_MAX),
       claims: this.#claims,
@@ -113,6 +115,9 @@ class PacketWorker {
   #obey(order: WorkerOrder): void {
     switch (order.kind) {
       case 'add-port': {
+        // The ring may lie in memory that has been added since. Growing by nothing makes it known here.
+        this.#setup.seat.memory.grow(0)
+        this.#jobs.renew(this.#setup.seat.memory.buffer)
         const count = (verdict: number, frames: number) => this.#loop.count(verdict, frames)
         const engine = new PacketEngine(order.ring, this.#memory, this.#large, order.port, count)
         this.#loop.addPort(order.port, engine, order.stackIfindex)

@@ -128,6 +128,7 @@ export class UserspaceDataplane implements Dataplane {
     this.#tracker = new ClaimTracker(this)
     for (let cpu = 0; cpu < workers; cpu++) this.#startWorker(cpu)
     this.#network.onChange((change) => {
+      forgetNextHops(this)
       if (change.links || change.routes) this.#inOrder(() => this.#followLinks()).catch(() => {})
     })
   }

@@ -1,7 +1,7 @@
 /** A packet worker as the daemon's thread sees it: orders in, answers out. */
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { Worker } from 'node:worker_threads'
+import { Worker, type WorkerOptions } from 'node:worker_threads'
 import { builtFile } from '../assets.ts'
 import { DataplaneError } from '../dataplane.ts'
 import { libc, words } from '../libc.ts'
@@ -25,8 +25,7 @@ export class WorkerThread {
   constructor(setup: WorkerSetup, onFailure: (error: Error) => void) {
     this.#bell = new Int32Array(setup.seat.memory.buffer, setup.bell, 1)
     this.#wakeFd = setup.wakeFd
-    // A worker inherits loaders and flags of its parent; it must not inherit its stdin.
-    this.#worker = new Worker(workerFile(), { workerData: setup, name: `packets ${setup.seat.cpu}` })
+    this.#worker = startWorker({ workerData: setup, name: `packets ${setup.seat.cpu}` })
     this.#worker.unref()
     let failure: Error | null = null
     this.#worker.on('message', (answer: WorkerAnswer) => this.#answered(answer))
@@ -66,7 +65,6 @@ export class WorkerThread {
 
   async stop(): Promise<void> {
     if (this.#over) return
-    this.#over = false
     const stopped = this.order({ kind: 'stop' })
     this.#over = true
     await stopped
@@ -77,14 +75,21 @@ export class WorkerThread {
     const waiting = this.#waiting.get(number)
     if (waiting === undefined) return
     this.#waiting.delete(number)
-    if (this.#waiting.size === 0) this.#worker.unref()
+    if (this.#waiting.size === 0 && !this.#over) this.#worker.unref()
     if (error === null) waiting.resolve()
     else waiting.reject(new DataplaneError(error))
   }
 }
 
-/** The source when run from sources, else what the build made of it. */
-function workerFile(): URL | string {
+/** Starts what the build made; from sources, the source, behind the loader that this process runs with. */
+function startWorker(options: WorkerOptions): Worker {
   const source = new URL('./packet-worker.ts', import.meta.url)
-  return existsSync(fileURLToPath(source)) ? source : builtFile('packet-worker.js')
+  if (!existsSync(fileURLToPath(source))) return new Worker(builtFile('packet-worker.js'), options)
+  // A worker does not inherit loaders that were registered after the start.
+  const loader = import.meta.resolve('tsx/esm/api')
+  const script = `import(${JSON.stringify(loader)}).then(({ register }) => {
+    register()
+    return import(${JSON.stringify(source.href)})
+  })`
+  return new Worker(script, { ...options, eval: true })
 }

@@ -1,0 +1,378 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { parseAddress } from '../../../control/address.ts'
+import { fixedHost } from '../../../control/host.ts'
+import { type ManagedDirector, openDirector } from '../../../control/managed-director.ts'
+import type { Director, RealServer, VirtualService } from '../../../control/model.ts'
+import { builtFile } from '../../../dataplane/assets.ts'
+import { PM_VERDICT_MAX, Verdict, verdictNames } from '../../../dataplane/layout.gen.ts'
+import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { UserspaceDataplane } from '../../../dataplane/userspace/userspace-dataplane.ts'
+import { ethernet, ipv4, tcp, udp } from '../../packets/frame.ts'
+import { PacketSocket } from '../../packets/libc.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges, sysctl, until } from '../private-network.ts'
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+
+const C0 = '02:00:00:00:01:01'
+const ROUTER = '02:00:00:00:01:02'
+const R0 = '02:00:00:00:02:01'
+const RS1 = '02:00:00:00:02:11'
+const CLIENT = '198.51.100.7'
+const VIP = '192.0.2.100'
+const REAL = '10.0.2.11'
+
+function service(port: number, protocol: 'tcp' | 'udp' = 'tcp'): VirtualService {
+  return {
+    id: { kind: 'address', protocol, address: parseAddress(VIP)!, family: 4, port },
+    scheduler: 'rr',
+    schedulerFlags: 0,
+    onePacket: false,
+    persistenceTimeoutS: 0,
+    netmask: 0xffffffff,
+    persistenceEngine: null,
+  }
+}
+
+function server(method: RealServer['method'], port: number): RealServer {
+  return {
+    id: { address: parseAddress(REAL)!, family: 4, port },
+    method,
+    tunnel: { type: 'ipip' },
+    weight: 1,
+    upperThreshold: 0,
+    lowerThreshold: 0,
+  }
+}
+
+function built(): string | null {
+  try {
+    return builtFile('pointsman.wasm')
+  } catch {
+    return null
+  }
+}
+
+const skip = skipWithoutPrivileges || (built() === null && 'needs npm run build')
+
+describe('the userspace plane', { skip }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pointsman-userspace-'))
+  const stateFile = join(folder, 'maps')
+  let plane: UserspaceDataplane
+  let managed: ManagedDirector
+  let director: Director
+  let c: PacketSocket
+  let r: PacketSocket
+  const log: string[] = []
+
+  const open = async (workers = 1) => {
+    plane = await UserspaceDataplane.open({
+      sizes: SMALL_SIZES,
+      workers,
+      stateFile,
+      ringBytes: 1 << 20,
+      log: (message) => {
+        log.push(message)
+        console.error(message)
+      },
+    })
+    const sources = { [REAL]: parseAddress('10.0.2.1')! }
+    managed = openDirector({ dataplane: plane, host: fixedHost({ sources }) })
+    director = managed.director
+  }
+
+  const add = async (virtual: VirtualService, real: RealServer) => {
+    assert.ok(director.addService(virtual).ok)
+    assert.ok(director.addServer(virtual.id, real).ok)
+    await director.settle()
+  }
+
+  /** Everything that came out of a wire within a moment, without neighbour discovery and the like. */
+  const heard = async (socket: PacketSocket, ms = 60): Promise<Uint8Array[]> => {
+    await wait(ms)
+    const frames: Uint8Array[] = []
+    for (;;) {
+      const frame = socket.receive()
+      if (frame === null) return frames
+      if (frame[12] === 0x08 && frame[13] === 0x00) frames.push(frame)
+    }
+  }
+  const verdict = (number: number): bigint => {
+    let sum = 0n
+    for (let cpu = 0; cpu < SMALL_SIZES.cpus; cpu++)
+      sum += plane.map('verdicts').u64[cpu * PM_VERDICT_MAX + number]!
+    return sum
+  }
+  const verdicts = (): string =>
+    Object.entries(verdictNames)
+      .map(([number, name]) => [name, verdict(Number(number))] as const)
+      .filter(([, count]) => count > 0n)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(', ')
+
+  const fromClient = (sport: number, dport: number, flags: string, payload = '') =>
+    ethernet({ src: ROUTER, dst: C0 }, ipv4({ src: CLIENT, dst: VIP }, tcp({ sport, dport, flags }, payload)))
+  const nft = () => execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' })
+
+  before(async () => {
+    enterPrivateNetwork()
+    ip(`link add c0 address ${C0} type veth peer name wire-c`)
+    ip(`link add r0 address ${R0} type veth peer name wire-r`)
+    for (const name of ['c0', 'wire-c', 'r0', 'wire-r']) {
+      sysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1)
+      ip(`link set ${name} up`)
+    }
+    sysctl('net/ipv4/ip_forward', 1)
+    ip('addr add 192.0.2.1/24 dev c0')
+    ip(`addr add ${VIP}/32 dev c0`)
+    ip('addr add 10.0.2.1/24 dev r0')
+    ip(`neigh add 192.0.2.2 lladdr ${ROUTER} dev c0 nud permanent`)
+    ip(`neigh add ${REAL} lladdr ${RS1} dev r0 nud permanent`)
+    ip('route add default via 192.0.2.2')
+    c = new PacketSocket('wire-c', { vnet: true })
+    r = new PacketSocket('wire-r', { vnet: true })
+    await open()
+    await plane.attach(['c0', 'r0'])
+  })
+  after(async () => {
+    await plane.detach()
+    await plane.close()
+    c.close()
+    r.close()
+    rmSync(folder, { recursive: true })
+  })
+
+  test('NAT: a connection is forwarded both ways, and the kernel sends nothing of its own', async () => {
+    await add(service(80), server('nat', 8080))
+    c.send(fromClient(1000, 80, 'S'))
+    const [syn, ...rest] = await heard(r)
+    assert.deepEqual(rest, [])
+    assert.ok(syn, verdicts())
+    assert.equal(
+      hex(syn),
+      hex(
+        ethernet(
+          { src: R0, dst: RS1 },
+          ipv4({ src: CLIENT, dst: REAL, ttl: 63 }, tcp({ sport: 1000, dport: 8080, flags: 'S' })),
+        ),
+      ),
+    )
+    r.send(
+      ethernet(
+        { src: RS1, dst: R0 },
+        ipv4({ src: REAL, dst: CLIENT }, tcp({ sport: 8080, dport: 1000, flags: 'SA' })),
+      ),
+    )
+    const replies = await heard(c)
+    assert.deepEqual(replies.map(hex), [
+      hex(
+        ethernet(
+          { src: C0, dst: ROUTER },
+          ipv4({ src: VIP, dst: CLIENT, ttl: 63 }, tcp({ sport: 80, dport: 1000, flags: 'SA' })),
+        ),
+      ),
+    ])
+    assert.deepEqual(await heard(r), [])
+    assert.equal(verdict(Verdict.ForwardNat), 1n)
+    assert.equal(verdict(Verdict.ForwardNatReply), 1n)
+  })
+
+  test('what the program passes reaches the stack, although it was taken from it', async () => {
+    c.send(fromClient(1001, 80, 'A'))
+    const answers = await heard(c)
+    assert.equal(answers.length, 1, verdicts())
+    // RST from the virtual address, by the kernel.
+    assert.equal(answers[0]![14 + 20 + 13], 0x04)
+    assert.equal(verdict(Verdict.PassNotFirst), 1n)
+  })
+
+  test("a port without service is the kernel's alone: one answer", async () => {
+    c.send(fromClient(1002, 81, 'S'))
+    assert.equal((await heard(c)).length, 1)
+  })
+
+  test('replies that match no connection are forwarded as the kernel would have done', async () => {
+    r.send(
+      ethernet(
+        { src: RS1, dst: R0 },
+        ipv4({ src: REAL, dst: CLIENT }, tcp({ sport: 8080, dport: 5, flags: 'A' })),
+      ),
+    )
+    const frames = await heard(c)
+    assert.deepEqual(frames.map(hex), [
+      hex(
+        ethernet(
+          { src: C0, dst: ROUTER },
+          ipv4({ src: REAL, dst: CLIENT, ttl: 63 }, tcp({ sport: 8080, dport: 5, flags: 'A' })),
+        ),
+      ),
+    ])
+  })
+
+  test('the virtual address still answers ping', async () => {
+    const echo = Buffer.from('0800f7ff00000000', 'hex')
+    const request = ethernet(
+      { src: ROUTER, dst: C0 },
+      ipv4({ src: CLIENT, dst: VIP }, { protocol: 1, build: () => echo }),
+    )
+    c.send(request)
+    assert.equal((await heard(c)).length, 1)
+  })
+
+  test('an unfinished checksum stays unfinished and right', async () => {
+    const frame = fromClient(1003, 80, 'S', 'hello')
+    // The field holds the sum of the pseudo header.
+    const pseudo = (() => {
+      let sum = 6 + 25
+      for (let i = 26; i < 34; i += 2) sum += (frame[i]! << 8) | frame[i + 1]!
+      while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
+      return sum
+    })()
+    frame[50] = pseudo >>> 8
+    frame[51] = pseudo & 0xff
+    c.sendPartial(frame, 34, 16)
+    const [out] = await heard(r)
+    assert.ok(out, verdicts())
+    // The wire's socket shows it unfinished too: the pseudo header's sum follows the new address.
+    let want = 6 + 25
+    for (let i = 26; i < 34; i += 2) want += (out[i]! << 8) | out[i + 1]!
+    while (want > 0xffff) want = (want & 0xffff) + (want >>> 16)
+    assert.equal((out[50]! << 8) | out[51]!, want)
+  })
+
+  test('VLAN packets and fragments stay with the kernel', async () => {
+    const before = verdict(Verdict.PassVlan)
+    c.send(
+      ethernet(
+        { src: ROUTER, dst: C0, vlan: [{ id: 7 }] },
+        ipv4({ src: CLIENT, dst: VIP }, tcp({ sport: 1, dport: 80, flags: 'S' })),
+      ),
+    )
+    assert.deepEqual(await heard(r), [])
+    assert.equal(verdict(Verdict.PassVlan), before + 1n)
+  })
+
+  test('direct routing changes addresses of the frame only, and UDP works', async () => {
+    await add(service(53, 'udp'), server('direct-routing', 53))
+    c.send(ethernet({ src: ROUTER, dst: C0 }, ipv4({ src: CLIENT, dst: VIP }, udp({ sport: 9, dport: 53 }))))
+    const frames = await heard(r)
+    assert.deepEqual(frames.map(hex), [
+      hex(
+        ethernet(
+          { src: R0, dst: RS1 },
+          ipv4({ src: CLIENT, dst: VIP, ttl: 63 }, udp({ sport: 9, dport: 53 })),
+        ),
+      ),
+    ])
+  })
+
+  test('a tunnel puts its header in front, in place', async () => {
+    await add(service(81), server('tunnel', 81))
+    c.send(fromClient(1004, 81, 'S'))
+    const [frame] = await heard(r)
+    assert.ok(frame, verdicts())
+    const inner = ipv4({ src: CLIENT, dst: VIP, ttl: 63 }, tcp({ sport: 1004, dport: 81, flags: 'S' }))
+    assert.equal(hex(frame.subarray(14 + 20)), hex(inner.bytes))
+    assert.equal(frame[14 + 9], 4)
+  })
+
+  test('a full ring loses frames, and they are counted', async () => {
+    await plane.hold()
+    const frame = fromClient(2000, 80, 'A')
+    for (let i = 0; i < 700; i++) c.send(frame)
+    await plane.resume()
+    await until(() => verdict(Verdict.DropRing) >= 100n, 'drops are counted')
+    await heard(c)
+  })
+
+  test('frames wait in the ring while the plane is held', async () => {
+    await plane.hold()
+    c.send(fromClient(2001, 80, 'S'))
+    assert.deepEqual(await heard(r), [])
+    await plane.resume()
+    assert.equal((await heard(r)).length, 1)
+  })
+
+  test('an interface that is set down and up again goes on', async () => {
+    ip('link set c0 down')
+    c.send(fromClient(2002, 80, 'S'))
+    ip('link set c0 up')
+    ip(`neigh replace 192.0.2.2 lladdr ${ROUTER} dev c0 nud permanent`)
+    ip('route replace default via 192.0.2.2')
+    await wait(200)
+    c.send(fromClient(2003, 80, 'S'))
+    assert.equal((await heard(r)).length, 1, verdicts())
+  })
+
+  test('a clean restart keeps rules, connections and counters, and the hands of the kernel off', async () => {
+    const sent = verdict(Verdict.ForwardNat)
+    await plane.close()
+    assert.ok(existsSync(stateFile))
+    assert.match(nft(), /192\.0\.2\.100 \. 80 timeout/)
+    assert.doesNotMatch(ip('link show'), /pm-stack/)
+    // Between the two nobody answers.
+    c.send(fromClient(1000, 80, 'A'))
+    assert.deepEqual(await heard(c), [])
+    await open(2)
+    assert.equal(plane.adopted, true)
+    assert.ok(!existsSync(stateFile))
+    await plane.attach(['c0', 'r0'])
+    await director.settle()
+    assert.equal(verdict(Verdict.ForwardNat), sent)
+    c.send(fromClient(1000, 80, 'A', 'after the restart'))
+    const frames = await heard(r)
+    assert.equal(frames.length, 1, verdicts())
+    assert.deepEqual(await heard(c), [])
+  })
+
+  test('two workers share the flows', async () => {
+    const frames: Uint8Array[] = []
+    for (let i = 0; i < 40; i++) c.send(fromClient(3000 + i, 80, 'S'))
+    frames.push(...(await heard(r, 150)))
+    assert.equal(frames.length, 40, verdicts())
+    const rows = [0, 1].map((cpu) => plane.map('verdicts').u64[cpu * PM_VERDICT_MAX + Verdict.ForwardNat]!)
+    assert.ok(
+      rows.every((count) => count > 0n),
+      String(rows),
+    )
+  })
+
+  test('an interface that vanishes does no harm, and is taken again when it returns', async () => {
+    r.close()
+    ip('link del r0')
+    await until(() => plane.interfaces().length === 1, 'r0 is let go')
+    c.send(fromClient(4000, 80, 'S'))
+    await wait(50)
+    ip(`link add r0 address ${R0} type veth peer name wire-r`)
+    for (const name of ['r0', 'wire-r']) ip(`link set ${name} up`)
+    ip('addr add 10.0.2.1/24 dev r0')
+    ip(`neigh replace ${REAL} lladdr ${RS1} dev r0 nud permanent`)
+    r = new PacketSocket('wire-r', { vnet: true })
+    await until(() => plane.interfaces().length === 2, `r0 is back: ${log.join('; ')}`)
+    await wait(100)
+    c.send(fromClient(4001, 80, 'S'))
+    assert.equal((await heard(r)).length >= 1, true, verdicts())
+  })
+
+  test('another interface or name is refused with the reason', async () => {
+    await assert.rejects(plane.attach(['c0', 'nope']), /No interface "nope"/)
+    await assert.rejects(plane.attach(['lo']), /Cannot take packets from lo: expected an Ethernet interface/)
+    assert.equal(plane.interfaces().length, 2)
+  })
+
+  test('detach leaves nothing behind', async () => {
+    await plane.detach()
+    assert.equal(nft(), '')
+    assert.doesNotMatch(ip('link show'), /pm-/)
+    c.send(fromClient(5000, 80, 'S'))
+    assert.equal((await heard(c)).length, 1)
+    await plane.attach(['c0', 'r0'])
+    c.send(fromClient(5001, 80, 'S'))
+    assert.equal((await heard(r)).length, 1, verdicts())
+  })
+})
