@@ -6,27 +6,39 @@
  * on the sorting algorithm too; this is the merge sort of glibc's qsort(3).
  */
 import { addressWords } from '../address.ts'
-import type { ServerId, ServiceId } from '../model.ts'
+import type { Family, ServerId, ServiceId } from '../model.ts'
 
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const
 /** AF_INET and AF_INET6 of Linux. */
 const FAMILY_NUMBERS = { 4: 2, 6: 10 } as const
 
-/** A key to sort by: words compared one after the other. */
-type Key = readonly number[]
+/** Numbers to compare one after the other: address (four words) and port at the end. */
+interface Key {
+  readonly words: readonly number[]
+  readonly family: Family
+}
+
+/** Words of an address at the end of a key, before the port. */
+const ADDRESS_WORDS = 4
 
 function serviceKey(id: ServiceId): Key {
-  if (id.kind === 'fwmark') return [id.mark, FAMILY_NUMBERS[id.family], 0, 0, 0, 0, 0, 0]
-  return [0, FAMILY_NUMBERS[id.family], PROTOCOL_NUMBERS[id.protocol], ...addressWords(id.address), id.port]
+  const family = id.family
+  const head = [id.kind === 'fwmark' ? id.mark : 0, FAMILY_NUMBERS[family]]
+  if (id.kind === 'fwmark') return { words: [...head, 0, 0, 0, 0, 0, 0], family }
+  return { words: [...head, PROTOCOL_NUMBERS[id.protocol], ...addressWords(id.address), id.port], family }
 }
 
 function serverKey(id: ServerId): Key {
-  return [FAMILY_NUMBERS[id.family], ...addressWords(id.address), id.port]
+  return { words: [...addressWords(id.address), id.port], family: id.family }
 }
 
 function compare(a: Key, b: Key): number {
-  for (let i = 0; i < a.length; i++) {
-    const difference = (a[i]! - b[i]!) | 0
+  const port = a.words.length - 1
+  const address = port - ADDRESS_WORDS
+  for (let i = 0; i <= port; i++) {
+    // An IPv4 address on the left is compared by its one word, even with an IPv6 address.
+    if (a.family === 4 && i > address && i < port) continue
+    const difference = (a.words[i]! - b.words[i]!) | 0
     if (difference !== 0) return difference
   }
   return 0

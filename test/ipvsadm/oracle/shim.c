@@ -3,14 +3,16 @@
  *
  * It stands in for the kernel at the edge of libnl: every request ipvsadm would send is
  * accepted, written to $ORACLE_LOG as one line of hex (the generic netlink command and its
- * attributes), and answered from $ORACLE_DIR. A file `errno` there holds the libnl error
- * with which changes are refused; `services` and `dests` hold netlink messages, each
- * preceded by its length, for listings.
+ * attributes), and answered from $ORACLE_DIR. A file `errno` there holds the error number
+ * with which requests are refused; `services`, `dests` and `daemons` hold netlink messages,
+ * each preceded by its length, and `connections` what /proc/net/ip_vs_conn would.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
+#include <netdb.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,7 @@ struct nl_msg;
 struct nlmsghdr *nlmsg_hdr(struct nl_msg *msg);
 struct nl_msg *nlmsg_convert(struct nlmsghdr *header);
 void nlmsg_free(struct nl_msg *msg);
+int __nss_configure_lookup(const char *database, const char *services);
 
 enum { CMD_GET_SERVICE = 4, CMD_NEW_DEST = 5, CMD_GET_DEST = 8, CMD_NEW_DAEMON = 9, CMD_GET_DAEMON = 11,
        CMD_SET_CONFIG = 12, CMD_GET_CONFIG = 13, CMD_SET_INFO = 14, CMD_GET_INFO = 15 };
@@ -28,6 +31,8 @@ enum { FAMILY = 0x1d, NLE_OK = 0, VALID = 0 };
 
 static int (*on_valid)(struct nl_msg *, void *);
 static void *on_valid_arg;
+static int (*on_error)(struct sockaddr_nl *, struct nlmsgerr *, void *);
+static void *on_error_arg;
 static unsigned char request[65536];
 static uint32_t request_length;
 
@@ -41,6 +46,15 @@ int nl_socket_modify_cb(struct nl_sock *sock, int type, int kind, int (*func)(st
 		on_valid = func;
 		on_valid_arg = arg;
 	}
+	return 0;
+}
+
+int nl_socket_modify_err_cb(struct nl_sock *sock, int kind,
+			    int (*func)(struct sockaddr_nl *, struct nlmsgerr *, void *), void *arg)
+{
+	(void)sock; (void)kind;
+	on_error = func;
+	on_error_arg = arg;
 	return 0;
 }
 
@@ -88,20 +102,21 @@ static void deliver(struct nlmsghdr *header)
 	nlmsg_free(msg);
 }
 
-static void deliver_file(const char *name)
+static int deliver_file(const char *name)
 {
 	static union { struct nlmsghdr header; char bytes[65536]; } message;
 	FILE *file = open_answer(name);
 	uint32_t length;
 
 	if (!file)
-		return;
+		return 0;
 	while (fread(&length, sizeof(length), 1, file) == 1 && length <= sizeof(message)) {
 		if (fread(message.bytes, 1, length, file) != length)
 			abort();
 		deliver(&message.header);
 	}
 	fclose(file);
+	return 1;
 }
 
 static void deliver_words(int command, const uint32_t *types, const uint32_t *values, int count)
@@ -124,17 +139,31 @@ static void deliver_words(int command, const uint32_t *types, const uint32_t *va
 	deliver(&message.header);
 }
 
+static int refuse(int number)
+{
+	struct nlmsgerr error = { .error = -number };
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
+
+	return on_error(&address, &error, on_error_arg);
+}
+
 static int refusal(void)
 {
 	FILE *file = open_answer("errno");
-	int value = NLE_OK;
+	int number;
 
-	if (file) {
-		if (fscanf(file, "%d", &value) != 1)
-			abort();
-		fclose(file);
-	}
-	return -value;
+	if (!file)
+		return NLE_OK;
+	if (fscanf(file, "%d", &number) != 1)
+		abort();
+	fclose(file);
+	return refuse(number);
+}
+
+/* Names come from files only: what the network knows is no part of the comparison. */
+__attribute__((constructor)) static void names_from_files(void)
+{
+	__nss_configure_lookup("hosts", "files");
 }
 
 int nl_recvmsgs_default(struct nl_sock *sock)
@@ -150,7 +179,9 @@ int nl_recvmsgs_default(struct nl_sock *sock)
 		deliver_words(CMD_SET_CONFIG, (uint32_t[]){ 4, 5, 6 }, (uint32_t[]){ 900, 120, 300 }, 3);
 		return NLE_OK;
 	case CMD_GET_SERVICE:
-		deliver_file("services");
+		/* Asked for one service, the kernel has it or says so; asked for all, it may have none. */
+		if (!deliver_file("services") && !(((struct nlmsghdr *)request)->nlmsg_flags & NLM_F_DUMP))
+			return refuse(ESRCH);
 		return refusal();
 	case CMD_GET_DEST:
 		deliver_file("dests");
