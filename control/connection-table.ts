@@ -91,6 +91,10 @@ export class ConnectionTable {
     return (this.u32[line * this.stride + KIND]! >>> 8) & 0xff
   }
 
+  method(line: number): number {
+    return (this.u32[line * this.stride + KIND]! >>> 16) & 0xff
+  }
+
   state(line: number): number {
     return this.u32[line * this.stride + KIND]! >>> 24
   }

@@ -1,8 +1,18 @@
 /** Connections as `ipvsadm -Lc` lists them. */
-import { ConnFlag, ConnKind, ConnStatus, PM_CONN_STATUS, tcpStateNames } from '../dataplane/layout.gen.ts'
+import type { MapMemory } from '../dataplane/dataplane.ts'
+import {
+  ConnFlag,
+  ConnKind,
+  ConnStatus,
+  Method,
+  PM_CONN_STATUS,
+  RealRecord,
+  tcpStateNames,
+} from '../dataplane/layout.gen.ts'
+import { readAddress } from './address.ts'
 import type { ConnectionTable } from './connection-table.ts'
 import { protocolOfNumber } from './identity.ts'
-import type { ConnectionListing } from './model.ts'
+import type { ConnectionListing, IpAddress } from './model.ts'
 import { msOfTicks } from './settings.ts'
 
 /** IPVS's default number of buckets, shown when no connection table exists. */
@@ -17,8 +27,21 @@ function stateText(table: ConnectionTable, line: number): string {
   return (tcpStateNames[table.state(line)] ?? 'NONE').toUpperCase()
 }
 
-function listing(table: ConnectionTable, line: number, remaining: number): ConnectionListing {
+/** A tunnel's far end may be of the other family: it stands in the record of the real server only. */
+function farEnd(reals: MapMemory, real: number): IpAddress {
+  const base = real * reals.entrySize
+  const family = RealRecord.getFamily(reals.view, base) === 6 ? 6 : 4
+  return readAddress(reals.bytes, base + RealRecord.offsets.addr, family)
+}
+
+function listing(
+  table: ConnectionTable,
+  line: number,
+  remaining: number,
+  reals: MapMemory,
+): ConnectionListing {
   const { source, destination, target } = table.addresses(line)
+  const tunnel = table.method(line) === Method.Tun && table.real(line) < reals.entries
   const ports = table.ports(line)
   return {
     protocol: protocolOfNumber(table.protocol(line)) ?? 'ip',
@@ -29,7 +52,7 @@ function listing(table: ConnectionTable, line: number, remaining: number): Conne
     clientPort: ports.source,
     virtual: destination,
     virtualPort: ports.destination,
-    destination: target,
+    destination: tunnel ? farEnd(reals, table.real(line)) : target,
     destinationPort: ports.target,
     template: table.kind(line) === ConnKind.Template,
     engine: null,
@@ -39,6 +62,7 @@ function listing(table: ConnectionTable, line: number, remaining: number): Conne
 /** Every live connection, in the order of the table. Lines change while one reads: each row is a glance. */
 export function* listConnections(
   tables: readonly ConnectionTable[],
+  reals: MapMemory,
   nowTicks: () => number,
 ): Generator<ConnectionListing> {
   for (const table of tables) {
@@ -46,7 +70,7 @@ export function* listConnections(
     for (let line = 0; line < lines; line++) {
       if ((u32[line * stride]! & PM_CONN_STATUS) !== ConnStatus.Live || !table.isConnection(line)) continue
       const remaining = table.remaining(line, nowTicks())
-      if (remaining >= 0) yield listing(table, line, remaining)
+      if (remaining >= 0) yield listing(table, line, remaining, reals)
     }
   }
 }

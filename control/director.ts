@@ -124,7 +124,22 @@ class RuleDirector implements Director {
   }
 
   #serverListing(server: ServerEntry): ServerListing {
-    return { ...server.value, ...(this.#engine?.serverTally(server) ?? NO_TALLY) }
+    // Field by field: spreading costs a microsecond, and there may be 100,000 of these.
+    const { id, method, tunnel, weight, upperThreshold, lowerThreshold } = server.value
+    const tally = this.#engine?.serverTally(server) ?? NO_TALLY
+    return {
+      id,
+      method,
+      tunnel,
+      weight,
+      upperThreshold,
+      lowerThreshold,
+      activeConns: tally.activeConns,
+      inactiveConns: tally.inactiveConns,
+      persistentConns: tally.persistentConns,
+      counters: tally.counters,
+      rates: tally.rates,
+    }
   }
 
   rules(): ReturnType<Director['rules']> {

@@ -10,6 +10,8 @@ import type { Rates } from './model.ts'
 import type { RuleMaps } from './operations.ts'
 
 const TWO_32 = 2 ** 32
+/** Low halves of three counters, in words of a record. */
+const [CONNS, IN_PACKETS, OUT_PACKETS] = COUNTER_FIELDS.map((field) => field * 2) as [number, number, number]
 /** Real servers per slice: well below a millisecond. */
 const SLICE = 4096
 
@@ -17,6 +19,8 @@ export class Estimation {
   readonly #maps: RuleMaps
   readonly #ledger: Ledger
   readonly #last: Float64Array
+  /** Low words of the packet and connection counters, summed: equal means that nothing was counted. */
+  readonly #signature: Uint32Array
   readonly #serviceDifferences: Float64Array
   readonly #totalDifferences = new Float64Array(COUNTERS)
   readonly #scratch = new Float64Array(COUNTERS)
@@ -32,6 +36,7 @@ export class Estimation {
     this.#ledger = ledger
     const { reals, services } = ledger.sizes
     this.#last = new Float64Array(reals * COUNTERS)
+    this.#signature = new Uint32Array(reals)
     this.#serviceDifferences = new Float64Array(services * COUNTERS)
     this.reals = new Averages(reals)
     this.services = new Averages(services)
@@ -49,7 +54,18 @@ export class Estimation {
   restart(real: number): void {
     this.#end = Math.max(this.#end, real + 1)
     for (let i = 0; i < COUNTERS; i++) this.#last[real * COUNTERS + i] = this.#read(real, i)
+    this.#signature[real] = this.#sign(real)
     this.reals.reset(real)
+  }
+
+  #sign(real: number): number {
+    const { u32 } = this.#maps.counters
+    const { cpus } = this.#maps
+    let sum = 0
+    for (let cpu = 0, at = real * cpus * COUNTER_WORDS64 * 2; cpu < cpus; cpu++, at += COUNTER_WORDS64 * 2) {
+      sum += u32[at + CONNS]! + u32[at + IN_PACKETS]! + u32[at + OUT_PACKETS]!
+    }
+    return sum >>> 0
   }
 
   /** Sum over the CPUs, exact below 2^53. */
@@ -83,8 +99,11 @@ export class Estimation {
   }
 
   #estimate(real: number): void {
+    const signature = this.#sign(real)
+    if (signature === this.#signature[real] && !this.reals.isMoving(real)) return
     const holding = this.#ledger.real(real)
     if (holding === undefined) return
+    this.#signature[real] = signature
     const service = holding.service.slot * COUNTERS
     for (let i = 0; i < COUNTERS; i++) {
       const now = this.#read(real, i)
@@ -101,7 +120,11 @@ export class Estimation {
 
   #finish(): void {
     for (const { slot } of this.#ledger.holdings()) {
-      this.services.step(slot, this.#serviceDifferences, slot * COUNTERS)
+      const at = slot * COUNTERS
+      if (this.#serviceDifferences.subarray(at, at + COUNTERS).every((difference) => difference === 0)) {
+        if (!this.services.isMoving(slot)) continue
+      }
+      this.services.step(slot, this.#serviceDifferences, at)
     }
     this.#total.step(0, this.#totalDifferences, 0)
     this.#serviceDifferences.fill(0)

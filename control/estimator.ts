@@ -2,6 +2,7 @@
  * Rates as IPVS estimates them: every two seconds, in integers, the average moves a quarter of the way
  * towards what the last two seconds saw.
  */
+import { NO_RATES } from './engine.ts'
 import type { Rates } from './model.ts'
 
 /** Milliseconds between two steps. */
@@ -29,27 +30,37 @@ export function shownRate(average: number, index: number): number {
 /** Averages of many counted things, by slot. */
 export class Averages {
   readonly #values: Float64Array
+  /** 1 while some average of the slot is not zero: most are, and cost nothing. */
+  readonly #moving: Uint8Array
 
   constructor(slots: number) {
     this.#values = new Float64Array(slots * ESTIMATES)
+    this.#moving = new Uint8Array(slots)
+  }
+
+  isMoving(slot: number): boolean {
+    return this.#moving[slot] === 1
   }
 
   /** One step; `differences` holds what was counted since the last, at `from`. */
   step(slot: number, differences: Float64Array, from: number): void {
     const base = slot * ESTIMATES
+    let moving = 0
     for (let i = 0; i < ESTIMATES; i++) {
-      const difference = differences[from + i]!
-      const average = this.#values[base + i]!
-      if (difference === 0 && average === 0) continue
-      this.#values[base + i] = nextAverage(average, difference, FACTORS[i]!)
+      const next = nextAverage(this.#values[base + i]!, differences[from + i]!, FACTORS[i]!)
+      this.#values[base + i] = next
+      if (next !== 0) moving = 1
     }
+    this.#moving[slot] = moving
   }
 
   reset(slot: number): void {
     this.#values.fill(0, slot * ESTIMATES, (slot + 1) * ESTIMATES)
+    this.#moving[slot] = 0
   }
 
   rates(slot: number): Rates {
+    if (this.#moving[slot] === 0) return NO_RATES
     const at = (i: number): number => shownRate(this.#values[slot * ESTIMATES + i]!, i)
     return { cps: at(0), inPps: at(1), outPps: at(2), inBps: at(3), outBps: at(4) }
   }

@@ -36,6 +36,11 @@ const METHODS: Readonly<Record<ForwardingMethod, number>> = {
   'direct-routing': Method.Dr,
   tunnel: Method.Tun,
 }
+const METHOD_NAMES: ReadonlyMap<number, ForwardingMethod> = new Map([
+  [Method.Nat, 'nat'],
+  [Method.Dr, 'direct-routing'],
+  [Method.Tun, 'tunnel'],
+])
 const SCHEDULER_FLAGS = ServiceFlag.Sched1 | ServiceFlag.Sched2 | ServiceFlag.Sched3
 
 const NUMBER_OF_SCHEDULER: ReadonlyMap<string, number> = new Map(
@@ -184,21 +189,24 @@ const IPIP: TunnelSettings = { type: 'ipip' }
 
 /** The rule a real server's record was made from; null when it is none of ours. */
 export function serverOfImage(view: DataView, base: number): RealServer | null {
-  const record = RealRecord.read(view, base)
-  const family = familyOfNumber(record.family)
-  if (family === null) return null
-  const method = (Object.keys(METHODS) as ForwardingMethod[]).find((name) => METHODS[name] === record.method)
-  if (method === undefined) return null
+  const family = familyOfNumber(RealRecord.getFamily(view, base))
+  const method = METHOD_NAMES.get(RealRecord.getMethod(view, base))
+  if (family === null || method === undefined) return null
+  const tunnel = RealRecord.getTunnel(view, base)
   return {
-    id: { address: readAddress(record.addr, 0, family), family, port: record.port },
+    id: serverIdOfImage(view, base),
     method,
     tunnel:
-      record.tunnel === Tunnel.Ipip
+      tunnel === Tunnel.Ipip
         ? IPIP
-        : tunnelOfNumbers(record.tunnel, record.tunnelPort, record.tunnelFlags),
-    weight: record.weight,
-    upperThreshold: record.upper,
-    lowerThreshold: record.lower,
+        : tunnelOfNumbers(
+            tunnel,
+            RealRecord.getTunnelPort(view, base),
+            RealRecord.getTunnelFlags(view, base),
+          ),
+    weight: RealRecord.getWeight(view, base),
+    upperThreshold: RealRecord.getUpper(view, base),
+    lowerThreshold: RealRecord.getLower(view, base),
   }
 }
 

@@ -417,7 +417,7 @@ export class MapEngine implements Engine {
   }
 
   connections(): Iterable<ConnectionListing> {
-    return listConnections(this.sweep.tables, () => this.dataplane.nowTicks())
+    return listConnections(this.sweep.tables, this.#maps.reals, () => this.dataplane.nowTicks())
   }
 
   connectionTableSize(): number {

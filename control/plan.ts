@@ -9,8 +9,15 @@
  * A removed service leaves the index first. So no packet ever meets a schedule that names a free real
  * server, whatever the moment.
  */
-import { LiveRecord, PM_SCHEDULE_ACTIVE, RealRecord, ServiceRecord, Slot } from '../dataplane/layout.gen.ts'
-import type { ServerEntry, ServiceEntry } from './entries.ts'
+import {
+  LiveRecord,
+  PM_SCHEDULE_ACTIVE,
+  RealRecord,
+  ScheduleRecord,
+  ServiceRecord,
+  Slot,
+} from '../dataplane/layout.gen.ts'
+import { newestFirst, type ServerEntry, type ServiceEntry } from './entries.ts'
 import { serviceText } from './identity.ts'
 import {
   type Placement,
@@ -57,10 +64,10 @@ const SLOT_WORD = RealRecord.offsets.slot / 4
 const LIVE_WORDS = LiveRecord.size / 4
 
 /** Slots of the lookup table, as indices into the list of real servers; empty for most schedulers. */
-function lookupTable(service: ServiceEntry, list: readonly ServerEntry[]): Uint32Array {
+function lookupTable(service: ServiceEntry): Uint32Array {
   const { scheduler, id } = service.value
   if (scheduler !== 'dh' && scheduler !== 'sh' && scheduler !== 'mh') return new Uint32Array(0)
-  const entries: TableEntry[] = list.map(({ value, lastWeight }) => ({
+  const entries: TableEntry[] = Array.from(newestFirst(service), ({ value, lastWeight }) => ({
     address: value.id.address,
     port: value.id.port,
     weight: value.weight,
@@ -87,10 +94,9 @@ export function planService(
   const reschedule = change.reschedule || change.created || !published
   let table: Uint32Array | null = null
   let range: MemberRange | null = null
-  const list = reschedule ? [...service.servers].reverse() : []
   if (reschedule) {
-    table = lookupTable(service, list)
-    const room = ledger.takeRange(list.length + table.length, context.nowMs)
+    table = lookupTable(service)
+    const room = ledger.takeRange(service.servers.length + table.length, context.nowMs)
     if ('waitMs' in room) {
       if (room.waitMs === Number.POSITIVE_INFINITY) throw full('members', ledger.sizes.members, service)
       return room
@@ -106,12 +112,19 @@ export function planService(
     word ^= PM_SCHEDULE_ACTIVE
     const idle = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
     if (range.count > 0) {
-      operations.push({ op: 'fill-members', first: range.first, words: memberWords(list, table) })
+      const words = memberWords(
+        service,
+        table,
+        change.created ? null : oldMembers(maps, holding, 1 - idle),
+        change,
+        holding,
+      )
+      operations.push({ op: 'fill-members', first: range.first, words })
     }
     operations.push({
       op: 'fill-schedule',
       schedule: holding.slot * 2 + idle,
-      image: scheduleImage(service, range, list.length, table.length),
+      image: scheduleImage(service, range, table.length),
     })
     ledger.giveRange(holding.ranges[1 - idle]!, context.nowMs)
     holding.ranges[idle] = range
@@ -173,31 +186,94 @@ function differs(memory: Uint32Array, base: number, image: Uint32Array): boolean
   return false
 }
 
+/** Fewer changes than this are patched into a copy of the old members. */
+const PATCH_MAX = 16
+
+/** The members of a schedule in force. */
+function oldMembers(maps: RuleMaps, holding: ServiceHolding, index: number): Uint32Array | null {
+  const range = holding.ranges[index]
+  if (range === null || range === undefined) return null
+  const base = (holding.slot * 2 + index) * SCHEDULE_WORDS
+  const count = maps.schedules.u32[base + ScheduleRecord.offsets.count / 4]!
+  return maps.members.u32.subarray(range.first * 2, (range.first + count) * 2)
+}
+
 /** Members in list order, then the lookup table: each entry is the index of a real server and its weight. */
-function memberWords(list: readonly ServerEntry[], table: Uint32Array): Uint32Array {
-  const words = new Uint32Array((list.length + table.length) * 2)
-  let at = 0
-  for (const server of list) {
-    words[at++] = server.real
-    words[at++] = server.value.weight
+function memberWords(
+  service: ServiceEntry,
+  table: Uint32Array,
+  old: Uint32Array | null,
+  change: Change,
+  holding: ServiceHolding,
+): Uint32Array {
+  const { servers } = service
+  const words = new Uint32Array((servers.length + table.length) * 2)
+  if (old === null || change.touched.size + change.removed.size > PATCH_MAX) {
+    for (let i = servers.length - 1, at = 0; i >= 0; i--) at = putMember(words, at, servers[i]!)
+  } else {
+    patchMembers(words, servers, old, change, holding)
   }
-  for (const index of table) {
-    const server = list[index]!
-    words[at++] = server.real
-    words[at++] = server.value.weight
-  }
+  let at = servers.length * 2
+  for (const index of table) at = putMember(words, at, servers[servers.length - 1 - index]!)
   return words
 }
 
-function scheduleImage(service: ServiceEntry, range: MemberRange, count: number, table: number): Uint32Array {
+function putMember(words: Uint32Array, at: number, server: ServerEntry): number {
+  words[at] = server.real
+  words[at + 1] = server.value.weight
+  return at + 2
+}
+
+/**
+ * The old members without the removed ones, behind the added ones, with edited weights: one change among
+ * 100,000 real servers does not visit the other 99,999 objects.
+ */
+function patchMembers(
+  words: Uint32Array,
+  servers: readonly ServerEntry[],
+  old: Uint32Array,
+  change: Change,
+  holding: ServiceHolding,
+): void {
+  const gaps: number[] = []
+  for (const key of change.removed) {
+    const at = findMember(old, holding.reals.get(key))
+    if (at >= 0) gaps.push(at)
+  }
+  gaps.sort((a, b) => a - b)
+  // Whatever was not there before was added, and stands in front: newest first.
+  let at = 0
+  const kept = old.length / 2 - gaps.length
+  for (let i = servers.length - 1; i >= kept; i--) at = putMember(words, at, servers[i]!)
+  const first = at
+  let from = 0
+  for (const gap of [...gaps, old.length]) {
+    words.set(old.subarray(from, gap), at)
+    at += gap - from
+    from = gap + 2
+  }
+  for (const { real, value } of change.touched) {
+    const member = findMember(words.subarray(first, at), real)
+    if (member >= 0) words[first + member + 1] = value.weight
+  }
+}
+
+/** Word of the member that stands for a real server, -1 if none does. */
+function findMember(words: Uint32Array, real: number | undefined): number {
+  for (let at = 0; at < words.length; at += 2) if (words[at] === real) return at
+  return -1
+}
+
+function scheduleImage(service: ServiceEntry, range: MemberRange, table: number): Uint32Array {
   const image = new Uint32Array(SCHEDULE_WORDS)
-  const { state } = service
+  const { state, servers } = service
+  const count = servers.length
   image[0] = range.first
   image[1] = count
   image[2] = table === 0 ? 0 : range.first + count
   image[3] = table
   // Positions count from 1 in list order, newest first; 0 is the head.
-  image[4] = state.last === null ? 0 : service.servers.length - service.servers.indexOf(state.last)
+  image[4] = state.last === null ? 0 : count - servers.indexOf(state.last)
   if (state.weights !== null) {
     const { step, max } = weightSteps(state.weights)
     image[5] = state.weight
