@@ -7,15 +7,15 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#define FRAME 64 /* bytes put back: all headers of the frames that are measured */
+#define FRAME 64 /* bytes put back: what a program under test may change, the checksum of IPv6 TCP aside */
 
 struct plan {
 	__u8 frame[FRAME];
 	__u32 length;	  /* of the whole frame */
 	__u32 mask;	  /* flows - 1, a power of two less one */
 	__u32 random;	  /* 0: one after the other */
-	__u32 source_off; /* four bytes of the source address that take the flow's number */
-	__u32 port_off;	  /* source port */
+	__u32 source_off; /* four bytes of an address that take the flow's number */
+	__u32 port_off;	  /* the port that goes with it */
 	__u32 first_flow;
 	__u32 ipv4;	  /* 1: keep the IPv4 header checksum right */
 	__u32 pad;
@@ -77,7 +77,7 @@ int wrap(struct xdp_md *ctx)
 		flow = at->sequence++;
 	}
 	flow = (flow & plan->mask) + plan->first_flow;
-	source_off = plan->source_off & 31;
+	source_off = plan->source_off & 63;
 	port_off = plan->port_off & 63;
 	if (source_off > FRAME - 4 || port_off > FRAME - 2)
 		return XDP_ABORTED;

@@ -1,0 +1,169 @@
+/**
+ * Rules put straight into the maps of a data plane, by the control plane's own record codecs: services
+ * with real servers that nobody will edit again. 100,000 of them take a second.
+ */
+import { familyOf, parseAddress } from '../control/address.ts'
+import { realImage, SERVICE_WORDS, schedulerNumber, serviceImage } from '../control/images.ts'
+import type { ForwardingMethod, IpAddress, SchedulerName } from '../control/model.ts'
+import { execute, type RuleMaps, ruleMaps } from '../control/operations.ts'
+import { planEntry } from '../control/service-index.ts'
+import type { Dataplane } from '../dataplane/dataplane.ts'
+import {
+  MAP_NAMES,
+  PM_TICK_SHIFT,
+  PM_TIMEOUTS,
+  PM_VERDICT_MAX,
+  ScheduleRecord,
+  Setting,
+  SettingsRecord,
+  verdictNames,
+} from '../dataplane/layout.gen.ts'
+import type { Endpoint } from './traffic.ts'
+
+export interface BenchService {
+  readonly at: Endpoint
+  readonly protocol?: 'tcp' | 'udp'
+  readonly scheduler?: SchedulerName
+  readonly method: ForwardingMethod
+  readonly servers: readonly Endpoint[]
+  /** Outer source of tunnels. */
+  readonly source?: string
+}
+
+/** Long enough that nothing expires while it is measured. */
+const TIMEOUT_S = 900
+const TICKS_PER_SECOND = 1e9 / 2 ** PM_TICK_SHIFT
+
+export class BenchRules {
+  readonly #plane: Dataplane
+  readonly #maps: RuleMaps
+  #services = 0
+  #reals = 0
+  #members = 0
+
+  constructor(plane: Dataplane) {
+    this.#plane = plane
+    this.#maps = ruleMaps(plane)
+  }
+
+  /** No rules, no connections, no counts; the interfaces stay. */
+  clear(): void {
+    for (const name of MAP_NAMES) {
+      if (name !== 'settings' && name !== 'interfaces') this.#plane.map(name).bytes.fill(0)
+    }
+    this.#services = 0
+    this.#reals = 0
+    this.#members = 0
+    const { view } = this.#plane.map('settings')
+    const settings = SettingsRecord.read(view, 0)
+    SettingsRecord.write(view, 0, {
+      ...settings,
+      flags: Setting.Ready | Setting.V4 | Setting.V6,
+      reuseMode: 1,
+      timeouts: new Array<number>(PM_TIMEOUTS).fill(Math.round(TIMEOUT_S * TICKS_PER_SECOND)),
+      unprivilegedPort: 1024,
+    })
+  }
+
+  forgetConnections(): void {
+    for (const name of ['connections4', 'connections6', 'live'] as const) {
+      this.#plane.map(name).bytes.fill(0)
+    }
+  }
+
+  add(service: BenchService): void {
+    const slot = this.#services++
+    const first = this.#members
+    const address = parsed(service.at.address)
+    service.servers.forEach((server, index) => {
+      const image = realImage(
+        {
+          id: {
+            address: parsed(server.address),
+            family: familyOf(parsed(server.address)),
+            port: server.port,
+          },
+          method: service.method,
+          tunnel: { type: 'ipip' },
+          weight: 1,
+          upperThreshold: 0,
+          lowerThreshold: 0,
+        },
+        slot,
+        { source: service.source === undefined ? null : parsed(service.source), local: false },
+      )
+      const real = this.#reals++
+      execute(this.#maps, { op: 'fill-real', real, image })
+      execute(this.#maps, { op: 'fill-members', first: first + index, words: Uint32Array.of(real, 1) })
+      this.#members++
+    })
+    const schedule = new Uint32Array(ScheduleRecord.size / 4)
+    schedule[0] = first
+    schedule[1] = service.servers.length
+    execute(this.#maps, { op: 'fill-schedule', schedule: slot * 2, image: schedule })
+    const image = serviceImage(
+      {
+        id: {
+          kind: 'address',
+          protocol: service.protocol ?? 'tcp',
+          address,
+          family: familyOf(address),
+          port: service.at.port,
+        },
+        scheduler: service.scheduler ?? 'rr',
+        schedulerFlags: 0,
+        onePacket: false,
+        persistenceTimeoutS: 0,
+        netmask: familyOf(address) === 4 ? 0xffffffff : 128,
+        persistenceEngine: null,
+      },
+      slot,
+      schedulerNumber(service.scheduler ?? 'rr'),
+    )
+    if (image.length !== SERVICE_WORDS) throw new Error('Unexpected size of a service')
+    const stores = planEntry(this.#maps.serviceIndex, this.#maps.services, slot, image)
+    if (stores === null) throw new Error(`No index entry left for service ${slot}`)
+    execute(this.#maps, { op: 'fill-service', slot, image })
+    for (const store of stores) execute(this.#maps, { op: 'index', ...store })
+  }
+}
+
+/** Total of every verdict so far, over all CPUs. */
+export function readVerdicts(plane: Dataplane): bigint[] {
+  const { u64 } = plane.map('verdicts')
+  const totals = new Array<bigint>(PM_VERDICT_MAX).fill(0n)
+  for (let at = 0; at < u64.length; at++) totals[at % PM_VERDICT_MAX]! += u64[at]!
+  return totals
+}
+
+/** Share of packets that may fare otherwise: sets of the connection table that happen to be full. */
+const STRAY_SHARE_MAX = 0.001
+
+/**
+ * Throws unless the packets since `before` got the expected verdict; a number about other packets would
+ * mean nothing.
+ */
+export function expectVerdict(
+  plane: Dataplane,
+  before: readonly bigint[],
+  verdict: number,
+  packets: number,
+): void {
+  const counts = readVerdicts(plane).map((count, index) => Number(count - before[index]!))
+  const got = counts[verdict]!
+  const others = counts
+    .map((count, index) => (index === verdict || count === 0 ? '' : `${count} ${verdictNames[index]}`))
+    .filter((text) => text !== '')
+  const strays = counts.reduce((sum, count) => sum + count, 0) - got
+  if (got < packets * (1 - STRAY_SHARE_MAX) || strays > packets * STRAY_SHARE_MAX) {
+    throw new Error(
+      `expected ${packets} packets with verdict ${verdictNames[verdict]}, counted ${got}${others.length > 0 ? ` and ${others.join(', ')}` : ''}`,
+    )
+  }
+}
+
+function parsed(text: string): IpAddress {
+  const address = parseAddress(text)
+  if (address === null) throw new TypeError(`Cannot parse address "${text}"`)
+  return address
+}
