@@ -71,7 +71,8 @@ export function setLinkMac(socket: RequestSocket, ifindex: number, name: string,
 
 /**
  * Lets an interface receive what came in elsewhere: loose reverse path filter, IPv4 forwarding as
- * told, no IPv6 address of its own.
+ * told, no IPv6 address of its own. It gets a loopback address, because the kernel's loose filter
+ * rejects everything on an interface without any.
  */
 export function configureStackEnd(
   socket: RequestSocket,
@@ -92,11 +93,26 @@ export function configureStackEnd(
     attributes: [{ type: IFLA_AF_SPEC, value: nest([family]) }],
   })
   socket.change(setting(ipv4), `configure IPv4 on ${name}`, 0)
+  socket.change(loopbackAddress(ifindex), `give ${name} an address`)
   try {
     socket.change(setting(ipv6), `configure IPv6 on ${name}`, 0)
   } catch {
     // IPv6 may be switched off on this host; then nothing of it arrives here either.
   }
+}
+
+/** 127.112.109.1/32, host scope: never a source of anything, local already by 127.0.0.0/8. */
+function loopbackAddress(ifindex: number): Query {
+  const [IFA_ADDRESS, IFA_LOCAL] = [1, 2]
+  const RT_SCOPE_HOST = 254
+  const address = Uint8Array.of(127, 112, 109, 1)
+  const header = Uint8Array.of(AF_INET, 32, 0, RT_SCOPE_HOST, 0, 0, 0, 0)
+  viewOf(header).setUint32(4, ifindex, true)
+  const attributes = [
+    { type: IFA_LOCAL, value: address },
+    { type: IFA_ADDRESS, value: address },
+  ]
+  return { type: Rtm.NEWADDR, header, attributes }
 }
 
 /** Whether packets from an interface are forwarded. */

@@ -13,15 +13,19 @@ const FLAGS = JobRecord.offsets.flags / 4
 const MOVED = JobRecord.offsets.moved / 4
 const SEGMENT = JobRecord.offsets.segment / 4
 
-/** Offsets in struct virtio_net_hdr, which stands before every frame (virtio 1.2 §5.1.6). */
+/**
+ * The fields of struct virtio_net_hdr, which stands before every frame (virtio 1.2 §5.1.6), as 16-bit
+ * words: flags in the low and GSO type in the high half of the first.
+ */
 export const Vnet = {
-  flags: 0,
-  gsoType: 1,
-  headerLength: 2,
-  segmentSize: 4,
-  checksumStart: 6,
-  checksumOffset: 8,
+  flagsAndType: 0,
+  headerLength: 1,
+  segmentSize: 2,
+  checksumStart: 3,
+  checksumOffset: 4,
+  words: 5,
 } as const
+/** Flag: the checksum holds the pseudo header's sum, the rest is to be added. */
 export const VNET_NEEDS_CHECKSUM = 1
 export const GsoType = { NONE: 0, TCPV4: 1, TCPV6: 4, UDP_SEGMENTS: 5, MASK: 0x7f } as const
 
@@ -38,6 +42,8 @@ export class JobTable {
   readonly #first: number
   /** Bytes as received, before the program cut or added any. */
   readonly #received: Uint32Array
+  /** Virtio headers as received: headers put in front of a frame overwrite them in memory. */
+  readonly #vnet: Uint16Array
   /** 1: the frame was addressed to this host, as the kernel sees it. */
   readonly toHost: Uint8Array
   /** Which port a frame came from. */
@@ -50,6 +56,7 @@ export class JobTable {
     this.renew(memory)
     this.#first = base / 4
     this.#received = new Uint32Array(capacity)
+    this.#vnet = new Uint16Array(capacity * Vnet.words)
     this.toHost = new Uint8Array(capacity)
     this.port = new Uint8Array(capacity)
   }
@@ -65,37 +72,44 @@ export class JobTable {
   /** A frame of `length` bytes at `data`, all of it in linear memory, its virtio header right before it. */
   put(index: number, data: number, length: number, ifindex: number, toHost: boolean, port: number): void {
     const at = this.#first + index * WORDS
-    const { u32, u8 } = this
-    const vnet = data - VNET_HEADER
+    const { u32, u16 } = this
+    const vnet = index * Vnet.words
+    const header = (data - VNET_HEADER) >>> 1
+    for (let i = 0; i < Vnet.words; i++) this.#vnet[vnet + i] = u16[header + i]!
+    const flagsAndType = this.#vnet[vnet]!
     u32[at + DATA] = data
     u32[at + LINEAR] = length
     u32[at + LENGTH] = length
     u32[at + IFINDEX] = ifindex
     u32[at + VERDICT] = 0
     u32[at + ACTION] = 0
-    u32[at + FLAGS] = (u8[vnet]! & VNET_NEEDS_CHECKSUM) !== 0 ? JobFlag.PartialCsum : 0
+    u32[at + FLAGS] = (flagsAndType & VNET_NEEDS_CHECKSUM) !== 0 ? JobFlag.PartialCsum : 0
     u32[at + MOVED] = 0
-    u32[at + SEGMENT] = u8[vnet + Vnet.gsoType] === 0 ? 0 : this.#largestSegment(data)
+    u32[at + SEGMENT] = flagsAndType >> 8 === GsoType.NONE ? 0 : this.#largestSegment(index)
     this.#received[index] = length
     this.toHost[index] = toHost ? 1 : 0
     this.port[index] = port
   }
 
-  /** IP bytes of the largest packet a super-packet will be cut into. */
-  #largestSegment(data: number): number {
-    return (
-      this.headerBytes(data, data - VNET_HEADER) -
-      ETHERNET +
-      this.u16[(data - VNET_HEADER + Vnet.segmentSize) >> 1]!
-    )
+  /** A field of the virtio header as received, a member of `Vnet`. */
+  vnet(index: number, word: number): number {
+    return this.#vnet[index * Vnet.words + word]!
   }
 
-  /** Bytes before the payload of a frame with an unfinished checksum; `vnet` is its virtio header. */
-  headerBytes(data: number, vnet: number): number {
-    const transport = this.u16[(vnet + Vnet.checksumStart) >> 1]!
-    const type = this.u8[vnet + Vnet.gsoType]! & GsoType.MASK
-    if (type === GsoType.UDP_SEGMENTS) return transport + UDP_HEADER
-    return transport + (this.u8[data + transport + 12]! >> 4) * 4
+  gsoType(index: number): number {
+    return this.#vnet[index * Vnet.words]! >> 8
+  }
+
+  /** IP bytes of the largest packet a super-packet will be cut into. */
+  #largestSegment(index: number): number {
+    return this.headerBytes(index) - ETHERNET + this.vnet(index, Vnet.segmentSize)
+  }
+
+  /** Bytes before the payload of a frame as received, if its checksum is unfinished. */
+  headerBytes(index: number): number {
+    const transport = this.vnet(index, Vnet.checksumStart)
+    if ((this.gsoType(index) & GsoType.MASK) === GsoType.UDP_SEGMENTS) return transport + UDP_HEADER
+    return transport + (this.u8[this.data(index) + transport + 12]! >> 4) * 4
   }
 
   data(index: number): number {

@@ -144,51 +144,40 @@ export class PacketLoop {
     }
     const start = jobs.start(index)
     const length = jobs.length(index)
-    const received = jobs.data(index) - VNET_HEADER
     const grown = jobs.data(index) - start
     const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
-    const isSuper = jobs.u8[received + Vnet.gsoType] !== GsoType.NONE && !isAnswer
-    if (isSuper && grown > 0) {
-      this.#sendSegments(outlet, { start, length, vnet: received, overhead: grown })
+    if (grown > 0 && jobs.gsoType(index) !== GsoType.NONE && !isAnswer) {
+      this.#sendSegments(outlet, index)
       return
     }
-    this.#writeVnet(received, start, grown, isAnswer)
+    this.#writeVnet(index, start, grown, isAnswer)
     if (outlet.full) this.#flush()
     outlet.queue(start - VNET_HEADER, length + VNET_HEADER)
   }
 
   /** The virtio header for a frame whose start moved to the front by `grown` bytes. */
-  #writeVnet(received: number, start: number, grown: number, isAnswer: boolean): void {
+  #writeVnet(index: number, start: number, grown: number, isAnswer: boolean): void {
     const { jobs } = this.#options
-    const { u8, u16 } = jobs
-    const to = (start - VNET_HEADER) >> 1
-    const partial = (u8[received]! & VNET_NEEDS_CHECKSUM) !== 0 && !isAnswer
-    if (!partial) {
-      u16[to] = 0
-      u16[to + 1] = 0
-      u16[to + 2] = 0
-      u16[to + 3] = 0
-      u16[to + 4] = 0
+    const { u16 } = jobs
+    const to = (start - VNET_HEADER) >>> 1
+    const flagsAndType = jobs.vnet(index, Vnet.flagsAndType)
+    if ((flagsAndType & VNET_NEEDS_CHECKSUM) === 0 || isAnswer) {
+      for (let i = 0; i < Vnet.words; i++) u16[to + i] = 0
       return
     }
-    const gsoType = u8[received + Vnet.gsoType]!
-    const segmentSize = u16[(received + Vnet.segmentSize) >> 1]!
-    const checksumStart = u16[(received + Vnet.checksumStart) >> 1]! + grown
-    const checksumOffset = u16[(received + Vnet.checksumOffset) >> 1]!
+    u16[to + Vnet.flagsAndType] = (flagsAndType & 0xff00) | VNET_NEEDS_CHECKSUM
     // What the kernel puts into the linear part of its buffer: the headers, not 64 KiB.
-    const headerLength = gsoType === GsoType.NONE ? 0 : jobs.headerBytes(start + grown, received) + grown
-    u16[to] = VNET_NEEDS_CHECKSUM | (gsoType << 8)
-    u16[to + 1] = headerLength
-    u16[to + 2] = segmentSize
-    u16[to + 3] = checksumStart
-    u16[to + 4] = checksumOffset
+    u16[to + Vnet.headerLength] = flagsAndType >> 8 === GsoType.NONE ? 0 : jobs.headerBytes(index) + grown
+    u16[to + Vnet.segmentSize] = jobs.vnet(index, Vnet.segmentSize)
+    u16[to + Vnet.checksumStart] = jobs.vnet(index, Vnet.checksumStart) + grown
+    u16[to + Vnet.checksumOffset] = jobs.vnet(index, Vnet.checksumOffset)
   }
 
-  #sendSegments(outlet: Outlet, packet: Parameters<typeof segmentTunnelled>[1]): void {
+  #sendSegments(outlet: Outlet, index: number): void {
     const { jobs, scratch } = this.#options
     segmentTunnelled(
       jobs,
-      packet,
+      index,
       (bytes) => {
         const rounded = (bytes + 15) & ~15
         if (outlet.full || this.#scratchUsed + rounded > scratch.bytes) this.#flush()

@@ -11,51 +11,43 @@ const ETHERNET = 14
 const TCP_FIN_PSH = 0x09
 const TCP_CWR = 0x80
 
-export interface SuperPacket {
-  /** First byte of the frame, outer headers included. */
-  readonly start: number
-  readonly length: number
-  /** Its virtio header as received. */
-  readonly vnet: number
-  /** Bytes put in front since then. */
-  readonly overhead: number
-}
-
 /**
- * Calls `room(bytes)` for space of every segment with its virtio header and `emit(address, bytes)` when
+ * Cuts job `index`, whose frame has grown to the front by the tunnel's headers. Calls `room(bytes)` for space of every segment with its virtio header and `emit(address, bytes)` when
  * it is filled.
  */
 export function segmentTunnelled(
   jobs: JobTable,
-  packet: SuperPacket,
+  index: number,
   room: (bytes: number) => number,
   emit: (address: number, bytes: number) => void,
 ): void {
-  const { u8, u16 } = jobs
-  const { start, length, vnet, overhead } = packet
-  const size = u16[(vnet + Vnet.segmentSize) >> 1]!
-  const checksumOffset = u16[(vnet + Vnet.checksumOffset) >> 1]!
-  const isUdp = (u8[vnet + Vnet.gsoType]! & GsoType.MASK) === GsoType.UDP_SEGMENTS
-  const transport = u16[(vnet + Vnet.checksumStart) >> 1]! + overhead
-  const headers = jobs.headerBytes(start + overhead, vnet) + overhead
+  const { u8 } = jobs
+  const start = jobs.start(index)
+  const length = jobs.length(index)
+  const overhead = jobs.data(index) - start
+  const size = jobs.vnet(index, Vnet.segmentSize)
+  const checksumOffset = jobs.vnet(index, Vnet.checksumOffset)
+  const isUdp = (jobs.gsoType(index) & GsoType.MASK) === GsoType.UDP_SEGMENTS
+  const transport = jobs.vnet(index, Vnet.checksumStart) + overhead
+  const headers = jobs.headerBytes(index) + overhead
   const payload = length - headers
   if (size === 0 || payload <= 0) return
   const oldTransportLength = length - transport
 
-  for (let offset = 0, index = 0; offset < payload; offset += size, index++) {
+  for (let offset = 0, segment = 0; offset < payload; offset += size, segment++) {
     const bytes = Math.min(size, payload - offset)
     const frame = headers + bytes
     const address = room(VNET_HEADER + frame)
     const at = address + VNET_HEADER
     u8.fill(0, address, at)
-    u8[address + Vnet.flags] = VNET_NEEDS_CHECKSUM
-    put16le(u8, address + Vnet.checksumStart, transport)
-    put16le(u8, address + Vnet.checksumOffset, checksumOffset)
+    u8[address] = VNET_NEEDS_CHECKSUM
+    put16le(u8, address + Vnet.checksumStart * 2, transport)
+    put16le(u8, address + Vnet.checksumOffset * 2, checksumOffset)
     u8.copyWithin(at, start, start + headers)
     u8.copyWithin(at + headers, start + headers + offset, start + headers + offset + bytes)
 
-    fixNetwork(u8, at + ETHERNET, frame - ETHERNET, index)
-    fixNetwork(u8, at + ETHERNET + overhead, frame - ETHERNET - overhead, index)
+    fixNetwork(u8, at + ETHERNET, frame - ETHERNET, segment)
+    fixNetwork(u8, at + ETHERNET + overhead, frame - ETHERNET - overhead, segment)
     const l4 = at + transport
     if (isUdp) {
       put16(u8, l4 + 4, frame - transport)
