@@ -16,6 +16,30 @@ import {
 
 export type OptionSet = ReadonlySet<OptionName>
 
+/** Whether a row has nothing to say against these options: the common case, decided without the order. */
+function isLegal(
+  options: OptionSet,
+  row: Partial<Readonly<Record<OptionName, Legality>>>,
+  needed: number,
+): boolean {
+  let found = 0
+  let exclusive = 0
+  for (const option of options) {
+    const legality = row[option]
+    if (legality === undefined) return false
+    if (legality === 'needed') found++
+    if (legality === 'exclusive') exclusive++
+  }
+  return found === needed && exclusive <= 1
+}
+
+const NEEDED = new Map(
+  Object.entries(COMMANDS).map(([name, row]) => [
+    name,
+    Object.values(row).filter((legality) => legality === 'needed').length,
+  ]),
+)
+
 /** Judges options by one row of a table; `what` names the row in messages. */
 function checkRow(
   options: OptionSet,
@@ -47,8 +71,9 @@ const some = (options: OptionSet, wanted: readonly OptionName[]): boolean =>
 
 /** Returns the message that refuses the command, or null. */
 export function checkLegality(command: CommandName, options: OptionSet, draft: Draft): string | null {
-  const refusal = checkRow(options, OPTION_NAMES, COMMANDS[command], `the '${command}' command`)
-  if (refusal !== null) return refusal
+  if (!isLegal(options, COMMANDS[command], NEEDED.get(command) ?? 0)) {
+    return checkRow(options, OPTION_NAMES, COMMANDS[command], `the '${command}' command`)
+  }
   switch (command) {
     case 'add-service':
     case 'edit-service':
@@ -83,6 +108,7 @@ function checkServer(options: OptionSet, draft: Draft): string | null {
       return 'Tunnel options conflict with forward method'
     }
   }
+  if (draft.tunnelType === 'ipip' && !some(options, TUNNEL_OPTIONS)) return null
   return checkRow(options, TUNNEL_OPTIONS, TUNNELS[draft.tunnelType], `the '${draft.tunnelType}' tunnel type`)
 }
 

@@ -19,7 +19,7 @@ function splitWords(text: string, from: number, to: number, program: string): st
     }
     if (at > start) {
       const word = text.slice(start, at)
-      if (word !== 'ipvsadm') words.push(untilNul(word))
+      if (word !== 'ipvsadm') words.push(word)
     }
     at++
   }
@@ -37,12 +37,13 @@ function untilNul(word: string): string {
  * skipped. There are no comments, quotes or continued lines in this format.
  */
 export function* restoreLines(input: string, program: string): Generator<readonly string[]> {
+  const nul = input.includes('\0')
   let at = 0
   while (at < input.length) {
     const newline = input.indexOf(NEWLINE, at)
     const end = newline < 0 ? input.length : newline
     const words = splitWords(input, at, end, program)
-    if (words.length > 1) yield words
+    if (words.length > 1) yield nul ? words.map(untilNul) : words
     at = end + 1
   }
 }

@@ -10,6 +10,7 @@ import { DEFAULT_SCHEDULER, FLAGS_BYTES_MAX, SCHEDULER_FLAGS } from './grammar.t
 import type { Names } from './names.ts'
 
 const DECIMAL = /^[ \t\n\v\f\r]*([+-]?)([0-9]+)(.*)$/s
+const SHORT_DIGITS = /^[0-9]+$/
 const DIGITS_ONLY = /^[0-9]*$/
 
 /**
@@ -17,6 +18,10 @@ const DIGITS_ONLY = /^[0-9]*$/
  * @returns null if it is not one
  */
 export function parseNumber(text: string, min: number, max: number): number | null {
+  if (text.length <= 10 && SHORT_DIGITS.test(text)) {
+    const value = Number(text)
+    return value >= min && value <= max ? value : null
+  }
   const match = DECIMAL.exec(text)
   if (match === null || match[3] !== '') return null
   const value = Number(match[2]!) * (match[1] === '-' ? -1 : 1)
