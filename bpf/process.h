@@ -43,6 +43,39 @@ pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
 	return !!(ip->fragment & pm_htons(PM_IPV4_DF));
 }
 
+/* Counts a packet on its real server, in this CPU's record. */
+pm_inline void pm_account(__u32 real, __u32 bytes, int reply)
+{
+	struct pm_counters *n = pm_counters(real * pm_limits.cpus + pm_cpu());
+
+	if (!n)
+		return;
+	if (reply) {
+		n->out_packets++;
+		n->out_bytes += bytes;
+	} else {
+		n->in_packets++;
+		n->in_bytes += bytes;
+	}
+}
+
+/*
+ * An error about a packet of this connection. With DR and TUN it counts as an answer of the service:
+ * IPVS sees it leave, and what it quotes went to the virtual address (NAT would have to quote the real
+ * server's).
+ */
+pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct pm_flow *flow,
+				    const struct pm_conn *c, enum pm_verdict why, __u32 mtu)
+{
+	enum pm_verdict v = pm_answer(f, flow->set, family, flow->p.ip_length, why, mtu, flow->now);
+	__u32 max = family == 4 ? PM_ICMP_MAX : PM_ICMPV6_MAX;
+	__u32 length = flow->p.ip_length + (family == 4 ? PM_IPV4_LEN : PM_IPV6_LEN) + PM_ICMP_LEN;
+
+	if (v == why && c->method != PM_METHOD_NAT)
+		pm_account(c->real, length < max ? length : max, 1);
+	return v;
+}
+
 /* Client to real server, connection known: the next hop, the limits, the method's headers. */
 pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_flow *flow, struct pm_conn *c,
 				     const struct pm_real *real)
@@ -73,12 +106,11 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			}
 			return PM_PASS_LOCAL_NODE;
 		default:
-			return pm_answer(f, flow->set, family, p->ip_length, PM_ANSWER_HOST_UNREACHABLE, 0,
-					 flow->now);
+			return pm_refuse(f, family, flow, c, PM_ANSWER_HOST_UNREACHABLE, 0);
 		}
 	}
 	if (pm_unlikely(p->ttl <= 1))
-		return pm_answer(f, flow->set, family, p->ip_length, PM_ANSWER_TIME_EXCEEDED, 0, flow->now);
+		return pm_refuse(f, family, flow, c, PM_ANSWER_TIME_EXCEEDED, 0);
 	limit = pm_path_limit(c, real);
 	if (pm_unlikely(pm_wire_length(f, p) > limit)) {
 		if (c->method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
@@ -91,7 +123,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			return PM_WANT_PAYLOAD;
 		if (pm_decrement_ttl(f, family))
 			return PM_DROP_MAP;
-		return pm_answer(f, flow->set, family, p->ip_length, PM_ANSWER_TOO_BIG, limit, flow->now);
+		return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG, limit);
 	}
 	pm_cut_padding(f, p);
 	switch (c->method) {
@@ -116,22 +148,6 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		return pm_encapsulate(f, p, family, flow->set, real, c);
 	default:
 		return PM_PASS_UNSUPPORTED;
-	}
-}
-
-/* Counts a packet on its real server, in this CPU's record. */
-pm_inline void pm_account(__u32 real, __u32 bytes, int reply)
-{
-	struct pm_counters *n = pm_counters(real * pm_limits.cpus + pm_cpu());
-
-	if (!n)
-		return;
-	if (reply) {
-		n->out_packets++;
-		n->out_bytes += bytes;
-	} else {
-		n->in_packets++;
-		n->in_bytes += bytes;
 	}
 }
 
@@ -525,6 +541,8 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	real = pick == PM_NONE ? PM_NULL : pm_reals(pick);
 	if (!real)
 		return pm_answer(f, set, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
+	if (real->method == PM_METHOD_TUN && real->tunnel != PM_TUNNEL_IPIP)
+		return PM_PASS_UNSUPPORTED;
 	flow->index = pm_connect(family, flow, pick, real);
 	c = pm_line(family, flow->index);
 	if (!c)
