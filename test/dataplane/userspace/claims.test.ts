@@ -1,0 +1,300 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { after, before, describe, test } from 'node:test'
+import { addressToBytes, parseAddress } from '../../../control/address.ts'
+import { Method, RealRecord, ServiceRecord, Slot } from '../../../dataplane/layout.gen.ts'
+import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import { ClaimFilter } from '../../../dataplane/userspace/claim-filter.ts'
+import { type Claim, ClaimTracker, claimKey } from '../../../dataplane/userspace/claims.ts'
+import {
+  changeScript,
+  deleteScript,
+  expireScript,
+  runNft,
+  tableScript,
+} from '../../../dataplane/userspace/nftables.ts'
+import {
+  ethernet,
+  fragmentHeader,
+  ipv4,
+  ipv6,
+  PROTOCOL,
+  padOptions,
+  raw,
+  tcp,
+  udp,
+} from '../../packets/frame.ts'
+import { interfaceIndex, PacketSocket } from '../../packets/libc.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges, sysctl } from '../private-network.ts'
+
+const address = (text: string) => {
+  const bytes = new Uint8Array(16)
+  bytes.set(addressToBytes(parseAddress(text)!))
+  return bytes
+}
+const keys = (claims: readonly Claim[]) => claims.map(claimKey).sort()
+
+function putService(
+  plane: MemoryDataplane,
+  slot: number,
+  addr: string,
+  port: number,
+  life: number = Slot.Live,
+): void {
+  const map = plane.map('services')
+  const empty = ServiceRecord.read(map.view, slot * map.entrySize)
+  ServiceRecord.write(map.view, slot * map.entrySize, {
+    ...empty,
+    slot: life,
+    family: addr.includes(':') ? 6 : 4,
+    protocol: 6,
+    port,
+    addr: address(addr),
+  })
+}
+
+function putReal(
+  plane: MemoryDataplane,
+  slot: number,
+  service: number,
+  addr: string,
+  port: number,
+  { life = Slot.Live, method = Method.Nat }: { life?: number; method?: number } = {},
+): void {
+  const map = plane.map('reals')
+  const empty = RealRecord.read(map.view, slot * map.entrySize)
+  RealRecord.write(map.view, slot * map.entrySize, {
+    ...empty,
+    slot: life,
+    service,
+    addr: address(addr),
+    family: addr.includes(':') ? 6 : 4,
+    port,
+    method,
+  })
+}
+
+test('services claim their address, NAT real servers their replies, others nothing', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  putService(plane, 0, '192.0.2.100', 80)
+  putReal(plane, 0, 0, '10.0.2.11', 8080)
+  putReal(plane, 1, 0, '10.0.2.12', 80, { method: Method.Dr })
+  const { added, removed } = tracker.update()
+  assert.deepEqual(keys(added), ['from tcp 10.0.2.11 8080', 'to tcp 192.0.2.100 80'])
+  assert.deepEqual(removed, [])
+  assert.deepEqual(tracker.update(), { added: [], removed: [] })
+})
+
+test('a service with port 0, and one for FTP, claim all ports', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  putService(plane, 0, '192.0.2.100', 0)
+  putService(plane, 1, '2001:db8::1', 21)
+  putReal(plane, 0, 0, '10.0.2.11', 0)
+  putReal(plane, 1, 1, '2001:db8:2::11', 21)
+  assert.deepEqual(keys(tracker.update().added), [
+    'from tcp 10.0.2.11 0',
+    'from tcp 2001:db8:2::11 0',
+    'to tcp 192.0.2.100 0',
+    'to tcp 2001:db8::1 0',
+  ])
+})
+
+test('a claim made twice ends with the second', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  putService(plane, 0, '192.0.2.100', 80)
+  putService(plane, 1, '192.0.2.101', 80)
+  putReal(plane, 0, 0, '10.0.2.11', 80)
+  putReal(plane, 1, 1, '10.0.2.11', 80)
+  tracker.update()
+  putReal(plane, 0, 0, '10.0.2.11', 80, { life: Slot.Free })
+  assert.deepEqual(tracker.update(), { added: [], removed: [] })
+  putReal(plane, 1, 1, '10.0.2.11', 80, { life: Slot.Free })
+  assert.deepEqual(keys(tracker.update().removed), ['from tcp 10.0.2.11 80'])
+})
+
+test('a removed service stays claimed while a removed real server still has connections', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  putService(plane, 0, '192.0.2.100', 80)
+  putReal(plane, 0, 0, '10.0.2.11', 8080)
+  tracker.update()
+  putService(plane, 0, '192.0.2.100', 80, Slot.Free)
+  putReal(plane, 0, 0, '10.0.2.11', 8080, { life: Slot.Gone })
+  assert.deepEqual(tracker.update(), { added: [], removed: [] })
+  assert.equal(tracker.lingers, true)
+  putReal(plane, 0, 0, '10.0.2.11', 8080, { life: Slot.Free })
+  assert.deepEqual(keys(tracker.update().removed), ['from tcp 10.0.2.11 8080', 'to tcp 192.0.2.100 80'])
+  assert.equal(tracker.lingers, false)
+})
+
+test('a slot that changes to another service moves its claim', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  putService(plane, 0, '192.0.2.100', 80)
+  tracker.update()
+  putService(plane, 0, '192.0.2.101', 80)
+  const { added, removed } = tracker.update()
+  assert.deepEqual(keys(added), ['to tcp 192.0.2.101 80'])
+  assert.deepEqual(keys(removed), ['to tcp 192.0.2.100 80'])
+})
+
+describe('the kernel drops exactly what the filter matches', { skip: skipWithoutPrivileges }, () => {
+  const MAC = '02:00:00:00:01:01'
+  const VIP = '192.0.2.100'
+  const VIP6 = '2001:db8:1::100'
+  const claim = (side: Claim['side'], protocol: Claim['protocol'], text: string, port: number): Claim => ({
+    side,
+    protocol,
+    family: text.includes(':') ? 6 : 4,
+    address: parseAddress(text)!,
+    port,
+  })
+  const claims = [
+    claim('to', 'tcp', VIP, 80),
+    claim('to', 'udp', '192.0.2.101', 0),
+    claim('from', 'tcp', '10.0.2.11', 8080),
+    claim('to', 'tcp', VIP6, 80),
+    claim('from', 'udp', '2001:db8:2::11', 0),
+  ]
+  const filter = new ClaimFilter()
+  let wire: PacketSocket
+
+  const to4 = (
+    segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
+    fields: Partial<Parameters<typeof ipv4>[0]> = {},
+  ) => ipv4({ src: '198.51.100.7', dst: VIP, ...fields }, segment)
+  const to6 = (
+    segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
+    fields: Partial<Parameters<typeof ipv6>[0]> = {},
+  ) => ipv6({ src: '2001:db8:c::7', dst: VIP6, ...fields }, segment)
+
+  const cases: readonly {
+    readonly name: string
+    readonly packet: Parameters<typeof ethernet>[1]
+    readonly want: boolean
+    readonly dst?: string
+  }[] = [
+    { name: 'service', packet: to4(), want: true },
+    { name: 'another port', packet: to4(tcp({ sport: 80, dport: 81, flags: 'S' })), want: false },
+    { name: 'another protocol', packet: to4(udp({ sport: 1, dport: 80 })), want: false },
+    { name: 'any port', packet: to4(udp({ sport: 1, dport: 9 }), { dst: '192.0.2.101' }), want: true },
+    {
+      name: 'reply',
+      packet: ipv4({ src: '10.0.2.11', dst: '198.51.100.7' }, tcp({ sport: 8080, dport: 1, flags: 'A' })),
+      want: true,
+    },
+    {
+      name: 'reply from another port',
+      packet: ipv4({ src: '10.0.2.11', dst: '198.51.100.7' }, tcp({ sport: 8081, dport: 1, flags: 'A' })),
+      want: false,
+    },
+    { name: 'IP options', packet: to4(undefined, { options: new Uint8Array([1, 1, 1, 0]) }), want: true },
+    {
+      name: 'first fragment',
+      packet: to4(undefined, { mf: true }),
+      want: false,
+    },
+    { name: 'total length beyond the frame', packet: to4(undefined, { totalLength: 1400 }), want: false },
+    { name: 'total length below the header', packet: to4(undefined, { totalLength: 10 }), want: false },
+    { name: 'later fragment', packet: to4(undefined, { fragmentOffset: 64 }), want: false },
+    { name: 'version 5', packet: to4(undefined, { version: 5 }), want: false },
+    { name: 'IHL below 5', packet: to4(undefined, { headerLength: 4 }), want: false },
+    { name: 'ICMP', packet: to4(raw(PROTOCOL.icmp, new Uint8Array(16))), want: false },
+    { name: 'SCTP', packet: to4(raw(PROTOCOL.sctp, new Uint8Array([0, 1, 0, 80, 0, 0, 0, 0]))), want: false },
+    { name: 'for another host', packet: to4(), want: false, dst: '02:00:00:00:01:99' },
+    { name: 'IPv6 service', packet: to6(), want: true },
+    { name: 'IPv6 another port', packet: to6(tcp({ sport: 80, dport: 81, flags: 'S' })), want: false },
+    {
+      name: 'IPv6 reply from any port',
+      packet: ipv6({ src: '2001:db8:2::11', dst: '2001:db8:c::7' }, udp({ sport: 77, dport: 1 })),
+      want: true,
+    },
+    {
+      name: 'IPv6 destination options',
+      packet: to6(undefined, { extensions: [padOptions(PROTOCOL.destination)] }),
+      want: true,
+    },
+    {
+      name: 'IPv6 hop-by-hop and routing',
+      packet: to6(undefined, {
+        extensions: [padOptions(PROTOCOL.hopByHop), padOptions(PROTOCOL.destination)],
+      }),
+      want: true,
+    },
+    {
+      name: 'IPv6 first fragment',
+      packet: to6(undefined, { extensions: [fragmentHeader(1, 0, true)] }),
+      want: false,
+    },
+    {
+      name: 'IPv6 later fragment',
+      packet: to6(undefined, { extensions: [fragmentHeader(1, 8, false)] }),
+      want: false,
+    },
+  ]
+
+  before(async () => {
+    enterPrivateNetwork()
+    ip(`link add c0 address ${MAC} type veth peer name wire-c`)
+    for (const name of ['c0', 'wire-c']) {
+      sysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1)
+      ip(`link set ${name} up`)
+    }
+    wire = new PacketSocket('wire-c')
+    await runNft(tableScript([{ name: 'c0', ifindex: interfaceIndex('c0') }], claims), 'test')
+    filter.apply({ added: claims, removed: [] })
+  })
+  after(() => wire.close())
+
+  const dropped = (): number => {
+    const listing = execFileSync('nft', ['list', 'table', 'netdev', 'pointsman'], { encoding: 'utf8' })
+    return [...listing.matchAll(/counter packets (\d+)/g)].reduce((sum, match) => sum + Number(match[1]), 0)
+  }
+
+  for (const { name, packet, want, dst } of cases) {
+    test(name, () => {
+      const frame = ethernet({ src: '02:00:00:00:01:02', dst: dst ?? MAC }, packet)
+      const before = dropped()
+      wire.send(frame)
+      assert.equal(dropped() - before, want ? 1 : 0, 'nftables')
+      // Which host a frame is for the engine knows from the kernel.
+      if (dst === undefined) assert.equal(filter.matches(frame, 0, frame.length), want, 'filter')
+    })
+  }
+
+  test('packets of a VLAN are not dropped', () => {
+    const before = dropped()
+    wire.send(ethernet({ src: '02:00:00:00:01:02', dst: MAC, vlan: [{ id: 5 }] }, to4()))
+    assert.equal(dropped(), before)
+    wire.send(ethernet({ src: '02:00:00:00:01:02', dst: MAC, vlan: [{ id: 0 }] }, to4()))
+    assert.equal(dropped(), before + 1)
+  })
+
+  test('claims are exchanged, run out, and the table goes, also twice', async () => {
+    const more = claim('to', 'tcp', '192.0.2.102', 443)
+    await runNft(changeScript({ added: [more], removed: [claims[0]!] }), 'test')
+    const before = dropped()
+    wire.send(ethernet({ src: '02:00:00:00:01:02', dst: MAC }, to4()))
+    assert.equal(dropped(), before)
+    await runNft(expireScript([more], 1), 'test')
+    const syn = to4(tcp({ sport: 1, dport: 443, flags: 'S' }), { dst: '192.0.2.102' })
+    wire.send(ethernet({ src: '02:00:00:00:01:02', dst: MAC }, syn))
+    assert.equal(dropped(), before + 1)
+    await new Promise((resolve) => setTimeout(resolve, 1300))
+    wire.send(ethernet({ src: '02:00:00:00:01:02', dst: MAC }, syn))
+    assert.equal(dropped(), before + 1)
+    await runNft(deleteScript(), 'test')
+    await runNft(deleteScript(), 'test')
+    assert.equal(execFileSync('nft', ['list', 'ruleset'], { encoding: 'utf8' }), '')
+  })
+
+  test('what nft refuses is an error with its words', async () => {
+    await assert.rejects(
+      runNft('add rule ip nope nope accept', 'do it'),
+      /Cannot do it: nft says .*No such file/,
+    )
+  })
+})
