@@ -1,0 +1,26 @@
+# bash completion for pointsman and pointsmand; goes to /usr/share/bash-completion/completions/
+
+_pointsman() {
+	local cur=${COMP_WORDS[COMP_CWORD]} choices='--json --help'
+
+	if ((COMP_CWORD == 1)); then choices='status verdicts doctor detach --help --version'; fi
+	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
+}
+complete -F _pointsman pointsman
+
+_pointsmand() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} choices
+
+	case $prev in
+	--interface) choices=$(ls /sys/class/net 2>/dev/null) ;;
+	--dataplane) choices='auto xdp userspace' ;;
+	--xdp-mode) choices='auto native generic' ;;
+	--run-dir)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		return
+		;;
+	*) choices='--interface --dataplane --xdp-mode --run-dir --help --version' ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
+}
+complete -F _pointsmand pointsmand
