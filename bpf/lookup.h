@@ -103,6 +103,7 @@ pm_inline struct pm_service *pm_find_service(int family, const __be32 *addr, __b
 struct pm_place {
 	__u32 set[2];
 	__u32 way; /* first of a set to look at: spreads keys, so that a hit is mostly the first look */
+	__u32 hash; /* of the flow */
 };
 
 pm_inline __u64 pm_stir(__u64 h, __u64 word)
@@ -130,6 +131,7 @@ pm_inline struct pm_place pm_place(int family, __u32 seed, const struct pm_key *
 	/* Odd difference: never the first set again, if there are two at all. */
 	at.set[1] = (at.set[0] ^ ((__u32)(h >> 33) | 1)) & mask;
 	at.way = h >> 62;
+	at.hash = h >> 28;
 	return at;
 }
 

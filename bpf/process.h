@@ -125,6 +125,8 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			return PM_DROP_MAP;
 		return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG, limit);
 	}
+	if (c->method == PM_METHOD_TUN && pm_tunnel_sums(real) && pm_reach(f) < PM_ETH_LEN + p->ip_length)
+		return PM_WANT_PAYLOAD;
 	pm_cut_padding(f, p);
 	switch (c->method) {
 	case PM_METHOD_NAT: {
@@ -145,7 +147,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	case PM_METHOD_TUN:
 		if (pm_decrement_ttl(f, family))
 			return PM_DROP_MAP;
-		return pm_encapsulate(f, p, family, flow->set, real, c);
+		return pm_encapsulate(f, p, family, flow->set, real, c, flow->at.hash);
 	default:
 		return PM_PASS_UNSUPPORTED;
 	}
@@ -541,8 +543,6 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	real = pick == PM_NONE ? PM_NULL : pm_reals(pick);
 	if (!real)
 		return pm_answer(f, set, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
-	if (real->method == PM_METHOD_TUN && real->tunnel != PM_TUNNEL_IPIP)
-		return PM_PASS_UNSUPPORTED;
 	flow->index = pm_connect(family, flow, pick, real);
 	c = pm_line(family, flow->index);
 	if (!c)

@@ -92,6 +92,25 @@ struct pm_udp {
 	__be16 check;
 } __attribute__((packed, aligned(2)));
 
+/* GUE, variant 0, without options (draft-ietf-intarea-gue §3). */
+struct pm_gue {
+	__u8 version_length;
+	__u8 protocol;
+	__be16 flags;
+} __attribute__((packed, aligned(2)));
+
+/* RFC 2784 §2. The checksum word is there only if the flag says so. */
+struct pm_gre {
+	__be16 flags;
+	__be16 type;
+	__be16 check;
+	__be16 reserved;
+} __attribute__((packed, aligned(2)));
+
+#define PM_GRE_LEN 4
+#define PM_GRE_CSUM_LEN 8
+#define PM_GRE_CSUM 0x8000
+
 struct pm_icmp {
 	__u8 type;
 	__u8 code;

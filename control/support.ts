@@ -20,7 +20,7 @@ export const SUPPORTED_SCHEDULERS: ReadonlySet<SchedulerName> = new Set<Schedule
   'mh',
 ])
 export const SUPPORTED_PROTOCOLS: ReadonlySet<string> = new Set(['tcp', 'udp'])
-export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip'])
+export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'gre'])
 
 /** Why the packet program cannot serve this service as asked; empty if it can. */
 export function unsupported(service: VirtualService, servers: Iterable<RealServer>): string[] {
