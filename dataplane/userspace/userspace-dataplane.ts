@@ -69,6 +69,8 @@ const PAGE = 65_536
 const GRACE_S = 30
 /** Claims of removed services are looked after so often while connections of theirs live. */
 const LINGER_MS = 1000
+/** A worker that ends at once again must not keep the daemon busy. */
+const REVIVE_MS = 500
 const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
 const WORKERS_MAX = 64
 
@@ -77,7 +79,10 @@ interface Port {
   readonly name: string
   link: Link
   readonly stack: StackPort
+  /** One for every worker. */
   readonly rings: ReceiveRing[]
+  /** Number of the fanout group, null with one worker. */
+  group: number | null
 }
 
 export class UserspaceDataplane implements Dataplane {
@@ -92,6 +97,7 @@ export class UserspaceDataplane implements Dataplane {
   readonly #netlink = new RequestSocket()
   readonly #tracker: ClaimTracker
   readonly #workers: WorkerThread[] = []
+  readonly #setups: WorkerSetup[] = []
   readonly #wakeFds: number[] = []
   readonly #ports = new Map<string, Port>()
   /** Ring memory that is free again, by size. */
@@ -170,7 +176,35 @@ export class UserspaceDataplane implements Dataplane {
       busyPoll: this.#options.busyPoll ?? false,
       bypassQueue: !(this.#options.queueing ?? false),
     }
-    this.#workers.push(new WorkerThread(setup, (error) => this.#log(error.message)))
+    this.#setups.push(setup)
+    this.#workers.push(this.#newWorker(cpu))
+  }
+
+  #newWorker(cpu: number): WorkerThread {
+    return new WorkerThread(this.#setups[cpu]!, (error) => {
+      this.#log(error.message)
+      setTimeout(() => {
+        this.#inOrder(() => this.#reviveWorker(cpu)).catch((failure: Error) => this.#log(failure.message))
+      }, REVIVE_MS).unref()
+    })
+  }
+
+  /** Another thread in the place of one that ended; what waited in its rings is lost. */
+  async #reviveWorker(cpu: number): Promise<void> {
+    if (this.#closed) return
+    this.#workers[cpu] = this.#newWorker(cpu)
+    await this.#workers[cpu].order({ kind: 'claims', change: { added: this.#tracker.all(), removed: [] } })
+    for (const port of this.#ports.values()) {
+      const ring = port.rings[cpu]
+      if (ring !== undefined) this.#freeRing(ring)
+      await this.#openRing(port, cpu)
+    }
+    this.#log(`Packet worker ${cpu} was started again`)
+  }
+
+  /** For tests: ends a worker thread as a crash would. */
+  async crashWorker(cpu: number): Promise<void> {
+    await this.#workers[cpu]?.crash()
   }
 
   map(name: MapName): MapMemory {
@@ -310,6 +344,7 @@ export class UserspaceDataplane implements Dataplane {
       link,
       stack: new StackPort(this.#netlink, link),
       rings: [],
+      group: null,
     }
     // Numbers fit a byte beside every job; 256 interfaces are more than the map holds.
     this.#nextPort = (this.#nextPort % 255) + 1
@@ -318,21 +353,25 @@ export class UserspaceDataplane implements Dataplane {
   }
 
   async #startPort(port: Port): Promise<void> {
-    let group: number | null = null
-    for (const worker of this.#workers) {
-      const geometry = ringGeometry(port.link.mtu, this.#options.ringBytes ?? RING_BYTES)
-      const region = this.#ringMemory(geometry.bytes)
-      const ring = openReceiveRing(this.#memory, region.base, geometry, port.link.ifindex)
-      port.rings.push(ring)
-      startReceiving(ring)
-      if (this.#workers.length > 1) group = joinFanout(ring, group)
-      await worker.order({
-        kind: 'add-port',
-        port: port.number,
-        ring,
-        stackIfindex: port.stack.raw,
-      })
-    }
+    port.group = null
+    for (let cpu = 0; cpu < this.#workers.length; cpu++) await this.#openRing(port, cpu)
+  }
+
+  async #openRing(port: Port, cpu: number): Promise<void> {
+    const geometry = ringGeometry(port.link.mtu, this.#options.ringBytes ?? RING_BYTES)
+    const region = this.#ringMemory(geometry.bytes)
+    const ring = openReceiveRing(this.#memory, region.base, geometry, port.link.ifindex)
+    port.rings[cpu] = ring
+    startReceiving(ring)
+    if (this.#workers.length > 1) port.group = joinFanout(ring, port.group)
+    const stackIfindex = port.stack.raw
+    await this.#workers[cpu]!.order({ kind: 'add-port', port: port.number, ring, stackIfindex })
+  }
+
+  /** No worker may be reading it any more. */
+  #freeRing(ring: ReceiveRing): void {
+    closeReceiveRing(this.#memory, ring)
+    this.#spare.push({ base: ring.base, bytes: ring.geometry.bytes })
   }
 
   #ringMemory(bytes: number): Region {
@@ -353,10 +392,7 @@ export class UserspaceDataplane implements Dataplane {
     for (const worker of this.#workers) {
       await worker.order({ kind: 'remove-port', port: port.number }).catch(() => {})
     }
-    for (const ring of port.rings) {
-      closeReceiveRing(this.#memory, ring)
-      this.#spare.push({ base: ring.base, bytes: ring.geometry.bytes })
-    }
+    for (const ring of port.rings.splice(0)) this.#freeRing(ring)
     port.stack.close()
   }
 
@@ -392,7 +428,9 @@ export class UserspaceDataplane implements Dataplane {
     readonly removed: readonly Claim[]
   }): Promise<void> {
     if (change.added.length === 0 && change.removed.length === 0) return
-    await Promise.all(this.#workers.map((worker) => worker.order({ kind: 'claims', change })))
+    // One that has ended is told everything when it is started again.
+    const alive = this.#workers.filter((worker) => worker.alive)
+    await Promise.all(alive.map((worker) => worker.order({ kind: 'claims', change })))
   }
 
   #linger(): void {
@@ -444,10 +482,7 @@ export class UserspaceDataplane implements Dataplane {
   /** Larger slots for a larger MTU. */
   async #renewRings(port: Port): Promise<void> {
     for (const worker of this.#workers) await worker.order({ kind: 'remove-port', port: port.number })
-    for (const ring of port.rings.splice(0)) {
-      closeReceiveRing(this.#memory, ring)
-      this.#spare.push({ base: ring.base, bytes: ring.geometry.bytes })
-    }
+    for (const ring of port.rings.splice(0)) this.#freeRing(ring)
     await this.#startPort(port)
   }
 

@@ -47,6 +47,15 @@ export class WorkerThread {
     })
   }
 
+  get alive(): boolean {
+    return !this.#over
+  }
+
+  /** Ends the thread wherever it is; `onFailure` hears of it. */
+  async crash(): Promise<void> {
+    await this.#worker.terminate()
+  }
+
   /** Returns when the worker has carried it out. */
   async order(order: WorkerOrder): Promise<void> {
     if (this.#over) throw new DataplaneError('Cannot give orders to a packet worker that has ended')

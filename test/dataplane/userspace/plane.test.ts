@@ -14,7 +14,7 @@ import { check, libc } from '../../../dataplane/libc.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { openSendSocket } from '../../../dataplane/userspace/af-packet.ts'
 import { UserspaceDataplane } from '../../../dataplane/userspace/userspace-dataplane.ts'
-import { ethernet, ipv4, tcp, udp } from '../../packets/frame.ts'
+import { ethernet, ipv4, ipv6, tcp, udp } from '../../packets/frame.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, sysctl, until } from '../private-network.ts'
 
@@ -70,6 +70,9 @@ const RS1 = '02:00:00:00:02:11'
 const CLIENT = '198.51.100.7'
 const VIP = '192.0.2.100'
 const REAL = '10.0.2.11'
+const CLIENT6 = '2001:db8:c::7'
+const VIP6 = '2001:db8:1::100'
+const REAL6 = '2001:db8:2::11'
 
 function service(port: number, protocol: 'tcp' | 'udp' = 'tcp'): VirtualService {
   return {
@@ -134,13 +137,15 @@ describe('the userspace plane', { skip }, () => {
   }
 
   /** Everything that came out of a wire within a moment, without neighbour discovery and the like. */
-  const heard = async (socket: PacketSocket, ms = 60): Promise<Uint8Array[]> => {
+  const heard = async (socket: PacketSocket, ms = 60, family: 4 | 6 = 4): Promise<Uint8Array[]> => {
     await wait(ms)
     const frames: Uint8Array[] = []
     for (;;) {
       const frame = socket.receive()
       if (frame === null) return frames
-      if (frame[12] === 0x08 && frame[13] === 0x00) frames.push(frame)
+      const type = be16(frame, 12)
+      const isDiscovery = type === 0x86dd && frame[20] !== 6 && frame[20] !== 17
+      if (type === (family === 4 ? 0x0800 : 0x86dd) && !isDiscovery) frames.push(frame)
     }
   }
   const verdict = (number: number): bigint => {
@@ -165,13 +170,21 @@ describe('the userspace plane', { skip }, () => {
     ip(`link add c0 address ${C0} type veth peer name wire-c`)
     ip(`link add r0 address ${R0} type veth peer name wire-r`)
     for (const name of ['c0', 'wire-c', 'r0', 'wire-r']) {
-      sysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1)
+      sysctl(`net/ipv6/conf/${name}/disable_ipv6`, name.startsWith('wire') ? 1 : 0)
+      sysctl(`net/ipv6/conf/${name}/addr_gen_mode`, 1)
       ip(`link set ${name} up`)
     }
     sysctl('net/ipv4/ip_forward', 1)
+    sysctl('net/ipv6/conf/all/forwarding', 1)
     ip('addr add 192.0.2.1/24 dev c0')
     ip(`addr add ${VIP}/32 dev c0`)
     ip('addr add 10.0.2.1/24 dev r0')
+    ip('addr add 2001:db8:1::1/64 dev c0 nodad')
+    ip(`addr add ${VIP6}/128 dev c0 nodad`)
+    ip('addr add 2001:db8:2::1/64 dev r0 nodad')
+    ip(`neigh add 2001:db8:1::2 lladdr ${ROUTER} dev c0 nud permanent`)
+    ip(`neigh add ${REAL6} lladdr ${RS1} dev r0 nud permanent`)
+    ip('route add default via 2001:db8:1::2')
     ip(`neigh add 192.0.2.2 lladdr ${ROUTER} dev c0 nud permanent`)
     ip(`neigh add ${REAL} lladdr ${RS1} dev r0 nud permanent`)
     ip('route add default via 192.0.2.2')
@@ -263,6 +276,53 @@ describe('the userspace plane', { skip }, () => {
     )
     c.send(request)
     assert.equal((await heard(c)).length, 1)
+  })
+
+  test('IPv6: NAT both ways, and the kernel answers what belongs to it', async () => {
+    const virtual = service(80)
+    const id = { ...virtual.id, address: parseAddress(VIP6)!, family: 6, port: 80 } as VirtualService['id']
+    const real = {
+      ...server('nat', 8080),
+      id: { address: parseAddress(REAL6)!, family: 6 as const, port: 8080 },
+    }
+    await add({ ...virtual, id, netmask: 128 }, real)
+    const to = (sport: number, dport: number, flags: string) =>
+      ethernet({ src: ROUTER, dst: C0 }, ipv6({ src: CLIENT6, dst: VIP6 }, tcp({ sport, dport, flags })))
+    c.send(to(1000, 80, 'S'))
+    assert.deepEqual((await heard(r, 60, 6)).map(hex), [
+      hex(
+        ethernet(
+          { src: R0, dst: RS1 },
+          ipv6({ src: CLIENT6, dst: REAL6, hopLimit: 63 }, tcp({ sport: 1000, dport: 8080, flags: 'S' })),
+        ),
+      ),
+    ])
+    r.send(
+      ethernet(
+        { src: RS1, dst: R0 },
+        ipv6({ src: REAL6, dst: CLIENT6 }, tcp({ sport: 8080, dport: 1000, flags: 'SA' })),
+      ),
+    )
+    assert.deepEqual((await heard(c, 60, 6)).map(hex), [
+      hex(
+        ethernet(
+          { src: C0, dst: ROUTER },
+          ipv6({ src: VIP6, dst: CLIENT6, hopLimit: 63 }, tcp({ sport: 80, dport: 1000, flags: 'SA' })),
+        ),
+      ),
+    ])
+    // No connection: the stack resets.
+    c.send(to(1001, 80, 'A'))
+    assert.equal((await heard(c, 60, 6)).length, 1, verdicts())
+    // A reply without connection: the kernel forwards.
+    r.send(
+      ethernet(
+        { src: RS1, dst: R0 },
+        ipv6({ src: REAL6, dst: CLIENT6 }, tcp({ sport: 8080, dport: 5, flags: 'A' })),
+      ),
+    )
+    const [passed] = await heard(c, 60, 6)
+    assert.equal(passed?.[21], 63, verdicts())
   })
 
   test('an unfinished checksum stays unfinished and right', async () => {
@@ -379,7 +439,14 @@ describe('the userspace plane', { skip }, () => {
 
   test('an interface that is set down and up again goes on', async () => {
     ip('link set c0 down')
-    c.send(fromClient(2002, 80, 'S'))
+    r.send(
+      ethernet(
+        { src: RS1, dst: R0 },
+        ipv4({ src: REAL, dst: CLIENT }, tcp({ sport: 8080, dport: 1000, flags: 'A' })),
+      ),
+    )
+    // No route to the client: the kernel tells the real server.
+    assert.equal((await heard(r)).length, 1)
     ip('link set c0 up')
     ip(`neigh replace 192.0.2.2 lladdr ${ROUTER} dev c0 nud permanent`)
     ip('route replace default via 192.0.2.2')
@@ -419,6 +486,15 @@ describe('the userspace plane', { skip }, () => {
       rows.every((count) => count > 0n),
       String(rows),
     )
+  })
+
+  test('a worker that crashes is replaced, and forwarding goes on', async () => {
+    await plane.crashWorker(0)
+    await plane.crashWorker(1)
+    const restarts = () => log.filter((line) => line.includes('was started again')).length
+    await until(() => restarts() === 2, `both are back: ${log.join('; ')}`)
+    for (let i = 0; i < 10; i++) c.send(fromClient(3100 + i, 80, 'S'))
+    assert.equal((await heard(r, 150)).length, 10, verdicts())
   })
 
   test('an interface that vanishes does no harm, and is taken again when it returns', async () => {
