@@ -1,5 +1,7 @@
+import { e2e } from './e2e.ts'
 import type { Section } from './section.ts'
+import { wasm } from './wasm.ts'
 import { xdp } from './xdp.ts'
 
 /** In the order they run. */
-export const SECTIONS: readonly Section[] = [xdp]
+export const SECTIONS: readonly Section[] = [xdp, wasm, e2e]

@@ -17,6 +17,8 @@ export interface Traffic {
   /** Offset of the last four bytes of the address. */
   readonly addressOffset: number
   readonly portOffset: number
+  /** Of the transport checksum. */
+  readonly checkOffset: number
 }
 
 /** Length of the frames, without checksum: the smallest that Ethernet and our headers allow. */
@@ -52,6 +54,9 @@ function frameOf(
   return ethernet({ src: MAC.client, dst: destination }, ip({ src: from.address, dst: to.address }, segment))
 }
 
+/** Behind the ports. */
+const CHECK = { tcp: 16, udp: 6 } as const
+
 /** Packets of many clients to one address. */
 export function fromClients(
   to: Endpoint,
@@ -63,6 +68,7 @@ export function fromClients(
     family,
     addressOffset: OFFSETS[family].source,
     portOffset: OFFSETS[family].sourcePort,
+    checkOffset: OFFSETS[family].sourcePort + CHECK[options.protocol ?? 'tcp'],
   }
 }
 
@@ -74,6 +80,7 @@ export function toClients(from: Endpoint, flags: string): Traffic {
     family,
     addressOffset: OFFSETS[family].destination,
     portOffset: OFFSETS[family].destinationPort,
+    checkOffset: OFFSETS[family].sourcePort + CHECK.tcp,
   }
 }
 
@@ -85,6 +92,7 @@ export function toServices(base: Endpoint, flags: string): Traffic {
     family,
     addressOffset: OFFSETS[family].destination,
     portOffset: OFFSETS[family].destinationPort,
+    checkOffset: OFFSETS[family].sourcePort + CHECK.tcp,
   }
 }
 

@@ -18,7 +18,7 @@ struct plan {
 	__u32 port_off;	  /* the port that goes with it */
 	__u32 first_flow;
 	__u32 ipv4;	  /* 1: keep the IPv4 header checksum right */
-	__u32 pad;
+	__u32 check_off;  /* of the transport checksum, kept right; 0: left alone */
 };
 
 struct progress {
@@ -47,12 +47,12 @@ static __always_inline __u16 fold(__u32 sum)
 SEC("xdp")
 int wrap(struct xdp_md *ctx)
 {
-	__u32 zero = 0, source_off, port_off, address, sum;
+	__u32 zero = 0, source_off, port_off, check_off, address, change, was;
 	struct plan *plan = bpf_map_lookup_elem(&bench_plan, &zero);
 	struct progress *at = bpf_map_lookup_elem(&bench_progress, &zero);
 	__u64 flow, length = ctx->data_end - ctx->data;
-	__u8 *data, *end, *source, *port;
-	__u16 *check;
+	__u8 *data, *end, *source, *port, *check;
+	__u16 number;
 	int longer;
 
 	if (!plan || !at)
@@ -79,23 +79,27 @@ int wrap(struct xdp_md *ctx)
 	flow = (flow & plan->mask) + plan->first_flow;
 	source_off = plan->source_off & 63;
 	port_off = plan->port_off & 63;
-	if (source_off > FRAME - 4 || port_off > FRAME - 2)
+	check_off = plan->check_off & 63;
+	if (source_off > FRAME - 4 || port_off > FRAME - 2 || check_off > FRAME - 2)
 		return XDP_ABORTED;
-	address = *(__u32 *)(plan->frame + source_off) ^ __builtin_bswap32((__u32)(flow >> 4));
 	source = data + source_off;
 	port = data + port_off;
-	if (source + 4 > end || port + 2 > end)
+	check = data + check_off;
+	if (source + 4 > end || port + 2 > end || check + 2 > end)
 		return XDP_ABORTED;
+	was = *(__u32 *)source;
+	address = was ^ __builtin_bswap32((__u32)(flow >> 4));
+	number = __builtin_bswap16(1024 + (flow & 15) * 3001);
+	/* RFC 1624: what the sums of 16-bit words change by */
+	change = (__u16)~(was & 0xffff) + (__u16)~(was >> 16) + (address & 0xffff) + (address >> 16);
 	*(__u32 *)source = address;
-	*(__u16 *)port = __builtin_bswap16(1024 + (flow & 15) * 3001);
-	if (plan->ipv4) {
-		__u32 was = *(__u32 *)(plan->frame + source_off);
-
-		check = (__u16 *)(data + 24);
-		sum = (__u16)~*check + (__u16)~(was & 0xffff) + (__u16)~(was >> 16) + (address & 0xffff) +
-		      (address >> 16);
-		*check = ~fold(sum);
+	if (plan->ipv4)
+		*(__u16 *)(data + 24) = ~fold((__u16)~*(__u16 *)(data + 24) + change);
+	if (check_off) {
+		change += (__u16)~*(__u16 *)port + number;
+		*(__u16 *)check = ~fold((__u16)~*(__u16 *)check + change);
 	}
+	*(__u16 *)port = number;
 	bpf_tail_call(ctx, &bench_target, 0);
 	return XDP_ABORTED;
 }
@@ -106,6 +110,14 @@ int ref_nop(struct xdp_md *ctx)
 {
 	(void)ctx;
 	return XDP_TX;
+}
+
+/* Where frames end. */
+SEC("xdp")
+int ref_drop(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return XDP_DROP;
 }
 
 /* The least that sends a frame back. */

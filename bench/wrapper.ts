@@ -31,6 +31,7 @@ export class Wrapper {
   readonly #cpus: number
   readonly references = {
     nop: this.#object.program('ref_nop'),
+    drop: this.#object.program('ref_drop'),
     swap: this.#object.program('ref_swap'),
     encap: this.#object.program('ref_encap'),
   } as const
@@ -57,6 +58,7 @@ export class Wrapper {
       range.traffic.portOffset,
       range.first ?? 0,
       range.traffic.family === 4 ? 1 : 0,
+      range.traffic.checkOffset <= PLAN_FRAME - 2 ? range.traffic.checkOffset : 0,
     ]
     words.forEach((word, index) => {
       plan.writeUInt32LE(word, PLAN_FRAME + index * 4)
