@@ -187,7 +187,7 @@ export class Rules {
       return refuse('ENOMEM', `Cannot add real server "${endpointText(value.id)}": the table is full`)
     }
     this.#watcher?.changing(entry)
-    const server = serverEntry(key, value)
+    const server = serverEntry(key, ownFields(value))
     entry.servers.push(server)
     entry.byKey.set(key, server)
     if (value.id.family !== entry.value.id.family) this.#mixed++
@@ -205,7 +205,7 @@ export class Rules {
     if (server === undefined) return noServer(value.id)
     this.#watcher?.changing(entry)
     const before = server.value.weight
-    server.value = value
+    server.value = ownFields(value)
     if (value.weight !== 0) server.lastWeight = value.weight
     serverEdited(entry, before, value.weight)
     this.#watcher?.serverChanged(entry, server, false)
@@ -261,6 +261,12 @@ export class Rules {
   }
 }
 
+/** Callers may hand in more than a rule, a listing for example. */
+function ownFields(value: RealServer): RealServer {
+  const { id, method, tunnel, weight, upperThreshold, lowerThreshold } = value
+  return { id, method, tunnel, weight, upperThreshold, lowerThreshold }
+}
+
 function noService(id: ServiceId): Outcome<never> {
   return refuse('ESRCH', `No service "${serviceText(id)}"`)
 }
@@ -291,10 +297,15 @@ function checkService(request: ServiceRequest): Outcome<VirtualService> {
   if (request.id.family === 6 && (request.netmask < 1 || request.netmask > 128)) {
     return refuse('EINVAL', `Cannot use prefix length ${request.netmask}: expected 1 to 128`)
   }
+  const { id, onePacket, persistenceTimeoutS, netmask } = request
+  const schedulerFlags = request.schedulerFlags & FLAG_BITS
   return success({
-    ...request,
+    id,
     scheduler,
+    schedulerFlags,
+    onePacket,
+    persistenceTimeoutS,
+    netmask,
     persistenceEngine,
-    schedulerFlags: request.schedulerFlags & FLAG_BITS,
   })
 }
