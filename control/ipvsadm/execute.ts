@@ -21,6 +21,8 @@ export interface Done {
   readonly stderr: string
   /** Something may have changed, so the packet path must catch up before the command is over. */
   readonly changed: boolean
+  /** The original exits on the spot: a restore ends here. */
+  readonly ends: boolean
 }
 
 /** Requests this module carries out; the others need no director or more than one step. */
@@ -66,15 +68,17 @@ const ERRORS: Readonly<Record<Errno, string>> = {
   ENOSPC: 'No space left on device',
 }
 
-const printed = (stdout: string): Done => ({ status: 0, stdout, stderr: '', changed: false })
+const printed = (stdout: string): Done => ({ status: 0, stdout, stderr: '', changed: false, ends: false })
 
+/** A refused listing ends the program, a refused change does not. */
 function refused(kind: Request['kind'], errno: Errno, status: number): Done {
-  return { status, stdout: '', stderr: `${COMMAND_ERRORS[kind]?.[errno] ?? ERRORS[errno]}\n`, changed: false }
+  const stderr = `${COMMAND_ERRORS[kind]?.[errno] ?? ERRORS[errno]}\n`
+  return { status, stdout: '', stderr, changed: false, ends: status === LIST_REFUSED }
 }
 
 function changed(kind: Request['kind'], outcome: Outcome): Done {
   if (!outcome.ok) return refused(kind, outcome.errno, REFUSED)
-  return { status: 0, stdout: '', stderr: '', changed: true }
+  return { status: 0, stdout: '', stderr: '', changed: true, ends: false }
 }
 
 export function execute(request: DirectorRequest, director: Director, names: Names): Done {

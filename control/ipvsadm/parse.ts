@@ -77,10 +77,13 @@ export interface Refusal {
 
 const fail = (message: string): Refusal => ({ kind: 'refused', status: 2, message, ends: true })
 
+export const helpHint = (program: string): string =>
+  `Try \`${program} -h' or '${program} --help' for more information.`
+
 const tryHelp = (program: string): Refusal => ({
   kind: 'refused',
   status: 255,
-  message: `Try \`${program} -h' or '${program} --help' for more information.`,
+  message: helpHint(program),
   ends: true,
 })
 

@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Director } from '../model.ts'
 import { type DirectorRequest, execute } from './execute.ts'
 import type { Names } from './names.ts'
-import { LIST_ALL, parse, type Refusal, type Request } from './parse.ts'
+import { helpHint, LIST_ALL, parse, type Refusal, type Request } from './parse.ts'
 import { restoreLines } from './restore.ts'
 import { usage, VERSION } from './usage.ts'
 
@@ -54,7 +54,7 @@ export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult
     if (command.stdin === null) return STDIN_WANTED
     status = await restore(bytes(command.stdin), words[0] ?? 'ipvsadm', run)
   } else {
-    status = await carryOut(request, words, run)
+    status = (await carryOut(request, words, run)).status
   }
   if (run.changed) {
     try {
@@ -84,28 +84,33 @@ async function read(words: readonly string[], run: Run): Promise<Request | Refus
   return request
 }
 
-/** Carries a request out and returns its status. */
+interface Ended {
+  readonly status: number
+  /** The program is over, also in the middle of a restore. */
+  readonly ends: boolean
+}
+
 async function carryOut(
   request: Exclude<Request, { readonly kind: 'restore' }> | Refusal,
   words: readonly string[],
   run: Run,
-): Promise<number> {
+): Promise<Ended> {
   switch (request.kind) {
     case 'refused':
       run.stderr.push(`${request.message}\n`)
-      return request.status
+      return request
     case 'help':
       run.stdout.push(usage(words[0] ?? 'ipvsadm'))
-      return 0
+      return { status: 0, ends: true }
     case 'version':
       run.stdout.push(VERSION)
-      return 0
+      return { status: 0, ends: true }
     default:
       return await direct(request, run)
   }
 }
 
-async function direct(request: DirectorRequest, run: Run): Promise<number> {
+async function direct(request: DirectorRequest, run: Run): Promise<Ended> {
   let done = execute(request, run.director, run.names)
   // Only listings ask for names, so doing it again changes nothing.
   while (run.names.pending > 0) {
@@ -115,12 +120,13 @@ async function direct(request: DirectorRequest, run: Run): Promise<number> {
   if (done.stdout !== '') run.stdout.push(done.stdout)
   if (done.stderr !== '') run.stderr.push(done.stderr)
   run.changed ||= done.changed
-  return done.status
+  return done
 }
 
 /**
- * Runs the lines one after the other. What the director refuses and what popt does not understand is
- * reported and passed over; any other wrong line ends the restore. The status is the last line's.
+ * Runs the lines one after the other. Changes the director refuses and words popt does not understand are
+ * reported and passed over; any other wrong line ends the restore, as does a refused listing. The status
+ * is that of the last line carried out.
  */
 async function restore(input: string, program: string, run: Run): Promise<number> {
   let status = 0
@@ -129,18 +135,14 @@ async function restore(input: string, program: string, run: Run): Promise<number
     if (++lines % LINES_PER_TURN === 0) await nextTurn()
     let request = parse(words, run.names)
     if (run.names.pending > 0) request = await read(words, run)
-    switch (request.kind) {
-      case 'restore':
-        // A restore within a restore would read its own input.
-        run.stderr.push(`Try \`${program} -h' or '${program} --help' for more information.\n`)
-        return 255
-      case 'help':
-      case 'version':
-        return await carryOut(request, words, run)
-      default:
-        status = await carryOut(request, words, run)
-        if (request.kind === 'refused' && request.ends) return status
+    if (request.kind === 'restore') {
+      // A restore within a restore would read its own input.
+      run.stderr.push(`${helpHint(program)}\n`)
+      return 255
     }
+    const ended = await carryOut(request, words, run)
+    status = ended.status
+    if (ended.ends) break
   }
   return status
 }

@@ -84,6 +84,26 @@ test('any restore ends the same way and asks the director for the same', { skip 
   )
 })
 
+test('a restore goes on or ends where the original does', { skip }, async () => {
+  const ways = [
+    '-L -t 10.0.0.1:80',
+    '-L',
+    '-S',
+    '-v',
+    '-h',
+    '-R',
+    '--bogus',
+    '-A -t',
+    '-A --bogus',
+    '-A -t nosuch.invalid:80',
+    'word',
+    '#',
+    '\\0',
+    '',
+  ]
+  for (const way of ways) await assertSame(['ipvsadm', '-R'], `-A -f 1\n${way.replace('\\0', '\0')}\n-C\n`)
+})
+
 const ERROR_NUMBERS: Readonly<Record<Errno, number>> = {
   EPERM: 1,
   ENOENT: 2,
