@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -21,13 +22,33 @@ export interface Tally {
   skipped: number
 }
 
+/** Names of the vectors that pass, by data plane: none of them may fail again. */
+const PASSING = fileURLToPath(new URL('packets-passing.json', import.meta.url))
+
+export function passing(dataplane: DataplaneName): ReadonlySet<string> {
+  return new Set(readPassing()[dataplane] ?? [])
+}
+
+function readPassing(): Record<string, readonly string[]> {
+  return JSON.parse(readFileSync(PASSING, 'utf8')) as Record<string, readonly string[]>
+}
+
+function recordPassing(dataplane: DataplaneName, results: readonly Result[]): void {
+  const names = results.filter(({ outcome }) => outcome === 'passed').map(({ name }) => name)
+  const played = new Set(results.map(({ name }) => name))
+  const others = (readPassing()[dataplane] ?? []).filter((name) => !played.has(name))
+  const all = { ...readPassing(), [dataplane]: [...others, ...names].sort() }
+  writeFileSync(PASSING, `${JSON.stringify(all, null, 2)}\n`)
+}
+
 const USAGE = `usage: npm run conformance -- packets FILE|DIR… [--dataplane xdp|wasm|userspace] [--area NAME]
        [--name PATTERN] [--lanes N] [--json]
 
   --area NAME      only this area; may be given more than once
   --name PATTERN   only vectors whose name matches this regular expression
   --lanes N        vectors at the same time, each on a bench of its own
-  --json           one JSON document with every result and a table of areas`
+  --json           one JSON document with every result and a table of areas
+  --record         write the names of what passed to the list that the tests play`
 
 export interface Selection {
   readonly paths: readonly string[]
@@ -127,6 +148,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const results = await playAll(vectors, options.dataplane, options.lanes, options.json ? undefined : print)
   const tally = tallyOf(results)
   const areas = tallyByArea(results)
+  if (options.record) recordPassing(options.dataplane, results)
   if (options.json) {
     const seconds = Math.round((performance.now() - started) / 100) / 10
     console.log(JSON.stringify({ dataplane: options.dataplane, seconds, ...tally, areas, results }, null, 2))
@@ -151,6 +173,7 @@ interface Options extends Selection {
   readonly dataplane: DataplaneName
   readonly lanes: number
   readonly json: boolean
+  readonly record: boolean
 }
 
 function parseOptions(args: readonly string[]): Options | { readonly problem: string } {
@@ -177,6 +200,7 @@ function parseOptions(args: readonly string[]): Options | { readonly problem: st
     dataplane,
     lanes,
     json: values.json ?? false,
+    record: values.record ?? false,
   }
 }
 
@@ -190,6 +214,7 @@ function parse(args: readonly string[]) {
       name: { type: 'string' },
       lanes: { type: 'string' },
       json: { type: 'boolean' },
+      record: { type: 'boolean' },
     },
   })
 }

@@ -17,6 +17,12 @@ const SEQUENCE = 2000
 /** Frames between two looks at the whole maps. */
 const LOOK = 250
 
+/** What the hunt needs of a twin. */
+export type Pair = Pick<
+  Twin,
+  'wasm' | 'kernel' | 'reset' | 'copyToKernel' | 'stopTimeouts' | 'age' | 'step' | 'compareMaps'
+>
+
 type Step =
   | { readonly kind: 'frame'; readonly bytes: Uint8Array; readonly wire: Wire; readonly partial: boolean }
   | { readonly kind: 'age'; readonly every: number }
@@ -40,7 +46,7 @@ export interface Hunt {
 }
 
 /** Null when so many packets went through both without a difference. */
-export function hunt(twin: Twin, options: Hunt): Finding | null {
+export function hunt(twin: Pair, options: Hunt): Finding | null {
   const seeds = new Random(options.seed)
   let packets = 0
   while (packets < options.packets) {
@@ -54,7 +60,7 @@ export function hunt(twin: Twin, options: Hunt): Finding | null {
   return null
 }
 
-function begin(twin: Twin, seed: number): readonly Target[] {
+function begin(twin: Pair, seed: number): readonly Target[] {
   const random = new Random(seed)
   twin.reset(random.word())
   const targets = writeRules(twin.wasm, random)
@@ -79,7 +85,7 @@ function* stepsOf(seed: number, length: number, targets: readonly Target[]): Gen
   }
 }
 
-function apply(twin: Twin, step: Step): string[] | null {
+function apply(twin: Pair, step: Step): string[] | null {
   switch (step.kind) {
     case 'frame':
       return twin.step(step.bytes, step.bytes.length, step.wire, step.partial)
@@ -94,7 +100,7 @@ function apply(twin: Twin, step: Step): string[] | null {
   }
 }
 
-function playSeed(twin: Twin, seed: number, length: number): string[] | null {
+function playSeed(twin: Pair, seed: number, length: number): string[] | null {
   const targets = begin(twin, seed)
   let frames = 0
   for (const step of stepsOf(seed, length, targets)) {
@@ -109,7 +115,7 @@ function playSeed(twin: Twin, seed: number, length: number): string[] | null {
 }
 
 /** Plays steps and looks at everything after each. */
-function playSteps(twin: Twin, seed: number, steps: readonly Step[]): string[] | null {
+function playSteps(twin: Pair, seed: number, steps: readonly Step[]): string[] | null {
   begin(twin, seed)
   for (const step of steps) {
     const found = apply(twin, step) ?? twin.compareMaps()
@@ -118,7 +124,7 @@ function playSteps(twin: Twin, seed: number, steps: readonly Step[]): string[] |
   return null
 }
 
-function report(twin: Twin, seed: number, length: number, folder: string, first: readonly string[]): Finding {
+function report(twin: Pair, seed: number, length: number, folder: string, first: readonly string[]): Finding {
   const all = Array.from(stepsOf(seed, length, begin(twin, seed)), (step) =>
     step.kind === 'frame' ? { ...step, bytes: step.bytes.slice() } : step,
   )

@@ -5,6 +5,7 @@ import type { Host } from '../../control/host.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/kernel-dataplane.ts'
 import { Network } from '../../dataplane/netlink/network.ts'
+import { UserspaceDataplane } from '../../dataplane/userspace/userspace-dataplane.ts'
 import { Bench } from './bench.ts'
 import { unhex } from './bytes.ts'
 import type { CommandResult } from './compare.ts'
@@ -141,7 +142,7 @@ export async function openWireHost(name: string, plane: WirePlane): Promise<Vect
   try {
     enterNamespace(bench.director)
     const network = new Network()
-    const dataplane = await openPlane(plane, network)
+    const dataplane = await openPlane(plane)
     await dataplane.attach(['c0', 'r0'])
     return new WireHost(bench, plane, dataplane, network)
   } catch (error) {
@@ -150,13 +151,15 @@ export async function openWireHost(name: string, plane: WirePlane): Promise<Vect
   }
 }
 
-async function openPlane(plane: WirePlane, _network: Network): Promise<Dataplane> {
-  if (plane === 'xdp') {
-    return await KernelDataplane.open({
-      sizes: { ...VECTOR_SIZES, cpus: possibleCpus() },
-      pinDirectory: null,
-      mode: 'native',
-    })
+async function openPlane(plane: WirePlane): Promise<Dataplane> {
+  switch (plane) {
+    case 'xdp':
+      return await KernelDataplane.open({
+        sizes: { ...VECTOR_SIZES, cpus: possibleCpus() },
+        pinDirectory: null,
+        mode: 'native',
+      })
+    case 'userspace':
+      return await UserspaceDataplane.open({ sizes: VECTOR_SIZES, stateFile: null })
   }
-  throw new Error('The userspace plane is not here yet')
 }

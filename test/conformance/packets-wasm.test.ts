@@ -1,0 +1,3 @@
+import { vectorTests } from './vector-tests.ts'
+
+vectorTests('wasm', null)

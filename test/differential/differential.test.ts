@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { unhex } from '../packets/bytes.ts'
+import { readCapture, writeCapture } from '../packets/capture.ts'
+import { isInject, loadVectors } from '../packets/vectors.ts'
+import { hunt, type Pair } from './hunt.ts'
+import { Random } from './random.ts'
+import { writeRules } from './rules.ts'
+import { shrink } from './shrink.ts'
+import { openStage, type Stage } from './stage.ts'
+
+const skip = process.getuid?.() === 0 ? false : 'needs root, for BPF and network namespaces'
+const folder = mkdtempSync(join(tmpdir(), 'pointsman-differences-'))
+const packets = Number(process.env.POINTSMAN_DIFFERENTIAL_PACKETS ?? 300_000)
+
+let stage: Stage | undefined
+before(async () => {
+  if (skip === false) stage = await openStage(`pmdt${process.pid % 100_000}`)
+})
+after(async () => await stage?.close())
+
+function theStage(): Stage {
+  assert.ok(stage)
+  return stage
+}
+
+test('recorded frames get the same answers from the kernel object and from wasm, under many rules', {
+  skip,
+}, () => {
+  const { twin } = theStage()
+  const vectors = loadVectors([fileURLToPath(new URL('../recordings/packets', import.meta.url))])
+  let played = 0
+  for (const [index, vector] of vectors.entries()) {
+    const random = new Random(index)
+    twin.reset(random.word())
+    writeRules(twin.wasm, random)
+    twin.copyToKernel()
+    twin.stopTimeouts()
+    for (const [at, { inject }] of vector.steps.filter(isInject).entries()) {
+      const frame = unhex(inject.frame)
+      if (frame.length < 14) continue
+      const found = twin.step(frame, frame.length, inject.wire, at % 2 === 1)
+      assert.equal(found, null, `${vector.name}\n${found?.join('\n')}`)
+      played++
+    }
+    const found = twin.compareMaps()
+    assert.equal(found, null, `${vector.name}\n${found?.join('\n')}`)
+  }
+  assert.ok(played > 3500, `${played} frames`)
+})
+
+test('random traffic under random rules gets the same answers from both', { skip }, (t) => {
+  const seed = Date.now() % 2 ** 31
+  t.diagnostic(`seed ${seed}, ${packets} packets`)
+  const found = hunt(theStage().twin, { packets, seed, folder })
+  assert.equal(
+    found,
+    null,
+    found === null ? '' : [`seed ${found.seed}, ${found.capture}`, ...found.lines].join('\n'),
+  )
+  const verdicts = theStage().twin.verdicts()
+  assert.ok(verdicts.length > 20, `random traffic met only ${verdicts.length} verdicts`)
+})
+
+test('a difference is found, made small and written to a capture file', { skip }, () => {
+  const { twin } = theStage()
+  // One side forgets how to count: the first packet of a connection gives it away.
+  const spoiled: Pair = {
+    wasm: twin.wasm,
+    kernel: twin.kernel,
+    reset: (seed) => twin.reset(seed),
+    copyToKernel: () => twin.copyToKernel(),
+    stopTimeouts: () => twin.stopTimeouts(),
+    age: (every) => twin.age(every),
+    step: (...frame) => twin.step(...frame),
+    compareMaps: () => (twin.wasm.map('counters').u64.some((count) => count > 0n) ? ['counted'] : null),
+  }
+  const found = hunt(spoiled, { packets: 4000, seed: 7, folder })
+  assert.ok(found !== null)
+  assert.deepEqual(found.lines, ['counted'])
+  assert.equal(found.steps, 1)
+  assert.equal(readCapture(found.capture).length, 1)
+})
+
+test('shrinking keeps what makes a sequence fail, and nothing else', () => {
+  const sequence = Array.from({ length: 500 }, (_, i) => i)
+  const needed = [17, 18, 402]
+  const small = shrink(sequence, (candidate) => needed.every((number) => candidate.includes(number)))
+  assert.deepEqual(small, needed)
+})
+
+test('a capture file gives back the frames written to it', () => {
+  const path = join(folder, 'frames.pcap')
+  const frames = [Uint8Array.of(1, 2, 3), new Uint8Array(1514).fill(7)]
+  writeCapture(path, frames)
+  assert.deepEqual(readCapture(path), frames)
+})
