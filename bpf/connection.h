@@ -275,3 +275,19 @@ pm_inline void pm_follow(int family, const struct pm_settings *set, struct pm_co
 	if (c->expires != expires)
 		pm_write(c->expires, expires);
 }
+
+/* Counts a packet on its real server, in this CPU's record. */
+pm_inline void pm_account(__u32 real, __u32 bytes, int reply)
+{
+	struct pm_counters *n = pm_counters(real * pm_limits.cpus + pm_cpu());
+
+	if (!n)
+		return;
+	if (reply) {
+		n->out_packets++;
+		n->out_bytes += bytes;
+	} else {
+		n->in_packets++;
+		n->in_bytes += bytes;
+	}
+}

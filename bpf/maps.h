@@ -28,5 +28,5 @@
 	MAP(counters, struct pm_counters, 2048)        \
 	MAP(connections4, struct pm_conn4, 4096)       \
 	MAP(connections6, struct pm_conn6, 4096)       \
-	MAP(verdicts, __u64, 128)                      \
+	MAP(verdicts, __u64, 256)                      \
 	MAP(locals, struct pm_local_bucket, 128)

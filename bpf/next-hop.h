@@ -40,29 +40,33 @@ pm_inline void pm_fib_addresses(struct pm_fib *q, int family, const __be32 *sadd
 }
 
 /* Looks up the next hop of a connection line: to the real server, or of its replies to the client. */
-pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, const struct pm_key *k, __u32 epoch)
+pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, __u32 epoch)
 {
 	struct pm_conn *c = pm_line(family, index);
 	enum pm_fib_result rc;
 	struct pm_fib q = {};
 	struct pm_real *real;
 
-	if (!c || !k)
+	if (!c)
 		return PM_FIB_NO_ROUTE;
 	real = pm_reals(c->real);
 	if (!real)
 		return PM_FIB_NO_ROUTE;
-	q.protocol = k->protocol;
+	q.protocol = c->protocol;
 	if (c->kind == PM_CONN_REPLY) {
 		/* Like a packet of our own from the virtual address (sysctl snat_reroute=1). */
 		pm_fib_addresses(&q, family,
 				 family == 4 ? &((struct pm_conn4 *)c)->new_addr :
 					       (const __be32 *)((struct pm_conn6 *)c)->new_addr,
-				 k->daddr);
+				 family == 4 ? &((struct pm_conn4 *)c)->daddr :
+					       (const __be32 *)((struct pm_conn6 *)c)->daddr);
 	} else if (c->method == PM_METHOD_TUN) {
 		pm_fib_addresses(&q, real->family, (const __be32 *)real->source, (const __be32 *)real->addr);
 	} else {
-		pm_fib_addresses(&q, family, k->saddr, (const __be32 *)real->addr);
+		pm_fib_addresses(&q, family,
+				 family == 4 ? &((struct pm_conn4 *)c)->saddr :
+					       (const __be32 *)((struct pm_conn6 *)c)->saddr,
+				 (const __be32 *)real->addr);
 	}
 	q.ifindex = pm_frame_open(host).ifindex;
 	rc = pm_host_fib(host, &q);
@@ -85,20 +89,20 @@ pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, const stru
 	return PM_FIB_OK;
 }
 
-PM_PART __u32 pm_route4(PM_HOST *host, __u32 index, const struct pm_key *k, __u32 epoch)
+PM_PART __u32 pm_route4(PM_HOST *host, __u32 index, __u32 epoch)
 {
-	return pm_route_line(host, 4, index, k, epoch);
+	return pm_route_line(host, 4, index, epoch);
 }
 
-PM_PART __u32 pm_route6(PM_HOST *host, __u32 index, const struct pm_key *k, __u32 epoch)
+PM_PART __u32 pm_route6(PM_HOST *host, __u32 index, __u32 epoch)
 {
-	return pm_route_line(host, 6, index, k, epoch);
+	return pm_route_line(host, 6, index, epoch);
 }
 
 /* The next hop into the line; PM_FIB_LOCAL means that the real server is this host. */
-pm_inline __u32 pm_route(PM_HOST *host, int family, __u32 index, const struct pm_key *k, __u32 epoch)
+pm_inline __u32 pm_route(PM_HOST *host, int family, __u32 index, __u32 epoch)
 {
-	return family == 4 ? pm_route4(host, index, k, epoch) : pm_route6(host, index, k, epoch);
+	return family == 4 ? pm_route4(host, index, epoch) : pm_route6(host, index, epoch);
 }
 
 pm_inline int pm_hop_known(const struct pm_conn *c, __u16 epoch)

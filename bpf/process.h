@@ -6,7 +6,7 @@
 #pragma once
 
 #include "schedule.h"
-#include "tunnel.h"
+#include "icmp-error.h"
 
 /* A packet on its way through the stages. */
 struct pm_flow {
@@ -23,14 +23,6 @@ pm_inline __u32 pm_wire_length(const struct pm_frame *f, const struct pm_packet 
 	return f->segment ? f->segment : p->ip_length;
 }
 
-/* Largest IP packet the connection's path takes, without what a tunnel adds. */
-pm_inline __u32 pm_path_limit(const struct pm_conn *c, const struct pm_real *real)
-{
-	__u32 overhead = c->method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0;
-
-	return c->mtu > overhead ? c->mtu - overhead : 0;
-}
-
 /* Whether a packet that is too long may not be fragmented either. */
 pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
 {
@@ -41,22 +33,6 @@ pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
 	if ((__u8 *)(ip + 1) > f->end)
 		return 1;
 	return !!(ip->fragment & pm_htons(PM_IPV4_DF));
-}
-
-/* Counts a packet on its real server, in this CPU's record. */
-pm_inline void pm_account(__u32 real, __u32 bytes, int reply)
-{
-	struct pm_counters *n = pm_counters(real * pm_limits.cpus + pm_cpu());
-
-	if (!n)
-		return;
-	if (reply) {
-		n->out_packets++;
-		n->out_bytes += bytes;
-	} else {
-		n->in_packets++;
-		n->in_bytes += bytes;
-	}
 }
 
 /*
@@ -85,7 +61,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	__u32 limit;
 
 	if (pm_unlikely(!pm_hop_known(c, epoch))) {
-		switch (pm_route(f->host, family, flow->index, &p->key, epoch)) {
+		switch (pm_route(f->host, family, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
@@ -217,7 +193,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	if (pm_unlikely(p->ttl <= 1))
 		return PM_PASS_REPLY_TTL;
 	if (pm_unlikely(!pm_hop_known(c, epoch))) {
-		switch (pm_route(f->host, family, flow->index, &p->key, epoch)) {
+		switch (pm_route(f->host, family, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
@@ -554,12 +530,16 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	return pm_send_in(f, family, flow, c, real);
 }
 
-pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set)
+pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set, __u32 *icmp)
 {
 	struct pm_flow flow = { .set = set };
 	enum pm_verdict v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
 	struct pm_conn *c;
 
+	if (v == PM_PASS_ICMP) {
+		*icmp = flow.p.l4 << 16 | (flow.p.ip_length & 0xffff);
+		return v;
+	}
 	if (v != PM_CONTINUE)
 		return v;
 	flow.now = pm_now();
@@ -580,20 +560,21 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	return pm_stranger(f, family, &flow);
 }
 
-/* A verdict, and in the high half the interface the frame leaves by. */
-pm_inline __u64 pm_result(const struct pm_frame *f, enum pm_verdict v)
-{
-	return (__u64)f->ifindex << 32 | v;
-}
-
+/*
+ * A verdict, and in the high half the interface the frame leaves by; for ICMP, which is looked at from
+ * outside (the verifier counts the stack of a chain of calls), where it is.
+ */
 pm_inline __u64 pm_process_frame(PM_HOST *host, int family)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
+	enum pm_verdict v;
+	__u32 icmp = 0;
 
 	if (!set || f.data + PM_ETH_LEN > f.end)
 		return PM_PASS_MALFORMED;
-	return pm_result(&f, pm_process_family(&f, family, set));
+	v = pm_process_family(&f, family, set, &icmp);
+	return (__u64)(v == PM_PASS_ICMP ? icmp : f.ifindex) << 32 | v;
 }
 
 PM_PART __u64 pm_process4(PM_HOST *host)
@@ -614,6 +595,7 @@ pm_inline __u64 pm_process(PM_HOST *host)
 	const struct pm_interface *nic;
 	struct pm_eth *eth;
 	enum pm_verdict v;
+	__u64 result;
 
 	if (!set || !(set->flags & PM_SETTING_READY))
 		return PM_PASS_NOT_CONFIGURED;
@@ -635,10 +617,18 @@ pm_inline __u64 pm_process(PM_HOST *host)
 			return PM_PASS_MALFORMED;
 		eth = (void *)f.data;
 	}
-	if (eth->type == pm_htons(PM_ETHERTYPE_IPV4))
-		return set->flags & PM_SETTING_V4 ? pm_process4(host) : PM_PASS_NO_SERVICE;
-	if (eth->type == pm_htons(PM_ETHERTYPE_IPV6))
-		return set->flags & PM_SETTING_V6 ? pm_process6(host) : PM_PASS_NO_SERVICE;
+	if (eth->type == pm_htons(PM_ETHERTYPE_IPV4)) {
+		if (!(set->flags & PM_SETTING_V4))
+			return PM_PASS_NO_SERVICE;
+		result = pm_process4(host);
+		return (__u32)result == PM_PASS_ICMP ? pm_icmp_error(host, 4, result >> 32) : result;
+	}
+	if (eth->type == pm_htons(PM_ETHERTYPE_IPV6)) {
+		if (!(set->flags & PM_SETTING_V6))
+			return PM_PASS_NO_SERVICE;
+		result = pm_process6(host);
+		return (__u32)result == PM_PASS_ICMP ? pm_icmp_error(host, 6, result >> 32) : result;
+	}
 	return PM_PASS_NOT_IP;
 }
 

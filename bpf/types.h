@@ -18,7 +18,7 @@ typedef __u16 __be16;
 typedef __u32 __be32;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 1
+#define PM_LAYOUT_VERSION 2
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -38,7 +38,7 @@ enum pm_verdict {
 	PM_PASS_VLAN = 3,	       /* VLAN id other than 0 */
 	PM_PASS_MALFORMED = 4,	       /* lengths or header checksum wrong: the stack drops it */
 	PM_PASS_PROTOCOL = 5,	       /* not TCP or UDP */
-	PM_PASS_ICMP = 6,	       /* ICMP or ICMPv6 */
+	PM_PASS_ICMP = 6,	       /* ICMP or ICMPv6, and no error about a connection of ours */
 	PM_PASS_FRAGMENT = 7,	       /* a fragment: XDP cannot reassemble */
 	PM_PASS_NO_SERVICE = 8,	       /* no virtual service at this address */
 	PM_PASS_NOT_FIRST = 9,	       /* no connection, and this packet may not start one */
@@ -57,6 +57,8 @@ enum pm_verdict {
 	PM_FORWARD_NAT_REPLY = 33,     /* NAT real server to client */
 	PM_FORWARD_DR = 34,	       /* direct routing */
 	PM_FORWARD_TUN = 35,	       /* encapsulated */
+	PM_FORWARD_ICMP = 36,	       /* ICMP error about an answer, to the real server */
+	PM_FORWARD_ICMP_REPLY = 37,    /* ICMP error about a request, to the client */
 
 	/* Answered by the director. */
 	PM_ANSWER_PORT_UNREACHABLE = 40, /* no real server available */
@@ -82,7 +84,10 @@ enum pm_verdict {
 
 	PM_WANT_PAYLOAD = 62, /* userspace host only: run again with the whole packet in memory */
 
-	PM_VERDICT_MAX = 64,
+	PM_DROP_ICMP_CHECKSUM = 64, /* ICMP error that NAT would have to translate, sum wrong */
+	PM_DROP_ICMP_TTL = 65,	    /* ICMP error at the end of its TTL: never answered by another */
+
+	PM_VERDICT_MAX = 128,
 };
 
 /* What the host does with the frame; derived from the verdict in one place. */

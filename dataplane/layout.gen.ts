@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record-layout.ts'
 
-export const PM_LAYOUT_VERSION = 1
+export const PM_LAYOUT_VERSION = 2
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -23,7 +23,7 @@ export const PM_CONN_STATUS = 3
 export const PM_CONN_GENERATION = 4
 export const PM_WAYS = 4
 export const PM_HEADROOM = 128
-export const PM_VERDICT_MAX = 64
+export const PM_VERDICT_MAX = 128
 export const PM_SCHEDULER_MAX = 15
 export const PM_TCP_STATE_MAX = 11
 
@@ -52,6 +52,8 @@ export const Verdict = {
   ForwardNatReply: 33,
   ForwardDr: 34,
   ForwardTun: 35,
+  ForwardIcmp: 36,
+  ForwardIcmpReply: 37,
   AnswerPortUnreachable: 40,
   AnswerTimeExceeded: 41,
   AnswerTooBig: 42,
@@ -71,6 +73,8 @@ export const Verdict = {
   DropTx: 60,
   DropRing: 61,
   WantPayload: 62,
+  DropIcmpChecksum: 64,
+  DropIcmpTtl: 65,
 } as const
 export type Verdict = (typeof Verdict)[keyof typeof Verdict]
 
@@ -98,6 +102,8 @@ export const verdictNames: { readonly [value: number]: string } = {
   33: 'forward_nat_reply',
   34: 'forward_dr',
   35: 'forward_tun',
+  36: 'forward_icmp',
+  37: 'forward_icmp_reply',
   40: 'answer_port_unreachable',
   41: 'answer_time_exceeded',
   42: 'answer_too_big',
@@ -117,6 +123,8 @@ export const verdictNames: { readonly [value: number]: string } = {
   60: 'drop_tx',
   61: 'drop_ring',
   62: 'want_payload',
+  64: 'drop_icmp_checksum',
+  65: 'drop_icmp_ttl',
 }
 
 /** enum pm_action */
@@ -1338,7 +1346,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   counters: { index: 8, record: 'pm_counters', entrySize: 64, entries: 2048 },
   connections4: { index: 9, record: 'pm_conn4', entrySize: 64, entries: 4096 },
   connections6: { index: 10, record: 'pm_conn6', entrySize: 128, entries: 4096 },
-  verdicts: { index: 11, record: '__u64', entrySize: 8, entries: 128 },
+  verdicts: { index: 11, record: '__u64', entrySize: 8, entries: 256 },
   locals: { index: 12, record: 'pm_local_bucket', entrySize: 32, entries: 128 },
 }
 

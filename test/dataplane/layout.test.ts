@@ -137,7 +137,7 @@ test('layout: enums keep the numbers of types.h, with names for people', () => {
   assert.equal(ConnStatus.Live, 3)
   assert.equal(PM_NONE, 0xffffffff)
   assert.equal(PM_TICK_SHIFT, 23)
-  assert.equal(PM_VERDICT_MAX, 64)
+  assert.equal(PM_VERDICT_MAX, 128)
   assert.ok(!('Max' in Verdict), 'a limit is no verdict')
   const numbers = Object.values(Verdict)
   assert.equal(new Set(numbers).size, numbers.length)
