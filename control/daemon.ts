@@ -1,7 +1,7 @@
 /** The daemon: from an empty process to a served API, and back. */
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
-import type { Dataplane } from '../dataplane/dataplane.ts'
+import { type Dataplane, DataplaneError } from '../dataplane/dataplane.ts'
 import type { XdpModeChoice } from '../dataplane/kernel/xdp-attach.ts'
 import { createApi } from './api.ts'
 import { createDirector } from './director.ts'
@@ -13,7 +13,7 @@ import type { MapEngine } from './map-engine.ts'
 import type { Director } from './model.ts'
 import { notify } from './notify.ts'
 import { type Capacity, type Opened, openDataplane, type PlaneChoice } from './open-dataplane.ts'
-import { protectSocket, type RunDirectory, takeRunDirectory } from './run-directory.ts'
+import { protectSocket, type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
 import { bootId, type StateFile, stateFile } from './state-file.ts'
 import { readStatus } from './status.ts'
 import { readVerdicts } from './verdicts.ts'
@@ -35,7 +35,9 @@ export async function runDaemon(options: DaemonOptions, log: Logger): Promise<nu
   try {
     daemon = await Daemon.start(options, log)
   } catch (error) {
-    log.fatal({ err: error }, error instanceof Error ? error.message : String(error))
+    // What the operator can mend needs no stack.
+    if (error instanceof StartError || error instanceof DataplaneError) log.fatal(error.message)
+    else log.fatal({ err: error }, 'cannot start')
     return 1
   }
   return await daemon.finished
