@@ -168,7 +168,7 @@ async function pointsman(scene: Scene): Promise<{ rules: BenchRules; contenders:
       // What veth lost on the way is no verdict of ours: `send` looks at that.
       check: (before, packets) =>
         expectVerdict(plane, before, FORWARDED[name], Math.min(packets, decided(plane, before))),
-      goal: OF_CEILING,
+      ours: true,
     }),
   )
   return { rules, contenders }

@@ -1,7 +1,8 @@
+import { control } from './control.ts'
 import { e2e } from './e2e.ts'
 import type { Section } from './section.ts'
 import { wasm } from './wasm.ts'
 import { xdp } from './xdp.ts'
 
 /** In the order they run. */
-export const SECTIONS: readonly Section[] = [xdp, wasm, e2e]
+export const SECTIONS: readonly Section[] = [xdp, wasm, e2e, control]

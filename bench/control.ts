@@ -1,0 +1,271 @@
+/** The control side: how fast commands answer, how fast rules reach the packet program, what they weigh. */
+import { connect, type Socket } from 'node:net'
+import { defaultPinDirectory } from '../dataplane/kernel/bpffs.ts'
+import { enterNetns } from '../dataplane/kernel/netns.ts'
+import { mapInfo } from '../dataplane/kernel/object-info.ts'
+import { Pins } from '../dataplane/kernel/pins.ts'
+import { testRun, XdpAction } from '../dataplane/kernel/test-run.ts'
+import { MAPS, RealRecord, Slot } from '../dataplane/layout.gen.ts'
+import { libc, mapShared } from '../dataplane/libc.ts'
+import { mapMemory } from '../dataplane/map-memory.ts'
+import { readNetDevice } from '../dataplane/net-device.ts'
+import { must, run, sleep } from '../lab/command.ts'
+import { ipBatch } from '../lab/namespace.ts'
+import { Daemon, executable } from './daemon.ts'
+import { nativeProgram } from './native.ts'
+import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
+import { type Goal, part, type Reporter, type Section } from './section.ts'
+import { compare, median } from './statistics.ts'
+import { fromClients } from './traffic.ts'
+
+const SERVICES = 10_000
+const SERVERS_PER_SERVICE = 10
+const REAL_SERVERS = SERVICES * SERVERS_PER_SERVICE
+const US = 1e3
+
+const ANSWER: Goal = { of: 'value', bound: 'most', limit: 10_000 }
+const RESTORE: Goal = { of: 'value', bound: 'most', limit: 3000 }
+const MEMORY: Goal = { of: 'value', bound: 'most', limit: 400 }
+const CHANGE: Goal = { of: 'value', bound: 'most', limit: 5000 }
+
+/** Virtual services 10.96.0.0/16, real servers in 10.64.0.0/12: behind one gateway, all different. */
+function serviceAt(index: number): string {
+  return `10.96.${index >> 8}.${index & 255}:80`
+}
+
+function serverAt(service: number, index: number): string {
+  const number = service * SERVERS_PER_SERVICE + index
+  return `10.${64 + (number >> 16)}.${(number >> 8) & 255}.${number & 255}:8080`
+}
+
+function rules(): string {
+  const lines: string[] = []
+  for (let service = 0; service < SERVICES; service++) {
+    lines.push(`-A -t ${serviceAt(service)} -s wrr`)
+    for (let server = 0; server < SERVERS_PER_SERVICE; server++) {
+      lines.push(`-a -t ${serviceAt(service)} -r ${serverAt(service, server)} -m -w 1`)
+    }
+  }
+  return `${lines.join('\n')}\n`
+}
+
+/** Wall times of commands started in turns by a small C program, one list per command. */
+async function startedInTurns(daemon: Daemon, rounds: number, commands: readonly (readonly string[])[]) {
+  const spawner = await nativeProgram('spawn')
+  const words = commands.flatMap((command, index) => (index === 0 ? command : ['--', ...command]))
+  const output = await must([spawner, String(rounds), ...words], { env: daemon.environment() })
+  const times: number[][] = commands.map(() => [])
+  for (const line of output.trim().split('\n')) {
+    line.split(' ').forEach((ns, index) => {
+      times[index]!.push(Number(ns))
+    })
+  }
+  return times
+}
+
+async function listing(report: Reporter, daemon: Daemon, rules: string, rounds: number, goal?: Goal) {
+  const name = `ipvsadm -Ln, ${rules}`
+  const commands = [['/bin/true'], [executable('ipvsadm'), '-Ln']]
+  await startedInTurns(daemon, 5, commands)
+  const [nothing, list] = (await startedInTurns(daemon, rounds, commands)) as [number[], number[]]
+  const { value, reference, ratio, least } = compare(list, nothing)
+  report.row({
+    name,
+    unit: 'µs',
+    value: value / US,
+    best: least / US,
+    reference: { name: '/bin/true', value: reference / US },
+    ratio,
+  })
+  const more = list.map((ns, round) => ns - nothing[round]!)
+  report.row({
+    name: `${name}: more than /bin/true`,
+    unit: 'µs',
+    value: median(more) / US,
+    best: Math.min(...more) / US,
+    ...(goal === undefined ? {} : { goal }),
+  })
+}
+
+/** A map that the daemon pinned, as memory. */
+function pinnedMap(pins: Pins, name: 'reals' | 'members') {
+  const fd = pins.openMap(name)
+  const entries = mapInfo(fd).entries
+  const { buffer } = mapShared(fd, entries * MAPS[name].entrySize, `map ${name}`)
+  libc.close(fd)
+  return mapMemory(name, entries, buffer)
+}
+
+/** Milliseconds from the start of one `ipvsadm -R` until the packet program forwards to the last service. */
+async function restore(report: Reporter, daemon: Daemon, text: string): Promise<void> {
+  const pins = new Pins(defaultPinDirectory())
+  const program = pins.openProgram()
+  const { ifindex } = readNetDevice(DIRECTOR.client.device)
+  const address = serviceAt(SERVICES - 1).split(':')[0]!
+  const { frame } = fromClients({ address, port: 80 }, { flags: 'S' })
+  const seen = (): boolean => testRun(program, frame, { ifindex }).action === XdpAction.Redirect
+  if (seen()) throw new Error('the last service is there before the restore')
+  const started = performance.now()
+  let ended: number | null = null
+  const command = run([executable('ipvsadm'), '-R'], { env: daemon.environment(), input: text }).then(
+    (result) => {
+      ended = performance.now()
+      return result
+    },
+  )
+  let visible: number | null = null
+  while (visible === null && (ended === null || performance.now() - ended < 5000)) {
+    if (seen()) visible = performance.now()
+    else await sleep(2)
+  }
+  const result = await command
+  libc.close(program)
+  if (result.status !== 0) throw new Error(`ipvsadm -R exited with ${result.status}: ${result.stderr.trim()}`)
+  if (visible === null) throw new Error('the packet program never saw the last service')
+  const what = `${SERVICES.toLocaleString('en')} services of ${SERVERS_PER_SERVICE} real servers`
+  report.row({
+    name: `ipvsadm -R of ${what}, until the packet program sees the last`,
+    unit: 'ms',
+    value: visible - started,
+    goal: RESTORE,
+  })
+  report.row({ name: 'the same, until the command ends', unit: 'ms', value: ended! - started })
+}
+
+async function memory(report: Reporter, daemon: Daemon, when: string, goal?: Goal): Promise<void> {
+  await sleep(2000)
+  const { resident, own } = daemon.memory()
+  report.row({
+    name: `memory of the daemon ${when}, resident`,
+    unit: 'MB',
+    value: resident / 1024,
+    ...(goal === undefined ? {} : { goal }),
+    note: `its own ${Math.round(own / 1024)} MB, the rest maps and files`,
+  })
+}
+
+/** A request of the native client, ready to be sent. */
+function request(args: readonly string[]): string {
+  const body = ['ipvsadm', ...args].map((word) => `${word}\0`).join('')
+  return [
+    'POST /v1/ipvsadm HTTP/1.1',
+    'Host: pointsman',
+    'Connection: close',
+    'Content-Type: application/octet-stream',
+    `Content-Length: ${body.length}`,
+    `Pointsman-Argc: ${args.length + 1}`,
+    'Pointsman-Stdin: unread',
+    '',
+    body,
+  ].join('\r\n')
+}
+
+function connected(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path, () => resolve(socket))
+    socket.on('error', reject)
+  })
+}
+
+const CHANGES = 40
+const PATIENCE_MS = 2000
+
+/** Microseconds from a request on the socket until the new weight stands in the map. */
+async function change(report: Reporter, daemon: Daemon): Promise<void> {
+  const pins = new Pins(defaultPinDirectory())
+  const reals = pinnedMap(pins, 'reals')
+  const times: number[] = []
+  const stride = Math.floor(SERVICES / CHANGES)
+  for (let round = 0; round < CHANGES; round++) {
+    const service = round * stride
+    const server = serverAt(service, round % SERVERS_PER_SERVICE)
+    const real = findReal(reals, server)
+    const word = (real * reals.entrySize + RealRecord.offsets.weight) / 4
+    const weight = 2 + (round % 7)
+    const socket = await connected(daemon.socket)
+    const text = request(['-e', '-t', serviceAt(service), '-r', server, '-m', '-w', String(weight)])
+    const started = performance.now()
+    socket.write(text)
+    // The write has left for the daemon; nothing here may get in the way of seeing the answer in the map.
+    while (Atomics.load(reals.u32, word) !== weight) {
+      if (performance.now() - started > PATIENCE_MS) throw new Error(`weight of ${server} never changed`)
+    }
+    times.push((performance.now() - started) * 1000)
+    await new Promise<void>((resolve) => {
+      socket.on('close', () => resolve())
+      socket.resume()
+    })
+  }
+  report.row({
+    name: `one weight among ${REAL_SERVERS.toLocaleString('en')} real servers, until it is in the map`,
+    unit: 'µs',
+    value: median(times),
+    best: Math.min(...times),
+    goal: CHANGE,
+    note: `most ${Math.round(Math.max(...times)).toLocaleString('en')}`,
+  })
+}
+
+function findReal(reals: ReturnType<typeof pinnedMap>, server: string): number {
+  const [address, port] = server.split(':') as [string, string]
+  const word = Buffer.from(address.split('.').map(Number)).readUInt32LE(0)
+  for (let real = 0; real < reals.entries; real++) {
+    const base = real * reals.entrySize
+    if (
+      RealRecord.getSlot(reals.view, base) === Slot.Live &&
+      reals.view.getUint32(base + RealRecord.offsets.addr, true) === word &&
+      RealRecord.getPort(reals.view, base) === Number(port)
+    ) {
+      return real
+    }
+  }
+  throw new Error(`real server ${server} is not in the map`)
+}
+
+export const control: Section = {
+  name: 'control',
+  about: 'commands, restore and single changes with a running daemon on XDP',
+  secondsMax: 120,
+  async run(report) {
+    const namespaces = new Namespaces()
+    let daemon: Daemon | null = null
+    try {
+      const name = await makeDirector(namespaces, 'control')
+      await ipBatch(name, [`route add 10.64.0.0/12 via ${DIRECTOR.real[4]}`])
+      enterNetns(namespacePath(name))
+      daemon = new Daemon({
+        namespace: namespacePath(name),
+        interfaces: [DIRECTOR.client.device, DIRECTOR.server.device],
+        dataplane: 'xdp',
+      })
+      const running = daemon
+      await running.start()
+      const before = running.memory()
+      report.row({
+        name: 'memory of the daemon without rules, resident',
+        unit: 'MB',
+        value: before.resident / 1024,
+        note: `its own ${Math.round(before.own / 1024)} MB`,
+      })
+      await part(report, 'ipvsadm -Ln', async () => {
+        await listing(report, running, 'no rules', 200, ANSWER)
+        await running.restore([
+          '-A -t 192.0.2.10:80 -s rr',
+          ...[11, 12, 13].map((host) => `-a -t 192.0.2.10:80 -r 10.64.0.${host}:80 -m -w 1`),
+        ])
+        await listing(report, running, 'one service of three real servers', 200, ANSWER)
+        await running.ipvsadm(['-C'])
+      })
+      await part(report, 'restore', async () => {
+        await restore(report, running, rules())
+        await memory(report, running, 'after the restore', MEMORY)
+        await part(report, 'one change', () => change(report, running))
+        await listing(report, running, `${REAL_SERVERS.toLocaleString('en')} real servers`, 3)
+        await memory(report, running, 'after listing all of it')
+      })
+    } finally {
+      await daemon?.stop()
+      await namespaces.remove()
+    }
+  },
+}
