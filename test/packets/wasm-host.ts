@@ -1,16 +1,15 @@
 /** Vectors in process: the packet program in wasm, the bench's routes as a model, no stack behind it. */
 
-import { parseAddress } from '../../control/address.ts'
-import type { Host, HostChange, HostInterface } from '../../control/host.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import { monotonicTicks } from '../../dataplane/clock.ts'
 import type { Sizes } from '../../dataplane/dataplane.ts'
 import { putInterface } from '../../dataplane/interface-table.ts'
-import { Action, FibResult, JobFlag, PM_TICK_SHIFT, verdictNames } from '../../dataplane/layout.gen.ts'
+import { Action, JobFlag, PM_TICK_SHIFT, verdictNames } from '../../dataplane/layout.gen.ts'
 import { openWasm, type WasmDataplane } from '../../dataplane/userspace/wasm.ts'
-import { ADDRESSES, MAC } from './bench.ts'
+import { MAC } from './bench.ts'
+import { BenchHost, DEVICES } from './bench-host.ts'
 import { BenchRoutes } from './bench-routes.ts'
-import { ipBytes, macBytes, unhex } from './bytes.ts'
+import { checksum, macBytes, putBe16, unhex } from './bytes.ts'
 import type { CommandResult } from './compare.ts'
 import { DirectorUnderTest } from './director-under-test.ts'
 import type { Answer, VectorHost } from './vector-host.ts'
@@ -27,111 +26,10 @@ export const VECTOR_SIZES: Sizes = {
   cpus: 1,
 }
 
-const DEVICES = ['c0', 'r0'] as const
 const SET_MTU = /^ip link set (c0|r0) mtu (\d+)$/
 const TICK_MS = 2 ** PM_TICK_SHIFT / 1e6
 /** Housekeeping sees time go by in steps of this size. */
 const STEP_MS = 100
-
-/** The machine as the director's control side sees it. */
-class BenchHost implements Host {
-  readonly #routes: BenchRoutes
-  readonly #listeners = new Set<(change: HostChange) => void>()
-  #interfaces: readonly HostInterface[] = []
-
-  constructor(routes: BenchRoutes) {
-    this.#routes = routes
-    this.changed()
-  }
-
-  interfaces(): readonly HostInterface[] {
-    return this.#interfaces
-  }
-
-  resolveSource(destination: string) {
-    const bytes = new Uint8Array(16)
-    bytes.set(ipBytes(destination))
-    const query = {
-      family: destination.includes(':') ? 6 : 4,
-      protocol: 0,
-      tos: 0,
-      ifindex: 0,
-      saddr: new Uint8Array(16),
-      daddr: bytes,
-      smac: new Uint8Array(6),
-      dmac: new Uint8Array(6),
-      mtu: 0,
-    }
-    const hop = this.#routes.lookup(query)
-    if (hop.result !== FibResult.Ok) return null
-    const device = this.#routes.device(hop.ifindex)
-    const six = destination.includes(':')
-    const own = ADDRESSES.find((entry) => entry.device === device && entry.address.includes(':') === six)
-    return own === undefined ? null : parseAddress(own.address)
-  }
-
-  keepResolved(): void {}
-
-  sysctl(path: string): number | null {
-    return path.endsWith('forward') || path.endsWith('forwarding') ? 1 : null
-  }
-
-  availablePages(): number | null {
-    return null
-  }
-
-  onChange(listener: (change: HostChange) => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
-  }
-
-  changed(): void {
-    this.#interfaces = DEVICES.map((name) => ({
-      name,
-      ...this.#routes.links[name],
-      mac: macBytes(MAC[name]),
-      up: true,
-      addresses: ADDRESSES.filter(({ device }) => device === name).flatMap(({ address, prefix }) => {
-        const parsed = parseAddress(address)
-        return parsed === null
-          ? []
-          : [
-              {
-                address: parsed,
-                family: address.includes(':') ? (6 as const) : (4 as const),
-                prefixLength: prefix,
-              },
-            ]
-      }),
-    }))
-    this.#interfaces = [...this.#interfaces, LOOPBACK]
-    for (const listener of this.#listeners)
-      listener({ links: true, addresses: true, routes: true, neighbours: true })
-  }
-}
-
-const LOOPBACK: HostInterface = {
-  name: 'lo',
-  ifindex: 1,
-  mac: null,
-  mtu: 65_536,
-  up: true,
-  addresses: [
-    ['127.0.0.1', 8],
-    ['::1', 128],
-  ].flatMap(([text, prefixLength]) => {
-    const address = parseAddress(String(text))
-    return address === null
-      ? []
-      : [
-          {
-            address,
-            family: String(text).includes(':') ? (6 as const) : (4 as const),
-            prefixLength: Number(prefixLength),
-          },
-        ]
-  }),
-}
 
 class WasmHost implements VectorHost {
   readonly #routes = new BenchRoutes()
@@ -200,9 +98,10 @@ class WasmHost implements VectorHost {
 
   async inject(step: InjectStep): Promise<Answer> {
     const { wire, frame, partial_checksum: partial } = step.inject
+    const bytes = unhex(frame)
     const [out] = this.#dataplane.run([
       {
-        frame: unhex(frame),
+        frame: bytes,
         ifindex: this.#routes.links[wire === 'c' ? 'c0' : 'r0'].ifindex,
         flags: partial === undefined ? 0 : JobFlag.PartialCsum,
       },
@@ -211,6 +110,8 @@ class WasmHost implements VectorHost {
     if (out.action === Action.Pass)
       return { frames: [], leftToStack: verdictNames[out.verdict] ?? `verdict ${out.verdict}` }
     if (out.action === Action.Drop) return { frames: [], leftToStack: null }
+    if (partial !== undefined)
+      finishChecksum(out.frame, partial.start + out.frame.length - bytes.length, partial.offset)
     return {
       frames: [{ wire: this.#routes.device(out.ifindex) === 'c0' ? 'c' : 'r', frame: out.frame }],
       leftToStack: null,
@@ -229,6 +130,11 @@ class WasmHost implements VectorHost {
     this.#director.close()
     await this.#dataplane.close()
   }
+}
+
+/** What a network card does last: the field holds the sum of the pseudo header. */
+function finishChecksum(frame: Uint8Array, start: number, offset: number): void {
+  putBe16(frame, start + offset, checksum(frame.subarray(start)))
 }
 
 /** A command of `setup`: it has to succeed. */
