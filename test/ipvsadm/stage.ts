@@ -87,11 +87,20 @@ class StagePlayer implements Player {
   }
 }
 
+/** The recordings' kernel had its default table of 2^12 buckets, and listings begin with that number. */
+const CONNECTION_TABLE_SIZE = '4096'
+
 async function startDaemon(scratch: string, interfaces: readonly string[]): Promise<ChildProcess> {
   const log = openSync(join(scratch, 'daemon.log'), 'w')
   const daemon = spawn(
     join(bin, 'pointsmand'),
-    ['--run-dir', join(scratch, 'run'), ...interfaces.flatMap((name) => ['--interface', name])],
+    [
+      '--run-dir',
+      join(scratch, 'run'),
+      '--connections',
+      CONNECTION_TABLE_SIZE,
+      ...interfaces.flatMap((name) => ['--interface', name]),
+    ],
     { stdio: ['ignore', log, log] },
   )
   closeSync(log)
