@@ -4,13 +4,15 @@
  * packets with senseless lengths.
  */
 import { addressToBytes } from '../../control/address.ts'
-import type { Claim, ClaimChange } from './claims.ts'
+import type { ClaimChange, FlowClaim } from './claims.ts'
 
 const ETHERTYPE_IPV4 = 0x0800
 const ETHERTYPE_IPV6 = 0x86dd
 const ETHERNET = 14
 const TCP = 6
 const UDP = 17
+const ICMP = 1
+const ICMPV6 = 58
 /** IPv6 extension headers a transport header may hide behind (RFC 8200 §4.1); a fragment ends the search. */
 const HOP_BY_HOP = 0
 const ROUTING = 43
@@ -24,15 +26,24 @@ type Ports = Map<number | string, Set<number>>
 export class ClaimFilter {
   readonly #to: Ports = new Map()
   readonly #from: Ports = new Map()
+  readonly #errors = { 4: new Set<number>(), 6: new Set<number>() }
 
   apply(change: ClaimChange): void {
     for (const claim of change.removed) {
+      if (claim.side === 'error') {
+        this.#errors[claim.family].delete(claim.type)
+        continue
+      }
       const table = this.#table(claim)
       const ports = table.get(addressKey(claim))
       ports?.delete(portNumber(claim))
       if (ports?.size === 0) table.delete(addressKey(claim))
     }
     for (const claim of change.added) {
+      if (claim.side === 'error') {
+        this.#errors[claim.family].add(claim.type)
+        continue
+      }
       const table = this.#table(claim)
       const key = addressKey(claim)
       const ports = table.get(key) ?? new Set()
@@ -41,7 +52,7 @@ export class ClaimFilter {
     }
   }
 
-  #table(claim: Claim): Ports {
+  #table(claim: FlowClaim): Ports {
     return claim.side === 'to' ? this.#to : this.#from
   }
 
@@ -59,6 +70,7 @@ export class ClaimFilter {
     if (bytes[ip]! >> 4 !== 4 || header < 20 || total < header || total > room) return false
     if ((be16(bytes, ip + 6) & 0x3fff) !== 0) return false
     const protocol = bytes[ip + 9]!
+    if (protocol === ICMP) return header < room && this.#errors[4].has(bytes[ip + header]!)
     if ((protocol !== TCP && protocol !== UDP) || header + 4 > room) return false
     const ports = ip + header
     return (
@@ -76,6 +88,7 @@ export class ClaimFilter {
       next = bytes[ip + at]!
       at += (bytes[ip + at + 1]! + 1) * 8
     }
+    if (next === ICMPV6) return at < room && this.#errors[6].has(bytes[ip + at]!)
     if ((next !== TCP && next !== UDP) || at + 4 > room) return false
     const ports = ip + at
     return (
@@ -89,12 +102,12 @@ function hit(ports: Set<number> | undefined, protocol: number, port: number): bo
   return ports !== undefined && (ports.has((protocol << 16) | port) || ports.has(protocol << 16))
 }
 
-function addressKey(claim: Claim): number | string {
+function addressKey(claim: FlowClaim): number | string {
   const bytes = addressToBytes(claim.address)
   return claim.family === 4 ? word(bytes, 0) : words(bytes, 0)
 }
 
-function portNumber(claim: Claim): number {
+function portNumber(claim: FlowClaim): number {
   return ((claim.protocol === 'tcp' ? TCP : UDP) << 16) | claim.port
 }
 

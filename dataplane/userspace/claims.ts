@@ -11,17 +11,31 @@ import type { Family, IpAddress } from '../../control/model.ts'
 import type { Dataplane, MapMemory } from '../dataplane.ts'
 import { Method, RealRecord, ServiceRecord, Slot } from '../layout.gen.ts'
 
-/** `to`: destination of packets of clients; `from`: source of packets of real servers. */
-export type Side = 'to' | 'from'
-
-export interface Claim {
-  readonly side: Side
+/** Packets of TCP or UDP. `to`: by their destination; `from`: by their source. */
+export interface FlowClaim {
+  readonly side: 'to' | 'from'
   readonly family: Family
   readonly protocol: 'tcp' | 'udp'
   readonly address: IpAddress
   /** 0: all of them. */
   readonly port: number
 }
+
+/**
+ * ICMP errors, whoever they are from and for: only the packet they quote tells whether they are about a
+ * connection, and routers on the way send them too.
+ */
+export interface ErrorClaim {
+  readonly side: 'error'
+  readonly family: Family
+  /** ICMP or ICMPv6 type. */
+  readonly type: number
+}
+
+export type Claim = FlowClaim | ErrorClaim
+
+/** Errors that quote a packet: RFC 792 and RFC 4443 §2.1. */
+const ERROR_TYPES = { 4: [3, 4, 11, 12], 6: [1, 2, 3, 4] } as const
 
 export interface ClaimChange {
   readonly added: readonly Claim[]
@@ -34,6 +48,7 @@ const IPPROTO_UDP = 17
 const FTP_PORT = 21
 
 export function claimKey(claim: Claim): string {
+  if (claim.side === 'error') return `error ${claim.family} ${claim.type}`
   return `${claim.side} ${claim.protocol} ${claim.address} ${claim.port}`
 }
 
@@ -50,6 +65,8 @@ export class ClaimTracker {
   readonly #lingering = new Map<string, { readonly service: number; readonly claims: readonly Claim[] }>()
   /** Real servers that are gone but not forgotten, by service. */
   readonly #gone = new Map<number, number>()
+  /** The service of every real server that is gone. */
+  readonly #goneOf = new Map<number, number>()
   readonly #counts = new Map<string, { readonly claim: Claim; count: number }>()
   readonly #touched = new Map<string, { readonly claim: Claim; readonly before: boolean }>()
 
@@ -110,17 +127,10 @@ export class ClaimTracker {
     const record = ServiceRecord.read(this.#services.view, slot * this.#services.entrySize)
     const protocol = protocolName(record.protocol)
     const live = record.slot === Slot.Live && record.fwmark === 0 && protocol !== null
-    const claims: readonly Claim[] = live
-      ? [
-          {
-            side: 'to',
-            family: record.family === 4 ? 4 : 6,
-            protocol,
-            address: readAddress(record.addr, 0, record.family === 4 ? 4 : 6),
-            port: record.port === FTP_PORT ? 0 : record.port,
-          },
-        ]
-      : []
+    const family = record.family === 4 ? 4 : 6
+    const address = readAddress(record.addr, 0, family)
+    const port = record.port === FTP_PORT ? 0 : record.port
+    const claims: readonly Claim[] = live ? [{ side: 'to', family, protocol, address, port }] : []
     if (had !== undefined && sameClaims(had, claims)) return
     this.#hold(claims)
     this.#ofService.set(slot, claims)
@@ -158,8 +168,6 @@ export class ClaimTracker {
     return protocols.map((name) => ({ side: 'from', family, protocol: name, address, port }) as const)
   }
 
-  readonly #goneOf = new Map<number, number>()
-
   #countGone(slot: number, service: number | null): void {
     const before = this.#goneOf.get(slot)
     if (before !== undefined) this.#gone.set(before, (this.#gone.get(before) ?? 1) - 1)
@@ -170,8 +178,9 @@ export class ClaimTracker {
     }
   }
 
+  /** With every claim on flows come those on errors: the other end of a tunnel may be of either family. */
   #hold(claims: readonly Claim[]): void {
-    for (const claim of claims) {
+    for (const claim of withErrors(claims)) {
       const entry = this.#touch(claim)
       if (entry === undefined) this.#counts.set(claimKey(claim), { claim, count: 1 })
       else entry.count += 1
@@ -179,7 +188,7 @@ export class ClaimTracker {
   }
 
   #release(claims: readonly Claim[]): void {
-    for (const claim of claims) {
+    for (const claim of withErrors(claims)) {
       const entry = this.#touch(claim)
       if (entry === undefined) continue
       entry.count -= 1
@@ -193,6 +202,14 @@ export class ClaimTracker {
     if (!this.#touched.has(key)) this.#touched.set(key, { claim, before: entry !== undefined })
     return entry
   }
+}
+
+const ERRORS: readonly Claim[] = ([4, 6] as const).flatMap((family) =>
+  ERROR_TYPES[family].map((type): Claim => ({ side: 'error', family, type })),
+)
+
+function withErrors(claims: readonly Claim[]): readonly Claim[] {
+  return claims.length === 0 ? claims : [...claims, ...ERRORS]
 }
 
 function protocolName(protocol: number): 'tcp' | 'udp' | null {

@@ -8,7 +8,7 @@
  */
 import { spawn } from 'node:child_process'
 import { DataplaneError } from '../dataplane.ts'
-import type { Claim, ClaimChange } from './claims.ts'
+import type { Claim, ClaimChange, FlowClaim } from './claims.ts'
 
 const TABLE = 'netdev pointsman'
 /** Before anything an administrator would put there; the kernel's own users start at -400. */
@@ -24,33 +24,45 @@ export interface TakenInterface {
 const SIDES = ['to', 'from'] as const
 const FAMILIES = [4, 6] as const
 
-function setName(side: Claim['side'], family: Claim['family'], anyPort: boolean): string {
+function flowSet(side: FlowClaim['side'], family: Claim['family'], anyPort: boolean): string {
   return `${side}${family}${anyPort ? '_any' : ''}`
 }
 
+function errorSet(family: Claim['family']): string {
+  return `errors${family}`
+}
+
+/** All sets with the types of their elements. */
+const SETS: readonly (readonly [name: string, type: string])[] = FAMILIES.flatMap((family) => {
+  const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
+  return [
+    ...SIDES.flatMap((side) => [
+      [flowSet(side, family, false), `inet_proto . ${address} . inet_service`] as const,
+      [flowSet(side, family, true), `inet_proto . ${address}`] as const,
+    ]),
+    [errorSet(family), family === 4 ? 'icmp_type' : 'icmpv6_type'] as const,
+  ]
+})
+
 function setOf(claim: Claim): string {
-  return setName(claim.side, claim.family, claim.port === 0)
+  if (claim.side === 'error') return errorSet(claim.family)
+  return flowSet(claim.side, claim.family, claim.port === 0)
 }
 
 function element(claim: Claim): string {
+  if (claim.side === 'error') return String(claim.type)
   const key = `${claim.protocol} . ${claim.address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
 /** Commands that make the table anew in one transaction, with the sets empty or filled. */
 export function tableScript(interfaces: readonly TakenInterface[], claims: readonly Claim[]): string {
-  const sets = SIDES.flatMap((side) =>
-    FAMILIES.flatMap((family) => {
-      const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
-      return [
-        `  set ${setName(side, family, false)} { type inet_proto . ${address} . inet_service; flags timeout; }`,
-        `  set ${setName(side, family, true)} { type inet_proto . ${address}; flags timeout; }`,
-      ]
-    }),
-  )
+  const sets = SETS.map(([name, type]) => `  set ${name} { type ${type}; flags timeout; }`)
   const rules = (family: 4 | 6) => {
     const ip = family === 4 ? 'ip' : 'ip6'
     return [
+      `    ${family === 4 ? 'icmp' : 'icmpv6'} type @errors${family} counter drop`,
+      '    meta l4proto != { tcp, udp } return',
       `    meta l4proto . ${ip} daddr . th dport @to${family} counter drop`,
       `    meta l4proto . ${ip} daddr @to${family}_any counter drop`,
       `    meta l4proto . ${ip} saddr . th sport @from${family} counter drop`,
@@ -63,12 +75,10 @@ export function tableScript(interfaces: readonly TakenInterface[], claims: reado
     ...sets,
     '  chain take4 {',
     '    ip frag-off & 0x3fff != 0 return',
-    '    meta l4proto != { tcp, udp } return',
     ...rules(4),
     '  }',
     '  chain take6 {',
     '    exthdr frag exists return',
-    '    meta l4proto != { tcp, udp } return',
     ...rules(6),
     '  }',
     '  chain take {',
@@ -117,11 +127,7 @@ export function changeScript(change: ClaimChange): string {
  * that time finds the kernel's hands still off, and without one the kernel gets its packets back.
  */
 export function expireScript(claims: readonly Claim[], seconds: number): string {
-  const flushes = SIDES.flatMap((side) =>
-    FAMILIES.flatMap((family) =>
-      [true, false].map((any) => `flush set ${TABLE} ${setName(side, family, any)}`),
-    ),
-  )
+  const flushes = SETS.map(([name]) => `flush set ${TABLE} ${name}`)
   return [...flushes, elementScript('add', claims, ` timeout ${seconds}s`)].join('\n')
 }
 

@@ -5,7 +5,7 @@ import { addressToBytes, parseAddress } from '../../../control/address.ts'
 import { Method, RealRecord, ServiceRecord, Slot } from '../../../dataplane/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { ClaimFilter } from '../../../dataplane/userspace/claim-filter.ts'
-import { type Claim, ClaimTracker, claimKey } from '../../../dataplane/userspace/claims.ts'
+import { type Claim, ClaimTracker, claimKey, type FlowClaim } from '../../../dataplane/userspace/claims.ts'
 import {
   changeScript,
   deleteScript,
@@ -32,7 +32,12 @@ const address = (text: string) => {
   bytes.set(addressToBytes(parseAddress(text)!))
   return bytes
 }
-const keys = (claims: readonly Claim[]) => claims.map(claimKey).sort()
+/** Errors are claimed with the first flow. */
+const keys = (claims: readonly Claim[]) =>
+  claims
+    .filter((claim) => claim.side !== 'error')
+    .map(claimKey)
+    .sort()
 
 function putService(
   plane: MemoryDataplane,
@@ -84,6 +89,20 @@ test('services claim their address, NAT real servers their replies, others nothi
   assert.deepEqual(keys(added), ['from tcp 10.0.2.11 8080', 'to tcp 192.0.2.100 80'])
   assert.deepEqual(removed, [])
   assert.deepEqual(tracker.update(), { added: [], removed: [] })
+})
+
+test('errors are claimed as long as anything is', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  const errors = (claims: readonly Claim[]) => claims.filter((claim) => claim.side === 'error').length
+  putService(plane, 0, '192.0.2.100', 80)
+  assert.equal(errors(tracker.update().added), 8)
+  putService(plane, 1, '192.0.2.101', 80)
+  assert.equal(errors(tracker.update().added), 0)
+  putService(plane, 0, '192.0.2.100', 80, Slot.Free)
+  assert.equal(errors(tracker.update().removed), 0)
+  putService(plane, 1, '192.0.2.101', 80, Slot.Free)
+  assert.equal(errors(tracker.update().removed), 8)
 })
 
 test('a service with port 0, and one for FTP, claim all ports', () => {
@@ -145,14 +164,21 @@ describe('the kernel drops exactly what the filter matches', { skip: skipWithout
   const MAC = '02:00:00:00:01:01'
   const VIP = '192.0.2.100'
   const VIP6 = '2001:db8:1::100'
-  const claim = (side: Claim['side'], protocol: Claim['protocol'], text: string, port: number): Claim => ({
+  const claim = (
+    side: FlowClaim['side'],
+    protocol: FlowClaim['protocol'],
+    text: string,
+    port: number,
+  ): FlowClaim => ({
     side,
     protocol,
     family: text.includes(':') ? 6 : 4,
     address: parseAddress(text)!,
     port,
   })
-  const claims = [
+  const claims: readonly Claim[] = [
+    { side: 'error', family: 4, type: 3 },
+    { side: 'error', family: 6, type: 1 },
     claim('to', 'tcp', VIP, 80),
     claim('to', 'udp', '192.0.2.101', 0),
     claim('from', 'tcp', '10.0.2.11', 8080),
@@ -202,7 +228,26 @@ describe('the kernel drops exactly what the filter matches', { skip: skipWithout
     { name: 'later fragment', packet: to4(undefined, { fragmentOffset: 64 }), want: false },
     { name: 'version 5', packet: to4(undefined, { version: 5 }), want: false },
     { name: 'IHL below 5', packet: to4(undefined, { headerLength: 4 }), want: false },
-    { name: 'ICMP', packet: to4(raw(PROTOCOL.icmp, new Uint8Array(16))), want: false },
+    {
+      name: 'ICMP echo',
+      packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(8, 0, 0, 0, 0, 0, 0, 0))),
+      want: false,
+    },
+    {
+      name: 'ICMP error',
+      packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(3, 1, 0, 0, 0, 0, 0, 0))),
+      want: true,
+    },
+    {
+      name: 'ICMPv6 echo',
+      packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(128, 0, 0, 0, 0, 0, 0, 0))),
+      want: false,
+    },
+    {
+      name: 'ICMPv6 error',
+      packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(1, 4, 0, 0, 0, 0, 0, 0))),
+      want: true,
+    },
     { name: 'SCTP', packet: to4(raw(PROTOCOL.sctp, new Uint8Array([0, 1, 0, 80, 0, 0, 0, 0]))), want: false },
     { name: 'for another host', packet: to4(), want: false, dst: '02:00:00:00:01:99' },
     { name: 'IPv6 service', packet: to6(), want: true },
@@ -275,7 +320,7 @@ describe('the kernel drops exactly what the filter matches', { skip: skipWithout
 
   test('claims are exchanged, run out, and the table goes, also twice', async () => {
     const more = claim('to', 'tcp', '192.0.2.102', 443)
-    await runNft(changeScript({ added: [more], removed: [claims[0]!] }), 'test')
+    await runNft(changeScript({ added: [more], removed: [claims[2]!] }), 'test')
     const before = dropped()
     wire.send(ethernet({ src: '02:00:00:00:01:02', dst: MAC }, to4()))
     assert.equal(dropped(), before)
