@@ -167,25 +167,29 @@ pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_k
 }
 
 /*
- * The live line with this key, or NULL. Lines are filled in the order of this search, so a line that
- * was never used ends it: in a table that is not crowded a miss costs one line.
+ * The live line with this key, or NULL. Within a set, lines are filled in the order of this search, so a
+ * line that was never used ends the search of its set: in a table that is not crowded a hit is mostly the
+ * first look, and a miss costs one line of each set.
  */
 pm_inline struct pm_conn *pm_find(int family, const struct pm_place *at, const struct pm_key *k, __u32 *index)
 {
 #pragma unroll
-	for (__u32 n = 0; n < PM_LINES; n++) {
-		__u32 i = pm_nth(at, n);
-		struct pm_conn *c = pm_line(family, i);
-		__u32 word;
+	for (__u32 set = 0; set < 2; set++) {
+#pragma unroll
+		for (__u32 way = 0; way < PM_WAYS; way++) {
+			__u32 i = pm_nth(at, set * PM_WAYS + way);
+			struct pm_conn *c = pm_line(family, i);
+			__u32 word;
 
-		if (!c)
-			return PM_NULL;
-		word = pm_read(c->word);
-		if (word == PM_CONN_CLEAN)
-			return PM_NULL;
-		if ((word & PM_CONN_STATUS) == PM_CONN_LIVE && pm_same_key(family, c, k)) {
-			*index = i;
-			return c;
+			if (!c)
+				return PM_NULL;
+			word = pm_read(c->word);
+			if (word == PM_CONN_CLEAN)
+				break;
+			if ((word & PM_CONN_STATUS) == PM_CONN_LIVE && pm_same_key(family, c, k)) {
+				*index = i;
+				return c;
+			}
 		}
 	}
 	return PM_NULL;

@@ -179,14 +179,13 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 					   struct pm_conn *c)
 {
 	struct pm_packet *p = &flow->p;
-	struct pm_conn *in = pm_peer(family, c, flow->index);
 	struct pm_real *real = pm_reals(c->real);
 	__u16 epoch = pm_epoch(flow->set, flow->now);
 	struct pm_nat nat = { .port = c->new_port, .source = 1, .decrement = 1 };
 	enum pm_verdict v;
 
-	if (!in || !real)
-		return PM_PASS_NO_SERVICE;
+	if (!real)
+		return PM_DROP_MAP;
 	nat.addr = family == 4 ? &((struct pm_conn4 *)c)->new_addr :
 				 (const __be32 *)((struct pm_conn6 *)c)->new_addr;
 	/* The kernel checks TTL and size before IPVS sees a forwarded packet, and answers by itself. */
