@@ -230,8 +230,6 @@ class Daemon {
     this.#host.close()
     this.#run.release()
     this.#finish(result)
-    // Handles of native libraries may keep the loop alive.
-    setTimeout(() => process.exit(result), 1000).unref()
   }
 
   async #detach(): Promise<void> {
@@ -252,7 +250,6 @@ class Daemon {
     this.#host.close()
     this.#run.release()
     this.#finish(0)
-    setTimeout(() => process.exit(0), 1000).unref()
   }
 }
 

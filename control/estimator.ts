@@ -24,7 +24,7 @@ export function nextAverage(average: number, difference: number, factor: number)
 /** The number shown for an average, per second. */
 export function shownRate(average: number, index: number): number {
   const one = 2 ** SHIFTS[index]!
-  return Math.floor((average + one - 1) / one)
+  return Math.floor((average + one / 2 - 1) / one)
 }
 
 /** Averages of many counted things, by slot. */

@@ -127,7 +127,8 @@ export async function openDataplane(options: OpenOptions): Promise<Opened> {
         return { dataplane, reason: 'XDP works here', adopted: dataplane.adopted }
       } catch (error) {
         options.log(`XDP does not work here, trying userspace: ${describe(error)}`)
-        return await openInstead(options, describe(error))
+        // The verifier's words fill pages; the log has them.
+        return await openInstead(options, describe(error).split('\n')[0] ?? '')
       }
     default:
       return options.choice satisfies never

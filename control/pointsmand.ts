@@ -95,7 +95,7 @@ const log = pino(
   pino.destination({ dest: 2, sync: true }),
 )
 
-process.exitCode = await runDaemon(
+const status = await runDaemon(
   {
     interfaces: options.interface,
     dataplane: options.dataplane,
@@ -112,3 +112,6 @@ process.exitCode = await runDaemon(
   },
   log,
 )
+
+// Native libraries hold handles that would keep the process alive.
+process.exit(status)
