@@ -10,6 +10,9 @@ import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './job-table.t
 const ETHERNET = 14
 const TCP_FIN_PSH = 0x09
 const TCP_CWR = 0x80
+const PROTOCOL_UDP = 17
+const PROTOCOL_GRE = 47
+const GRE_CHECKSUM = 0x80
 
 /**
  * Cuts job `index`, whose frame has grown to the front by the tunnel's headers. Calls `room(bytes)` for space of every segment with its virtio header and `emit(address, bytes)` when
@@ -59,7 +62,30 @@ export function segmentTunnelled(
     // The field holds the sum of the pseudo header, which has the length in it.
     const check = l4 + checksumOffset
     put16(u8, check, fold(get16(u8, check) + (0xffff - oldTransportLength) + (frame - transport)))
+    fixTunnel(u8, at + ETHERNET, l4, at + frame, get16(u8, check))
     emit(address, VNET_HEADER + frame)
+  }
+}
+
+/**
+ * Length and checksum of the header between outer and inner IP, if there is one: UDP (GUE) or GRE.
+ * `partial` is the unfinished inner checksum. Once finished, the inner transport segment sums up to its
+ * complement, whatever the payload.
+ */
+function fixTunnel(u8: Uint8Array, outer: number, l4: number, end: number, partial: number): void {
+  const isV6 = u8[outer]! >> 4 === 6
+  const protocol = u8[outer + (isV6 ? 6 : 9)]!
+  const header = outer + (isV6 ? 40 : 20)
+  if (protocol === PROTOCOL_UDP) {
+    put16(u8, header + 4, end - header)
+    if (get16(u8, header + 6) === 0) return
+    put16(u8, header + 6, 0)
+    const addresses = isV6 ? sumOf(u8, outer + 8, outer + 40) : sumOf(u8, outer + 12, outer + 20)
+    const sum = addresses + PROTOCOL_UDP + (end - header) + sumOf(u8, header, l4) + (0xffff - partial)
+    put16(u8, header + 6, 0xffff - fold(sum) || 0xffff)
+  } else if (protocol === PROTOCOL_GRE && (u8[header]! & GRE_CHECKSUM) !== 0) {
+    put16(u8, header + 4, 0)
+    put16(u8, header + 4, 0xffff - fold(sumOf(u8, header, l4) + (0xffff - partial)))
   }
 }
 
@@ -74,9 +100,13 @@ function fixNetwork(u8: Uint8Array, ip: number, length: number, index: number): 
   const id = get16(u8, ip + 4)
   if (id !== 0) put16(u8, ip + 4, id + index)
   put16(u8, ip + 10, 0)
+  put16(u8, ip + 10, ~fold(sumOf(u8, ip, ip + (u8[ip]! & 15) * 4)))
+}
+
+function sumOf(u8: Uint8Array, from: number, to: number): number {
   let sum = 0
-  for (let i = 0; i < (u8[ip]! & 15) * 4; i += 2) sum += get16(u8, ip + i)
-  put16(u8, ip + 10, ~fold(sum))
+  for (let i = from; i < to; i += 2) sum += get16(u8, i)
+  return sum
 }
 
 function fold(sum: number): number {
