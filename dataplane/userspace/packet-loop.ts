@@ -8,11 +8,12 @@ import type { ClaimFilter } from './claim-filter.ts'
 import type { Engine } from './engine.ts'
 import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './job-table.ts'
 import { Outlet } from './outlet.ts'
-import { segmentTunnelled } from './segment.ts'
+import { finishTunnel, segmentTunnelled } from './segment.ts'
 import type { ProgramInstance } from './wasm-instance.ts'
 
 /** Failing to open a socket for an interface is not tried again for so long. */
 const RETRY_MS = 1000
+const ETHERNET = 14
 
 export interface LoopOptions {
   readonly program: ProgramInstance
@@ -151,6 +152,7 @@ export class PacketLoop {
       return
     }
     this.#writeVnet(index, start, grown, isAnswer)
+    if (grown > 0 && !isAnswer) this.#finishTunnel(index, start, length)
     if (outlet.full) this.#flush()
     outlet.queue(start - VNET_HEADER, length + VNET_HEADER)
   }
@@ -171,6 +173,16 @@ export class PacketLoop {
     u16[to + Vnet.segmentSize] = jobs.vnet(index, Vnet.segmentSize)
     u16[to + Vnet.checksumStart] = jobs.vnet(index, Vnet.checksumStart) + grown
     u16[to + Vnet.checksumOffset] = jobs.vnet(index, Vnet.checksumOffset)
+  }
+
+  /** A tunnel's checksum over a packet whose own is unfinished has to be that of the finished one. */
+  #finishTunnel(index: number, start: number, length: number): void {
+    const { jobs } = this.#options
+    if ((jobs.vnet(index, Vnet.flagsAndType) & VNET_NEEDS_CHECKSUM) === 0) return
+    const l4 = jobs.data(index) + jobs.vnet(index, Vnet.checksumStart)
+    const field = l4 + jobs.vnet(index, Vnet.checksumOffset)
+    const partial = (jobs.u8[field]! << 8) | jobs.u8[field + 1]!
+    finishTunnel(jobs.u8, start + ETHERNET, l4, start + length, partial)
   }
 
   #sendSegments(outlet: Outlet, index: number): void {

@@ -62,7 +62,7 @@ export function segmentTunnelled(
     // The field holds the sum of the pseudo header, which has the length in it.
     const check = l4 + checksumOffset
     put16(u8, check, fold(get16(u8, check) + (0xffff - oldTransportLength) + (frame - transport)))
-    fixTunnel(u8, at + ETHERNET, l4, at + frame, get16(u8, check))
+    finishTunnel(u8, at + ETHERNET, l4, at + frame, get16(u8, check))
     emit(address, VNET_HEADER + frame)
   }
 }
@@ -72,7 +72,7 @@ export function segmentTunnelled(
  * `partial` is the unfinished inner checksum. Once finished, the inner transport segment sums up to its
  * complement, whatever the payload.
  */
-function fixTunnel(u8: Uint8Array, outer: number, l4: number, end: number, partial: number): void {
+export function finishTunnel(u8: Uint8Array, outer: number, l4: number, end: number, partial: number): void {
   const isV6 = u8[outer]! >> 4 === 6
   const protocol = u8[outer + (isV6 ? 6 : 9)]!
   const header = outer + (isV6 ? 40 : 20)
