@@ -132,7 +132,9 @@ export class Daemon {
 
   async stop(): Promise<void> {
     const child = this.#process
-    if (child !== null && child.exitCode === null && child.signalCode === null) {
+    this.#process = null
+    if (child === null) return
+    if (child.exitCode === null && child.signalCode === null) {
       const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
       child.kill('SIGTERM')
       const late = setTimeout(() => child.kill('SIGKILL'), 10_000)

@@ -69,7 +69,11 @@ export class SoftirqClock {
   }
 
   nowNs(): number {
-    const other = this.#schedstat === null ? 0 : Number(readFileSync(this.#schedstat, 'utf8').split(' ')[0])
-    return threadNs() + other
+    return threadNs() + this.otherNs()
+  }
+
+  /** Of the kernel's thread alone. */
+  otherNs(): number {
+    return this.#schedstat === null ? 0 : Number(readFileSync(this.#schedstat, 'utf8').split(' ')[0])
   }
 }

@@ -14,7 +14,7 @@ import { type Family, flowBase, fromClients, MAC, setFlow, type Traffic, toClien
 
 /** Laying down a million flows twice takes its time; IPv6 shows nothing else there. */
 const FLOWS = { 4: [1, 65_536, 1_048_576], 6: [1, 65_536] } as const
-const ROUNDS = 15
+const ROUNDS = 9
 /** Packets of a call, as many as the userspace plane hands over when it is busy. */
 const BATCH = 256
 const BATCHES = 40

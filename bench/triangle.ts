@@ -1,0 +1,101 @@
+/** Client, director, server: three namespaces and two wires, one set for every contender. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { inNetns } from '../dataplane/kernel/netns.ts'
+import { readNetDevice } from '../dataplane/net-device.ts'
+import { must } from '../lab/command.ts'
+import { inNamespace, ipBatch, setParameters } from '../lab/namespace.ts'
+import { FORWARDING, type Namespaces, namespacePath } from './network.ts'
+import { MAC } from './traffic.ts'
+
+export const TRIANGLE = {
+  vip: '10.200.1.1',
+  client: { device: 'client', address: '10.81.0.2' },
+  director: { client: 'c0', server: 'r0', clientAddress: '10.81.0.1', serverAddress: '10.82.0.1' },
+  server: { device: 'server', address: '10.82.0.2' },
+  /** A neighbour that nobody is: frames to it end at the server's interface. */
+  sink: '10.82.0.9',
+} as const
+
+export interface Triangle {
+  /** Paths of the namespaces. */
+  readonly client: string
+  readonly director: string
+  readonly server: string
+  /** Of the client's interface. */
+  readonly ifindex: number
+}
+
+export async function makeTriangle(namespaces: Namespaces, label: string): Promise<Triangle> {
+  const director = await namespaces.make(label)
+  const client = await namespaces.make(`${label}-c`)
+  const server = await namespaces.make(`${label}-s`)
+  const { vip, sink } = TRIANGLE
+  const { device, address } = TRIANGLE.client
+  await setParameters(director, FORWARDING)
+  await ipBatch(director, [
+    `link add c0 address ${MAC.director} type veth peer name ${device} netns ${client}`,
+    `link add r0 address 02:00:00:00:00:11 type veth peer name ${TRIANGLE.server.device} netns ${server}`,
+    'link set c0 up',
+    'link set r0 up',
+    `addr add ${TRIANGLE.director.clientAddress}/24 dev c0`,
+    `addr add ${TRIANGLE.director.serverAddress}/24 dev r0`,
+    `neigh add ${sink} lladdr ${MAC.server} dev r0`,
+  ])
+  await ipBatch(client, [
+    `link set ${device} up`,
+    `addr add ${address}/24 dev ${device}`,
+    `route add ${vip}/32 via ${TRIANGLE.director.clientAddress}`,
+  ])
+  await ipBatch(server, [
+    `link set ${TRIANGLE.server.device} up`,
+    `addr add ${TRIANGLE.server.address}/24 dev ${TRIANGLE.server.device}`,
+    `route add default via ${TRIANGLE.director.serverAddress}`,
+  ])
+  // Frames of the generator are another driver's XDP frames: veth takes them only where GRO is on.
+  await must(inNamespace(director, ['ethtool', '-K', 'c0', 'gro', 'on']))
+  const path = namespacePath(client)
+  const { ifindex } = inNetns(path, () => readNetDevice(device))
+  return { client: path, director: namespacePath(director), server: namespacePath(server), ifindex }
+}
+
+/** A command inside of a namespace given by its path. */
+export function within(namespace: string, argv: readonly string[]): [string, ...string[]] {
+  return ['nsenter', `--net=${namespace}`, '--', ...argv]
+}
+
+/** Processes of a section; ended with it. */
+export class Processes {
+  readonly #running: ChildProcess[] = []
+
+  /** Starts a command; returns when it has written a line. */
+  async start(argv: readonly [string, ...string[]], ready: RegExp = /ready/): Promise<ChildProcess> {
+    const [program, ...args] = argv
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#running.push(child)
+    let said = ''
+    await new Promise<void>((resolve, reject) => {
+      const listen = (text: string): void => {
+        said += text
+        if (ready.test(said)) resolve()
+      }
+      child.stdout.setEncoding('utf8').on('data', listen)
+      child.stderr.setEncoding('utf8').on('data', listen)
+      child.on('error', reject)
+      child.on('exit', (status) =>
+        reject(new Error(`\`${argv.join(' ')}\` ended with ${status}: ${said.trim()}`)),
+      )
+    })
+    return child
+  }
+
+  async stop(): Promise<void> {
+    for (const child of this.#running.splice(0)) {
+      if (child.exitCode !== null || child.signalCode !== null) continue
+      const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+      child.kill('SIGTERM')
+      const late = setTimeout(() => child.kill('SIGKILL'), 3000)
+      await gone
+      clearTimeout(late)
+    }
+  }
+}

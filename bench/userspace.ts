@@ -1,0 +1,433 @@
+/** The userspace plane beside a C loop with the same socket calls, the kernel's nftables, and HAProxy. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { builtFile } from '../dataplane/assets.ts'
+import { possibleCpus } from '../dataplane/kernel/kernel-dataplane.ts'
+import { inNetns } from '../dataplane/kernel/netns.ts'
+import { attachXdp } from '../dataplane/kernel/xdp-attach.ts'
+import { libc } from '../dataplane/libc.ts'
+import { readNetDevice } from '../dataplane/net-device.ts'
+import { must, sleep, until } from '../lab/command.ts'
+import { stayOnCpu, threadNs } from './bpf.ts'
+import { Daemon } from './daemon.ts'
+import { receivedPackets, runLive, SoftirqClock } from './live.ts'
+import { nativeProgram, needCommand } from './native.ts'
+import { Namespaces } from './network.ts'
+import { type Goal, part, type Reporter, type Section, Skip } from './section.ts'
+import { compare, median, quantile } from './statistics.ts'
+import { fromClients, MAC } from './traffic.ts'
+import { makeTriangle, Processes, TRIANGLE, type Triangle, within } from './triangle.ts'
+import { Wrapper } from './wrapper.ts'
+
+const UDP_PORT = 80
+const SINK_PORT = 8000
+const BULK_PORT = 5001
+const ECHO_PORT = 5002
+
+const LIKE_C: Goal = { of: 'ratio', bound: 'least', limit: 0.9 }
+const LIKE_DNAT: Goal = { of: 'ratio', bound: 'least', limit: 0.5 }
+const TWICE_HAPROXY: Goal = { of: 'ratio', bound: 'least', limit: 2 }
+const BULK_LIKE_DNAT: Goal = { of: 'ratio', bound: 'least', limit: 0.8 }
+const LATENCY_IDLE: Goal = { of: 'value', bound: 'most', limit: 100 }
+const LATENCY_BUSY: Goal = { of: 'value', bound: 'most', limit: 30 }
+
+/** One way to forward, with a client and a server of its own. */
+interface Contender {
+  readonly name: string
+  readonly triangle: Triangle
+  /** The process that forwards; null: the kernel. */
+  readonly pid: number | null
+}
+
+interface Stage {
+  readonly report: Reporter
+  readonly namespaces: Namespaces
+  readonly processes: Processes
+  readonly daemons: Daemon[]
+}
+
+/** A daemon in a triangle of its own; NAT services for all that is measured. */
+async function plane(
+  stage: Stage,
+  name: string,
+  label: string,
+  options: readonly string[] = [],
+): Promise<Contender & { readonly daemon: Daemon }> {
+  const triangle = await makeTriangle(stage.namespaces, label)
+  const daemon = new Daemon({
+    namespace: triangle.director,
+    interfaces: ['c0', 'r0'],
+    dataplane: 'userspace',
+    options: [
+      '--connections',
+      '65536',
+      '--connections6',
+      '1024',
+      '--services',
+      '64',
+      '--real-servers',
+      '1024',
+      ...options,
+    ],
+  })
+  stage.daemons.push(daemon)
+  await daemon.start()
+  const { vip, sink, server } = TRIANGLE
+  await daemon.restore([
+    `-A -u ${vip}:${UDP_PORT} -s rr`,
+    `-a -u ${vip}:${UDP_PORT} -r ${sink}:${SINK_PORT} -m -w 1`,
+    `-A -u ${vip}:${ECHO_PORT} -s rr`,
+    `-a -u ${vip}:${ECHO_PORT} -r ${server.address}:${ECHO_PORT} -m -w 1`,
+    `-A -t ${vip}:${BULK_PORT} -s rr`,
+    `-a -t ${vip}:${BULK_PORT} -r ${server.address}:${BULK_PORT} -m -w 1`,
+  ])
+  return { name, triangle, pid: daemon.pid, daemon }
+}
+
+async function dnat(stage: Stage): Promise<Contender> {
+  const triangle = await makeTriangle(stage.namespaces, 'dnat')
+  const { vip, sink, server } = TRIANGLE
+  const rules = [
+    'table ip bench {',
+    'chain pre {',
+    'type nat hook prerouting priority dstnat',
+    `ip daddr ${vip} udp dport ${UDP_PORT} dnat to ${sink}:${SINK_PORT}`,
+    `ip daddr ${vip} udp dport ${ECHO_PORT} dnat to ${server.address}:${ECHO_PORT}`,
+    `ip daddr ${vip} tcp dport ${BULK_PORT} dnat to ${server.address}:${BULK_PORT}`,
+    '}',
+    '}',
+    '',
+  ]
+  await must(within(triangle.director, ['nft', '-f', '-']), { input: rules.join('\n') })
+  return { name: 'nftables DNAT', triangle, pid: null }
+}
+
+async function cLoop(stage: Stage, mode: 'packet' | 'xdp'): Promise<Contender> {
+  const program = await nativeProgram('forward', ['bpf'])
+  const triangle = await makeTriangle(stage.namespaces, `c-${mode}`)
+  // As the plane does: what the loop takes is not the kernel's business.
+  const keepOff = [
+    'table netdev bench {',
+    'chain take {',
+    'type filter hook ingress device "c0" priority -500',
+    `ip daddr ${TRIANGLE.vip} drop`,
+    '}',
+    '}',
+    '',
+  ]
+  await must(within(triangle.director, ['nft', '-f', '-']), { input: keepOff.join('\n') })
+  const { mac } = inNetns(triangle.director, () => readNetDevice('r0'))
+  const smac = Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
+  const object = mode === 'xdp' ? [builtFile('xsk.bpf.o')] : []
+  const child = await stage.processes.start(
+    within(triangle.director, [
+      program,
+      mode,
+      'c0',
+      'r0',
+      smac,
+      MAC.server,
+      TRIANGLE.sink,
+      String(SINK_PORT),
+      ...object,
+    ]),
+  )
+  const name = mode === 'packet' ? 'C loop, AF_PACKET' : 'C loop, AF_XDP'
+  return { name, triangle, pid: child.pid! }
+}
+
+// ---- small packets
+
+const BURST = 1024
+const BURSTS = 48
+const ROUNDS = 5
+/** For the forwarder to take what came at once. */
+const BURST_PATIENCE_MS = 60
+
+/** Nanoseconds that all threads of a process have run. */
+function processNs(pid: number): number {
+  let ns = 0
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    try {
+      ns += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0])
+    } catch {
+      // it has ended since
+    }
+  }
+  return ns
+}
+
+interface Spent {
+  /** Packets that arrived. */
+  readonly packets: number
+  /** CPU time of the forwarding process. */
+  readonly processNs: number
+  /** Of everything: generator, softirq, process. */
+  readonly allNs: number
+}
+
+class SmallPackets {
+  readonly #wrapper = new Wrapper(possibleCpus())
+  readonly #clocks = cpus().map((_, cpu) => new SoftirqClock(cpu))
+  readonly #traffic = fromClients({ address: TRIANGLE.vip, port: UDP_PORT }, { protocol: 'udp' })
+  readonly #links: number[] = []
+
+  get drop(): number {
+    return this.#wrapper.references.drop
+  }
+
+  /** Lets frames end right behind the wire, to know what the generator costs by itself. */
+  block(triangle: Triangle): void {
+    inNetns(triangle.director, () => {
+      this.#links.push(attachXdp(this.drop, readNetDevice('c0'), 'native').fd)
+    })
+  }
+
+  #softirqNs(): number {
+    return this.#clocks.reduce((sum, clock) => sum + clock.otherNs(), 0)
+  }
+
+  /** Bursts with pauses, so that the forwarder's ring never overflows; nothing but CPU time is looked at. */
+  async send(contender: Contender, arrives: boolean): Promise<Spent> {
+    const { triangle, pid } = contender
+    const count = (): number => receivedPackets(triangle.server, TRIANGLE.server.device)
+    this.#wrapper.choose({ traffic: this.#traffic, flows: 1 })
+    this.#wrapper.aim(this.#wrapper.references.nop)
+    const first = count()
+    const before = { process: pid === null ? 0 : processNs(pid), softirq: this.#softirqNs() }
+    let generator = 0
+    for (let burst = 1; burst <= BURSTS; burst++) {
+      const started = threadNs()
+      inNetns(triangle.client, () =>
+        runLive(this.#wrapper.programFd, this.#traffic.frame, triangle.ifindex, BURST),
+      )
+      generator += threadNs() - started
+      const late = performance.now() + BURST_PATIENCE_MS
+      while (arrives && count() - first < burst * BURST && performance.now() < late) await sleep(1)
+    }
+    const process = pid === null ? 0 : processNs(pid) - before.process
+    const packets = count() - first
+    if (arrives && (packets < BURSTS * BURST * 0.95 || packets > BURSTS * BURST * 1.05)) {
+      throw new Error(`${contender.name}: sent ${BURSTS * BURST} packets, ${packets} arrived`)
+    }
+    const softirq = this.#softirqNs() - before.softirq
+    return { packets: BURSTS * BURST, processNs: process, allNs: generator + softirq + process }
+  }
+
+  close(): void {
+    for (const link of this.#links) libc.close(link)
+    this.#wrapper.close()
+  }
+}
+
+async function smallPackets(stage: Stage, ours: Contender, kernel: Contender): Promise<void> {
+  const { report } = stage
+  const packet = await cLoop(stage, 'packet')
+  let xdp: Contender | null = null
+  await part(report, 'C loop, AF_XDP', async () => {
+    xdp = await cLoop(stage, 'xdp')
+  })
+  const blocked: Contender = {
+    name: 'generator alone',
+    triangle: await makeTriangle(stage.namespaces, 'blocked'),
+    pid: null,
+  }
+  // Last: whatever is started from now on would stay on this CPU too.
+  stayOnCpu(cpus().length - 1)
+  const small = new SmallPackets()
+  try {
+    small.block(blocked.triangle)
+    const contenders = [kernel, packet, ours, ...(xdp === null ? [] : [xdp])] as Contender[]
+    const perProcess = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
+    const perCpu = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
+    for (const contender of contenders) await small.send(contender, true)
+    for (let round = 0; round < ROUNDS; round++) {
+      const floor = await small.send(blocked, false)
+      for (const contender of contenders) {
+        const spent = await small.send(contender, true)
+        perProcess.get(contender)!.push((spent.packets * 1e9) / spent.processNs)
+        perCpu.get(contender)!.push((spent.packets * 1e9) / (spent.allNs - floor.allNs))
+      }
+    }
+    report.title('64-byte UDP, one flow: packets per second of the forwarding process')
+    ratios(report, perProcess, packet, [packet, ours, xdp], 'packets/s', new Map([[ours, LIKE_C]]))
+    report.title('the same per second of CPU time, the kernel’s included, the generator’s taken off')
+    ratios(report, perCpu, kernel, contenders, 'packets/s', new Map([[ours, LIKE_DNAT]]))
+    report.skip('the plane over AF_XDP', 'the userspace plane has no such engine yet')
+  } finally {
+    small.close()
+  }
+}
+
+function ratios(
+  report: Reporter,
+  results: ReadonlyMap<Contender, readonly number[]>,
+  reference: Contender,
+  order: readonly (Contender | null)[],
+  unit: string,
+  goals: ReadonlyMap<Contender, Goal>,
+): void {
+  for (const contender of order) {
+    if (contender === null) continue
+    const values = results.get(contender)!
+    const found = compare(values, results.get(reference)!)
+    const goal = goals.get(contender)
+    report.row({
+      name: contender.name,
+      unit,
+      value: found.value,
+      best: found.most,
+      ...(contender === reference
+        ? {}
+        : { reference: { name: reference.name, value: found.reference }, ratio: found.ratio }),
+      ...(goal === undefined ? {} : { goal }),
+    })
+  }
+}
+
+// ---- bulk TCP
+
+const BULK_ROUNDS = 5
+const BULK_MS = 700
+
+async function haproxy(stage: Stage): Promise<Contender> {
+  await needCommand('haproxy')
+  const triangle = await makeTriangle(stage.namespaces, 'haproxy')
+  const { vip, server } = TRIANGLE
+  await must(within(triangle.director, ['ip', 'addr', 'add', `${vip}/32`, 'dev', 'lo']))
+  const configuration = [
+    'global',
+    '  maxconn 1000',
+    '  nbthread 2',
+    'defaults',
+    '  mode tcp',
+    '  timeout connect 5s',
+    '  timeout client 60s',
+    '  timeout server 60s',
+    'listen bench',
+    `  bind ${vip}:${BULK_PORT}`,
+    `  server one ${server.address}:${BULK_PORT}`,
+    '',
+  ].join('\n')
+  const directory = mkdtempSync(join(tmpdir(), 'pmbench-'))
+  const file = join(directory, 'haproxy.cfg')
+  writeFileSync(file, configuration)
+  const child = await stage.processes.start(
+    within(triangle.director, ['sh', '-c', 'echo ready; exec haproxy -db -f "$1"', 'sh', file]),
+  )
+  await until('HAProxy to listen', 5000, async () => {
+    const listening = await must(within(triangle.director, ['ss', '-Hltn', `sport = :${BULK_PORT}`]))
+    return listening.trim() === '' ? undefined : true
+  })
+  rmSync(directory, { recursive: true })
+  return { name: 'HAProxy', triangle, pid: child.pid! }
+}
+
+/** Megabits per second of one connection through the director. */
+async function bulk(contender: Contender, program: string): Promise<number> {
+  const argv = within(contender.triangle.client, [
+    program,
+    'client',
+    TRIANGLE.vip,
+    String(BULK_PORT),
+    String(BULK_MS),
+  ])
+  const [bytes, ns] = (await must(argv, { timeoutMs: 20_000 })).trim().split(' ').map(Number) as [
+    number,
+    number,
+  ]
+  return (bytes * 8000) / ns
+}
+
+async function bulkTcp(stage: Stage, ours: Contender, kernel: Contender): Promise<void> {
+  const program = await nativeProgram('bulk')
+  const contenders = [kernel, ours]
+  let proxy: Contender | null = null
+  await part(stage.report, 'HAProxy', async () => {
+    proxy = await haproxy(stage)
+    contenders.push(proxy)
+  })
+  for (const { triangle } of contenders) {
+    await stage.processes.start(within(triangle.server, [program, 'server', String(BULK_PORT)]))
+  }
+  const results = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
+  for (const contender of contenders) await bulk(contender, program)
+  for (let round = 0; round < BULK_ROUNDS; round++) {
+    for (const contender of contenders) results.get(contender)!.push(await bulk(contender, program))
+  }
+  stage.report.title('bulk TCP, one connection through NAT')
+  ratios(stage.report, results, kernel, contenders, 'Mbit/s', new Map([[ours, BULK_LIKE_DNAT]]))
+  if (proxy !== null) ratios(stage.report, results, proxy, [ours], 'Mbit/s', new Map([[ours, TWICE_HAPROXY]]))
+}
+
+// ---- latency
+
+const LATENCY_ROUNDS = 5
+/** A busy machine lets some wait for longer than the program does; half of them must not. */
+const LATENCY_PACKETS = 100
+const LATENCY_PAUSE_US = 2000
+
+async function oneWay({ name, triangle }: Contender, program: string): Promise<number[]> {
+  const words = [TRIANGLE.vip, ECHO_PORT, ECHO_PORT, LATENCY_PACKETS, LATENCY_PAUSE_US].map(String)
+  const output = await must([program, triangle.client, triangle.server, ...words])
+  const ns = output.trim().split('\n').map(Number)
+  if (ns.length < LATENCY_PACKETS / 2) {
+    throw new Error(`${name}: ${ns.length} of ${LATENCY_PACKETS} packets arrived`)
+  }
+  return ns
+}
+
+async function latency(stage: Stage, ours: Contender, kernel: Contender): Promise<void> {
+  const program = await nativeProgram('latency')
+  const busy = await plane(stage, 'pointsman, busy polling', 'busy', ['--busy-poll'])
+  const contenders: Contender[] = [kernel, ours, busy]
+  const results = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
+  const ways = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
+  for (let round = 0; round <= LATENCY_ROUNDS; round++) {
+    for (const contender of contenders) {
+      const ns = await oneWay(contender, program)
+      // The first round resolves neighbours and compiles code.
+      if (round === 0) continue
+      results.get(contender)!.push(median(ns) / 1000)
+      ways.get(contender)!.push(...ns)
+    }
+  }
+  // It would take a whole CPU from whatever is measured next.
+  await busy.daemon.stop()
+  stage.report.title('one-way latency of a UDP packet when nothing else goes on')
+  for (const contender of contenders) {
+    const { value, reference, ratio, least } = compare(results.get(contender)!, results.get(kernel)!)
+    const goal = contender === ours ? LATENCY_IDLE : contender === busy ? LATENCY_BUSY : undefined
+    stage.report.row({
+      name: contender.name,
+      unit: 'µs',
+      value,
+      best: least,
+      ...(contender === kernel ? {} : { reference: { name: kernel.name, value: reference }, ratio }),
+      ...(goal === undefined ? {} : { goal }),
+      note: `99 of 100 within ${Math.round(quantile(ways.get(contender)!, 0.99) / 1000)} µs, ${ways.get(contender)!.length} of ${LATENCY_ROUNDS * LATENCY_PACKETS} within 20 ms`,
+    })
+  }
+}
+
+export const userspace: Section = {
+  name: 'userspace',
+  about: 'the daemon with --dataplane userspace beside a C loop, nftables and HAProxy',
+  secondsMax: 150,
+  async run(report) {
+    const stage: Stage = { report, namespaces: new Namespaces(), processes: new Processes(), daemons: [] }
+    try {
+      if (process.getuid?.() !== 0) throw new Skip('packet sockets and namespaces take root')
+      const ours = await plane(stage, 'pointsman', 'plane')
+      const kernel = await dnat(stage)
+      await part(report, 'bulk TCP', () => bulkTcp(stage, ours, kernel))
+      await part(report, 'latency', () => latency(stage, ours, kernel))
+      await part(report, 'small packets', () => smallPackets(stage, ours, kernel))
+    } finally {
+      for (const daemon of stage.daemons.splice(0)) await daemon.stop()
+      await stage.processes.stop()
+      await stage.namespaces.remove()
+    }
+  },
+}
