@@ -549,8 +549,11 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 			pm_forget(family, flow.index);
 		} else if (c->kind == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);
-		} else if (flow.p.key.sport) {
-			/* IPVS never finds a connection by source port 0: it means "any" there. */
+		} else if (flow.p.key.sport || (f->flags & PM_JOB_RESUMED)) {
+			/*
+			 * IPVS never finds a connection by source port 0: it means "any" there. A
+			 * frame that comes again as a whole has made this one itself.
+			 */
 			v = pm_client_packet(f, family, &flow, c);
 			if (v != PM_CONTINUE)
 				return v;
