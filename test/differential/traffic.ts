@@ -158,7 +158,7 @@ export class Traffic {
     const view = this.#view
     const options = random.once(30) ? 4 * (1 + random.below(10)) : 0
     const header = 20 + options
-    const icmp = random.once(40)
+    const icmp = random.once(15)
     const protocol = icmp ? 1 : this.#protocol()
     this.frame[at] = 0x40 | (header >> 2)
     this.frame[at + 1] = random.once(5) ? random.below(256) : 0
@@ -183,7 +183,7 @@ export class Traffic {
   #ipv6(at: number, fromClient: boolean): number {
     const random = this.#random
     const view = this.#view
-    const icmp = random.once(40)
+    const icmp = random.once(15)
     const protocol = icmp ? 58 : this.#protocol()
     view.setUint32(
       at,
@@ -256,24 +256,34 @@ export class Traffic {
     view.setUint32(at + 4, random.once(2) ? random.below(1500) : 0)
     const quote = at + 8
     const header = six ? 40 : 20
-    this.frame.fill(0, quote, quote + header)
-    this.frame[quote] = six ? 0x60 : 0x45
-    const protocol = random.once(3) ? UDP : TCP
-    this.frame[quote + (six ? 6 : 9)] = protocol
+    const transport = quote + header
+    this.frame.fill(0, quote, transport)
+    this.frame[quote] = six ? 0x60 : random.once(20) ? 0x46 : 0x45
+    if (!six && random.once(12)) view.setUint16(quote + 6, random.pick([0x2000, 0x0010, 0x4000]))
+    this.frame[quote + (six ? 6 : 9)] = random.once(12) ? random.below(256) : (this.#target?.protocol ?? TCP)
     this.frame[quote + (six ? 7 : 8)] = 60
+    const server = this.#server?.address ?? random.pick(six ? SERVERS6 : SERVERS4)
+    const client = random.pick(six ? CLIENTS6 : CLIENTS4)
     const addresses = quote + (six ? 8 : 12)
     const size = six ? 16 : 4
+    // From the clients' side: about what the service sent. From the real servers': about what a client sent.
     this.frame.set(
-      fromClient ? random.pick(six ? VIRTUAL6 : VIRTUAL4) : random.pick(six ? CLIENTS6 : CLIENTS4),
+      fromClient ? (this.#target?.address ?? random.pick(six ? VIRTUAL6 : VIRTUAL4)) : client,
       addresses,
     )
-    this.frame.set(
-      fromClient ? random.pick(six ? CLIENTS6 : CLIENTS4) : random.pick(six ? SERVERS6 : SERVERS4),
-      addresses + size,
-    )
-    this.#ports(quote + header, !fromClient)
-    const end = quote + header + (random.once(8) ? random.below(8) : 8 + random.below(40))
-    this.frame.fill(7, quote + header + 4, Math.max(end, quote + header + 4))
+    this.frame.set(fromClient ? client : server, addresses + size)
+    if (!six) {
+      view.setUint16(quote + 2, 20 + random.below(1480))
+      view.setUint16(quote + 10, this.#fold(this.#sum(quote, transport)))
+    } else {
+      view.setUint16(quote + 4, random.below(1480))
+    }
+    const service = (fromClient ? this.#target?.port : this.#server?.port) || random.pick(PORTS)
+    const port = 40_000 + random.below(CLIENT_PORTS)
+    view.setUint16(transport, fromClient ? service : port)
+    view.setUint16(transport + 2, fromClient ? port : service)
+    const end = transport + (random.once(8) ? random.below(8) : 8 + random.below(40))
+    this.frame.fill(7, transport + 4, Math.max(end, transport + 4))
     return end
   }
 

@@ -18,6 +18,8 @@
 
 #define C0 2u /* ifindex of the clients' wire */
 #define R0 3u
+/* Where hosts put a frame: behind its headroom, so that the IP header is aligned. */
+#define START (PM_HEADROOM + 2)
 #define LOCAL 0x77u /* last byte of the director's own addresses */
 
 struct rules {
@@ -150,6 +152,10 @@ static void add_real(uint32_t index, uint32_t service, uint8_t how)
 	r->weight = how >> 2 & 7;
 	r->port = how & 0x40 ? 0 : __builtin_bswap16(8000 + (index & 1));
 	r->upper = rules.limits & 15;
+	/* The weight's bits again: every kind of tunnel comes up. */
+	r->tunnel = tunnel ? r->weight % 3 : PM_TUNNEL_IPIP;
+	r->tunnel_flags = r->weight >> 1 & 1 ? PM_TUNNEL_CSUM : r->weight >> 2 ? PM_TUNNEL_REMCSUM : PM_TUNNEL_NOCSUM;
+	r->tunnel_port = __builtin_bswap16(5555);
 	r->flags = local ? PM_REAL_LOCAL : 0;
 	if (six) {
 		memcpy(r->addr, vip6, 16);
@@ -272,13 +278,13 @@ static void run_frame(const uint8_t *bytes, uint32_t length, uint32_t step)
 			      .flags = step & STEP_PARTIAL ? PM_JOB_PARTIAL_CSUM : 0 };
 
 	for (int round = 0; round < 2; round++) {
-		uint8_t *memory = malloc(PM_HEADROOM + job.linear);
+		uint8_t *memory = malloc(START + job.linear);
 
 		insist(memory);
-		memcpy(memory + PM_HEADROOM, bytes, job.linear);
+		memcpy(memory + START, bytes, job.linear);
 		linear = job.linear;
 		pm_frames = memory;
-		job.data = PM_HEADROOM;
+		job.data = START;
 		job.moved = 0;
 		pm_set_now(now);
 		pm_run_batch(&job, 1);
