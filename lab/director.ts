@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { type CommandResult, must, run, sleep, until } from './command.ts'
+import { type CommandResult, must, run, until } from './command.ts'
 import { inNamespace } from './namespace.ts'
 import { topology } from './topology.ts'
 
@@ -140,11 +140,12 @@ export class LabDirector {
     return this.command([executable('pointsman'), ...args])
   }
 
-  /** The counters of all verdicts, by name. */
+  /** Packets by verdict; those that never occurred are left out. */
   async verdicts(): Promise<Record<string, bigint>> {
-    const { status, stdout, stderr } = await this.pointsman(['verdicts', '--json'])
-    if (status !== 0) throw new Error(`\`pointsman verdicts --json\` exited with ${status}: ${stderr}`)
-    return verdictCounts(JSON.parse(stdout))
+    const { status, body } = await this.api('GET', '/v1/verdicts')
+    if (status !== 200) throw new Error(`GET /v1/verdicts answered ${status}: ${body}`)
+    const counts = JSON.parse(body) as Record<string, number>
+    return Object.fromEntries(Object.entries(counts).map(([name, packets]) => [name, BigInt(packets)]))
   }
 
   logTail(): string {
@@ -183,26 +184,6 @@ export class LabDirector {
     const split = text.lastIndexOf('\n')
     return { status: Number(text.slice(split + 1)), body: text.slice(0, split) }
   }
-
-  /** Lets the daemon's sweeper and the kernel's queues come to rest. */
-  settle(ms = 300): Promise<void> {
-    return sleep(ms)
-  }
-}
-
-/** Reads `pointsman verdicts --json`. */
-function verdictCounts(value: unknown): Record<string, bigint> {
-  const list: unknown =
-    typeof value === 'object' && value !== null && 'verdicts' in value ? value.verdicts : value
-  if (typeof list !== 'object' || list === null)
-    throw new Error('`pointsman verdicts --json` is not an object')
-  return Object.fromEntries(
-    Object.entries(list).map(([name, entry]: [string, unknown]) => {
-      if (typeof entry === 'object' && entry !== null && 'name' in entry && 'packets' in entry)
-        return [String(entry.name), BigInt(String(entry.packets))]
-      return [name, BigInt(String(entry))]
-    }),
-  )
 }
 
 /** Removes run directory and log of a director that is no more. */

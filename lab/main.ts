@@ -13,6 +13,7 @@ import { endpoint, FAMILIES, hostNamed, METHODS, type Method, realServers, topol
 
 const REQUESTS = 6
 const LOAD = { requests: 2000, concurrency: 8 }
+const BULK_MB = 20
 
 const HELP = `npm start [-- OPTION…]
   --keep                          leave the lab up afterwards and say how to look around
@@ -105,22 +106,28 @@ function showAnswerPaths(sent: readonly SentCount[]): void {
   }
 }
 
-/** Many short connections per method, and what one packet of them cost. */
+/** Many short connections per method, then one long one, and what a packet of each cost. */
 async function measure(lab: Lab): Promise<void> {
-  step(`${LOAD.requests} HTTP requests per forwarding method, a connection each`)
+  step(`${LOAD.requests} HTTP requests per forwarding method, a connection each; then one of ${BULK_MB} MB`)
   const stopMeasuring = measurePrograms()
+  const timed = async <T>(work: () => Promise<T>): Promise<{ result: T; cost: string }> => {
+    const before = programTime(lab.director.pid())
+    const result = await work()
+    return { result, cost: cost(before, programTime(lab.director.pid())) }
+  }
   try {
     for (const method of METHODS) {
       const target = virtualEndpoint({ method, protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' })
-      const before = programTime(lab.director.pid())
-      const report = await lab.client.load({ ...target, ...LOAD })
-      const after = programTime(lab.director.pid())
-      const shares = realServers().map(({ name }) => `${name} ${report.answers[name] ?? 0}`)
-      const rate = Math.round(LOAD.requests / report.seconds)
-      detail(
-        `${TITLES[method].padEnd(15)} ${shares.join(', ')}   ${rate} requests/s   ${cost(before, after)}`,
+      const short = await timed(() => lab.client.load({ ...target, ...LOAD }))
+      const long = await timed(() =>
+        lab.client.http({ ...target, upload: BULK_MB * 1_000_000, timeoutMs: 60_000 }),
       )
-      for (const [message, number] of Object.entries(report.failures))
+      const { answers, failures, seconds } = short.result
+      const shares = realServers().map(({ name }) => `${name} ${answers[name] ?? 0}`)
+      const rate = Math.round(LOAD.requests / seconds)
+      detail(`${TITLES[method].padEnd(15)} ${shares.join(', ')}   ${rate} requests/s`)
+      detail(`${''.padEnd(15)} ns per packet in the packet program: short ${short.cost}, long ${long.cost}`)
+      for (const [message, number] of Object.entries(failures))
         problem(`${number} requests through ${TITLES[method]} failed: ${message}`)
     }
   } finally {
@@ -129,10 +136,9 @@ async function measure(lab: Lab): Promise<void> {
 }
 
 function cost(before: ProgramTime | null, after: ProgramTime | null): string {
-  if (before === null || after === null || after.runs === before.runs)
-    return 'time per packet: only measured for XDP'
-  const ns = (after.ns - before.ns) / (after.runs - before.runs)
-  return `${ns} ns per packet in the packet program (${after.runs - before.runs} packets)`
+  if (before === null || after === null || after.runs === before.runs) return '(only measured for XDP)'
+  const packets = after.runs - before.runs
+  return `${(after.ns - before.ns) / packets} (${packets} packets)`
 }
 
 async function showCommand(lab: Lab, name: 'ipvsadm' | 'pointsman', args: readonly string[]): Promise<void> {

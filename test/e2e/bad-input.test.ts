@@ -2,13 +2,12 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { addServer, addService, allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { FAMILIES, hostNamed, METHODS, topology } from '../../lab/topology.ts'
 import { concat, macBytes } from '../packets/bytes.ts'
 import { ethernet, ipv4, ipv6, PROTOCOL, padOptions, raw, tcp, udp } from '../packets/frame.ts'
-import { missingFor, PLANES, sendFrames, withDirector } from './scene.ts'
+import { everyFrameHasVerdict, missingFor, PLANES, sendFrames, takeAccount, withDirector } from './scene.ts'
 
 const NAT: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
 const VIP = '10.9.9.9:80'
@@ -177,20 +176,12 @@ for (const plane of PLANES)
           const service = { ...NAT, method, family, serverFamily: family }
           await director.restore([addService(service), addServer(service, hostNamed('rs1'))])
         }
-      const framesBefore = await lab.framesToDirector()
-      const verdictsBefore = Object.values(await director.verdicts()).reduce(
-        (sum, packets) => sum + packets,
-        0n,
-      )
+      const before = await takeAccount(lab)
       const sent = await sendFrames(lab, 'client', topology.wires.clients.interface, garbage())
       assert.ok(sent > 2000, `only ${sent} frames were sent`)
 
       // Each has a verdict, and none of them ended anything.
-      await until('all frames to be in a verdict', 3000, async () => {
-        const frames = (await lab.framesToDirector()) - framesBefore
-        const verdicts = Object.values(await director.verdicts()).reduce((sum, packets) => sum + packets, 0n)
-        return frames >= BigInt(sent) && verdicts - verdictsBefore === frames ? true : undefined
-      })
+      await everyFrameHasVerdict(lab, before)
       assert.ok(director.running())
       for (const family of FAMILIES) {
         const ping = await lab.exec('client', ['ping', '-c', '2', '-W', '2', topology.virtual.nat[family]])

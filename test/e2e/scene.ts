@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { typescript } from '../../lab/client.ts'
+import { until } from '../../lab/command.ts'
 import { type DirectorOptions, executable } from '../../lab/director.ts'
 import { createLab, type Lab } from '../../lab/lab.ts'
 import { hex } from '../packets/bytes.ts'
@@ -95,4 +96,43 @@ export async function packetsSent(
         (match.wire === undefined || count.wire === match.wire),
     )
     .reduce((sum, count) => sum + count.packets, 0)
+}
+
+/** Frames delivered to the director and packets in its verdicts, to be compared with a later `Account`. */
+export interface Account {
+  readonly frames: bigint
+  readonly verdicts: Readonly<Record<string, bigint>>
+}
+
+/** Both counts at one moment: waits for one at which nothing moves. */
+export function takeAccount(lab: Lab): Promise<Account> {
+  return until('a moment without traffic', 3000, async () => {
+    const frames = await lab.framesToDirector()
+    const verdicts = await lab.director.verdicts()
+    return frames === (await lab.framesToDirector()) ? { frames, verdicts } : undefined
+  })
+}
+
+/**
+ * Waits until every frame that came since `before` is in a verdict: each frame in one, none twice.
+ * Returns what each verdict got.
+ */
+export async function everyFrameHasVerdict(lab: Lab, before: Account): Promise<Record<string, bigint>> {
+  let frames = 0n
+  let counted: Record<string, bigint> = {}
+  await until('all frames to be in a verdict', 3000, async () => {
+    const now = await takeAccount(lab)
+    frames = now.frames - before.frames
+    counted = Object.fromEntries(
+      Object.entries(now.verdicts)
+        .map(([name, packets]) => [name, packets - (before.verdicts[name] ?? 0n)] as const)
+        .filter(([, packets]) => packets > 0n),
+    )
+    return Object.values(counted).reduce((sum, packets) => sum + packets, 0n) === frames ? true : undefined
+  }).catch(() =>
+    assert.fail(
+      `${frames} frames came, verdicts have ${JSON.stringify(counted, (_, v) => (typeof v === 'bigint' ? Number(v) : v))}`,
+    ),
+  )
+  return counted
 }
