@@ -14,7 +14,7 @@ const BURST_MS = 4
 /** Lines between two looks at the clock. */
 const LINES = 16_384
 const DEFENCE_MS = 1000
-/** Rules come in bursts: the kernel is asked to keep neighbours resolved when they pause. */
+/** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
 const NEIGHBOURS_MS = 250
 
 export interface Housekeeping {
@@ -60,8 +60,10 @@ export function startHousekeeping(
 
   let neighbours: NodeJS.Timeout | null = null
   let kept = ''
+  let keptAtMs = Number.NEGATIVE_INFINITY
   const keepNeighbours = guarded(() => {
     neighbours = null
+    keptAtMs = performance.now()
     const wanted = [...engine.neighboursWanted()].sort()
     const text = wanted.join(' ')
     if (text === kept) return
@@ -69,7 +71,8 @@ export function startHousekeeping(
     host.keepResolved(wanted)
   })
   const rulesChanged = (): void => {
-    neighbours ??= setTimeout(keepNeighbours, NEIGHBOURS_MS).unref()
+    const waitMs = Math.max(0, keptAtMs + NEIGHBOURS_MS - performance.now())
+    neighbours ??= setTimeout(keepNeighbours, waitMs).unref()
   }
 
   const unfollow = host.onChange((change) => guarded(() => engine.networkChanged(change))())
@@ -79,7 +82,11 @@ export function startHousekeeping(
     rulesChanged,
     stop(): void {
       for (const timer of timers) clearInterval(timer)
-      if (neighbours !== null) clearTimeout(neighbours)
+      // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
+      if (neighbours !== null) {
+        clearTimeout(neighbours)
+        keepNeighbours()
+      }
       if (estimating !== null) clearImmediate(estimating)
       unfollow()
     },

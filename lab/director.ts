@@ -16,7 +16,7 @@ export interface DirectorOptions {
 const START_TIMEOUT_MS = 30_000
 
 /** Path of one of the repository's executables. */
-export function executable(name: 'pointsmand' | 'pointsman' | 'ipvsadm'): string {
+export function executable(name: 'pointsmand' | 'pointsman' | 'ipvsadm' | 'ipvsadm-restore'): string {
   return fileURLToPath(new URL(`../bin/${name}`, import.meta.url))
 }
 
