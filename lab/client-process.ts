@@ -8,6 +8,10 @@ import { type Conversation, openConversation } from './conversation.ts'
 import type { Answer } from './server.ts'
 import type { Call, HttpRequest, LoadReport, LoadRequest, Reply, UdpRequest, Verbs } from './talk.ts'
 
+/** Below the kernel's own range: no datagram meets the connection of an earlier one by chance. */
+const UDP_PORTS = { first: 10_000, last: 32_000 }
+
+let udpPort = UDP_PORTS.first
 const conversations: Conversation[] = []
 let lastId = 0
 
@@ -85,8 +89,13 @@ function udp(ask: UdpRequest): Promise<Answer> {
       resolve(JSON.parse(text.slice(token.length + 1)) as Answer)
     })
     // A connected socket takes answers only from where it asked: the virtual address.
-    socket.bind(ask.sourcePort ?? 0, () => socket.connect(ask.port, ask.address, send))
+    socket.bind(ask.sourcePort ?? nextUdpPort(), () => socket.connect(ask.port, ask.address, send))
   }).finally(() => socket.close())
+}
+
+function nextUdpPort(): number {
+  udpPort = udpPort === UDP_PORTS.last ? UDP_PORTS.first : udpPort + 1
+  return udpPort
 }
 
 /** Many short connections, as many at a time as asked for. */

@@ -32,7 +32,7 @@ export function missingFor(plane: Plane): string | false {
 }
 
 function userspacePlaneIsBuilt(): boolean {
-  return existsSync(fileURLToPath(new URL('../../dist/worker.js', import.meta.url)))
+  return existsSync(fileURLToPath(new URL('../../dist/packet-worker.js', import.meta.url)))
 }
 
 /** A lab without a running director. */
