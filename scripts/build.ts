@@ -230,6 +230,7 @@ async function main(): Promise<number> {
   const at = (path: string) => join(root, path)
   const program = [
     bpfObject(at('bpf/pointsman.bpf.c')),
+    bpfObject(at('bpf/steer.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),
     nativeObject(at('bpf/pointsman.native.c')),
     nativeClient(at('control/client/ipvsadm.c')),

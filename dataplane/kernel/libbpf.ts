@@ -25,6 +25,8 @@ interface Bindings {
   readonly bpf_map__reuse_fd: (map: Handle, fd: number) => number
   /** Bytes of a global data section before loading; its size goes to the second argument. */
   readonly bpf_map__initial_value: (map: Handle, size: BigUint64Array) => Handle | null
+  readonly bpf_map_update_elem: (map: number, key: Uint8Array, value: Uint8Array, flags: number) => number
+  readonly bpf_map_delete_elem: (map: number, key: Uint8Array) => number
   readonly bpf_program__fd: (program: Handle) => number
   readonly bpf_obj_pin: (fd: number, path: string) => number
   readonly bpf_obj_get: (path: string) => number
@@ -71,6 +73,10 @@ function load(): Bindings {
     bpf_map__set_max_entries: library.func('int bpf_map__set_max_entries(void *map, uint32_t entries)'),
     bpf_map__reuse_fd: library.func('int bpf_map__reuse_fd(void *map, int fd)'),
     bpf_map__initial_value: library.func('void *bpf_map__initial_value(void *map, void *size)'),
+    bpf_map_update_elem: library.func(
+      'int bpf_map_update_elem(int map, void *key, void *value, uint64_t flags)',
+    ),
+    bpf_map_delete_elem: library.func('int bpf_map_delete_elem(int map, void *key)'),
     bpf_program__fd: library.func('int bpf_program__fd(void *program)'),
     bpf_obj_pin: library.func('int bpf_obj_pin(int fd, str path)'),
     bpf_obj_get: library.func('int bpf_obj_get(str path)'),

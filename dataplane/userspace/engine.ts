@@ -15,6 +15,15 @@ export interface Engine {
   release(jobs: JobTable): void
   /** Frames lost because nobody took them in time, since the last call. */
   takeDrops(): number
+  /**
+   * Sends the frame of a job this engine received without any copy: `length` bytes at `start`. False
+   * when it cannot; then a packet socket does.
+   */
+  forward?(index: number, ifindex: number, start: number, length: number): boolean
+  /** Hands over what `forward` has gathered. */
+  flush?(): void
+  /** No more frames; lets go of what it holds. The file descriptor is closed by its owner. */
+  close?(): void
   /** Deals with an error on `fd`, so that waiting for frames rests again. */
   recover(): void
 }

@@ -65,6 +65,7 @@ export class PacketLoop {
     const port = this.#ports.get(number)
     if (port === undefined) return
     this.#countDrops(port)
+    port.engine.close?.()
     this.#ports.delete(number)
     this.#closeOutlet(port.stackIfindex)
     this.#closeOutlet(port.engine.ifindex)
@@ -138,6 +139,8 @@ export class PacketLoop {
 
   #send(index: number, ifindex: number): void {
     const { jobs } = this.#options
+    const origin = this.#ports.get(jobs.port[index]!)?.engine
+    if (origin?.forward?.(index, ifindex, jobs.start(index), jobs.length(index)) === true) return
     const outlet = this.#lastOutlet?.ifindex === ifindex ? this.#lastOutlet : this.#outlet(ifindex)
     if (outlet === null) {
       this.count(Verdict.DropTx, 1)
@@ -202,6 +205,7 @@ export class PacketLoop {
   }
 
   #flush(): void {
+    for (const port of this.#ports.values()) port.engine.flush?.()
     for (const [ifindex, outlet] of this.#outlets) {
       const refused = outlet.flush()
       if (refused > 0) this.count(Verdict.DropTx, refused)

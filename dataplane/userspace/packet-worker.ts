@@ -9,12 +9,14 @@ import { type NextHop, NextHopResolver } from '../netlink/next-hop.ts'
 import { RequestSocket } from '../netlink/socket.ts'
 import { VNET_HEADER } from './af-packet.ts'
 import { ClaimFilter } from './claim-filter.ts'
+import type { Engine } from './engine.ts'
 import { JobTable } from './job-table.ts'
 import { LargeBuffers, PacketEngine } from './packet-engine.ts'
 import { PacketLoop } from './packet-loop.ts'
 import { fibHost } from './wasm.ts'
 import { seatInstance } from './wasm-instance.ts'
-import type { NumberedOrder, WorkerAnswer, WorkerOrder, WorkerSetup } from './worker-messages.ts'
+import type { FrameSource, NumberedOrder, WorkerAnswer, WorkerOrder, WorkerSetup } from './worker-messages.ts'
+import { FramePool, XskEngine } from './xsk-engine.ts'
 
 /** Room before a frame in a large buffer: headers to add, virtio header, and an IP header at 16 bytes. */
 const LARGE_HEADROOM = PM_HEADROOM + VNET_HEADER + 8
@@ -32,6 +34,7 @@ class PacketWorker {
   readonly #large: LargeBuffers
   readonly #jobs: JobTable
   readonly #claims = new ClaimFilter()
+  readonly #frames = new FramePool()
   readonly #loop: PacketLoop
   readonly #netlink = new RequestSocket()
   #pollfds = new Uint8Array(POLLFD)
@@ -118,8 +121,7 @@ class PacketWorker {
         // The ring may lie in memory that has been added since. Growing by nothing makes it known here.
         this.#setup.seat.memory.grow(0)
         this.#jobs.renew(this.#setup.seat.memory.buffer)
-        const count = (verdict: number, frames: number) => this.#loop.count(verdict, frames)
-        const engine = new PacketEngine(order.ring, this.#memory, this.#large, order.port, count)
+        const engine = this.#engine(order.source, order.port)
         this.#loop.addPort(order.port, engine, order.stackIfindex)
         this.#renewPoll()
         return
@@ -143,6 +145,12 @@ class PacketWorker {
       default:
         order satisfies never
     }
+  }
+
+  #engine(source: FrameSource, port: number): Engine {
+    if (source.kind === 'xsk') return new XskEngine(source.queue, this.#frames, port)
+    const count = (verdict: number, frames: number) => this.#loop.count(verdict, frames)
+    return new PacketEngine(source.ring, this.#memory, this.#large, port, count)
   }
 
   #renewPoll(): void {

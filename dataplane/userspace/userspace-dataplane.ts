@@ -19,28 +19,15 @@ import { addressOf, check, libc } from '../libc.ts'
 import { Network } from '../netlink/network.ts'
 import type { Link } from '../netlink/rtnetlink.ts'
 import { RequestSocket } from '../netlink/socket.ts'
-import {
-  closeReceiveRing,
-  joinFanout,
-  openReceiveRing,
-  type ReceiveRing,
-  ringGeometry,
-  startReceiving,
-} from './af-packet.ts'
 import { type Claim, ClaimTracker } from './claims.ts'
-import {
-  chainRemovalScript,
-  changeScript,
-  deleteScript,
-  expireScript,
-  runNft,
-  tableScript,
-} from './nftables.ts'
+import type { Intake, Plane, TakenPort } from './intake.ts'
+import { PacketIntake } from './packet-intake.ts'
 import { removeStaleStackPorts, StackPort } from './stack-port.ts'
 import { restoreMaps, saveMaps } from './state-file.ts'
 import { loadModule, WasmDataplane } from './wasm.ts'
 import type { Region, WorkerSetup } from './worker-messages.ts'
 import { WorkerThread } from './worker-thread.ts'
+import { XskIntake } from './xsk-intake.ts'
 
 export interface UserspaceOptions {
   readonly sizes: Sizes
@@ -48,7 +35,9 @@ export interface UserspaceOptions {
   readonly wasmPath?: string | undefined
   /** Threads that forward, at most `sizes.cpus`; 1 if left out. */
   readonly workers?: number | undefined
-  /** Receive ring of every interface and worker, bytes. */
+  /** Packet sockets and nftables (`packet`, if left out), or AF_XDP (`xdp`). */
+  readonly engine?: 'packet' | 'xdp' | undefined
+  /** Packet sockets: receive ring of every interface and worker, bytes. */
   readonly ringBytes?: number | undefined
   /** Workers never sleep: half the latency for a whole CPU each. */
   readonly busyPoll?: boolean | undefined
@@ -74,15 +63,8 @@ const REVIVE_MS = 500
 const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
 const WORKERS_MAX = 64
 
-interface Port {
-  readonly number: number
-  readonly name: string
-  link: Link
+interface Port extends TakenPort {
   readonly stack: StackPort
-  /** One for every worker. */
-  readonly rings: ReceiveRing[]
-  /** Number of the fanout group, null with one worker. */
-  group: number | null
 }
 
 export class UserspaceDataplane implements Dataplane {
@@ -100,12 +82,11 @@ export class UserspaceDataplane implements Dataplane {
   readonly #setups: WorkerSetup[] = []
   readonly #wakeFds: number[] = []
   readonly #ports = new Map<string, Port>()
+  readonly #intake: Intake
   /** Ring memory that is free again, by size. */
   readonly #spare: Region[] = []
   #wanted: readonly string[] = []
   #nextPort = 1
-  /** The nftables table is ours and in force. */
-  #claimed = false
   #closed = false
   #lingerTimer: NodeJS.Timeout | null = null
   /** Everything that changes sockets, rules or ports, one after the other. */
@@ -133,10 +114,30 @@ export class UserspaceDataplane implements Dataplane {
     this.adopted = this.#restore()
     this.#tracker = new ClaimTracker(this)
     for (let cpu = 0; cpu < workers; cpu++) this.#startWorker(cpu)
+    const { engine, ringBytes } = options
+    this.#intake =
+      engine === 'xdp'
+        ? new XskIntake(this.#facts())
+        : new PacketIntake(this.#facts(), ringBytes ?? RING_BYTES)
     this.#network.onChange((change) => {
       forgetNextHops(this)
       if (change.links || change.routes) this.#inOrder(() => this.#followLinks()).catch(() => {})
     })
+  }
+
+  /** What the intake may use. */
+  #facts(): Plane {
+    return {
+      memory: this.#memory,
+      allocate: (bytes) => this.#allocate(bytes),
+      free: (region) => this.#spare.push(region),
+      workers: () => this.#workers,
+      newPortNumber: () => {
+        // Numbers fit a byte beside every job; there are fewer ports than numbers.
+        this.#nextPort = (this.#nextPort % 255) + 1
+        return this.#nextPort
+      },
+    }
   }
 
   #restore(): boolean {
@@ -194,11 +195,7 @@ export class UserspaceDataplane implements Dataplane {
     if (this.#closed) return
     this.#workers[cpu] = this.#newWorker(cpu)
     await this.#workers[cpu].order({ kind: 'claims', change: { added: this.#tracker.all(), removed: [] } })
-    for (const port of this.#ports.values()) {
-      const ring = port.rings[cpu]
-      if (ring !== undefined) this.#freeRing(ring)
-      await this.#openRing(port, cpu)
-    }
+    for (const port of this.#ports.values()) await this.#intake.restartWorker(port, cpu)
     this.#log(`Packet worker ${cpu} was started again`)
   }
 
@@ -247,11 +244,11 @@ export class UserspaceDataplane implements Dataplane {
           made.push(link.name)
         }
         await this.#claimAll()
-        for (const name of made) await this.#startPort(this.#ports.get(name)!)
+        for (const name of made) await this.#intake.start(this.#ports.get(name)!)
       } catch (error) {
         for (const name of made) await this.#removePort(name)
         this.#wanted = [...this.#ports.keys()]
-        if (this.#ports.size === 0) await this.#unclaim()
+        if (this.#ports.size === 0) await this.#intake.unclaim()
         throw error
       }
     })
@@ -280,7 +277,7 @@ export class UserspaceDataplane implements Dataplane {
     return this.#inOrder(async () => {
       this.#wanted = []
       for (const name of [...this.#ports.keys()]) await this.#removePort(name)
-      await this.#unclaim()
+      await this.#intake.unclaim()
     })
   }
 
@@ -295,26 +292,28 @@ export class UserspaceDataplane implements Dataplane {
       const attached = this.#ports.size > 0
       const { stateFile } = this.#options
       for (const worker of this.#workers) await worker.order({ kind: 'hold' }).catch(() => {})
-      if (stateFile && attached) await this.#leave(stateFile)
+      const left = stateFile && attached ? await this.#leave(stateFile) : false
       this.#wanted = []
       for (const name of [...this.#ports.keys()]) await this.#removePort(name)
-      if (!(stateFile && attached)) await this.#unclaim()
+      if (!left) await this.#intake.unclaim()
     })
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
     for (const worker of this.#workers) await worker.stop()
     for (const fd of this.#wakeFds) libc.close(fd)
+    this.#intake.close()
     this.#network.close()
     this.#netlink.close()
   }
 
-  async #leave(stateFile: string): Promise<void> {
+  /** Whether a new process can carry on. */
+  async #leave(stateFile: string): Promise<boolean> {
     try {
       saveMaps(this, stateFile)
-      await runNft(expireScript(this.#tracker.all(), GRACE_S), 'let the nftables rules run out')
-      this.#claimed = false
+      await this.#intake.leave([...this.#ports.values()], this.#tracker.all(), GRACE_S)
+      return true
     } catch (error) {
       this.#log(error instanceof Error ? error.message : String(error))
-      await this.#unclaim()
+      return false
     }
   }
 
@@ -338,43 +337,12 @@ export class UserspaceDataplane implements Dataplane {
   }
 
   #makePort(link: Link): void {
-    const port: Port = {
-      number: this.#nextPort,
-      name: link.name,
-      link,
-      stack: new StackPort(this.#netlink, link),
-      rings: [],
-      group: null,
-    }
-    // Numbers fit a byte beside every job; 256 interfaces are more than the map holds.
-    this.#nextPort = (this.#nextPort % 255) + 1
-    this.#ports.set(link.name, port)
+    const stack = new StackPort(this.#netlink, link)
+    this.#ports.set(link.name, { name: link.name, link, stack, stackIfindex: stack.raw })
     putInterface(this.map('interfaces'), link)
   }
 
-  async #startPort(port: Port): Promise<void> {
-    port.group = null
-    for (let cpu = 0; cpu < this.#workers.length; cpu++) await this.#openRing(port, cpu)
-  }
-
-  async #openRing(port: Port, cpu: number): Promise<void> {
-    const geometry = ringGeometry(port.link.mtu, this.#options.ringBytes ?? RING_BYTES)
-    const region = this.#ringMemory(geometry.bytes)
-    const ring = openReceiveRing(this.#memory, region.base, geometry, port.link.ifindex)
-    port.rings[cpu] = ring
-    startReceiving(ring)
-    if (this.#workers.length > 1) port.group = joinFanout(ring, port.group)
-    const stackIfindex = port.stack.raw
-    await this.#workers[cpu]!.order({ kind: 'add-port', port: port.number, ring, stackIfindex })
-  }
-
-  /** No worker may be reading it any more. */
-  #freeRing(ring: ReceiveRing): void {
-    closeReceiveRing(this.#memory, ring)
-    this.#spare.push({ base: ring.base, bytes: ring.geometry.bytes })
-  }
-
-  #ringMemory(bytes: number): Region {
+  #allocate(bytes: number): Region {
     const at = this.#spare.findIndex((region) => region.bytes === bytes)
     if (at >= 0) return this.#spare.splice(at, 1)[0]!
     return { base: this.#program.owner.allocate(bytes, PAGE), bytes }
@@ -385,31 +353,13 @@ export class UserspaceDataplane implements Dataplane {
     if (port === undefined) return
     this.#ports.delete(name)
     removeInterface(this.map('interfaces'), port.link.ifindex)
-    if (this.#claimed) {
-      // The chain goes with its interface, if that is gone already.
-      await runNft(chainRemovalScript(port.link.ifindex), `release ${name}`).catch(() => {})
-    }
-    for (const worker of this.#workers) {
-      await worker.order({ kind: 'remove-port', port: port.number }).catch(() => {})
-    }
-    for (const ring of port.rings.splice(0)) this.#freeRing(ring)
+    await this.#intake.stop(port)
     port.stack.close()
   }
 
-  /** Makes the nftables table for all ports anew, in one transaction. */
   async #claimAll(): Promise<void> {
     await this.#tellWorkers(this.#tracker.update())
-    const taken = [...this.#ports.values()].map(({ name, link }) => ({ name, ifindex: link.ifindex }))
-    await runNft(
-      tableScript(taken, this.#tracker.all()),
-      'keep the kernel from answering for virtual services',
-    )
-    this.#claimed = true
-  }
-
-  async #unclaim(): Promise<void> {
-    await runNft(deleteScript(), 'remove the nftables rules')
-    this.#claimed = false
+    await this.#intake.claim([...this.#ports.values()], this.#tracker.all())
   }
 
   async #publish(): Promise<void> {
@@ -419,7 +369,7 @@ export class UserspaceDataplane implements Dataplane {
     // What is claimed anew the kernel drops first, what is released the workers forget first: for an
     // instant a packet may be lost, but none is handled twice.
     await this.#tellWorkers({ added: [], removed: change.removed })
-    if (this.#claimed) await runNft(changeScript(change), 'change the nftables rules')
+    if (this.#ports.size > 0) await this.#intake.changeClaims(change)
     await this.#tellWorkers({ added: change.added, removed: [] })
   }
 
@@ -458,8 +408,7 @@ export class UserspaceDataplane implements Dataplane {
         port.stack.follow(link.mac)
         const before = port.link
         port.link = link
-        if (ringGeometry(before.mtu, 0).slotBytes < ringGeometry(link.mtu, 0).slotBytes)
-          await this.#renewRings(port)
+        await this.#intake.follow(port, before)
       } catch (error) {
         this.#log(`Interface ${port.name}: ${error instanceof Error ? error.message : error}`)
       }
@@ -470,20 +419,13 @@ export class UserspaceDataplane implements Dataplane {
       try {
         this.#makePort(link)
         await this.#claimAll()
-        await this.#startPort(this.#ports.get(name)!)
+        await this.#intake.start(this.#ports.get(name)!)
         this.#log(`Interface ${name} is back`)
       } catch (error) {
         this.#log(`Interface ${name}: ${error instanceof Error ? error.message : error}`)
         await this.#removePort(name)
       }
     }
-  }
-
-  /** Larger slots for a larger MTU. */
-  async #renewRings(port: Port): Promise<void> {
-    for (const worker of this.#workers) await worker.order({ kind: 'remove-port', port: port.number })
-    for (const ring of port.rings.splice(0)) this.#freeRing(ring)
-    await this.#startPort(port)
   }
 
   /** ifindex of all interfaces the program knows, for tests. */

@@ -2,6 +2,7 @@
 import type { ReceiveRing } from './af-packet.ts'
 import type { ClaimChange } from './claims.ts'
 import type { InstanceSeat } from './wasm-instance.ts'
+import type { XskQueue } from './xsk-socket.ts'
 
 /** A piece of linear memory. */
 export interface Region {
@@ -29,11 +30,16 @@ export interface WorkerSetup {
   readonly bypassQueue: boolean
 }
 
+/** Where an engine's frames come from. */
+export type FrameSource =
+  | { readonly kind: 'packet'; readonly ring: ReceiveRing }
+  | { readonly kind: 'xsk'; readonly queue: XskQueue }
+
 export type WorkerOrder =
   | {
       readonly kind: 'add-port'
       readonly port: number
-      readonly ring: ReceiveRing
+      readonly source: FrameSource
       /** Interface that leads to the kernel's stack. */
       readonly stackIfindex: number
     }

@@ -1,0 +1,50 @@
+/**
+ * How frames get from interfaces to the workers instead of the kernel. Two ways: packet sockets, whose
+ * copies of claimed frames nftables drops in the kernel; and AF_XDP sockets, to which a small XDP program
+ * steers claimed frames.
+ */
+import type { Link } from '../netlink/rtnetlink.ts'
+import type { Claim, ClaimChange } from './claims.ts'
+import type { Region } from './worker-messages.ts'
+import type { WorkerThread } from './worker-thread.ts'
+
+/** An interface of the director that is taken. */
+export interface TakenPort {
+  readonly name: string
+  link: Link
+  /** Interface that leads to the kernel's stack. */
+  readonly stackIfindex: number
+}
+
+/** What an intake may use of the plane. */
+export interface Plane {
+  /** Address of the linear memory in this process. */
+  readonly memory: bigint
+  /** Linear memory, a multiple of 64 KiB long and aligned, given back by `free`. */
+  allocate(bytes: number): Region
+  free(region: Region): void
+  /** By their row in the per-CPU maps. */
+  workers(): readonly WorkerThread[]
+  /** Numbers for ports of workers, 1 to 255, not in use. */
+  newPortNumber(): number
+}
+
+export interface Intake {
+  /** Has the kernel leave claimed frames of exactly these interfaces alone; `start` follows for new ones. */
+  claim(ports: readonly TakenPort[], claims: readonly Claim[]): Promise<void>
+  changeClaims(change: ClaimChange): Promise<void>
+  /** Gives everything back to the kernel; all ports have been stopped. */
+  unclaim(): Promise<void>
+  /** As `unclaim`, but claims hold for some seconds more, for a new process to carry on. Before `stop`. */
+  leave(ports: readonly TakenPort[], claims: readonly Claim[], seconds: number): Promise<void>
+  /** Hands frames of an interface to the workers. */
+  start(port: TakenPort): Promise<void>
+  /** Ends that, also when the interface or a worker is gone. */
+  stop(port: TakenPort): Promise<void>
+  /** A worker is a new thread and knows nothing. */
+  restartWorker(port: TakenPort, cpu: number): Promise<void>
+  /** `port.link` has another MTU or MAC address than before. */
+  follow(port: TakenPort, before: Link): Promise<void>
+  /** All ports have been stopped, the workers too. */
+  close(): void
+}
