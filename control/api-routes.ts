@@ -7,6 +7,7 @@ import {
   connectionJson,
   countersJson,
   daemonBody,
+  dataplaneBody,
   markService,
   markServiceParams,
   serverBody,
@@ -31,6 +32,8 @@ export interface ApiContext {
   readonly director: Director
   status(): object
   verdicts(): ReadonlyMap<string, bigint>
+  /** Carries on with another data plane; rules, connections and counters go along. */
+  changePlane(kind: 'xdp' | 'userspace'): Promise<void>
   /** Takes the packet program off; the daemon ends after the answer. */
   detach(): Promise<void>
 }
@@ -478,6 +481,17 @@ export const ROUTES: readonly Route[] = [
     answers: { 204: 'Stopped' },
     handle: (context, { params }) =>
       settled(context, 'params.state', context.director.stopDaemon(params.state), NO_CONTENT),
+  }),
+  route({
+    method: 'PUT',
+    path: '/v1/dataplane',
+    summary: 'Change the data plane; rules, connections and counters go along',
+    body: dataplaneBody,
+    answers: { 200: 'Status' },
+    handle: async (context, { body }) => {
+      await context.changePlane(body.kind)
+      return { status: 200, json: context.status() }
+    },
   }),
   route({
     method: 'POST',

@@ -111,6 +111,10 @@ export const daemonBody = z
   })
   .meta({ id: 'SyncDaemonSettings' })
 
+export const dataplaneBody = z
+  .strictObject({ kind: z.enum(['xdp', 'userspace']) })
+  .meta({ id: 'DataplaneKind' })
+
 export const zeroBody = z
   .strictObject({
     service: z

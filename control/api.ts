@@ -2,7 +2,9 @@
 import { Readable } from 'node:stream'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { z } from 'zod'
+import { DataplaneError } from '../dataplane/dataplane.ts'
 import { type Answer, type ApiContext, ROUTES, type Route } from './api-routes.ts'
+import { Gate } from './gate.ts'
 import { registerIpvsadm } from './ipvsadm/endpoint.ts'
 import { CapacityError } from './plan.ts'
 
@@ -78,14 +80,31 @@ async function answer(
   try {
     return await route.handle(context, input)
   } catch (error) {
-    if (!(error instanceof CapacityError)) throw error
-    return { status: 507, json: { error: { path: '', message: error.message, errno: 'ENOMEM' } } }
+    if (error instanceof CapacityError) {
+      return { status: 507, json: { error: { path: '', message: error.message, errno: 'ENOMEM' } } }
+    }
+    if (!(error instanceof DataplaneError)) throw error
+    return { status: 409, json: { error: { path: 'body', message: error.message } } }
   }
 }
 
-/** Builds the server; the caller listens. */
-export function createApi(context: ApiContext, log: (error: unknown) => void): FastifyInstance {
+/** Builds the server; the caller listens. Every request passes the gate. */
+export function createApi(
+  context: ApiContext,
+  log: (error: unknown) => void,
+  gate: Gate = new Gate(),
+): FastifyInstance {
   const app = Fastify({ bodyLimit: BODY_MAX, routerOptions: { maxParamLength: 64 } })
+  const inside = new WeakSet<object>()
+  app.addHook('onRequest', async (request) => {
+    await gate.enter()
+    inside.add(request)
+  })
+  const leave = (request: object): void => {
+    if (inside.delete(request)) gate.leave()
+  }
+  app.addHook('onResponse', async (request) => leave(request))
+  app.addHook('onRequestAbort', async (request) => leave(request))
   app.setErrorHandler((error: FastifyError, _request, reply) => {
     const status = error.statusCode ?? 500
     if (status >= 500) log(error)

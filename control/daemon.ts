@@ -5,6 +5,7 @@ import { type Dataplane, DataplaneError } from '../dataplane/dataplane.ts'
 import type { XdpModeChoice } from '../dataplane/kernel/xdp-attach.ts'
 import { createApi } from './api.ts'
 import { createDirector } from './director.ts'
+import { Gate } from './gate.ts'
 import type { Host } from './host.ts'
 import { type Housekeeping, startHousekeeping } from './housekeeping.ts'
 import { type LiveHost, openHost } from './live-host.ts'
@@ -12,10 +13,18 @@ import { openDirector } from './managed-director.ts'
 import type { MapEngine } from './map-engine.ts'
 import type { Director } from './model.ts'
 import { notify } from './notify.ts'
-import { type Capacity, type Opened, openDataplane, type PlaneChoice } from './open-dataplane.ts'
+import {
+  type Capacity,
+  exchangeDataplane,
+  type Opened,
+  type OpenOptions,
+  openDataplane,
+  type PlaneChoice,
+} from './open-dataplane.ts'
 import { protectSocket, type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
 import { bootId, type StateFile, stateFile } from './state-file.ts'
 import { readStatus } from './status.ts'
+import { SwitchableDirector } from './switchable-director.ts'
 import { readVerdicts } from './verdicts.ts'
 import { VERSION } from './version.ts'
 
@@ -49,10 +58,11 @@ class Daemon {
   readonly #log: Logger
   readonly #run: RunDirectory
   readonly #host: LiveHost
-  readonly #opened: Opened
+  readonly #gate = new Gate()
+  #opened: Opened
   readonly #state: StateFile
   readonly #startedAt = new Date()
-  #director!: Director
+  #director!: SwitchableDirector
   #engine: MapEngine | null = null
   #housekeeping: Housekeeping | null = null
   #api: FastifyInstance | null = null
@@ -65,16 +75,7 @@ class Daemon {
     let opened: Opened | null = null
     try {
       host = openHost()
-      opened = await openDataplane({
-        choice: options.dataplane,
-        xdpMode: options.xdpMode,
-        interfaces: options.interfaces,
-        capacity: options.capacity,
-        runDirectory: run.path,
-        workers: options.workers,
-        busyPoll: options.busyPoll,
-        log: (message) => log.warn(message),
-      })
+      opened = await openDataplane(openOptions(options, run, log))
       const daemon = new Daemon(options, log, run, host, opened)
       await daemon.#serve()
       return daemon
@@ -104,6 +105,10 @@ class Daemon {
     })
   }
 
+  #openOptions(): OpenOptions {
+    return openOptions(this.#options, this.#run, this.#log)
+  }
+
   async #serve(): Promise<void> {
     const { dataplane, reason, adopted } = this.#opened
     this.#makeDirector(dataplane, adopted)
@@ -126,18 +131,44 @@ class Daemon {
   }
 
   #makeDirector(dataplane: Dataplane | null, adopted: boolean): void {
-    if (dataplane === null) {
-      this.#director = createDirector({ host: this.#host })
-      return
-    }
     // State of slots that no longer hold what they held is worse than none.
     if (!adopted) this.#state.remove()
+    const director = dataplane === null ? createDirector({ host: this.#host }) : this.#direct(dataplane)
+    this.#director = new SwitchableDirector(director, () => this.#housekeeping?.rulesChanged())
+    if (adopted && this.#engine !== null) {
+      this.#log.info(this.#engine.adoption, 'carrying on with what the maps hold')
+    }
+    for (const warning of dataplane?.warnings ?? []) this.#log.warn(warning)
+  }
+
+  /** A director of what the maps hold. */
+  #direct(dataplane: Dataplane): Director {
     const { director, engine } = openDirector({ dataplane, host: this.#host, stateFile: this.#state })
     this.#engine = engine
     this.#housekeeping = startHousekeeping(engine, this.#host, (error) => this.#fail(error))
-    this.#director = tellingDirector(director, () => this.#housekeeping?.rulesChanged())
-    if (adopted) this.#log.info(engine.adoption, 'carrying on with what the maps hold')
-    for (const warning of dataplane.warnings ?? []) this.#log.warn(warning)
+    return director
+  }
+
+  /** Rules, connections and counters go from one plane to the other; no request is under way meanwhile. */
+  async #changePlane(kind: 'xdp' | 'userspace'): Promise<void> {
+    await this.#gate.alone(async () => {
+      const from = this.#opened.dataplane
+      if (from === null)
+        throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
+      if (from.plane === kind) return
+      this.#engine?.stateChanged()
+      await this.#director.settle()
+      this.#housekeeping?.stop()
+      let dataplane = from
+      try {
+        dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
+        this.#opened = { dataplane, reason: 'changed to while running', adopted: true }
+        this.#log.info({ dataplane: kind }, 'changed the data plane')
+      } finally {
+        this.#director.current = this.#direct(dataplane)
+        await this.#director.settle()
+      }
+    })
   }
 
   async #attach(dataplane: Dataplane): Promise<void> {
@@ -167,9 +198,11 @@ class Daemon {
         director: this.#director,
         status: () => this.#status(),
         verdicts: () => (this.#opened.dataplane === null ? new Map() : readVerdicts(this.#opened.dataplane)),
+        changePlane: (kind) => this.#changePlane(kind),
         detach: () => this.#detach(),
       },
       (error) => this.#log.error({ err: error }, 'request failed'),
+      this.#gate,
     )
     await this.#api.ready()
     // The socket must never be open to others, not even between bind and chmod.
@@ -253,12 +286,15 @@ class Daemon {
   }
 }
 
-/** The same director; `changed` is called after every settle. */
-function tellingDirector(director: Director, changed: () => void): Director {
-  const settle = director.settle.bind(director)
-  director.settle = async () => {
-    await settle()
-    changed()
+function openOptions(options: DaemonOptions, run: RunDirectory, log: Logger): OpenOptions {
+  return {
+    choice: options.dataplane,
+    xdpMode: options.xdpMode,
+    interfaces: options.interfaces,
+    capacity: options.capacity,
+    runDirectory: run.path,
+    workers: options.workers,
+    busyPoll: options.busyPoll,
+    log: (message) => log.warn(message),
   }
-  return director
 }

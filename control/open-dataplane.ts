@@ -1,10 +1,14 @@
 /** Which data plane to run: the one asked for, or the best that works here, and why. */
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { changePlane } from '../dataplane/change-plane.ts'
+import { forgetNextHops } from '../dataplane/copy-maps.ts'
 import { type Dataplane, DataplaneError, type Sizes } from '../dataplane/dataplane.ts'
 import { defaultPinDirectory } from '../dataplane/kernel/bpffs.ts'
 import { KernelDataplane, possibleCpus } from '../dataplane/kernel/kernel-dataplane.ts'
 import { pinnedSizes } from '../dataplane/kernel/pins.ts'
 import type { XdpModeChoice } from '../dataplane/kernel/xdp-attach.ts'
+import { restoreMaps, saveMaps } from '../dataplane/userspace/state-file.ts'
 import { UserspaceDataplane } from '../dataplane/userspace/userspace-dataplane.ts'
 
 export const PLANE_CHOICES = ['auto', 'xdp', 'userspace', 'none'] as const
@@ -70,41 +74,91 @@ function describe(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-async function openXdp(options: OpenOptions): Promise<KernelDataplane> {
-  const cpus = possibleCpus()
-  const wanted = sizesFor(options.capacity, cpus)
-  const pinned = pinnedSizes(defaultPinDirectory())
-  if (pinned !== null && pinned.cpus >= cpus) {
-    const differs = (Object.keys(wanted) as (keyof Sizes)[]).filter((name) => pinned[name] !== wanted[name])
-    if (differs.length > 0) {
-      options.log(
-        `The maps in use keep their sizes (${differs.map((name) => `${name} ${pinned[name]}`).join(', ')}): run pointsman detach first to change them`,
-      )
-    }
-    return await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode })
+/** Both planes count on as many CPUs, so that state fits from one into the other. */
+function cpus(workers: number): number {
+  let possible = availableParallelism()
+  try {
+    possible = possibleCpus()
+  } catch {
+    // Without libbpf there is no XDP either: what Node sees will do.
   }
-  return await KernelDataplane.open({ sizes: wanted, mode: options.xdpMode })
+  return Math.max(possible, workers)
 }
 
-async function openUserspace(options: OpenOptions): Promise<UserspaceDataplane> {
+function mapFile(options: OpenOptions): string {
+  return join(options.runDirectory, 'userspace.maps')
+}
+
+/** The sizes of what is pinned here; null where nothing is, or where this process may not look. */
+function sizesInUse(options: OpenOptions): Sizes | null {
+  let pinned: Sizes | null = null
+  try {
+    pinned = pinnedSizes(defaultPinDirectory())
+  } catch {
+    return null
+  }
+  if (pinned === null || pinned.cpus < cpus(options.workers)) return null
+  const wanted = sizesFor(options.capacity, cpus(options.workers))
+  const differs = (Object.keys(wanted) as (keyof Sizes)[]).filter((name) => pinned[name] !== wanted[name])
+  if (differs.length > 0) {
+    options.log(
+      `The maps in use keep their sizes (${differs.map((name) => `${name} ${pinned[name]}`).join(', ')}): run pointsman detach first to change them`,
+    )
+  }
+  return pinned
+}
+
+/** XDP with what is pinned, else with what the userspace plane saved, else with nothing. */
+async function openXdp(options: OpenOptions): Promise<Opened> {
+  const sizes = sizesInUse(options) ?? sizesFor(options.capacity, cpus(options.workers))
+  const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode })
+  if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
+  const restored = restoreMaps(dataplane, mapFile(options)) === null
+  if (restored) forgetNextHops(dataplane)
+  return { dataplane, reason: 'asked for', adopted: restored }
+}
+
+async function openUserspacePlane(options: OpenOptions, sizes: Sizes): Promise<UserspaceDataplane> {
   return await UserspaceDataplane.open({
-    sizes: sizesFor(options.capacity, Math.max(1, options.workers)),
+    sizes,
     workers: options.workers,
     busyPoll: options.busyPoll,
-    stateFile: join(options.runDirectory, 'userspace.maps'),
+    stateFile: mapFile(options),
     log: options.log,
   })
 }
 
-/** Whether XDP works on these interfaces is only known once it is attached. */
-async function tryXdp(options: OpenOptions): Promise<KernelDataplane> {
-  const plane = await openXdp(options)
+/** Userspace; if XDP forwards here, it hands over what it has. */
+async function openUserspace(options: OpenOptions): Promise<Opened> {
+  const pinned = sizesInUse(options)
+  const sizes = pinned ?? sizesFor(options.capacity, cpus(options.workers))
+  const dataplane = await openUserspacePlane(options, sizes)
+  if (pinned === null) return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
   try {
-    if (options.interfaces.length > 0) await plane.attach(options.interfaces)
-    return plane
+    const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode })
+    const present = from.interfaces().map(({ name }) => name)
+    await changePlane(from, dataplane, options.interfaces.length > 0 ? options.interfaces : present)
+    await from.close()
+    return { dataplane, reason: 'asked for', adopted: true }
   } catch (error) {
-    if (!plane.adopted) await plane.detach().catch(() => {})
-    await plane.close()
+    await dataplane.close()
+    throw error
+  }
+}
+
+/** Whether XDP works on these interfaces is only known once it is attached. */
+async function tryXdp(options: OpenOptions): Promise<Opened> {
+  const opened = await openXdp(options)
+  const { dataplane, adopted } = opened
+  if (dataplane === null || options.interfaces.length === 0) return opened
+  try {
+    await dataplane.attach(options.interfaces)
+    return opened
+  } catch (error) {
+    // What was restored goes back to where the other plane finds it.
+    if (adopted && !(dataplane as KernelDataplane).adopted) saveMaps(dataplane, mapFile(options))
+    if (!(dataplane as KernelDataplane).adopted) await dataplane.detach().catch(() => {})
+    await dataplane.close()
     throw error
   }
 }
@@ -113,18 +167,13 @@ export async function openDataplane(options: OpenOptions): Promise<Opened> {
   switch (options.choice) {
     case 'none':
       return { dataplane: null, reason: 'asked for: rules are kept, packets are left alone', adopted: false }
-    case 'xdp': {
-      const dataplane = await openXdp(options)
-      return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
-    }
-    case 'userspace': {
-      const dataplane = await openUserspace(options)
-      return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
-    }
+    case 'xdp':
+      return await openXdp(options)
+    case 'userspace':
+      return await openUserspace(options)
     case 'auto':
       try {
-        const dataplane = await tryXdp(options)
-        return { dataplane, reason: 'XDP works here', adopted: dataplane.adopted }
+        return { ...(await tryXdp(options)), reason: 'XDP works here' }
       } catch (error) {
         options.log(`XDP does not work here, trying userspace: ${describe(error)}`)
         // The verifier's words fill pages; the log has them.
@@ -137,9 +186,30 @@ export async function openDataplane(options: OpenOptions): Promise<Opened> {
 
 async function openInstead(options: OpenOptions, why: string): Promise<Opened> {
   try {
-    const dataplane = await openUserspace(options)
-    return { dataplane, reason: `XDP does not work here: ${why}`, adopted: dataplane.adopted }
+    return { ...(await openUserspace(options)), reason: `XDP does not work here: ${why}` }
   } catch (error) {
     throw new DataplaneError(`No data plane works here. xdp: ${why}. userspace: ${describe(error)}`)
   }
+}
+
+/** Moves a running director to another plane; the old one is closed when the new one forwards. */
+export async function exchangeDataplane(
+  options: OpenOptions,
+  from: Dataplane,
+  kind: 'xdp' | 'userspace',
+): Promise<Dataplane> {
+  const names = from.interfaces().map(({ name }) => name)
+  const to =
+    kind === 'xdp'
+      ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode })
+      : await openUserspacePlane(options, from.sizes)
+  try {
+    await changePlane(from, to, names.length > 0 ? names : options.interfaces)
+  } catch (error) {
+    await to.detach().catch(() => {})
+    await to.close().catch(() => {})
+    throw error
+  }
+  await from.close()
+  return to
 }

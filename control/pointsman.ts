@@ -74,6 +74,12 @@ async function detach(): Promise<void> {
   }
 }
 
+async function dataplane(kind: string | undefined, options: Output): Promise<void> {
+  if (kind !== undefined) await call(socket, 'PUT', '/v1/dataplane', { kind })
+  const { dataplane: value } = (await call(socket, 'GET', '/v1/status')) as Status
+  print(value, options, () => `${value.kind} (${value.reason})\n`)
+}
+
 async function doctor(options: Output): Promise<void> {
   const diagnosis = diagnose(await gatherFacts(socket))
   print(diagnosis, options, () => diagnosisText(diagnosis))
@@ -125,6 +131,12 @@ program
   .description('change settings')
   .argument('<name=value...>')
   .action(async (assignments: readonly string[]) => await set(assignments))
+const plane = program
+  .command('dataplane')
+  .description('the data plane in use; with a word: change to it, connections go along')
+  .argument('[xdp|userspace]')
+  .option('--json', 'print JSON', false)
+  .action(async (kind: string | undefined) => await dataplane(kind, plane.optsWithGlobals<Output>()))
 program
   .command('detach')
   .description('stop forwarding and forget connections; the daemon ends (works without one too)')

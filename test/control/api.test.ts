@@ -8,6 +8,7 @@ import { openDirector } from '../../control/managed-director.ts'
 import type { Director } from '../../control/model.ts'
 import { openApiDocument } from '../../control/openapi.ts'
 import { readVerdicts } from '../../control/verdicts.ts'
+import { DataplaneError } from '../../dataplane/dataplane.ts'
 import { PM_VERDICT_MAX } from '../../dataplane/layout.gen.ts'
 import { MemoryDataplane } from '../../dataplane/memory.ts'
 import { testHost } from './support.ts'
@@ -28,6 +29,9 @@ describe('api', () => {
         director,
         status: () => ({ forwarding: true }),
         verdicts: () => readVerdicts(dataplane),
+        changePlane: async (kind) => {
+          if (kind === 'xdp') throw new DataplaneError('Cannot attach to c0')
+        },
         detach: async () => {},
       },
       (error) => failures.push(error),
@@ -192,6 +196,13 @@ describe('api', () => {
     assert.deepEqual((await call('GET', '/v1/connections')).json, [])
     assert.equal((await call('POST', '/v1/zero', {})).status, 204)
     assert.equal((await call('POST', '/v1/zero', { service: { fwmark: 3, family: 4 } })).status, 404)
+  })
+
+  test('a data plane that cannot be had is said so, in its words', async () => {
+    assert.equal((await call('PUT', '/v1/dataplane', { kind: 'userspace' })).status, 200)
+    const refused = await call('PUT', '/v1/dataplane', { kind: 'xdp' })
+    assert.deepEqual([refused.status, refused.json.error.message], [409, 'Cannot attach to c0'])
+    assert.equal((await call('PUT', '/v1/dataplane', { kind: 'dpdk' })).json.error.path, 'body.kind')
   })
 
   test('a full table is said to be full', async () => {

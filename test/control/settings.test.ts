@@ -12,6 +12,9 @@ import { ip, nic, server, service, testHost } from './support.ts'
 
 const settings = (dataplane: MemoryDataplane) => SettingsRecord.read(dataplane.map('settings').view, 0)
 
+/** Whatever the rules. */
+const ALWAYS = Setting.Ready | Setting.Interest
+
 describe('settings', () => {
   test('seconds survive the way into ticks and back', () => {
     fc.assert(
@@ -25,7 +28,7 @@ describe('settings', () => {
     assert.equal(settings(dataplane).flags & Setting.Ready, 0)
     await director.settle()
     const published = settings(dataplane)
-    assert.equal(published.flags, Setting.Ready)
+    assert.equal(published.flags, ALWAYS)
     assert.deepEqual(
       published.timeouts.slice(0, 13).map(secondsOfTicks),
       [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 300, 3],
@@ -40,7 +43,7 @@ describe('settings', () => {
     const { director } = openDirector({ dataplane, host: testHost() })
     const flags = async () => {
       await director.settle()
-      return settings(dataplane).flags & ~Setting.Ready
+      return settings(dataplane).flags & ~ALWAYS
     }
     const ftp = service('tcp 10.0.0.1:21')
     const any6 = service('udp [2001:db8::1]:0')
