@@ -36,6 +36,7 @@ export interface DaemonOptions {
   readonly capacity: Capacity
   readonly workers: number
   readonly busyPoll: boolean
+  readonly engine: 'packet' | 'xdp'
 }
 
 /** Runs until a signal or a detach ends it; the exit status. */
@@ -295,6 +296,7 @@ function openOptions(options: DaemonOptions, run: RunDirectory, log: Logger): Op
     runDirectory: run.path,
     workers: options.workers,
     busyPoll: options.busyPoll,
+    engine: options.engine,
     log: (message) => log.warn(message),
   }
 }

@@ -57,6 +57,7 @@ export interface OpenOptions {
   readonly runDirectory: string
   readonly workers: number
   readonly busyPoll: boolean
+  readonly engine: 'packet' | 'xdp'
   log(message: string): void
 }
 
@@ -123,6 +124,7 @@ async function openUserspacePlane(options: OpenOptions, sizes: Sizes): Promise<U
     sizes,
     workers: options.workers,
     busyPoll: options.busyPoll,
+    engine: options.engine,
     stateFile: mapFile(options),
     log: options.log,
   })

@@ -67,6 +67,11 @@ const program = new Command('pointsmand')
   .addOption(
     new Option('--workers <count>', 'userspace: threads that forward').argParser(count(1)).default(1),
   )
+  .addOption(
+    new Option('--engine <name>', 'userspace: packet sockets, or AF_XDP where it is allowed')
+      .choices(['packet', 'xdp'])
+      .default('packet'),
+  )
   .option('--busy-poll', 'userspace: never sleep; half the latency for a whole CPU', false)
   .addOption(
     new Option('--log-level <level>', 'how much to log')
@@ -87,6 +92,7 @@ const options = program.opts<{
   realServers: number
   workers: number
   busyPoll: boolean
+  engine: 'packet' | 'xdp'
   logLevel: string
 }>()
 
@@ -109,6 +115,7 @@ const status = await runDaemon(
     },
     workers: options.workers,
     busyPoll: options.busyPoll,
+    engine: options.engine,
   },
   log,
 )
