@@ -258,7 +258,9 @@ const routes: Check = ({ servers }) =>
 const TUNNEL_OVERHEAD = { ipv4: 20, ipv6: 40 } as const
 
 const tunnels: Check = ({ servers, interfaces }) => {
-  const arriving = Math.max(0, ...interfaces.map(({ mtu }) => mtu))
+  // Which interface the clients are behind is not known; a larger MTU is usually the remedy, already taken
+  // on the side of the real servers.
+  const arriving = interfaces.length === 0 ? 0 : Math.min(...interfaces.map(({ mtu }) => mtu))
   return servers.flatMap(({ address, methods, mtu }): Finding[] => {
     if (!methods.includes('tunnel') || mtu === null) return []
     const overhead = address.includes(':') ? TUNNEL_OVERHEAD.ipv6 : TUNNEL_OVERHEAD.ipv4

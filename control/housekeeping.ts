@@ -15,7 +15,7 @@ const BURST_MS = 4
 const LINES = 16_384
 const DEFENCE_MS = 1000
 /** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
-const NEIGHBOURS_MS = 250
+const NEIGHBOURS_MS = 10
 
 export interface Housekeeping {
   /** Rules have changed: real servers may have come or gone. */

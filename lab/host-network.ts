@@ -48,15 +48,18 @@ export function parametersOf(host: Host): Record<string, number> {
   }
 }
 
-/** `ip` commands that give a host its addresses; before the links come up. */
-export function addressesOf(host: Host): string[] {
+/** `ip` commands that give a host its MTUs and addresses; before the links come up. */
+export function linksAndAddressesOf(host: Host): string[] {
+  const mtus = wiresOf(host).map(
+    (wire) => `link set ${topology.wires[wire].interface} mtu ${topology.wires[wire].mtu}`,
+  )
   const own = wiresOf(host).flatMap((wire) =>
     FAMILIES.map((family) => {
       const { interface: device, [family]: network } = topology.wires[wire]
       return `addr add ${host[wire]?.[family]}/${network.prefix} dev ${device}`
     }),
   )
-  return [...own, ...virtualAddresses(host)]
+  return [...mtus, ...own, ...virtualAddresses(host)]
 }
 
 /** The director answers ARP and ping for all; a real server accepts packets for those of DR and TUN. */

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { must } from './command.ts'
-import { addressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
+import { linksAndAddressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
 import { createNamespace, destroyNamespace, inNamespace, ipBatch, setParameters } from './namespace.ts'
 import { type Host, topology, WIRES, type WireName } from './topology.ts'
 
@@ -53,6 +53,7 @@ export async function createNetwork(prefix: string): Promise<void> {
     prefix + NETWORK,
     topology.hosts.flatMap((host) =>
       wiresOf(host).flatMap((wire) => [
+        `link set ${portName(host.name, wire)} mtu ${topology.wires[wire].mtu}`,
         `link set ${portName(host.name, wire)} master br-${wire}`,
         `link set ${portName(host.name, wire)} up`,
         ...(host.role === 'director'
@@ -76,7 +77,7 @@ async function configureHost(prefix: string, host: Host, object: string): Promis
   await must(inNamespace(name, ['sh', '-e', '-s']), { input: devices.map(offloadsOff).join('\n') })
   await ipBatch(name, [
     'link set lo up',
-    ...addressesOf(host),
+    ...linksAndAddressesOf(host),
     // Before the links come up: a program that arrives later would miss what is already on its way.
     ...(host.role === 'real-server'
       ? [`link set ${topology.wires.servers.interface} xdpdrv object ${object} program decap`]

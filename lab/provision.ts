@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { typescript } from './client.ts'
 import { must, run } from './command.ts'
 import { executable } from './director.ts'
-import { addressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
+import { linksAndAddressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
 import { ipBatch } from './namespace.ts'
 import { labPrograms } from './network.ts'
 import { serverSettings } from './server-settings.ts'
@@ -47,7 +47,7 @@ async function configure(host: Host): Promise<void> {
   // Not every virtual card lets every feature be switched.
   for (const device of devices) await run(['sh', '-c', offloadsOff(device)])
   await run(['sh', '-c', 'ip -4 addr flush dev lo scope global; ip -6 addr flush dev lo scope global'])
-  await ipBatch(null, [...addressesOf(host), ...devices.map((device) => `link set ${device} up`)])
+  await ipBatch(null, [...linksAndAddressesOf(host), ...devices.map((device) => `link set ${device} up`)])
   for (const family of ['ipv4', 'ipv6'] as const) {
     const option = family === 'ipv4' ? '-4' : '-6'
     if (host.servers !== undefined) await run(['ip', option, 'rule', 'del', 'from', host.servers[family]])

@@ -16,7 +16,13 @@ import { z } from 'zod'
 const pair = z.object({ ipv4: z.ipv4(), ipv6: z.ipv6() })
 const station = pair.extend({ mac: z.string() })
 const network = z.object({ prefix: z.int(), base: z.string() })
-const wire = z.object({ interface: z.string(), ipv4: network, ipv6: network })
+const wire = z.object({
+  interface: z.string(),
+  /** Bytes. The real servers' wire has room for the outer header of a tunnel around a full packet. */
+  mtu: z.int().min(1280),
+  ipv4: network,
+  ipv6: network,
+})
 const port = z.int().min(1).max(65535)
 
 const schema = z.object({

@@ -78,13 +78,36 @@ async function checkStatistics(lab: Lab, service: LabService): Promise<void> {
   )
 }
 
-/** Full-sized segments: in a tunnel they only fit once the client has learned the path's MTU. */
+/** Full-sized segments, both ways. */
 async function checkBulk(lab: Lab, service: LabService): Promise<void> {
   const size = 300_000
   const up = await lab.client.http({ ...virtualEndpoint(service), upload: size })
   assert.equal(up.bytes, size)
   const down = await lab.client.http({ ...virtualEndpoint(service), pad: size })
   assert.ok(down.received >= size)
+}
+
+/** A full packet does not fit behind an outer header: the director says so, the client sends smaller ones. */
+async function checkSmallTunnel(lab: Lab): Promise<void> {
+  const device = topology.wires.servers.interface
+  const setMtu = async (mtu: number): Promise<void> => {
+    const { status, stderr } = await lab.exec('director', ['ip', 'link', 'set', device, 'mtu', String(mtu)])
+    assert.equal(status, 0, stderr)
+  }
+  await setMtu(1500)
+  try {
+    for (const family of FAMILIES) {
+      const service = { method: 'tunnel', protocol: 'tcp', family, serverFamily: family } as const
+      await lab.director.restore(allRules(service))
+      const before = (await lab.director.verdicts()).answer_too_big ?? 0n
+      const answer = await lab.client.http({ ...virtualEndpoint(service), upload: 300_000 })
+      assert.equal(answer.bytes, 300_000)
+      assert.ok(((await lab.director.verdicts()).answer_too_big ?? 0n) > before)
+      await lab.director.rule(`-D ${serviceWords(service)}`)
+    }
+  } finally {
+    await setMtu(topology.wires.servers.mtu)
+  }
 }
 
 for (const plane of PLANES)
@@ -94,6 +117,9 @@ for (const plane of PLANES)
         await t.test(`${plane}: ${describe(service)}: every real server answers and sees the client`, () =>
           checkCase(lab, service),
         )
+      await t.test(`${plane}: a client learns that the way through a tunnel has a smaller MTU`, () =>
+        checkSmallTunnel(lab),
+      )
       await t.test(`${plane}: the director itself still answers ping at every virtual address`, async () => {
         for (const virtual of Object.values(topology.virtual))
           for (const family of FAMILIES) {
