@@ -191,7 +191,7 @@ function connections(bench: Bench, report: Reporter, method: Method, family: Fam
   const server = { address: DIRECTOR.real[family], port: 8000 }
   const most = Math.max(...FLOWS[family])
   for (const flows of FLOWS[family]) {
-    rules.forgetConnections()
+    rules.forgetConnections(family)
     const syn = fromClients(endpoint(family), { flags: 'S' })
     const first = pass(bench, syn, flows, CLIENT_SIDE, FORWARDED[method])
     if (method === 'nat') pass(bench, toClients(server, 'SA'), flows, SERVER_SIDE, Verdict.ForwardNatReply)

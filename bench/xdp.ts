@@ -166,7 +166,7 @@ function oneService(bench: Bench, method: Method, family: Family): void {
 function establish(bench: Bench, method: Method, family: Family, flows: number): number[] {
   const verdict = FORWARDED[method]
   const to = endpoint(family)
-  bench.rules.forgetConnections()
+  bench.rules.forgetConnections(family)
   const syn = pass(bench, fromClients(to, { flags: 'S' }), flows, bench.client, verdict)
   if (method === 'nat') {
     const from = { address: DIRECTOR.real[family], port: 8000 }
