@@ -43,6 +43,23 @@ pm_inline __u32 pm_mix(__u32 h, __u32 word)
 	return h ^ h >> 13;
 }
 
+/* Whether some rule or connection is about this address; hash shared with control/interest.ts. */
+pm_inline int pm_interests(int family, const __be32 *addr)
+{
+	__u32 h = pm_mix(0x9E3779B9u, addr[0]);
+	const __u64 *word;
+
+	if (family == 6) {
+		h = pm_mix(h, addr[1]);
+		h = pm_mix(h, addr[2]);
+		h = pm_mix(h, addr[3]);
+	}
+	h *= 0xC2B2AE35u;
+	h = (h ^ h >> 16) % PM_INTEREST_BITS;
+	word = pm_interest(h / 64);
+	return !word || *word >> (h % 64) & 1;
+}
+
 /* Shared with the compiler (control/): changing it orphans every published index. */
 pm_inline __u32 pm_service_hash(int family, const __be32 *addr, __be16 port, __u8 protocol, __u32 fwmark)
 {

@@ -14,6 +14,7 @@
  *   counters       program writes its own CPU's record, daemon sums
  *   connections4/6 program claims and fills lines, daemon sweeps
  *   verdicts       program writes its own CPU's row, daemon sums
+ *   interest       daemon sets bits; a filter in front of everything else
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \
@@ -29,4 +30,5 @@
 	MAP(connections4, struct pm_conn4, 4096)       \
 	MAP(connections6, struct pm_conn6, 4096)       \
 	MAP(verdicts, __u64, 256)                      \
-	MAP(locals, struct pm_local_bucket, 128)
+	MAP(locals, struct pm_local_bucket, 128)       \
+	MAP(interest, __u64, 8192)

@@ -18,7 +18,7 @@ typedef __u16 __be16;
 typedef __u32 __be32;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 2
+#define PM_LAYOUT_VERSION 3
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -186,7 +186,7 @@ enum pm_setting {
 	PM_SETTING_FTP = 0x40,		   /* some TCP service has port 21 */
 	PM_SETTING_V4 = 0x80,		   /* some IPv4 service exists or connections may */
 	PM_SETTING_V6 = 0x100,		   /* the same for IPv6 */
-	PM_SETTING_NO_FIB = 0x200,	   /* reserved */
+	PM_SETTING_INTEREST = 0x200,	   /* the interest map is kept: addresses not in it are not ours */
 };
 
 /* One entry. Written by the daemon, read by the program; drop_count is the program's. */
@@ -318,6 +318,13 @@ struct pm_service_bucket {
 struct pm_local_bucket {
 	__be32 addr[PM_BUCKET];
 };
+
+/*
+ * Bits of the interest map: one per hash of an address that some rule or connection is about, virtual or
+ * NAT real server. A packet with neither address in it is none of ours, whatever its ports.
+ */
+#define PM_INTEREST_BITS 524288
+#define PM_INTEREST_WORDS 8192 /* of 64 bits: 64 KiB, stays in a CPU's second cache */
 
 /* pm_conn.word: status in the low two bits, generation above. */
 enum pm_conn_status {

@@ -58,6 +58,8 @@ export function adopt(
   }
   const gone = retireRest(maps, ledger, inUse, nowMs)
   freeEmpty(maps, ledger)
+  // Nothing left that a packet could be about: the filter may forget what it collected.
+  if (rules.serviceCount === 0 && gone === 0) maps.interest.u32.fill(0)
   return { services: rules.serviceCount, servers, gone }
 }
 

@@ -18,6 +18,7 @@ import {
 } from '../dataplane/layout.gen.ts'
 import { endpointText } from './identity.ts'
 import { REAL_WORDS, SERVICE_WORDS, serverIdOfImage } from './images.ts'
+import { markInterest } from './interest.ts'
 
 export type Operation =
   /** Fills a free index of `reals`, its counts and counters zeroed; packets do not see it yet. */
@@ -68,6 +69,7 @@ export interface RuleMaps {
   readonly reals: MapMemory
   readonly live: MapMemory
   readonly counters: MapMemory
+  readonly interest: MapMemory
   readonly cpus: number
 }
 
@@ -80,6 +82,7 @@ export function ruleMaps(dataplane: Dataplane): RuleMaps {
     reals: dataplane.map('reals'),
     live: dataplane.map('live'),
     counters: dataplane.map('counters'),
+    interest: dataplane.map('interest'),
     cpus: dataplane.sizes.cpus,
   }
 }
@@ -96,11 +99,13 @@ export function execute(maps: RuleMaps, operation: Operation): void {
       const base = real * REAL_WORDS
       maps.live.u32.fill(0, real * LIVE_WORDS, (real + 1) * LIVE_WORDS)
       maps.counters.u32.fill(0, real * maps.cpus * COUNTER_WORDS, (real + 1) * maps.cpus * COUNTER_WORDS)
+      markReal(maps, image)
       maps.reals.u32.set(image.subarray(SLOT_WORD + 1), base + SLOT_WORD + 1)
       publish(maps.reals, base + SLOT_WORD, image[SLOT_WORD]!)
       return
     }
     case 'revise-real':
+      markReal(maps, operation.image)
       reviseReal(maps.reals, operation.real, operation.image)
       return
     case 'mark-overload':
@@ -118,6 +123,7 @@ export function execute(maps: RuleMaps, operation: Operation): void {
       return
     case 'fill-service': {
       const base = operation.slot * SERVICE_WORDS
+      markService(maps, operation.image)
       maps.services.u32.set(operation.image.subarray(1), base + 1)
       publish(maps.services, base, operation.image[0]!)
       return
@@ -146,6 +152,23 @@ export function execute(maps: RuleMaps, operation: Operation): void {
     default:
       operation satisfies never
   }
+}
+
+const REAL_ADDRESS = RealRecord.offsets.addr / 4
+const REAL_FAMILY_SHIFT = (RealRecord.offsets.family % 4) * 8
+const SERVICE_ADDRESS = ServiceRecord.offsets.addr / 4
+const SERVICE_FAMILY_WORD = ServiceRecord.offsets.family >>> 2
+const SERVICE_FAMILY_SHIFT = (ServiceRecord.offsets.family % 4) * 8
+
+/** Replies of a real server come from its address; its family shares a word with port and method. */
+function markReal(maps: RuleMaps, image: Uint32Array): void {
+  const family = (image[METHOD_WORD]! >>> REAL_FAMILY_SHIFT) & 0xff
+  markInterest(maps.interest, family, image.subarray(REAL_ADDRESS, REAL_ADDRESS + 4))
+}
+
+function markService(maps: RuleMaps, image: Uint32Array): void {
+  const family = (image[SERVICE_FAMILY_WORD]! >>> SERVICE_FAMILY_SHIFT) & 0xff
+  markInterest(maps.interest, family, image.subarray(SERVICE_ADDRESS, SERVICE_ADDRESS + 4))
 }
 
 function serviceWord(slot: number, field: keyof typeof ServiceRecord.offsets): number {

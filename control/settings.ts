@@ -98,6 +98,7 @@ export function settingsWords(
   set(
     offsets.flags,
     Setting.Ready |
+      Setting.Interest |
       on(counts.v4, Setting.V4) |
       on(counts.v6, Setting.V6) |
       on(counts.port0, Setting.Port0) |

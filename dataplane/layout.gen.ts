@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record-layout.ts'
 
-export const PM_LAYOUT_VERSION = 2
+export const PM_LAYOUT_VERSION = 3
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -19,6 +19,8 @@ export const PM_INTERFACE_PROBES = 4
 export const PM_SCHEDULE_ACTIVE = 0x100
 export const PM_BUCKET = 8
 export const PM_LOCALS = 128
+export const PM_INTEREST_BITS = 524288
+export const PM_INTEREST_WORDS = 8192
 export const PM_CONN_STATUS = 3
 export const PM_CONN_GENERATION = 4
 export const PM_WAYS = 4
@@ -300,7 +302,7 @@ export const Setting = {
   Ftp: 64,
   V4: 128,
   V6: 256,
-  NoFib: 512,
+  Interest: 512,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -314,7 +316,7 @@ export const settingNames: { readonly [value: number]: string } = {
   64: 'ftp',
   128: 'v4',
   256: 'v6',
-  512: 'no_fib',
+  512: 'interest',
 }
 
 /** enum pm_real_flag */
@@ -1306,6 +1308,7 @@ export type MapName =
   | 'connections6'
   | 'verdicts'
   | 'locals'
+  | 'interest'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -1322,6 +1325,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'connections6',
   'verdicts',
   'locals',
+  'interest',
 ]
 
 export interface MapShape {
@@ -1348,10 +1352,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   connections6: { index: 10, record: 'pm_conn6', entrySize: 128, entries: 4096 },
   verdicts: { index: 11, record: '__u64', entrySize: 8, entries: 256 },
   locals: { index: 12, record: 'pm_local_bucket', entrySize: 32, entries: 128 },
+  interest: { index: 13, record: '__u64', entrySize: 8, entries: 8192 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'ca823cb478667f1a'
+export const LAYOUT_FINGERPRINT = 'c96cd63414290aba'
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [

@@ -3,6 +3,7 @@ import type { Sizes } from './dataplane.ts'
 import {
   type LimitsRecord,
   type MapName,
+  PM_INTEREST_WORDS,
   PM_INTERFACES,
   PM_LOCALS,
   PM_VERDICT_MAX,
@@ -25,6 +26,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     connections6: sizes.connections6,
     verdicts: sizes.cpus * PM_VERDICT_MAX,
     locals: PM_LOCALS,
+    interest: PM_INTEREST_WORDS,
   }
 }
 
