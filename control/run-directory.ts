@@ -1,9 +1,10 @@
 /** The daemon's folder: its socket, its state, and the guarantee that it is the only one there. */
-import { chmodSync, mkdirSync, realpathSync, rmSync } from 'node:fs'
+import { chmodSync, realpathSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { lockPinDirectory } from '../dataplane/kernel/director-lock.ts'
 import { libc } from '../dataplane/libc.ts'
+import { makeDirectory } from '../dataplane/make-directory.ts'
 
 export const DEFAULT_RUN_DIRECTORY = '/run/pointsman'
 export const SOCKET_NAME = 'pointsman.sock'
@@ -35,7 +36,7 @@ export function answers(socket: string): Promise<boolean> {
 /** Takes the folder over, the stale socket of a dead daemon included; refuses while another one lives. */
 export async function takeRunDirectory(directory: string): Promise<RunDirectory> {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o755 })
+    makeDirectory(directory, 0o755)
   } catch (error) {
     throw new StartError(`Cannot make the run directory ${directory}: ${String(error)}`, { cause: error })
   }

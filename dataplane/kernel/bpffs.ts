@@ -1,8 +1,9 @@
 /** The BPF file system: where maps, programs and links outlive the process that made them. */
-import { mkdirSync, readFileSync, statfsSync, statSync } from 'node:fs'
+import { readFileSync, statfsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DataplaneError } from '../dataplane.ts'
 import { errno, libc } from '../libc.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { netnsCookie } from './netns.ts'
 
 const BPFFS = '/sys/fs/bpf'
@@ -23,7 +24,7 @@ export function makePinDirectory(directory: string): void {
       `Cannot pin to ${directory}: ${existing} is not on a BPF file system; mount one: mount -t bpf bpf ${existing}`,
     )
   }
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  makeDirectory(directory, 0o700)
 }
 
 /**
