@@ -11,6 +11,8 @@ export type DataplaneName = 'auto' | 'xdp' | 'userspace'
 export interface DirectorOptions {
   readonly dataplane?: DataplaneName
   readonly xdpMode?: 'auto' | 'native' | 'generic'
+  /** Starts the daemon without the capabilities that loading BPF programs takes. */
+  readonly withoutBpf?: boolean
 }
 
 const START_TIMEOUT_MS = 30_000
@@ -43,7 +45,9 @@ export class LabDirector {
 
   daemonCommand(options: DirectorOptions): string[] {
     const interfaces = [topology.wires.clients.interface, topology.wires.servers.interface]
+    const lost = '-bpf,-perfmon,-sys_admin'
     return [
+      ...(options.withoutBpf ? ['setpriv', `--bounding-set=${lost}`, `--inh-caps=${lost}`] : []),
       executable('pointsmand'),
       ...interfaces.flatMap((name) => ['--interface', name]),
       '--run-dir',

@@ -104,6 +104,49 @@ test('xdp: wrong command lines exit as ipvsadm does and change nothing', { skip:
   }),
 )
 
+/** Method, path, body, status, path of what is wrong (null: any). */
+const MALFORMED: readonly (readonly [string, string, string | undefined, number, string | null])[] = [
+  ['GET', '/v1/nothing', undefined, 404, null],
+  ['PUT', '/v1/services/tcp/10.9.9.9/80', '{', 400, null],
+  ['PUT', '/v1/services/tcp/10.9.9.9/80', '[]', 400, 'body'],
+  ['PUT', '/v1/services/tcp/10.9.9.9/80', '{"scheduler":7}', 400, 'body.scheduler'],
+  ['PUT', '/v1/services/tcp/10.9.9.9/80', '{"scheduler":"rr","colour":"red"}', 400, 'body.colour'],
+  ['PUT', '/v1/services/tcp/10.9.9.9/80', '{"scheduler":"nonsense"}', 404, 'body'],
+  ['PUT', '/v1/services/tcp/10.9.9.9/70000', '{"scheduler":"rr"}', 400, 'params.port'],
+  ['PUT', '/v1/services/tcp/10.9.9.999/80', '{"scheduler":"rr"}', 400, 'params.address'],
+  ['PUT', '/v1/services/icmp/10.9.9.9/80', '{"scheduler":"rr"}', 400, 'params.protocol'],
+  [
+    'PUT',
+    '/v1/services/tcp/10.9.9.9/80',
+    '{"scheduler":"rr","servers":[{"address":"10.0.2.11","port":80,"weight":-1}]}',
+    400,
+    'body.servers.0.weight',
+  ],
+  ['PUT', '/v1/services/tcp/10.9.9.9/80/servers/10.0.2.11/80', '{"method":"nat"}', 404, null],
+  ['DELETE', '/v1/services/tcp/10.9.9.9/80', undefined, 404, null],
+  ['PUT', '/v1/timeouts', '{"tcp":"long"}', 400, 'body.tcp'],
+  ['PUT', '/v1/sysctls/no_such_thing', '{"value":1}', 404, null],
+]
+
+test(
+  'xdp: a malformed API request gets a 4xx with the path of what is wrong',
+  { skip: missingFor('xdp') },
+  (t) =>
+    withDirector('xdp', async (lab) => {
+      await lab.director.restore(allRules(NAT))
+      const before = await everything(lab)
+      for (const [method, path, body, status, where] of MALFORMED)
+        await t.test(`${method} ${path} ${body ?? ''}`, async () => {
+          const answer = await lab.director.api(method, path, body)
+          assert.equal(answer.status, status, answer.body)
+          const { error } = JSON.parse(answer.body) as { error: { path: string; message: string } }
+          assert.notEqual(error.message, '')
+          if (where !== null) assert.equal(error.path, where, answer.body)
+          assert.equal(await everything(lab), before)
+        })
+    }),
+)
+
 /** Frames that are wrong in a way of their own, and then pure noise, addressed to the director. */
 function garbage(): Uint8Array[] {
   const to = { src: hostNamed('client').clients.mac, dst: hostNamed('director').clients.mac }
