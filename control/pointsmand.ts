@@ -1,124 +1,27 @@
 #!/usr/bin/env node
-/** The daemon's command line and life: start, serve, stop. */
-import { Command, InvalidArgumentError, Option } from 'commander'
+/** The daemon as a process: words in, exit status out. */
+import { CommanderError } from 'commander'
 import pino from 'pino'
-import { type DaemonOptions, runDaemon } from './daemon.ts'
-import { DEFAULT_CAPACITY, PLANE_CHOICES, type PlaneChoice } from './open-dataplane.ts'
-import { DEFAULT_RUN_DIRECTORY } from './run-directory.ts'
-import { VERSION } from './version.ts'
+import { runDaemon } from './daemon.ts'
+import { parseDaemonOptions } from './pointsmand-options.ts'
 
-function count(least: number) {
-  return (text: string): number => {
-    const value = Number(text)
-    if (!/^\d{1,9}$/.test(text) || value < least) {
-      throw new InvalidArgumentError(`Expected a whole number of at least ${least}.`)
-    }
-    return value
+async function main(): Promise<number> {
+  try {
+    const { logLevel, ...options } = parseDaemonOptions(process.argv.slice(2), {
+      out: (text) => process.stdout.write(text),
+      err: (text) => process.stderr.write(text),
+    })
+    const log = pino(
+      { level: logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      pino.destination({ dest: 2, sync: true }),
+    )
+    return await runDaemon(options, log)
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode
+    throw error
   }
 }
 
-function interfaceName(text: string, previous: readonly string[]): readonly string[] {
-  // The kernel's own rule (dev_valid_name).
-  if (!/^[^\s/:]{1,15}$/.test(text) || text === '.' || text === '..') {
-    throw new InvalidArgumentError('Expected the name of a network interface.')
-  }
-  return [...previous, text]
-}
-
-const program = new Command('pointsmand')
-  .description('Layer-4 load balancer: owns the rules and the packet program that forwards by them.')
-  .version(VERSION)
-  .addOption(
-    new Option('-i, --interface <name>', 'take packets from this interface (may be given several times)')
-      .argParser(interfaceName)
-      .default([] as readonly string[], 'those of the running program'),
-  )
-  .addOption(
-    new Option('--dataplane <plane>', 'who forwards packets; none only keeps rules')
-      .choices(PLANE_CHOICES)
-      .default('auto'),
-  )
-  .addOption(
-    new Option('--xdp-mode <mode>', 'how XDP is attached')
-      .choices(['auto', 'native', 'generic'])
-      .default('auto'),
-  )
-  .option('--run-dir <directory>', 'where the socket and the state lie', DEFAULT_RUN_DIRECTORY)
-  .addOption(
-    new Option('--connections <lines>', 'IPv4 connection table; a NAT connection takes two lines')
-      .argParser(count(64))
-      .default(DEFAULT_CAPACITY.connections4),
-  )
-  .addOption(
-    new Option('--connections6 <lines>', 'IPv6 connection table')
-      .argParser(count(64))
-      .default(DEFAULT_CAPACITY.connections6),
-  )
-  .addOption(
-    new Option('--services <count>', 'most virtual services')
-      .argParser(count(1))
-      .default(DEFAULT_CAPACITY.services),
-  )
-  .addOption(
-    new Option('--real-servers <count>', 'most real servers, removed ones with connections included')
-      .argParser(count(1))
-      .default(DEFAULT_CAPACITY.realServers),
-  )
-  .addOption(
-    new Option('--workers <count>', 'userspace: threads that forward').argParser(count(1)).default(1),
-  )
-  .addOption(
-    new Option('--engine <name>', 'userspace: packet sockets, or AF_XDP where it is allowed')
-      .choices(['packet', 'xdp'])
-      .default('packet'),
-  )
-  .option('--busy-poll', 'userspace: never sleep; half the latency for a whole CPU', false)
-  .addOption(
-    new Option('--log-level <level>', 'how much to log')
-      .choices(['debug', 'info', 'warn', 'error'])
-      .default('info'),
-  )
-  .allowExcessArguments(false)
-
-program.parse()
-const options = program.opts<{
-  interface: readonly string[]
-  dataplane: PlaneChoice
-  xdpMode: DaemonOptions['xdpMode']
-  runDir: string
-  connections: number
-  connections6: number
-  services: number
-  realServers: number
-  workers: number
-  busyPoll: boolean
-  engine: 'packet' | 'xdp'
-  logLevel: string
-}>()
-
-const log = pino(
-  { level: options.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-  pino.destination({ dest: 2, sync: true }),
-)
-
-const status = await runDaemon(
-  {
-    interfaces: options.interface,
-    dataplane: options.dataplane,
-    xdpMode: options.xdpMode,
-    runDirectory: options.runDir,
-    capacity: {
-      services: options.services,
-      realServers: options.realServers,
-      connections4: options.connections,
-      connections6: options.connections6,
-    },
-    workers: options.workers,
-    busyPoll: options.busyPoll,
-    engine: options.engine,
-  },
-  log,
-)
-
+const status = await main()
 // Native libraries hold handles that would keep the process alive.
 process.exit(status)

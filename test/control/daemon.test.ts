@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { CommanderError } from 'commander'
 import { ClientError, call, NoDaemonError } from '../../control/client.ts'
 import { notify } from '../../control/notify.ts'
+import { parseDaemonOptions } from '../../control/pointsmand-options.ts'
 import { answers } from '../../control/run-directory.ts'
 import { stateFile } from '../../control/state-file.ts'
 
@@ -79,6 +81,10 @@ describe('pointsmand as a process', () => {
     const second = failing('--dataplane', 'none', '--run-dir', folder)
     assert.equal(second.status, 1)
     assert.match(second.stderr, /Another pointsmand runs in .*stop it first/)
+    const nowhere = failing('--dataplane', 'none', '--run-dir', '/proc/nothing')
+    assert.equal(nowhere.status, 1)
+    assert.match(nowhere.stderr, /Cannot make the run directory \/proc\/nothing/)
+    assert.doesNotMatch(nowhere.stderr, /at .*\.ts:/, 'no stack trace')
     await assert.rejects(call(socket, 'GET', '/v1/services/tcp/192.0.2.9/80'), ClientError)
     assert.equal(await stop(first, 'SIGTERM'), 0)
     assert.ok(!existsSync(socket))
@@ -102,25 +108,6 @@ describe('pointsmand as a process', () => {
     assert.equal(await ended, 0)
     children.delete(child)
   })
-
-  const wrong: readonly (readonly [readonly string[], RegExp])[] = [
-    [['--dataplane', 'ebpf'], /auto, xdp, userspace, none/],
-    [['--xdp-mode', 'fast'], /auto, native, generic/],
-    [['--interface', 'a/b'], /name of a network interface/],
-    [['--interface', 'longer-than-fifteen'], /name of a network interface/],
-    [['--connections', '1e6'], /whole number of at least 64/],
-    [['--connections', '-1'], /argument/],
-    [['stray'], /too many arguments/],
-    [['--dataplane', 'none', '--run-dir', '/proc/nothing'], /Cannot make the run directory \/proc\/nothing/],
-  ]
-  for (const [args, message] of wrong) {
-    test(`${args.join(' ')} is refused`, () => {
-      const { status, stderr } = failing(...args)
-      assert.equal(status, 1)
-      assert.match(stderr, message)
-      assert.doesNotMatch(stderr, /\n\s+at /, 'no stack trace')
-    })
-  }
 
   test('without a daemon the client says how to start one', async () => {
     await assert.rejects(call(socket, 'GET', '/v1/status'), (error: Error) => {
@@ -152,6 +139,53 @@ describe('pointsmand as a process', () => {
     const shown = run('status', '--json')
     assert.equal(shown.status, 1, 'not forwarding')
     assert.equal(JSON.parse(shown.stdout).dataplane.kind, 'none')
+  })
+})
+
+describe('command line of pointsmand', () => {
+  const parse = (...words: string[]) => {
+    const said: string[] = []
+    const complain = { out: (text: string) => said.push(text), err: (text: string) => said.push(text) }
+    try {
+      return { options: parseDaemonOptions(words, complain), status: null, said: '' }
+    } catch (error) {
+      if (!(error instanceof CommanderError)) throw error
+      return { options: null, status: error.exitCode, said: said.join('') }
+    }
+  }
+
+  test('says what it will do without words', () => {
+    const { options } = parse()
+    assert.equal(options?.dataplane, 'auto')
+    assert.equal(options?.runDirectory, '/run/pointsman')
+    assert.deepEqual(options?.interfaces, [])
+    assert.deepEqual(parse('--interface', 'eth0', '-i', 'eth1').options?.interfaces, ['eth0', 'eth1'])
+  })
+
+  const wrong: readonly (readonly [readonly string[], RegExp])[] = [
+    [['--dataplane', 'ebpf'], /auto, xdp, userspace, none/],
+    [['--xdp-mode', 'fast'], /auto, native, generic/],
+    [['--interface', 'a/b'], /name of a network interface/],
+    [['--interface', 'longer-than-fifteen'], /name of a network interface/],
+    [['--interface', '..'], /name of a network interface/],
+    [['--connections', '1e6'], /whole number of at least 64/],
+    [['--connections', '-1'], /argument/],
+    [['--workers', '0'], /whole number of at least 1/],
+    [['--bogus'], /unknown option/],
+    [['stray'], /too many arguments/],
+  ]
+  for (const [words, message] of wrong) {
+    test(`${words.join(' ')} is refused`, () => {
+      const { status, said } = parse(...words)
+      assert.equal(status, 1)
+      assert.match(said, message)
+    })
+  }
+
+  test('help is no failure', () => {
+    const { status, said } = parse('--help')
+    assert.equal(status, 0)
+    assert.match(said, /--interface <name>/)
   })
 })
 
