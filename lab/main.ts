@@ -37,7 +37,9 @@ function detail(text: string): void {
 }
 
 const problems: string[] = []
+let interrupted = false
 function problem(text: string): void {
+  if (interrupted) return // what is being taken away no longer answers
   problems.push(text)
   detail(`PROBLEM: ${text}`)
 }
@@ -126,7 +128,9 @@ async function measure(lab: Lab): Promise<void> {
       const shares = realServers().map(({ name }) => `${name} ${answers[name] ?? 0}`)
       const rate = Math.round(LOAD.requests / seconds)
       detail(`${TITLES[method].padEnd(15)} ${shares.join(', ')}   ${rate} requests/s`)
-      detail(`${''.padEnd(15)} ns per packet in the packet program: short ${short.cost}, long ${long.cost}`)
+      detail(
+        `${''.padEnd(15)} ns per packet in the packet program: ${long.cost}; of short connections ${short.cost}`,
+      )
       for (const [message, number] of Object.entries(failures))
         problem(`${number} requests through ${TITLES[method]} failed: ${message}`)
     }
@@ -216,6 +220,7 @@ async function main(): Promise<number> {
     ['SIGTERM', 143],
   ] as const)
     process.once(signal, () => {
+      interrupted = true
       step(`${signal}: taking the lab away`)
       void lab.destroy().finally(() => process.exit(status))
     })
@@ -226,6 +231,7 @@ async function main(): Promise<number> {
   } catch (error) {
     problem(error instanceof Error ? error.message : String(error))
   } finally {
+    if (interrupted) await new Promise(() => {}) // the signal's handler ends the process
     if (keep) explainKeptLab(lab)
     else {
       step('taking the lab away')
