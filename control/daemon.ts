@@ -1,4 +1,6 @@
 /** The daemon: from an empty process to a served API, and back. */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { type Dataplane, DataplaneError } from '../dataplane/dataplane.ts'
@@ -138,6 +140,7 @@ class Daemon {
     this.#director = new SwitchableDirector(director, () => this.#housekeeping?.rulesChanged())
     if (adopted && this.#engine !== null) {
       this.#log.info(this.#engine.adoption, 'carrying on with what the maps hold')
+      collectGarbage()
     }
     for (const warning of dataplane?.warnings ?? []) this.#log.warn(warning)
   }
@@ -299,4 +302,11 @@ function openOptions(options: DaemonOptions, run: RunDirectory, log: Logger): Op
     engine: options.engine,
     log: (message) => log.warn(message),
   }
+}
+
+/** Reading a large table back leaves much behind; nobody is waiting yet, so this is the moment to tidy up. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc')
+  const collect: unknown = runInNewContext('gc')
+  if (typeof collect === 'function') collect()
 }

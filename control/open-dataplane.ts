@@ -27,7 +27,7 @@ export const DEFAULT_CAPACITY: Capacity = {
   services: 16_384,
   realServers: 131_072,
   connections4: 1 << 20,
-  connections6: 1 << 18,
+  connections6: 1 << 17,
 }
 
 function powerOfTwo(least: number): number {
