@@ -60,13 +60,14 @@ export function tableScript(interfaces: readonly TakenInterface[], claims: reado
   const sets = SETS.map(([name, type]) => `  set ${name} { type ${type}; flags timeout; }`)
   const rules = (family: 4 | 6) => {
     const ip = family === 4 ? 'ip' : 'ip6'
+    // Most packets are a client's: their set is asked first. The protocol is part of every key, so that
+    // the "ports" of other protocols match nothing.
     return [
-      `    ${family === 4 ? 'icmp' : 'icmpv6'} type @errors${family} counter drop`,
-      '    meta l4proto != { tcp, udp } return',
       `    meta l4proto . ${ip} daddr . th dport @to${family} counter drop`,
-      `    meta l4proto . ${ip} daddr @to${family}_any counter drop`,
       `    meta l4proto . ${ip} saddr . th sport @from${family} counter drop`,
+      `    meta l4proto . ${ip} daddr @to${family}_any counter drop`,
       `    meta l4proto . ${ip} saddr @from${family}_any counter drop`,
+      `    ${family === 4 ? 'icmp' : 'icmpv6'} type @errors${family} counter drop`,
     ]
   }
   return [

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseAddress } from '../../control/address.ts'
 import { fixedHost } from '../../control/host.ts'
 import { openDirector } from '../../control/managed-director.ts'
@@ -48,12 +49,18 @@ describe('changing the data plane of a running director', { skip }, () => {
     planes.push(plane)
     return plane
   }
+  /** What came out of a wire: waits for one frame, and a moment for more. */
   const heard = async (socket: PacketSocket): Promise<Uint8Array[]> => {
-    await new Promise((resolve) => setTimeout(resolve, 80))
     const frames: Uint8Array[] = []
-    for (let frame = socket.receive(); frame !== null; frame = socket.receive()) {
-      if (frame[12] === 8 && frame[13] === 0) frames.push(frame)
+    const drain = () => {
+      for (let frame = socket.receive(); frame !== null; frame = socket.receive()) {
+        if (frame[12] === 8 && frame[13] === 0) frames.push(frame)
+      }
     }
+    const late = Date.now() + 3000
+    for (drain(); frames.length === 0 && Date.now() < late; drain()) await sleep(5)
+    await sleep(60)
+    drain()
     return frames
   }
   const fromClient = (sport: number, flags: string) =>
