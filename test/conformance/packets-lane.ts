@@ -22,19 +22,20 @@ async function openHost(): Promise<VectorHost> {
 const host = openHost()
 let work: Promise<void> = Promise.resolve()
 
+/** Namespaces go with the process that made them, also when something went wrong. */
+async function end(status: number): Promise<never> {
+  await host.then((opened) => opened.close()).catch(() => {})
+  process.exit(status)
+}
+
 process.on('message', (message: Vector | 'end') => {
   work = work.then(async () => {
-    if (message === 'end') {
-      await (await host).close()
-      process.exit(0)
-    }
-    process.send?.(await play(message, await host))
+    if (message === 'end') await end(0)
+    else process.send?.(await play(message, await host))
   })
-  work.catch((error: unknown) => {
+  work.catch(async (error: unknown) => {
     console.error(error)
-    process.exit(1)
+    await end(1)
   })
 })
-process.on('disconnect', () => {
-  host.then((opened) => opened.close()).finally(() => process.exit(1))
-})
+process.on('disconnect', () => void end(1))

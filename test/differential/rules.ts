@@ -240,10 +240,13 @@ function writeSettings(plane: Dataplane, random: Random): void {
     Setting.NoPmtuDisc,
   ]
   const flags = optional.reduce((all: number, flag) => (random.once(3) ? all | flag : all), Setting.Ready)
+  // A filter that lets half of all addresses through, whatever the rules say.
+  const interest = random.once(5) ? Setting.Interest : 0
+  if (interest !== 0) plane.map('interest').bytes.fill(random.pick([0x5a, 0xa5, 0xff]))
   SettingsRecord.setFlags(
     view,
     0,
-    flags | (random.once(20) ? 0 : Setting.V4) | (random.once(10) ? 0 : Setting.V6),
+    flags | interest | (random.once(20) ? 0 : Setting.V4) | (random.once(10) ? 0 : Setting.V6),
   )
   SettingsRecord.setReuseMode(view, 0, random.below(4))
   SettingsRecord.setDropRate(view, 0, random.once(6) ? 1 + random.below(5) : 0)

@@ -24,7 +24,7 @@
 
 struct rules {
 	uint8_t settings; /* enum pm_setting, low byte; READY is added */
-	uint8_t modes;	  /* reuse_mode in bits 0-1, drop_rate 2-3, secure_tcp 4, no_pmtu_disc 5 */
+	uint8_t modes;	  /* reuse_mode in bits 0-1, drop_rate 2-3, secure_tcp 4, no_pmtu_disc 5, sh flags 6, interest 7 */
 	uint8_t schedulers; /* of even and of odd services */
 	uint8_t reals[4]; /* real servers n, n + 4, ...: see add_real() */
 	uint8_t limits;	  /* low half: upper threshold, high half: what the routes answer */
@@ -108,6 +108,7 @@ static void make_maps(void)
 		[PM_REGION_connections6] = LINES,
 		[PM_REGION_verdicts] = PM_VERDICT_MAX,
 		[PM_REGION_locals] = PM_LOCALS,
+		[PM_REGION_interest] = PM_INTEREST_WORDS,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
@@ -116,6 +117,8 @@ static void make_maps(void)
 		maps[i].bytes = entries[i] * sizes[i];
 		maps[i].base = aligned_alloc(64, (maps[i].bytes + 63) & ~(size_t)63);
 		insist(maps[i].base);
+		/* The interest map alone is not emptied for each input: half of all addresses interest. */
+		memset(maps[i].base, i == PM_REGION_interest ? 0x5a : 0, maps[i].bytes);
 		pm_map_set(i, maps[i].base, entries[i]);
 	}
 	pm_limits = (struct pm_limits){
@@ -230,12 +233,14 @@ static void load_rules(void)
 	struct pm_settings *set = pm_settings(0);
 
 	for (int i = 0; i < PM_REGIONS; i++)
-		memset(maps[i].base, 0, maps[i].bytes);
+		if (i != PM_REGION_interest)
+			memset(maps[i].base, 0, maps[i].bytes);
 	now = 0xfffff000u; /* the clock wraps in the middle of longer inputs */
 	set->layout = PM_LAYOUT_VERSION;
 	set->flags = PM_SETTING_READY | PM_SETTING_V4 | PM_SETTING_V6 | rules.settings |
 		     (rules.modes & 0x10 ? PM_SETTING_SECURE_TCP : 0) |
-		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0);
+		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0) |
+		     (rules.modes & 0x80 ? PM_SETTING_INTEREST : 0);
 	set->reuse_mode = rules.modes & 3;
 	set->drop_rate = rules.modes >> 2 & 3;
 	set->unprivileged_port = 1024;
