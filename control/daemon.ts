@@ -1,6 +1,4 @@
 /** The daemon: from an empty process to a served API, and back. */
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { type Dataplane, DataplaneError } from '../dataplane/dataplane.ts'
@@ -27,6 +25,7 @@ import { protectSocket, type RunDirectory, StartError, takeRunDirectory } from '
 import { bootId, type StateFile, stateFile } from './state-file.ts'
 import { readStatus } from './status.ts'
 import { SwitchableDirector } from './switchable-director.ts'
+import { collectGarbage, Tidy } from './tidy.ts'
 import { readVerdicts } from './verdicts.ts'
 import { VERSION } from './version.ts'
 
@@ -140,6 +139,7 @@ class Daemon {
     this.#director = new SwitchableDirector(director, () => this.#housekeeping?.rulesChanged())
     if (adopted && this.#engine !== null) {
       this.#log.info(this.#engine.adoption, 'carrying on with what the maps hold')
+      // Reading a large table back leaves much behind, and nobody is waiting yet.
       collectGarbage()
     }
     for (const warning of dataplane?.warnings ?? []) this.#log.warn(warning)
@@ -208,6 +208,9 @@ class Daemon {
       (error) => this.#log.error({ err: error }, 'request failed'),
       this.#gate,
     )
+    const tidy = new Tidy()
+    this.#api.addHook('onResponse', async () => tidy.requested())
+    this.#api.addHook('onClose', async () => tidy.stop())
     await this.#api.ready()
     // The socket must never be open to others, not even between bind and chmod.
     const mask = process.umask(0o177)
@@ -302,11 +305,4 @@ function openOptions(options: DaemonOptions, run: RunDirectory, log: Logger): Op
     engine: options.engine,
     log: (message) => log.warn(message),
   }
-}
-
-/** Reading a large table back leaves much behind; nobody is waiting yet, so this is the moment to tidy up. */
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc')
-  const collect: unknown = runInNewContext('gc')
-  if (typeof collect === 'function') collect()
 }
