@@ -283,7 +283,9 @@ export class MapEngine implements Engine {
     if ('waitMs' in planned) return Math.max(1, planned.waitMs)
     this.#pending.delete(service)
     for (const operation of planned) this.#execute(operation)
-    if (pending.created) this.#startCounting(service)
+    // Also in a slot that has counted before, and with real servers revived from an earlier service of
+    // these addresses: IPVS zeroes a destination that changes its service.
+    if (pending.created && this.#zeroService(service)) this.#stateDirty = true
     return 0
   }
 
@@ -320,14 +322,6 @@ export class MapEngine implements Engine {
     const range = this.#ledger.serviceOfKey(service.key)?.ranges.find((known) => known !== null)
     if (range === undefined || range === null || position === 0 || position > range.count) return -1
     return this.#maps.members.u32[(range.first + position - 1) * 2]!
-  }
-
-  /** A new service counts from zero, also in a slot whose real servers have counted before. */
-  #startCounting(service: ServiceEntry): void {
-    const holding = this.#ledger.serviceOfKey(service.key)
-    if (holding === undefined) return
-    if (this.#book.rebaseService(holding)) this.#stateDirty = true
-    this.#estimation.services.reset(holding.slot)
   }
 
   #applyRemovals(): void {
@@ -407,13 +401,15 @@ export class MapEngine implements Engine {
     this.#estimation.resetTotal()
   }
 
-  #zeroService(service: ServiceEntry): void {
+  /** From now on the service and its real servers count from zero; true if they had counted anything. */
+  #zeroService(service: ServiceEntry): boolean {
     const holding = this.#ledger.serviceOfKey(service.key)
-    if (holding === undefined) return
+    if (holding === undefined) return false
     const reals = service.servers.map(({ real }) => real).filter((real) => real >= 0)
-    this.#book.rebaseService(holding, reals)
+    const counted = this.#book.rebaseService(holding, reals)
     this.#estimation.services.reset(holding.slot)
     for (const real of reals) this.#estimation.restart(real)
+    return counted
   }
 
   connections(): Iterable<ConnectionListing> {

@@ -10,12 +10,20 @@ export interface LabService {
   readonly family: AddressFamily
   /** Family of the real servers' addresses; other than `family` only with tunnels. */
   readonly serverFamily: AddressFamily
+  /** Kind of tunnel; ipip unless said otherwise. */
+  readonly tunnel?: 'ipip' | 'gue' | 'gre'
 }
 
 const METHOD_OPTION = { nat: '-m', 'direct-routing': '-g', tunnel: '-i' } as const satisfies Record<
   Method,
   string
 >
+
+const TUNNEL_OPTIONS = {
+  ipip: '',
+  gue: ` --tun-type gue --tun-port ${topology.ports.gue} --tun-nocsum`,
+  gre: ' --tun-type gre --tun-csum',
+} as const
 
 /** Words that name the service: `-t 192.0.2.100:80`. */
 export function serviceWords(service: LabService): string {
@@ -46,7 +54,7 @@ export function addService(service: LabService, scheduler = 'rr'): string {
 }
 
 export function addServer(service: LabService, server: Host, weight = 1): string {
-  return `-a ${serverWords(service, server)} ${METHOD_OPTION[service.method]} -w ${weight}`
+  return `-a ${serverWords(service, server)} ${METHOD_OPTION[service.method]} -w ${weight}${TUNNEL_OPTIONS[service.tunnel ?? 'ipip']}`
 }
 
 /** The service with all real servers of the lab, as commands in order. */
@@ -57,5 +65,6 @@ export function allRules(service: LabService, scheduler = 'rr'): string[] {
 export function describe(service: LabService): string {
   const families =
     service.family === service.serverFamily ? service.family : `${service.family} in ${service.serverFamily}`
-  return `${service.method}, ${families}, ${service.protocol}`
+  const method = service.tunnel === undefined ? service.method : `${service.tunnel} ${service.method}`
+  return `${method}, ${families}, ${service.protocol}`
 }

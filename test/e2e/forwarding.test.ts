@@ -15,6 +15,9 @@ const CASES: readonly LabService[] = PROTOCOLS.flatMap((protocol) => [
   ),
   { method: 'tunnel', protocol, family: 'ipv4', serverFamily: 'ipv6' },
   { method: 'tunnel', protocol, family: 'ipv6', serverFamily: 'ipv4' },
+  ...(['gue', 'gre'] as const).flatMap((tunnel) =>
+    FAMILIES.map((family) => ({ method: 'tunnel', protocol, family, serverFamily: family, tunnel }) as const),
+  ),
 ])
 
 /** A multiple of the number of real servers. */
