@@ -13,7 +13,7 @@ function goalText(goal: Goal, unit: string): string {
 
 /** One line: name, value, best round, ratio to the reference, goal. */
 export function rowLine(row: Row): string {
-  const parts = [`  ${row.name.padEnd(72)} ${number(row.value).padStart(11)} ${row.unit.padEnd(10)}`]
+  const parts = [`  ${row.name.padEnd(84)} ${number(row.value).padStart(11)} ${row.unit.padEnd(10)}`]
   if (row.best !== undefined) parts.push(`best ${number(row.best)}`.padEnd(16))
   if (row.reference !== undefined && row.ratio !== undefined) {
     parts.push(`= ${ratioText(row.ratio)} × ${row.reference.name} (${number(row.reference.value)})`)

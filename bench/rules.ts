@@ -58,7 +58,7 @@ export class BenchRules {
     const settings = SettingsRecord.read(view, 0)
     SettingsRecord.write(view, 0, {
       ...settings,
-      flags: Setting.Ready | Setting.V4 | Setting.V6,
+      flags: Setting.Ready | Setting.V4 | Setting.V6 | Setting.Interest,
       reuseMode: 1,
       timeouts: new Array<number>(PM_TIMEOUTS).fill(Math.round(TIMEOUT_S * TICKS_PER_SECOND)),
       unprivilegedPort: 1024,

@@ -206,15 +206,20 @@ function connections(bench: Bench, report: Reporter, method: Method, family: Fam
 }
 
 function notOurs(bench: Bench, report: Reporter, family: Family): void {
-  const other = { address: family === 4 ? '10.200.9.9' : 'fd00:200::99', port: 443 }
+  const strangers = [
+    { name: 'unknown address', to: { address: family === 4 ? '10.200.9.9' : 'fd00:200::99', port: 443 } },
+    { name: 'other port of a virtual address', to: { address: VIP[family], port: 443 } },
+  ]
   oneService(bench, 'direct-routing', family)
   for (const flows of [1, FLOWS[2]]) {
     if (flows > 1) establish(bench, 'direct-routing', family, flows)
-    const range = { traffic: fromClients(other), flows, random: true }
-    const measured = measure(bench, range, bench.client, Verdict.PassNoService)
-    const goal = flows === 1 ? NOT_OURS : undefined
-    const table = flows === 1 ? 'no connections' : `as many connections in the table`
-    report.row(row(`IPv${family}, ${text(flows)}, ${table}`, measured, goal))
+    for (const [index, { name, to }] of strangers.entries()) {
+      const range = { traffic: fromClients(to), flows, random: true }
+      const measured = measure(bench, range, bench.client, Verdict.PassNoService)
+      const table = flows === 1 ? 'no connections' : `as many connections in the table`
+      const goal = index === 0 ? NOT_OURS : undefined
+      report.row(row(`${name}, IPv${family}, ${text(flows)}, ${table}`, measured, goal))
+    }
   }
 }
 
@@ -296,8 +301,14 @@ function growthWithServices(report: Reporter, benches: readonly Bench[]): void {
     pass(bench, fromClients(at), GROWTH_FLOWS, bench.client, Verdict.ForwardDr)
   }
   inTurns(report, 'established', contenders, ROUNDS, randomly(fromClients(at), Verdict.ForwardDr))
-  const other = fromClients({ address: '10.200.9.9', port: 443 })
-  inTurns(report, 'not ours', contenders, ROUNDS, randomly(other, Verdict.PassNoService))
+  const other = fromClients({ ...at, port: 443 })
+  inTurns(
+    report,
+    'other port of a virtual address',
+    contenders,
+    ROUNDS,
+    randomly(other, Verdict.PassNoService),
+  )
   const everywhere = toServices({ address: SERVICE_BASE, port: 0 }, 'S')
   const all = contenders[2]!
   inTurns(
