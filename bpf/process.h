@@ -129,6 +129,17 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	}
 }
 
+/* The same, and the end of a connection that was for one datagram only (dataplane.md §3.4). */
+pm_inline enum pm_verdict pm_send(struct pm_frame *f, int family, struct pm_flow *flow, struct pm_conn *c,
+				  const struct pm_real *real)
+{
+	enum pm_verdict v = pm_send_in(f, family, flow, c, real);
+
+	if (pm_unlikely(c->flags & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD)
+		pm_forget(family, flow->index);
+	return v;
+}
+
 /*
  * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
  * be looked at as if there were none.
@@ -171,7 +182,7 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 			  p->tcp_flags, flow->now);
 		c->packets++;
 	}
-	return pm_send_in(f, family, flow, c, real);
+	return pm_send(f, family, flow, c, real);
 }
 
 /* A packet of a NAT real server on its connection: it leaves with the virtual address as source. */
@@ -474,7 +485,7 @@ pm_inline int pm_unsupported(const struct pm_service *service)
 {
 	const __u32 schedulers = 1u << PM_SCHEDULER_LBLC | 1u << PM_SCHEDULER_LBLCR | 1u << PM_SCHEDULER_TWOS;
 
-	return (service->flags & (PM_SERVICE_PERSISTENT | PM_SERVICE_ONE_PACKET)) ||
+	return (service->flags & PM_SERVICE_PERSISTENT) ||
 	       (schedulers >> (service->schedule & 31) & 1);
 }
 
@@ -526,7 +537,9 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	pm_follow(family, set, c, flow->index, c->flags & PM_CONN_NO_OUTPUT ? PM_DIR_IN_ONLY : PM_DIR_IN,
 		  p->tcp_flags, flow->now);
 	c->packets = 1;
-	return pm_send_in(f, family, flow, c, real);
+	if (service->flags & PM_SERVICE_ONE_PACKET)
+		c->flags |= PM_CONN_ONE_PACKET;
+	return pm_send(f, family, flow, c, real);
 }
 
 pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set, __u32 *icmp)

@@ -30,7 +30,6 @@ export function unsupported(service: VirtualService, servers: Iterable<RealServe
   if (!SUPPORTED_SCHEDULERS.has(service.scheduler)) reasons.push(`scheduler ${service.scheduler}`)
   if (service.persistenceTimeoutS > 0) reasons.push('persistence')
   if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
-  if (service.onePacket) reasons.push('one-packet scheduling')
   const tunnels = new Set<string>()
   for (const server of servers) {
     if (server.method === 'tunnel' && !SUPPORTED_TUNNELS.has(server.tunnel.type))
