@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * A packet of the client on its way to the real server: the next hop, the limits of the path, the headers
+ * of the forwarding method; or the error that says why not.
+ */
+#pragma once
+
+#include "icmp-error.h"
+
+/* A packet on its way through the stages. */
+struct pm_flow {
+	struct pm_packet p;
+	struct pm_settings *set;
+	struct pm_place at; /* of p.key */
+	__u32 now;
+	__u32 index; /* of the line */
+};
+
+/* Bytes that must fit the path: a super-packet is cut into segments later. */
+pm_inline __u32 pm_wire_length(const struct pm_frame *f, const struct pm_packet *p)
+{
+	return f->segment ? f->segment : p->ip_length;
+}
+
+/* Whether a packet that is too long may not be fragmented either. */
+pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
+{
+	struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+
+	if (family == 6)
+		return 1; /* RFC 8200 §4.5: only the source fragments */
+	if ((__u8 *)(ip + 1) > f->end)
+		return 1;
+	return !!(ip->fragment & pm_htons(PM_IPV4_DF));
+}
+
+/*
+ * An error about a packet of this connection. With DR and TUN it counts as an answer of the service:
+ * IPVS sees it leave, and what it quotes went to the virtual address (NAT would have to quote the real
+ * server's).
+ */
+pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct pm_flow *flow,
+				    const struct pm_conn *c, enum pm_verdict why, __u32 mtu)
+{
+	enum pm_verdict v = pm_answer(f, flow->set, family, flow->p.ip_length, why, mtu, flow->now);
+	__u32 max = family == 4 ? PM_ICMP_MAX : PM_ICMPV6_MAX;
+	__u32 length = flow->p.ip_length + (family == 4 ? PM_IPV4_LEN : PM_IPV6_LEN) + PM_ICMP_LEN;
+
+	if (v == why && c->method != PM_METHOD_NAT)
+		pm_account(c->real, length < max ? length : max, 1);
+	return v;
+}
+
+/* Client to real server, connection known: the next hop, the limits, the method's headers. */
+pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_flow *flow, struct pm_conn *c,
+				     const struct pm_real *real)
+{
+	struct pm_packet *p = &flow->p;
+	__u16 epoch = pm_epoch(flow->set, flow->now);
+	__u32 limit;
+
+	if (pm_unlikely(!pm_hop_known(c, epoch))) {
+		switch (pm_route(f->host, family, flow->index, epoch)) {
+		case PM_FIB_OK:
+			break;
+		case PM_FIB_NO_NEIGHBOUR:
+			return PM_DROP_NEXT_HOP_UNRESOLVED;
+		case PM_FIB_FORWARDING_OFF:
+			return PM_DROP_FORWARDING_OFF;
+		case PM_FIB_LOCAL:
+			if (c->method == PM_METHOD_NAT) {
+				struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = c->new_port };
+				enum pm_verdict v;
+
+				/* 127/8 and ::1 must not be reached from outside (RFC 1122 §3.2.1.3). */
+				if (family == 4 && real->addr[0] == 127)
+					return PM_DROP_NO_ROUTE;
+				v = pm_translate(f, p, family, &nat);
+				if (v != PM_CONTINUE)
+					return v;
+			}
+			return PM_PASS_LOCAL_NODE;
+		default:
+			return pm_refuse(f, family, flow, c, PM_ANSWER_HOST_UNREACHABLE, 0);
+		}
+	}
+	if (pm_unlikely(p->ttl <= 1))
+		return pm_refuse(f, family, flow, c, PM_ANSWER_TIME_EXCEEDED, 0);
+	limit = pm_path_limit(c, real);
+	if (pm_unlikely(pm_wire_length(f, p) > limit)) {
+		if (c->method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
+			return PM_DROP_NO_ROUTE;
+		if (!pm_unfragmentable(f, family) ||
+		    (c->method == PM_METHOD_TUN && family == 4 && (flow->set->flags & PM_SETTING_NO_PMTU_DISC)))
+			return PM_DROP_FRAGMENTATION;
+		/* The quote shows the TTL already taken down. Do that only once the whole packet is here. */
+		if (pm_reach(f) < f->length)
+			return PM_WANT_PAYLOAD;
+		if (pm_decrement_ttl(f, family))
+			return PM_DROP_MAP;
+		return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG, limit);
+	}
+	if (c->method == PM_METHOD_TUN && pm_tunnel_sums(real) && pm_reach(f) < PM_ETH_LEN + p->ip_length)
+		return PM_WANT_PAYLOAD;
+	pm_cut_padding(f, p);
+	switch (c->method) {
+	case PM_METHOD_NAT: {
+		struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = c->new_port, .decrement = 1 };
+		enum pm_verdict v = pm_translate(f, p, family, &nat);
+
+		if (v != PM_CONTINUE)
+			return v;
+		return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+			       PM_DROP_MAP :
+			       PM_FORWARD_NAT;
+	}
+	case PM_METHOD_DR:
+		if (pm_decrement_ttl(f, family) ||
+		    pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))
+			return PM_DROP_MAP;
+		return PM_FORWARD_DR;
+	case PM_METHOD_TUN:
+		if (pm_decrement_ttl(f, family))
+			return PM_DROP_MAP;
+		return pm_encapsulate(f, p, family, flow->set, real, c, flow->at.hash);
+	default:
+		return PM_PASS_UNSUPPORTED;
+	}
+}
+
+/* The same, and the end of a connection that was for one datagram only (dataplane.md §3.4). */
+pm_inline enum pm_verdict pm_send(struct pm_frame *f, int family, struct pm_flow *flow, struct pm_conn *c,
+				  const struct pm_real *real)
+{
+	enum pm_verdict v = pm_send_in(f, family, flow, c, real);
+
+	if (pm_unlikely(c->flags & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD)
+		pm_forget(family, flow->index);
+	return v;
+}
