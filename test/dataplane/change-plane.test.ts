@@ -8,7 +8,7 @@ import { builtFile } from '../../dataplane/assets.ts'
 import { changePlane } from '../../dataplane/change-plane.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/kernel-dataplane.ts'
-import { Verdict } from '../../dataplane/layout.gen.ts'
+import { PM_VERDICT_MAX, Verdict } from '../../dataplane/layout.gen.ts'
 import { SMALL_SIZES } from '../../dataplane/memory.ts'
 import { UserspaceDataplane } from '../../dataplane/userspace/userspace-dataplane.ts'
 import { ethernet, ipv4, tcp } from '../packets/frame.ts'
@@ -81,7 +81,7 @@ describe('changing the data plane of a running director', { skip }, () => {
   const forwarded = (plane: Dataplane): bigint => {
     let sum = 0n
     for (let cpu = 0; cpu < sizes.cpus; cpu++)
-      sum += plane.map('verdicts').u64[cpu * 64 + Verdict.ForwardNat]!
+      sum += plane.map('verdicts').u64[cpu * PM_VERDICT_MAX + Verdict.ForwardNat]!
     return sum
   }
 

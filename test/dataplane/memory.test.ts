@@ -7,6 +7,7 @@ import {
   MAP_NAMES,
   MAPS,
   PM_INTERFACE_PROBES,
+  PM_LAYOUT_VERSION,
   SettingsRecord,
 } from '../../dataplane/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
@@ -30,7 +31,7 @@ test('memory: every map has the size that was asked for and views of the same by
 
 test('memory: a new plane knows its layout, records its calls and keeps the clock it is given', async () => {
   const plane = new MemoryDataplane()
-  assert.equal(SettingsRecord.getLayout(plane.map('settings').view, 0), 1)
+  assert.equal(SettingsRecord.getLayout(plane.map('settings').view, 0), PM_LAYOUT_VERSION)
   plane.setTicks(-1)
   assert.equal(plane.nowTicks(), 0xffffffff)
   await plane.attach(['eth0', 'eth1'])

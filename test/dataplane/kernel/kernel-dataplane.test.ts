@@ -17,7 +17,15 @@ import {
 import { libbpf, need, needPointer } from '../../../dataplane/kernel/libbpf.ts'
 import { Pins, pinnedSizes } from '../../../dataplane/kernel/pins.ts'
 import { testRun, XdpAction } from '../../../dataplane/kernel/test-run.ts'
-import { MAP_NAMES, RealRecord, SettingsRecord, Verdict } from '../../../dataplane/layout.gen.ts'
+import {
+  MAP_NAMES,
+  PM_INTEREST_WORDS,
+  PM_LAYOUT_VERSION,
+  PM_VERDICT_MAX,
+  RealRecord,
+  SettingsRecord,
+  Verdict,
+} from '../../../dataplane/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
@@ -39,7 +47,7 @@ function skipWithoutBpf(): string | false {
 }
 
 const sizes: Sizes = { ...SMALL_SIZES, cpus: skip ? 1 : possibleCpus() }
-const lastRow = (sizes.cpus - 1) * 64
+const lastRow = (sizes.cpus - 1) * PM_VERDICT_MAX
 const frame = new Uint8Array(60).fill(0xff)
 const programs = new TinyPrograms()
 const children: ChildProcess[] = []
@@ -144,8 +152,9 @@ function entries(): Record<string, number> {
     counters: reals * cpus,
     connections4,
     connections6,
-    verdicts: cpus * 64,
+    verdicts: cpus * PM_VERDICT_MAX,
     locals: 128,
+    interest: PM_INTEREST_WORDS,
   }
 }
 
@@ -154,7 +163,7 @@ test('kernel: the real program passes frames to the stack until rules are publis
 }, async () => {
   await withPlane({ pinDirectory: null, objectPath: realObject }, async (plane) => {
     const settings = SettingsRecord.read(plane.map('settings').view, 0)
-    assert.equal(settings.layout, 1)
+    assert.equal(settings.layout, PM_LAYOUT_VERSION)
     assert.notEqual(settings.hashSeed, 0)
     const run = testRun(plane.programFd, new Uint8Array(60), { ifindex: 1 })
     assert.equal(run.action, XdpAction.Pass)
@@ -312,7 +321,7 @@ test('kernel: pinned maps of another layout version are refused', { skip }, asyn
   await first.close()
   await assert.rejects(
     KernelDataplane.open(options),
-    /its layout has version 99, expected 1; .*pointsman detach/,
+    new RegExp(`its layout has version 99, expected ${PM_LAYOUT_VERSION}; .*pointsman detach`),
   )
   assert.equal(detachPinned(), true, 'the refused process let go of the directory')
 })

@@ -16,7 +16,7 @@ PM_MAPS(DEFINE)
 const volatile struct pm_limits pm_limits;
 SEC("xdp") int pointsman(struct xdp_md *ctx)
 {
-	__u32 index = ${verdict} + (pm_limits.cpus - 1) * 64;
+	__u32 index = ${verdict} + (pm_limits.cpus - 1) * PM_VERDICT_MAX;
 	__u64 *count = bpf_map_lookup_elem(&verdicts, &index);
 
 	if (count)
