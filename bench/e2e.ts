@@ -56,6 +56,7 @@ interface Contender {
   /** Throws unless the packets were treated as they should. */
   readonly check?: (before: readonly bigint[], packets: number) => void
   readonly verdicts?: () => bigint[]
+  readonly prepare?: () => void
   readonly ours?: boolean
 }
 
@@ -109,6 +110,7 @@ class Scene {
     this.wrapper.aim(this.wrapper.references.nop)
     const arrived = receivedPackets(generator, WIRE.generator)
     const verdicts = contender.verdicts?.() ?? []
+    contender.prepare?.()
     const started = this.#clock.nowNs()
     inNetns(generator, () => runLive(this.wrapper.programFd, traffic.frame, ifindex, packets))
     const ns = this.#clock.nowNs() - started
@@ -165,6 +167,7 @@ async function pointsman(scene: Scene): Promise<{ rules: BenchRules; contenders:
       ifindex: wire.ifindex,
       traffic: fromClients(SERVICES[name], { protocol: 'udp' }),
       verdicts: () => readVerdicts(plane),
+      prepare: () => rules.holdNextHops(),
       // What veth lost on the way is no verdict of ours: `send` looks at that.
       check: (before, packets) =>
         expectVerdict(plane, before, FORWARDED[name], Math.min(packets, decided(plane, before))),

@@ -38,14 +38,16 @@ const FLOOR = 'frame that is not IP'
 /** Frames in linear memory, renewed before every call of the program. */
 class Batches {
   readonly #plane: WasmDataplane
+  readonly #rules: BenchRules
   readonly #jobs: number
   readonly #frames: number
   readonly #view: DataView
   readonly #bytes: Uint8Array
   #seed = 88_172_645
 
-  constructor(plane: WasmDataplane) {
+  constructor(plane: WasmDataplane, rules: BenchRules) {
     this.#plane = plane
+    this.#rules = rules
     this.#jobs = plane.owner.allocate(BATCH * JobRecord.size)
     this.#frames = plane.owner.allocate(BATCH * STRIDE)
     this.#view = new DataView(plane.owner.memory.buffer)
@@ -57,6 +59,7 @@ class Batches {
     let ns = 0
     for (let batch = 0; batch < batches; batch++) {
       this.#fill(traffic, flows, ifindex, first === null ? null : first + batch * BATCH)
+      this.#rules.holdNextHops()
       this.#plane.owner.setNow(this.#plane.nowTicks())
       const started = threadNs()
       this.#plane.owner.runBatch(this.#jobs, BATCH)
@@ -128,7 +131,8 @@ function open(): Bench {
   ] as const) {
     putInterface(plane.map('interfaces'), { name, ifindex, mac: macBytes(MAC.director), mtu: 1500 })
   }
-  return { plane, rules: new BenchRules(plane), batches: new Batches(plane) }
+  const rules = new BenchRules(plane)
+  return { plane, rules, batches: new Batches(plane, rules) }
 }
 
 /** One packet of every flow, in order; nanoseconds per packet of each sixteenth. */

@@ -104,11 +104,13 @@ function measure(
   const target: number[] = []
   const floor: number[] = []
   wrapper.choose(range)
+  bench.rules.holdNextHops()
   wrapper.run(plane.programFd, ifindex, PACKETS)
   const before = readVerdicts(plane)
   for (let round = 0; round < rounds; round++) {
     const nop = wrapper.run(wrapper.references.nop, ifindex, PACKETS).ns
     const encap = wrapper.run(wrapper.references.encap, ifindex, PACKETS).ns
+    bench.rules.holdNextHops()
     const ours = wrapper.run(plane.programFd, ifindex, PACKETS).ns
     target.push(ours - nop)
     floor.push(encap - nop)
@@ -128,6 +130,7 @@ function pass(bench: Bench, traffic: Traffic, flows: number, ifindex: number, ve
     wrapper.choose(range)
     const nop = wrapper.run(wrapper.references.nop, ifindex, chunk).ns
     wrapper.choose(range)
+    bench.rules.holdNextHops()
     results.push(wrapper.run(plane.programFd, ifindex, chunk).ns - nop)
   }
   expectVerdict(plane, before, verdict, flows)
