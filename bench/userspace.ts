@@ -141,7 +141,7 @@ async function cLoop(stage: Stage, mode: 'packet' | 'xdp'): Promise<Contender> {
 // ---- small packets
 
 const BURST = 1024
-const BURSTS = 48
+const BURSTS = 32
 const ROUNDS = 5
 /** For the forwarder to take what came at once. */
 const BURST_PATIENCE_MS = 60
