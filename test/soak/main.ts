@@ -1,0 +1,70 @@
+/** `npm run soak [-- --minutes N] [--dataplane userspace|xdp]`: ends by itself, exit status 1 with problems. */
+import { parseArgs } from 'node:util'
+import { missingFor } from '../e2e/scene.ts'
+import { runSoak } from './soak.ts'
+
+const HELP = `npm run soak [-- OPTION…]
+  --minutes N                 length of the traffic, 2 to 1440 (default 60)
+  --dataplane userspace|xdp   what carries the packets (default userspace)
+`
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      minutes: { type: 'string', default: '60' },
+      dataplane: { type: 'string', default: 'userspace' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(HELP)
+    return 0
+  }
+  const { dataplane } = values
+  if (dataplane !== 'userspace' && dataplane !== 'xdp')
+    throw new Error(`--dataplane is neither userspace nor xdp: "${dataplane}"`)
+  const missing = missingFor(dataplane)
+  if (missing !== false) throw new Error(missing)
+
+  const interrupted = new AbortController()
+  let status = 1
+  for (const [signal, number] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)
+    process.once(signal, () => {
+      status = number
+      console.log(`${signal}: taking everything away`)
+      interrupted.abort(new Error(`interrupted by ${signal}`))
+    })
+  // A fault of the soak's own must not leave the lab behind.
+  process.once('uncaughtException', (error) => {
+    console.error(error)
+    interrupted.abort(error)
+  })
+  try {
+    const result = await runSoak({
+      plane: dataplane,
+      minutes: Number(values.minutes),
+      tell: (line) => console.log(line),
+      signal: interrupted.signal,
+    })
+    for (const line of result.summary) console.log(line)
+    for (const problem of result.problems) console.log(`PROBLEM: ${problem}`)
+    console.log(
+      result.problems.length === 0 ? 'everything is accounted for' : `${result.problems.length} problems`,
+    )
+    return result.problems.length === 0 ? 0 : 1
+  } catch (error) {
+    if (!interrupted.signal.aborted) throw error
+    return status
+  }
+}
+
+main().then(
+  (status) => process.exit(status),
+  (error: unknown) => {
+    console.error(`Cannot soak: ${error instanceof Error ? error.stack : error}`)
+    process.exit(1)
+  },
+)
