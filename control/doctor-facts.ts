@@ -1,7 +1,8 @@
 /** Gathers what `pointsman doctor` judges: from the daemon, and from this network namespace. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import { release } from 'node:os'
 import { z } from 'zod'
+import { enterNetns } from '../dataplane/kernel/netns.ts'
 import { queryXdp } from '../dataplane/kernel/xdp-attach.ts'
 import { FibResult } from '../dataplane/layout.gen.ts'
 import { netDeviceName, readNetDevice } from '../dataplane/net-device.ts'
@@ -98,9 +99,25 @@ function isOn(path: string): boolean | null {
   return attempt(() => readFileSync(`/proc/sys/net/${path}`, 'utf8').trim() !== '0', null)
 }
 
+/**
+ * Looks from where the daemon is: interfaces, routes and addresses are those of its network namespace.
+ * False where that cannot be entered.
+ */
+function joinDaemon(pid: number): boolean {
+  const theirs = `/proc/${pid}/ns/net`
+  return attempt(() => {
+    if (readlinkSync(theirs) === readlinkSync('/proc/thread-self/ns/net')) return true
+    // The number may mean another process here, if the daemon is in a PID namespace of its own.
+    if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('pointsmand')) return false
+    enterNetns(theirs)
+    return true
+  }, false)
+}
+
 export async function gatherFacts(socket: string): Promise<DoctorFacts> {
   const asked = await askDaemon(socket)
   const list = asked.status === null ? [] : services.parse(await call(socket, 'GET', '/v1/services'))
+  const together = asked.status === null || joinDaemon(asked.status.pid)
   const network = attempt(() => new Network(), null)
   try {
     // Asking for an unresolved neighbour starts its resolution: give it a moment, then look again.
@@ -113,6 +130,7 @@ export async function gatherFacts(socket: string): Promise<DoctorFacts> {
       ...asked,
       kernel: release(),
       root: process.geteuid?.() === 0,
+      together,
       interfaces: asked.status === null ? [] : interfaceFacts(asked.status),
       servers: network === null ? [] : serverFacts(network, list),
       virtual: virtual.map((address) => ({ address, local: own.has(address) })),

@@ -3,6 +3,7 @@
  * leads to and the command that mends it. Pure: facts in, findings out.
  */
 import type { Offloads } from './offloads.ts'
+import { serviceTitle } from './pointsman-text.ts'
 import type { Status } from './status.ts'
 
 export interface Finding {
@@ -42,6 +43,8 @@ export interface DoctorFacts {
   readonly verdicts: Readonly<Record<string, number>>
   readonly kernel: string
   readonly root: boolean
+  /** Whether all of this was seen from the daemon's network namespace. */
+  readonly together: boolean
   readonly interfaces: readonly InterfaceFacts[]
   readonly servers: readonly ServerFacts[]
   /** Virtual addresses, and whether this host owns them. */
@@ -105,6 +108,18 @@ const privileges: Check = ({ root }) =>
           cause: 'Not run as root',
           consequence: 'offloads, routes and neighbours may not be readable: some traps go unseen',
           remedy: 'sudo pointsman doctor',
+        },
+      ]
+
+const namespace: Check = ({ together, status }) =>
+  together
+    ? []
+    : [
+        {
+          severity: 'warning',
+          cause: 'The daemon is in another network namespace, which cannot be entered from here',
+          consequence: 'interfaces, routes and addresses below are not the director’s',
+          remedy: `nsenter --target ${status?.pid ?? 'PID'} --net pointsman doctor`,
         },
       ]
 
@@ -279,7 +294,7 @@ const tunnels: Check = ({ servers, interfaces }) => {
 const unsupportedRules: Check = ({ status }) =>
   (status?.unsupported ?? []).map(({ service, reasons }) => ({
     severity: 'warning',
-    cause: `A rule uses what the packet program cannot do yet: ${reasons.join(', ')} in ${JSON.stringify(service)}`,
+    cause: `A rule uses what the packet program cannot do yet: ${reasons.join(', ')} in ${serviceTitle(service)}`,
     consequence: 'its packets go to the local stack (verdict pass_unsupported)',
     remedy: 'change the rule with ipvsadm -E or ipvsadm -e',
   }))
@@ -330,6 +345,7 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   daemon,
   kernel,
   privileges,
+  'network namespace': namespace,
   'state that outlives the daemon': warnings,
   'interfaces taken': attachment,
   'veth pairs': veth,

@@ -45,9 +45,10 @@ export interface ServiceShown {
   }[]
 }
 
-export function serviceTitle(
-  service: Pick<ServiceShown, 'protocol' | 'address' | 'port' | 'fwmark' | 'family'>,
-): string {
+/** What names a service in the API's answers. */
+export type ServiceName = Pick<ServiceShown, 'protocol' | 'address' | 'port' | 'fwmark' | 'family'>
+
+export function serviceTitle(service: ServiceName): string {
   if (service.fwmark !== undefined) return `fwmark ${service.fwmark}${service.family === 6 ? ' (IPv6)' : ''}`
   return `${service.protocol} ${endpoint(service.address ?? '', service.port ?? 0)}`
 }
@@ -101,7 +102,7 @@ export function statusText(status: Status): string {
   )
   for (const warning of dataplane.warnings) rows.push(['warning', warning])
   for (const { service, reasons } of status.unsupported) {
-    rows.push(['not in force', `${serviceTitle(service as ServiceShown)}: ${reasons.join(', ')}`])
+    rows.push(['not in force', `${serviceTitle(service)}: ${reasons.join(', ')}`])
   }
   return table(rows)
 }

@@ -142,6 +142,12 @@ program
   .description('stop forwarding and forget connections; the daemon ends (works without one too)')
   .action(detach)
 
+// A reader that has seen enough (`pointsman connections | head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit()
+})
+
 try {
   await program.parseAsync()
 } catch (error) {

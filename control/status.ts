@@ -3,6 +3,7 @@ import type { Dataplane } from '../dataplane/dataplane.ts'
 import { serviceIdJson } from './api-schema.ts'
 import type { MapEngine } from './map-engine.ts'
 import type { Director } from './model.ts'
+import type { ServiceName } from './pointsman-text.ts'
 import { unsupported } from './support.ts'
 
 export interface StatusFacts {
@@ -44,7 +45,7 @@ export interface Status {
   readonly realServers: number
   readonly connections: { readonly ipv4: number; readonly ipv6: number; readonly templates: number }
   readonly capacity: Readonly<Record<string, number>>
-  readonly unsupported: readonly { readonly service: object; readonly reasons: readonly string[] }[]
+  readonly unsupported: readonly { readonly service: ServiceName; readonly reasons: readonly string[] }[]
   readonly memoryMiB: number
 }
 

@@ -117,6 +117,16 @@ describe('pointsmand as a process', () => {
     })
   })
 
+  test('pointsman: a reader that goes away early is no failure', () => {
+    const command = `(sleep 0.2; exec "${process.execPath}" --import tsx "${source('pointsman.ts')}" --help) | true`
+    const { status, stderr } = spawnSync('bash', ['-o', 'pipefail', '-c', command], {
+      cwd: root,
+      encoding: 'utf8',
+    })
+    assert.equal(stderr, '')
+    assert.equal(status, 0)
+  })
+
   test('pointsman: wrong usage is 2, no daemon is 1, words tell what to do', async () => {
     const run = (...args: string[]) =>
       spawnSync(process.execPath, ['--import', 'tsx', source('pointsman.ts'), ...args], {

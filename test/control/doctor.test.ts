@@ -41,6 +41,7 @@ const healthy: DoctorFacts = {
   verdicts: { forward_nat: 10 },
   kernel: '6.1.0-40-amd64',
   root: true,
+  together: true,
   interfaces: [nic],
   servers: [{ address: '10.0.0.1', methods: ['nat'], route: 'ok', mtu: 1500 }],
   virtual: [{ address: '192.0.2.100', local: true }],
