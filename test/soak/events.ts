@@ -73,24 +73,27 @@ async function drainAndRemove(lab: Lab): Promise<void> {
     lab,
     SERVICES.map((service) => editServer(service, PASSING, 0)),
   )
-  await pause(1000) // handshakes that had begun
-  const addresses = FAMILIES.map((family) => PASSING.servers?.[family] ?? '')
-  await until(`${PASSING.name} to be drained`, DRAIN_TIMEOUT_MS, async () =>
-    activeTcpConnections(await lab.director.rule('-Ln'), addresses) === 0 ? true : undefined,
-  )
-  await rules(
-    lab,
-    services.map((service) => `-d ${serverWords(service, PASSING)}`),
-  )
-  await pause(2000)
-  await rules(
-    lab,
-    services.map((service) => addServer(service, PASSING)),
-  )
-  await rules(
-    lab,
-    datagramServices.map((service) => editServer(service, PASSING, 1)),
-  )
+  try {
+    await pause(1000) // handshakes that had begun
+    const addresses = FAMILIES.map((family) => PASSING.servers?.[family] ?? '')
+    await until(`${PASSING.name} to be drained`, DRAIN_TIMEOUT_MS, async () =>
+      activeTcpConnections(await lab.director.rule('-Ln'), addresses) === 0 ? true : undefined,
+    )
+    await rules(
+      lab,
+      services.map((service) => `-d ${serverWords(service, PASSING)}`),
+    )
+    await pause(2000)
+    await rules(
+      lab,
+      services.map((service) => addServer(service, PASSING)),
+    )
+  } finally {
+    await rules(
+      lab,
+      SERVICES.map((service) => editServer(service, PASSING, 1)),
+    )
+  }
 }
 
 /** Active connections of TCP services with real servers of these addresses, from `ipvsadm -Ln`. */

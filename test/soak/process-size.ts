@@ -6,7 +6,7 @@ export interface Size {
   /** Resident bytes without the maps. */
   readonly own: number
   /**
-   * Resident bytes of wasm memory and receive rings. They grow up to their fixed size as connections
+   * Resident bytes of the maps: of BPF, or wasm memory with its receive rings. They grow up to their fixed size as connections
    * come to lie in pages that were never written before.
    */
   readonly maps: number
@@ -17,12 +17,13 @@ interface Mapping {
   readonly from: bigint
   readonly to: bigint
   readonly packetRing: boolean
+  readonly bpfMap: boolean
   readonly resident: number
 }
 
 export function readSize(pid: number): Size {
   const mappings = parseMappings(readFileSync(`/proc/${pid}/smaps`, 'utf8'))
-  const maps = residentBesideRings(mappings)
+  const maps = residentInMaps(mappings)
   const all = mappings.reduce((sum, { resident }) => sum + resident, 0)
   const descriptors = readdirSync(`/proc/${pid}/fd`).length
   return { atMs: performance.now(), own: all - maps, maps, descriptors }
@@ -38,6 +39,7 @@ function parseMappings(smaps: string): Mapping[] {
         from: BigInt(`0x${words[1]}`),
         to: BigInt(`0x${words[2]}`),
         packetRing: words[3]?.startsWith('socket:') ?? false,
+        bpfMap: words[3]?.includes('bpf-map') ?? false,
         resident: 0,
       })
     const resident = /^Rss: +(\d+) kB/.exec(line)
@@ -49,7 +51,7 @@ function parseMappings(smaps: string): Mapping[] {
 }
 
 /** The receive rings lie inside of the wasm memory: what adjoins a ring without a gap belongs to it. */
-function residentBesideRings(mappings: readonly Mapping[]): number {
+function residentInMaps(mappings: readonly Mapping[]): number {
   const runs: Mapping[][] = []
   for (const mapping of mappings) {
     const run = runs.at(-1)
@@ -59,6 +61,7 @@ function residentBesideRings(mappings: readonly Mapping[]): number {
   return runs
     .filter((run) => run.some(({ packetRing }) => packetRing))
     .flat()
+    .concat(mappings.filter(({ bpfMap }) => bpfMap))
     .reduce((sum, { resident }) => sum + resident, 0)
 }
 
