@@ -5,6 +5,7 @@ import { changePlane } from '../dataplane/change-plane.ts'
 import { forgetNextHops } from '../dataplane/copy-maps.ts'
 import { type Dataplane, DataplaneError, type Sizes } from '../dataplane/dataplane.ts'
 import { defaultPinDirectory } from '../dataplane/kernel/bpffs.ts'
+import { removeDeadPins } from '../dataplane/kernel/dead-pins.ts'
 import { KernelDataplane, possibleCpus } from '../dataplane/kernel/kernel-dataplane.ts'
 import { pinnedSizes } from '../dataplane/kernel/pins.ts'
 import type { XdpModeChoice } from '../dataplane/kernel/xdp-attach.ts'
@@ -111,6 +112,9 @@ function sizesInUse(options: OpenOptions): Sizes | null {
 
 /** XDP with what is pinned, else with what the userspace plane saved, else with nothing. */
 async function openXdp(options: OpenOptions): Promise<Opened> {
+  for (const directory of removeDeadPins()) {
+    options.log(`Removed ${directory}: its network namespace is gone`)
+  }
   const sizes = sizesInUse(options) ?? sizesFor(options.capacity, cpus(options.workers))
   const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
