@@ -37,6 +37,8 @@ export interface Host {
   resolveSource(destination: IpAddress): IpAddress | null
   /** Asks the kernel to keep the neighbours towards exactly these addresses resolved. */
   keepResolved(addresses: Iterable<IpAddress>): void
+  /** Asks the kernel, once, to resolve the next hop towards an address; nothing if there is no route. */
+  resolve(address: IpAddress): void
   /** Value of a file under /proc/sys as a number, `net/ipv4/ip_forward`; null if unreadable. */
   sysctl(path: string): number | null
   /** Free and buffer memory in pages, as the defence sysctls count it; null if unknown. */
@@ -124,6 +126,7 @@ export function fixedHost(
     interfaces: () => facts.interfaces ?? none,
     resolveSource: (destination) => facts.sources?.[destination] ?? null,
     keepResolved: () => {},
+    resolve: () => {},
     sysctl: (path) => facts.sysctls?.[path] ?? null,
     availablePages: () => facts.availablePages ?? null,
     onChange: () => () => {},

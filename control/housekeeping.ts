@@ -5,6 +5,7 @@
 import { ESTIMATION_PERIOD_MS } from './estimator.ts'
 import type { Host } from './host.ts'
 import type { MapEngine } from './map-engine.ts'
+import { UnresolvedHops } from './unresolved.ts'
 
 /** A sweep of all connections takes about this long. */
 const SWEEP_MS = 1000
@@ -14,6 +15,8 @@ const BURST_MS = 4
 /** Lines between two looks at the clock. */
 const LINES = 16_384
 const DEFENCE_MS = 1000
+/** How soon the kernel is asked for next hops that packets were dropped for want of. */
+const UNRESOLVED_MS = 50
 /** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
 const NEIGHBOURS_MS = 10
 
@@ -57,6 +60,18 @@ export function startHousekeeping(
   })
 
   every(DEFENCE_MS, () => engine.publishSettings())
+
+  const unresolved = new UnresolvedHops(engine.dataplane)
+  every(UNRESOLVED_MS, () => {
+    if (!unresolved.due()) return
+    const stop = performance.now() + BURST_MS
+    while (performance.now() < stop) {
+      const addresses = unresolved.slice(LINES)
+      if (addresses === null) continue
+      for (const address of addresses) host.resolve(address)
+      return
+    }
+  })
 
   let neighbours: NodeJS.Timeout | null = null
   let kept = ''

@@ -46,6 +46,8 @@ export class BenchHost implements Host {
     return own === undefined ? null : parseAddress(own.address)
   }
 
+  resolve(): void {}
+
   keepResolved(): void {}
 
   sysctl(path: string): number | null {

@@ -32,6 +32,7 @@ function liveHost(network: Network): Host {
   return {
     interfaces: () => network.interfaces(),
     resolveSource: (destination) => network.resolveSource(destination),
+    resolve: () => {},
     keepResolved: (addresses) => network.keepResolved(addresses),
     sysctl(path) {
       try {
