@@ -71,12 +71,43 @@ export class JobTable {
 
   /** A frame of `length` bytes at `data`, all of it in linear memory, its virtio header right before it. */
   put(index: number, data: number, length: number, ifindex: number, toHost: boolean, port: number): void {
-    const at = this.#first + index * WORDS
-    const { u32, u16 } = this
     const vnet = index * Vnet.words
     const header = (data - VNET_HEADER) >>> 1
-    for (let i = 0; i < Vnet.words; i++) this.#vnet[vnet + i] = u16[header + i]!
-    const flagsAndType = this.#vnet[vnet]!
+    const { u16 } = this
+    const noted = this.#vnet
+    const flagsAndType = u16[header]!
+    noted[vnet] = flagsAndType
+    // Without flags and type the other words say nothing.
+    if (flagsAndType !== 0) {
+      for (let i = 1; i < Vnet.words; i++) noted[vnet + i] = u16[header + i]!
+    }
+    this.#put(index, data, length, ifindex, toHost, port, flagsAndType)
+  }
+
+  /** The same for a frame that comes without a virtio header. */
+  putPlain(
+    index: number,
+    data: number,
+    length: number,
+    ifindex: number,
+    toHost: boolean,
+    port: number,
+  ): void {
+    this.#vnet[index * Vnet.words] = 0
+    this.#put(index, data, length, ifindex, toHost, port, 0)
+  }
+
+  #put(
+    index: number,
+    data: number,
+    length: number,
+    ifindex: number,
+    toHost: boolean,
+    port: number,
+    flagsAndType: number,
+  ): void {
+    const at = this.#first + index * WORDS
+    const { u32 } = this
     u32[at + DATA] = data
     u32[at + LINEAR] = length
     u32[at + LENGTH] = length

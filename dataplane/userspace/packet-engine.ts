@@ -58,7 +58,9 @@ export class PacketEngine implements Engine {
   readonly #port: number
   readonly #count: (verdict: number, frames: number) => void
   #next = 0
-  readonly #held: number[] = []
+  /** Slots of the batch, the first `#heldCount` of them. */
+  readonly #held: Uint32Array
+  #heldCount = 0
 
   /** `count` notes frames that get their verdict here. */
   constructor(
@@ -71,6 +73,7 @@ export class PacketEngine implements Engine {
     this.ifindex = ring.ifindex
     this.fd = ring.fd
     this.#ring = ring
+    this.#held = new Uint32Array(ring.geometry.slots)
     this.#memory = memory
     this.#large = large
     this.#port = port
@@ -79,10 +82,11 @@ export class PacketEngine implements Engine {
 
   receive(jobs: JobTable, from: number, room: number): number {
     const { base, geometry, ifindex } = this.#ring
+    const { slotBytes, slots } = geometry
     const { u8, u16, u32 } = jobs
     let filled = 0
     while (filled < room) {
-      const slot = base + this.#next * geometry.slotBytes
+      const slot = base + this.#next * slotBytes
       const status = Atomics.load(u32, slot >>> 2)
       if ((status & Status.USER) === 0) break
       const length = u32[(slot + Slot.length) >>> 2]!
@@ -110,9 +114,9 @@ export class PacketEngine implements Engine {
         this.#count(Verdict.PassVlan, 1)
         keep = false
       }
-      this.#next = this.#next + 1 === geometry.slots ? 0 : this.#next + 1
+      this.#next = this.#next + 1 === slots ? 0 : this.#next + 1
       if (!keep || captured < length) Atomics.store(u32, slot >>> 2, 0)
-      else this.#held.push(slot)
+      else this.#held[this.#heldCount++] = slot
       if (!keep) continue
       jobs.put(from + filled, data, length, ifindex, packetType === PACKET_HOST, this.#port)
       filled += 1
@@ -128,8 +132,9 @@ export class PacketEngine implements Engine {
 
   release(jobs: JobTable): void {
     const { u32 } = jobs
-    for (let i = 0; i < this.#held.length; i++) Atomics.store(u32, this.#held[i]! >>> 2, 0)
-    this.#held.length = 0
+    const held = this.#held
+    for (let i = 0; i < this.#heldCount; i++) Atomics.store(u32, held[i]! >>> 2, 0)
+    this.#heldCount = 0
   }
 
   takeDrops(): number {

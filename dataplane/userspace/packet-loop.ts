@@ -39,7 +39,11 @@ interface Port {
 
 export class PacketLoop {
   readonly #options: LoopOptions
-  readonly #ports = new Map<number, Port>()
+  /** By number. */
+  readonly #ports: (Port | undefined)[] = []
+  /** The same without the gaps; another array after every change. */
+  #list: readonly Port[] = []
+  #engines: readonly Engine[] = []
   readonly #outlets = new Map<number, Outlet>()
   readonly #retryAt = new Map<number, number>()
   #lastOutlet: Outlet | null = null
@@ -58,46 +62,55 @@ export class PacketLoop {
   }
 
   addPort(number: number, engine: Engine, stackIfindex: number): void {
-    this.#ports.set(number, { engine, stackIfindex })
+    this.#ports[number] = { engine, stackIfindex }
+    this.#listPorts()
   }
 
   removePort(number: number): void {
-    const port = this.#ports.get(number)
+    const port = this.#ports[number]
     if (port === undefined) return
     this.#countDrops(port)
     port.engine.close?.()
-    this.#ports.delete(number)
+    this.#ports[number] = undefined
+    this.#listPorts()
     this.#closeOutlet(port.stackIfindex)
     this.#closeOutlet(port.engine.ifindex)
   }
 
-  engines(): Engine[] {
-    return [...this.#ports.values()].map((port) => port.engine)
+  #listPorts(): void {
+    this.#list = this.#ports.filter((port) => port !== undefined)
+    this.#engines = this.#list.map((port) => port.engine)
+    this.#turn = 0
+  }
+
+  engines(): readonly Engine[] {
+    return this.#engines
   }
 
   /** Handles what waits, at most one batch; returns the number of frames. */
   step(): number {
     const { jobs } = this.#options
-    const ports = [...this.#ports.values()]
+    const engines = this.#engines
+    let next = this.#turn
     let count = 0
-    for (let i = 0; i < ports.length && count < jobs.capacity; i++) {
-      const port = ports[(this.#turn + i) % ports.length]!
-      count += port.engine.receive(jobs, count, jobs.capacity - count)
+    for (let i = 0; i < engines.length && count < jobs.capacity; i++) {
+      count += engines[next]!.receive(jobs, count, jobs.capacity - count)
+      next = next + 1 < engines.length ? next + 1 : 0
     }
-    this.#turn = ports.length === 0 ? 0 : (this.#turn + 1) % ports.length
+    this.#turn = this.#turn + 1 < engines.length ? this.#turn + 1 : 0
     if (count > 0) {
       this.#run(count)
       for (let i = 0; i < count; i++) this.#dispatch(i)
       this.#flush()
     }
-    for (const port of ports) port.engine.release(jobs)
+    for (let i = 0; i < engines.length; i++) engines[i]!.release(jobs)
     this.#options.onBatchDone()
     return count
   }
 
   /** Once in a while: drops the kernel has counted, interfaces that are no more. */
   housekeep(): void {
-    for (const port of this.#ports.values()) this.#countDrops(port)
+    for (const port of this.#list) this.#countDrops(port)
   }
 
   #countDrops(port: Port): void {
@@ -128,7 +141,7 @@ export class PacketLoop {
         // The kernel has its own copy unless our claims made it drop the frame.
         if (jobs.toHost[index] === 0) return
         if (!claims.matches(jobs.u8, jobs.data(index), jobs.received(index))) return
-        const stack = this.#ports.get(jobs.port[index]!)?.stackIfindex ?? 0
+        const stack = this.#ports[jobs.port[index]!]?.stackIfindex ?? 0
         if (stack !== 0) this.#send(index, stack)
         return
       }
@@ -139,15 +152,15 @@ export class PacketLoop {
 
   #send(index: number, ifindex: number): void {
     const { jobs } = this.#options
-    const origin = this.#ports.get(jobs.port[index]!)?.engine
-    if (origin?.forward?.(index, ifindex, jobs.start(index), jobs.length(index)) === true) return
+    const start = jobs.start(index)
+    const length = jobs.length(index)
+    const origin = this.#ports[jobs.port[index]!]?.engine
+    if (origin?.forward?.(index, ifindex, start, length) === true) return
     const outlet = this.#lastOutlet?.ifindex === ifindex ? this.#lastOutlet : this.#outlet(ifindex)
     if (outlet === null) {
       this.count(Verdict.DropTx, 1)
       return
     }
-    const start = jobs.start(index)
-    const length = jobs.length(index)
     const grown = jobs.data(index) - start
     const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
     if (grown > 0 && jobs.gsoType(index) !== GsoType.NONE && !isAnswer) {
@@ -205,7 +218,7 @@ export class PacketLoop {
   }
 
   #flush(): void {
-    for (const port of this.#ports.values()) port.engine.flush?.()
+    for (const engine of this.#engines) engine.flush?.()
     for (const [ifindex, outlet] of this.#outlets) {
       const refused = outlet.flush()
       if (refused > 0) this.count(Verdict.DropTx, refused)
@@ -244,7 +257,7 @@ export class PacketLoop {
   }
 
   close(): void {
-    for (const number of [...this.#ports.keys()]) this.removePort(number)
+    for (const number of this.#ports.keys()) this.removePort(number)
     for (const ifindex of [...this.#outlets.keys()]) this.#closeOutlet(ifindex)
   }
 }

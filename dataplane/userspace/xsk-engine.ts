@@ -1,6 +1,6 @@
 /** Frames out of and into AF_XDP sockets. They never leave the frame memory, which is wasm memory. */
 import { libc, memoryAt } from '../libc.ts'
-import { takeError, VNET_HEADER } from './af-packet.ts'
+import { takeError } from './af-packet.ts'
 import type { Engine } from './engine.ts'
 import type { JobTable } from './job-table.ts'
 import { CHUNK_BYTES, RING_ENTRIES, readXskDrops, type XskQueue, type XskRing } from './xsk-socket.ts'
@@ -33,35 +33,44 @@ class Ring {
 
 /** The frames of one worker: which chunks are free, and which engine sends where. */
 export class FramePool {
-  readonly #free: number[] = []
+  #free = new Uint32Array(0)
+  #freeCount = 0
   readonly #engines = new Map<number, XskEngine>()
+  /** The answer to the last question: most frames leave by the same interface. */
+  #last: XskEngine | null = null
   /** Address of the frame memory; 0 before the first engine. */
   #base = 0
 
   join(engine: XskEngine, base: number, bytes: number): void {
     if (this.#base !== base) {
       this.#base = base
-      this.#free.length = 0
-      for (let at = 0; at < bytes; at += CHUNK_BYTES) this.#free.push(at)
+      this.#free = new Uint32Array(bytes / CHUNK_BYTES).map((_, chunk) => chunk * CHUNK_BYTES)
+      this.#freeCount = this.#free.length
     }
     if (!this.#engines.has(engine.ifindex)) this.#engines.set(engine.ifindex, engine)
+    this.#last = null
   }
 
   leave(engine: XskEngine): void {
     if (this.#engines.get(engine.ifindex) === engine) this.#engines.delete(engine.ifindex)
+    this.#last = null
   }
 
-  take(): number | undefined {
-    return this.#free.pop()
+  /** A free chunk, -1 if there is none. */
+  take(): number {
+    return this.#freeCount === 0 ? -1 : this.#free[--this.#freeCount]!
   }
 
   give(chunk: number): void {
-    this.#free.push(chunk)
+    this.#free[this.#freeCount++] = chunk
   }
 
   /** The engine that can send out of an interface. */
   towards(ifindex: number): XskEngine | undefined {
-    return this.#engines.get(ifindex)
+    if (this.#last?.ifindex === ifindex) return this.#last
+    const engine = this.#engines.get(ifindex)
+    this.#last = engine ?? null
+    return engine
   }
 }
 
@@ -76,8 +85,14 @@ export class XskEngine implements Engine {
   readonly #fill: Ring
   readonly #completion: Ring
   /** Chunks of the batch, -1 once they have gone to a transmit ring. */
-  readonly #held: number[] = []
+  readonly #held = new Int32Array(RING_ENTRIES)
+  #heldCount = 0
   #from = 0
+  /** The transmit ring's producer as we know it, and as we have told it. */
+  #txNext: number
+  #txTold: number
+  /** Entries of the transmit ring that are surely free. */
+  #txRoom = 0
   #queued = false
   #drops = 0
 
@@ -91,23 +106,26 @@ export class XskEngine implements Engine {
     this.#tx = new Ring(queue.tx)
     this.#fill = new Ring(queue.fill)
     this.#completion = new Ring(queue.completion)
+    this.#txNext = this.#tx.producer[0]!
+    this.#txTold = this.#txNext
     pool.join(this, queue.frames.base, queue.frames.bytes)
     this.#refill()
   }
 
   receive(jobs: JobTable, from: number, room: number): number {
-    const first = Atomics.load(this.#rx.consumer, 0)
-    const count = Math.min(room, this.#rx.waiting)
+    // Only we write the consumer's side.
+    const first = this.#rx.consumer[0]!
+    const count = Math.min(room, (Atomics.load(this.#rx.producer, 0) - first) | 0)
     const { words } = this.#rx
+    const held = this.#held
     this.#from = from
+    this.#heldCount = count
     for (let i = 0; i < count; i++) {
       const at = ((first + i) & MASK) << 2
       const address = words[at]!
       const data = this.#base + address
-      // No virtio header comes with the frame, but one goes out with it if a packet socket sends it.
-      jobs.u16.fill(0, (data - VNET_HEADER) >>> 1, data >>> 1)
-      jobs.put(from + i, data, words[at + 2]!, this.ifindex, true, this.#port)
-      this.#held.push(address & CHUNK_MASK)
+      jobs.putPlain(from + i, data, words[at + 2]!, this.ifindex, true, this.#port)
+      held[i] = address & CHUNK_MASK
     }
     if (count > 0) Atomics.store(this.#rx.consumer, 0, first + count)
     return count
@@ -123,14 +141,17 @@ export class XskEngine implements Engine {
 
   #enqueue(address: number, length: number): boolean {
     const { words } = this.#tx
-    if (this.#tx.waiting >= RING_ENTRIES) return false
-    const producer = Atomics.load(this.#tx.producer, 0)
-    const at = (producer & MASK) << 2
+    if (this.#txRoom === 0) {
+      this.#txRoom = RING_ENTRIES - ((this.#txNext - Atomics.load(this.#tx.consumer, 0)) | 0)
+      if (this.#txRoom === 0) return false
+    }
+    const at = (this.#txNext & MASK) << 2
     words[at] = address
     words[at + 1] = 0
     words[at + 2] = length
     words[at + 3] = 0
-    Atomics.store(this.#tx.producer, 0, producer + 1)
+    this.#txNext = (this.#txNext + 1) | 0
+    this.#txRoom -= 1
     this.#queued = true
     return true
   }
@@ -138,6 +159,10 @@ export class XskEngine implements Engine {
   flush(): void {
     if (!this.#queued) return
     this.#queued = false
+    if (this.#txTold !== this.#txNext) {
+      Atomics.store(this.#tx.producer, 0, this.#txNext)
+      this.#txTold = this.#txNext
+    }
     for (let i = 0; i < KICKS_MAX && this.#tx.waiting > 0; i++) {
       const before = this.#tx.waiting
       libc.sendto(this.fd, null, 0, MSG_DONTWAIT, null, 0)
@@ -154,18 +179,19 @@ export class XskEngine implements Engine {
   }
 
   #giveBack(): void {
-    for (let i = 0; i < this.#held.length; i++) {
-      if (this.#held[i]! >= 0) this.#pool.give(this.#held[i]!)
+    const held = this.#held
+    for (let i = 0; i < this.#heldCount; i++) {
+      if (held[i]! >= 0) this.#pool.give(held[i]!)
     }
-    this.#held.length = 0
+    this.#heldCount = 0
     this.#collect()
   }
 
   /** Frames that have been sent. */
   #collect(): void {
-    const count = this.#completion.waiting
+    const first = this.#completion.consumer[0]!
+    const count = (Atomics.load(this.#completion.producer, 0) - first) | 0
     if (count <= 0) return
-    const first = Atomics.load(this.#completion.consumer, 0)
     for (let i = 0; i < count; i++) {
       this.#pool.give(this.#completion.words[((first + i) & MASK) << 1]! & CHUNK_MASK)
     }
@@ -173,12 +199,12 @@ export class XskEngine implements Engine {
   }
 
   #refill(): void {
-    const producer = Atomics.load(this.#fill.producer, 0)
-    const room = RING_ENTRIES - this.#fill.waiting
+    const producer = this.#fill.producer[0]!
+    const room = RING_ENTRIES - ((producer - Atomics.load(this.#fill.consumer, 0)) | 0)
     let added = 0
     for (; added < room; added++) {
       const chunk = this.#pool.take()
-      if (chunk === undefined) break
+      if (chunk < 0) break
       const at = ((producer + added) & MASK) << 1
       this.#fill.words[at] = chunk
       this.#fill.words[at + 1] = 0
