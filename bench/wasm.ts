@@ -6,6 +6,7 @@ import { FibResult, JobRecord, PM_HEADROOM, Verdict } from '../dataplane/layout.
 import { openWasm, type WasmDataplane } from '../dataplane/userspace/wasm.ts'
 import { macBytes } from '../test/packets/bytes.ts'
 import { stayOnCpu, threadNs } from './bpf.ts'
+import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
 import { DIRECTOR } from './network.ts'
 import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
 import { part, type Reporter, type Row, type Section } from './section.ts'
@@ -25,15 +26,6 @@ const TABLE = 4_194_304
 /** Room for a frame, what goes in front of it and behind it. */
 const STRIDE = 256
 const ETHERNET_SHIFT = 2
-const VIP = { 4: '10.200.1.1', 6: 'fd00:200::1' } as const
-const METHODS = ['direct-routing', 'tunnel', 'nat'] as const
-type Method = (typeof METHODS)[number]
-const FORWARDED = {
-  'direct-routing': Verdict.ForwardDr,
-  tunnel: Verdict.ForwardTun,
-  nat: Verdict.ForwardNat,
-} as const
-const LABEL = { 'direct-routing': 'DR', tunnel: 'TUN', nat: 'NAT' } as const
 const CLIENT_SIDE = 1
 const SERVER_SIDE = 2
 const FLOOR = 'frame that is not IP'

@@ -6,6 +6,7 @@ import { enterNetns } from '../dataplane/kernel/netns.ts'
 import { Verdict } from '../dataplane/layout.gen.ts'
 import { readNetDevice } from '../dataplane/net-device.ts'
 import { stayOnCpu } from './bpf.ts'
+import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
 import { type Goal, part, type Reporter, type Row, type Section } from './section.ts'
@@ -19,15 +20,6 @@ const ROUNDS = 15
 const PACKETS = 20_000
 /** Of SYN flows, each a measurement of its own. */
 const CHUNK = 65_536
-const VIP = { 4: '10.200.1.1', 6: 'fd00:200::1' } as const
-const METHODS = ['direct-routing', 'tunnel', 'nat'] as const
-type Method = (typeof METHODS)[number]
-const FORWARDED = {
-  'direct-routing': Verdict.ForwardDr,
-  tunnel: Verdict.ForwardTun,
-  nat: Verdict.ForwardNat,
-} as const
-const LABEL = { 'direct-routing': 'DR', tunnel: 'TUN', nat: 'NAT' } as const
 
 const FLOOR = 'constant IPIP header'
 /** design §11: bounds of one flow as multiples of the floor, of a million in nanoseconds. */
