@@ -5,10 +5,11 @@
  * time, and the kernel is asked to resolve where they want to go.
  */
 import type { Dataplane } from '../dataplane/dataplane.ts'
-import { ConnKind, ConnRecord, PM_VERDICT_MAX, RealRecord, Verdict } from '../dataplane/layout.gen.ts'
+import { ConnKind, ConnRecord, RealRecord, Verdict } from '../dataplane/layout.gen.ts'
 import { ConnectionTable } from './connection-table.ts'
 import { serverIdOfImage } from './images.ts'
 import type { IpAddress } from './model.ts'
+import { countVerdict } from './verdicts.ts'
 
 /** At most so many addresses from one search: each costs questions to the kernel. */
 const FOUND_MAX = 64
@@ -68,11 +69,6 @@ export class UnresolvedHops {
   }
 
   #countDropped(): bigint {
-    const { u64 } = this.#dataplane.map('verdicts')
-    let sum = 0n
-    for (let cpu = 0; cpu < this.#dataplane.sizes.cpus; cpu++) {
-      sum += u64[cpu * PM_VERDICT_MAX + Verdict.DropNextHopUnresolved]!
-    }
-    return sum
+    return countVerdict(this.#dataplane, Verdict.DropNextHopUnresolved)
   }
 }
