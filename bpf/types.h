@@ -355,7 +355,7 @@ enum pm_conn_flag {
 
 /*
  * A connection line: what forwarding an established packet needs. Lines stand in sets of four;
- * a key has two sets, the second is used when the first is full (lookup.h). A NAT connection has
+ * a key has two sets, the first is preferred while it has room to spare (connection.h). A NAT connection has
  * two lines, one per direction. Key: protocol, source, destination as in the packet.
  */
 struct pm_conn {
