@@ -7,14 +7,19 @@ import type { Host } from './host.ts'
 import type { MapEngine } from './map-engine.ts'
 import { UnresolvedHops } from './unresolved.ts'
 
-/** A sweep of all connections takes about this long. */
-const SWEEP_MS = 1000
-const SWEEP_SLICE_MS = 50
+/**
+ * One beat for everything that is due again and again: waking up is what an idle daemon costs. Expiry is
+ * as exact as this.
+ */
+const BEAT_MS = 1000
+/** Beats between two looks at the kernel's settings; at every beat if free memory decides. */
+const SETTINGS_BEATS = 10
 /** Longest stretch of work in one go. */
 const BURST_MS = 4
+/** Between two slices of one sweep. */
+const SLICE_PAUSE_MS = 20
 /** Lines between two looks at the clock. */
 const LINES = 16_384
-const DEFENCE_MS = 1000
 /** How soon the kernel is asked for next hops that packets were dropped for want of. */
 const UNRESOLVED_MS = 50
 /** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
@@ -31,7 +36,6 @@ export function startHousekeeping(
   host: Host,
   failed: (error: unknown) => void,
 ): Housekeeping {
-  const timers = new Set<NodeJS.Timeout>()
   const guarded = (action: () => void) => (): void => {
     try {
       action()
@@ -39,39 +43,36 @@ export function startHousekeeping(
       failed(error)
     }
   }
-  const every = (ms: number, action: () => void): void => {
-    timers.add(setInterval(guarded(action), ms).unref())
-  }
 
-  const linesPerSlice = Math.ceil(engine.sweep.lines / (SWEEP_MS / SWEEP_SLICE_MS))
-  every(SWEEP_SLICE_MS, () => {
+  let sweeping: NodeJS.Timeout | null = null
+  const sweep = guarded(() => {
+    sweeping = null
     const stop = performance.now() + BURST_MS
-    for (let left = linesPerSlice; left > 0 && performance.now() < stop; left -= LINES) {
-      engine.sweepSlice(Math.min(left, LINES))
-    }
+    do {
+      if (engine.sweepSlice(LINES)) return
+    } while (performance.now() < stop)
+    sweeping = setTimeout(sweep, SLICE_PAUSE_MS).unref()
   })
 
   let estimating: NodeJS.Immediate | null = null
   const estimate = guarded(() => {
     estimating = engine.estimateSlice() ? null : setImmediate(estimate)
   })
-  every(ESTIMATION_PERIOD_MS, () => {
-    if (estimating === null) estimate()
-  })
 
-  every(DEFENCE_MS, () => engine.publishSettings())
+  let beats = 0
+  const beat = setInterval(
+    guarded(() => {
+      beats += 1
+      if (engine.watchesMemory || beats % SETTINGS_BEATS === 0) engine.publishSettings()
+      if (beats % (ESTIMATION_PERIOD_MS / BEAT_MS) === 0 && estimating === null) estimate()
+      if (sweeping === null && engine.sweepIsDue()) sweep()
+    }),
+    BEAT_MS,
+  ).unref()
 
-  const unresolved = new UnresolvedHops(engine.dataplane)
-  every(UNRESOLVED_MS, () => {
-    if (!unresolved.due()) return
-    const stop = performance.now() + BURST_MS
-    while (performance.now() < stop) {
-      const addresses = unresolved.slice(LINES)
-      if (addresses === null) continue
-      for (const address of addresses) host.resolve(address)
-      return
-    }
-  })
+  const searching = engine.dataplane.resolvesNextHops
+    ? null
+    : setInterval(guarded(searchIn(new UnresolvedHops(engine.dataplane), host)), UNRESOLVED_MS).unref()
 
   let neighbours: NodeJS.Timeout | null = null
   let kept = ''
@@ -96,7 +97,9 @@ export function startHousekeeping(
   return {
     rulesChanged,
     stop(): void {
-      for (const timer of timers) clearInterval(timer)
+      clearInterval(beat)
+      if (searching !== null) clearInterval(searching)
+      if (sweeping !== null) clearTimeout(sweeping)
       // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
       if (neighbours !== null) {
         clearTimeout(neighbours)
@@ -105,5 +108,19 @@ export function startHousekeeping(
       if (estimating !== null) clearImmediate(estimating)
       unfollow()
     },
+  }
+}
+
+/** One look for next hops that packets waited for in vain; a search of large tables takes several. */
+function searchIn(unresolved: UnresolvedHops, host: Host): () => void {
+  return () => {
+    if (!unresolved.due()) return
+    const stop = performance.now() + BURST_MS
+    while (performance.now() < stop) {
+      const addresses = unresolved.slice(LINES)
+      if (addresses === null) continue
+      for (const address of addresses) host.resolve(address)
+      return
+    }
   }
 }

@@ -333,13 +333,15 @@ export class MapEngine implements Engine {
     this.#removed.clear()
   }
 
-  /** Publishes timeouts, sysctls and defence; also once a second, because memory changes by itself. */
+  /** Whether settings follow the free memory, which changes by itself. */
+  get watchesMemory(): boolean {
+    return [this.#sysctls.drop_packet, this.#sysctls.secure_tcp].some((mode) => mode === 1 || mode === 2)
+  }
+
+  /** Publishes timeouts, sysctls and defence; also once in a while, because some of it changes by itself. */
   publishSettings(): void {
     if (this.#timeouts === null) return
-    const watched = [this.#sysctls.drop_packet, this.#sysctls.secure_tcp].some(
-      (mode) => mode === 1 || mode === 2,
-    )
-    const state = defence(this.#sysctls, watched ? this.#host.availablePages() : null)
+    const state = defence(this.#sysctls, this.watchesMemory ? this.#host.availablePages() : null)
     const settings = this.dataplane.map('settings')
     const { offsets } = SettingsRecord
     // The first packet under a new rate is the one to drop.
@@ -426,6 +428,11 @@ export class MapEngine implements Engine {
   }
 
   // Housekeeping
+
+  /** Whether a sweep of the tables can have anything to do. */
+  sweepIsDue(): boolean {
+    return this.sweep.due() || this.#ledger.goneReals.size > 0
+  }
 
   /** One slice of expiry; true when it finished a sweep of the tables. */
   sweepSlice(lines: number): boolean {

@@ -12,8 +12,10 @@ import {
   LiveRecord,
   PM_CONN_GENERATION,
   PM_CONN_STATUS,
+  PM_VERDICT_MAX,
   RealRecord,
   Slot,
+  Verdict,
 } from '../dataplane/layout.gen.ts'
 import { ConnectionTable, isActive } from './connection-table.ts'
 import { REAL_WORDS } from './images.ts'
@@ -40,7 +42,7 @@ export interface SweepReport {
   readonly expired: number
   /** Lines someone had claimed and never finished. */
   readonly abandoned: number
-  /** Live lines per real server. */
+  /** Live lines per real server; valid until the next report but one. */
   readonly references: Uint32Array
 }
 
@@ -50,7 +52,14 @@ export class Sweep {
   readonly #dataplane: Dataplane
   readonly #reals: MapMemory
   readonly #live: MapMemory
-  readonly #references: Uint32Array
+  /** Counted now, and what the last report has: they take turns. */
+  #references: Uint32Array
+  #referencesSpare: Uint32Array
+  /** Lines met that were neither clean nor freed. */
+  #inUse = 0
+  #began = 0
+  /** What `#touches` was when the last finished sweep began, if that sweep met no line in use. */
+  #emptySince: number | null = null
   #table = 0
   #line = 0
   #connections: [number, number] = [0, 0]
@@ -68,11 +77,29 @@ export class Sweep {
     this.#reals = dataplane.map('reals')
     this.#live = dataplane.map('live')
     this.#references = new Uint32Array(dataplane.sizes.reals)
+    this.#referencesSpare = new Uint32Array(dataplane.sizes.reals)
+  }
+
+  /** False while the tables are surely empty: a sweep found them so, and no packet since can have made a line. */
+  due(): boolean {
+    return this.#table !== 0 || this.#line !== 0 || this.#emptySince !== this.#touches()
+  }
+
+  /** Packets with a verdict that a packet with a connection may get, modulo 2^32. */
+  #touches(): number {
+    const { u32 } = this.#dataplane.map('verdicts')
+    const { cpus } = this.#dataplane.sizes
+    let sum = 0
+    for (let verdict = Verdict.PassFtpData + 1; verdict < PM_VERDICT_MAX; verdict++) {
+      for (let cpu = 0; cpu < cpus; cpu++) sum = (sum + u32[(cpu * PM_VERDICT_MAX + verdict) * 2]!) >>> 0
+    }
+    return sum
   }
 
   /** Looks at up to `lines` lines; the report when that completes a sweep of both tables. */
   slice(lines: number, options: SweepOptions): SweepReport | null {
     let left = lines
+    if (this.#table === 0 && this.#line === 0) this.#began = this.#touches()
     while (left > 0) {
       const table = this.tables[this.#table]!
       const stop = Math.min(table.lines, this.#line + left)
@@ -105,9 +132,13 @@ export class Sweep {
       templates: this.#templates,
       expired: this.#expired,
       abandoned: this.#abandoned,
-      references: this.#references.slice(),
+      references: this.#references,
     }
+    this.#references = this.#referencesSpare
+    this.#referencesSpare = report.references
     this.#references.fill(0)
+    this.#emptySince = this.#inUse === 0 ? this.#began : null
+    this.#inUse = 0
     this.#connections = [0, 0]
     this.#templates = 0
     this.#expired = 0
@@ -123,6 +154,7 @@ export class Sweep {
     for (let line = from, at = from * stride; line < to; line++, at += stride) {
       const status = u32[at]! & PM_CONN_STATUS
       if (status < ConnStatus.Claimed) continue
+      this.#inUse++
       if (status === ConnStatus.Claimed) this.#meetClaimed(table, line)
       else this.#meetLive(table, line, now, options)
     }

@@ -49,6 +49,11 @@ export interface AttachedInterface {
 export interface Dataplane {
   readonly plane: PlaneKind
   readonly sizes: Sizes
+  /**
+   * The plane itself has the kernel resolve next hops that packets wait for. Others only count such
+   * packets (`drop_next_hop_unresolved`), and somebody has to look.
+   */
+  readonly resolvesNextHops?: true
   /** What works now but will surprise later, in sentences for the log. */
   readonly warnings?: readonly string[]
   map(name: MapName): MapMemory

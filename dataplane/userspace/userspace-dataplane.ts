@@ -69,6 +69,7 @@ interface Port extends TakenPort {
 
 export class UserspaceDataplane implements Dataplane {
   readonly plane = 'userspace'
+  readonly resolvesNextHops = true
   readonly sizes: Sizes
   /** True when connections of an earlier process were read back. */
   readonly adopted: boolean

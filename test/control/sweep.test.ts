@@ -12,9 +12,11 @@ import {
   LiveRecord,
   Method,
   PM_NONE,
+  PM_VERDICT_MAX,
   RealRecord,
   Slot,
   TcpState,
+  Verdict,
 } from '../../dataplane/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
 import { server, service, testHost } from './support.ts'
@@ -221,6 +223,31 @@ describe('sweep', () => {
     assert.equal(sweep.run(KEEP).abandoned, 1)
     const status = (line: number) => dataplane.map('connections4').u32[line * 16]! & 3
     assert.deepEqual([status(0), status(1)], [ConnStatus.Freed, ConnStatus.Claimed])
+  })
+
+  test('tables that were found empty are not walked again before a packet can have made a line', () => {
+    const dataplane = plane()
+    const { u64 } = dataplane.map('verdicts')
+    const sweep = new Sweep(dataplane)
+    assert.equal(sweep.due(), true, 'nobody has looked yet')
+    put(dataplane, 3, { left: 50 })
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), true, 'a connection lives')
+    dataplane.setTicks(NOW + 100)
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), true, 'it has only just been freed')
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), false)
+    u64[PM_VERDICT_MAX + Verdict.PassNoService]! += 5n
+    assert.equal(sweep.due(), false, 'a stranger makes no connection')
+    u64[PM_VERDICT_MAX + Verdict.PassLocalNode]! += 1n
+    assert.equal(sweep.due(), true)
+    sweep.slice(10, KEEP)
+    u64[Verdict.DropNextHopUnresolved]! += 1n
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), true, 'the packet came while the sweep was under way')
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), false)
   })
 
   test('a removed real server is freed when nothing refers to it, after two minutes', async () => {
