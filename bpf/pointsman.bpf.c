@@ -21,6 +21,10 @@ const enum pm_job_flag *pm_btf_job_flag __attribute__((unused));
 const enum pm_fib_result *pm_btf_fib_result __attribute__((unused));
 const struct pm_job *pm_btf_job __attribute__((unused));
 const struct pm_fib *pm_btf_fib __attribute__((unused));
+const struct pm_arrival *pm_btf_arrival __attribute__((unused));
+const struct pm_ring *pm_btf_ring __attribute__((unused));
+const struct pm_queue *pm_btf_queue __attribute__((unused));
+const struct pm_pool *pm_btf_pool __attribute__((unused));
 
 SEC("xdp")
 int pointsman(struct xdp_md *ctx)

@@ -13,6 +13,8 @@ __attribute__((import_module("env"), import_name("pm_host_fib"))) __u32 pm_impor
 #define pm_host_fib(host, q) ((void)(host), (enum pm_fib_result)pm_import_fib(q))
 
 #include "memory-host.h"
+#include "packet-ring.h"
+#include "xsk-queue.h"
 
 #define PM_PAGE 65536u
 

@@ -429,6 +429,53 @@ enum pm_job_flag {
 
 #define PM_HEADROOM 128
 
+/*
+ * The userspace plane: what is remembered of a frame as it arrived, beside its job. Headers that are
+ * put in front of the frame overwrite all of this in memory.
+ */
+struct pm_arrival {
+	__u32 received;	     /* bytes */
+	__u32 header_bytes;  /* super-packets: bytes before the payload, else 0 */
+	__u32 chunk;	     /* AF_XDP: offset of its piece of the frame memory; PM_NONE once it is sent */
+	__u16 vnet[5];	     /* virtio header (virtio 1.2 §5.1.6): flags and GSO type, lengths, checksum */
+	__u8 to_host;	     /* 1: addressed to this host, as the kernel sees it */
+	__u8 port;	     /* number of the port it came from */
+};
+
+/* A ring of a packet socket (TPACKET_V2) in linear memory: received from, or sent from. */
+struct pm_ring {
+	__u32 base;	     /* address of the first slot */
+	__u32 slot_bytes;
+	__u32 slots;
+	__u32 next;	     /* slot to read or fill next */
+	__u32 first;	     /* the first read or filled and not yet handed over: at most `slots` - 1 before `next` */
+	__u32 ifindex;
+	__u32 port;
+	__u32 pad;
+};
+
+/* A queue of an interface with its four rings (AF_XDP); all of them and the frames lie in linear memory. */
+struct pm_queue {
+	__u32 rx_producer, rx_consumer, rx_entries; /* addresses, as of all rings */
+	__u32 tx_producer, tx_consumer, tx_entries;
+	__u32 fill_producer, fill_consumer, fill_entries;
+	__u32 done_producer, done_consumer, done_entries;
+	__u32 frames;	     /* address of the frame memory */
+	__u32 pool;	     /* address of the worker's struct pm_pool */
+	__u32 tx_next;	     /* producer of the transmit ring; the kernel is told in `flush` */
+	__u32 ifindex;
+	__u32 port;
+};
+
+/* Pieces of the frame memory that are in no ring: `count` offsets at `free`, a stack. */
+struct pm_pool {
+	__u32 free;	     /* address */
+	__u32 count;
+};
+
+#define PM_XSK_ENTRIES 2048 /* of every AF_XDP ring */
+#define PM_CHUNK 4096	    /* bytes of frame memory for one frame */
+
 /* Next hop query: the host answers out of the kernel's routing and neighbour tables. */
 enum pm_fib_result {
 	PM_FIB_OK = 0,

@@ -25,6 +25,8 @@ export const PM_CONN_STATUS = 3
 export const PM_CONN_GENERATION = 4
 export const PM_WAYS = 4
 export const PM_HEADROOM = 128
+export const PM_XSK_ENTRIES = 2048
+export const PM_CHUNK = 4096
 export const PM_VERDICT_MAX = 128
 export const PM_SCHEDULER_MAX = 15
 export const PM_TCP_STATE_MAX = 11
@@ -1231,6 +1233,263 @@ export const JobRecord = {
   setSegment: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
 } as const
 
+/** struct pm_arrival, 24 bytes. */
+export interface ArrivalRecord {
+  readonly received: number
+  readonly headerBytes: number
+  readonly chunk: number
+  readonly vnet: readonly number[]
+  readonly toHost: number
+  readonly port: number
+}
+
+export const ArrivalRecord = {
+  size: 24,
+  offsets: {
+    received: 0,
+    headerBytes: 4,
+    chunk: 8,
+    vnet: 12,
+    toHost: 22,
+    port: 23,
+  },
+  read(view: DataView, base: number): ArrivalRecord {
+    return {
+      received: view.getUint32(base + 0, true),
+      headerBytes: view.getUint32(base + 4, true),
+      chunk: view.getUint32(base + 8, true),
+      vnet: Array.from({ length: 5 }, (_, index) => view.getUint16(base + 12 + index * 2, true)),
+      toHost: view.getUint8(base + 22),
+      port: view.getUint8(base + 23),
+    }
+  },
+  write(view: DataView, base: number, value: ArrivalRecord): void {
+    view.setUint32(base + 0, value.received, true)
+    view.setUint32(base + 4, value.headerBytes, true)
+    view.setUint32(base + 8, value.chunk, true)
+    elements('ArrivalRecord.vnet', 5, value.vnet, (item, index) => view.setUint16(base + 12 + index * 2, item, true))
+    view.setUint8(base + 22, value.toHost)
+    view.setUint8(base + 23, value.port)
+  },
+  getReceived: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setReceived: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getHeaderBytes: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setHeaderBytes: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getChunk: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setChunk: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getVnet: (view: DataView, base: number, index: number): number => view.getUint16(base + 12 + element('ArrivalRecord.vnet', 5, index) * 2, true),
+  setVnet: (view: DataView, base: number, index: number, value: number): void => view.setUint16(base + 12 + element('ArrivalRecord.vnet', 5, index) * 2, value, true),
+  getToHost: (view: DataView, base: number): number => view.getUint8(base + 22),
+  setToHost: (view: DataView, base: number, value: number): void => view.setUint8(base + 22, value),
+  getPort: (view: DataView, base: number): number => view.getUint8(base + 23),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint8(base + 23, value),
+} as const
+
+/** struct pm_ring, 32 bytes. */
+export interface RingRecord {
+  readonly base: number
+  readonly slotBytes: number
+  readonly slots: number
+  readonly next: number
+  readonly first: number
+  readonly ifindex: number
+  readonly port: number
+}
+
+export const RingRecord = {
+  size: 32,
+  offsets: {
+    base: 0,
+    slotBytes: 4,
+    slots: 8,
+    next: 12,
+    first: 16,
+    ifindex: 20,
+    port: 24,
+  },
+  read(view: DataView, base: number): RingRecord {
+    return {
+      base: view.getUint32(base + 0, true),
+      slotBytes: view.getUint32(base + 4, true),
+      slots: view.getUint32(base + 8, true),
+      next: view.getUint32(base + 12, true),
+      first: view.getUint32(base + 16, true),
+      ifindex: view.getUint32(base + 20, true),
+      port: view.getUint32(base + 24, true),
+    }
+  },
+  write(view: DataView, base: number, value: RingRecord): void {
+    view.setUint32(base + 0, value.base, true)
+    view.setUint32(base + 4, value.slotBytes, true)
+    view.setUint32(base + 8, value.slots, true)
+    view.setUint32(base + 12, value.next, true)
+    view.setUint32(base + 16, value.first, true)
+    view.setUint32(base + 20, value.ifindex, true)
+    view.setUint32(base + 24, value.port, true)
+    clear(view, base + 28, 4)
+  },
+  getBase: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setBase: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getSlotBytes: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setSlotBytes: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getSlots: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setSlots: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getNext: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setNext: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getFirst: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getPort: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+} as const
+
+/** struct pm_queue, 68 bytes. */
+export interface QueueRecord {
+  readonly rxProducer: number
+  readonly rxConsumer: number
+  readonly rxEntries: number
+  readonly txProducer: number
+  readonly txConsumer: number
+  readonly txEntries: number
+  readonly fillProducer: number
+  readonly fillConsumer: number
+  readonly fillEntries: number
+  readonly doneProducer: number
+  readonly doneConsumer: number
+  readonly doneEntries: number
+  readonly frames: number
+  readonly pool: number
+  readonly txNext: number
+  readonly ifindex: number
+  readonly port: number
+}
+
+export const QueueRecord = {
+  size: 68,
+  offsets: {
+    rxProducer: 0,
+    rxConsumer: 4,
+    rxEntries: 8,
+    txProducer: 12,
+    txConsumer: 16,
+    txEntries: 20,
+    fillProducer: 24,
+    fillConsumer: 28,
+    fillEntries: 32,
+    doneProducer: 36,
+    doneConsumer: 40,
+    doneEntries: 44,
+    frames: 48,
+    pool: 52,
+    txNext: 56,
+    ifindex: 60,
+    port: 64,
+  },
+  read(view: DataView, base: number): QueueRecord {
+    return {
+      rxProducer: view.getUint32(base + 0, true),
+      rxConsumer: view.getUint32(base + 4, true),
+      rxEntries: view.getUint32(base + 8, true),
+      txProducer: view.getUint32(base + 12, true),
+      txConsumer: view.getUint32(base + 16, true),
+      txEntries: view.getUint32(base + 20, true),
+      fillProducer: view.getUint32(base + 24, true),
+      fillConsumer: view.getUint32(base + 28, true),
+      fillEntries: view.getUint32(base + 32, true),
+      doneProducer: view.getUint32(base + 36, true),
+      doneConsumer: view.getUint32(base + 40, true),
+      doneEntries: view.getUint32(base + 44, true),
+      frames: view.getUint32(base + 48, true),
+      pool: view.getUint32(base + 52, true),
+      txNext: view.getUint32(base + 56, true),
+      ifindex: view.getUint32(base + 60, true),
+      port: view.getUint32(base + 64, true),
+    }
+  },
+  write(view: DataView, base: number, value: QueueRecord): void {
+    view.setUint32(base + 0, value.rxProducer, true)
+    view.setUint32(base + 4, value.rxConsumer, true)
+    view.setUint32(base + 8, value.rxEntries, true)
+    view.setUint32(base + 12, value.txProducer, true)
+    view.setUint32(base + 16, value.txConsumer, true)
+    view.setUint32(base + 20, value.txEntries, true)
+    view.setUint32(base + 24, value.fillProducer, true)
+    view.setUint32(base + 28, value.fillConsumer, true)
+    view.setUint32(base + 32, value.fillEntries, true)
+    view.setUint32(base + 36, value.doneProducer, true)
+    view.setUint32(base + 40, value.doneConsumer, true)
+    view.setUint32(base + 44, value.doneEntries, true)
+    view.setUint32(base + 48, value.frames, true)
+    view.setUint32(base + 52, value.pool, true)
+    view.setUint32(base + 56, value.txNext, true)
+    view.setUint32(base + 60, value.ifindex, true)
+    view.setUint32(base + 64, value.port, true)
+  },
+  getRxProducer: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setRxProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getRxConsumer: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setRxConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getRxEntries: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setRxEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getTxProducer: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setTxProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getTxConsumer: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setTxConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getTxEntries: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setTxEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getFillProducer: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setFillProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+  getFillConsumer: (view: DataView, base: number): number => view.getUint32(base + 28, true),
+  setFillConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, true),
+  getFillEntries: (view: DataView, base: number): number => view.getUint32(base + 32, true),
+  setFillEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
+  getDoneProducer: (view: DataView, base: number): number => view.getUint32(base + 36, true),
+  setDoneProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
+  getDoneConsumer: (view: DataView, base: number): number => view.getUint32(base + 40, true),
+  setDoneConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, true),
+  getDoneEntries: (view: DataView, base: number): number => view.getUint32(base + 44, true),
+  setDoneEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
+  getFrames: (view: DataView, base: number): number => view.getUint32(base + 48, true),
+  setFrames: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
+  getPool: (view: DataView, base: number): number => view.getUint32(base + 52, true),
+  setPool: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, true),
+  getTxNext: (view: DataView, base: number): number => view.getUint32(base + 56, true),
+  setTxNext: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 60, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, true),
+  getPort: (view: DataView, base: number): number => view.getUint32(base + 64, true),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint32(base + 64, value, true),
+} as const
+
+/** struct pm_pool, 8 bytes. */
+export interface PoolRecord {
+  readonly free: number
+  readonly count: number
+}
+
+export const PoolRecord = {
+  size: 8,
+  offsets: {
+    free: 0,
+    count: 4,
+  },
+  read(view: DataView, base: number): PoolRecord {
+    return {
+      free: view.getUint32(base + 0, true),
+      count: view.getUint32(base + 4, true),
+    }
+  },
+  write(view: DataView, base: number, value: PoolRecord): void {
+    view.setUint32(base + 0, value.free, true)
+    view.setUint32(base + 4, value.count, true)
+  },
+  getFree: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setFree: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getCount: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+} as const
+
 /** struct pm_fib, 56 bytes. */
 export interface FibRecord {
   readonly family: number
@@ -1555,6 +1814,63 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'moved', offset: 28, type: 's32', count: null },
       { name: 'segment', offset: 32, type: 'u32', count: null },
       { name: 'pad', offset: 36, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_arrival',
+    size: 24,
+    fields: [
+      { name: 'received', offset: 0, type: 'u32', count: null },
+      { name: 'header_bytes', offset: 4, type: 'u32', count: null },
+      { name: 'chunk', offset: 8, type: 'u32', count: null },
+      { name: 'vnet', offset: 12, type: 'u16', count: 5 },
+      { name: 'to_host', offset: 22, type: 'u8', count: null },
+      { name: 'port', offset: 23, type: 'u8', count: null },
+    ],
+  },
+  {
+    name: 'pm_ring',
+    size: 32,
+    fields: [
+      { name: 'base', offset: 0, type: 'u32', count: null },
+      { name: 'slot_bytes', offset: 4, type: 'u32', count: null },
+      { name: 'slots', offset: 8, type: 'u32', count: null },
+      { name: 'next', offset: 12, type: 'u32', count: null },
+      { name: 'first', offset: 16, type: 'u32', count: null },
+      { name: 'ifindex', offset: 20, type: 'u32', count: null },
+      { name: 'port', offset: 24, type: 'u32', count: null },
+      { name: 'pad', offset: 28, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_queue',
+    size: 68,
+    fields: [
+      { name: 'rx_producer', offset: 0, type: 'u32', count: null },
+      { name: 'rx_consumer', offset: 4, type: 'u32', count: null },
+      { name: 'rx_entries', offset: 8, type: 'u32', count: null },
+      { name: 'tx_producer', offset: 12, type: 'u32', count: null },
+      { name: 'tx_consumer', offset: 16, type: 'u32', count: null },
+      { name: 'tx_entries', offset: 20, type: 'u32', count: null },
+      { name: 'fill_producer', offset: 24, type: 'u32', count: null },
+      { name: 'fill_consumer', offset: 28, type: 'u32', count: null },
+      { name: 'fill_entries', offset: 32, type: 'u32', count: null },
+      { name: 'done_producer', offset: 36, type: 'u32', count: null },
+      { name: 'done_consumer', offset: 40, type: 'u32', count: null },
+      { name: 'done_entries', offset: 44, type: 'u32', count: null },
+      { name: 'frames', offset: 48, type: 'u32', count: null },
+      { name: 'pool', offset: 52, type: 'u32', count: null },
+      { name: 'tx_next', offset: 56, type: 'u32', count: null },
+      { name: 'ifindex', offset: 60, type: 'u32', count: null },
+      { name: 'port', offset: 64, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_pool',
+    size: 8,
+    fields: [
+      { name: 'free', offset: 0, type: 'u32', count: null },
+      { name: 'count', offset: 4, type: 'u32', count: null },
     ],
   },
   {

@@ -44,7 +44,11 @@ const headers = files('bpf', '.h')
 const multiarch = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
 
 /** Exports of the wasm object; those the linker makes itself exist only with thread-local variables. */
-const WASM_EXPORTS = ['pm_alloc', 'pm_map_set', 'pm_limits_ptr', 'pm_set_now', 'pm_set_cpu', 'pm_run_batch']
+const WASM_EXPORTS = [
+  ...['pm_alloc', 'pm_map_set', 'pm_limits_ptr', 'pm_set_now', 'pm_set_cpu', 'pm_run_batch', 'pm_arrive'],
+  ...['pm_ring_take', 'pm_ring_give', 'pm_ring_put'],
+  ...['pm_queue_take', 'pm_queue_put', 'pm_queue_collect', 'pm_queue_give'],
+]
 const WASM_LINKER_EXPORTS = ['__stack_pointer', '__wasm_init_tls', '__tls_size', '__tls_align', '__heap_base']
 /** What the host must provide: nothing else may stay undefined. */
 const WASM_IMPORTS = ['pm_host_fib']

@@ -5,6 +5,7 @@
  */
 import { DataplaneError } from '../dataplane.ts'
 import { check, Errno, errno, errorName, libc, MAP_FAILED, SystemError, words } from '../libc.ts'
+import type { Region } from './worker-messages.ts'
 
 export const VNET_HEADER = 10
 
@@ -22,6 +23,7 @@ const PACKET_STATISTICS = 6
 const PACKET_COPY_THRESH = 7
 const PACKET_VERSION = 10
 const PACKET_RESERVE = 12
+const PACKET_TX_RING = 13
 const PACKET_VNET_HDR = 15
 const PACKET_FANOUT = 18
 const PACKET_QDISC_BYPASS = 20
@@ -46,6 +48,10 @@ export const Slot = {
   packetType: 42,
 } as const
 export const Status = { USER: 1, COPY: 2, LOSING: 4, VLAN_VALID: 16 } as const
+/** Status of a slot of a send ring. */
+export const SendStatus = { AVAILABLE: 0, SEND_REQUEST: 1, SENDING: 2, WRONG_FORMAT: 4 } as const
+/** Where the virtio header of a frame to be sent stands in its slot. */
+export const SEND_OFFSET = 32
 export const PACKET_HOST = 0
 export const PACKET_OUTGOING = 4
 
@@ -88,6 +94,11 @@ export interface ReceiveRing {
   readonly geometry: RingGeometry
 }
 
+/** Slots to send from: frames of the usual MTU, in tunnels too. */
+export function sendRingGeometry(bytes: number): RingGeometry {
+  return { slotBytes: SLOT_BYTES_MIN, slots: bytes / SLOT_BYTES_MIN, bytes }
+}
+
 function option(fd: number, name: number, value: Uint8Array, what: string): void {
   check(libc.setsockopt(fd, SOL_PACKET, name, value, value.length), what)
 }
@@ -120,20 +131,21 @@ export function openReceiveRing(
     option(fd, PACKET_COPY_THRESH, words(1), 'have large frames copied')
     option(fd, PACKET_IGNORE_OUTGOING, words(1), 'leave outgoing frames out')
     libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, words(COPY_QUEUE_BYTES), 4)
-    option(
-      fd,
-      PACKET_RX_RING,
-      words(BLOCK_BYTES, geometry.bytes / BLOCK_BYTES, geometry.slotBytes, geometry.slots),
-      `make a receive ring of ${geometry.bytes} bytes`,
-    )
-    const at = memory + BigInt(base)
-    const mapped = libc.mmap(at, geometry.bytes, PROT_READ_WRITE, MAP_SHARED_FIXED_POPULATE, fd, 0)
-    if (mapped === MAP_FAILED) throw new SystemError('map the receive ring', errno())
+    makeRing(fd, PACKET_RX_RING, memory + BigInt(base), geometry)
   } catch (error) {
     libc.close(fd)
     throw error
   }
   return { fd, ifindex, base, geometry }
+}
+
+/** The ring of a socket, mapped over `geometry.bytes` of memory at `address`. */
+function makeRing(fd: number, kind: number, address: bigint, geometry: RingGeometry): void {
+  const { bytes, slotBytes, slots } = geometry
+  const request = words(BLOCK_BYTES, bytes / BLOCK_BYTES, slotBytes, slots)
+  option(fd, kind, request, `make a ring of ${bytes} bytes`)
+  const mapped = libc.mmap(address, bytes, PROT_READ_WRITE, MAP_SHARED_FIXED_POPULATE, fd, 0)
+  if (mapped === MAP_FAILED) throw new SystemError('map the ring of a packet socket', errno())
 }
 
 function refused(number: number): DataplaneError {
@@ -162,21 +174,32 @@ export function joinFanout(ring: ReceiveRing, group: number | null): number {
   return value[0]! | (value[1]! << 8)
 }
 
-/** Puts plain memory back under the ring and closes it. Nobody may be reading it any more. */
-export function closeReceiveRing(memory: bigint, ring: ReceiveRing): void {
+/** Closes the socket of a ring and puts plain memory back under it. Nobody may be using it any more. */
+export function closeRing(memory: bigint, ring: { readonly fd: number } & Region): void {
   const at = memory + BigInt(ring.base)
-  const mapped = libc.mmap(at, ring.geometry.bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_FIXED, -1, 0)
+  const mapped = libc.mmap(at, ring.bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_FIXED, -1, 0)
   libc.close(ring.fd)
-  if (mapped === MAP_FAILED) throw new SystemError('take the receive ring out of memory', errno())
+  if (mapped === MAP_FAILED) throw new SystemError('take the ring of a packet socket out of memory', errno())
 }
 
-/** A socket that sends complete frames, each behind a virtio header, out of one interface. */
-export function openSendSocket(ifindex: number, bypassQueue: boolean): number {
+/**
+ * A socket that sends complete frames, each behind a virtio header, out of one interface. With `ring`,
+ * from slots over that address; a socket sends either from a ring or what it is handed.
+ */
+export function openSendSocket(
+  ifindex: number,
+  bypassQueue: boolean,
+  ring: { readonly address: bigint; readonly geometry: RingGeometry } | null = null,
+): number {
   const fd = libc.socket(AF_PACKET, SOCK_RAW_CLOEXEC, 0)
   if (fd < 0) throw refused(errno())
   try {
     option(fd, PACKET_VNET_HDR, words(1), 'switch PACKET_VNET_HDR on')
     if (bypassQueue) option(fd, PACKET_QDISC_BYPASS, words(1), 'send past the queueing discipline')
+    if (ring !== null) {
+      option(fd, PACKET_VERSION, words(TPACKET_V2), 'choose TPACKET_V2')
+      makeRing(fd, PACKET_TX_RING, ring.address, ring.geometry)
+    }
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, words(SEND_QUEUE_BYTES), 4)
     const timeout = new Uint8Array(new BigInt64Array([0n, BigInt(SEND_TIMEOUT_US)]).buffer)
     check(libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, timeout, timeout.length), 'limit the wait for sending')

@@ -12,14 +12,15 @@ export interface Engine {
    */
   receive(jobs: JobTable, from: number, room: number): number
   /** All frames received so far have been dealt with. */
-  release(jobs: JobTable): void
+  release(): void
   /** Frames lost because nobody took them in time, since the last call. */
   takeDrops(): number
   /**
-   * Sends the frame of a job this engine received without any copy: `length` bytes at `start`. False
-   * when it cannot; then a packet socket does.
+   * Sends the frames of the jobs `from` to `end` - 1, which engines of this kind received, without any
+   * copy, and passes over dropped ones; returns the first it cannot send. Engines without such a way
+   * leave it out.
    */
-  forward?(index: number, ifindex: number, start: number, length: number): boolean
+  forward?(from: number, end: number): number
   /** Hands over what `forward` has gathered. */
   flush?(): void
   /** No more frames; lets go of what it holds. The file descriptor is closed by its owner. */

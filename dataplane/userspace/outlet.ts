@@ -1,6 +1,10 @@
-/** Frames on their way out of one interface: gathered, then handed over with one sendmmsg(2). */
+/**
+ * Frames on their way out of one interface. Most go through a ring; super-packets and what the ring has no
+ * room for are gathered and handed over with one sendmmsg(2), from where they lie.
+ */
 import { addressOf, Errno, errno, libc } from '../libc.ts'
 import { openSendSocket } from './af-packet.ts'
+import type { SendRing } from './send-ring.ts'
 
 /** struct mmsghdr and struct iovec on 64-bit machines. */
 const MESSAGE = { size: 64, iov: 16, iovCount: 24 } as const
@@ -9,6 +13,7 @@ const IOVEC = { size: 16, words: 4 } as const
 export class Outlet {
   readonly ifindex: number
   readonly #fd: number
+  readonly #ring: SendRing | null
   readonly #capacity: number
   readonly #messages: Uint8Array
   /** Address of every message, to go on behind one that was refused. */
@@ -17,11 +22,19 @@ export class Outlet {
   readonly #memoryLow: number
   readonly #memoryHigh: number
   #count = 0
+  #refused = 0
   #broken = false
 
   /** `memory`: address of the linear memory that frames lie in. */
-  constructor(ifindex: number, memory: bigint, capacity: number, bypassQueue: boolean) {
+  constructor(
+    ifindex: number,
+    memory: bigint,
+    capacity: number,
+    bypassQueue: boolean,
+    ring: SendRing | null,
+  ) {
     this.ifindex = ifindex
+    this.#ring = ring
     this.#capacity = capacity
     this.#memoryLow = Number(memory & 0xffff_ffffn)
     this.#memoryHigh = Number(memory >> 32n)
@@ -38,17 +51,32 @@ export class Outlet {
     this.#fd = openSendSocket(ifindex, bypassQueue)
   }
 
-  get full(): boolean {
-    return this.#count === this.#capacity
-  }
-
   /** The interface is gone or was replaced: open another outlet if there is one again. */
   get broken(): boolean {
     return this.#broken
   }
 
+  /** Puts frames of the jobs `from` to `end` - 1 into the ring; returns the first that cannot go that way. */
+  put(from: number, end: number): number {
+    if (this.#ring === null) return from
+    // Frames leave in the order they came.
+    if (this.#count > 0) this.#send()
+    return this.#ring.put(from, end)
+  }
+
   /** `length` bytes at `address` in linear memory: virtio header, then frame. They stay there until `flush`. */
   queue(address: number, length: number): void {
+    if (this.#ring?.waiting === true) this.#ring.flush(this.#append)
+    this.#append(address, length)
+  }
+
+  /** No more can be queued without sending what waits. */
+  get full(): boolean {
+    return this.#count === this.#capacity
+  }
+
+  readonly #append = (address: number, length: number): void => {
+    if (this.#count === this.#capacity) this.#send()
     const at = this.#count * IOVEC.words
     const low = this.#memoryLow + address
     const carry = low >= 0x1_0000_0000
@@ -58,11 +86,18 @@ export class Outlet {
     this.#count += 1
   }
 
-  /** Sends what was gathered; returns how many frames the socket refused. */
+  /** Sends what was gathered; returns how many frames the socket has refused since the last time. */
   flush(): number {
+    if (this.#ring !== null) this.#ring.flush(this.#append)
+    if (this.#count > 0) this.#send()
+    const refused = this.#refused
+    this.#refused = 0
+    return refused
+  }
+
+  #send(): void {
     const count = this.#count
     let sent = 0
-    let refused = 0
     this.#count = 0
     while (sent < count) {
       const result = libc.sendmmsg(this.#fd, this.#messageAt[sent]!, count - sent, 0)
@@ -72,19 +107,19 @@ export class Outlet {
       }
       const number = errno()
       if (number === Errno.EINTR) continue
-      if (number === Errno.ENXIO || number === Errno.ENODEV) {
-        // Unregistered: this socket will never send again.
-        this.#broken = true
-        return refused + count - sent
+      // Unregistered: this socket will never send again.
+      if (number === Errno.ENXIO || number === Errno.ENODEV) this.#broken = true
+      if (this.#broken || number === Errno.ENETDOWN) {
+        this.#refused += count - sent
+        return
       }
-      if (number === Errno.ENETDOWN) return refused + count - sent
-      refused += 1
+      this.#refused += 1
       sent += 1
     }
-    return refused
   }
 
   close(): void {
+    this.#ring?.close()
     libc.close(this.#fd)
   }
 }

@@ -1,5 +1,5 @@
 /** Frames out of an AF_PACKET ring of TPACKET_V2. */
-import { Verdict } from '../layout.gen.ts'
+import { RingRecord, Verdict } from '../layout.gen.ts'
 import { libc } from '../libc.ts'
 import {
   PACKET_HOST,
@@ -13,6 +13,7 @@ import {
 } from './af-packet.ts'
 import type { Engine } from './engine.ts'
 import type { JobTable } from './job-table.ts'
+import type { FrameMover } from './wasm-instance.ts'
 
 const MSG_DONTWAIT = 0x40
 const MSG_TRUNC = 0x20
@@ -49,23 +50,28 @@ export class LargeBuffers {
   }
 }
 
+/** Of an odd slot: nothing waits, or nothing can be done yet; done with, without a job; with one. */
+const Odd = { none: 0, gone: 1, job: 2 } as const
+
+const NEXT = RingRecord.offsets.next / 4
+
 export class PacketEngine implements Engine {
   readonly ifindex: number
   readonly fd: number
   readonly #ring: ReceiveRing
+  readonly #record: number
+  readonly #mover: FrameMover
   readonly #memory: bigint
   readonly #large: LargeBuffers
   readonly #port: number
   readonly #count: (verdict: number, frames: number) => void
-  #next = 0
-  /** Slots of the batch, the first `#heldCount` of them. */
-  readonly #held: Uint32Array
-  #heldCount = 0
 
-  /** `count` notes frames that get their verdict here. */
+  /** `record`: address for a `struct pm_ring`; `count` notes frames that get their verdict here. */
   constructor(
     ring: ReceiveRing,
-    memory: bigint,
+    record: number,
+    mover: FrameMover,
+    memory: { readonly address: bigint; readonly view: DataView },
     large: LargeBuffers,
     port: number,
     count: (verdict: number, frames: number) => void,
@@ -73,55 +79,66 @@ export class PacketEngine implements Engine {
     this.ifindex = ring.ifindex
     this.fd = ring.fd
     this.#ring = ring
-    this.#held = new Uint32Array(ring.geometry.slots)
-    this.#memory = memory
+    this.#record = record
+    this.#mover = mover
+    this.#memory = memory.address
     this.#large = large
     this.#port = port
     this.#count = count
+    const { base, geometry, ifindex } = ring
+    const { slotBytes, slots } = geometry
+    RingRecord.write(memory.view, record, { base, slotBytes, slots, next: 0, first: 0, ifindex, port })
   }
 
   receive(jobs: JobTable, from: number, room: number): number {
-    const { base, geometry, ifindex } = this.#ring
-    const { slotBytes, slots } = geometry
-    const { u8, u16, u32 } = jobs
     let filled = 0
-    while (filled < room) {
-      const slot = base + this.#next * slotBytes
-      const status = Atomics.load(u32, slot >>> 2)
-      if ((status & Status.USER) === 0) break
-      const length = u32[(slot + Slot.length) >>> 2]!
-      const captured = u32[(slot + Slot.captured) >>> 2]!
-      const packetType = u8[slot + Slot.packetType]!
-      const vlan = (status & Status.VLAN_VALID) === 0 ? 0 : u16[(slot + Slot.vlan) >>> 1]! & 0xfff
-      let data = slot + u16[(slot + Slot.mac) >>> 1]!
-      let keep = true
+    for (;;) {
+      const at = from + filled
+      filled += this.#mover.ringTake(this.#record, jobs.jobAt(at), jobs.arrivalAt(at), room - filled)
+      if (filled === room) return filled
+      const odd = this.#takeOdd(jobs, from + filled)
+      if (odd === Odd.none) return filled
+      if (odd === Odd.job) filled += 1
+    }
+  }
 
-      if (captured < length) {
-        if ((status & Status.COPY) !== 0) {
-          data = this.#large.take()
-          // Wait until the buffers are free again: the copy stays in its queue.
-          if (data === 0) break
-          keep = this.#receiveCopy(data, length)
-        } else {
-          keep = false
-        }
-        if (!keep && packetType !== PACKET_OUTGOING) this.#count(Verdict.DropRing, 1)
-      }
-      // Groups of rings show outgoing frames on older kernels.
-      if (packetType === PACKET_OUTGOING) keep = false
-      // The kernel has taken the tag out of the frame: it belongs to a VLAN interface.
-      if (keep && vlan !== 0) {
-        this.#count(Verdict.PassVlan, 1)
+  /** The slot that `ringTake` stopped at. */
+  #takeOdd(jobs: JobTable, index: number): number {
+    const { base, geometry, ifindex } = this.#ring
+    const { u8, u16, u32 } = jobs
+    const next = u32[(this.#record >>> 2) + NEXT]!
+    const slot = base + next * geometry.slotBytes
+    const status = Atomics.load(u32, slot >>> 2)
+    if ((status & Status.USER) === 0) return Odd.none
+    const length = u32[(slot + Slot.length) >>> 2]!
+    const captured = u32[(slot + Slot.captured) >>> 2]!
+    const packetType = u8[slot + Slot.packetType]!
+    const vlan = (status & Status.VLAN_VALID) === 0 ? 0 : u16[(slot + Slot.vlan) >>> 1]! & 0xfff
+    // Groups of rings show outgoing frames on older kernels.
+    let keep = packetType !== PACKET_OUTGOING
+    let data = slot + u16[(slot + Slot.mac) >>> 1]!
+    if (captured < length && (status & Status.COPY) !== 0) {
+      data = this.#large.take()
+      // Wait until the buffers are free again: the copy stays in its queue.
+      if (data === 0) return Odd.none
+      if (!this.#receiveCopy(data, length) && keep) {
+        this.#count(Verdict.DropRing, 1)
         keep = false
       }
-      this.#next = this.#next + 1 === slots ? 0 : this.#next + 1
-      if (!keep || captured < length) Atomics.store(u32, slot >>> 2, 0)
-      else this.#held[this.#heldCount++] = slot
-      if (!keep) continue
-      jobs.put(from + filled, data, length, ifindex, packetType === PACKET_HOST, this.#port)
-      filled += 1
+    } else if (captured < length && keep) {
+      this.#count(Verdict.DropRing, 1)
+      keep = false
     }
-    return filled
+    // The kernel has taken the tag out of the frame: it belongs to a VLAN interface.
+    if (keep && vlan !== 0) {
+      this.#count(Verdict.PassVlan, 1)
+      keep = false
+    }
+    u32[(this.#record >>> 2) + NEXT] = next + 1 === geometry.slots ? 0 : next + 1
+    if (!keep) return Odd.gone
+    const toHost = packetType === PACKET_HOST ? 1 : 0
+    this.#mover.arrive(jobs.jobAt(index), jobs.arrivalAt(index), data, length, ifindex, this.#port, toHost)
+    return Odd.job
   }
 
   #receiveCopy(data: number, length: number): boolean {
@@ -130,11 +147,8 @@ export class PacketEngine implements Engine {
     return received === length + VNET_HEADER && length <= this.#large.room
   }
 
-  release(jobs: JobTable): void {
-    const { u32 } = jobs
-    const held = this.#held
-    for (let i = 0; i < this.#heldCount; i++) Atomics.store(u32, held[i]! >>> 2, 0)
-    this.#heldCount = 0
+  release(): void {
+    this.#mover.ringGive(this.#record)
   }
 
   takeDrops(): number {

@@ -1,7 +1,7 @@
 /** Intake by packet sockets and nftables. Works wherever CAP_NET_RAW and CAP_NET_ADMIN do. */
 import type { Link } from '../netlink/rtnetlink.ts'
 import {
-  closeReceiveRing,
+  closeRing,
   joinFanout,
   openReceiveRing,
   type ReceiveRing,
@@ -105,8 +105,9 @@ export class PacketIntake implements Intake {
 
   /** No worker may be reading it any more. */
   #closeRing(ring: ReceiveRing): void {
-    closeReceiveRing(this.#plane.memory, ring)
-    this.#plane.free({ base: ring.base, bytes: ring.geometry.bytes })
+    const { base, fd, geometry } = ring
+    closeRing(this.#plane.memory, { fd, base, bytes: geometry.bytes })
+    this.#plane.free({ base, bytes: geometry.bytes })
   }
 
   /** Another ring: where the old thread was in its ring nobody knows. */

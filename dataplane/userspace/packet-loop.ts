@@ -2,6 +2,7 @@
  * One worker's loop: frames out of the engines, a batch through the packet program, and out of the
  * interfaces or back to the kernel's stack. Nothing a packet or an interface does ends it.
  */
+import { performance } from 'node:perf_hooks'
 import { Action, PM_VERDICT_MAX, Verdict } from '../layout.gen.ts'
 import { VNET_HEADER } from './af-packet.ts'
 import type { ClaimFilter } from './claim-filter.ts'
@@ -9,14 +10,18 @@ import type { Engine } from './engine.ts'
 import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './job-table.ts'
 import { Outlet } from './outlet.ts'
 import { finishTunnel, segmentTunnelled } from './segment.ts'
-import type { ProgramInstance } from './wasm-instance.ts'
+import { SendRing } from './send-ring.ts'
+import type { FrameMover, ProgramInstance } from './wasm-instance.ts'
+import type { SendRoom } from './worker-messages.ts'
 
+/** Full batches, one right after the other, that are run by one reading of the clock: some milliseconds. */
+const BATCHES_PER_READING = 8
 /** Failing to open a socket for an interface is not tried again for so long. */
 const RETRY_MS = 1000
 const ETHERNET = 14
 
 export interface LoopOptions {
-  readonly program: ProgramInstance
+  readonly program: ProgramInstance & FrameMover
   readonly jobs: JobTable
   /** Address of the linear memory in this process. */
   readonly memory: bigint
@@ -25,6 +30,8 @@ export interface LoopOptions {
   readonly claims: ClaimFilter
   /** Space for segments of super-packets, in linear memory. */
   readonly scratch: { readonly base: number; readonly bytes: number }
+  /** Rings to send from; interfaces that find none left do without. */
+  readonly sendRooms: readonly SendRoom[]
   readonly bypassQueue: boolean
   readonly ticks: () => number
   /** All frames of a batch were sent: buffers beside the engines' are free. */
@@ -44,16 +51,22 @@ export class PacketLoop {
   /** The same without the gaps; another array after every change. */
   #list: readonly Port[] = []
   #engines: readonly Engine[] = []
+  /** By interface, and the same as a list: another array after every change. */
   readonly #outlets = new Map<number, Outlet>()
+  #outletList: readonly Outlet[] = []
+  readonly #sendRooms: SendRoom[]
   readonly #retryAt = new Map<number, number>()
   #lastOutlet: Outlet | null = null
   #scratchUsed = 0
+  /** Full batches since the clock was read. */
+  #sinceReading = BATCHES_PER_READING
   /** Which port is asked first, so that none starves. */
   #turn = 0
 
   constructor(options: LoopOptions) {
     if (options.verdicts.length !== PM_VERDICT_MAX) throw new RangeError('verdicts: expected one row')
     this.#options = options
+    this.#sendRooms = [...options.sendRooms]
   }
 
   /** Counts frames that get their verdict outside of the program. */
@@ -100,10 +113,10 @@ export class PacketLoop {
     this.#turn = this.#turn + 1 < engines.length ? this.#turn + 1 : 0
     if (count > 0) {
       this.#run(count)
-      for (let i = 0; i < count; i++) this.#dispatch(i)
+      this.#dispatch(count)
       this.#flush()
     }
-    for (let i = 0; i < engines.length; i++) engines[i]!.release(jobs)
+    for (let i = 0; i < engines.length; i++) engines[i]!.release()
     this.#options.onBatchDone()
     return count
   }
@@ -120,7 +133,11 @@ export class PacketLoop {
 
   #run(count: number): void {
     const { program, jobs } = this.#options
-    program.setNow(this.#options.ticks())
+    if (this.#sinceReading >= BATCHES_PER_READING) {
+      program.setNow(this.#options.ticks())
+      this.#sinceReading = 0
+    }
+    this.#sinceReading = count < jobs.capacity ? BATCHES_PER_READING : this.#sinceReading + 1
     try {
       program.runBatch(jobs.base, count)
     } catch (error) {
@@ -131,7 +148,18 @@ export class PacketLoop {
     }
   }
 
-  #dispatch(index: number): void {
+  /** Whole stretches of a batch go the way of their first frame; what cannot is looked at one by one. */
+  #dispatch(count: number): void {
+    const { jobs } = this.#options
+    for (let i = 0; i < count; i++) {
+      const engine = this.#ports[jobs.port(i)]?.engine
+      if (engine?.forward !== undefined) i = engine.forward(i, count)
+      else if (this.#lastOutlet !== null) i = this.#lastOutlet.put(i, count)
+      if (i < count) this.#dispatchOne(i)
+    }
+  }
+
+  #dispatchOne(index: number): void {
     const { jobs, claims } = this.#options
     switch (jobs.action(index)) {
       case Action.Send:
@@ -139,9 +167,9 @@ export class PacketLoop {
         return
       case Action.Pass: {
         // The kernel has its own copy unless our claims made it drop the frame.
-        if (jobs.toHost[index] === 0) return
+        if (!jobs.toHost(index)) return
         if (!claims.matches(jobs.u8, jobs.data(index), jobs.received(index))) return
-        const stack = this.#ports[jobs.port[index]!]?.stackIfindex ?? 0
+        const stack = this.#ports[jobs.port(index)]?.stackIfindex ?? 0
         if (stack !== 0) this.#send(index, stack)
         return
       }
@@ -152,15 +180,14 @@ export class PacketLoop {
 
   #send(index: number, ifindex: number): void {
     const { jobs } = this.#options
-    const start = jobs.start(index)
-    const length = jobs.length(index)
-    const origin = this.#ports[jobs.port[index]!]?.engine
-    if (origin?.forward?.(index, ifindex, start, length) === true) return
     const outlet = this.#lastOutlet?.ifindex === ifindex ? this.#lastOutlet : this.#outlet(ifindex)
     if (outlet === null) {
       this.count(Verdict.DropTx, 1)
       return
     }
+    if (outlet.put(index, index + 1) > index) return
+    const start = jobs.start(index)
+    const length = jobs.length(index)
     const grown = jobs.data(index) - start
     const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
     if (grown > 0 && jobs.gsoType(index) !== GsoType.NONE && !isAnswer) {
@@ -169,7 +196,6 @@ export class PacketLoop {
     }
     this.#writeVnet(index, start, grown, isAnswer)
     if (grown > 0 && !isAnswer) this.#finishTunnel(index, start, length)
-    if (outlet.full) this.#flush()
     outlet.queue(start - VNET_HEADER, length + VNET_HEADER)
   }
 
@@ -218,11 +244,13 @@ export class PacketLoop {
   }
 
   #flush(): void {
-    for (const engine of this.#engines) engine.flush?.()
-    for (const [ifindex, outlet] of this.#outlets) {
-      const refused = outlet.flush()
+    const engines = this.#engines
+    for (let i = 0; i < engines.length; i++) engines[i]!.flush?.()
+    const outlets = this.#outletList
+    for (let i = 0; i < outlets.length; i++) {
+      const refused = outlets[i]!.flush()
       if (refused > 0) this.count(Verdict.DropTx, refused)
-      if (outlet.broken) this.#closeOutlet(ifindex)
+      if (outlets[i]!.broken) this.#closeOutlet(outlets[i]!.ifindex)
     }
     this.#scratchUsed = 0
   }
@@ -234,7 +262,7 @@ export class PacketLoop {
       if ((this.#retryAt.get(ifindex) ?? 0) > now) return null
       try {
         const { memory, jobs, bypassQueue } = this.#options
-        outlet = new Outlet(ifindex, memory, jobs.capacity, bypassQueue)
+        outlet = new Outlet(ifindex, memory, jobs.capacity, bypassQueue, this.#sendRing(ifindex))
       } catch {
         // No such interface (any more), or it is down.
         this.#retryAt.set(ifindex, now + RETRY_MS)
@@ -242,17 +270,32 @@ export class PacketLoop {
       }
       this.#retryAt.delete(ifindex)
       this.#outlets.set(ifindex, outlet)
+      this.#outletList = [...this.#outlets.values()]
     }
     this.#lastOutlet = outlet
     return outlet
   }
 
+  /** Null without room for one: then every frame is sent from where it lies. */
+  #sendRing(ifindex: number): SendRing | null {
+    const room = this.#sendRooms.pop()
+    if (room === undefined) return null
+    const { bypassQueue, memory, program, jobs } = this.#options
+    try {
+      return new SendRing(ifindex, bypassQueue, memory, room, program, jobs, () => this.#sendRooms.push(room))
+    } catch (error) {
+      this.#sendRooms.push(room)
+      throw error
+    }
+  }
+
   #closeOutlet(ifindex: number): void {
     const outlet = this.#outlets.get(ifindex)
     if (outlet === undefined) return
-    outlet.flush()
+    this.count(Verdict.DropTx, outlet.flush())
     outlet.close()
     this.#outlets.delete(ifindex)
+    this.#outletList = [...this.#outlets.values()]
     if (this.#lastOutlet === outlet) this.#lastOutlet = null
   }
 

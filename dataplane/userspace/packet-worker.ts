@@ -2,6 +2,7 @@
  * A thread that forwards packets. It never returns to its event loop: it waits in poll(2) for frames
  * and for orders, and reads orders synchronously.
  */
+import { performance } from 'node:perf_hooks'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { FibResult, PM_HEADROOM, PM_TICK_SHIFT, PM_VERDICT_MAX, SettingsRecord } from '../layout.gen.ts'
 import { addressOf, libc } from '../libc.ts'
@@ -14,8 +15,15 @@ import { JobTable } from './job-table.ts'
 import { LargeBuffers, PacketEngine } from './packet-engine.ts'
 import { PacketLoop } from './packet-loop.ts'
 import { fibHost } from './wasm.ts'
-import { seatInstance } from './wasm-instance.ts'
-import type { FrameSource, NumberedOrder, WorkerAnswer, WorkerOrder, WorkerSetup } from './worker-messages.ts'
+import { type FrameMover, type ProgramInstance, seatInstance } from './wasm-instance.ts'
+import {
+  type FrameSource,
+  type NumberedOrder,
+  PORT_RECORD_BYTES,
+  type WorkerAnswer,
+  type WorkerOrder,
+  type WorkerSetup,
+} from './worker-messages.ts'
 import { FramePool, XskEngine } from './xsk-engine.ts'
 
 /** Room before a frame in a large buffer: headers to add, virtio header, and an IP header at 16 bytes. */
@@ -34,7 +42,8 @@ class PacketWorker {
   readonly #large: LargeBuffers
   readonly #jobs: JobTable
   readonly #claims = new ClaimFilter()
-  readonly #frames = new FramePool()
+  readonly #program: ProgramInstance & FrameMover
+  readonly #frames: FramePool
   readonly #loop: PacketLoop
   readonly #netlink = new RequestSocket()
   #pollfds = new Uint8Array(POLLFD)
@@ -56,14 +65,17 @@ class PacketWorker {
       LARGE_BYTES,
       LARGE_HEADROOM,
     )
-    this.#jobs = new JobTable(buffer, setup.jobs.base, setup.batch)
+    this.#jobs = new JobTable(buffer, setup.jobs.base, setup.arrivals.base, setup.batch)
+    this.#program = seatInstance(setup.seat, fibHost(setup.seat.memory, nextHops(setup, this.#netlink)))
+    this.#frames = new FramePool(setup.pool, this.#jobs)
     this.#loop = new PacketLoop({
-      program: seatInstance(setup.seat, fibHost(setup.seat.memory, nextHops(setup, this.#netlink))),
+      program: this.#program,
       jobs: this.#jobs,
       memory: this.#memory,
       verdicts: new BigUint64Array(buffer, setup.verdicts, PM_VERDICT_MAX),
       claims: this.#claims,
       scratch: setup.scratch,
+      sendRooms: setup.sendRooms,
       bypassQueue: setup.bypassQueue,
       ticks: tickClock(),
       onBatchDone: () => this.#large.releaseAll(),
@@ -151,9 +163,13 @@ class PacketWorker {
   }
 
   #engine(source: FrameSource, port: number): Engine {
-    if (source.kind === 'xsk') return new XskEngine(source.queue, this.#frames, port)
+    const record = this.#setup.ports.base + port * PORT_RECORD_BYTES
+    if (source.kind === 'xsk') {
+      return new XskEngine(source.queue, record, this.#program, this.#jobs, this.#frames, port)
+    }
     const count = (verdict: number, frames: number) => this.#loop.count(verdict, frames)
-    return new PacketEngine(source.ring, this.#memory, this.#large, port, count)
+    const memory = { address: this.#memory, view: new DataView(this.#setup.seat.memory.buffer) }
+    return new PacketEngine(source.ring, record, this.#program, memory, this.#large, port, count)
   }
 
   #renewPoll(): void {

@@ -14,7 +14,15 @@ import {
   type Sizes,
 } from '../dataplane.ts'
 import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
-import { FibResult, JobRecord, type MapName, PM_VERDICT_MAX, SettingsRecord } from '../layout.gen.ts'
+import {
+  ArrivalRecord,
+  FibResult,
+  JobRecord,
+  type MapName,
+  PM_VERDICT_MAX,
+  RingRecord,
+  SettingsRecord,
+} from '../layout.gen.ts'
 import { addressOf, check, libc } from '../libc.ts'
 import { Network } from '../netlink/network.ts'
 import type { Link } from '../netlink/rtnetlink.ts'
@@ -25,8 +33,9 @@ import { PacketIntake } from './packet-intake.ts'
 import { removeStaleStackPorts, StackPort } from './stack-port.ts'
 import { restoreMaps, saveMaps } from './state-file.ts'
 import { loadModule, WasmDataplane } from './wasm.ts'
-import type { Region, WorkerSetup } from './worker-messages.ts'
+import { PORT_RECORD_BYTES, PORTS_MAX, type Region, type WorkerSetup } from './worker-messages.ts'
 import { WorkerThread } from './worker-thread.ts'
+import { POOL_BYTES } from './xsk-engine.ts'
 import { XskIntake } from './xsk-intake.ts'
 
 export interface UserspaceOptions {
@@ -50,9 +59,12 @@ export interface UserspaceOptions {
 }
 
 const RING_BYTES = 8 << 20
-const BATCH = 64
+const BATCH = 128
 const LARGE_BYTES = 32 * 66 * 1024
 const SCRATCH_BYTES = 256 * 1024
+/** Rings of a worker to send from, and bytes of each: some hundred frames that a device has not sent yet. */
+const SEND_RINGS = 8
+const SEND_RING_BYTES = 1 << 20
 const PAGE = 65_536
 /** How long claims outlive a clean stop, for the next start to find the kernel's hands still off. */
 const GRACE_S = 30
@@ -135,7 +147,7 @@ export class UserspaceDataplane implements Dataplane {
       workers: () => this.#workers,
       newPortNumber: () => {
         // Numbers fit a byte beside every job; there are fewer ports than numbers.
-        this.#nextPort = (this.#nextPort % 255) + 1
+        this.#nextPort = (this.#nextPort % PORTS_MAX) + 1
         return this.#nextPort
       },
     }
@@ -169,6 +181,14 @@ export class UserspaceDataplane implements Dataplane {
       seat: owner.seat(cpu),
       batch: BATCH,
       jobs: region(BATCH * JobRecord.size),
+      arrivals: region(BATCH * ArrivalRecord.size),
+      ports: region((PORTS_MAX + 1) * PORT_RECORD_BYTES),
+      sendRooms: Array.from({ length: SEND_RINGS }, () => ({
+        base: owner.allocate(SEND_RING_BYTES, PAGE),
+        bytes: SEND_RING_BYTES,
+        record: region(RingRecord.size).base,
+      })),
+      pool: region(POOL_BYTES),
       large: region(LARGE_BYTES),
       scratch: region(SCRATCH_BYTES),
       settings: this.map('settings').bytes.byteOffset,

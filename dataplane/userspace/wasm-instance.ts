@@ -37,7 +37,31 @@ export interface ProgramInstance {
   runBatch(jobs: number, count: number): void
 }
 
-interface ProgramExports {
+/**
+ * What is done with every frame before and after the program: rings to jobs and back. All arguments are
+ * addresses in linear memory, counts and indices; described where it is written, in bpf/intake.h,
+ * bpf/packet-ring.h and bpf/xsk-queue.h.
+ */
+export interface FrameMover {
+  arrive(
+    job: number,
+    arrival: number,
+    data: number,
+    length: number,
+    ifindex: number,
+    port: number,
+    toHost: number,
+  ): void
+  ringTake(ring: number, jobs: number, arrivals: number, room: number): number
+  ringGive(ring: number): void
+  ringPut(ring: number, jobs: number, arrivals: number, from: number, end: number): number
+  queueTake(queue: number, jobs: number, arrivals: number, room: number): number
+  queuePut(queue: number, jobs: number, arrivals: number, from: number, end: number): number
+  queueCollect(queue: number): void
+  queueGive(queue: number, arrivals: number, count: number): void
+}
+
+interface ProgramExports extends FrameMover {
   readonly alloc: (bytes: number) => number
   readonly mapSet: (index: number, base: number, entries: number) => void
   readonly limitsPtr: () => number
@@ -81,6 +105,11 @@ export class ProgramOwner implements ProgramInstance {
     return Math.ceil(address / alignment) * alignment
   }
 
+  /** What workers do around the program; here for tests. */
+  get mover(): FrameMover {
+    return this.#exports
+  }
+
   /** Stack and thread-local block for an instance in another thread. */
   seat(cpu: number): InstanceSeat {
     return {
@@ -111,12 +140,12 @@ export class ProgramOwner implements ProgramInstance {
 }
 
 /** A further instance over the same memory, for a worker thread. */
-export function seatInstance(seat: InstanceSeat, fib: FibHost): ProgramInstance {
+export function seatInstance(seat: InstanceSeat, fib: FibHost): ProgramInstance & FrameMover {
   const exports = instantiate(seat.module, seat.memory, fib)
   exports.stackPointer.value = seat.stackTop
   exports.initThreadLocals(seat.threadLocals)
   exports.setCpu(seat.cpu)
-  return { setNow: exports.setNow, runBatch: exports.runBatch }
+  return exports
 }
 
 function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory, fib: FibHost): ProgramExports {
@@ -132,6 +161,14 @@ function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory, fib
     setNow: callable(exported, 'pm_set_now'),
     setCpu: callable(exported, 'pm_set_cpu'),
     runBatch: callable(exported, 'pm_run_batch'),
+    arrive: callable(exported, 'pm_arrive'),
+    ringTake: callable(exported, 'pm_ring_take'),
+    ringGive: callable(exported, 'pm_ring_give'),
+    ringPut: callable(exported, 'pm_ring_put'),
+    queueTake: callable(exported, 'pm_queue_take'),
+    queuePut: callable(exported, 'pm_queue_put'),
+    queueCollect: callable(exported, 'pm_queue_collect'),
+    queueGive: callable(exported, 'pm_queue_give'),
     stackPointer: variable(exported, '__stack_pointer'),
     // The linker leaves both out of a program without thread-local variables.
     initThreadLocals:

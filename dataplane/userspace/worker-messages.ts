@@ -1,13 +1,24 @@
 /** What the daemon's thread and the packet workers say to each other. */
+import { QueueRecord, RingRecord } from '../layout.gen.ts'
 import type { ReceiveRing } from './af-packet.ts'
 import type { ClaimChange } from './claims.ts'
 import type { InstanceSeat } from './wasm-instance.ts'
 import type { XskQueue } from './xsk-socket.ts'
 
+/** What a port keeps in linear memory: `struct pm_ring` or `struct pm_queue`. */
+export const PORT_RECORD_BYTES = Math.max(QueueRecord.size, RingRecord.size)
+/** Ports are numbered from 1 to this. */
+export const PORTS_MAX = 255
+
 /** A piece of linear memory. */
 export interface Region {
   readonly base: number
   readonly bytes: number
+}
+
+/** Room for a ring to send from, and for its `struct pm_ring`. */
+export interface SendRoom extends Region {
+  readonly record: number
 }
 
 /** Everything a worker needs to start; plain data and shared memory. */
@@ -16,6 +27,14 @@ export interface WorkerSetup {
   /** Jobs per batch. */
   readonly batch: number
   readonly jobs: Region
+  /** Records of `struct pm_arrival`, as many as jobs. */
+  readonly arrivals: Region
+  /** A record of `PORT_RECORD_BYTES` for every port number. */
+  readonly ports: Region
+  /** For the interfaces that frames are sent out of first. */
+  readonly sendRooms: readonly SendRoom[]
+  /** For a `struct pm_pool` and its stack. */
+  readonly pool: Region
   readonly large: Region
   readonly scratch: Region
   /** Address of `settings`. */

@@ -8,6 +8,7 @@ import { builtFile } from '../assets.ts'
 import { DataplaneError } from '../dataplane.ts'
 import { type Handle, libbpf, need, needPointer } from '../kernel/libbpf.ts'
 import { attachXdp } from '../kernel/xdp-attach.ts'
+import { PM_CHUNK } from '../layout.gen.ts'
 import { Errno, libc, memoryAt, SystemError, words } from '../libc.ts'
 import { readNetDevice } from '../net-device.ts'
 import type { Link } from '../netlink/rtnetlink.ts'
@@ -15,14 +16,13 @@ import { type Claim, type ClaimChange, claimKey } from './claims.ts'
 import type { Intake, Plane, TakenPort } from './intake.ts'
 import { deleteScript, expireScript, runNft, tableScript } from './nftables.ts'
 import type { Region } from './worker-messages.ts'
-import { CHUNK_BYTES, closeXskQueue, openXskQueue, RING_ENTRIES, type XskQueue } from './xsk-socket.ts'
+import { FRAMES_BYTES } from './xsk-engine.ts'
+import { closeXskQueue, openXskQueue, RINGS_BYTES, type XskQueue } from './xsk-socket.ts'
 
-/** Frames of a worker: fill rings of three queues, and one ring's worth on the way. */
-const FRAMES_BYTES = 4 * RING_ENTRIES * CHUNK_BYTES
 /** QUEUES_MAX of bpf/steer.bpf.c */
 const QUEUES_MAX = 64
 /** The kernel keeps 256 bytes of every chunk free before the frame (XDP_PACKET_HEADROOM). */
-const FRAME_BYTES_MAX = CHUNK_BYTES - 256
+const FRAME_BYTES_MAX = PM_CHUNK - 256
 const ETHERNET = 14
 const BUSY_MS = 20
 const BUSY_ATTEMPTS = 100
@@ -156,13 +156,25 @@ export class XskIntake implements Intake {
   }
 
   async #openQueue(port: TakenPort, cpu: number, queue: number): Promise<XskQueue | null> {
+    const rings = this.#plane.allocate(RINGS_BYTES)
+    try {
+      const xsk = await this.#openQueueIn(rings, port, cpu, queue)
+      if (xsk === null) this.#plane.free(rings)
+      return xsk
+    } catch (error) {
+      this.#plane.free(rings)
+      throw error
+    }
+  }
+
+  async #openQueueIn(rings: Region, port: TakenPort, cpu: number, queue: number): Promise<XskQueue | null> {
     const frames = this.#frames[cpu] ?? { region: this.#plane.allocate(FRAMES_BYTES), sockets: new Set() }
     this.#frames[cpu] = frames
     for (let attempt = 1; ; attempt++) {
       const [shared] = frames.sockets
       try {
         const { memory } = this.#plane
-        const xsk = openXskQueue(memory, frames.region, shared ?? null, port.link.ifindex, queue)
+        const xsk = openXskQueue(memory, rings, frames.region, shared ?? null, port.link.ifindex, queue)
         if (xsk !== null) frames.sockets.add(xsk.fd)
         return xsk
       } catch (error) {
@@ -190,7 +202,8 @@ export class XskIntake implements Intake {
   }
 
   #closeQueue(cpu: number, xsk: XskQueue): void {
-    closeXskQueue(xsk)
+    closeXskQueue(this.#plane.memory, xsk)
+    this.#plane.free(xsk.rings)
     const frames = this.#frames[cpu]
     if (frames?.region.base === xsk.frames.base) frames.sockets.delete(xsk.fd)
   }

@@ -3,12 +3,12 @@
  * of a worker over one frame memory, which is a piece of the wasm memory.
  */
 import { DataplaneError } from '../dataplane.ts'
+import { PM_CHUNK, PM_XSK_ENTRIES } from '../layout.gen.ts'
 import { check, Errno, errno, errorName, libc, MAP_FAILED, SystemError, words } from '../libc.ts'
 import type { Region } from './worker-messages.ts'
 
-export const CHUNK_BYTES = 4096
-/** Descriptors in every ring, a power of two. */
-export const RING_ENTRIES = 2048
+/** Linear memory for the four rings of a queue, a quarter for each. */
+export const RINGS_BYTES = 4 * 65_536
 
 const AF_XDP = 44
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000
@@ -24,16 +24,16 @@ const XDP_SHARED_UMEM = 1
 const XDP_COPY = 2
 const PGOFF = { rx: 0, tx: 0x8000_0000, fill: 0x1_0000_0000, completion: 0x1_8000_0000 } as const
 const PROT_READ_WRITE = 3
-const MAP_SHARED_POPULATE = 0x01 | 0x8000
+const MAP_SHARED_FIXED_POPULATE = 0x01 | 0x10 | 0x8000
+const MAP_PRIVATE_ANONYMOUS_FIXED = 0x02 | 0x20 | 0x10
+const RING_ORDER: readonly (keyof typeof PGOFF)[] = ['rx', 'tx', 'fill', 'completion']
 const DESCRIPTOR = { packet: 16, address: 8 } as const
 
-/** A ring as the kernel maps it; offsets in bytes from `address`. */
+/** Addresses of a ring in linear memory. */
 export interface XskRing {
-  readonly address: bigint
-  readonly bytes: number
   readonly producer: number
   readonly consumer: number
-  readonly descriptors: number
+  readonly entries: number
 }
 
 /** One queue of one interface; plain data, may be posted. */
@@ -45,6 +45,8 @@ export interface XskQueue {
   readonly tx: XskRing
   readonly fill: XskRing
   readonly completion: XskRing
+  /** Where the rings are mapped. */
+  readonly rings: Region
   /** The frame memory of the worker. */
   readonly frames: Region
 }
@@ -72,20 +74,35 @@ function readOffsets(fd: number): Offsets {
   return { rx: ring(0), tx: ring(1), fill: ring(2), completion: ring(3) }
 }
 
-function mapRing(fd: number, offsets: Offsets, kind: keyof typeof PGOFF): XskRing {
+/** Maps a ring over its quarter of `rings`. */
+function mapRing(
+  fd: number,
+  offsets: Offsets,
+  kind: keyof typeof PGOFF,
+  memory: bigint,
+  rings: Region,
+): XskRing {
   const size = kind === 'rx' || kind === 'tx' ? DESCRIPTOR.packet : DESCRIPTOR.address
-  const bytes = offsets[kind].descriptors + RING_ENTRIES * size
-  const address = libc.mmap(null, bytes, PROT_READ_WRITE, MAP_SHARED_POPULATE, fd, PGOFF[kind])
-  if (address === MAP_FAILED) throw new SystemError(`map the ${kind} ring`, errno())
-  return { address, bytes, ...offsets[kind] }
+  const { producer, consumer, descriptors } = offsets[kind]
+  const bytes = descriptors + PM_XSK_ENTRIES * size
+  const room = rings.bytes / RING_ORDER.length
+  if (bytes > room)
+    throw new DataplaneError(`Cannot map the ${kind} ring: it has ${bytes} bytes, expected at most ${room}`)
+  const base = rings.base + RING_ORDER.indexOf(kind) * room
+  const at = memory + BigInt(base)
+  const mapped = libc.mmap(at, bytes, PROT_READ_WRITE, MAP_SHARED_FIXED_POPULATE, fd, PGOFF[kind])
+  if (mapped === MAP_FAILED) throw new SystemError(`map the ${kind} ring`, errno())
+  return { producer: base + producer, consumer: base + consumer, entries: base + descriptors }
 }
 
 /**
  * Opens a socket for one queue, or returns null when the interface has no such queue. `sharedFd`: another
- * socket over the same frames, null for the first. `memory`: address of the linear memory.
+ * socket over the same frames, null for the first. `memory`: address of the linear memory; `rings`:
+ * `RINGS_BYTES` of it.
  */
 export function openXskQueue(
   memory: bigint,
+  rings: Region,
   frames: Region,
   sharedFd: number | null,
   ifindex: number,
@@ -99,7 +116,7 @@ export function openXskQueue(
   }
   try {
     if (sharedFd === null) registerFrames(fd, memory, frames)
-    const entries = words(RING_ENTRIES)
+    const entries = words(PM_XSK_ENTRIES)
     set(fd, XDP_UMEM_FILL_RING, entries, 'make a fill ring')
     set(fd, XDP_UMEM_COMPLETION_RING, entries, 'make a completion ring')
     set(fd, XDP_RX_RING, entries, 'make a receive ring')
@@ -124,10 +141,11 @@ export function openXskQueue(
       fd,
       ifindex,
       queue,
-      rx: mapRing(fd, offsets, 'rx'),
-      tx: mapRing(fd, offsets, 'tx'),
-      fill: mapRing(fd, offsets, 'fill'),
-      completion: mapRing(fd, offsets, 'completion'),
+      rx: mapRing(fd, offsets, 'rx', memory, rings),
+      tx: mapRing(fd, offsets, 'tx', memory, rings),
+      fill: mapRing(fd, offsets, 'fill', memory, rings),
+      completion: mapRing(fd, offsets, 'completion', memory, rings),
+      rings,
       frames,
     }
   } catch (error) {
@@ -141,14 +159,17 @@ function registerFrames(fd: number, memory: bigint, frames: Region): void {
   const view = new DataView(registration.buffer)
   view.setBigUint64(0, memory + BigInt(frames.base), true)
   view.setBigUint64(8, BigInt(frames.bytes), true)
-  view.setUint32(16, CHUNK_BYTES, true)
+  view.setUint32(16, PM_CHUNK, true)
   set(fd, XDP_UMEM_REG, registration, `register ${frames.bytes} bytes for frames (see ulimit -l)`)
 }
 
-/** Closes the socket and unmaps its rings: no thread may have views of them any more. */
-export function closeXskQueue(queue: XskQueue): void {
-  for (const ring of [queue.rx, queue.tx, queue.fill, queue.completion]) libc.munmap(ring.address, ring.bytes)
+/** Closes the socket and puts plain memory back under its rings: no thread may be using them any more. */
+export function closeXskQueue(memory: bigint, queue: XskQueue): void {
+  const { base, bytes } = queue.rings
+  const at = memory + BigInt(base)
+  const mapped = libc.mmap(at, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_FIXED, -1, 0)
   libc.close(queue.fd)
+  if (mapped === MAP_FAILED) throw new SystemError('take the AF_XDP rings out of memory', errno())
 }
 
 /** Frames lost since the socket was opened: no buffer to put them into, or a full receive ring. */

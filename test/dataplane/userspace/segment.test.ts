@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { JobRecord } from '../../../dataplane/layout.gen.ts'
-import { JobTable } from '../../../dataplane/userspace/job-table.ts'
 import { segmentTunnelled } from '../../../dataplane/userspace/segment.ts'
 import { be16, checksum, concat, hex, ipBytes, onesSum, pseudoSum, putBe16 } from '../../packets/bytes.ts'
 import {
@@ -15,6 +14,7 @@ import {
   tcp,
   udp,
 } from '../../packets/frame.ts'
+import { linearMemory } from './linear-memory.ts'
 
 const SIZE = 1000
 const TCPV4 = 1
@@ -118,19 +118,18 @@ for (const [wrapName, wrap] of Object.entries(WRAPS)) {
       )
       putBe16(whole, l4 + inner.checksumAt, onesSum(new Uint8Array(0), pseudo))
 
-      const memory = new SharedArrayBuffer(1 << 17)
-      const jobs = new JobTable(memory, 64, 1)
-      const start = 1024
+      const { jobs, mover, allocate } = linearMemory(1)
+      const start = allocate(4096) + 1024
       const data = start + overhead
       const vnet = [1 | (inner.gsoType << 8), 0, SIZE, 14 + inner.ipBytes, inner.checksumAt]
       for (const [i, word] of vnet.entries()) jobs.u16[(data - 10) / 2 + i] = word
       jobs.u8.set(whole.subarray(overhead), data)
-      jobs.put(0, data, whole.length - overhead, 1, true, 0)
+      mover.arrive(jobs.jobAt(0), jobs.arrivalAt(0), data, whole.length - overhead, 1, 1, 1)
       jobs.u8.set(whole, start)
-      jobs.u32[(64 + JobRecord.offsets.moved) / 4] = -overhead
-      jobs.u32[(64 + JobRecord.offsets.length) / 4] = whole.length
+      jobs.u32[(jobs.jobAt(0) + JobRecord.offsets.moved) / 4] = -overhead
+      jobs.u32[(jobs.jobAt(0) + JobRecord.offsets.length) / 4] = whole.length
 
-      let room = 1 << 16
+      let room = allocate(8192)
       const got: Uint8Array[] = []
       segmentTunnelled(
         jobs,
