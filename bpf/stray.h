@@ -12,7 +12,7 @@
 
 /*
  * Destinations that the stack never forwards to, though a default route may seem to lead there: RFC 1812
- * §5.3.7 (this network, loopback, multicast, limited broadcast), RFC 4291 §2.5 (the same, link-local).
+ * §5.3.7 (0.0.0.0, loopback, multicast, limited broadcast), RFC 4291 §2.5 (the same, link-local).
  */
 pm_inline int pm_never_forwarded(int family, const __be32 *to)
 {
@@ -22,7 +22,7 @@ pm_inline int pm_never_forwarded(int family, const __be32 *to)
 		return (a & pm_htonl(0xff000000)) == pm_htonl(0xff000000) ||
 		       (a & pm_htonl(0xffc00000)) == pm_htonl(0xfe800000) ||
 		       (!a && !to[1] && !to[2] && !(to[3] & ~pm_htonl(1)));
-	return !(a & pm_htonl(0xff000000)) || (a & pm_htonl(0xff000000)) == pm_htonl(0x7f000000) ||
+	return !a || (a & pm_htonl(0xff000000)) == pm_htonl(0x7f000000) ||
 	       (a & pm_htonl(0xf0000000)) == pm_htonl(0xe0000000) || a == 0xffffffffu;
 }
 
