@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * ICMP errors that the director sends to a client: the received frame becomes the answer. Source is
- * the virtual address the client spoke to (RFC 1122 §3.2.2, as the kernel does for packets to itself).
+ * ICMP errors that the director sends: the received frame becomes the answer. To a client the source is
+ * the virtual address it spoke to (RFC 1122 §3.2.2, as the kernel does for packets to itself); to a NAT
+ * real server, which spoke to a client, it is the director's own address.
  */
 #pragma once
 
@@ -39,11 +40,13 @@ pm_inline int pm_answer_allowed(struct pm_settings *set, __u32 now)
 }
 
 /*
- * Addresses the frame for its way back to the client: where the FIB says, else to where it came from.
+ * Addresses the frame for its way back to the sender: where the FIB says, else to where it came from. The
+ * source will be that of the record `to` in reals, or with PM_NONE the address that the packet was for.
  * Returns the interface it leaves by, 0 if the frame is too short.
  */
-pm_inline __u32 pm_turn(PM_HOST *host, int family)
+pm_inline __u32 pm_turn(PM_HOST *host, int family, __u32 to)
 {
+	const struct pm_real *real = pm_reals(to);
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_fib q = {};
 	struct pm_eth *eth = (void *)f.data;
@@ -56,13 +59,13 @@ pm_inline __u32 pm_turn(PM_HOST *host, int family)
 	if (family == 4) {
 		struct pm_ipv4 *ip = (void *)(f.data + PM_ETH_LEN);
 
-		*(__be32 *)q.saddr = ip->daddr;
+		*(__be32 *)q.saddr = real ? *(const __be32 *)real->source : ip->daddr;
 		*(__be32 *)q.daddr = ip->saddr;
 		q.protocol = PM_PROTO_ICMP;
 	} else {
 		struct pm_ipv6 *ip = (void *)(f.data + PM_ETH_LEN);
 
-		pm_fib_addresses(&q, 6, ip->daddr, ip->saddr);
+		pm_fib_addresses(&q, 6, real ? (const __be32 *)real->source : ip->daddr, ip->saddr);
 		q.protocol = PM_PROTO_ICMPV6;
 	}
 	q.family = family;
@@ -74,14 +77,14 @@ pm_inline __u32 pm_turn(PM_HOST *host, int family)
 	return q.ifindex;
 }
 
-PM_PART __u32 pm_turn4(PM_HOST *host)
+PM_PART __u32 pm_turn4(PM_HOST *host, __u32 to)
 {
-	return pm_turn(host, 4);
+	return pm_turn(host, 4, to);
 }
 
-PM_PART __u32 pm_turn6(PM_HOST *host)
+PM_PART __u32 pm_turn6(PM_HOST *host, __u32 to)
 {
-	return pm_turn(host, 6);
+	return pm_turn(host, 6, to);
 }
 
 /* Makes room in front of the quote, and takes the MAC addresses along. Non-zero when there is none. */
@@ -104,13 +107,14 @@ pm_inline int pm_make_room(struct pm_frame *f, __u32 quote, int room)
 }
 
 /*
- * Turns the frame into the error `what` (type in bits 8-15, code below). The client's packet must
- * still be as it came, apart from a TTL that was taken down. Non-zero if it could not be built.
+ * Turns the frame into the error `what` (type in bits 8-15, code below). The packet must still be as it
+ * came, apart from a TTL that was taken down; `to` as in pm_turn. Non-zero if it could not be built.
  */
-PM_PART int pm_answer4(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
+PM_PART int pm_answer4(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu, __u32 to)
 {
 	const int room = PM_IPV4_LEN + PM_ICMP_LEN;
 	__u32 quote = ip_length < PM_ICMP_MAX - room ? ip_length : PM_ICMP_MAX - room;
+	const struct pm_real *real = pm_reals(to);
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_ipv4 *ip, *quoted;
 	__u32 now = pm_now();
@@ -130,7 +134,7 @@ PM_PART int pm_answer4(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
 	ip->ttl = PM_ANSWER_TTL;
 	ip->protocol = PM_PROTO_ICMP;
 	ip->check = 0;
-	ip->saddr = quoted->daddr;
+	ip->saddr = real ? *(const __be32 *)real->source : quoted->daddr;
 	ip->daddr = quoted->saddr;
 	ip->check = ~pm_fold(pm_sum_ipv4(ip));
 	icmp->type = what >> 8;
@@ -146,10 +150,11 @@ PM_PART int pm_answer4(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
 	return 0;
 }
 
-PM_PART int pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
+PM_PART int pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu, __u32 to)
 {
 	const int room = PM_IPV6_LEN + PM_ICMP_LEN;
 	__u32 quote = ip_length < PM_ICMPV6_MAX - room ? ip_length : PM_ICMPV6_MAX - room;
+	const struct pm_real *real = pm_reals(to);
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_ipv6 *ip, *quoted;
 	struct pm_icmp *icmp;
@@ -166,7 +171,7 @@ PM_PART int pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
 	ip->hops = PM_ANSWER_TTL;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
-		ip->saddr[i] = quoted->daddr[i];
+		ip->saddr[i] = real ? ((const __be32 *)real->source)[i] : quoted->daddr[i];
 		ip->daddr[i] = quoted->saddr[i];
 	}
 	icmp->type = what >> 8;
@@ -184,9 +189,9 @@ PM_PART int pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu)
 	return 0;
 }
 
-/* What a failed packet is answered with; the verdict names the reason. */
-pm_inline enum pm_verdict pm_answer(struct pm_frame *f, struct pm_settings *set, int family, __u32 ip_length,
-				    enum pm_verdict why, __u16 mtu, __u32 now)
+/* What a failed packet is answered with; the verdict names the reason. `to` as in pm_turn. */
+pm_inline enum pm_verdict pm_answer_as(struct pm_frame *f, struct pm_settings *set, int family,
+				       __u32 ip_length, enum pm_verdict why, __u16 mtu, __u32 now, __u32 to)
 {
 	__u32 what, ifindex;
 
@@ -211,11 +216,18 @@ pm_inline enum pm_verdict pm_answer(struct pm_frame *f, struct pm_settings *set,
 				     PM_ICMPV6_UNREACHABLE << 8 | PM_ICMPV6_UNREACHABLE_PORT;
 		break;
 	}
-	ifindex = family == 4 ? pm_turn4(f->host) : pm_turn6(f->host);
-	if (!ifindex ||
-	    (family == 4 ? pm_answer4(f->host, ip_length, what, mtu) : pm_answer6(f->host, ip_length, what, mtu)))
+	ifindex = family == 4 ? pm_turn4(f->host, to) : pm_turn6(f->host, to);
+	if (!ifindex || (family == 4 ? pm_answer4(f->host, ip_length, what, mtu, to) :
+				       pm_answer6(f->host, ip_length, what, mtu, to)))
 		return PM_DROP_ANSWER_FAILED;
 	pm_frame_load(f);
 	f->ifindex = ifindex;
 	return why;
+}
+
+/* The same to a client: from the address that its packet was for. */
+pm_inline enum pm_verdict pm_answer(struct pm_frame *f, struct pm_settings *set, int family, __u32 ip_length,
+				    enum pm_verdict why, __u16 mtu, __u32 now)
+{
+	return pm_answer_as(f, set, family, ip_length, why, mtu, now, PM_NONE);
 }

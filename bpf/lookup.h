@@ -75,20 +75,25 @@ pm_inline __u32 pm_service_hash(int family, const __be32 *addr, __be16 port, __u
 	return h ^ h >> 16;
 }
 
+/* The other one of the two buckets that an entry of this hash may stand in; the first is hash & mask. */
+pm_inline __u32 pm_second_bucket(__u32 hash, __u32 mask)
+{
+	__u32 first = hash & mask;
+	__u32 second = (first ^ (hash * 0x5bd1e995u) >> 7) & mask;
+
+	return second == first ? (first + 1) & mask : second;
+}
+
 /* The service at exactly this address and port, or NULL; its slot goes to *slot. */
 pm_inline struct pm_service *pm_find_service(int family, const __be32 *addr, __be16 port, __u8 protocol,
 					     __u32 *slot)
 {
 	__u32 mask = pm_limits.service_mask;
 	__u32 h = pm_service_hash(family, addr, port, protocol, 0);
-	__u32 first = h & mask;
-	__u32 second = (first ^ (h * 0x5bd1e995u) >> 7) & mask;
 	__u32 tag = h | 1;
 
-	if (second == first)
-		second = (first + 1) & mask;
 	for (int b = 0; b < 2; b++) {
-		struct pm_service_bucket *bucket = pm_service_index(b ? second : first);
+		struct pm_service_bucket *bucket = pm_service_index(b ? pm_second_bucket(h, mask) : h & mask);
 
 		if (!bucket)
 			return PM_NULL;
@@ -114,6 +119,44 @@ pm_inline struct pm_service *pm_find_service(int family, const __be32 *addr, __b
 		}
 	}
 	return PM_NULL;
+}
+
+/* The NAT real server that sends from exactly this address and port, as an index in reals, or PM_NONE. */
+pm_inline __u32 pm_find_nat_real(int family, const struct pm_key *k)
+{
+	__u32 h = pm_service_hash(family, k->saddr, k->sport, k->protocol, 0);
+	__u32 mask = pm_limits.nat_mask;
+
+	for (int b = 0; b < 2; b++) {
+		struct pm_service_bucket *bucket = pm_nat_index(b ? pm_second_bucket(h, mask) : h & mask);
+
+		if (!bucket)
+			return PM_NONE;
+#pragma unroll
+		for (int i = 0; i < PM_BUCKET; i++) {
+			__u64 entry = pm_read(bucket->entry[i]);
+			__u32 index = (__u32)(entry >> 32) - 1;
+			const struct pm_service *s;
+			const struct pm_real *r;
+			const __be32 *a;
+
+			if ((__u32)entry != (h | 1))
+				continue;
+			r = pm_reals(index);
+			s = r ? pm_services(r->service) : PM_NULL;
+			/* The daemon may be a step behind: a removed real server is none. */
+			if (!s || r->slot != PM_SLOT_LIVE || r->method != PM_METHOD_NAT || r->family != family ||
+			    r->port != k->sport || s->protocol != k->protocol)
+				continue;
+			a = (const __be32 *)r->addr;
+			if (a[0] != k->saddr[0])
+				continue;
+			if (family == 6 && (a[1] != k->saddr[1] || a[2] != k->saddr[2] || a[3] != k->saddr[3]))
+				continue;
+			return index;
+		}
+	}
+	return PM_NONE;
 }
 
 /* Where a key may stand. */

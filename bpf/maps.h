@@ -7,6 +7,7 @@
  *   interfaces     daemon writes at attach; 64 hashed by ifindex, more than any director has ports
  *   services       daemon writes; a slot is complete before a bucket names it
  *   service_index  daemon writes single 64-bit entries; two choices of eight
+ *   nat_index      the same for NAT real servers, only filled while PM_SETTING_NAT_ICMP_SEND is set
  *   schedules      daemon writes the idle one of each pair; cursor is the program's
  *   members        daemon writes ranges that no active schedule names
  *   reals          daemon writes; index is stable while connections refer to it
@@ -31,4 +32,5 @@
 	MAP(connections6, struct pm_conn6, 4096)       \
 	MAP(verdicts, __u64, 256)                      \
 	MAP(locals, struct pm_local_bucket, 128)       \
-	MAP(interest, __u64, 8192)
+	MAP(interest, __u64, 8192)                     \
+	MAP(nat_index, struct pm_service_bucket, 64)

@@ -7,6 +7,7 @@
 
 #include "schedule.h"
 #include "connect.h"
+#include "stray.h"
 
 /*
  * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
@@ -299,6 +300,20 @@ PM_PART __u64 pm_process6(PM_HOST *host)
 	return pm_process_frame(host, 6);
 }
 
+/* The frame as one of this family; what only few packets need has its own look at it. */
+pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_settings *set)
+{
+	__u64 result = family == 4 ? pm_process4(host) : pm_process6(host);
+
+	if (pm_likely((__u32)result >= PM_FORWARD_NAT))
+		return result;
+	if ((__u32)result == PM_PASS_ICMP)
+		return pm_icmp_error(host, family, result >> 32);
+	if ((__u32)result == PM_PASS_NO_SERVICE && (set->flags & PM_SETTING_NAT_ICMP_SEND))
+		return family == 4 ? pm_stray4(host) : pm_stray6(host);
+	return result;
+}
+
 /* Whether the frame is for us at all, and which family it is. */
 pm_inline __u64 pm_process(PM_HOST *host)
 {
@@ -307,7 +322,6 @@ pm_inline __u64 pm_process(PM_HOST *host)
 	const struct pm_interface *nic;
 	struct pm_eth *eth;
 	enum pm_verdict v;
-	__u64 result;
 
 	if (!set || !(set->flags & PM_SETTING_READY))
 		return PM_PASS_NOT_CONFIGURED;
@@ -332,14 +346,12 @@ pm_inline __u64 pm_process(PM_HOST *host)
 	if (eth->type == pm_htons(PM_ETHERTYPE_IPV4)) {
 		if (!(set->flags & PM_SETTING_V4))
 			return PM_PASS_NO_SERVICE;
-		result = pm_process4(host);
-		return (__u32)result == PM_PASS_ICMP ? pm_icmp_error(host, 4, result >> 32) : result;
+		return pm_process_as(host, 4, set);
 	}
 	if (eth->type == pm_htons(PM_ETHERTYPE_IPV6)) {
 		if (!(set->flags & PM_SETTING_V6))
 			return PM_PASS_NO_SERVICE;
-		result = pm_process6(host);
-		return (__u32)result == PM_PASS_ICMP ? pm_icmp_error(host, 6, result >> 32) : result;
+		return pm_process_as(host, 6, set);
 	}
 	return PM_PASS_NOT_IP;
 }

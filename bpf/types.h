@@ -18,7 +18,7 @@ typedef __u16 __be16;
 typedef __u32 __be32;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 3
+#define PM_LAYOUT_VERSION 4
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -61,7 +61,7 @@ enum pm_verdict {
 	PM_FORWARD_ICMP_REPLY = 37,    /* ICMP error about a request, to the client */
 
 	/* Answered by the director. */
-	PM_ANSWER_PORT_UNREACHABLE = 40, /* no real server available */
+	PM_ANSWER_PORT_UNREACHABLE = 40, /* no real server available; or nat_icmp_send and no connection */
 	PM_ANSWER_TIME_EXCEEDED = 41,	 /* TTL or hop limit used up */
 	PM_ANSWER_TOO_BIG = 42,		 /* larger than the path and must not be fragmented */
 	PM_ANSWER_HOST_UNREACHABLE = 43, /* no route to the real server */
@@ -187,6 +187,7 @@ enum pm_setting {
 	PM_SETTING_V4 = 0x80,		   /* some IPv4 service exists or connections may */
 	PM_SETTING_V6 = 0x100,		   /* the same for IPv6 */
 	PM_SETTING_INTEREST = 0x200,	   /* the interest map is kept: addresses not in it are not ours */
+	PM_SETTING_NAT_ICMP_SEND = 0x400,  /* sysctl nat_icmp_send: nat_index is kept */
 };
 
 /* One entry. Written by the daemon, read by the program; drop_count is the program's. */
@@ -278,7 +279,8 @@ struct pm_real {
 	__s32 weight;
 	__u32 upper;	 /* thresholds, 0 = unset */
 	__u32 lower;
-	__u8 source[16]; /* outer source address of tunnels, zero while unknown */
+	/* Outer source of tunnels; NAT: of errors to the real server (nat_icmp_send). Zero while unknown. */
+	__u8 source[16];
 	__u32 flags;	 /* enum pm_real_flag */
 };
 
@@ -306,7 +308,8 @@ struct pm_counters {
 
 /*
  * Index of services: buckets of eight, two choices per key (see pm_service_hash). A publishing
- * store writes one entry as a 64-bit word: tag in the low half, 1 + slot in the high half.
+ * store writes one entry as a 64-bit word: tag in the low half, 1 + slot in the high half. The index of
+ * NAT real servers (nat_index) is made of the same buckets; its slots are indices in reals.
  */
 #define PM_BUCKET 8
 struct pm_service_bucket {
@@ -402,6 +405,7 @@ struct pm_limits {
 	__u32 conn4_mask;	 /* sets - 1, a power of two less one */
 	__u32 conn6_mask;
 	__u32 service_mask;	 /* buckets - 1 */
+	__u32 nat_mask;		 /* the same of nat_index */
 };
 
 /*

@@ -144,7 +144,10 @@ function tunnelNumbers(tunnel: TunnelSettings): { type: number; port: number; fl
 
 /** What the network adds to a real server. */
 export interface Placement {
-  /** Outer source address of tunnels; null while there is no route. */
+  /**
+   * Our address towards the real server: outer source of tunnels; with NAT, of the errors that nat_icmp_send
+   * asks for. Null while there is no route, and where nobody asks.
+   */
   readonly source: IpAddress | null
   /** The address is this host's own. */
   readonly local: boolean

@@ -18,13 +18,21 @@ import { Ledger, type ServiceHolding } from './ledger.ts'
 import { publishLocals } from './locals.ts'
 import { MH_TABLE_SIZE, SH_TABLE_SIZE } from './lookup-table.ts'
 import type { ConnectionListing, IpAddress, SyncDaemon, Timeouts } from './model.ts'
+import { NatIndex } from './nat-index.ts'
 import { execute, type Operation, type RuleMaps, ruleMaps } from './operations.ts'
 import { isPlaced, Placements } from './placement.ts'
 import { CapacityError, type Change, type PlanContext, planRemoval, planService } from './plan.ts'
 import { blockSize, MemberDemand } from './ranges.ts'
 import type { Rules } from './rules.ts'
 import { packetsMoved } from './scheduler-state.ts'
-import { bumpNextHopEpoch, defence, publishedTimeouts, publishSettings, settingsWords } from './settings.ts'
+import {
+  bumpNextHopEpoch,
+  defence,
+  publishedNatIcmpSend,
+  publishedTimeouts,
+  publishSettings,
+  settingsWords,
+} from './settings.ts'
 import { noStateFile, type SavedState, type StateFile } from './state-file.ts'
 import { Sweep, type SweepReport } from './sweep.ts'
 
@@ -72,6 +80,7 @@ export class MapEngine implements Engine {
   readonly #estimation: Estimation
   readonly #stateFile: StateFile
   readonly #placements: Placements
+  readonly #natIndex: NatIndex
   readonly #nowMs: () => number
   readonly #trace: ((operation: Operation) => void) | null
   readonly #pending = new Map<ServiceEntry, Pending>()
@@ -98,6 +107,7 @@ export class MapEngine implements Engine {
     this.#nowMs = options.nowMs ?? (() => performance.now())
     this.#trace = options.trace ?? null
     this.#maps = ruleMaps(options.dataplane)
+    this.#natIndex = new NatIndex(this.#maps)
     this.#ledger = new Ledger(options.dataplane.sizes)
     this.#book = new CounterBook(this.#maps, this.#ledger)
     this.#estimation = new Estimation(this.#maps, this.#ledger)
@@ -120,6 +130,8 @@ export class MapEngine implements Engine {
       for (const real of holding.reals.values()) this.#estimation.restart(real)
     }
     const settings = this.dataplane.map('settings')
+    this.#placements.natSources = publishedNatIcmpSend(settings)
+    if (this.#placements.natSources) this.#natIndex.fill()
     const seed = SettingsRecord.offsets.hashSeed / 4
     // Attackers who know the hash could fill chosen sets; it must never change under live connections.
     if (settings.u32[seed] === 0) Atomics.store(settings.u32, seed, randomInt(1, 0xffffffff))
@@ -255,6 +267,7 @@ export class MapEngine implements Engine {
       }
     }
     this.#applyRemovals()
+    this.#natIndex.update()
     this.publishSettings()
     await this.dataplane.published?.()
     this.#saveState()
@@ -301,6 +314,7 @@ export class MapEngine implements Engine {
   #execute(operation: Operation): void {
     this.#trace?.(operation)
     execute(this.#maps, operation)
+    if ('real' in operation) this.#natIndex.touch(operation.real)
     if (operation.op === 'fill-real') this.#estimation.restart(operation.real)
   }
 
@@ -347,7 +361,21 @@ export class MapEngine implements Engine {
     // The first packet under a new rate is the one to drop.
     if (settings.u32[offsets.dropRate / 4] !== state.dropRate)
       Atomics.store(settings.u32, offsets.dropCount / 4, 0)
-    publishSettings(settings, settingsWords(this.#timeouts, this.#sysctls, this.#counts, state, this.#host))
+    const words = settingsWords(this.#timeouts, this.#sysctls, this.#counts, state, this.#host)
+    // The program looks for NAT real servers from the moment the setting is published until it is not.
+    const nat = (this.#sysctls.nat_icmp_send ?? 0) !== 0
+    if (nat) this.#followNat(true)
+    publishSettings(settings, words)
+    if (!nat) this.#followNat(false)
+  }
+
+  /** Keeps, or no longer, what nat_icmp_send needs: our address towards each NAT real server, and the index. */
+  #followNat(on: boolean): void {
+    if (this.#placements.natSources === on) return
+    this.#placements.natSources = on
+    for (const service of this.#rules.entries()) this.#placeServers(service)
+    if (on) this.#natIndex.fill()
+    else this.#natIndex.clear()
   }
 
   #saveState(): void {

@@ -64,6 +64,7 @@ const METHOD_SHIFT = (RealRecord.offsets.method % 4) * 8
 export interface RuleMaps {
   readonly services: MapMemory
   readonly serviceIndex: MapMemory
+  readonly natIndex: MapMemory
   readonly schedules: MapMemory
   readonly members: MapMemory
   readonly reals: MapMemory
@@ -77,6 +78,7 @@ export function ruleMaps(dataplane: Dataplane): RuleMaps {
   return {
     services: dataplane.map('services'),
     serviceIndex: dataplane.map('service_index'),
+    natIndex: dataplane.map('nat_index'),
     schedules: dataplane.map('schedules'),
     members: dataplane.map('members'),
     reals: dataplane.map('reals'),

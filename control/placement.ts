@@ -1,4 +1,4 @@
-/** What the network adds to real servers: whether they are this host, and tunnels' source addresses. */
+/** What the network adds to real servers: whether they are this host, and our source address towards them. */
 import { RealFlag, RealRecord } from '../dataplane/layout.gen.ts'
 import { addressWords } from './address.ts'
 import { type Host, isLocalAddress, localAddresses } from './host.ts'
@@ -11,6 +11,8 @@ const SOURCE = RealRecord.offsets.source / 4
 export class Placements {
   readonly #host: Host
   readonly #sources = new Map<IpAddress, IpAddress | null>()
+  /** Whether NAT real servers need a source address, too: a question to the kernel for each. */
+  natSources = false
 
   constructor(host: Host) {
     this.#host = host
@@ -23,7 +25,8 @@ export class Placements {
 
   place(server: RealServer): Placement {
     const local = isLocalAddress(server.id.address, localAddresses(this.#host))
-    return { source: server.method === 'tunnel' ? this.#source(server.id.address) : null, local }
+    const sourced = server.method === 'tunnel' || (server.method === 'nat' && this.natSources)
+    return { source: sourced ? this.#source(server.id.address) : null, local }
   }
 
   #source(address: IpAddress): IpAddress | null {

@@ -1,6 +1,7 @@
 /**
  * The index of services: buckets of eight entries, two buckets per key. The packet program computes the
- * same hash (`pm_service_hash` in bpf/lookup.h) and always searches both buckets.
+ * same hash (`pm_service_hash` in bpf/lookup.h) and always searches both buckets. The index of NAT real
+ * servers (nat-index.ts) is made the same way.
  */
 import type { MapMemory } from '../dataplane/dataplane.ts'
 import { PM_BUCKET, ServiceRecord, Slot } from '../dataplane/layout.gen.ts'
@@ -76,13 +77,23 @@ export function planEntry(
   slot: number,
   image: Uint32Array,
 ): IndexStore[] | null {
+  const hashOf = (other: number): number => serviceHash(services.u32, other * RECORD_WORDS)
+  return planPlace(index, hashOf, slot, serviceHash(image, 0))
+}
+
+/** The same for a slot of this hash; `hashOf` knows those of the slots that have entries. */
+export function planPlace(
+  index: MapMemory,
+  hashOf: (slot: number) => number,
+  slot: number,
+  hash: number,
+): IndexStore[] | null {
   const mask = index.entries - 1
-  const hash = serviceHash(image, 0)
   const entry = indexEntry(hash, slot)
   const taken = new Set<number>()
   for (let depth = 0; depth <= MOVES_MAX; depth++) {
     for (const bucket of bucketsOf(hash, mask)) {
-      const stores = makeRoom(index, services, bucket, depth, taken)
+      const stores = makeRoom(index, hashOf, bucket, depth, taken)
       if (stores !== null) return [...stores.moves, { at: stores.at, entry }]
     }
   }
@@ -92,7 +103,7 @@ export function planEntry(
 /** A free entry of `bucket`, moving at most `depth` entries out of the way. */
 function makeRoom(
   index: MapMemory,
-  services: MapMemory,
+  hashOf: (slot: number) => number,
   bucket: number,
   depth: number,
   taken: ReadonlySet<number>,
@@ -107,10 +118,9 @@ function makeRoom(
     const at = base + way
     if (taken.has(at)) continue
     const entry = index.u64[at]!
-    const hash = serviceHash(services.u32, entrySlot(entry) * RECORD_WORDS)
-    const [first, second] = bucketsOf(hash, mask)
+    const [first, second] = bucketsOf(hashOf(entrySlot(entry)), mask)
     const other = first === bucket ? second : first
-    const room = makeRoom(index, services, other, depth - 1, new Set([...taken, at]))
+    const room = makeRoom(index, hashOf, other, depth - 1, new Set([...taken, at]))
     if (room !== null) {
       return { at, moves: [...room.moves, { at: room.at, entry }, { at, entry: 0n }] }
     }
@@ -120,7 +130,11 @@ function makeRoom(
 
 /** Where `slot` is published; more than once while an entry was being moved. */
 export function findEntries(index: MapMemory, services: MapMemory, slot: number): number[] {
-  const hash = serviceHash(services.u32, slot * RECORD_WORDS)
+  return entriesOf(index, serviceHash(services.u32, slot * RECORD_WORDS), slot)
+}
+
+/** Where a slot of this hash has its entries. */
+export function entriesOf(index: MapMemory, hash: number, slot: number): number[] {
   const found: number[] = []
   for (const bucket of bucketsOf(hash, index.entries - 1)) {
     for (let way = 0; way < PM_BUCKET; way++) {

@@ -106,6 +106,7 @@ export function settingsWords(
       on(sysctls.sloppy_tcp, Setting.SloppyTcp) |
       on(sysctls.expire_nodest_conn, Setting.ExpireNodest) |
       on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |
+      on(sysctls.nat_icmp_send, Setting.NatIcmpSend) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)
@@ -131,6 +132,11 @@ export function publishedTimeouts(map: MapMemory): Timeouts | null {
   const at = (index: number): number => secondsOfTicks(map.u32[SettingsRecord.offsets.timeouts / 4 + index]!)
   if ((map.u32[SettingsRecord.offsets.flags / 4]! & Setting.Ready) === 0) return null
   return { tcp: at(TcpState.Established), tcpFin: at(TcpState.FinWait), udp: at(PM_TIMEOUT_UDP) }
+}
+
+/** Whether the packet program looks for NAT real servers, as published. */
+export function publishedNatIcmpSend(map: MapMemory): boolean {
+  return (map.u32[SettingsRecord.offsets.flags / 4]! & Setting.NatIcmpSend) !== 0
 }
 
 /** Routes or neighbours have changed: cached next hops are looked up again. */

@@ -31,7 +31,7 @@ export const SYSCTLS: Readonly<Record<string, Sysctl>> = {
   ignore_tunneled: flag(0, false),
   lblc_expiration: { initial: 86400, min: 0, max: MAX, inForce: false },
   lblcr_expiration: { initial: 86400, min: 0, max: MAX, inForce: false },
-  nat_icmp_send: flag(0, false),
+  nat_icmp_send: flag(0, true),
   pmtu_disc: flag(1, true),
   run_estimation: flag(1, true),
   schedule_icmp: flag(0, false),

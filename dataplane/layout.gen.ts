@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record-layout.ts'
 
-export const PM_LAYOUT_VERSION = 3
+export const PM_LAYOUT_VERSION = 4
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -305,6 +305,7 @@ export const Setting = {
   V4: 128,
   V6: 256,
   Interest: 512,
+  NatIcmpSend: 1024,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -319,6 +320,7 @@ export const settingNames: { readonly [value: number]: string } = {
   128: 'v4',
   256: 'v6',
   512: 'interest',
+  1024: 'nat_icmp_send',
 }
 
 /** enum pm_real_flag */
@@ -1122,21 +1124,23 @@ export const Conn6Record = {
 
 } as const
 
-/** struct pm_limits, 16 bytes. */
+/** struct pm_limits, 20 bytes. */
 export interface LimitsRecord {
   readonly cpus: number
   readonly conn4Mask: number
   readonly conn6Mask: number
   readonly serviceMask: number
+  readonly natMask: number
 }
 
 export const LimitsRecord = {
-  size: 16,
+  size: 20,
   offsets: {
     cpus: 0,
     conn4Mask: 4,
     conn6Mask: 8,
     serviceMask: 12,
+    natMask: 16,
   },
   read(view: DataView, base: number): LimitsRecord {
     return {
@@ -1144,6 +1148,7 @@ export const LimitsRecord = {
       conn4Mask: view.getUint32(base + 4, true),
       conn6Mask: view.getUint32(base + 8, true),
       serviceMask: view.getUint32(base + 12, true),
+      natMask: view.getUint32(base + 16, true),
     }
   },
   write(view: DataView, base: number, value: LimitsRecord): void {
@@ -1151,6 +1156,7 @@ export const LimitsRecord = {
     view.setUint32(base + 4, value.conn4Mask, true)
     view.setUint32(base + 8, value.conn6Mask, true)
     view.setUint32(base + 12, value.serviceMask, true)
+    view.setUint32(base + 16, value.natMask, true)
   },
   getCpus: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setCpus: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1160,6 +1166,8 @@ export const LimitsRecord = {
   setConn6Mask: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
   getServiceMask: (view: DataView, base: number): number => view.getUint32(base + 12, true),
   setServiceMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getNatMask: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setNatMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
 } as const
 
 /** struct pm_job, 40 bytes. */
@@ -1568,6 +1576,7 @@ export type MapName =
   | 'verdicts'
   | 'locals'
   | 'interest'
+  | 'nat_index'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -1585,6 +1594,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'verdicts',
   'locals',
   'interest',
+  'nat_index',
 ]
 
 export interface MapShape {
@@ -1612,10 +1622,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   verdicts: { index: 11, record: '__u64', entrySize: 8, entries: 256 },
   locals: { index: 12, record: 'pm_local_bucket', entrySize: 32, entries: 128 },
   interest: { index: 13, record: '__u64', entrySize: 8, entries: 8192 },
+  nat_index: { index: 14, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'c96cd63414290aba'
+export const LAYOUT_FINGERPRINT = 'bf099b53ea73ed7f'
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
@@ -1792,12 +1803,13 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_limits',
-    size: 16,
+    size: 20,
     fields: [
       { name: 'cpus', offset: 0, type: 'u32', count: null },
       { name: 'conn4_mask', offset: 4, type: 'u32', count: null },
       { name: 'conn6_mask', offset: 8, type: 'u32', count: null },
       { name: 'service_mask', offset: 12, type: 'u32', count: null },
+      { name: 'nat_mask', offset: 16, type: 'u32', count: null },
     ],
   },
   {

@@ -10,6 +10,14 @@ import {
   PM_WAYS,
 } from './layout.gen.ts'
 
+/**
+ * Buckets of the index of NAT real servers: half full when all real servers are in it, so that two choices
+ * of eight practically never overflow. 16 to 32 bytes per real server.
+ */
+function natBuckets({ reals }: Sizes): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(4, reals / 4)))
+}
+
 /** Entries of every map. */
 export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
   return {
@@ -17,6 +25,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     interfaces: PM_INTERFACES,
     services: sizes.services,
     service_index: sizes.serviceBuckets,
+    nat_index: natBuckets(sizes),
     schedules: sizes.services * 2,
     members: sizes.members,
     reals: sizes.reals,
@@ -50,6 +59,7 @@ export function limitsOf(sizes: Sizes): LimitsRecord {
     conn4Mask: sizes.connections4 / PM_WAYS - 1,
     conn6Mask: sizes.connections6 / PM_WAYS - 1,
     serviceMask: sizes.serviceBuckets - 1,
+    natMask: natBuckets(sizes) - 1,
   }
 }
 

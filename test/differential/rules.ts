@@ -3,7 +3,7 @@
  * make (a weightless member of a wrr schedule, an overloaded real server, a lost one) are met too.
  */
 import { bucketsOf, indexEntry, serviceHash } from '../../control/service-index.ts'
-import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import {
   LiveRecord,
   MemberRecord,
@@ -103,6 +103,7 @@ export function writeRules(plane: Dataplane, random: Random): Target[] {
       .map((server) => ({ address: server.addr.slice(0, family === 4 ? 4 : 16), port: server.port || port }))
     targets.push({ family, address: ipBytes(address), protocol, port, servers })
   }
+  indexSenders(plane, real)
   writeSettings(plane, random)
   return targets
 }
@@ -203,17 +204,40 @@ function writeSchedule(plane: Dataplane, random: Random, schedule: number, reals
 }
 
 function publish(plane: Dataplane, slot: number): void {
-  const index = plane.map('service_index')
   const hash = serviceHash(plane.map('services').u32, (slot * ServiceRecord.size) / 4)
+  if (!putEntry(plane.map('service_index'), hash, slot)) {
+    throw new Error(`No room in the index for service ${slot}`)
+  }
+}
+
+function putEntry(index: MapMemory, hash: number, slot: number): boolean {
   for (const bucket of bucketsOf(hash, index.entries - 1)) {
     for (let i = 0; i < PM_BUCKET; i++) {
       const at = bucket * PM_BUCKET + i
       if (index.u64[at] !== 0n) continue
       index.u64[at] = indexEntry(hash, slot)
-      return
+      return true
     }
   }
-  throw new Error(`No room in the index for service ${slot}`)
+  return false
+}
+
+/** All real servers, whatever their method and however often: the program looks at that by itself. */
+function indexSenders(plane: Dataplane, reals: number): void {
+  const key = new Uint8Array(ServiceRecord.size)
+  const keyView = new DataView(key.buffer)
+  for (let real = 0; real < reals; real++) {
+    const record = RealRecord.read(plane.map('reals').view, real * RealRecord.size)
+    const protocol = ServiceRecord.getProtocol(
+      plane.map('services').view,
+      record.service * ServiceRecord.size,
+    )
+    ServiceRecord.setFamily(keyView, 0, record.family)
+    ServiceRecord.setProtocol(keyView, 0, protocol)
+    ServiceRecord.setPort(keyView, 0, record.port)
+    key.set(record.addr, ServiceRecord.offsets.addr)
+    putEntry(plane.map('nat_index'), serviceHash(new Uint32Array(key.buffer), 0), real)
+  }
 }
 
 function writeLocals(plane: Dataplane): void {
@@ -238,6 +262,7 @@ function writeSettings(plane: Dataplane, random: Random): void {
     Setting.ExpireNodest,
     Setting.SecureTcp,
     Setting.NoPmtuDisc,
+    Setting.NatIcmpSend,
   ]
   const flags = optional.reduce((all: number, flag) => (random.once(3) ? all | flag : all), Setting.Ready)
   // A filter that lets half of all addresses through, whatever the rules say.

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { concat, unhex } from '../packets/bytes.ts'
+import { ethernet, ipv4, ipv6, type Segment, tcp, udp } from '../packets/frame.ts'
 import { isInject, loadVectors, type Vector } from '../packets/vectors.ts'
 
 const RECORDINGS = fileURLToPath(new URL('../recordings/packets', import.meta.url))
@@ -59,6 +60,33 @@ const AREAS = [
 /** Vectors of one area that become inputs. */
 const PER_AREA = 12
 
+/** The bit of READY stands for nat_icmp_send. */
+const NAT_ICMP_SEND = 0x01
+
+/**
+ * Packets without a connection from real servers of the harness's rules (services 0, 1 and 3), which no
+ * recording knows; the last one only in part within reach.
+ */
+function strays(): Uint8Array[] {
+  const from4 = (src: string, segment: Segment) => ipv4({ src, dst: '198.51.100.7' }, segment)
+  const from6 = (src: string, segment: Segment) => ipv6({ src, dst: '2001:db8:c::7' }, segment)
+  const ack = tcp({ sport: 8000, dport: 40001, flags: 'A' })
+  const packets = [
+    from4('10.0.2.17', ack),
+    from4('10.0.2.17', tcp({ sport: 8000, dport: 40001, flags: 'R' })),
+    from4('10.0.2.17', udp({ sport: 8000, dport: 40001 }, 'late')),
+    from6('a01:db8:2::13', ack),
+    from4('10.0.2.17', tcp({ sport: 8000, dport: 40001, flags: 'A' }, 'x'.repeat(700))),
+  ]
+  const rules = Uint8Array.of(NAT_ICMP_SEND, 0x01, 0x11, ...Array<number>(4).fill(METHOD.nat), 0)
+  const frames = packets.map((packet, index) => {
+    const frame = ethernet({ src: '02:00:00:00:02:11', dst: '02:00:00:00:02:01' }, packet)
+    const head = frame.length | STEP_WIRE_R | (index === packets.length - 1 ? STEP_CUT : 0)
+    return concat(Uint8Array.of(head & 255, head >> 8), frame)
+  })
+  return frames.map((frame) => concat(rules, frame))
+}
+
 /** Writes the inputs; returns how many. */
 export function writeCorpus(folder: string): number {
   mkdirSync(folder, { recursive: true })
@@ -72,8 +100,14 @@ export function writeCorpus(folder: string): number {
       return concat(Uint8Array.of(head & 255, head >> 8), frame)
     })
     const input = concat(rulesFor(vector), ...frames)
-    const name = createHash('sha1').update(input).digest('hex').slice(0, 12)
-    writeFileSync(join(folder, `${vector.area}-${name}`), input)
+    writeInput(folder, vector.area, input)
   }
-  return chosen.length
+  const extra = strays()
+  for (const input of extra) writeInput(folder, 'stray', input)
+  return chosen.length + extra.length
+}
+
+function writeInput(folder: string, what: string, input: Uint8Array): void {
+  const name = createHash('sha1').update(input).digest('hex').slice(0, 12)
+  writeFileSync(join(folder, `${what}-${name}`), input)
 }

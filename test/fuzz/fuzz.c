@@ -23,7 +23,7 @@
 #define LOCAL 0x77u /* last byte of the director's own addresses */
 
 struct rules {
-	uint8_t settings; /* enum pm_setting, low byte; READY is added */
+	uint8_t settings; /* enum pm_setting, low byte; READY is added, its bit stands for NAT_ICMP_SEND */
 	uint8_t modes;	  /* reuse_mode in bits 0-1, drop_rate 2-3, secure_tcp 4, no_pmtu_disc 5, sh flags 6, interest 7 */
 	uint8_t schedulers; /* of even and of odd services */
 	uint8_t reals[4]; /* real servers n, n + 4, ...: see add_real() */
@@ -109,6 +109,7 @@ static void make_maps(void)
 		[PM_REGION_verdicts] = PM_VERDICT_MAX,
 		[PM_REGION_locals] = PM_LOCALS,
 		[PM_REGION_interest] = PM_INTEREST_WORDS,
+		[PM_REGION_nat_index] = BUCKETS,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
@@ -126,6 +127,7 @@ static void make_maps(void)
 		.conn4_mask = LINES / PM_WAYS - 1,
 		.conn6_mask = LINES / PM_WAYS - 1,
 		.service_mask = BUCKETS - 1,
+		.nat_mask = BUCKETS - 1,
 	};
 }
 
@@ -138,7 +140,7 @@ static void add_interface(uint32_t ifindex, const uint8_t *mac)
 	nic->mtu = 1500;
 }
 
-/* Method in bits 0-1 (as enum pm_method; local: by NAT or direct routing to ourselves), weight 2-4, outer IPv6 5, no port 6, no tunnel source 7. */
+/* Method in bits 0-1 (as enum pm_method; local: by NAT or direct routing to ourselves), weight 2-4, outer IPv6 5, no port 6, no source 7. */
 static void add_real(uint32_t index, uint32_t service, uint8_t how)
 {
 	struct pm_real *r = pm_reals(index);
@@ -169,23 +171,41 @@ static void add_real(uint32_t index, uint32_t service, uint8_t how)
 	} else {
 		memcpy(r->addr, (uint8_t[4]){ 10, 0, 2, last }, 4);
 	}
-	if (tunnel && !(how & 0x80))
+	if (!(how & 0x80))
 		r->source[0] = r->source[3] = 1;
+}
+
+static int put_entry(struct pm_service_bucket *bucket, uint32_t h, uint32_t slot)
+{
+	for (int i = 0; i < PM_BUCKET; i++) {
+		if (bucket->entry[i])
+			continue;
+		bucket->entry[i] = (uint64_t)(h | 1) | (uint64_t)(slot + 1) << 32;
+		return 1;
+	}
+	return 0;
 }
 
 static void publish(uint32_t slot)
 {
 	struct pm_service *s = pm_services(slot);
 	uint32_t h = pm_service_hash(s->family, (const __be32 *)s->addr, s->port, s->protocol, 0);
-	struct pm_service_bucket *bucket = pm_service_index(h & (BUCKETS - 1));
 
-	for (int i = 0; i < PM_BUCKET; i++) {
-		if (bucket->entry[i])
+	insist(put_entry(pm_service_index(h & (BUCKETS - 1)), h, slot));
+}
+
+/* All real servers, while there is room, and whatever their method: the program must look at that itself. */
+static void publish_reals(void)
+{
+	for (uint32_t i = 0; i < REALS; i++) {
+		const struct pm_real *r = pm_reals(i);
+		uint32_t h = pm_service_hash(r->family, (const __be32 *)r->addr, r->port,
+					     pm_services(r->service)->protocol, 0);
+
+		if (r->slot == PM_SLOT_FREE)
 			continue;
-		bucket->entry[i] = (uint64_t)(h | 1) | (uint64_t)(slot + 1) << 32;
-		return;
+		put_entry(pm_nat_index(i % 2 ? pm_second_bucket(h, BUCKETS - 1) : h & (BUCKETS - 1)), h, i);
 	}
-	insist(!"room in the index");
 }
 
 static void add_service(uint32_t slot)
@@ -238,6 +258,7 @@ static void load_rules(void)
 	now = 0xfffff000u; /* the clock wraps in the middle of longer inputs */
 	set->layout = PM_LAYOUT_VERSION;
 	set->flags = PM_SETTING_READY | PM_SETTING_V4 | PM_SETTING_V6 | rules.settings |
+		     (rules.settings & PM_SETTING_READY ? PM_SETTING_NAT_ICMP_SEND : 0) |
 		     (rules.modes & 0x10 ? PM_SETTING_SECURE_TCP : 0) |
 		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0) |
 		     (rules.modes & 0x80 ? PM_SETTING_INTEREST : 0);
@@ -251,6 +272,7 @@ static void load_rules(void)
 	for (uint32_t slot = 0; slot < SERVICES; slot++)
 		if (offers[slot].port || (rules.settings & PM_SETTING_PORT0))
 			add_service(slot);
+	publish_reals();
 }
 
 static void check_answer(const struct pm_job *job, const uint8_t *sent, uint32_t length, uint32_t linear)

@@ -9,6 +9,7 @@ import {
   fragmentHeader,
   type Ipv4Fields,
   icmp,
+  icmpv6,
   ipv4,
   ipv6,
   PROTOCOL,
@@ -27,6 +28,7 @@ import {
   DIRECTOR6,
   ENDS,
   fromClient,
+  fromServer,
   RS4,
   RS6,
   reply,
@@ -309,7 +311,144 @@ const EXTENSIONS: Case[] = [
   })(),
 ]
 
-const CASES: readonly Case[] = [...natCases(), ...METHODS, ...FIELDS, ...EXTENSIONS, ...REFUSED]
+/** One less, and the header's checksum after it: what the stack quotes of a packet it was about to forward. */
+function quoted(frame: Uint8Array): Uint8Array {
+  return forward(frame, toClient).subarray(14)
+}
+
+/** Port unreachable from the director to real server 0 about its packet. */
+function unreachable(family: 4 | 6, frame: Uint8Array, got: Uint8Array): Uint8Array {
+  const room = family === 4 ? 576 - 28 : 1280 - 48
+  const quote = quoted(frame).subarray(0, room)
+  const packet =
+    family === 4
+      ? ipv4({ src: DIRECTOR4, dst: RS4[0], tos: 0xc0, id: be16(got, 18) }, icmp({ type: 3, code: 3 }, quote))
+      : ipv6({ src: DIRECTOR6, dst: RS6[0] }, icmpv6({ type: 1, code: 4 }, quote))
+  return ethernet({ src: toServer(0).src, dst: toServer(0).dst }, packet)
+}
+
+/** What nat_icmp_send does about packets of real servers; as answered by IPVS of Linux 6.1. */
+function strayCases(): Case[] {
+  const stray = (
+    name: string,
+    family: 4 | 6,
+    protocol: 't' | 'u',
+    send: Uint8Array,
+    verdict: 'answer_port_unreachable' | 'pass_no_service',
+    method = '-m',
+    wire: Wire = 'r',
+  ): Case => ({
+    name: `nat_icmp_send: IPv${family} ${name}`,
+    rules: ['nat_icmp_send=1', ...service(family, protocol, method, 1)],
+    steps: [
+      {
+        wire,
+        send,
+        verdict,
+        ...(verdict === 'pass_no_service'
+          ? {}
+          : { want: { wire: 'r', frame: (got: Uint8Array) => unreachable(family, send, got) } as const }),
+      },
+    ],
+  })
+  const late = tcp({ sport: 80, dport: 40001, flags: 'SA' })
+  const to = (dst: string, ttl = 64): Uint8Array => fromServer(ipv4({ src: RS4[0], dst, ttl }, late))
+  return [
+    ...FAMILIES.flatMap((family) => [
+      stray('answer of no connection', family, 't', reply(family, late), 'answer_port_unreachable'),
+      stray(
+        'datagram of no connection',
+        family,
+        'u',
+        reply(family, udp({ sport: 53, dport: 40001 })),
+        'answer_port_unreachable',
+      ),
+      stray(
+        'long datagram: the quote is cut',
+        family,
+        'u',
+        reply(family, udp({ sport: 53, dport: 40001 }, 'x'.repeat(1400))),
+        'answer_port_unreachable',
+      ),
+      stray('last but one hop', family, 't', reply(family, late, 0, 2), 'answer_port_unreachable'),
+      stray('last hop: the stack answers', family, 't', reply(family, late, 0, 1), 'pass_no_service'),
+      stray(
+        'reset: needs no answer',
+        family,
+        't',
+        reply(family, tcp({ sport: 80, dport: 40001, flags: 'R' })),
+        'pass_no_service',
+      ),
+      stray(
+        'another port',
+        family,
+        't',
+        reply(family, tcp({ sport: 81, dport: 40001, flags: 'SA' })),
+        'pass_no_service',
+      ),
+      stray(
+        'another protocol',
+        family,
+        't',
+        reply(family, udp({ sport: 80, dport: 40001 })),
+        'pass_no_service',
+      ),
+      stray('another real server', family, 't', reply(family, late, 1), 'pass_no_service'),
+      stray('direct routing', family, 't', reply(family, late), 'pass_no_service', '-g'),
+      stray(
+        'packet to the director itself: its own business',
+        family,
+        't',
+        fromServer(
+          family === 4
+            ? ipv4({ src: RS4[0], dst: DIRECTOR4 }, late)
+            : ipv6({ src: RS6[0], dst: DIRECTOR6 }, late),
+        ),
+        'pass_no_service',
+      ),
+    ]),
+    stray('multicast', 4, 't', to('224.0.0.9'), 'pass_no_service'),
+    stray('broadcast', 4, 't', to('10.0.2.255'), 'pass_no_service'),
+    stray('limited broadcast', 4, 't', to('255.255.255.255'), 'pass_no_service'),
+    stray('destination without a neighbour', 4, 't', to('192.0.2.77'), 'answer_port_unreachable'),
+    stray(
+      "from the clients' wire: the answer goes where the real server is",
+      4,
+      't',
+      fromClient(ipv4({ src: RS4[0], dst: '198.51.100.9' }, late)),
+      'answer_port_unreachable',
+      '-m',
+      'c',
+    ),
+    {
+      name: 'nat_icmp_send: nothing while it is off',
+      rules: ['nat_icmp_send=1', ...service(4, 't', '-m', 1), 'nat_icmp_send=0'],
+      steps: [{ wire: 'r', send: reply(4, late), verdict: 'pass_no_service' }],
+    },
+    {
+      name: 'nat_icmp_send: switched on when the real servers are there already',
+      rules: [...service(4, 't', '-m', 2), 'nat_icmp_send=1', `ipvsadm -d -t ${VIP4}:80 -r ${RS4[1]}:80`],
+      steps: [
+        {
+          wire: 'r',
+          send: reply(4, late),
+          verdict: 'answer_port_unreachable',
+          want: { wire: 'r', frame: (got) => unreachable(4, reply(4, late), got) },
+        },
+        { wire: 'r', send: reply(4, late, 1), verdict: 'pass_no_service' },
+      ],
+    },
+  ]
+}
+
+const CASES: readonly Case[] = [
+  ...natCases(),
+  ...METHODS,
+  ...FIELDS,
+  ...EXTENSIONS,
+  ...REFUSED,
+  ...strayCases(),
+]
 
 /** Everything here is asked of both programs. */
 function questions(open: () => Promise<Program>, skip: string | false): void {

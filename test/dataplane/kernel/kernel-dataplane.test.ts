@@ -145,6 +145,7 @@ function entries(): Record<string, number> {
     interfaces: 64,
     services,
     service_index: serviceBuckets,
+    nat_index: 2 ** Math.ceil(Math.log2(Math.max(4, reals / 4))),
     schedules: 2 * services,
     members,
     reals,
