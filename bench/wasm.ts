@@ -81,6 +81,7 @@ class Batches {
         flags: 0,
         moved: 0,
         segment: 0,
+        connection: 0,
       })
     }
   }

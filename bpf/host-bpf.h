@@ -69,6 +69,8 @@ pm_inline int pm_frame_move(struct pm_frame *f, int delta)
 
 /* Frames are whole here: there is no second run. */
 #define pm_frame_counted(f) ((void)(f))
+#define pm_frame_connected(f, index) ((void)(f))
+#define pm_frame_connection(f) ((void)(f), PM_NONE)
 
 /* Cuts the frame to `length` bytes. */
 pm_inline int pm_frame_trim(struct pm_frame *f, __u32 length)

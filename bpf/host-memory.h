@@ -85,6 +85,23 @@ pm_inline void pm_frame_counted(struct pm_frame *f)
 	((struct pm_job *)f->host)->flags |= PM_JOB_RESUMED;
 }
 
+/* It has also made a connection, which a second run goes on with. */
+pm_inline void pm_frame_connected(struct pm_frame *f, __u32 index)
+{
+	struct pm_job *job = f->host;
+
+	f->flags |= PM_JOB_CONNECTED;
+	job->flags |= PM_JOB_CONNECTED;
+	job->connection = index;
+}
+
+pm_inline __u32 pm_frame_connection(const struct pm_frame *f)
+{
+	const struct pm_job *job = f->host;
+
+	return job->flags & PM_JOB_CONNECTED ? job->connection : PM_NONE;
+}
+
 pm_inline int pm_frame_trim(struct pm_frame *f, __u32 length)
 {
 	struct pm_job *job = f->host;

@@ -228,6 +228,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	c = pm_line(family, flow->index);
 	if (!c)
 		return PM_DROP_TABLE_FULL;
+	pm_frame_connected(f, flow->index);
 	pm_account(pick, p->ip_length, 0);
 	pm_follow(family, set, c, flow->index, c->flags & PM_CONN_NO_OUTPUT ? PM_DIR_IN_ONLY : PM_DIR_IN,
 		  p->tcp_flags, flow->now);
@@ -237,11 +238,27 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	return pm_send(f, family, flow, c, real);
 }
 
+/* The connection that a frame made when only its headers were in reach; NULL if it is another's by now. */
+pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, struct pm_flow *flow)
+{
+	__u32 index = pm_frame_connection(f);
+	struct pm_conn *c;
+
+	if (index == PM_NONE)
+		return PM_NULL;
+	c = pm_line(family, index);
+	if (!c || (pm_read(c->word) & PM_CONN_STATUS) != PM_CONN_LIVE || !pm_same_key(family, c, &flow->p.key))
+		return PM_NULL;
+	flow->index = index;
+	return c;
+}
+
 pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set, __u32 *icmp)
 {
 	struct pm_flow flow = { .set = set };
 	enum pm_verdict v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
 	struct pm_conn *c;
+	int made;
 
 	if (v == PM_PASS_ICMP) {
 		*icmp = flow.p.l4 << 16 | (flow.p.ip_length & 0xffff);
@@ -254,17 +271,19 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 		return PM_PASS_NO_SERVICE;
 	flow.now = pm_now();
 	flow.at = pm_place(family, set->hash_seed, &flow.p.key);
-	c = pm_find(family, &flow.at, &flow.p.key, &flow.index);
+	c = pm_made_before(f, family, &flow);
+	made = c != PM_NULL;
+	if (!made)
+		c = pm_find(family, &flow.at, &flow.p.key, &flow.index);
 	if (c) {
 		if (pm_unlikely(pm_expired(family, c, flow.index, flow.now))) {
-			pm_forget(family, flow.index);
+			/* The first run of a frame has done so; there may be several lines of source port 0. */
+			if (!(f->flags & PM_JOB_RESUMED))
+				pm_forget(family, flow.index);
 		} else if (c->kind == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);
-		} else if (flow.p.key.sport || (f->flags & PM_JOB_RESUMED)) {
-			/*
-			 * IPVS never finds a connection by source port 0: it means "any" there. A
-			 * frame that comes again as a whole has made this one itself.
-			 */
+		} else if (flow.p.key.sport || made) {
+			/* IPVS never finds a connection by source port 0: it means "any" there. */
 			v = pm_client_packet(f, family, &flow, c);
 			if (v != PM_CONTINUE)
 				return v;

@@ -423,12 +423,13 @@ struct pm_job {
 	__u32 flags;	/* in and out: enum pm_job_flag */
 	__s32 moved;	/* out: how far the start moved, negative = headers added in front */
 	__u32 segment;	/* in: IP bytes of the largest segment of a super-packet, 0 = not one */
-	__u32 pad;
+	__u32 connection; /* in and out: line of the connection that an earlier run has made */
 };
 
 enum pm_job_flag {
 	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
 	PM_JOB_RESUMED = 0x02,	    /* out of PM_ACTION_AGAIN, to be handed in with the whole frame: counted already */
+	PM_JOB_CONNECTED = 0x04,    /* the same, and it has made `connection` */
 };
 
 #define PM_HEADROOM 128

@@ -383,12 +383,14 @@ export const connFlagNames: { readonly [value: number]: string } = {
 export const JobFlag = {
   PartialCsum: 1,
   Resumed: 2,
+  Connected: 4,
 } as const
 export type JobFlag = (typeof JobFlag)[keyof typeof JobFlag]
 
 export const jobFlagNames: { readonly [value: number]: string } = {
   1: 'partial_csum',
   2: 'resumed',
+  4: 'connected',
 }
 
 /** enum pm_fib_result */
@@ -1181,6 +1183,7 @@ export interface JobRecord {
   readonly flags: number
   readonly moved: number
   readonly segment: number
+  readonly connection: number
 }
 
 export const JobRecord = {
@@ -1195,6 +1198,7 @@ export const JobRecord = {
     flags: 24,
     moved: 28,
     segment: 32,
+    connection: 36,
   },
   read(view: DataView, base: number): JobRecord {
     return {
@@ -1207,6 +1211,7 @@ export const JobRecord = {
       flags: view.getUint32(base + 24, true),
       moved: view.getInt32(base + 28, true),
       segment: view.getUint32(base + 32, true),
+      connection: view.getUint32(base + 36, true),
     }
   },
   write(view: DataView, base: number, value: JobRecord): void {
@@ -1219,7 +1224,7 @@ export const JobRecord = {
     view.setUint32(base + 24, value.flags, true)
     view.setInt32(base + 28, value.moved, true)
     view.setUint32(base + 32, value.segment, true)
-    clear(view, base + 36, 4)
+    view.setUint32(base + 36, value.connection, true)
   },
   getData: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setData: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1239,6 +1244,8 @@ export const JobRecord = {
   setMoved: (view: DataView, base: number, value: number): void => view.setInt32(base + 28, value, true),
   getSegment: (view: DataView, base: number): number => view.getUint32(base + 32, true),
   setSegment: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
+  getConnection: (view: DataView, base: number): number => view.getUint32(base + 36, true),
+  setConnection: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
 } as const
 
 /** struct pm_arrival, 24 bytes. */
@@ -1825,7 +1832,7 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'flags', offset: 24, type: 'u32', count: null },
       { name: 'moved', offset: 28, type: 's32', count: null },
       { name: 'segment', offset: 32, type: 'u32', count: null },
-      { name: 'pad', offset: 36, type: 'u32', count: null },
+      { name: 'connection', offset: 36, type: 'u32', count: null },
     ],
   },
   {

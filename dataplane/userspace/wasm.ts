@@ -13,6 +13,7 @@ import {
   type Sizes,
 } from '../dataplane.ts'
 import {
+  Action,
   FibResult as Fib,
   type FibRecord as FibQuery,
   FibRecord,
@@ -169,10 +170,18 @@ export class WasmDataplane implements Dataplane {
         count += 1
       }
       this.owner.runBatch(this.#jobs, count)
+      for (let i = 0; i < count; i++) this.#runAgain(this.#jobs + i * JobRecord.size)
       for (let i = 0; i < count; i++) results.push(this.#readJob(i, frames[next + i]!))
       next += count
     }
     return results
+  }
+
+  /** With the whole frame, if the program asked for it. */
+  #runAgain(job: number): void {
+    if (JobRecord.getAction(this.#view, job) !== Action.Again) return
+    JobRecord.setLinear(this.#view, job, JobRecord.getLength(this.#view, job))
+    this.owner.runBatch(job, 1)
   }
 
   #writeJob(index: number, data: number, input: FrameIn, linear: number): void {
@@ -186,6 +195,7 @@ export class WasmDataplane implements Dataplane {
       flags: input.flags ?? 0,
       moved: 0,
       segment: input.segment ?? 0,
+      connection: 0,
     })
   }
 

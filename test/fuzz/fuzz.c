@@ -320,7 +320,7 @@ static void run_frame(const uint8_t *bytes, uint32_t length, uint32_t step)
 		if (job.action != PM_ACTION_AGAIN)
 			return;
 		job = (struct pm_job){ .length = length, .linear = length, .ifindex = step & STEP_WIRE_R ? R0 : C0,
-				       .flags = job.flags };
+				       .flags = job.flags, .connection = job.connection };
 	}
 	insist(!"asked for more than the whole frame");
 }

@@ -35,7 +35,8 @@ export class BenchRoutes {
   readonly links: Record<Device, Link>
   readonly #prefixes: readonly Prefix[]
   readonly #local = new Set<string>(ADDRESSES.map(({ address }) => address))
-  readonly #broadcasts = new Set(['192.0.2.255', '192.0.2.0', '10.0.2.255', '10.0.2.0', '255.255.255.255'])
+  /** Not the lowest addresses of the subnets: since Linux 5.14 they are hosts like others. */
+  readonly #broadcasts = new Set(['192.0.2.255', '10.0.2.255', '255.255.255.255'])
   readonly #neighbours = new Map<string, Uint8Array>()
 
   constructor(indices: Readonly<Record<Device, number>> = { c0: 2, r0: 3 }) {

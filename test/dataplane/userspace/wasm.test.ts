@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { openDirector } from '../../../control/managed-director.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
+import { putInterface } from '../../../dataplane/interface-table.ts'
 import { Action, FibResult, MAP_NAMES, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { openWasm, type WasmDataplane } from '../../../dataplane/userspace/wasm.ts'
+import { server, service, testHost } from '../../control/support.ts'
+import { ethernet, ipv4, udp } from '../../packets/frame.ts'
 
 function built(): string | null {
   try {
@@ -72,6 +76,26 @@ describe('the packet program in wasm', { skip: wasmPath === null && 'needs npm r
       verdicts.u64.subarray(cpu * PM_VERDICT_MAX, (cpu + 1) * PM_VERDICT_MAX).reduce((sum, n) => sum + n, 0n),
     )
     assert.deepEqual(rows, [1n, 0n])
+  })
+
+  test('a frame of which only headers were shown never joins a connection of source port 0', async () => {
+    const mac = Uint8Array.from([2, 0, 0, 0, 1, 1])
+    const hop = { result: FibResult.Ok, ifindex: 3, smac: mac, dmac: mac, mtu: 1500 } as const
+    const plane = openWasm({ sizes: SMALL_SIZES, wasmPath: wasmPath!, fib: () => hop, now: () => 7 })
+    putInterface(plane.map('interfaces'), { name: 'c0', ifindex: 3, mac, mtu: 1500 })
+    const { director } = openDirector({ dataplane: plane, host: testHost() })
+    const dns = service('udp 192.0.2.100:53', { scheduler: 'rr' })
+    director.addService(dns)
+    director.addServer(dns.id, server('10.0.0.1:53'))
+    await director.settle()
+    const datagram = udp({ sport: 0, dport: 53 }, new Uint8Array(60))
+    const packet = ipv4({ src: '198.51.100.7', dst: '192.0.2.100' }, datagram)
+    const frame = ethernet({ src: '02:00:00:00:01:02', dst: '02:00:00:00:01:01' }, packet)
+    const verdict = () => plane.run([{ frame, ifindex: 3, linear: 60 }])[0]!.verdict
+    assert.equal(verdict(), Verdict.ForwardNat)
+    director.deleteServer(dns.id, server('10.0.0.1:53').id)
+    await director.settle()
+    assert.equal(verdict(), Verdict.AnswerPortUnreachable, 'it asks for the payload to quote it')
   })
 
   test('a program that was not built is an error that says so', () => {
