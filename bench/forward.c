@@ -6,8 +6,8 @@
  *     forward packet RX TX SOURCE-MAC DESTINATION-MAC ADDRESS PORT
  *     forward xdp    RX TX SOURCE-MAC DESTINATION-MAC ADDRESS PORT OBJECT
  *
- * `packet` makes the same socket calls as the userspace plane: ring of TPACKET_V2 with virtio headers,
- * poll(2), sendmmsg(2) of up to 64 frames from where they lie. `xdp` uses AF_XDP in copy mode with one
+ * `packet` makes the same socket calls as the userspace plane: rings of TPACKET_V2 with virtio headers,
+ * poll(2), copies from one into the other, sendto(2) for up to 128 frames. `xdp` uses AF_XDP in copy mode with one
  * UMEM for both interfaces. Says "ready" when it forwards; ends with SIGTERM.
  */
 #define _GNU_SOURCE
@@ -19,6 +19,7 @@
 #include <linux/if_link.h>
 #include <linux/if_packet.h>
 #include <linux/if_xdp.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/udp.h>
@@ -28,7 +29,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #ifndef SOL_XDP
@@ -38,8 +38,10 @@
 #define AF_XDP 44
 #endif
 
-enum { BATCH = 64, SLOT = 2048, BLOCK = 1 << 16, RING = 8 << 20, VNET = 10, ROOM = 134 };
-enum { XSK_FRAMES = 4096, XSK_BATCH = 64 };
+enum { BATCH = 128, SLOT = 2048, BLOCK = 1 << 16, RING = 8 << 20, SEND_RING = 1 << 20, VNET = 10, ROOM = 134 };
+enum { XSK_FRAMES = 4096, XSK_BATCH = 128 };
+/* Where the virtio header of a frame to be sent stands in its slot. */
+enum { OUT = TPACKET2_HDRLEN - sizeof(struct sockaddr_ll) };
 
 static struct {
 	unsigned char smac[ETH_ALEN], dmac[ETH_ALEN];
@@ -107,59 +109,68 @@ static void bind_packet(int fd, const char *device, unsigned short protocol)
 	need(bind(fd, (void *)&at, sizeof(at)), "bind");
 }
 
+static unsigned char *map_ring(int fd, int kind, unsigned int bytes)
+{
+	struct tpacket_req request = { BLOCK, bytes / BLOCK, SLOT, bytes / SLOT };
+	unsigned char *ring;
+
+	need(setsockopt(fd, SOL_PACKET, kind, &request, sizeof(request)), "make a ring");
+	ring = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (ring == MAP_FAILED)
+		fail("map a ring");
+	return ring;
+}
+
 static void forward_packet(const char *rx_device, const char *tx_device)
 {
-	struct tpacket_req request = { BLOCK, RING / BLOCK, SLOT, RING / SLOT };
 	int rx = socket(AF_PACKET, SOCK_RAW, 0), tx = socket(AF_PACKET, SOCK_RAW, 0), room = 8 << 20;
+	unsigned char *received, *send;
 	struct tpacket2_hdr *held[BATCH];
-	struct mmsghdr messages[BATCH] = {};
-	struct iovec vectors[BATCH];
-	unsigned int next = 0;
-	unsigned char *ring;
+	unsigned int next = 0, out = 0;
 
 	need(rx | tx, "open packet sockets");
 	set(rx, PACKET_VERSION, TPACKET_V2, "choose TPACKET_V2");
 	set(rx, PACKET_RESERVE, ROOM, "reserve room");
 	set(rx, PACKET_VNET_HDR, 1, "switch virtio headers on");
 	set(rx, PACKET_IGNORE_OUTGOING, 1, "leave outgoing frames out");
-	need(setsockopt(rx, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)), "make a ring");
-	ring = mmap(NULL, RING, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, rx, 0);
-	if (ring == MAP_FAILED)
-		fail("map the ring");
+	received = map_ring(rx, PACKET_RX_RING, RING);
+	set(tx, PACKET_VERSION, TPACKET_V2, "choose TPACKET_V2");
 	set(tx, PACKET_VNET_HDR, 1, "switch virtio headers on");
 	set(tx, PACKET_QDISC_BYPASS, 1, "bypass the queueing discipline");
 	setsockopt(tx, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	send = map_ring(tx, PACKET_TX_RING, SEND_RING);
 	bind_packet(tx, tx_device, 0);
 	bind_packet(rx, rx_device, ETH_P_ALL);
-	for (int i = 0; i < BATCH; i++) {
-		messages[i].msg_hdr.msg_iov = &vectors[i];
-		messages[i].msg_hdr.msg_iovlen = 1;
-	}
 	puts("ready");
 	for (;;) {
 		struct pollfd waiting = { .fd = rx, .events = POLLIN };
-		int count = 0, taken = 0, sent = 0;
+		int count = 0, taken = 0;
 
 		while (taken < BATCH) {
-			struct tpacket2_hdr *slot = (void *)(ring + (size_t)next * SLOT);
-			unsigned char *frame;
+			struct tpacket2_hdr *slot = (void *)(received + (size_t)next * SLOT);
+			struct tpacket2_hdr *free = (void *)(send + (size_t)out * SLOT);
+			unsigned char *frame, *vnet = (unsigned char *)free + OUT;
 
 			if (!(__atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
 				break;
-			frame = (unsigned char *)slot + slot->tp_mac;
-			if (rewrite(frame, slot->tp_snaplen)) {
-				memset(frame - VNET, 0, VNET);
-				vectors[count].iov_base = frame - VNET;
-				vectors[count++].iov_len = slot->tp_snaplen + VNET;
-			}
 			held[taken++] = slot;
 			next = next + 1 == RING / SLOT ? 0 : next + 1;
+			frame = (unsigned char *)slot + slot->tp_mac;
+			/* A frame that there is no room for is lost. */
+			if (!rewrite(frame, slot->tp_snaplen) ||
+			    __atomic_load_n(&free->tp_status, __ATOMIC_ACQUIRE) != TP_STATUS_AVAILABLE)
+				continue;
+			memset(vnet, 0, VNET);
+			/* All of it goes into the linear part of the kernel's buffer. */
+			((struct virtio_net_hdr *)vnet)->hdr_len = slot->tp_snaplen;
+			memcpy(vnet + VNET, frame, slot->tp_snaplen);
+			free->tp_len = VNET + slot->tp_snaplen;
+			__atomic_store_n(&free->tp_status, TP_STATUS_SEND_REQUEST, __ATOMIC_RELEASE);
+			out = out + 1 == SEND_RING / SLOT ? 0 : out + 1;
+			count++;
 		}
-		while (sent < count) {
-			int n = sendmmsg(tx, messages + sent, count - sent, 0);
-
-			sent += n > 0 ? n : 1; /* a frame that is refused is lost */
-		}
+		if (count)
+			sendto(tx, NULL, 0, MSG_DONTWAIT, NULL, 0);
 		for (int i = 0; i < taken; i++)
 			__atomic_store_n(&held[i]->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 		if (!taken)

@@ -58,6 +58,7 @@ export class PacketLoop {
   readonly #retryAt = new Map<number, number>()
   #lastOutlet: Outlet | null = null
   #scratchUsed = 0
+  #bulk = false
   /** Full batches since the clock was read. */
   #sinceReading = BATCHES_PER_READING
   /** Which port is asked first, so that none starves. */
@@ -119,6 +120,13 @@ export class PacketLoop {
     for (let i = 0; i < engines.length; i++) engines[i]!.release()
     this.#options.onBatchDone()
     return count
+  }
+
+  /** Whether there have been super-packets since the last call. */
+  takeBulk(): boolean {
+    const bulk = this.#bulk
+    this.#bulk = false
+    return bulk
   }
 
   /** Once in a while: drops the kernel has counted, interfaces that are no more. */
@@ -190,7 +198,9 @@ export class PacketLoop {
     const length = jobs.length(index)
     const grown = jobs.data(index) - start
     const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
-    if (grown > 0 && jobs.gsoType(index) !== GsoType.NONE && !isAnswer) {
+    const isSuper = jobs.gsoType(index) !== GsoType.NONE
+    if (isSuper) this.#bulk = true
+    if (grown > 0 && isSuper && !isAnswer) {
       this.#sendSegments(outlet, index)
       return
     }

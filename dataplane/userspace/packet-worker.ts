@@ -30,6 +30,11 @@ import { FramePool, XskEngine } from './xsk-engine.ts'
 const LARGE_HEADROOM = PM_HEADROOM + VNET_HEADER + 8
 const LARGE_BYTES = 66 * 1024
 const HOUSEKEEPING_MS = 1000
+/**
+ * After super-packets the worker looks for more so long before it sleeps: their sender waits for an
+ * answer, and falling asleep and waking up would take both CPUs about this long.
+ */
+const BULK_STAY_MS = 0.05
 const POLLIN = 1
 const POLLERR = 8
 const POLLFD = 8
@@ -52,6 +57,7 @@ class PacketWorker {
   #held = false
   #housekeepAt = 0
   #running = true
+  #stayUntil = 0
 
   constructor(setup: WorkerSetup, port: NonNullable<typeof parentPort>) {
     const { buffer } = setup.seat.memory
@@ -95,6 +101,8 @@ class PacketWorker {
     if (Atomics.load(this.#bell, 0) !== this.#heard) this.#hear()
     if (!this.#held && this.#loop.step() > 0) return
     const now = performance.now()
+    if (this.#loop.takeBulk()) this.#stayUntil = now + BULK_STAY_MS
+    if (now < this.#stayUntil && !this.#held) return
     if (now >= this.#housekeepAt) {
       this.#loop.housekeep()
       this.#housekeepAt = now + HOUSEKEEPING_MS
