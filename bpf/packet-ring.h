@@ -44,7 +44,8 @@ pm_inline __u32 pm_slot_after(const struct pm_ring *r, __u32 index)
 }
 
 /*
- * Frames waiting in a receive ring become jobs, `room` at most. Stops early at a frame that is larger
+ * Frames waiting in a receive ring become jobs, `room` at most, and one slot always stays: a ring read as
+ * a whole would look like one of which nothing was read. Stops early at a frame that is larger
  * than its slot, carries the tag of a VLAN or is an outgoing one: slot `next` is the caller's then.
  */
 PM_EXPORT __u32 pm_ring_take(struct pm_ring *r, struct pm_job *jobs, struct pm_arrival *arrivals, __u32 room)
@@ -55,7 +56,8 @@ PM_EXPORT __u32 pm_ring_take(struct pm_ring *r, struct pm_job *jobs, struct pm_a
 		struct pm_slot_header *slot = pm_slot_at(r, next);
 		__u32 status = __atomic_load_n(&slot->status, __ATOMIC_ACQUIRE);
 
-		if (!(status & PM_SLOT_USER) || slot->captured < slot->length ||
+		if (!(status & PM_SLOT_USER) || pm_slot_after(r, next) == r->first ||
+		    slot->captured < slot->length ||
 		    slot->packet_type == PM_PACKET_OUTGOING ||
 		    ((status & PM_SLOT_VLAN) && (slot->vlan & PM_SLOT_VLAN_ID)))
 			break;

@@ -28,6 +28,7 @@ const bindings = {
     'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
   ),
   munmap: library.func('int munmap(void *address, size_t length)'),
+  madvise: library.func('int madvise(void *address, size_t length, int advice)'),
   eventfd: library.func('int eventfd(uint32_t initial, int flags)'),
   read: library.func('int64_t read(int fd, void *data, size_t length)'),
   write: library.func('int64_t write(int fd, void *data, size_t length)'),
@@ -70,6 +71,7 @@ export const libc = bindings as {
     offset: number,
   ) => bigint
   readonly munmap: (address: Pointer, length: number) => number
+  readonly madvise: (address: Pointer, length: number, advice: number) => number
   readonly eventfd: (initial: number, flags: number) => number
   readonly read: (fd: number, data: Pointer, length: number) => number
   readonly write: (fd: number, data: Pointer, length: number) => number

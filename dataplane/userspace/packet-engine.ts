@@ -54,6 +54,7 @@ export class LargeBuffers {
 const Odd = { none: 0, gone: 1, job: 2 } as const
 
 const NEXT = RingRecord.offsets.next / 4
+const FIRST = RingRecord.offsets.first / 4
 
 export class PacketEngine implements Engine {
   readonly ifindex: number
@@ -109,7 +110,8 @@ export class PacketEngine implements Engine {
     const next = u32[(this.#record >>> 2) + NEXT]!
     const slot = base + next * geometry.slotBytes
     const status = Atomics.load(u32, slot >>> 2)
-    if ((status & Status.USER) === 0) return Odd.none
+    const after = next + 1 === geometry.slots ? 0 : next + 1
+    if ((status & Status.USER) === 0 || after === u32[(this.#record >>> 2) + FIRST]) return Odd.none
     const length = u32[(slot + Slot.length) >>> 2]!
     const captured = u32[(slot + Slot.captured) >>> 2]!
     const packetType = u8[slot + Slot.packetType]!
@@ -134,7 +136,7 @@ export class PacketEngine implements Engine {
       this.#count(Verdict.PassVlan, 1)
       keep = false
     }
-    u32[(this.#record >>> 2) + NEXT] = next + 1 === geometry.slots ? 0 : next + 1
+    u32[(this.#record >>> 2) + NEXT] = after
     if (!keep) return Odd.gone
     const toHost = packetType === PACKET_HOST ? 1 : 0
     this.#mover.arrive(jobs.jobAt(index), jobs.arrivalAt(index), data, length, ifindex, this.#port, toHost)
