@@ -116,6 +116,8 @@ export class PacketLoop {
       this.#run(count)
       this.#dispatch(count)
       this.#flush()
+    } else {
+      this.#sinceReading = BATCHES_PER_READING
     }
     for (let i = 0; i < engines.length; i++) engines[i]!.release()
     this.#options.onBatchDone()
