@@ -14,7 +14,7 @@ import { SendRing } from './send-ring.ts'
 import type { FrameMover, ProgramInstance } from './wasm-instance.ts'
 import type { SendRoom } from './worker-messages.ts'
 
-/** Full batches, one right after the other, that are run by one reading of the clock: some milliseconds. */
+/** Batches, one right after the other, that are run by one reading of the clock: some milliseconds. */
 const BATCHES_PER_READING = 8
 /** Failing to open a socket for an interface is not tried again for so long. */
 const RETRY_MS = 1000
@@ -59,7 +59,7 @@ export class PacketLoop {
   #lastOutlet: Outlet | null = null
   #scratchUsed = 0
   #bulk = false
-  /** Full batches since the clock was read. */
+  /** Batches since the clock was read; as good as many after a pause. */
   #sinceReading = BATCHES_PER_READING
   /** Which port is asked first, so that none starves. */
   #turn = 0
@@ -147,7 +147,7 @@ export class PacketLoop {
       program.setNow(this.#options.ticks())
       this.#sinceReading = 0
     }
-    this.#sinceReading = count < jobs.capacity ? BATCHES_PER_READING : this.#sinceReading + 1
+    this.#sinceReading += 1
     try {
       program.runBatch(jobs.base, count)
     } catch (error) {
