@@ -55,29 +55,30 @@ function element(claim: Claim): string {
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
-/**
- * What one interface's chain does. Every packet comes by here, so it is one flat list: a jump costs as much
- * as four rules, a counter as one. Most packets are a client's: their set is asked first. The protocol is
- * part of every key, so that the "ports" of other protocols match nothing.
- */
-const RULES = [
-  'meta pkttype != host return',
-  'vlan id 1-4095 return',
-  'ip frag-off & 0x3fff != 0 return',
-  ...rulesOf(4),
-  'exthdr frag exists return',
-  ...rulesOf(6),
-]
+/** Frames with a priority tag, which is no VLAN: the kernel takes it off, and so does the program. */
+const PRIORITY_CHAIN = 'priority_tagged'
 
-function rulesOf(family: Claim['family']): string[] {
-  const ip = family === 4 ? 'ip' : 'ip6'
-  return [
-    `meta l4proto . ${ip} daddr . th dport @to${family} drop`,
-    `meta l4proto . ${ip} saddr . th sport @from${family} drop`,
-    `meta l4proto . ${ip} daddr @to${family}_any drop`,
-    `meta l4proto . ${ip} saddr @from${family}_any drop`,
-    `${family === 4 ? 'icmp' : 'icmpv6'} type @errors${family} drop`,
-  ]
+/**
+ * What one interface's chain does. Every packet comes by here: a jump costs as much as four rules, a counter
+ * as one, and what seldom decides comes last. The type in the Ethernet header keeps VLANs out, whose frames
+ * still have their tag there. Most packets are a client's: their set is asked first. The protocol is part
+ * of every key, so that the "ports" of other protocols match nothing.
+ */
+const RULES = [...rulesOf('ether type'), `vlan id 0 jump ${PRIORITY_CHAIN}`]
+
+/** `what` says which family a frame is. */
+function rulesOf(what: 'ether type' | 'meta protocol'): string[] {
+  return FAMILIES.flatMap((family) => {
+    const ip = family === 4 ? 'ip' : 'ip6'
+    const whole = family === 4 ? 'ip frag-off & 0x3fff == 0' : 'exthdr frag missing'
+    return [
+      `meta l4proto . ${ip} daddr . th dport @to${family}`,
+      `meta l4proto . ${ip} saddr . th sport @from${family}`,
+      `meta l4proto . ${ip} daddr @to${family}_any`,
+      `meta l4proto . ${ip} saddr @from${family}_any`,
+      `${family === 4 ? 'icmp' : 'icmpv6'} type @errors${family}`,
+    ].map((matches) => `${what} ${ip} ${matches} meta pkttype host ${whole} drop`)
+  })
 }
 
 /** Commands that make the table anew in one transaction, with the sets empty or filled. */
@@ -87,6 +88,9 @@ export function tableScript(interfaces: readonly TakenInterface[], claims: reado
     deleteScript(),
     `table ${TABLE} {`,
     ...sets,
+    `  chain ${PRIORITY_CHAIN} {`,
+    ...rulesOf('meta protocol').map((rule) => `    ${rule}`),
+    '  }',
     '}',
     ...interfaces.map(chainScript),
     elementScript('add', claims),

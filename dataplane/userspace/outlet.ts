@@ -25,16 +25,15 @@ export class Outlet {
   #refused = 0
   #broken = false
 
-  /** `memory`: address of the linear memory that frames lie in. */
+  /** `memory`: address of the linear memory that frames lie in; `ring` makes the ring, if there can be one. */
   constructor(
     ifindex: number,
     memory: bigint,
     capacity: number,
     bypassQueue: boolean,
-    ring: SendRing | null,
+    ring: () => SendRing | null,
   ) {
     this.ifindex = ifindex
-    this.#ring = ring
     this.#capacity = capacity
     this.#memoryLow = Number(memory & 0xffff_ffffn)
     this.#memoryHigh = Number(memory >> 32n)
@@ -49,6 +48,7 @@ export class Outlet {
     }
     this.#messageAt = Array.from({ length: capacity }, (_, i) => messages + BigInt(i * MESSAGE.size))
     this.#fd = openSendSocket(ifindex, bypassQueue)
+    this.#ring = ring()
   }
 
   /** The interface is gone or was replaced: open another outlet if there is one again. */

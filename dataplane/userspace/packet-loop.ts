@@ -274,7 +274,7 @@ export class PacketLoop {
       if ((this.#retryAt.get(ifindex) ?? 0) > now) return null
       try {
         const { memory, jobs, bypassQueue } = this.#options
-        outlet = new Outlet(ifindex, memory, jobs.capacity, bypassQueue, this.#sendRing(ifindex))
+        outlet = new Outlet(ifindex, memory, jobs.capacity, bypassQueue, () => this.#sendRing(ifindex))
       } catch {
         // No such interface (any more), or it is down.
         this.#retryAt.set(ifindex, now + RETRY_MS)
@@ -288,16 +288,16 @@ export class PacketLoop {
     return outlet
   }
 
-  /** Null without room for one: then every frame is sent from where it lies. */
+  /** Null without room or memory for one: then every frame is sent from where it lies. */
   #sendRing(ifindex: number): SendRing | null {
     const room = this.#sendRooms.pop()
     if (room === undefined) return null
     const { bypassQueue, memory, program, jobs } = this.#options
     try {
       return new SendRing(ifindex, bypassQueue, memory, room, program, jobs, () => this.#sendRooms.push(room))
-    } catch (error) {
+    } catch {
       this.#sendRooms.push(room)
-      throw error
+      return null
     }
   }
 
