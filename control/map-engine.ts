@@ -457,9 +457,9 @@ export class MapEngine implements Engine {
 
   // Housekeeping
 
-  /** Whether a sweep of the tables can have anything to do. */
+  /** Whether a sweep of the tables can have anything to do; what is to be saved is saved behind one. */
   sweepIsDue(): boolean {
-    return this.sweep.due() || this.#ledger.goneReals.size > 0
+    return this.sweep.due() || this.#ledger.goneReals.size > 0 || this.#stateDirty
   }
 
   /** One slice of expiry; true when it finished a sweep of the tables. */

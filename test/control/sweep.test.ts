@@ -283,6 +283,28 @@ describe('sweep', () => {
     assert.equal(director.totals().counters.conns, 4n)
   })
 
+  test('a sweep is due as long as removed real servers or unsaved state wait for one', async () => {
+    const dataplane = plane()
+    const { director, engine } = openDirector({ dataplane, host: testHost() })
+    const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
+    director.addService(web)
+    director.addServer(web.id, server('10.0.0.1:8080'))
+    await director.settle()
+    const sweep = () => {
+      while (!engine.sweepSlice(100));
+    }
+    sweep()
+    assert.equal(engine.sweepIsDue(), false)
+    director.zero()
+    assert.equal(engine.sweepIsDue(), true)
+    sweep()
+    assert.equal(engine.sweepIsDue(), false)
+    director.deleteServer(web.id, server('10.0.0.1:8080').id)
+    await director.settle()
+    sweep()
+    assert.equal(engine.sweepIsDue(), true, 'it is kept for two minutes')
+  })
+
   test('connections are listed with what is left of the later direction, ended ones are not', async () => {
     const dataplane = plane()
     const { director } = openDirector({ dataplane, host: testHost() })
