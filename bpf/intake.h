@@ -31,9 +31,19 @@ pm_inline __u32 pm_header_bytes(const struct pm_arrival *a, const __u8 *frame, _
 	return transport + 12 < length ? transport + (frame[transport + 12] >> 4) * 4 : transport;
 }
 
+/*
+ * The program will read these headers, which another CPU has just written. Asked for here, one frame
+ * after the other, they come all at the same time.
+ */
+pm_inline void pm_fetch(__u32 data)
+{
+	(void)*PM_AT(volatile __u8, data + PM_ETH_LEN + PM_IPV4_LEN);
+}
+
 pm_inline void pm_fill_job(struct pm_job *job, struct pm_arrival *a, __u32 data, __u32 length, __u32 ifindex,
 			   __u32 port, __u32 to_host)
 {
+	pm_fetch(data);
 	job->data = data;
 	job->linear = length;
 	job->length = length;
