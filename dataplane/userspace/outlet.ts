@@ -9,6 +9,7 @@ import type { SendRing } from './send-ring.ts'
 /** struct mmsghdr and struct iovec on 64-bit machines. */
 const MESSAGE = { size: 64, iov: 16, iovCount: 24 } as const
 const IOVEC = { size: 16, words: 4 } as const
+const IF_NAMESIZE = 16
 
 export class Outlet {
   readonly ifindex: number
@@ -21,6 +22,7 @@ export class Outlet {
   readonly #vectors: Uint32Array
   readonly #memoryLow: number
   readonly #memoryHigh: number
+  readonly #name = new Uint8Array(IF_NAMESIZE)
   #count = 0
   #refused = 0
   #broken = false
@@ -54,6 +56,11 @@ export class Outlet {
   /** The interface is gone or was replaced: open another outlet if there is one again. */
   get broken(): boolean {
     return this.#broken
+  }
+
+  /** Whether the interface is no more; a frame may never come to find out. */
+  isOrphan(): boolean {
+    return libc.if_indextoname(this.ifindex, this.#name) === null
   }
 
   /** Puts frames of the jobs `from` to `end` - 1 into the ring; returns the first that cannot go that way. */

@@ -134,6 +134,7 @@ export class PacketLoop {
   /** Once in a while: drops the kernel has counted, interfaces that are no more. */
   housekeep(): void {
     for (const port of this.#list) this.#countDrops(port)
+    for (const outlet of this.#outletList) if (outlet.isOrphan()) this.#closeOutlet(outlet.ifindex)
   }
 
   #countDrops(port: Port): void {

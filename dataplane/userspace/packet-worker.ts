@@ -30,6 +30,8 @@ import { FramePool, XskEngine } from './xsk-engine.ts'
 const LARGE_HEADROOM = PM_HEADROOM + VNET_HEADER + 8
 const LARGE_BYTES = 66 * 1024
 const HOUSEKEEPING_MS = 1000
+/** Under full load the clock is looked at once in so many batches, some ten milliseconds. */
+const ROUNDS_PER_LOOK = 256
 /**
  * After super-packets the worker looks for more so long before it sleeps: their sender waits for an
  * answer, and falling asleep and waking up would take both CPUs about this long.
@@ -58,6 +60,7 @@ class PacketWorker {
   #housekeepAt = 0
   #running = true
   #stayUntil = 0
+  #rounds = 0
 
   constructor(setup: WorkerSetup, port: NonNullable<typeof parentPort>) {
     const { buffer } = setup.seat.memory
@@ -99,14 +102,17 @@ class PacketWorker {
   /** A function of its own: the compiler gives its best to what is called often, not to what never returns. */
   #round(): void {
     if (Atomics.load(this.#bell, 0) !== this.#heard) this.#hear()
-    if (!this.#held && this.#loop.step() > 0) return
+    const worked = !this.#held && this.#loop.step() > 0
+    this.#rounds += 1
+    if (worked && this.#rounds % ROUNDS_PER_LOOK !== 0) return
     const now = performance.now()
-    if (this.#loop.takeBulk()) this.#stayUntil = now + BULK_STAY_MS
-    if (now < this.#stayUntil && !this.#held) return
     if (now >= this.#housekeepAt) {
       this.#loop.housekeep()
       this.#housekeepAt = now + HOUSEKEEPING_MS
     }
+    if (worked) return
+    if (this.#loop.takeBulk()) this.#stayUntil = now + BULK_STAY_MS
+    if (now < this.#stayUntil && !this.#held) return
     if (this.#setup.busyPoll && !this.#held && this.#pollCount > 1) return
     this.#wait(Math.ceil(this.#housekeepAt - now))
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -471,6 +471,32 @@ for (const engine of ENGINES)
       await wait(200)
       c.send(fromClient(2003, 80, 'S'))
       assert.equal((await heard(r)).length, 1, verdicts())
+    })
+
+    test('an interface that frames were only sent out of leaves nothing behind when it vanishes', async () => {
+      const descriptors = () => readdirSync('/proc/self/fd').length
+      const before = descriptors()
+      ip('link add x0 type veth peer name wire-x')
+      for (const name of ['x0', 'wire-x']) {
+        sysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1)
+        ip(`link set ${name} up`)
+      }
+      ip('route add 10.0.9.0/24 dev x0')
+      ip('neigh add 10.0.9.9 lladdr 02:00:00:00:09:09 dev x0')
+      const x = new PacketSocket('wire-x')
+      const there = service(99)
+      await add(there, {
+        ...server('nat', 99),
+        id: { address: parseAddress('10.0.9.9')!, family: 4, port: 99 },
+      })
+      c.send(fromClient(2004, 99, 'S'))
+      assert.equal((await heard(x)).length, 1, verdicts())
+      x.close()
+      assert.ok(descriptors() > before)
+      ip('link del x0')
+      await until(() => descriptors() <= before, 'the sockets to be closed')
+      director.deleteService(there.id)
+      await director.settle()
     })
 
     test('a clean restart keeps rules, connections and counters, and the hands of the kernel off', async () => {
