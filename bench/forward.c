@@ -7,8 +7,8 @@
  *     forward xdp    RX TX SOURCE-MAC DESTINATION-MAC ADDRESS PORT OBJECT
  *
  * `packet` makes the same socket calls as the userspace plane: rings of TPACKET_V2 with virtio headers,
- * poll(2), copies from one into the other, sendto(2) for up to 128 frames. `xdp` uses AF_XDP in copy mode with one
- * UMEM for both interfaces. Says "ready" when it forwards; ends with SIGTERM.
+ * poll(2), copies from one into the other, sendto(2) for up to 128 frames. `xdp` uses AF_XDP in copy
+ * mode with one UMEM for both interfaces. Says "ready" when it forwards; ends with SIGTERM.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

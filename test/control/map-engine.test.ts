@@ -5,24 +5,11 @@ import { serverKey } from '../../control/identity.ts'
 import { openDirector } from '../../control/managed-director.ts'
 import type { Director } from '../../control/model.ts'
 import { describe as describeOperation, type Operation } from '../../control/operations.ts'
-import type { SavedState, StateFile } from '../../control/state-file.ts'
+import type { StateFile } from '../../control/state-file.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
 import { checkReadable, choose, lookUp, membersOf } from './map-reader.ts'
 import { SchedulerModel } from './scheduler-model.ts'
-import { answer, server, service, testHost } from './support.ts'
-
-function memoryState(): StateFile {
-  let state: SavedState | null = null
-  return {
-    load: () => state,
-    save: (saved) => {
-      state = structuredClone(saved)
-    },
-    remove: () => {
-      state = null
-    },
-  }
-}
+import { answer, memoryState, server, service, testHost } from './support.ts'
 
 /** Hash tables take 512 members each, twice while they are rewritten. */
 const ROOMY = { ...SMALL_SIZES, members: 16_384 }

@@ -6,7 +6,6 @@ import { openDirector } from '../../control/managed-director.ts'
 import type { Director } from '../../control/model.ts'
 import { NatIndex, type NatMaps } from '../../control/nat-index.ts'
 import { bucketsOf, entrySlot, serviceHash } from '../../control/service-index.ts'
-import type { SavedState, StateFile } from '../../control/state-file.ts'
 import {
   Method,
   PM_BUCKET,
@@ -18,23 +17,10 @@ import {
 } from '../../dataplane/layout.gen.ts'
 import { mapMemory } from '../../dataplane/map-memory.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
-import { server, service, testHost } from './support.ts'
+import { memoryState, server, service, testHost } from './support.ts'
 
 const TCP = 6
 const UDP = 17
-
-function memoryState(): StateFile {
-  let state: SavedState | null = null
-  return {
-    load: () => state,
-    save: (saved) => {
-      state = structuredClone(saved)
-    },
-    remove: () => {
-      state = null
-    },
-  }
-}
 
 function open(dataplane = new MemoryDataplane(), stateFile = memoryState()) {
   return { dataplane, stateFile, ...openDirector({ dataplane, host: testHost(), stateFile }) }

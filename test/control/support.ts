@@ -1,4 +1,5 @@
 /** Short ways to write rules in tests. */
+
 import { familyOf, parseAddress } from '../../control/address.ts'
 import { fixedHost, type Host, type HostInterface } from '../../control/host.ts'
 import type {
@@ -9,6 +10,7 @@ import type {
   ServiceId,
   VirtualService,
 } from '../../control/model.ts'
+import type { SavedState, StateFile } from '../../control/state-file.ts'
 
 export function ip(text: string): IpAddress {
   const address = parseAddress(text)
@@ -90,4 +92,18 @@ export function testHost(): Host {
 /** `ok`, or the errno. */
 export function answer(outcome: Outcome<unknown>): string {
   return outcome.ok ? 'ok' : outcome.errno
+}
+
+/** What a director saves, kept in memory for the next one. */
+export function memoryState(): StateFile {
+  let state: SavedState | null = null
+  return {
+    load: () => state,
+    save: (saved) => {
+      state = structuredClone(saved)
+    },
+    remove: () => {
+      state = null
+    },
+  }
 }
