@@ -27,7 +27,9 @@ struct xdp_md;
 #define PM_PART __attribute__((noinline))
 #else
 #define PM_HOST struct pm_job
+#ifndef PM_PART
 #define PM_PART static
+#endif
 #endif
 
 /* The frame under treatment. data and end move with pm_frame_*: derive pointers again afterwards. */

@@ -69,23 +69,27 @@ PM_EXPORT __u32 pm_ring_take(struct pm_ring *r, struct pm_job *jobs, struct pm_a
 	return n;
 }
 
-/* All slots that were read are the kernel's again. */
+/*
+ * All slots that were read are the kernel's again. One fence for all of them: an atomic store in wasm is
+ * as dear as a locked instruction.
+ */
 PM_EXPORT void pm_ring_give(struct pm_ring *r)
 {
 	__u32 i;
 
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 	for (i = r->first; i != r->next; i = pm_slot_after(r, i))
-		__atomic_store_n(&pm_slot_at(r, i)->status, PM_SLOT_KERNEL, __ATOMIC_RELEASE);
+		pm_write(pm_slot_at(r, i)->status, PM_SLOT_KERNEL);
 	r->first = i;
 }
 
 /* A tunnel's headers begin at a multiple of 4. */
 typedef __u64 __attribute__((aligned(2))) pm_word;
 
-/* Up to 7 bytes more than asked for. */
+/* Up to 15 bytes more than asked for. */
 pm_inline void pm_copy_words(pm_word *to, const pm_word *from, __u32 bytes)
 {
-	for (__u32 i = 0; i < bytes; i += 8)
+	for (__u32 i = 0; i < bytes; i += sizeof(pm_word))
 		*to++ = *from++;
 }
 
@@ -130,7 +134,8 @@ PM_EXPORT __u32 pm_ring_put(struct pm_ring *r, const struct pm_job *jobs, const 
 		vnet[PM_VNET_START] = flags ? a->vnet[PM_VNET_START] : 0;
 		vnet[PM_VNET_OFFSET] = flags ? a->vnet[PM_VNET_OFFSET] : 0;
 		slot->length = PM_VNET_BYTES + job->length;
-		__atomic_store_n(&slot->status, PM_SLOT_SEND, __ATOMIC_RELEASE);
+		/* Looked at only in a system call of this thread. */
+		pm_write(slot->status, PM_SLOT_SEND);
 		next = pm_slot_after(r, next);
 	}
 	r->next = next;
