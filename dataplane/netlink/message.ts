@@ -22,6 +22,7 @@ export const NLM_F_DUMP_INTR = 0x10
 export const NLM_F_DUMP = 0x300
 /** Requests that write. */
 export const NLM_F_REPLACE = 0x100
+export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
 
 export interface NetlinkMessage {
@@ -43,8 +44,9 @@ export function encodeRequest(
   header: Uint8Array,
   attributes: readonly NetlinkAttribute[] = [],
 ): Uint8Array {
-  let length = HEADER.size + padded(header.length)
-  for (const { value } of attributes) length += padded(ATTRIBUTE_HEADER + value.length)
+  const start = HEADER.size + padded(header.length)
+  const encoded = encodeAttributes(attributes)
+  const length = start + encoded.length
   const bytes = new Uint8Array(length)
   const view = viewOf(bytes)
   view.setUint32(HEADER.length, length, true)
@@ -52,7 +54,17 @@ export function encodeRequest(
   view.setUint16(HEADER.flags, request.flags, true)
   view.setUint32(HEADER.sequence, request.sequence, true)
   bytes.set(header, HEADER.size)
-  let at = HEADER.size + padded(header.length)
+  bytes.set(encoded, start)
+  return bytes
+}
+
+/** One behind the other, as in a request or in an attribute that nests others. */
+export function encodeAttributes(attributes: readonly NetlinkAttribute[]): Uint8Array {
+  let length = 0
+  for (const { value } of attributes) length += padded(ATTRIBUTE_HEADER + value.length)
+  const bytes = new Uint8Array(length)
+  const view = viewOf(bytes)
+  let at = 0
   for (const { type, value } of attributes) {
     view.setUint16(at, ATTRIBUTE_HEADER + value.length, true)
     view.setUint16(at + 2, type, true)

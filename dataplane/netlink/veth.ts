@@ -1,6 +1,6 @@
 /** Pairs of virtual Ethernet devices, made and removed by rtnetlink. */
 import type { Family } from '../../control/model.ts'
-import { type NetlinkAttribute, NLM_F_CREATE, u32Value, viewOf } from './message.ts'
+import { encodeAttributes, type NetlinkAttribute, NLM_F_CREATE, u32Value, viewOf } from './message.ts'
 import { decodeNetConf, netConfQuery, type Query, Rtm } from './rtnetlink.ts'
 import type { RequestSocket } from './socket.ts'
 
@@ -37,10 +37,13 @@ export interface VethEnd {
 
 /** Makes a pair, both ends down, without ARP. Fails with EEXIST when a name is taken. */
 export function createVeth(socket: RequestSocket, a: VethEnd, b: VethEnd, mtu: number): void {
-  const peer = new Uint8Array([...linkHeader(0, IFF_NOARP, IFF_NOARP), ...nest(endAttributes(b, mtu))])
-  const info = nest([
+  const peer = new Uint8Array([
+    ...linkHeader(0, IFF_NOARP, IFF_NOARP),
+    ...encodeAttributes(endAttributes(b, mtu)),
+  ])
+  const info = encodeAttributes([
     { type: IFLA_INFO_KIND, value: new TextEncoder().encode('veth') },
-    { type: IFLA_INFO_DATA, value: nest([{ type: VETH_INFO_PEER, value: peer }]) },
+    { type: IFLA_INFO_DATA, value: encodeAttributes([{ type: VETH_INFO_PEER, value: peer }]) },
   ])
   socket.change(
     {
@@ -80,17 +83,17 @@ export function configureStackEnd(
   name: string,
   forwarding: boolean,
 ): void {
-  const conf = nest([
+  const conf = encodeAttributes([
     { type: IPV4_DEVCONF_FORWARDING, value: u32Value(forwarding ? 1 : 0) },
     { type: IPV4_DEVCONF_RP_FILTER, value: u32Value(RP_FILTER_LOOSE) },
   ])
-  const ipv4 = { type: AF_INET, value: nest([{ type: IFLA_INET_CONF, value: conf }]) }
+  const ipv4 = { type: AF_INET, value: encodeAttributes([{ type: IFLA_INET_CONF, value: conf }]) }
   const mode = { type: IFLA_INET6_ADDR_GEN_MODE, value: Uint8Array.of(IN6_ADDR_GEN_MODE_NONE) }
-  const ipv6 = { type: AF_INET6, value: nest([mode]) }
+  const ipv6 = { type: AF_INET6, value: encodeAttributes([mode]) }
   const setting = (family: NetlinkAttribute): Query => ({
     type: RTM_SETLINK,
     header: linkHeader(ifindex, 0, 0),
-    attributes: [{ type: IFLA_AF_SPEC, value: nest([family]) }],
+    attributes: [{ type: IFLA_AF_SPEC, value: encodeAttributes([family]) }],
   })
   socket.change(setting(ipv4), `configure IPv4 on ${name}`, 0)
   socket.change(loopbackAddress(ifindex), `give ${name} an address`)
@@ -140,13 +143,3 @@ function linkHeader(ifindex: number, flags: number, change: number): Uint8Array 
 }
 
 /** Attributes as the value of another one. */
-function nest(attributes: readonly NetlinkAttribute[]): Uint8Array {
-  const parts = attributes.map(({ type, value }) => {
-    const bytes = new Uint8Array((4 + value.length + 3) & ~3)
-    viewOf(bytes).setUint16(0, 4 + value.length, true)
-    viewOf(bytes).setUint16(2, type, true)
-    bytes.set(value, 4)
-    return bytes
-  })
-  return new Uint8Array(Buffer.concat(parts))
-}

@@ -1,9 +1,10 @@
 /**
- * How frames get from interfaces to the workers instead of the kernel. Two ways: packet sockets, whose
- * copies of claimed frames nftables drops in the kernel; and AF_XDP sockets, to which a small XDP program
+ * How frames get from interfaces to the workers instead of the kernel. Two ways: packet sockets, while the
+ * kernel drops its own copies of claimed frames; and AF_XDP sockets, to which a small XDP program
  * steers claimed frames.
  */
 import type { Link } from '../netlink/rtnetlink.ts'
+import type { RequestSocket } from '../netlink/socket.ts'
 import type { Claim, ClaimChange } from './claims.ts'
 import type { Region } from './worker-messages.ts'
 import type { WorkerThread } from './worker-thread.ts'
@@ -27,12 +28,15 @@ export interface Plane {
   workers(): readonly WorkerThread[]
   /** Numbers for ports of workers, 1 to 255, not in use. */
   newPortNumber(): number
+  readonly netlink: RequestSocket
+  log(message: string): void
 }
 
 export interface Intake {
   /** Has the kernel leave claimed frames of exactly these interfaces alone; `start` follows for new ones. */
   claim(ports: readonly TakenPort[], claims: readonly Claim[]): Promise<void>
-  changeClaims(change: ClaimChange): Promise<void>
+  /** `claims`: all of them, after the change. */
+  changeClaims(change: ClaimChange, claims: readonly Claim[]): Promise<void>
   /** Gives everything back to the kernel; all ports have been stopped. */
   unclaim(): Promise<void>
   /** As `unclaim`, but claims hold for some seconds more, for a new process to carry on. Before `stop`. */

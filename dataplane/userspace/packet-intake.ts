@@ -1,4 +1,4 @@
-/** Intake by packet sockets and nftables. Works wherever CAP_NET_RAW and CAP_NET_ADMIN do. */
+/** Intake by packet sockets; nftables and a filter before it drop what they took. Works wherever CAP_NET_RAW and CAP_NET_ADMIN do. */
 import type { Link } from '../netlink/rtnetlink.ts'
 import {
   closeRing,
@@ -9,6 +9,7 @@ import {
   startReceiving,
 } from './af-packet.ts'
 import type { Claim, ClaimChange } from './claims.ts'
+import { EarlyDrop } from './early-drop.ts'
 import type { Intake, Plane, TakenPort } from './intake.ts'
 import {
   chainRemovalScript,
@@ -31,6 +32,7 @@ export class PacketIntake implements Intake {
   readonly #plane: Plane
   readonly #ringBytes: number
   readonly #open = new Map<string, Open>()
+  readonly #early: EarlyDrop
   /** The nftables table is ours and in force. */
   #claimed = false
 
@@ -38,25 +40,32 @@ export class PacketIntake implements Intake {
   constructor(plane: Plane, ringBytes: number) {
     this.#plane = plane
     this.#ringBytes = ringBytes
+    this.#early = new EarlyDrop(plane.netlink, (message) => plane.log(message))
   }
 
   async claim(ports: readonly TakenPort[], claims: readonly Claim[]): Promise<void> {
     const taken = ports.map(({ name, link }) => ({ name, ifindex: link.ifindex }))
     await runNft(tableScript(taken, claims), 'keep the kernel from answering for virtual services')
     this.#claimed = true
+    for (const at of taken) this.#early.open(at)
+    this.#early.setClaims(claims)
   }
 
-  async changeClaims(change: ClaimChange): Promise<void> {
-    if (this.#claimed) await runNft(changeScript(change), 'change the nftables rules')
+  async changeClaims(change: ClaimChange, claims: readonly Claim[]): Promise<void> {
+    if (!this.#claimed) return
+    await runNft(changeScript(change), 'change the nftables rules')
+    this.#early.setClaims(claims)
   }
 
   async unclaim(): Promise<void> {
+    this.#early.closeAll()
     await runNft(deleteScript(), 'remove the nftables rules')
     this.#claimed = false
   }
 
   async leave(_ports: readonly TakenPort[], claims: readonly Claim[], seconds: number): Promise<void> {
     await runNft(expireScript(claims, seconds), 'let the nftables rules run out')
+    this.#early.closeAll()
     this.#claimed = false
   }
 
@@ -86,6 +95,7 @@ export class PacketIntake implements Intake {
   }
 
   async stop(port: TakenPort): Promise<void> {
+    this.#early.close(port.link.ifindex)
     if (this.#claimed) {
       // The chain goes with its interface, if that is gone already.
       await runNft(chainRemovalScript(port.link.ifindex), `release ${port.name}`).catch(() => {})

@@ -28,6 +28,7 @@ import { Network } from '../netlink/network.ts'
 import type { Link } from '../netlink/rtnetlink.ts'
 import { RequestSocket } from '../netlink/socket.ts'
 import { type Claim, ClaimTracker } from './claims.ts'
+import { removeStaleEarlyDrops } from './early-drop.ts'
 import type { Intake, Plane, TakenPort } from './intake.ts'
 import { PacketIntake } from './packet-intake.ts'
 import { removeStaleStackPorts, StackPort } from './stack-port.ts'
@@ -150,6 +151,8 @@ export class UserspaceDataplane implements Dataplane {
         this.#nextPort = (this.#nextPort % PORTS_MAX) + 1
         return this.#nextPort
       },
+      netlink: this.#netlink,
+      log: (message) => this.#log(message),
     }
   }
 
@@ -258,7 +261,10 @@ export class UserspaceDataplane implements Dataplane {
       }
       const made: string[] = []
       try {
-        if (this.#ports.size === 0) removeStaleStackPorts(this.#netlink, this.#readLinks())
+        if (this.#ports.size === 0) {
+          removeStaleStackPorts(this.#netlink, this.#readLinks())
+          removeStaleEarlyDrops(this.#netlink)
+        }
         for (const link of links) {
           if (this.#ports.has(link.name)) continue
           this.#makePort(link)
@@ -390,7 +396,7 @@ export class UserspaceDataplane implements Dataplane {
     // What is claimed anew the kernel drops first, what is released the workers forget first: for an
     // instant a packet may be lost, but none is handled twice.
     await this.#tellWorkers({ added: [], removed: change.removed })
-    if (this.#ports.size > 0) await this.#intake.changeClaims(change)
+    if (this.#ports.size > 0) await this.#intake.changeClaims(change, this.#tracker.all())
     await this.#tellWorkers({ added: change.added, removed: [] })
   }
 

@@ -4,8 +4,10 @@ import { after, before, describe, test } from 'node:test'
 import { addressToBytes, parseAddress } from '../../../control/address.ts'
 import { Method, RealRecord, ServiceRecord, Slot } from '../../../dataplane/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import { RequestSocket } from '../../../dataplane/netlink/socket.ts'
 import { ClaimFilter } from '../../../dataplane/userspace/claim-filter.ts'
 import { type Claim, ClaimTracker, claimKey, type FlowClaim } from '../../../dataplane/userspace/claims.ts'
+import { EarlyDrop, removeStaleEarlyDrops } from '../../../dataplane/userspace/early-drop.ts'
 import {
   changeScript,
   deleteScript,
@@ -160,179 +162,211 @@ test('a slot that changes to another service moves its claim', () => {
   assert.deepEqual(keys(removed), ['to tcp 192.0.2.100 80'])
 })
 
-describe('the kernel drops exactly what the filter matches', { skip: skipWithoutPrivileges }, () => {
-  const MAC = '02:00:00:00:01:01'
-  const VIP = '192.0.2.100'
-  const VIP6 = '2001:db8:1::100'
-  const claim = (
-    side: FlowClaim['side'],
-    protocol: FlowClaim['protocol'],
-    text: string,
-    port: number,
-  ): FlowClaim => ({
-    side,
-    protocol,
-    family: text.includes(':') ? 6 : 4,
-    address: parseAddress(text)!,
-    port,
-  })
-  const claims: readonly Claim[] = [
-    { side: 'error', family: 4, type: 3 },
-    { side: 'error', family: 6, type: 1 },
-    claim('to', 'tcp', VIP, 80),
-    claim('to', 'udp', '192.0.2.101', 0),
-    claim('from', 'tcp', '10.0.2.11', 8080),
-    claim('to', 'tcp', VIP6, 80),
-    claim('from', 'udp', '2001:db8:2::11', 0),
-  ]
-  const filter = new ClaimFilter()
-  let wire: PacketSocket
+const MAC = '02:00:00:00:01:01'
+const VIP = '192.0.2.100'
+const VIP6 = '2001:db8:1::100'
+const claim = (
+  side: FlowClaim['side'],
+  protocol: FlowClaim['protocol'],
+  text: string,
+  port: number,
+): FlowClaim => ({
+  side,
+  protocol,
+  family: text.includes(':') ? 6 : 4,
+  address: parseAddress(text)!,
+  port,
+})
+const claims: readonly Claim[] = [
+  { side: 'error', family: 4, type: 3 },
+  { side: 'error', family: 6, type: 1 },
+  claim('to', 'tcp', VIP, 80),
+  claim('to', 'udp', '192.0.2.101', 0),
+  claim('from', 'tcp', '10.0.2.11', 8080),
+  claim('to', 'tcp', VIP6, 80),
+  claim('from', 'udp', '2001:db8:2::11', 0),
+]
+const to4 = (
+  segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
+  fields: Partial<Parameters<typeof ipv4>[0]> = {},
+) => ipv4({ src: '198.51.100.7', dst: VIP, ...fields }, segment)
+const to6 = (
+  segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
+  fields: Partial<Parameters<typeof ipv6>[0]> = {},
+) => ipv6({ src: '2001:db8:c::7', dst: VIP6, ...fields }, segment)
 
-  const to4 = (
-    segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
-    fields: Partial<Parameters<typeof ipv4>[0]> = {},
-  ) => ipv4({ src: '198.51.100.7', dst: VIP, ...fields }, segment)
-  const to6 = (
-    segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
-    fields: Partial<Parameters<typeof ipv6>[0]> = {},
-  ) => ipv6({ src: '2001:db8:c::7', dst: VIP6, ...fields }, segment)
+const cases: readonly {
+  readonly name: string
+  readonly packet: Parameters<typeof ethernet>[1]
+  readonly want: boolean
+  readonly dst?: string
+  /** Too unusual for the program at the ingress. */
+  readonly unusual?: true
+}[] = [
+  { name: 'service', packet: to4(), want: true },
+  { name: 'another port', packet: to4(tcp({ sport: 80, dport: 81, flags: 'S' })), want: false },
+  { name: 'another protocol', packet: to4(udp({ sport: 1, dport: 80 })), want: false },
+  { name: 'any port', packet: to4(udp({ sport: 1, dport: 9 }), { dst: '192.0.2.101' }), want: true },
+  {
+    name: 'reply',
+    packet: ipv4({ src: '10.0.2.11', dst: '198.51.100.7' }, tcp({ sport: 8080, dport: 1, flags: 'A' })),
+    want: true,
+  },
+  {
+    name: 'reply from another port',
+    packet: ipv4({ src: '10.0.2.11', dst: '198.51.100.7' }, tcp({ sport: 8081, dport: 1, flags: 'A' })),
+    want: false,
+  },
+  {
+    name: 'IP options',
+    packet: to4(undefined, { options: new Uint8Array([1, 1, 1, 0]) }),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'first fragment',
+    packet: to4(undefined, { mf: true }),
+    want: false,
+  },
+  { name: 'total length beyond the frame', packet: to4(undefined, { totalLength: 1400 }), want: false },
+  { name: 'total length below the header', packet: to4(undefined, { totalLength: 10 }), want: false },
+  { name: 'later fragment', packet: to4(undefined, { fragmentOffset: 64 }), want: false },
+  { name: 'version 5', packet: to4(undefined, { version: 5 }), want: false },
+  { name: 'IHL below 5', packet: to4(undefined, { headerLength: 4 }), want: false },
+  {
+    name: 'ICMP echo',
+    packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(8, 0, 0, 0, 0, 0, 0, 0))),
+    want: false,
+  },
+  {
+    name: 'ICMP error',
+    packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(3, 1, 0, 0, 0, 0, 0, 0))),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'ICMPv6 echo',
+    packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(128, 0, 0, 0, 0, 0, 0, 0))),
+    want: false,
+  },
+  {
+    name: 'ICMPv6 error',
+    packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(1, 4, 0, 0, 0, 0, 0, 0))),
+    want: true,
+    unusual: true,
+  },
+  { name: 'SCTP', packet: to4(raw(PROTOCOL.sctp, new Uint8Array([0, 1, 0, 80, 0, 0, 0, 0]))), want: false },
+  { name: 'for another host', packet: to4(), want: false, dst: '02:00:00:00:01:99' },
+  { name: 'IPv6 service', packet: to6(), want: true },
+  { name: 'IPv6 another port', packet: to6(tcp({ sport: 80, dport: 81, flags: 'S' })), want: false },
+  {
+    name: 'IPv6 reply from any port',
+    packet: ipv6({ src: '2001:db8:2::11', dst: '2001:db8:c::7' }, udp({ sport: 77, dport: 1 })),
+    want: true,
+  },
+  {
+    name: 'IPv6 destination options',
+    packet: to6(undefined, { extensions: [padOptions(PROTOCOL.destination)] }),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'IPv6 hop-by-hop and routing',
+    packet: to6(undefined, {
+      extensions: [padOptions(PROTOCOL.hopByHop), padOptions(PROTOCOL.destination)],
+    }),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'IPv6 first fragment',
+    packet: to6(undefined, { extensions: [fragmentHeader(1, 0, true)] }),
+    want: false,
+  },
+  {
+    name: 'IPv6 later fragment',
+    packet: to6(undefined, { extensions: [fragmentHeader(1, 8, false)] }),
+    want: false,
+  },
+]
 
-  const cases: readonly {
-    readonly name: string
-    readonly packet: Parameters<typeof ethernet>[1]
-    readonly want: boolean
-    readonly dst?: string
-  }[] = [
-    { name: 'service', packet: to4(), want: true },
-    { name: 'another port', packet: to4(tcp({ sport: 80, dport: 81, flags: 'S' })), want: false },
-    { name: 'another protocol', packet: to4(udp({ sport: 1, dport: 80 })), want: false },
-    { name: 'any port', packet: to4(udp({ sport: 1, dport: 9 }), { dst: '192.0.2.101' }), want: true },
-    {
-      name: 'reply',
-      packet: ipv4({ src: '10.0.2.11', dst: '198.51.100.7' }, tcp({ sport: 8080, dport: 1, flags: 'A' })),
-      want: true,
-    },
-    {
-      name: 'reply from another port',
-      packet: ipv4({ src: '10.0.2.11', dst: '198.51.100.7' }, tcp({ sport: 8081, dport: 1, flags: 'A' })),
-      want: false,
-    },
-    { name: 'IP options', packet: to4(undefined, { options: new Uint8Array([1, 1, 1, 0]) }), want: true },
-    {
-      name: 'first fragment',
-      packet: to4(undefined, { mf: true }),
-      want: false,
-    },
-    { name: 'total length beyond the frame', packet: to4(undefined, { totalLength: 1400 }), want: false },
-    { name: 'total length below the header', packet: to4(undefined, { totalLength: 10 }), want: false },
-    { name: 'later fragment', packet: to4(undefined, { fragmentOffset: 64 }), want: false },
-    { name: 'version 5', packet: to4(undefined, { version: 5 }), want: false },
-    { name: 'IHL below 5', packet: to4(undefined, { headerLength: 4 }), want: false },
-    {
-      name: 'ICMP echo',
-      packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(8, 0, 0, 0, 0, 0, 0, 0))),
-      want: false,
-    },
-    {
-      name: 'ICMP error',
-      packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(3, 1, 0, 0, 0, 0, 0, 0))),
-      want: true,
-    },
-    {
-      name: 'ICMPv6 echo',
-      packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(128, 0, 0, 0, 0, 0, 0, 0))),
-      want: false,
-    },
-    {
-      name: 'ICMPv6 error',
-      packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(1, 4, 0, 0, 0, 0, 0, 0))),
-      want: true,
-    },
-    { name: 'SCTP', packet: to4(raw(PROTOCOL.sctp, new Uint8Array([0, 1, 0, 80, 0, 0, 0, 0]))), want: false },
-    { name: 'for another host', packet: to4(), want: false, dst: '02:00:00:00:01:99' },
-    { name: 'IPv6 service', packet: to6(), want: true },
-    { name: 'IPv6 another port', packet: to6(tcp({ sport: 80, dport: 81, flags: 'S' })), want: false },
-    {
-      name: 'IPv6 reply from any port',
-      packet: ipv6({ src: '2001:db8:2::11', dst: '2001:db8:c::7' }, udp({ sport: 77, dport: 1 })),
-      want: true,
-    },
-    {
-      name: 'IPv6 destination options',
-      packet: to6(undefined, { extensions: [padOptions(PROTOCOL.destination)] }),
-      want: true,
-    },
-    {
-      name: 'IPv6 hop-by-hop and routing',
-      packet: to6(undefined, {
-        extensions: [padOptions(PROTOCOL.hopByHop), padOptions(PROTOCOL.destination)],
-      }),
-      want: true,
-    },
-    {
-      name: 'IPv6 first fragment',
-      packet: to6(undefined, { extensions: [fragmentHeader(1, 0, true)] }),
-      want: false,
-    },
-    {
-      name: 'IPv6 later fragment',
-      packet: to6(undefined, { extensions: [fragmentHeader(1, 8, false)] }),
-      want: false,
-    },
-  ]
+const survivorsHook = 'type filter hook ingress device "c0" priority 0'
 
-  before(async () => {
+/** A wire to c0, and how many of the frames sent into it did not get to the stack. */
+class Wire {
+  readonly #socket: PacketSocket
+
+  static async make(): Promise<Wire> {
     enterPrivateNetwork()
     ip(`link add c0 address ${MAC} type veth peer name wire-c`)
     for (const name of ['c0', 'wire-c']) {
       sysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1)
       ip(`link set ${name} up`)
     }
-    wire = new PacketSocket('wire-c')
+    // The last of its hook: what comes this far goes to the stack.
+    await runNft(`table netdev stack {\nchain seen {\n${survivorsHook}\ncounter\n}\n}`, 'count survivors')
+    return new Wire(new PacketSocket('wire-c'))
+  }
+
+  private constructor(socket: PacketSocket) {
+    this.#socket = socket
+  }
+
+  #survived(): number {
+    const listing = execFileSync('nft', ['list', 'table', 'netdev', 'stack'], { encoding: 'utf8' })
+    return Number(/counter packets (\d+)/.exec(listing)![1])
+  }
+
+  dropped(...frames: readonly Uint8Array[]): number {
+    const before = this.#survived()
+    for (const frame of frames) this.#socket.send(frame)
+    return frames.length - (this.#survived() - before)
+  }
+
+  close(): void {
+    this.#socket.close()
+  }
+}
+
+const toMac = (packet: Parameters<typeof ethernet>[1], dst = MAC) =>
+  ethernet({ src: '02:00:00:00:01:02', dst }, packet)
+const tagged = (id: number) => ethernet({ src: '02:00:00:00:01:02', dst: MAC, vlan: [{ id }] }, to4())
+
+describe('nftables drops exactly what the filter matches', { skip: skipWithoutPrivileges }, () => {
+  const filter = new ClaimFilter()
+  let wire: Wire
+
+  before(async () => {
+    wire = await Wire.make()
     await runNft(tableScript([{ name: 'c0', ifindex: interfaceIndex('c0') }], claims), 'test')
-    // Behind ours in the same hook: what comes this far goes to the stack.
-    const hook = 'type filter hook ingress device "c0" priority 0'
-    await runNft(`table netdev stack {\nchain seen {\n${hook}\ncounter\n}\n}`, 'count survivors')
     filter.apply({ added: claims, removed: [] })
   })
   after(() => wire.close())
 
-  const survived = (): number => {
-    const listing = execFileSync('nft', ['list', 'table', 'netdev', 'stack'], { encoding: 'utf8' })
-    return Number(/counter packets (\d+)/.exec(listing)![1])
-  }
-  /** How many of the frames were dropped. */
-  const dropped = (...frames: readonly Uint8Array[]): number => {
-    const before = survived()
-    for (const frame of frames) wire.send(frame)
-    return frames.length - (survived() - before)
-  }
-
   for (const { name, packet, want, dst } of cases) {
     test(name, () => {
-      const frame = ethernet({ src: '02:00:00:00:01:02', dst: dst ?? MAC }, packet)
-      assert.equal(dropped(frame), want ? 1 : 0, 'nftables')
+      const frame = toMac(packet, dst)
+      assert.equal(wire.dropped(frame), want ? 1 : 0, 'nftables')
       // Which host a frame is for the engine knows from the kernel.
       if (dst === undefined) assert.equal(filter.matches(frame, 0, frame.length), want, 'filter')
     })
   }
 
   test('packets of a VLAN are not dropped', () => {
-    const tagged = (id: number) => ethernet({ src: '02:00:00:00:01:02', dst: MAC, vlan: [{ id }] }, to4())
-    assert.equal(dropped(tagged(5)), 0)
-    assert.equal(dropped(tagged(0)), 1)
+    assert.equal(wire.dropped(tagged(5)), 0)
+    assert.equal(wire.dropped(tagged(0)), 1)
   })
 
   test('claims are exchanged, run out, and the table goes, also twice', async () => {
     const more = claim('to', 'tcp', '192.0.2.102', 443)
     await runNft(changeScript({ added: [more], removed: [claims[2]!] }), 'test')
-    assert.equal(dropped(ethernet({ src: '02:00:00:00:01:02', dst: MAC }, to4())), 0)
+    assert.equal(wire.dropped(toMac(to4())), 0)
     await runNft(expireScript([more], 1), 'test')
     const syn = to4(tcp({ sport: 1, dport: 443, flags: 'S' }), { dst: '192.0.2.102' })
-    const frame = ethernet({ src: '02:00:00:00:01:02', dst: MAC }, syn)
-    assert.equal(dropped(frame), 1)
+    const frame = toMac(syn)
+    assert.equal(wire.dropped(frame), 1)
     await new Promise((resolve) => setTimeout(resolve, 1300))
-    assert.equal(dropped(frame), 0)
+    assert.equal(wire.dropped(frame), 0)
     await runNft('delete table netdev stack', 'count no more survivors')
     await runNft(deleteScript(), 'test')
     await runNft(deleteScript(), 'test')
@@ -344,5 +378,107 @@ describe('the kernel drops exactly what the filter matches', { skip: skipWithout
       runNft('add rule ip nope nope accept', 'do it'),
       /Cannot do it: nft says .*No such file/,
     )
+  })
+})
+
+describe('the program at the ingress drops what is usual of that', { skip: skipWithoutPrivileges }, () => {
+  const log: string[] = []
+  let wire: Wire
+  let socket: RequestSocket
+  let early: EarlyDrop
+  let at: { readonly name: string; readonly ifindex: number }
+  const tc = (...words: string[]) => execFileSync('tc', words, { encoding: 'utf8' })
+
+  before(async () => {
+    wire = await Wire.make()
+    socket = new RequestSocket()
+    early = new EarlyDrop(socket, (message) => log.push(message))
+    at = { name: 'c0', ifindex: interfaceIndex('c0') }
+    early.open(at)
+    early.setClaims(claims)
+    assert.deepEqual(log, [])
+  })
+  after(() => {
+    socket.close()
+    wire.close()
+  })
+
+  for (const { name, packet, want, dst, unusual } of cases) {
+    test(name, () => {
+      assert.equal(wire.dropped(toMac(packet, dst)), want && !unusual ? 1 : 0)
+    })
+  }
+
+  test('packets of a VLAN are not dropped', () => {
+    assert.equal(wire.dropped(tagged(5)), 0)
+  })
+
+  test('claims are exchanged', () => {
+    const more = claim('to', 'tcp', '192.0.2.102', 443)
+    early.setClaims([more])
+    assert.equal(wire.dropped(toMac(to4())), 0)
+    const syn = to4(tcp({ sport: 1, dport: 443, flags: 'S' }), { dst: '192.0.2.102' })
+    assert.equal(wire.dropped(toMac(syn)), 1)
+  })
+
+  test('more claims than fit: the first ones', () => {
+    const many = Array.from({ length: 20_000 }, (_, i) =>
+      claim('to', 'tcp', `10.${i >> 12}.${(i >> 4) & 255}.${i & 15}`, 80 + (i % 3)),
+    )
+    early.setClaims([...claims, ...many])
+    assert.deepEqual(log, [])
+    assert.equal(wire.dropped(toMac(to4()), toMac(to6())), 2)
+    assert.equal(wire.dropped(toMac(to4(undefined, { dst: '10.0.0.0' }))), 1)
+    assert.equal(wire.dropped(toMac(to4(undefined, { dst: '10.4.15.15' }))), 0)
+  })
+
+  test('what a crashed process left is found and removed', () => {
+    assert.equal(removeStaleEarlyDrops(socket), 1)
+    assert.equal(wire.dropped(toMac(to4())), 0)
+    assert.equal(tc('qdisc', 'show', 'dev', 'c0', 'clsact'), '')
+    assert.equal(removeStaleEarlyDrops(socket), 0)
+  })
+
+  test('closing takes everything off, but for what others have put there', () => {
+    const another = new EarlyDrop(socket, (message) => log.push(message))
+    another.open(at)
+    another.setClaims(claims)
+    tc('filter', 'add', 'dev', 'c0', 'egress', 'bpf', 'da', 'bytecode', '1,6 0 0 4294967295')
+    another.closeAll()
+    assert.equal(wire.dropped(toMac(to4())), 0)
+    assert.match(tc('filter', 'show', 'dev', 'c0', 'egress'), /bytecode/)
+    tc('qdisc', 'del', 'dev', 'c0', 'clsact')
+    another.open(at)
+    another.closeAll()
+    assert.equal(tc('qdisc', 'show', 'dev', 'c0', 'clsact'), '')
+    assert.deepEqual(log, [])
+  })
+
+  test('an ingress that somebody else filters is left alone, and named', () => {
+    tc('qdisc', 'add', 'dev', 'c0', 'clsact')
+    tc('filter', 'add', 'dev', 'c0', 'ingress', 'bpf', 'da', 'bytecode', '1,6 0 0 4294967295')
+    const before = tc('filter', 'show', 'dev', 'c0', 'ingress')
+    const another = new EarlyDrop(socket, (message) => log.push(message))
+    another.open(at)
+    another.setClaims(claims)
+    another.closeAll()
+    assert.equal(removeStaleEarlyDrops(socket), 0)
+    assert.equal(tc('filter', 'show', 'dev', 'c0', 'ingress'), before)
+    assert.equal(log.length, 1)
+    assert.match(log[0]!, /^c0: nftables alone .*somebody else filters at its ingress, see tc qdisc show$/)
+    tc('qdisc', 'del', 'dev', 'c0', 'clsact')
+  })
+
+  test('an interface that is gone, or filters taken off by hand, do no harm', () => {
+    log.length = 0
+    const another = new EarlyDrop(socket, (message) => log.push(message))
+    another.open(at)
+    another.setClaims(claims)
+    tc('qdisc', 'del', 'dev', 'c0', 'clsact')
+    another.setClaims(claims)
+    assert.match(log.join(), /^c0: nftables alone/)
+    another.open({ name: 'gone', ifindex: 4711 })
+    assert.match(log.join(), /gone: nftables alone .*ENODEV/)
+    another.closeAll()
   })
 })

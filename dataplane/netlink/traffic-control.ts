@@ -1,0 +1,156 @@
+/**
+ * A classic BPF program at the ingress of an interface (linux/pkt_sched.h, pkt_cls.h): the classifier
+ * "bpf" in a qdisc "clsact" of ours. Needs CAP_NET_ADMIN and no bpf(2).
+ */
+import { Errno } from '../libc.ts'
+import {
+  decodeAttributes,
+  encodeAttributes,
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  textOf,
+  u32Value,
+  viewOf,
+} from './message.ts'
+import type { Query } from './rtnetlink.ts'
+import { NetlinkError, type RequestSocket } from './socket.ts'
+
+const RTM_NEWQDISC = 36
+const RTM_DELQDISC = 37
+const RTM_GETQDISC = 38
+const RTM_NEWTFILTER = 44
+const RTM_DELTFILTER = 45
+const RTM_GETTFILTER = 46
+
+const TCA_KIND = 1
+const TCA_OPTIONS = 2
+const TCA_BPF_OPS_LEN = 4
+const TCA_BPF_OPS = 5
+const TCA_BPF_FLAGS = 8
+/** What the program returns is the verdict (enum TC_ACT_*). */
+const TCA_BPF_FLAG_ACT_DIRECT = 1
+const NLA_F_NESTED = 0x8000
+
+const TC_HEADER = 20
+const TC_IFINDEX = 4
+const CLSACT_HANDLE = 0xffff_0000
+const CLSACT_PARENT = 0xffff_fff1
+const INGRESS = 0xffff_fff2
+const EGRESS = 0xffff_fff3
+const ETH_P_ALL = 3
+/** Ours is told from others by it; filters that an administrator adds beside it usually go first. */
+const PREFERENCE = 0x706d
+const INSTRUCTION_BYTES = 8
+
+/** Verdicts (enum TC_ACT_*): drop the frame, or ask whoever comes next. */
+export const TcAction = { SHOT: 2, UNSPEC: 0xffff_ffff } as const
+
+/**
+ * Makes a place for a program of ours at an interface's ingress, or finds the one an earlier process
+ * left. False where somebody else filters already. Throws where the kernel knows no such filters, or the
+ * interface is gone.
+ */
+export function openIngress(socket: RequestSocket, ifindex: number): boolean {
+  try {
+    socket.change(qdiscQuery(RTM_NEWQDISC, ifindex), 'make a qdisc "clsact"', NLM_F_CREATE | NLM_F_EXCL)
+    return true
+  } catch (error) {
+    if (!(error instanceof NetlinkError) || error.errno !== Errno.EEXIST) throw error
+    return filters(socket, ifindex, INGRESS) === 'ours'
+  }
+}
+
+/**
+ * Puts a program in force at an open ingress, in place of an earlier one of ours. `code`: records of
+ * struct sock_filter; what it returns is a verdict, `TcAction`.
+ */
+export function setIngressProgram(socket: RequestSocket, ifindex: number, code: Uint8Array): void {
+  const options = [
+    { type: TCA_BPF_OPS_LEN, value: u16Value(code.length / INSTRUCTION_BYTES) },
+    { type: TCA_BPF_OPS, value: code },
+    { type: TCA_BPF_FLAGS, value: u32Value(TCA_BPF_FLAG_ACT_DIRECT) },
+  ]
+  const query = {
+    type: RTM_NEWTFILTER,
+    header: filterHeader(ifindex, 1),
+    attributes: [kind('bpf'), { type: TCA_OPTIONS | NLA_F_NESTED, value: encodeAttributes(options) }],
+  }
+  socket.change(query, 'put a filter at the ingress', NLM_F_CREATE)
+}
+
+/** Of one that was opened: takes the program off, and the qdisc if nobody else has put filters there. */
+export function closeIngress(socket: RequestSocket, ifindex: number): void {
+  const query = { type: RTM_DELTFILTER, header: filterHeader(ifindex, 0), attributes: [kind('bpf')] }
+  succeeds(() => socket.change(query, 'remove a filter', 0))
+  const used = [INGRESS, EGRESS].some((parent) => filters(socket, ifindex, parent) !== 'none')
+  if (!used) succeeds(() => socket.change(qdiscQuery(RTM_DELQDISC, ifindex), 'remove a qdisc', 0))
+}
+
+/** Interfaces with a program of ours, this process's or an earlier one's. */
+export function openIngresses(socket: RequestSocket): number[] {
+  return socket
+    .dump(qdiscQuery(RTM_GETQDISC, 0), 'read qdiscs')
+    .filter(({ body }) => {
+      const name = decodeAttributes(body, TC_HEADER).get(TCA_KIND)
+      return name !== undefined && textOf(name) === 'clsact'
+    })
+    .map(({ body }) => viewOf(body).getInt32(TC_IFINDEX, true))
+    .filter((ifindex) => filters(socket, ifindex, INGRESS) === 'ours')
+}
+
+function filters(socket: RequestSocket, ifindex: number, parent: number): 'none' | 'ours' | 'others' {
+  const header = tcHeader(ifindex, 0, parent, 0)
+  let found: 'none' | 'ours' | 'others' = 'none'
+  succeeds(() => {
+    for (const { body } of socket.dump({ type: RTM_GETTFILTER, header, attributes: [] }, 'read filters')) {
+      const info = viewOf(body).getUint32(16, true)
+      if (info >>> 16 === PREFERENCE) found = 'ours'
+      else if (found === 'none') found = 'others'
+    }
+  })
+  return found
+}
+
+function succeeds(action: () => void): boolean {
+  try {
+    action()
+    return true
+  } catch (error) {
+    if (!(error instanceof NetlinkError)) throw error
+    return false
+  }
+}
+
+function qdiscQuery(type: number, ifindex: number): Query {
+  if (ifindex === 0) return { type, header: tcHeader(0, 0, 0, 0), attributes: [] }
+  return {
+    type,
+    header: tcHeader(ifindex, CLSACT_HANDLE, CLSACT_PARENT, 0),
+    attributes: [kind('clsact')],
+  }
+}
+
+function filterHeader(ifindex: number, handle: number): Uint8Array {
+  return tcHeader(ifindex, handle, INGRESS, ((PREFERENCE << 16) | (ETH_P_ALL << 8)) >>> 0)
+}
+
+/** struct tcmsg */
+function tcHeader(ifindex: number, handle: number, parent: number, info: number): Uint8Array {
+  const header = new Uint8Array(TC_HEADER)
+  const view = viewOf(header)
+  view.setInt32(TC_IFINDEX, ifindex, true)
+  view.setUint32(8, handle, true)
+  view.setUint32(12, parent, true)
+  view.setUint32(16, info, true)
+  return header
+}
+
+function kind(name: string): { readonly type: number; readonly value: Uint8Array } {
+  return { type: TCA_KIND, value: new TextEncoder().encode(`${name}\0`) }
+}
+
+function u16Value(value: number): Uint8Array {
+  const bytes = new Uint8Array(2)
+  viewOf(bytes).setUint16(0, value, true)
+  return bytes
+}
