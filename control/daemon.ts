@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { type Dataplane, DataplaneError } from '../dataplane/dataplane.ts'
 import type { XdpModeChoice } from '../dataplane/kernel/xdp-attach.ts'
+import { removeLeftovers } from '../dataplane/userspace/leftovers.ts'
 import { createApi } from './api.ts'
 import { createDirector } from './director.ts'
 import { Gate } from './gate.ts'
@@ -178,6 +179,9 @@ class Daemon {
   async #attach(dataplane: Dataplane): Promise<void> {
     const wanted = this.#options.interfaces
     if (wanted.length > 0) await dataplane.attach(wanted)
+    if (dataplane.plane === 'xdp' && (await removeLeftovers())) {
+      this.#log.warn('removed what a userspace plane that did not end in order had left in the kernel')
+    }
     if (dataplane.interfaces().length === 0) {
       this.#log.warn('No interface to take packets from: start with --interface NAME')
     }

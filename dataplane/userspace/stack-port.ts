@@ -82,14 +82,15 @@ export class StackPort {
   }
 }
 
-/** Removes what a crashed daemon left behind. */
-export function removeStaleStackPorts(socket: RequestSocket, links: readonly Link[]): void {
-  for (const link of links) {
-    if (!STACK_NAME.test(link.name)) continue
+/** Removes what a crashed daemon left behind; how many there were. */
+export function removeStaleStackPorts(socket: RequestSocket, links: readonly Link[]): number {
+  const stale = links.filter(({ name }) => STACK_NAME.test(name))
+  for (const link of stale) {
     try {
       deleteLink(socket, link.ifindex, link.name)
     } catch (error) {
       if (!(error instanceof NetlinkError)) throw error
     }
   }
+  return stale.length
 }

@@ -129,3 +129,55 @@ test(
       assert.equal(end.filter(({ server }) => server === 'rs1').length, SERVICES.length)
     }),
 )
+
+test(
+  'a userspace daemon that is killed leaves nothing that hinders the next one, on either plane',
+  { skip: missingFor('xdp') || missingFor('userspace') },
+  (t) =>
+    withDirector('userspace', async (lab) => {
+      const { director } = lab
+      const service: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
+      const rules = [addService(service), addServer(service, hostNamed('rs1'))]
+      const { address, port } = virtualEndpoint(service)
+      /** What of a userspace plane stands in the kernel. */
+      const left = async (): Promise<string[]> => {
+        const listing = async (...argv: string[]) => (await lab.exec('director', argv)).stdout
+        return [
+          ...((await listing('nft', 'list', 'tables')).includes('netdev pointsman') ? ['nftables'] : []),
+          ...((await listing('tc', 'qdisc', 'show')).includes('clsact') ? ['tc'] : []),
+          ...((await listing('ip', 'link', 'show')).includes('pm-stack') ? ['veth'] : []),
+        ]
+      }
+      await findNeighbours(lab)
+      await director.restore(rules)
+      assert.equal((await lab.client.http({ address, port })).server, 'rs1')
+      assert.deepEqual(await left(), ['nftables', 'tc', 'veth'])
+
+      for (const dataplane of ['userspace', 'xdp'] as const) {
+        await t.test(`${dataplane} comes after it`, async () => {
+          assert.equal(await director.end('SIGKILL'), 'SIGKILL')
+          assert.deepEqual(await left(), ['nftables', 'tc', 'veth'])
+          await director.start({ dataplane })
+          assert.deepEqual(await left(), dataplane === 'xdp' ? [] : ['nftables', 'tc', 'veth'])
+          await director.rule('-C')
+          await director.restore(rules)
+          assert.equal((await lab.client.http({ address, port })).server, 'rs1')
+          // To a port without a service the host itself answers: refused, not silent.
+          await director.rule('-C')
+          await assert.rejects(lab.client.http({ address, port }), /ECONNREFUSED/)
+          await director.restore(rules)
+          if (dataplane === 'xdp') return
+          assert.equal((await lab.client.http({ address, port })).server, 'rs1')
+        })
+      }
+
+      await t.test('detach without a daemon', async () => {
+        await director.end('SIGTERM')
+        await director.start({ dataplane: 'userspace' })
+        assert.equal(await director.end('SIGKILL'), 'SIGKILL')
+        const detached = await director.command([executable('pointsman'), 'detach'])
+        assert.equal(detached.status, 0, detached.stderr)
+        assert.deepEqual(await left(), [])
+      })
+    }),
+)
