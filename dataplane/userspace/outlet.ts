@@ -66,9 +66,10 @@ export class Outlet {
   /** Puts frames of the jobs `from` to `end` - 1 into the ring; returns the first that cannot go that way. */
   put(from: number, end: number): number {
     if (this.#ring === null) return from
-    // Frames leave in the order they came.
-    if (this.#count > 0) this.#send()
-    return this.#ring.put(from, end)
+    const next = this.#ring.put(from, end)
+    // Frames leave in the order they came: those in the ring when it is flushed.
+    if (next > from && this.#count > 0) this.#send()
+    return next
   }
 
   /** `length` bytes at `address` in linear memory: virtio header, then frame. They stay there until `flush`. */

@@ -196,13 +196,13 @@ export class PacketLoop {
       this.count(Verdict.DropTx, 1)
       return
     }
-    if (outlet.put(index, index + 1) > index) return
+    const isSuper = jobs.gsoType(index) !== GsoType.NONE
+    if (isSuper) this.#bulk = true
+    else if (outlet.put(index, index + 1) > index) return
     const start = jobs.start(index)
     const length = jobs.length(index)
     const grown = jobs.data(index) - start
     const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
-    const isSuper = jobs.gsoType(index) !== GsoType.NONE
-    if (isSuper) this.#bulk = true
     if (grown > 0 && isSuper && !isAnswer) {
       this.#sendSegments(outlet, index)
       return
