@@ -427,6 +427,16 @@ async function bulk(contender: Contender, program: string): Promise<number> {
   return (bytes * 8000) / ns
 }
 
+const CONGESTION_CONTROL = '/proc/sys/net/ipv4/tcp_congestion_control'
+
+/**
+ * The one that every namespace may use, and that does not pace; and what this machine is set to. With one that
+ * paces (bbr) it is the sender's timer that decides as much as the director.
+ */
+function congestionControls(): ReadonlySet<string> {
+  return new Set(['reno', readFileSync(CONGESTION_CONTROL, 'utf8').trim()])
+}
+
 async function bulkTcp(stage: Stage, ours: Contender, kernel: Contender): Promise<void> {
   const program = await nativeProgram('bulk')
   const contenders = [kernel, ours]
@@ -438,14 +448,21 @@ async function bulkTcp(stage: Stage, ours: Contender, kernel: Contender): Promis
   for (const { triangle } of contenders) {
     await stage.processes.start(within(triangle.server, [program, 'server', String(BULK_PORT)]))
   }
-  const results = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
-  for (const contender of contenders) await bulk(contender, program)
-  for (let round = 0; round < BULK_ROUNDS; round++) {
-    for (const contender of contenders) results.get(contender)!.push(await bulk(contender, program))
+  for (const control of congestionControls()) {
+    for (const { triangle } of contenders) {
+      for (const namespace of [triangle.client, triangle.director, triangle.server]) {
+        inNetns(namespace, () => writeFileSync(CONGESTION_CONTROL, control))
+      }
+    }
+    const results = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
+    for (const contender of contenders) await bulk(contender, program)
+    for (let round = 0; round < BULK_ROUNDS; round++) {
+      for (const contender of contenders) results.get(contender)!.push(await bulk(contender, program))
+    }
+    stage.report.title(`bulk TCP, one connection through NAT, congestion control ${control}`)
+    ratios(stage.report, results, kernel, contenders, 'Mbit/s', goals([ours, BULK_LIKE_DNAT]))
+    if (proxy !== null) ratios(stage.report, results, proxy, [ours], 'Mbit/s', goals([ours, TWICE_HAPROXY]))
   }
-  stage.report.title('bulk TCP, one connection through NAT')
-  ratios(stage.report, results, kernel, contenders, 'Mbit/s', goals([ours, BULK_LIKE_DNAT]))
-  if (proxy !== null) ratios(stage.report, results, proxy, [ours], 'Mbit/s', goals([ours, TWICE_HAPROXY]))
 }
 
 // ---- latency
