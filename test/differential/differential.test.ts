@@ -4,6 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { addressToBytes, familyOf, parseAddress } from '../../control/address.ts'
+import { FibRecord, FibResult } from '../../dataplane/layout.gen.ts'
+import { type NextHop, NextHopResolver } from '../../dataplane/netlink/next-hop.ts'
+import { RequestSocket } from '../../dataplane/netlink/socket.ts'
+import { ADDRESSES, NEIGHBOURS } from '../packets/bench.ts'
+import { BenchRoutes } from '../packets/bench-routes.ts'
 import { unhex } from '../packets/bytes.ts'
 import { readCapture, writeCapture } from '../packets/capture.ts'
 import { isInject, loadVectors } from '../packets/vectors.ts'
@@ -27,6 +33,34 @@ function theStage(): Stage {
   assert.ok(stage)
   return stage
 }
+
+test('the model of the routes forwards to what the kernel forwards to', { skip }, () => {
+  const { twin } = theStage()
+  const routes = new BenchRoutes(twin.indices)
+  const socket = new RequestSocket()
+  const resolver = new NextHopResolver(socket, () => 0)
+  const forwards = ({ result }: NextHop) => result === FibResult.Ok || result === FibResult.NoNeighbour
+  const addresses = [
+    ...ADDRESSES.flatMap(({ address }) => [
+      address,
+      address.replace(/[^.:]*$/, address.includes(':') ? '' : '0'),
+      address.replace(/[^.:]*$/, address.includes(':') ? 'ffff' : '255'),
+      address.replace(/[^.:]*$/, '77'),
+    ]),
+    ...NEIGHBOURS.flatMap((neighbour) => neighbour.addresses),
+    ...['127.0.0.1', '224.0.0.1', '255.255.255.255', '8.8.8.8', '::1', 'ff02::1', '2001:db8:99::1'],
+  ]
+  for (const text of addresses) {
+    const address = parseAddress(text)
+    assert.ok(address, text)
+    const daddr = new Uint8Array(16)
+    daddr.set(addressToBytes(address))
+    const query = { ...FibRecord.read(new DataView(new ArrayBuffer(FibRecord.size)), 0), daddr }
+    const said = routes.lookup({ ...query, family: familyOf(address) })
+    assert.equal(forwards(said), forwards(resolver.nextHop(address)), text)
+  }
+  socket.close()
+})
 
 test('recorded frames get the same answers from the kernel object and from wasm, under many rules', {
   skip,

@@ -31,10 +31,17 @@ function contains(prefix: Prefix, address: Uint8Array): boolean {
   return true
 }
 
+/** An address with all bits behind its prefix zero. */
+function lowest(address: Uint8Array, prefix: number): Uint8Array {
+  return address.map((byte, i) => byte & ~(0xff >> Math.min(8, Math.max(0, prefix - i * 8))))
+}
+
 export class BenchRoutes {
   readonly links: Record<Device, Link>
   readonly #prefixes: readonly Prefix[]
   readonly #local = new Set<string>(ADDRESSES.map(({ address }) => address))
+  /** A router answers for the lowest address of every IPv6 subnet (RFC 4291 §2.6.1). */
+  readonly #anycasts: ReadonlySet<string>
   /** Not the lowest addresses of the subnets: since Linux 5.14 they are hosts like others. */
   readonly #broadcasts = new Set(['192.0.2.255', '10.0.2.255', '255.255.255.255'])
   readonly #neighbours = new Map<string, Uint8Array>()
@@ -42,6 +49,8 @@ export class BenchRoutes {
   constructor(indices: Readonly<Record<Device, number>> = { c0: 2, r0: 3 }) {
     this.links = { c0: { ifindex: indices.c0, mtu: 1500 }, r0: { ifindex: indices.r0, mtu: 1500 } }
     const connected = ADDRESSES.filter(({ address, prefix }) => prefix < (address.includes(':') ? 128 : 32))
+    const subnets = connected.filter(({ address }) => address.includes(':'))
+    this.#anycasts = new Set(subnets.map(({ address, prefix }) => ipText(lowest(ipBytes(address), prefix))))
     this.#prefixes = [
       ...connected.map(({ device, address, prefix }) => ({
         bytes: ipBytes(address),
@@ -82,7 +91,7 @@ export class BenchRoutes {
   }
 
   #isHere(address: Uint8Array, text: string): boolean {
-    if (this.#local.has(text) || this.#broadcasts.has(text)) return true
+    if ([this.#local, this.#broadcasts, this.#anycasts].some((known) => known.has(text))) return true
     if (address.length === 4) return address[0] === 127 || ((address[0] ?? 0) & 0xf0) === 0xe0
     return (
       text === '::1' || address[0] === 0xff || (address[0] === 0xfe && ((address[1] ?? 0) & 0xc0) === 0x80)
