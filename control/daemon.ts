@@ -180,7 +180,7 @@ class Daemon {
     const wanted = this.#options.interfaces
     if (wanted.length > 0) await dataplane.attach(wanted)
     if (dataplane.plane === 'xdp' && (await removeLeftovers())) {
-      this.#log.warn('removed what a userspace plane that did not end in order had left in the kernel')
+      this.#log.info('removed what an earlier userspace plane had left in the kernel')
     }
     if (dataplane.interfaces().length === 0) {
       this.#log.warn('No interface to take packets from: start with --interface NAME')

@@ -1,4 +1,7 @@
-/** Intake by packet sockets; nftables and a filter before it drop what they took. Works wherever CAP_NET_RAW and CAP_NET_ADMIN do. */
+/**
+ * Intake by packet sockets; a program at the ingress and nftables drop what they took. Works wherever CAP_NET_RAW
+ * and CAP_NET_ADMIN do.
+ */
 import type { Link } from '../netlink/rtnetlink.ts'
 import {
   closeRing,
