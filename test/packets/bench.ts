@@ -295,6 +295,9 @@ const SYSCTLS: readonly string[] = [
   'net.ipv6.icmp.ratelimit=0',
   'net.ipv4.icmp_msgs_per_sec=100000000',
   'net.ipv6.auto_flowlabels=0',
+  // Half a datagram of one vector must not be reported (after 30 s) in the middle of another.
+  'net.ipv4.ipfrag_time=86400',
+  'net.ipv6.ip6frag_time=86400',
 ]
 
 /** ARP, neighbour discovery and multicast listener reports, which belong to no vector. */

@@ -17,7 +17,7 @@ import { mustRun, VECTOR_SIZES } from './wasm-host.ts'
 
 const PATIENCE = { missingMs: 250, quietMs: 8 }
 /** Changes of the network are told in bursts: by then the director has heard of them. */
-const NETWORK_MS = 250
+const NETWORK_MS = 500
 /** What a setup command leaves behind, undone before the next vector. */
 const UNDO: readonly (readonly [RegExp, string])[] = [
   [/^ip route add (.*)$/, 'ip route del $1'],
