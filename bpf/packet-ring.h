@@ -86,7 +86,7 @@ PM_EXPORT void pm_ring_give(struct pm_ring *r)
 /* A tunnel's headers begin at a multiple of 4. */
 typedef __u64 __attribute__((aligned(2))) pm_word;
 
-/* Up to 15 bytes more than asked for. */
+/* Up to 7 bytes more than asked for. */
 pm_inline void pm_copy_words(pm_word *to, const pm_word *from, __u32 bytes)
 {
 	for (__u32 i = 0; i < bytes; i += sizeof(pm_word))

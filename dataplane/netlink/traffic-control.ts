@@ -89,7 +89,7 @@ export function closeIngress(socket: RequestSocket, ifindex: number): void {
 /** Interfaces with a program of ours, this process's or an earlier one's. */
 export function openIngresses(socket: RequestSocket): number[] {
   return socket
-    .dump(qdiscQuery(RTM_GETQDISC, 0), 'read qdiscs')
+    .dump({ type: RTM_GETQDISC, header: tcHeader(0, 0, 0, 0), attributes: [] }, 'read qdiscs')
     .filter(({ body }) => {
       const name = decodeAttributes(body, TC_HEADER).get(TCA_KIND)
       return name !== undefined && textOf(name) === 'clsact'
@@ -122,7 +122,6 @@ function succeeds(action: () => void): boolean {
 }
 
 function qdiscQuery(type: number, ifindex: number): Query {
-  if (ifindex === 0) return { type, header: tcHeader(0, 0, 0, 0), attributes: [] }
   return {
     type,
     header: tcHeader(ifindex, CLSACT_HANDLE, CLSACT_PARENT, 0),

@@ -1,6 +1,6 @@
 /**
  * The claims as a classic BPF program, which the kernel compiles: it drops at the ingress what the nftables
- * sets would drop, for a fifth of their price. It looks at frames as most are (no VLAN tag, no fragment, no
+ * sets would drop, some 300 ns sooner. It looks at frames as most are (no VLAN tag, no fragment, no
  * options, no extension headers) and asks nothing of the rest: what it does not drop goes on to nftables.
  */
 import { addressToBytes } from '../../control/address.ts'

@@ -1,8 +1,7 @@
 /**
- * Claimed frames are dropped twice as cheaply before nftables sees them, by a program at the ingress of the
- * interface. The sets of nftables stay complete: where there can be no such program, nothing else changes.
+ * Claimed frames are dropped before nftables sees them, by a program at the ingress of the interface, which
+ * saves a lookup in its sets. These stay complete: where there can be no such program, nothing else changes.
  */
-
 import type { RequestSocket } from '../netlink/socket.ts'
 import { closeIngress, openIngress, openIngresses, setIngressProgram } from '../netlink/traffic-control.ts'
 import { claimProgram } from './claim-program.ts'
