@@ -2,8 +2,8 @@
 import { setPriority } from 'node:os'
 import koffi from 'koffi'
 import { builtFile } from '../dataplane/assets.ts'
-import { type Handle, libbpf, need, needPointer } from '../dataplane/kernel/libbpf.ts'
-import { check } from '../dataplane/libc.ts'
+import { type Handle, libbpf, need, needPointer } from '../linux/libbpf.ts'
+import { check } from '../linux/libc.ts'
 
 const libc = koffi.load(null)
 const setAffinity = libc.func('int sched_setaffinity(int pid, size_t size, void *mask)')

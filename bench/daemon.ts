@@ -4,10 +4,10 @@ import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { builtFile, packageRoot } from '../dataplane/assets.ts'
-import { defaultPinDirectory } from '../dataplane/kernel/bpffs.ts'
-import { detachPinned } from '../dataplane/kernel/kernel-dataplane.ts'
-import { inNetns } from '../dataplane/kernel/netns.ts'
+import { detachPinned } from '../dataplane/kernel/plane.ts'
 import { type CommandResult, must, run, until } from '../lab/command.ts'
+import { defaultPinDirectory } from '../linux/bpffs.ts'
+import { inNetns } from '../linux/netns.ts'
 import { Skip } from './section.ts'
 
 const START_TIMEOUT_MS = 30_000

@@ -4,9 +4,9 @@
  * same thread, in softirq; so the time of this thread is the time of everything.
  */
 import { readdirSync, readFileSync } from 'node:fs'
-import { libbpf, need } from '../dataplane/kernel/libbpf.ts'
-import { inNetns } from '../dataplane/kernel/netns.ts'
-import { addressOf } from '../dataplane/libc.ts'
+import { libbpf, need } from '../linux/libbpf.ts'
+import { addressOf } from '../linux/libc.ts'
+import { inNetns } from '../linux/netns.ts'
 import { threadNs } from './bpf.ts'
 
 const BPF_F_TEST_XDP_LIVE_FRAMES = 2

@@ -2,11 +2,12 @@
  * Rules put straight into the maps of a data plane, by the control plane's own record codecs: services
  * with real servers that nobody will edit again. 100,000 of them take a second.
  */
-import { familyOf, parseAddress } from '../control/address.ts'
-import { realImage, SERVICE_WORDS, schedulerNumber, serviceImage } from '../control/images.ts'
-import type { ForwardingMethod, IpAddress, SchedulerName } from '../control/model.ts'
-import { execute, type RuleMaps, ruleMaps } from '../control/operations.ts'
-import { planEntry } from '../control/service-index.ts'
+
+import { realImage, SERVICE_WORDS, schedulerNumber, serviceImage } from '../control/compile/images.ts'
+import { planEntry } from '../control/compile/service-index.ts'
+import type { SchedulerName } from '../control/model/scheduler.ts'
+import type { ForwardingMethod } from '../control/model/server.ts'
+import { execute, type RuleMaps, ruleMaps } from '../control/plan/operations.ts'
 import type { Dataplane } from '../dataplane/dataplane.ts'
 import {
   MAP_NAMES,
@@ -17,7 +18,9 @@ import {
   Setting,
   SettingsRecord,
   verdictNames,
-} from '../dataplane/layout.gen.ts'
+} from '../dataplane/layout/layout.gen.ts'
+import type { IpAddress } from '../net/address.ts'
+import { familyOf, parseAddress } from '../net/address.ts'
 import type { Endpoint } from './traffic.ts'
 
 export interface BenchService {

@@ -1,9 +1,9 @@
 /** Client, director, server: three namespaces and two wires, one set for every contender. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { inNetns } from '../dataplane/kernel/netns.ts'
-import { readNetDevice } from '../dataplane/net-device.ts'
 import { must } from '../lab/command.ts'
 import { inNamespace, ipBatch, setParameters } from '../lab/namespace.ts'
+import { readNetDevice } from '../linux/device.ts'
+import { inNetns } from '../linux/netns.ts'
 import { FORWARDING, type Namespaces, namespacePath } from './network.ts'
 import { MAC } from './traffic.ts'
 

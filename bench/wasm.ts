@@ -2,8 +2,8 @@
 import { cpus } from 'node:os'
 import { builtFile } from '../dataplane/assets.ts'
 import { putInterface } from '../dataplane/interface-table.ts'
-import { FibResult, JobRecord, PM_HEADROOM, Verdict } from '../dataplane/layout.gen.ts'
-import { openWasm, type WasmDataplane } from '../dataplane/userspace/wasm.ts'
+import { JobRecord, PM_HEADROOM, Verdict } from '../dataplane/layout/layout.gen.ts'
+import { openWasm, type WasmDataplane } from '../dataplane/wasm/program.ts'
 import { macBytes } from '../test/packets/bytes.ts'
 import { stayOnCpu, threadNs } from './bpf.ts'
 import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
@@ -114,7 +114,7 @@ function open(): Bench {
     },
     wasmPath: builtFile('pointsman.wasm'),
     fib: () => ({
-      result: FibResult.Ok,
+      result: 'ok',
       ifindex: SERVER_SIDE,
       smac: macBytes(MAC.director),
       dmac: macBytes(MAC.server),

@@ -2,7 +2,7 @@
 /*
  * Life of a connection line: claimed by compare-and-swap on its word, filled, published, followed
  * through the TCP states, freed. Whoever wins the swap owns the accounting that goes with it: packets
- * on any CPU and the daemon's sweeper (control/sweep.ts) play by the same rules.
+ * on any CPU and the daemon's sweeper (control/connections/sweep.ts) play by the same rules.
  */
 #pragma once
 

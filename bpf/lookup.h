@@ -43,7 +43,7 @@ pm_inline __u32 pm_mix(__u32 h, __u32 word)
 	return h ^ h >> 13;
 }
 
-/* Whether some rule or connection is about this address; hash shared with control/interest.ts. */
+/* Whether some rule or connection is about this address; hash shared with control/compile/interest.ts. */
 pm_inline int pm_interests(int family, const __be32 *addr)
 {
 	__u32 h = pm_mix(0x9E3779B9u, addr[0]);

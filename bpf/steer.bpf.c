@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * The userspace plane over AF_XDP: frames it claims go to its sockets, all others to the stack. Asks the
- * same question as the nftables rules of the AF_PACKET engine (dataplane/userspace/nftables.ts): no
+ * same question as the nftables rules of the AF_PACKET engine (dataplane/userspace/claims/nftables.ts): no
  * fragments, no packets of VLANs, none for other hosts, none with senseless lengths.
  */
 #include <linux/bpf.h>

@@ -2,7 +2,7 @@
 /*
  * Every struct, enum and limit that crosses between the packet program and TypeScript.
  *
- * dataplane/layout.gen.ts is generated from the BTF of the compiled object, so this file is the
+ * dataplane/layout/layout.gen.ts is generated from the BTF of the compiled object, so this file is the
  * only source of the layout. Rules: explicit padding, no bit-fields, no holes; wire values are
  * __be16 / __be32 (or byte arrays), everything else is in host order. Numbers in enums are part
  * of the pinned state of running directors: append, never reuse.

@@ -1,4 +1,4 @@
-import { PM_TICK_SHIFT } from './layout.gen.ts'
+import { PM_TICK_SHIFT } from './layout/layout.gen.ts'
 
 /**
  * CLOCK_MONOTONIC in ticks of 2^PM_TICK_SHIFT ns, unsigned 32-bit. The packet program reads the coarse

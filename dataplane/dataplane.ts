@@ -5,7 +5,8 @@
  * linear memory) present their maps as plain memory with the layout of `layout.gen.ts`. Planning,
  * listing, counting and expiry are written once, against this interface.
  */
-import type { MapName } from './layout.gen.ts'
+import { MachineError } from '../linux/machine-error.ts'
+import type { MapName } from './layout/layout.gen.ts'
 
 /** One map: `entries` records of `entrySize` bytes, live (the packet program reads and writes them too). */
 export interface MapMemory {
@@ -78,6 +79,6 @@ export interface Dataplane {
 }
 
 /** A data plane could not do what was asked; the message says what was tried and what mends it. */
-export class DataplaneError extends Error {
+export class DataplaneError extends MachineError {
   override readonly name = 'DataplaneError'
 }

@@ -2,9 +2,10 @@
  * The map `interfaces`: whose frames the packet program takes, by ifindex. Slot = (ifindex + i) %
  * PM_INTERFACES with PM_INTERFACE_PROBES tries; the program looks at all of them, so gaps are harmless.
  */
+
+import type { NetDevice } from '../linux/device.ts'
 import { DataplaneError, type MapMemory } from './dataplane.ts'
-import { InterfaceRecord, PM_INTERFACE_PROBES, PM_INTERFACES } from './layout.gen.ts'
-import type { NetDevice } from './net-device.ts'
+import { InterfaceRecord, PM_INTERFACE_PROBES, PM_INTERFACES } from './layout/layout.gen.ts'
 
 /** Adds an interface or refreshes its MAC and MTU; packets may be arriving meanwhile. */
 export function putInterface(

@@ -1,5 +1,5 @@
 import type { MapMemory } from './dataplane.ts'
-import { MAPS, type MapName } from './layout.gen.ts'
+import { MAPS, type MapName } from './layout/layout.gen.ts'
 
 /** The bytes of one map, wherever they live, with all the views control code uses. */
 export function mapMemory(

@@ -9,7 +9,7 @@ import {
   type MapMemory,
   type Sizes,
 } from './dataplane.ts'
-import { MAP_NAMES, MAPS, type MapName, PM_LAYOUT_VERSION, SettingsRecord } from './layout.gen.ts'
+import { MAP_NAMES, MAPS, type MapName, PM_LAYOUT_VERSION, SettingsRecord } from './layout/layout.gen.ts'
 import { mapMemory } from './map-memory.ts'
 import { checkSizes, mapEntries } from './sizes.ts'
 

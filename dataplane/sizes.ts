@@ -8,7 +8,7 @@ import {
   PM_LOCALS,
   PM_VERDICT_MAX,
   PM_WAYS,
-} from './layout.gen.ts'
+} from './layout/layout.gen.ts'
 
 /**
  * Buckets of the index of NAT real servers: half full when all real servers are in it, so that two choices

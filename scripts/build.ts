@@ -140,7 +140,7 @@ function nativeClient(source: string): Target {
   return {
     output: join(root, 'bin/ipvsadm'),
     source,
-    inputs: files('control/client', '.h'),
+    inputs: files('control/cli', '.h'),
     make: (output) => clang(['-O2', '-static', '-s', ...WARNINGS], [source, '-o', output]),
   }
 }
@@ -152,6 +152,8 @@ function nodeBundle(source: string, output: string): Target {
     source,
     inputs: [
       ...files('control', '.ts', '.json', '.html', '.yaml'),
+      ...files('net', '.ts'),
+      ...files('linux', '.ts'),
       ...files('dataplane', '.ts'),
       join(root, 'package-lock.json'),
     ],
@@ -237,13 +239,13 @@ async function main(): Promise<number> {
     bpfObject(at('bpf/steer.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),
     nativeObject(at('bpf/pointsman.native.c')),
-    nativeClient(at('control/client/ipvsadm.c')),
+    nativeClient(at('control/cli/ipvsadm.c')),
     ...['lab', 'bench', 'test'].flatMap((folder) => files(folder, '.bpf.c')).map(bpfObject),
   ]
   const bundles = [
-    nodeBundle(at('control/pointsmand.ts'), join(dist, 'pointsmand.js')),
-    nodeBundle(at('control/pointsman.ts'), join(dist, 'pointsman.js')),
-    ...files('dataplane', 'worker.ts').map((source) =>
+    nodeBundle(at('control/daemon/pointsmand.ts'), join(dist, 'pointsmand.js')),
+    nodeBundle(at('control/cli/pointsman.ts'), join(dist, 'pointsman.js')),
+    ...files('dataplane/userspace/worker', 'packet-worker.ts').map((source) =>
       nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js'))),
     ),
   ]

@@ -1,5 +1,5 @@
 /**
- * Writes dataplane/layout.gen.ts from the compiled packet program; `--check` only compares.
+ * Writes dataplane/layout/layout.gen.ts from the compiled packet program; `--check` only compares.
  *
  *     npm run generate [-- --check] [--object FILE] [--output FILE]
  */
@@ -7,12 +7,12 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { btfOfElf } from '../dataplane/btf.ts'
-import { LayoutError } from '../dataplane/record-layout.ts'
+import { btfOfElf } from '../dataplane/layout/btf.ts'
+import { LayoutError } from '../dataplane/layout/record.ts'
 import { layoutSource } from './layout-source.ts'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
-const LAYOUT_PATH = join(root, 'dataplane/layout.gen.ts')
+const LAYOUT_PATH = join(root, 'dataplane/layout/layout.gen.ts')
 
 /** The text that `layout.gen.ts` should have. */
 export function generateLayout(objectPath: string): string {

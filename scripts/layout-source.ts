@@ -5,7 +5,7 @@
  * many more), the order of the maps, and the values of `#define`s, which BTF does not know.
  */
 import { createHash } from 'node:crypto'
-import { type Btf, findEnum, mapValueTypes } from '../dataplane/btf.ts'
+import { type Btf, findEnum, mapValueTypes } from '../dataplane/layout/btf.ts'
 import {
   describeRecord,
   type FieldLayout,
@@ -15,7 +15,7 @@ import {
   recordLayout,
   SCALAR_SIZE,
   type Scalar,
-} from '../dataplane/record-layout.ts'
+} from '../dataplane/layout/record.ts'
 
 export interface LayoutInputs {
   readonly btf: Btf
@@ -71,7 +71,7 @@ const HEAD = `/**
  * are read as the number on the wire. 64-bit fields are bigints, byte arrays are copies. Padding is
  * left out of decoded records and written as zero.
  */
-import type { RecordLayout } from './record-layout.ts'`
+import type { RecordLayout } from './record.ts'`
 
 const HELPERS = `function copyOf(view: DataView, at: number, length: number): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset + at, length).slice()

@@ -4,8 +4,8 @@
  */
 import { readdirSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { libc } from '../libc.ts'
-import { defaultPinDirectory } from './bpffs.ts'
+import { defaultPinDirectory } from '../../linux/bpffs.ts'
+import { libc } from '../../linux/libc.ts'
 import { linkInfo } from './object-info.ts'
 import { Pins } from './pins.ts'
 

@@ -1,7 +1,8 @@
 /** What the kernel says of its own objects (BPF_OBJ_GET_INFO_BY_FD), decoded by offset from <linux/bpf.h>. */
-import { type Btf, parseBtf } from '../btf.ts'
-import { addressOf, libc } from '../libc.ts'
-import { libbpf, need } from './libbpf.ts'
+
+import { libbpf, need } from '../../linux/libbpf.ts'
+import { addressOf, libc } from '../../linux/libc.ts'
+import { type Btf, parseBtf } from '../layout/btf.ts'
 
 export interface ProgramInfo {
   readonly id: number

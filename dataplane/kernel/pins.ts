@@ -7,12 +7,12 @@
  */
 import { existsSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { libbpf, need } from '../../linux/libbpf.ts'
+import { libc } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
-import { MAP_NAMES, MAPS, type MapName } from '../layout.gen.ts'
-import { layoutDifference } from '../layout-check.ts'
-import { libc } from '../libc.ts'
+import { layoutDifference } from '../layout/check.ts'
+import { MAP_NAMES, MAPS, type MapName } from '../layout/layout.gen.ts'
 import { mapEntries, sizesOfEntries } from '../sizes.ts'
-import { libbpf, need } from './libbpf.ts'
 import { kernelBtf, type MapInfo, mapInfo } from './object-info.ts'
 
 const PROGRAM = 'program'

@@ -1,6 +1,7 @@
 /** BPF_PROG_TEST_RUN: one frame through a loaded XDP program, without any interface. */
-import { addressOf } from '../libc.ts'
-import { libbpf, need } from './libbpf.ts'
+
+import { libbpf, need } from '../../linux/libbpf.ts'
+import { addressOf } from '../../linux/libc.ts'
 
 export const XdpAction = { Aborted: 0, Drop: 1, Pass: 2, Tx: 3, Redirect: 4 } as const
 export type XdpAction = (typeof XdpAction)[keyof typeof XdpAction]

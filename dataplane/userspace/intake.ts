@@ -3,11 +3,11 @@
  * kernel drops its own copies of claimed frames; and AF_XDP sockets, to which a small XDP program
  * steers claimed frames.
  */
-import type { Link } from '../netlink/rtnetlink.ts'
-import type { RequestSocket } from '../netlink/socket.ts'
-import type { Claim, ClaimChange } from './claims.ts'
-import type { Region } from './worker-messages.ts'
-import type { WorkerThread } from './worker-thread.ts'
+import type { Link } from '../../linux/netlink/rtnetlink.ts'
+import type { RequestSocket } from '../../linux/netlink/socket.ts'
+import type { Region } from '../wasm/region.ts'
+import type { Claim, ClaimChange } from './claims/tracker.ts'
+import type { WorkerThread } from './worker/thread.ts'
 
 /** An interface of the director that is taken. */
 export interface TakenPort {

@@ -1,9 +1,9 @@
 /** What a userspace plane that was killed leaves in the kernel, in this network namespace. */
 import { execFileSync } from 'node:child_process'
-import { decodeLink, linkQuery } from '../netlink/rtnetlink.ts'
-import { RequestSocket } from '../netlink/socket.ts'
-import { removeStaleEarlyDrops } from './early-drop.ts'
-import { deleteScript, runNft } from './nftables.ts'
+import { decodeLink, linkQuery } from '../../linux/netlink/rtnetlink.ts'
+import { RequestSocket } from '../../linux/netlink/socket.ts'
+import { removeStaleEarlyDrops } from './claims/early-drop.ts'
+import { deleteScript, runNft } from './claims/nftables.ts'
 import { removeStaleStackPorts } from './stack-port.ts'
 
 /** For when no userspace plane runs here; whether there was anything. */

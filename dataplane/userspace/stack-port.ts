@@ -3,9 +3,9 @@
  * pair for every interface. What is sent into the raw end arrives at the stack's end, which has the
  * MAC address of the interface it stands for, the same IPv4 forwarding, and a loose reverse path filter.
  */
-import { DataplaneError } from '../dataplane.ts'
-import { decodeLink, type Link, linkQuery } from '../netlink/rtnetlink.ts'
-import { NetlinkError, type RequestSocket } from '../netlink/socket.ts'
+
+import { decodeLink, type Link, linkQuery } from '../../linux/netlink/rtnetlink.ts'
+import { NetlinkError, type RequestSocket } from '../../linux/netlink/socket.ts'
 import {
   configureStackEnd,
   createVeth,
@@ -13,7 +13,8 @@ import {
   isForwarding,
   setLinkMac,
   setLinkUp,
-} from '../netlink/veth.ts'
+} from '../../linux/netlink/veth.ts'
+import { DataplaneError } from '../dataplane.ts'
 
 /** Larger than anything that comes in, so that only the way on limits a packet. */
 const MTU = 65_535

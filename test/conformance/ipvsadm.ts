@@ -7,10 +7,10 @@
  * The last line reads `N passed, N failed, N skipped`; the exit status is 1 if one failed.
  */
 import { parseArgs } from 'node:util'
-import { playInProcess } from '../ipvsadm/in-process.ts'
-import { playOnStage } from '../ipvsadm/on-stage.ts'
-import { type Result, select } from '../ipvsadm/play.ts'
-import { loadRecording } from '../ipvsadm/scenario.ts'
+import { playInProcess } from '../control/front/ipvsadm/in-process.ts'
+import { playOnStage } from '../control/front/ipvsadm/on-stage.ts'
+import { type Result, select } from '../control/front/ipvsadm/play.ts'
+import { loadRecording } from '../control/front/ipvsadm/scenario.ts'
 
 const USAGE = `usage: npm run conformance -- ipvsadm FILE… [--area NAME] [--name PATTERN] [--in-process] [--json]
 

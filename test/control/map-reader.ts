@@ -1,9 +1,9 @@
 /** The maps as the packet program reads them, for tests: what it must never meet, and whom it would choose. */
 import assert from 'node:assert/strict'
-import { serverKey } from '../../control/identity.ts'
-import { SERVICE_WORDS, serverIdOfImage, serviceImage } from '../../control/images.ts'
-import type { VirtualService } from '../../control/model.ts'
-import { entrySlot, findService } from '../../control/service-index.ts'
+import { SERVICE_WORDS, serverIdOfImage, serviceImage } from '../../control/compile/images.ts'
+import { entrySlot, findService } from '../../control/compile/service-index.ts'
+import { serverKey } from '../../control/model/identity.ts'
+import type { VirtualService } from '../../control/model/service.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import {
   MemberRecord,
@@ -13,7 +13,7 @@ import {
   Scheduler,
   ServiceRecord,
   Slot,
-} from '../../dataplane/layout.gen.ts'
+} from '../../dataplane/layout/layout.gen.ts'
 
 function activeSchedule(
   dataplane: Dataplane,

@@ -1,16 +1,13 @@
 /** Short ways to write rules in tests. */
 
-import { familyOf, parseAddress } from '../../control/address.ts'
-import { fixedHost, type Host, type HostInterface } from '../../control/host.ts'
-import type {
-  IpAddress,
-  Outcome,
-  Protocol,
-  RealServer,
-  ServiceId,
-  VirtualService,
-} from '../../control/model.ts'
-import type { SavedState, StateFile } from '../../control/state-file.ts'
+import type { SavedState, StateFile } from '../../control/apply/state-file.ts'
+import type { Outcome } from '../../control/model/outcome.ts'
+import type { RealServer } from '../../control/model/server.ts'
+import type { ServiceId, VirtualService } from '../../control/model/service.ts'
+import { fixedHost, type Host, type HostInterface } from '../../control/rules/host.ts'
+import type { IpAddress } from '../../net/address.ts'
+import { familyOf, parseAddress } from '../../net/address.ts'
+import type { Protocol } from '../../net/protocol.ts'
 
 export function ip(text: string): IpAddress {
   const address = parseAddress(text)

@@ -9,7 +9,7 @@ import {
   PM_INTERFACE_PROBES,
   PM_LAYOUT_VERSION,
   SettingsRecord,
-} from '../../dataplane/layout.gen.ts'
+} from '../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
 import { checkSizes, limitsOf, mapEntries, sizesOfEntries } from '../../dataplane/sizes.ts'
 

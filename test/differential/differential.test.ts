@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { addressToBytes, familyOf, parseAddress } from '../../control/address.ts'
-import { FibRecord, FibResult } from '../../dataplane/layout.gen.ts'
-import { type NextHop, NextHopResolver } from '../../dataplane/netlink/next-hop.ts'
-import { RequestSocket } from '../../dataplane/netlink/socket.ts'
+import { FibRecord } from '../../dataplane/layout/layout.gen.ts'
+import { type NextHop, NextHopResolver } from '../../linux/netlink/next-hop.ts'
+import { RequestSocket } from '../../linux/netlink/socket.ts'
+import { addressToBytes, familyOf, parseAddress } from '../../net/address.ts'
 import { ADDRESSES, NEIGHBOURS } from '../packets/bench.ts'
 import { BenchRoutes } from '../packets/bench-routes.ts'
 import { unhex } from '../packets/bytes.ts'
@@ -39,7 +39,7 @@ test('the model of the routes forwards to what the kernel forwards to', { skip }
   const routes = new BenchRoutes(twin.indices)
   const socket = new RequestSocket()
   const resolver = new NextHopResolver(socket, () => 0)
-  const forwards = ({ result }: NextHop) => result === FibResult.Ok || result === FibResult.NoNeighbour
+  const forwards = ({ result }: NextHop) => result === 'ok' || result === 'no-neighbour'
   const addresses = [
     ...ADDRESSES.flatMap(({ address }) => [
       address,

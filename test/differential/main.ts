@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageRoot } from '../../dataplane/assets.ts'
-import { verdictNames } from '../../dataplane/layout.gen.ts'
+import { verdictNames } from '../../dataplane/layout/layout.gen.ts'
 import { hunt } from './hunt.ts'
 import { openStage } from './stage.ts'
 

@@ -2,7 +2,7 @@
  * Random rules, written straight into maps: no director stands between, so that states it would never
  * make (a weightless member of a wrr schedule, an overloaded real server, a lost one) are met too.
  */
-import { bucketsOf, indexEntry, serviceHash } from '../../control/service-index.ts'
+import { bucketsOf, indexEntry, serviceHash } from '../../control/compile/service-index.ts'
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import {
   LiveRecord,
@@ -19,7 +19,7 @@ import {
   Setting,
   SettingsRecord,
   Slot,
-} from '../../dataplane/layout.gen.ts'
+} from '../../dataplane/layout/layout.gen.ts'
 import { ADDRESSES } from '../packets/bench.ts'
 import { ipBytes } from '../packets/bytes.ts'
 import { PROTOCOL } from '../packets/frame.ts'

@@ -8,7 +8,7 @@
  */
 
 import { builtFile } from '../../dataplane/assets.ts'
-import type { KernelDataplane } from '../../dataplane/kernel/kernel-dataplane.ts'
+import type { KernelDataplane } from '../../dataplane/kernel/plane.ts'
 import { XdpAction } from '../../dataplane/kernel/test-run.ts'
 import {
   Action,
@@ -28,8 +28,8 @@ import {
   PM_VERDICT_MAX,
   SettingsRecord,
   verdictNames,
-} from '../../dataplane/layout.gen.ts'
-import { openWasm, type WasmDataplane } from '../../dataplane/userspace/wasm.ts'
+} from '../../dataplane/layout/layout.gen.ts'
+import { openWasm, type WasmDataplane } from '../../dataplane/wasm/program.ts'
 import { MAC } from '../packets/bench.ts'
 import { BenchRoutes } from '../packets/bench-routes.ts'
 import { macBytes } from '../packets/bytes.ts'

@@ -1,8 +1,8 @@
 /** The bench's director as the control side sees its machine: links, addresses, sources of routes. */
-import { parseAddress } from '../../control/address.ts'
-import type { Host, HostChange, HostInterface } from '../../control/host.ts'
-import type { IpAddress } from '../../control/model.ts'
-import { FibResult } from '../../dataplane/layout.gen.ts'
+
+import type { Host, HostChange, HostInterface } from '../../control/rules/host.ts'
+import type { IpAddress } from '../../net/address.ts'
+import { parseAddress } from '../../net/address.ts'
 import { ADDRESSES, MAC } from './bench.ts'
 import type { BenchRoutes } from './bench-routes.ts'
 import { ipBytes, macBytes } from './bytes.ts'
@@ -39,7 +39,7 @@ export class BenchHost implements Host {
       mtu: 0,
     }
     const hop = this.#routes.lookup(query)
-    if (hop.result !== FibResult.Ok) return null
+    if (hop.result !== 'ok') return null
     const device = this.#routes.device(hop.ifindex)
     const six = destination.includes(':')
     const own = ADDRESSES.find((entry) => entry.device === device && entry.address.includes(':') === six)

@@ -2,8 +2,8 @@
  * The routing and neighbour tables of the bench as a slow, obvious model: what `bpf_fib_lookup` answers in
  * the director's namespace, for planes that run without one.
  */
-import { type FibRecord, FibResult } from '../../dataplane/layout.gen.ts'
-import type { NextHop } from '../../dataplane/userspace/wasm.ts'
+import type { FibRecord } from '../../dataplane/layout/layout.gen.ts'
+import type { NextHop } from '../../dataplane/wasm/program.ts'
 import { ADDRESSES, MAC, NEIGHBOURS, ROUTES } from './bench.ts'
 import { ipBytes, ipText, macBytes } from './bytes.ts'
 
@@ -81,13 +81,13 @@ export class BenchRoutes {
   readonly lookup = (query: FibRecord): NextHop => {
     const address = query.daddr.subarray(0, query.family === 4 ? 4 : 16)
     const text = ipText(address)
-    if (this.#isHere(address, text)) return { result: FibResult.Local }
+    if (this.#isHere(address, text)) return { result: 'local' }
     const route = this.#prefixes.find((prefix) => contains(prefix, address))
-    if (route === undefined) return { result: FibResult.NoRoute }
+    if (route === undefined) return { result: 'no-route' }
     const neighbour = this.#neighbours.get(`${route.device} ${route.via ?? text}`)
-    if (neighbour === undefined) return { result: FibResult.NoNeighbour }
+    if (neighbour === undefined) return { result: 'no-neighbour' }
     const { ifindex, mtu } = this.links[route.device]
-    return { result: FibResult.Ok, ifindex, mtu, dmac: neighbour, smac: macBytes(MAC[route.device]) }
+    return { result: 'ok', ifindex, mtu, dmac: neighbour, smac: macBytes(MAC[route.device]) }
   }
 
   #isHere(address: Uint8Array, text: string): boolean {

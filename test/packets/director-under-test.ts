@@ -1,11 +1,11 @@
 /** A director made inside the test's process, over maps that can be emptied: fresh within a millisecond. */
 
-import type { Host, HostChange } from '../../control/host.ts'
-import { namesFrom } from '../../control/ipvsadm/names.ts'
-import { runIpvsadm } from '../../control/ipvsadm/run.ts'
-import { type ManagedDirector, openDirector } from '../../control/managed-director.ts'
+import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
+import { namesFrom } from '../../control/front/ipvsadm/names.ts'
+import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
+import type { Host, HostChange } from '../../control/rules/host.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { MAP_NAMES, SettingsRecord } from '../../dataplane/layout.gen.ts'
+import { MAP_NAMES, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import type { CommandResult } from './compare.ts'
 
 /** Maps that belong to the data plane: they stay when everything else is forgotten. */

@@ -7,7 +7,7 @@ import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const committed = join(root, 'dataplane/layout.gen.ts')
+const committed = join(root, 'dataplane/layout/layout.gen.ts')
 const object = join(root, 'dist/pointsman.bpf.o')
 const skip = existsSync(object) ? false : 'needs dist/pointsman.bpf.o: npm run build'
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-generate-'))

@@ -5,10 +5,10 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { defaultPinDirectory } from '../../../dataplane/kernel/bpffs.ts'
 import { removeDeadPins } from '../../../dataplane/kernel/dead-pins.ts'
-import { detachPinned, KernelDataplane, possibleCpus } from '../../../dataplane/kernel/kernel-dataplane.ts'
+import { detachPinned, KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { defaultPinDirectory } from '../../../linux/bpffs.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
 
 const realObject = fileURLToPath(new URL('../../../dist/pointsman.bpf.o', import.meta.url))

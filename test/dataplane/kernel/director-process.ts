@@ -3,8 +3,8 @@
  * into `reals`, says so on stdout and stays until it is killed.
  */
 
-import { KernelDataplane, type KernelOptions } from '../../../dataplane/kernel/kernel-dataplane.ts'
-import { RealRecord } from '../../../dataplane/layout.gen.ts'
+import { KernelDataplane, type KernelOptions } from '../../../dataplane/kernel/plane.ts'
+import { RealRecord } from '../../../dataplane/layout/layout.gen.ts'
 
 export interface DirectorRequest {
   readonly options: KernelOptions

@@ -7,15 +7,13 @@ import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { DataplaneError, type Sizes } from '../../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../../dataplane/interface-table.ts'
-import { defaultPinDirectory, makePinDirectory } from '../../../dataplane/kernel/bpffs.ts'
+import { Pins, pinnedSizes } from '../../../dataplane/kernel/pins.ts'
 import {
   detachPinned,
   KernelDataplane,
   type KernelOptions,
   possibleCpus,
-} from '../../../dataplane/kernel/kernel-dataplane.ts'
-import { libbpf, need, needPointer } from '../../../dataplane/kernel/libbpf.ts'
-import { Pins, pinnedSizes } from '../../../dataplane/kernel/pins.ts'
+} from '../../../dataplane/kernel/plane.ts'
 import { testRun, XdpAction } from '../../../dataplane/kernel/test-run.ts'
 import {
   MAP_NAMES,
@@ -25,8 +23,10 @@ import {
   RealRecord,
   SettingsRecord,
   Verdict,
-} from '../../../dataplane/layout.gen.ts'
+} from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { defaultPinDirectory, makePinDirectory } from '../../../linux/bpffs.ts'
+import { libbpf, need, needPointer } from '../../../linux/libbpf.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'

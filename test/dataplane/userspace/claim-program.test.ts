@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { readAddress } from '../../../control/address.ts'
-import { ClaimFilter } from '../../../dataplane/userspace/claim-filter.ts'
-import { claimProgram } from '../../../dataplane/userspace/claim-program.ts'
-import type { FlowClaim } from '../../../dataplane/userspace/claims.ts'
+import { ClaimFilter } from '../../../dataplane/userspace/claims/filter.ts'
+import { claimProgram } from '../../../dataplane/userspace/claims/program.ts'
+import type { FlowClaim } from '../../../dataplane/userspace/claims/tracker.ts'
+import { readAddress } from '../../../net/address.ts'
 import { ethernet, ipv4, ipv6, tcp, udp } from '../../packets/frame.ts'
 
 const bytesToAddress = (bytes: Uint8Array) => readAddress(bytes, 0, bytes.length === 4 ? 4 : 6)

@@ -1,20 +1,25 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { after, before, describe, test } from 'node:test'
-import { addressToBytes, parseAddress } from '../../../control/address.ts'
-import { Method, RealRecord, ServiceRecord, Slot } from '../../../dataplane/layout.gen.ts'
+import { Method, RealRecord, ServiceRecord, Slot } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
-import { RequestSocket } from '../../../dataplane/netlink/socket.ts'
-import { ClaimFilter } from '../../../dataplane/userspace/claim-filter.ts'
-import { type Claim, ClaimTracker, claimKey, type FlowClaim } from '../../../dataplane/userspace/claims.ts'
-import { EarlyDrop, removeStaleEarlyDrops } from '../../../dataplane/userspace/early-drop.ts'
+import { EarlyDrop, removeStaleEarlyDrops } from '../../../dataplane/userspace/claims/early-drop.ts'
+import { ClaimFilter } from '../../../dataplane/userspace/claims/filter.ts'
 import {
   changeScript,
   deleteScript,
   expireScript,
   runNft,
   tableScript,
-} from '../../../dataplane/userspace/nftables.ts'
+} from '../../../dataplane/userspace/claims/nftables.ts'
+import {
+  type Claim,
+  ClaimTracker,
+  claimKey,
+  type FlowClaim,
+} from '../../../dataplane/userspace/claims/tracker.ts'
+import { RequestSocket } from '../../../linux/netlink/socket.ts'
+import { addressToBytes, parseAddress } from '../../../net/address.ts'
 import {
   ethernet,
   fragmentHeader,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { JobRecord } from '../../../dataplane/layout.gen.ts'
-import { segmentTunnelled } from '../../../dataplane/userspace/segment.ts'
+import { JobRecord } from '../../../dataplane/layout/layout.gen.ts'
+import { segmentTunnelled } from '../../../dataplane/userspace/worker/segment.ts'
 import { be16, checksum, concat, hex, ipBytes, onesSum, pseudoSum, putBe16 } from '../../packets/bytes.ts'
 import {
   ethernet,

@@ -3,10 +3,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { copyMaps } from '../../../dataplane/copy-maps.ts'
-import { MAP_NAMES, SettingsRecord } from '../../../dataplane/layout.gen.ts'
+import { copyMaps } from '../../../dataplane/copy.ts'
+import { MAP_NAMES, SettingsRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
-import { restoreMaps, saveMaps } from '../../../dataplane/userspace/state-file.ts'
+import { restoreMaps, saveMaps } from '../../../dataplane/userspace/maps-file.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-state-'))
 const path = join(folder, 'maps')

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/managed-director.ts'
+import { openDirector } from '../../../control/apply/open.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
 import { putInterface } from '../../../dataplane/interface-table.ts'
-import { Action, FibResult, MAP_NAMES, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout.gen.ts'
+import { Action, MAP_NAMES, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
-import { openWasm, type WasmDataplane } from '../../../dataplane/userspace/wasm.ts'
+import { openWasm, type WasmDataplane } from '../../../dataplane/wasm/program.ts'
 import { server, service, testHost } from '../../control/support.ts'
 import { ethernet, ipv4, udp } from '../../packets/frame.ts'
 
@@ -24,7 +24,7 @@ describe('the packet program in wasm', { skip: wasmPath === null && 'needs npm r
     openWasm({
       sizes: SMALL_SIZES,
       wasmPath: wasmPath!,
-      fib: () => ({ result: FibResult.NoRoute }),
+      fib: () => ({ result: 'no-route' }),
       now: () => 7,
     })
 
@@ -80,7 +80,7 @@ describe('the packet program in wasm', { skip: wasmPath === null && 'needs npm r
 
   test('a frame of which only headers were shown never joins a connection of source port 0', async () => {
     const mac = Uint8Array.from([2, 0, 0, 0, 1, 1])
-    const hop = { result: FibResult.Ok, ifindex: 3, smac: mac, dmac: mac, mtu: 1500 } as const
+    const hop = { result: 'ok', ifindex: 3, smac: mac, dmac: mac, mtu: 1500 } as const
     const plane = openWasm({ sizes: SMALL_SIZES, wasmPath: wasmPath!, fib: () => hop, now: () => 7 })
     putInterface(plane.map('interfaces'), { name: 'c0', ifindex: 3, mac, mtu: 1500 })
     const { director } = openDirector({ dataplane: plane, host: testHost() })
@@ -100,7 +100,8 @@ describe('the packet program in wasm', { skip: wasmPath === null && 'needs npm r
 
   test('a program that was not built is an error that says so', () => {
     assert.throws(
-      () => openWasm({ sizes: SMALL_SIZES, wasmPath: '/nonexistent.wasm', fib: () => ({ result: 2 }) }),
+      () =>
+        openWasm({ sizes: SMALL_SIZES, wasmPath: '/nonexistent.wasm', fib: () => ({ result: 'no-route' }) }),
       /Cannot load the packet program \/nonexistent.wasm: build it with npm run build/,
     )
   })

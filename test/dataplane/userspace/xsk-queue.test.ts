@@ -9,7 +9,7 @@ import {
   PM_XSK_ENTRIES,
   PoolRecord,
   QueueRecord,
-} from '../../../dataplane/layout.gen.ts'
+} from '../../../dataplane/layout/layout.gen.ts'
 import { linearMemory } from './linear-memory.ts'
 
 const MASK = PM_XSK_ENTRIES - 1

@@ -1,0 +1,145 @@
+/** The one record of settings: timeouts and sysctls as the packet program reads them. */
+
+import type { MapMemory } from '../../dataplane/dataplane.ts'
+import {
+  PM_LAYOUT_VERSION,
+  PM_TICK_SHIFT,
+  PM_TIMEOUT_INITIAL,
+  PM_TIMEOUT_UDP,
+  Setting,
+  SettingsRecord,
+  TcpState,
+} from '../../dataplane/layout/layout.gen.ts'
+import type { Timeouts } from '../model/timeouts.ts'
+import type { Host } from '../rules/host.ts'
+
+const TICK_MS = 2 ** PM_TICK_SHIFT / 1e6
+
+export function ticksOfSeconds(seconds: number): number {
+  return Math.round((seconds * 1000) / TICK_MS)
+}
+
+export function secondsOfTicks(ticks: number): number {
+  return Math.round((ticks * TICK_MS) / 1000)
+}
+
+export function msOfTicks(ticks: number): number {
+  return ticks * TICK_MS
+}
+
+/** Seconds by TCP state (Linux 6.1); ESTABLISHED and FIN_WAIT are what `ipvsadm --set` changes. */
+const TCP_TIMEOUTS_S: readonly (readonly [number, number])[] = [
+  [TcpState.None, 2],
+  [TcpState.SynSent, 120],
+  [TcpState.SynRecv, 60],
+  [TcpState.TimeWait, 120],
+  [TcpState.Close, 10],
+  [TcpState.CloseWait, 60],
+  [TcpState.LastAck, 30],
+  [TcpState.Listen, 120],
+  [TcpState.Synack, 120],
+]
+/** Before the first state change. */
+const INITIAL_S = 3
+
+/** How many services have what the packet path asks for first. */
+export interface ServiceCounts {
+  readonly v4: number
+  readonly v6: number
+  readonly port0: number
+  readonly ftp: number
+}
+
+/** What the defence sysctls come to under the memory there is. */
+export interface Defence {
+  /** Every n-th new connection is dropped, 0: none. */
+  readonly dropRate: number
+  readonly secureTcp: boolean
+}
+
+/**
+ * The defence modes: 1 and 2 act when memory is low, 3 always. Evaluated once a second, as IPVS does.
+ * @param availablePages null where it is unknown: then it counts as enough.
+ */
+export function defence(sysctls: Readonly<Record<string, number>>, availablePages: number | null): Defence {
+  const threshold = sysctls.amemthresh ?? 0
+  const low = availablePages !== null && availablePages < threshold
+  const auto = (mode: number): boolean => (mode === 1 || mode === 2) && low
+  const dropPacket = sysctls.drop_packet ?? 0
+  const secureTcp = sysctls.secure_tcp ?? 0
+  let dropRate = 0
+  if (dropPacket === 3) dropRate = sysctls.am_droprate ?? 0
+  else if (auto(dropPacket)) dropRate = Math.floor(threshold / (threshold - (availablePages ?? 0)))
+  return { dropRate, secureTcp: secureTcp === 3 || auto(secureTcp) }
+}
+
+/** Words of the record that the daemon owns, by index. */
+export function settingsWords(
+  timeouts: Timeouts,
+  sysctls: Readonly<Record<string, number>>,
+  counts: ServiceCounts,
+  state: Defence,
+  host: Pick<Host, 'sysctl'>,
+): ReadonlyMap<number, number> {
+  const { offsets } = SettingsRecord
+  const words = new Map<number, number>()
+  const set = (offset: number, value: number): void => void words.set(offset / 4, value >>> 0)
+  const timeout = (index: number, seconds: number): void =>
+    set(offsets.timeouts + index * 4, ticksOfSeconds(seconds))
+
+  set(offsets.layout, PM_LAYOUT_VERSION)
+  for (const [tcpState, seconds] of TCP_TIMEOUTS_S) timeout(tcpState, seconds)
+  timeout(TcpState.Established, timeouts.tcp)
+  timeout(TcpState.FinWait, timeouts.tcpFin)
+  timeout(PM_TIMEOUT_UDP, timeouts.udp)
+  timeout(PM_TIMEOUT_INITIAL, INITIAL_S)
+
+  const on = (condition: boolean | number | undefined, bit: number): number => (condition ? bit : 0)
+  set(
+    offsets.flags,
+    Setting.Ready |
+      Setting.Interest |
+      on(counts.v4, Setting.V4) |
+      on(counts.v6, Setting.V6) |
+      on(counts.port0, Setting.Port0) |
+      on(counts.ftp, Setting.Ftp) |
+      on(sysctls.sloppy_tcp, Setting.SloppyTcp) |
+      on(sysctls.expire_nodest_conn, Setting.ExpireNodest) |
+      on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |
+      on(sysctls.nat_icmp_send, Setting.NatIcmpSend) |
+      on(state.secureTcp, Setting.SecureTcp),
+  )
+  set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)
+  set(offsets.dropRate, state.dropRate)
+  set(offsets.unprivilegedPort, host.sysctl('net/ipv4/ip_unprivileged_port_start') ?? 1024)
+  // The budget the kernel gives itself for ICMP errors; 0 means none there, without limit here.
+  set(offsets.icmpPerSecond, Math.max(1, host.sysctl('net/ipv4/icmp_msgs_per_sec') ?? 1000))
+  return words
+}
+
+/** Stores what differs; flags last, they say that the rest may be relied on. */
+export function publishSettings(map: MapMemory, words: ReadonlyMap<number, number>): void {
+  const flags = SettingsRecord.offsets.flags / 4
+  for (const [word, value] of words) {
+    if (word !== flags && map.u32[word] !== value) Atomics.store(map.u32, word, value)
+  }
+  const value = words.get(flags)
+  if (value !== undefined && map.u32[flags] !== value) Atomics.store(map.u32, flags, value)
+}
+
+/** Timeouts in force in the maps; null while nothing was ever published. */
+export function publishedTimeouts(map: MapMemory): Timeouts | null {
+  const at = (index: number): number => secondsOfTicks(map.u32[SettingsRecord.offsets.timeouts / 4 + index]!)
+  if ((map.u32[SettingsRecord.offsets.flags / 4]! & Setting.Ready) === 0) return null
+  return { tcp: at(TcpState.Established), tcpFin: at(TcpState.FinWait), udp: at(PM_TIMEOUT_UDP) }
+}
+
+/** Whether the packet program looks for NAT real servers, as published. */
+export function publishedNatIcmpSend(map: MapMemory): boolean {
+  return (map.u32[SettingsRecord.offsets.flags / 4]! & Setting.NatIcmpSend) !== 0
+}
+
+/** Routes or neighbours have changed: cached next hops are looked up again. */
+export function bumpNextHopEpoch(map: MapMemory): void {
+  Atomics.add(map.u32, SettingsRecord.offsets.nextHopEpoch / 4, 1)
+}

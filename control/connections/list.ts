@@ -1,0 +1,74 @@
+/** Connections as `ipvsadm -Lc` lists them. */
+import type { MapMemory } from '../../dataplane/dataplane.ts'
+import {
+  ConnFlag,
+  ConnKind,
+  ConnStatus,
+  Method,
+  PM_CONN_STATUS,
+  RealRecord,
+  tcpStateNames,
+} from '../../dataplane/layout/layout.gen.ts'
+import type { IpAddress } from '../../net/address.ts'
+import { readAddress } from '../../net/address.ts'
+import { protocolOfNumber } from '../../net/protocol.ts'
+import { msOfTicks } from '../compile/settings.ts'
+import type { ConnectionListing } from '../model/connection.ts'
+import type { ConnectionTable } from './table.ts'
+
+function stateText(table: ConnectionTable, line: number): string {
+  if (table.kind(line) === ConnKind.Template) {
+    return (table.flags(line) & ConnFlag.Assured) !== 0 ? 'ASSURED' : 'NONE'
+  }
+  const protocol = protocolOfNumber(table.protocol(line))
+  if (protocol === 'udp') return 'UDP'
+  return (tcpStateNames[table.state(line)] ?? 'NONE').toUpperCase()
+}
+
+/** A tunnel's far end may be of the other family: it stands in the record of the real server only. */
+function farEnd(reals: MapMemory, real: number): IpAddress {
+  const base = real * reals.entrySize
+  const family = RealRecord.getFamily(reals.view, base) === 6 ? 6 : 4
+  return readAddress(reals.bytes, base + RealRecord.offsets.addr, family)
+}
+
+function listing(
+  table: ConnectionTable,
+  line: number,
+  remaining: number,
+  reals: MapMemory,
+): ConnectionListing {
+  const { source, destination, target } = table.addresses(line)
+  const tunnel = table.method(line) === Method.Tun && table.real(line) < reals.entries
+  const ports = table.ports(line)
+  return {
+    protocol: protocolOfNumber(table.protocol(line)) ?? 'ip',
+    family: table.family,
+    remainingMs: msOfTicks(remaining),
+    state: stateText(table, line),
+    client: source,
+    clientPort: ports.source,
+    virtual: destination,
+    virtualPort: ports.destination,
+    destination: tunnel ? farEnd(reals, table.real(line)) : target,
+    destinationPort: ports.target,
+    template: table.kind(line) === ConnKind.Template,
+    engine: null,
+  }
+}
+
+/** Every live connection, in the order of the table. Lines change while one reads: each row is a glance. */
+export function* listConnections(
+  tables: readonly ConnectionTable[],
+  reals: MapMemory,
+  nowTicks: () => number,
+): Generator<ConnectionListing> {
+  for (const table of tables) {
+    const { u32, stride, lines } = table
+    for (let line = 0; line < lines; line++) {
+      if ((u32[line * stride]! & PM_CONN_STATUS) !== ConnStatus.Live || !table.isConnection(line)) continue
+      const remaining = table.remaining(line, nowTicks())
+      if (remaining >= 0) yield listing(table, line, remaining, reals)
+    }
+  }
+}

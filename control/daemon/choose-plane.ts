@@ -1,0 +1,221 @@
+/** Which data plane to run: the one asked for, or the best that works here, and why. */
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import { changePlane } from '../../dataplane/change.ts'
+import { forgetNextHops } from '../../dataplane/copy.ts'
+import { type Dataplane, DataplaneError, type Sizes } from '../../dataplane/dataplane.ts'
+import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
+import { pinnedSizes } from '../../dataplane/kernel/pins.ts'
+import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
+import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
+import { restoreMaps, saveMaps } from '../../dataplane/userspace/maps-file.ts'
+import { UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
+import { defaultPinDirectory } from '../../linux/bpffs.ts'
+
+export const PLANE_CHOICES = ['auto', 'xdp', 'userspace', 'none'] as const
+export type PlaneChoice = (typeof PLANE_CHOICES)[number]
+
+/** What the operator may size; the rest follows. */
+export interface Capacity {
+  readonly services: number
+  readonly realServers: number
+  /** Lines of each connection table; a NAT connection takes two. */
+  readonly connections4: number
+  readonly connections6: number
+}
+
+export const DEFAULT_CAPACITY: Capacity = {
+  services: 16_384,
+  realServers: 131_072,
+  connections4: 1 << 20,
+  connections6: 1 << 17,
+}
+
+function powerOfTwo(least: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(least, 1)))
+}
+
+/** The sizes of all maps for a capacity. */
+export function sizesFor(capacity: Capacity, cpus: number): Sizes {
+  return {
+    services: capacity.services,
+    // Half full when all services exist: two choices of eight then practically never overflow.
+    serviceBuckets: powerOfTwo(Math.max(4, capacity.services / 4)),
+    reals: capacity.realServers,
+    // Ranges are powers of two, and a service that is being changed holds two.
+    members: powerOfTwo(Math.max(4 * capacity.realServers, 16_384)),
+    connections4: powerOfTwo(Math.max(capacity.connections4, 64)),
+    connections6: powerOfTwo(Math.max(capacity.connections6, 64)),
+    cpus,
+  }
+}
+
+export interface OpenOptions {
+  readonly choice: PlaneChoice
+  readonly xdpMode: XdpModeChoice
+  readonly interfaces: readonly string[]
+  readonly capacity: Capacity
+  readonly runDirectory: string
+  readonly workers: number
+  readonly busyPoll: boolean
+  readonly engine: 'packet' | 'xdp'
+  log(message: string): void
+}
+
+/** A data plane that takes packets from the wanted interfaces is the caller's to attach. */
+export interface Opened {
+  /** null: rules are kept, no packets are handled. */
+  readonly dataplane: Dataplane | null
+  /** Why this one. */
+  readonly reason: string
+  /** Whether the state of an earlier process was found and is carried on. */
+  readonly adopted: boolean
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** Both planes count on as many CPUs, so that state fits from one into the other. */
+function cpus(workers: number): number {
+  let possible = availableParallelism()
+  try {
+    possible = possibleCpus()
+  } catch {
+    // Without libbpf there is no XDP either: what Node sees will do.
+  }
+  return Math.max(possible, workers)
+}
+
+function mapFile(options: OpenOptions): string {
+  return join(options.runDirectory, 'userspace.maps')
+}
+
+/** The sizes of what is pinned here; null where nothing is, or where this process may not look. */
+function sizesInUse(options: OpenOptions): Sizes | null {
+  let pinned: Sizes | null = null
+  try {
+    pinned = pinnedSizes(defaultPinDirectory())
+  } catch {
+    return null
+  }
+  if (pinned === null || pinned.cpus < cpus(options.workers)) return null
+  const wanted = sizesFor(options.capacity, cpus(options.workers))
+  const differs = (Object.keys(wanted) as (keyof Sizes)[]).filter((name) => pinned[name] !== wanted[name])
+  if (differs.length > 0) {
+    options.log(
+      `The maps in use keep their sizes (${differs.map((name) => `${name} ${pinned[name]}`).join(', ')}): run pointsman detach first to change them`,
+    )
+  }
+  return pinned
+}
+
+/** XDP with what is pinned, else with what the userspace plane saved, else with nothing. */
+async function openXdp(options: OpenOptions): Promise<Opened> {
+  for (const directory of removeDeadPins()) {
+    options.log(`Removed ${directory}: its network namespace is gone`)
+  }
+  const sizes = sizesInUse(options) ?? sizesFor(options.capacity, cpus(options.workers))
+  const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode })
+  if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
+  const restored = restoreMaps(dataplane, mapFile(options)) === null
+  if (restored) forgetNextHops(dataplane)
+  return { dataplane, reason: 'asked for', adopted: restored }
+}
+
+async function openUserspacePlane(options: OpenOptions, sizes: Sizes): Promise<UserspaceDataplane> {
+  return await UserspaceDataplane.open({
+    sizes,
+    workers: options.workers,
+    busyPoll: options.busyPoll,
+    engine: options.engine,
+    stateFile: mapFile(options),
+    log: options.log,
+  })
+}
+
+/** Userspace; if XDP forwards here, it hands over what it has. */
+async function openUserspace(options: OpenOptions): Promise<Opened> {
+  const pinned = sizesInUse(options)
+  const sizes = pinned ?? sizesFor(options.capacity, cpus(options.workers))
+  const dataplane = await openUserspacePlane(options, sizes)
+  if (pinned === null) return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
+  try {
+    const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode })
+    const present = from.interfaces().map(({ name }) => name)
+    await changePlane(from, dataplane, options.interfaces.length > 0 ? options.interfaces : present)
+    await from.close()
+    return { dataplane, reason: 'asked for', adopted: true }
+  } catch (error) {
+    await dataplane.close()
+    throw error
+  }
+}
+
+/** Whether XDP works on these interfaces is only known once it is attached. */
+async function tryXdp(options: OpenOptions): Promise<Opened> {
+  const opened = await openXdp(options)
+  const { dataplane, adopted } = opened
+  if (dataplane === null || options.interfaces.length === 0) return opened
+  try {
+    await dataplane.attach(options.interfaces)
+    return opened
+  } catch (error) {
+    // What was restored goes back to where the other plane finds it.
+    if (adopted && !(dataplane as KernelDataplane).adopted) saveMaps(dataplane, mapFile(options))
+    if (!(dataplane as KernelDataplane).adopted) await dataplane.detach().catch(() => {})
+    await dataplane.close()
+    throw error
+  }
+}
+
+export async function openDataplane(options: OpenOptions): Promise<Opened> {
+  switch (options.choice) {
+    case 'none':
+      return { dataplane: null, reason: 'asked for: rules are kept, packets are left alone', adopted: false }
+    case 'xdp':
+      return await openXdp(options)
+    case 'userspace':
+      return await openUserspace(options)
+    case 'auto':
+      try {
+        return { ...(await tryXdp(options)), reason: 'XDP works here' }
+      } catch (error) {
+        options.log(`XDP does not work here, trying userspace: ${describe(error)}`)
+        // The verifier's words fill pages; the log has them.
+        return await openInstead(options, describe(error).split('\n')[0] ?? '')
+      }
+    default:
+      return options.choice satisfies never
+  }
+}
+
+async function openInstead(options: OpenOptions, why: string): Promise<Opened> {
+  try {
+    return { ...(await openUserspace(options)), reason: `XDP does not work here: ${why}` }
+  } catch (error) {
+    throw new DataplaneError(`No data plane works here. xdp: ${why}. userspace: ${describe(error)}`)
+  }
+}
+
+/** Moves a running director to another plane; the old one is closed when the new one forwards. */
+export async function exchangeDataplane(
+  options: OpenOptions,
+  from: Dataplane,
+  kind: 'xdp' | 'userspace',
+): Promise<Dataplane> {
+  const names = from.interfaces().map(({ name }) => name)
+  const to =
+    kind === 'xdp'
+      ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode })
+      : await openUserspacePlane(options, from.sizes)
+  try {
+    await changePlane(from, to, names.length > 0 ? names : options.interfaces)
+  } catch (error) {
+    await to.detach().catch(() => {})
+    await to.close().catch(() => {})
+    throw error
+  }
+  await from.close()
+  return to
+}

@@ -1,0 +1,56 @@
+/** This machine as the `Host` of a director: netlink, /proc/sys, /proc/meminfo. */
+import { readFileSync } from 'node:fs'
+import { Network } from '../../linux/netlink/network.ts'
+import type { IpAddress } from '../../net/address.ts'
+import type { Host } from '../rules/host.ts'
+
+const PAGE_KIB = 4
+
+export interface LiveHost extends Host {
+  close(): void
+}
+
+function read(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
+}
+
+/** Follows the network namespace of this process. */
+export function openHost(): LiveHost {
+  const network = new Network()
+  return {
+    interfaces: () => network.interfaces(),
+    resolveSource: (destination) => {
+      try {
+        return network.resolveSource(destination)
+      } catch {
+        // No route is an answer; a question the kernel refuses is no worse.
+        return null
+      }
+    },
+    keepResolved: (addresses: Iterable<IpAddress>) => network.keepResolved(addresses),
+    resolve: (address) => {
+      try {
+        network.nextHop(address)
+      } catch {
+        // An interface or route that went away meanwhile: the next packet asks again.
+      }
+    },
+    sysctl: (path) => {
+      const text = read(`/proc/sys/${path}`)
+      return text !== null && /^-?\d+\s*$/.test(text) ? Number(text) : null
+    },
+    availablePages: () => {
+      const text = read('/proc/meminfo')
+      if (text === null) return null
+      const kib = (name: string): number =>
+        Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0)
+      return Math.floor((kib('MemFree') + kib('Buffers')) / PAGE_KIB)
+    },
+    onChange: (listener) => network.onChange(listener),
+    close: () => network.close(),
+  }
+}

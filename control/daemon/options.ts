@@ -1,0 +1,124 @@
+/** The daemon's command line. */
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { DEFAULT_RUN_DIRECTORY } from '../front/api/socket.ts'
+import { VERSION } from '../model/version.ts'
+import { DEFAULT_CAPACITY, PLANE_CHOICES, type PlaneChoice } from './choose-plane.ts'
+import type { DaemonOptions } from './daemon.ts'
+
+function count(least: number) {
+  return (text: string): number => {
+    const value = Number(text)
+    if (!/^\d{1,9}$/.test(text) || value < least) {
+      throw new InvalidArgumentError(`Expected a whole number of at least ${least}.`)
+    }
+    return value
+  }
+}
+
+function interfaceName(text: string, previous: readonly string[]): readonly string[] {
+  // The kernel's own rule (dev_valid_name).
+  if (!/^[^\s/:]{1,15}$/.test(text) || text === '.' || text === '..') {
+    throw new InvalidArgumentError('Expected the name of a network interface.')
+  }
+  return [...previous, text]
+}
+
+function command(): Command {
+  return new Command('pointsmand')
+    .description('Layer-4 load balancer: owns the rules and the packet program that forwards by them.')
+    .version(VERSION)
+    .addOption(
+      new Option('-i, --interface <name>', 'take packets from this interface (may be given several times)')
+        .argParser(interfaceName)
+        .default([] as readonly string[], 'those of the running program'),
+    )
+    .addOption(
+      new Option('--dataplane <plane>', 'who forwards packets; none only keeps rules')
+        .choices(PLANE_CHOICES)
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--xdp-mode <mode>', 'how XDP is attached')
+        .choices(['auto', 'native', 'generic'])
+        .default('auto'),
+    )
+    .option('--run-dir <directory>', 'where the socket and the state lie', DEFAULT_RUN_DIRECTORY)
+    .addOption(
+      new Option('--connections <lines>', 'IPv4 connection table; a NAT connection takes two lines')
+        .argParser(count(64))
+        .default(DEFAULT_CAPACITY.connections4),
+    )
+    .addOption(
+      new Option('--connections6 <lines>', 'IPv6 connection table')
+        .argParser(count(64))
+        .default(DEFAULT_CAPACITY.connections6),
+    )
+    .addOption(
+      new Option('--services <count>', 'most virtual services')
+        .argParser(count(1))
+        .default(DEFAULT_CAPACITY.services),
+    )
+    .addOption(
+      new Option('--real-servers <count>', 'most real servers, removed ones with connections included')
+        .argParser(count(1))
+        .default(DEFAULT_CAPACITY.realServers),
+    )
+    .addOption(
+      new Option('--workers <count>', 'userspace: threads that forward').argParser(count(1)).default(1),
+    )
+    .addOption(
+      new Option('--engine <name>', 'userspace: packet sockets, or AF_XDP where it is allowed')
+        .choices(['packet', 'xdp'])
+        .default('packet'),
+    )
+    .option('--busy-poll', 'userspace: never sleep; half the latency for a whole CPU', false)
+    .addOption(
+      new Option('--log-level <level>', 'how much to log')
+        .choices(['debug', 'info', 'warn', 'error'])
+        .default('info'),
+    )
+    .allowExcessArguments(false)
+    .exitOverride()
+}
+
+/**
+ * @param words without program and script
+ * @param complain told what is wrong, or the help that was asked for
+ * @throws CommanderError when there is nothing to run; its exitCode is 0 after `--help` and `--version`
+ */
+export function parseDaemonOptions(
+  words: readonly string[],
+  complain: { readonly out: (text: string) => void; readonly err: (text: string) => void },
+): DaemonOptions & { readonly logLevel: string } {
+  const program = command().configureOutput({ writeOut: complain.out, writeErr: complain.err })
+  const options = program.parse(words, { from: 'user' }).opts<{
+    interface: readonly string[]
+    dataplane: PlaneChoice
+    xdpMode: DaemonOptions['xdpMode']
+    runDir: string
+    connections: number
+    connections6: number
+    services: number
+    realServers: number
+    workers: number
+    busyPoll: boolean
+    engine: DaemonOptions['engine']
+    logLevel: string
+  }>()
+  return {
+    interfaces: options.interface,
+    dataplane: options.dataplane,
+    xdpMode: options.xdpMode,
+    runDirectory: options.runDir,
+    capacity: {
+      services: options.services,
+      realServers: options.realServers,
+      connections4: options.connections,
+      connections6: options.connections6,
+    },
+    workers: options.workers,
+    busyPoll: options.busyPoll,
+    engine: options.engine,
+    logLevel: options.logLevel,
+  }
+}

@@ -1,0 +1,92 @@
+/** What `pointsman status` shows. */
+import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { MapEngine } from '../apply/map-engine.ts'
+import type { ServiceName } from '../front/api/names.ts'
+import { serviceIdJson } from '../front/api/schema.ts'
+import type { Director } from '../model/director.ts'
+import { unsupported } from '../model/supported.ts'
+
+export interface StatusFacts {
+  readonly version: string
+  readonly startedAt: Date
+  readonly reason: string
+  readonly adopted: boolean
+  readonly dataplane: Dataplane | null
+  readonly engine: MapEngine | null
+  readonly director: Director
+  /** Interfaces the daemon was told to take packets from. */
+  readonly wanted: readonly string[]
+}
+
+export interface Status {
+  readonly version: string
+  readonly pid: number
+  readonly startedAt: string
+  /** Packets are taken from every interface that was asked for. */
+  readonly forwarding: boolean
+  readonly dataplane: {
+    readonly kind: 'xdp' | 'userspace' | 'memory' | 'none'
+    readonly reason: string
+    readonly adopted: boolean
+    readonly program: {
+      readonly name: string
+      readonly id: number | null
+      readonly tag: string | null
+    } | null
+    readonly interfaces: readonly {
+      readonly name: string
+      readonly ifindex: number
+      readonly mode: string
+      readonly note?: string
+    }[]
+    readonly warnings: readonly string[]
+  }
+  readonly services: number
+  readonly realServers: number
+  readonly connections: { readonly ipv4: number; readonly ipv6: number; readonly templates: number }
+  readonly capacity: Readonly<Record<string, number>>
+  readonly unsupported: readonly { readonly service: ServiceName; readonly reasons: readonly string[] }[]
+  readonly memoryMiB: number
+}
+
+export function readStatus(facts: StatusFacts): Status {
+  const { dataplane, director, engine } = facts
+  const rules = director.rules()
+  const interfaces = dataplane?.interfaces() ?? []
+  const taken = new Set(interfaces.map(({ name }) => name))
+  const sweep = engine?.lastSweep ?? null
+  return {
+    version: facts.version,
+    pid: process.pid,
+    startedAt: facts.startedAt.toISOString(),
+    forwarding: dataplane !== null && taken.size > 0 && facts.wanted.every((name) => taken.has(name)),
+    dataplane: {
+      kind: dataplane?.plane ?? 'none',
+      reason: facts.reason,
+      adopted: facts.adopted,
+      program: dataplane?.program() ?? null,
+      interfaces: interfaces.map(({ name, ifindex, mode, note }) => ({
+        name,
+        ifindex,
+        mode,
+        ...(note === undefined ? {} : { note }),
+      })),
+      warnings: dataplane?.warnings ?? [],
+    },
+    services: rules.length,
+    realServers: rules.reduce((sum, { servers }) => sum + servers.length, 0),
+    connections: {
+      ipv4: sweep?.connections4 ?? 0,
+      ipv6: sweep?.connections6 ?? 0,
+      templates: sweep?.templates ?? 0,
+    },
+    capacity: dataplane === null ? {} : { ...dataplane.sizes },
+    unsupported: rules
+      .map(({ service, servers }) => ({
+        service: serviceIdJson(service.id),
+        reasons: unsupported(service, servers),
+      }))
+      .filter(({ reasons }) => reasons.length > 0),
+    memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
+  }
+}

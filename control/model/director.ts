@@ -1,0 +1,52 @@
+/** The director as its clients see it. */
+import type { ConnectionListing } from './connection.ts'
+import type { Counters, Rates } from './counters.ts'
+import type { Outcome } from './outcome.ts'
+import type { RealServer, ServerId } from './server.ts'
+import type { ServiceId, ServiceListing, ServiceRequest, VirtualService } from './service.ts'
+import type { DaemonRequest, SyncDaemon } from './sync-daemon.ts'
+import type { Timeouts } from './timeouts.ts'
+
+/**
+ * The director as its clients see it (ipvsadm, pointsman, the API): the state the operator wants,
+ * with IPVS's refusals. Every change is complete or has not happened. Changes are in force for
+ * packets when `settle` returns (a restore makes thousands of changes, then settles once).
+ */
+export interface Director {
+  addService(service: ServiceRequest): Outcome
+  editService(service: ServiceRequest): Outcome
+  deleteService(id: ServiceId): Outcome
+  /** Deletes all services. */
+  flush(): Outcome
+  /** Zeroes the counters and rates of one service and its real servers, or of everything. */
+  zero(id?: ServiceId): Outcome
+
+  addServer(id: ServiceId, server: RealServer): Outcome
+  editServer(id: ServiceId, server: RealServer): Outcome
+  deleteServer(id: ServiceId, server: ServerId): Outcome
+
+  /** In IPVS's unsorted order: newest service first, port services before firewall marks. */
+  services(): readonly ServiceListing[]
+  service(id: ServiceId): Outcome<ServiceListing>
+  /** The rules alone, in the same order, without looking at counters. */
+  rules(): readonly { readonly service: VirtualService; readonly servers: readonly RealServer[] }[]
+  connections(): Iterable<ConnectionListing>
+  /** Number of buckets/lines shown by `IP Virtual Server version 1.2.1 (size=N)`. */
+  connectionTableSize(): number
+  totals(): { readonly counters: Counters; readonly rates: Rates }
+
+  timeouts(): Timeouts
+  /** 0 keeps a value. Seconds, each at most 2678400 (checked by the caller's grammar too). */
+  setTimeouts(timeouts: Timeouts): Outcome
+
+  daemons(): readonly SyncDaemon[]
+  startDaemon(daemon: DaemonRequest): Outcome
+  stopDaemon(state: 'master' | 'backup'): Outcome
+
+  /** `net.ipv4.vs.*` by short name (`sloppy_tcp`); values as numbers. */
+  sysctls(): Readonly<Record<string, number>>
+  setSysctl(name: string, value: number): Outcome
+
+  /** Returns when all changes so far are in force in the packet path; rejects if they cannot be. */
+  settle(): Promise<void>
+}

@@ -1,0 +1,38 @@
+/** Real servers: validated, plain, immutable. */
+import type { Family, IpAddress } from '../../net/address.ts'
+import type { Counters, Rates } from './counters.ts'
+
+export interface ServerId {
+  readonly address: IpAddress
+  readonly family: Family
+  readonly port: number
+}
+
+export type ForwardingMethod = 'nat' | 'direct-routing' | 'tunnel'
+export type Tunnel =
+  | { readonly type: 'ipip' }
+  | { readonly type: 'gue'; readonly port: number; readonly checksum: 'none' | 'csum' | 'remcsum' }
+  | { readonly type: 'gre'; readonly checksum: 'none' | 'csum' }
+
+export interface ServerSettings {
+  readonly method: ForwardingMethod
+  /** What `-i` would use; ipip unless said otherwise, kept for every method as IPVS does. */
+  readonly tunnel: Tunnel
+  /** 0 to 2147483647; 0 drains. */
+  readonly weight: number
+  /** Connections, 0 = unset. */
+  readonly upperThreshold: number
+  readonly lowerThreshold: number
+}
+
+export interface RealServer extends ServerSettings {
+  readonly id: ServerId
+}
+
+export interface ServerListing extends RealServer {
+  readonly activeConns: number
+  readonly inactiveConns: number
+  readonly persistentConns: number
+  readonly counters: Counters
+  readonly rates: Rates
+}

@@ -1,0 +1,42 @@
+/**
+ * What the packet program can do. What it cannot yet is kept, listed and saved all the same; packets of
+ * such a service go to the stack (`pass_unsupported`) and `pointsman status` says why. The one list to
+ * change when the program learns more.
+ */
+
+import type { SchedulerName } from './scheduler.ts'
+import type { RealServer } from './server.ts'
+import type { VirtualService } from './service.ts'
+
+export const SUPPORTED_SCHEDULERS: ReadonlySet<SchedulerName> = new Set<SchedulerName>([
+  'none',
+  'rr',
+  'wrr',
+  'lc',
+  'wlc',
+  'sed',
+  'nq',
+  'fo',
+  'ovf',
+  'dh',
+  'sh',
+  'mh',
+])
+export const SUPPORTED_PROTOCOLS: ReadonlySet<string> = new Set(['tcp', 'udp'])
+export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'gre'])
+
+/** Why the packet program cannot serve this service as asked; empty if it can. */
+export function unsupported(service: VirtualService, servers: Iterable<RealServer>): string[] {
+  const reasons: string[] = []
+  if (service.id.kind === 'fwmark') reasons.push('firewall marks')
+  else if (!SUPPORTED_PROTOCOLS.has(service.id.protocol)) reasons.push(`protocol ${service.id.protocol}`)
+  if (!SUPPORTED_SCHEDULERS.has(service.scheduler)) reasons.push(`scheduler ${service.scheduler}`)
+  if (service.persistenceTimeoutS > 0) reasons.push('persistence')
+  if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
+  const tunnels = new Set<string>()
+  for (const server of servers) {
+    if (server.method === 'tunnel' && !SUPPORTED_TUNNELS.has(server.tunnel.type))
+      tunnels.add(server.tunnel.type)
+  }
+  return [...reasons, ...[...tunnels].map((type) => `tunnel ${type}`)]
+}

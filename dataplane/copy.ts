@@ -1,0 +1,30 @@
+/**
+ * Carries rules, connections and counters from one data plane to another of the same sizes: for changing
+ * the plane under a running daemon. Neither plane may be handling packets meanwhile, or what happens to
+ * connections during the copy is forgotten.
+ */
+import { type Dataplane, DataplaneError } from './dataplane.ts'
+import { MAP_NAMES, SettingsRecord } from './layout/layout.gen.ts'
+
+export function copyMaps(from: Pick<Dataplane, 'map'>, to: Pick<Dataplane, 'map'>): void {
+  for (const name of MAP_NAMES) {
+    const source = from.map(name)
+    const target = to.map(name)
+    if (source.bytes.length !== target.bytes.length) {
+      throw new DataplaneError(
+        `Cannot carry map ${name} over: it has ${source.entries} entries here and ${target.entries} there`,
+      )
+    }
+  }
+  for (const name of MAP_NAMES) {
+    // Each plane knows its own interfaces.
+    if (name !== 'interfaces') to.map(name).bytes.set(from.map(name).bytes)
+  }
+  forgetNextHops(to)
+}
+
+/** Has every connection look up its next hop again. */
+export function forgetNextHops(plane: Pick<Dataplane, 'map'>): void {
+  const word = SettingsRecord.offsets.nextHopEpoch / 4
+  Atomics.add(plane.map('settings').u32, word, 1)
+}

@@ -1,0 +1,121 @@
+/** Loading the packet program with its maps: new ones, or those of a program that runs already. */
+import { readFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { basename } from 'node:path'
+import { type Handle, libbpf, need, needPointer, takeLog } from '../../linux/libbpf.ts'
+import { Errno, memoryAt } from '../../linux/libc.ts'
+import { DataplaneError, type Sizes } from '../dataplane.ts'
+import { btfOfElf } from '../layout/btf.ts'
+import { layoutDifference } from '../layout/check.ts'
+import { type Elf, parseElf } from '../layout/elf.ts'
+import { LimitsRecord, MAP_NAMES, MAPS, type MapName } from '../layout/layout.gen.ts'
+import { limitsOf, mapEntries } from '../sizes.ts'
+
+const PROGRAM = 'pointsman'
+const LIMITS = 'pm_limits'
+
+/** A program in the kernel; its file descriptors live until `close`. */
+export interface LoadedProgram {
+  readonly programFd: number
+  readonly mapFds: ReadonlyMap<MapName, number>
+  close(): void
+}
+
+/** @param reuse maps to run on, all or none of them */
+export function loadProgram(
+  objectPath: string,
+  sizes: Sizes,
+  reuse: ReadonlyMap<MapName, number>,
+): LoadedProgram {
+  const what = basename(objectPath)
+  const elf = readObject(objectPath)
+  takeLog()
+  const object = needPointer(libbpf().bpf_object__open_file(objectPath, null), `open ${what}`)
+  try {
+    const entries = mapEntries(sizes)
+    const handles = new Map<MapName, Handle>()
+    for (const name of MAP_NAMES) {
+      const map = needPointer(
+        libbpf().bpf_object__find_map_by_name(object, name),
+        `find map ${name} in ${what}`,
+      )
+      handles.set(name, map)
+      const fd = reuse.get(name)
+      if (fd === undefined) {
+        need(libbpf().bpf_map__set_max_entries(map, entries[name]), `size map ${name}`)
+      } else {
+        need(libbpf().bpf_map__reuse_fd(map, fd), `reuse map ${name}`)
+      }
+    }
+    writeLimits(object, elf, sizes)
+    need(libbpf().bpf_object__load(object), `load ${what}`, loadRemedy)
+    const program = needPointer(
+      libbpf().bpf_object__find_program_by_name(object, PROGRAM),
+      `find program ${PROGRAM} in ${what}`,
+    )
+    const mapFds = new Map<MapName, number>()
+    for (const [name, map] of handles) mapFds.set(name, need(libbpf().bpf_map__fd(map), `open map ${name}`))
+    return {
+      programFd: need(libbpf().bpf_program__fd(program), `open program ${PROGRAM}`),
+      mapFds,
+      close: () => libbpf().bpf_object__close(object),
+    }
+  } catch (error) {
+    libbpf().bpf_object__close(object)
+    throw error
+  }
+}
+
+function loadRemedy(number: number, log: string): string {
+  if (number === Errno.EPERM) {
+    return 'XDP takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run as root, or use --dataplane userspace'
+  }
+  if (log.includes('PROG LOAD LOG')) {
+    return `the verifier of Linux ${release()} refuses the program, for the reason below: Linux 6.1 or newer is expected to take it; --dataplane userspace does without`
+  }
+  if (number === Errno.ENOMEM) return 'there is not enough memory for maps of this size: choose smaller ones'
+  return 'Linux 6.1 or newer with BPF is expected; --dataplane userspace does without'
+}
+
+/** Reads the object and refuses one whose records differ from the codecs'. */
+function readObject(objectPath: string): Elf {
+  const what = basename(objectPath)
+  let file: Uint8Array
+  try {
+    file = readFileSync(objectPath)
+  } catch (cause) {
+    throw new DataplaneError(`Cannot read ${objectPath}: build it first with npm run build`, { cause })
+  }
+  const records = Object.values(MAPS)
+    .map(({ record }) => record)
+    .filter((record) => record.startsWith('pm_'))
+  const difference = layoutDifference(btfOfElf(file), records)
+  if (difference !== null) {
+    throw new DataplaneError(
+      `Cannot attach ${what}: ${difference}; object and daemon are of different builds: npm run build`,
+    )
+  }
+  return parseElf(file)
+}
+
+/** Fills `pm_limits` in the read-only data, where the verifier takes it for a constant. */
+function writeLimits(object: Handle, elf: Elf, sizes: Sizes): void {
+  const symbol = elf.symbols.find(({ name, section }) => name === LIMITS && section === '.rodata')
+  if (symbol === undefined || symbol.size !== LimitsRecord.size) {
+    throw new DataplaneError(
+      `Cannot set ${LIMITS}: the object's .rodata holds ${symbol?.size ?? 0} bytes of it, expected ${LimitsRecord.size}`,
+    )
+  }
+  for (
+    let map = libbpf().bpf_object__next_map(object, null);
+    map;
+    map = libbpf().bpf_object__next_map(object, map)
+  ) {
+    if (!libbpf().bpf_map__name(map).endsWith('.rodata')) continue
+    const size = new BigUint64Array(1)
+    const data = needPointer(libbpf().bpf_map__initial_value(map, size), 'find the read-only data')
+    LimitsRecord.write(new DataView(memoryAt(data, Number(size[0]))), symbol.offset, limitsOf(sizes))
+    return
+  }
+  throw new DataplaneError(`Cannot set ${LIMITS}: the object has no .rodata`)
+}

@@ -1,0 +1,1934 @@
+/**
+ * Generated from the packet program's BTF by scripts/generate.ts: do not edit. After a change of
+ * bpf/types.h or bpf/maps.h: npm run generate.
+ *
+ * Multi-byte fields are in host order (little-endian) unless the C type is __be16 or __be32, which
+ * are read as the number on the wire. 64-bit fields are bigints, byte arrays are copies. Padding is
+ * left out of decoded records and written as zero.
+ */
+import type { RecordLayout } from './record.ts'
+
+export const PM_LAYOUT_VERSION = 4
+export const PM_NONE = 0xffffffff
+export const PM_TICK_SHIFT = 23
+export const PM_TIMEOUTS = 16
+export const PM_TIMEOUT_UDP = 11
+export const PM_TIMEOUT_INITIAL = 12
+export const PM_INTERFACES = 64
+export const PM_INTERFACE_PROBES = 4
+export const PM_SCHEDULE_ACTIVE = 0x100
+export const PM_BUCKET = 8
+export const PM_LOCALS = 128
+export const PM_INTEREST_BITS = 524288
+export const PM_INTEREST_WORDS = 8192
+export const PM_CONN_STATUS = 3
+export const PM_CONN_GENERATION = 4
+export const PM_WAYS = 4
+export const PM_HEADROOM = 128
+export const PM_XSK_ENTRIES = 2048
+export const PM_CHUNK = 4096
+export const PM_VERDICT_MAX = 128
+export const PM_SCHEDULER_MAX = 15
+export const PM_TCP_STATE_MAX = 11
+
+/** enum pm_verdict */
+export const Verdict = {
+  Continue: 0,
+  PassNotIp: 1,
+  PassNotForHost: 2,
+  PassVlan: 3,
+  PassMalformed: 4,
+  PassProtocol: 5,
+  PassIcmp: 6,
+  PassFragment: 7,
+  PassNoService: 8,
+  PassNotFirst: 9,
+  PassMartianSource: 10,
+  PassFtpData: 11,
+  PassLocalNode: 12,
+  PassReplyTtl: 13,
+  PassReplyMtu: 14,
+  PassReply: 15,
+  PassNotConfigured: 16,
+  PassNoRouteReply: 17,
+  PassUnsupported: 18,
+  ForwardNat: 32,
+  ForwardNatReply: 33,
+  ForwardDr: 34,
+  ForwardTun: 35,
+  ForwardIcmp: 36,
+  ForwardIcmpReply: 37,
+  AnswerPortUnreachable: 40,
+  AnswerTimeExceeded: 41,
+  AnswerTooBig: 42,
+  AnswerHostUnreachable: 43,
+  DropAnswerLimit: 48,
+  DropRealServerGone: 49,
+  DropTableFull: 50,
+  DropNextHopUnresolved: 51,
+  DropForwardingOff: 52,
+  DropNoRoute: 53,
+  DropHeadroom: 54,
+  DropFragmentation: 55,
+  DropDefence: 56,
+  DropMap: 57,
+  DropNoTunnelSource: 58,
+  DropAnswerFailed: 59,
+  DropTx: 60,
+  DropRing: 61,
+  WantPayload: 62,
+  DropIcmpChecksum: 64,
+  DropIcmpTtl: 65,
+} as const
+export type Verdict = (typeof Verdict)[keyof typeof Verdict]
+
+export const verdictNames: { readonly [value: number]: string } = {
+  0: 'continue',
+  1: 'pass_not_ip',
+  2: 'pass_not_for_host',
+  3: 'pass_vlan',
+  4: 'pass_malformed',
+  5: 'pass_protocol',
+  6: 'pass_icmp',
+  7: 'pass_fragment',
+  8: 'pass_no_service',
+  9: 'pass_not_first',
+  10: 'pass_martian_source',
+  11: 'pass_ftp_data',
+  12: 'pass_local_node',
+  13: 'pass_reply_ttl',
+  14: 'pass_reply_mtu',
+  15: 'pass_reply',
+  16: 'pass_not_configured',
+  17: 'pass_no_route_reply',
+  18: 'pass_unsupported',
+  32: 'forward_nat',
+  33: 'forward_nat_reply',
+  34: 'forward_dr',
+  35: 'forward_tun',
+  36: 'forward_icmp',
+  37: 'forward_icmp_reply',
+  40: 'answer_port_unreachable',
+  41: 'answer_time_exceeded',
+  42: 'answer_too_big',
+  43: 'answer_host_unreachable',
+  48: 'drop_answer_limit',
+  49: 'drop_real_server_gone',
+  50: 'drop_table_full',
+  51: 'drop_next_hop_unresolved',
+  52: 'drop_forwarding_off',
+  53: 'drop_no_route',
+  54: 'drop_headroom',
+  55: 'drop_fragmentation',
+  56: 'drop_defence',
+  57: 'drop_map',
+  58: 'drop_no_tunnel_source',
+  59: 'drop_answer_failed',
+  60: 'drop_tx',
+  61: 'drop_ring',
+  62: 'want_payload',
+  64: 'drop_icmp_checksum',
+  65: 'drop_icmp_ttl',
+}
+
+/** enum pm_action */
+export const Action = {
+  Pass: 0,
+  Drop: 1,
+  Send: 2,
+  Again: 3,
+} as const
+export type Action = (typeof Action)[keyof typeof Action]
+
+export const actionNames: { readonly [value: number]: string } = {
+  0: 'pass',
+  1: 'drop',
+  2: 'send',
+  3: 'again',
+}
+
+/** enum pm_method */
+export const Method = {
+  Nat: 0,
+  Local: 1,
+  Tun: 2,
+  Dr: 3,
+  Bypass: 4,
+} as const
+export type Method = (typeof Method)[keyof typeof Method]
+
+export const methodNames: { readonly [value: number]: string } = {
+  0: 'nat',
+  1: 'local',
+  2: 'tun',
+  3: 'dr',
+  4: 'bypass',
+}
+
+/** enum pm_tunnel */
+export const Tunnel = {
+  Ipip: 0,
+  Gue: 1,
+  Gre: 2,
+} as const
+export type Tunnel = (typeof Tunnel)[keyof typeof Tunnel]
+
+export const tunnelNames: { readonly [value: number]: string } = {
+  0: 'ipip',
+  1: 'gue',
+  2: 'gre',
+}
+
+/** enum pm_tunnel_flag */
+export const TunnelFlag = {
+  Nocsum: 0,
+  Csum: 1,
+  Remcsum: 2,
+} as const
+export type TunnelFlag = (typeof TunnelFlag)[keyof typeof TunnelFlag]
+
+export const tunnelFlagNames: { readonly [value: number]: string } = {
+  0: 'nocsum',
+  1: 'csum',
+  2: 'remcsum',
+}
+
+/** enum pm_scheduler */
+export const Scheduler = {
+  None: 0,
+  Rr: 1,
+  Wrr: 2,
+  Lc: 3,
+  Wlc: 4,
+  Lblc: 5,
+  Lblcr: 6,
+  Dh: 7,
+  Sh: 8,
+  Sed: 9,
+  Nq: 10,
+  Fo: 11,
+  Ovf: 12,
+  Mh: 13,
+  Twos: 14,
+} as const
+export type Scheduler = (typeof Scheduler)[keyof typeof Scheduler]
+
+export const schedulerNames: { readonly [value: number]: string } = {
+  0: 'none',
+  1: 'rr',
+  2: 'wrr',
+  3: 'lc',
+  4: 'wlc',
+  5: 'lblc',
+  6: 'lblcr',
+  7: 'dh',
+  8: 'sh',
+  9: 'sed',
+  10: 'nq',
+  11: 'fo',
+  12: 'ovf',
+  13: 'mh',
+  14: 'twos',
+}
+
+/** enum pm_service_flag */
+export const ServiceFlag = {
+  Persistent: 1,
+  OnePacket: 4,
+  Sched1: 8,
+  Sched2: 16,
+  Sched3: 32,
+} as const
+export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag]
+
+export const serviceFlagNames: { readonly [value: number]: string } = {
+  1: 'persistent',
+  4: 'one_packet',
+  8: 'sched_1',
+  16: 'sched_2',
+  32: 'sched_3',
+}
+
+/** enum pm_slot */
+export const Slot = {
+  Free: 0,
+  Live: 1,
+  Gone: 2,
+} as const
+export type Slot = (typeof Slot)[keyof typeof Slot]
+
+export const slotNames: { readonly [value: number]: string } = {
+  0: 'free',
+  1: 'live',
+  2: 'gone',
+}
+
+/** enum pm_tcp_state */
+export const TcpState = {
+  None: 0,
+  Established: 1,
+  SynSent: 2,
+  SynRecv: 3,
+  FinWait: 4,
+  TimeWait: 5,
+  Close: 6,
+  CloseWait: 7,
+  LastAck: 8,
+  Listen: 9,
+  Synack: 10,
+} as const
+export type TcpState = (typeof TcpState)[keyof typeof TcpState]
+
+export const tcpStateNames: { readonly [value: number]: string } = {
+  0: 'none',
+  1: 'established',
+  2: 'syn_sent',
+  3: 'syn_recv',
+  4: 'fin_wait',
+  5: 'time_wait',
+  6: 'close',
+  7: 'close_wait',
+  8: 'last_ack',
+  9: 'listen',
+  10: 'synack',
+}
+
+/** enum pm_setting */
+export const Setting = {
+  Ready: 1,
+  Port0: 2,
+  SloppyTcp: 4,
+  ExpireNodest: 8,
+  SecureTcp: 16,
+  NoPmtuDisc: 32,
+  Ftp: 64,
+  V4: 128,
+  V6: 256,
+  Interest: 512,
+  NatIcmpSend: 1024,
+} as const
+export type Setting = (typeof Setting)[keyof typeof Setting]
+
+export const settingNames: { readonly [value: number]: string } = {
+  1: 'ready',
+  2: 'port0',
+  4: 'sloppy_tcp',
+  8: 'expire_nodest',
+  16: 'secure_tcp',
+  32: 'no_pmtu_disc',
+  64: 'ftp',
+  128: 'v4',
+  256: 'v6',
+  512: 'interest',
+  1024: 'nat_icmp_send',
+}
+
+/** enum pm_real_flag */
+export const RealFlag = {
+  Local: 1,
+} as const
+export type RealFlag = (typeof RealFlag)[keyof typeof RealFlag]
+
+export const realFlagNames: { readonly [value: number]: string } = {
+  1: 'local',
+}
+
+/** enum pm_conn_status */
+export const ConnStatus = {
+  Clean: 0,
+  Freed: 1,
+  Claimed: 2,
+  Live: 3,
+} as const
+export type ConnStatus = (typeof ConnStatus)[keyof typeof ConnStatus]
+
+export const connStatusNames: { readonly [value: number]: string } = {
+  0: 'clean',
+  1: 'freed',
+  2: 'claimed',
+  3: 'live',
+}
+
+/** enum pm_conn_kind */
+export const ConnKind = {
+  In: 0,
+  Reply: 1,
+  Template: 2,
+} as const
+export type ConnKind = (typeof ConnKind)[keyof typeof ConnKind]
+
+export const connKindNames: { readonly [value: number]: string } = {
+  0: 'in',
+  1: 'reply',
+  2: 'template',
+}
+
+/** enum pm_conn_flag */
+export const ConnFlag = {
+  NoOutput: 2,
+  Assured: 4,
+  OnePacket: 8,
+  Local: 16,
+} as const
+export type ConnFlag = (typeof ConnFlag)[keyof typeof ConnFlag]
+
+export const connFlagNames: { readonly [value: number]: string } = {
+  2: 'no_output',
+  4: 'assured',
+  8: 'one_packet',
+  16: 'local',
+}
+
+/** enum pm_job_flag */
+export const JobFlag = {
+  PartialCsum: 1,
+  Resumed: 2,
+  Connected: 4,
+} as const
+export type JobFlag = (typeof JobFlag)[keyof typeof JobFlag]
+
+export const jobFlagNames: { readonly [value: number]: string } = {
+  1: 'partial_csum',
+  2: 'resumed',
+  4: 'connected',
+}
+
+/** enum pm_fib_result */
+export const FibResult = {
+  Ok: 0,
+  Local: 1,
+  NoRoute: 2,
+  NoNeighbour: 3,
+  ForwardingOff: 4,
+} as const
+export type FibResult = (typeof FibResult)[keyof typeof FibResult]
+
+export const fibResultNames: { readonly [value: number]: string } = {
+  0: 'ok',
+  1: 'local',
+  2: 'no_route',
+  3: 'no_neighbour',
+  4: 'forwarding_off',
+}
+
+/** struct pm_settings, 128 bytes. */
+export interface SettingsRecord {
+  readonly layout: number
+  readonly flags: number
+  readonly nextHopEpoch: number
+  readonly reuseMode: number
+  readonly timeouts: readonly number[]
+  readonly dropRate: number
+  readonly dropCount: number
+  readonly unprivilegedPort: number
+  readonly icmpPerSecond: number
+  readonly icmpSecond: number
+  readonly icmpSent: number
+  readonly hashSeed: number
+}
+
+export const SettingsRecord = {
+  size: 128,
+  offsets: {
+    layout: 0,
+    flags: 4,
+    nextHopEpoch: 8,
+    reuseMode: 12,
+    timeouts: 16,
+    dropRate: 80,
+    dropCount: 84,
+    unprivilegedPort: 88,
+    icmpPerSecond: 92,
+    icmpSecond: 96,
+    icmpSent: 100,
+    hashSeed: 104,
+  },
+  read(view: DataView, base: number): SettingsRecord {
+    return {
+      layout: view.getUint32(base + 0, true),
+      flags: view.getUint32(base + 4, true),
+      nextHopEpoch: view.getUint32(base + 8, true),
+      reuseMode: view.getUint32(base + 12, true),
+      timeouts: Array.from({ length: 16 }, (_, index) => view.getUint32(base + 16 + index * 4, true)),
+      dropRate: view.getUint32(base + 80, true),
+      dropCount: view.getUint32(base + 84, true),
+      unprivilegedPort: view.getUint32(base + 88, true),
+      icmpPerSecond: view.getUint32(base + 92, true),
+      icmpSecond: view.getUint32(base + 96, true),
+      icmpSent: view.getUint32(base + 100, true),
+      hashSeed: view.getUint32(base + 104, true),
+    }
+  },
+  write(view: DataView, base: number, value: SettingsRecord): void {
+    view.setUint32(base + 0, value.layout, true)
+    view.setUint32(base + 4, value.flags, true)
+    view.setUint32(base + 8, value.nextHopEpoch, true)
+    view.setUint32(base + 12, value.reuseMode, true)
+    elements('SettingsRecord.timeouts', 16, value.timeouts, (item, index) => view.setUint32(base + 16 + index * 4, item, true))
+    view.setUint32(base + 80, value.dropRate, true)
+    view.setUint32(base + 84, value.dropCount, true)
+    view.setUint32(base + 88, value.unprivilegedPort, true)
+    view.setUint32(base + 92, value.icmpPerSecond, true)
+    view.setUint32(base + 96, value.icmpSecond, true)
+    view.setUint32(base + 100, value.icmpSent, true)
+    view.setUint32(base + 104, value.hashSeed, true)
+    clear(view, base + 108, 20)
+  },
+  getLayout: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setLayout: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getFlags: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setFlags: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getNextHopEpoch: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setNextHopEpoch: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getReuseMode: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setReuseMode: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getTimeouts: (view: DataView, base: number, index: number): number => view.getUint32(base + 16 + element('SettingsRecord.timeouts', 16, index) * 4, true),
+  setTimeouts: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 16 + element('SettingsRecord.timeouts', 16, index) * 4, value, true),
+  getDropRate: (view: DataView, base: number): number => view.getUint32(base + 80, true),
+  setDropRate: (view: DataView, base: number, value: number): void => view.setUint32(base + 80, value, true),
+  getDropCount: (view: DataView, base: number): number => view.getUint32(base + 84, true),
+  setDropCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 84, value, true),
+  getUnprivilegedPort: (view: DataView, base: number): number => view.getUint32(base + 88, true),
+  setUnprivilegedPort: (view: DataView, base: number, value: number): void => view.setUint32(base + 88, value, true),
+  getIcmpPerSecond: (view: DataView, base: number): number => view.getUint32(base + 92, true),
+  setIcmpPerSecond: (view: DataView, base: number, value: number): void => view.setUint32(base + 92, value, true),
+  getIcmpSecond: (view: DataView, base: number): number => view.getUint32(base + 96, true),
+  setIcmpSecond: (view: DataView, base: number, value: number): void => view.setUint32(base + 96, value, true),
+  getIcmpSent: (view: DataView, base: number): number => view.getUint32(base + 100, true),
+  setIcmpSent: (view: DataView, base: number, value: number): void => view.setUint32(base + 100, value, true),
+  getHashSeed: (view: DataView, base: number): number => view.getUint32(base + 104, true),
+  setHashSeed: (view: DataView, base: number, value: number): void => view.setUint32(base + 104, value, true),
+} as const
+
+/** struct pm_interface, 16 bytes. */
+export interface InterfaceRecord {
+  readonly ifindex: number
+  readonly mac: Uint8Array
+  readonly mtu: number
+}
+
+export const InterfaceRecord = {
+  size: 16,
+  offsets: {
+    ifindex: 0,
+    mac: 4,
+    mtu: 12,
+  },
+  read(view: DataView, base: number): InterfaceRecord {
+    return {
+      ifindex: view.getUint32(base + 0, true),
+      mac: copyOf(view, base + 4, 6),
+      mtu: view.getUint32(base + 12, true),
+    }
+  },
+  write(view: DataView, base: number, value: InterfaceRecord): void {
+    view.setUint32(base + 0, value.ifindex, true)
+    store(view, base + 4, 6, value.mac, 'InterfaceRecord.mac')
+    clear(view, base + 10, 2)
+    view.setUint32(base + 12, value.mtu, true)
+  },
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getMtu: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+} as const
+
+/** struct pm_service, 64 bytes. */
+export interface ServiceRecord {
+  readonly slot: number
+  readonly family: number
+  readonly protocol: number
+  readonly port: number
+  readonly addr: Uint8Array
+  readonly fwmark: number
+  readonly flags: number
+  readonly schedule: number
+  readonly timeoutS: number
+  readonly netmask: number
+  readonly pe: number
+  readonly order: number
+}
+
+export const ServiceRecord = {
+  size: 64,
+  offsets: {
+    slot: 0,
+    family: 4,
+    protocol: 5,
+    port: 6,
+    addr: 8,
+    fwmark: 24,
+    flags: 28,
+    schedule: 32,
+    timeoutS: 36,
+    netmask: 40,
+    pe: 44,
+    order: 48,
+  },
+  read(view: DataView, base: number): ServiceRecord {
+    return {
+      slot: view.getUint32(base + 0, true),
+      family: view.getUint8(base + 4),
+      protocol: view.getUint8(base + 5),
+      port: view.getUint16(base + 6, false),
+      addr: copyOf(view, base + 8, 16),
+      fwmark: view.getUint32(base + 24, true),
+      flags: view.getUint32(base + 28, true),
+      schedule: view.getUint32(base + 32, true),
+      timeoutS: view.getUint32(base + 36, true),
+      netmask: view.getUint32(base + 40, true),
+      pe: view.getUint32(base + 44, true),
+      order: view.getUint32(base + 48, true),
+    }
+  },
+  write(view: DataView, base: number, value: ServiceRecord): void {
+    view.setUint32(base + 0, value.slot, true)
+    view.setUint8(base + 4, value.family)
+    view.setUint8(base + 5, value.protocol)
+    view.setUint16(base + 6, value.port, false)
+    store(view, base + 8, 16, value.addr, 'ServiceRecord.addr')
+    view.setUint32(base + 24, value.fwmark, true)
+    view.setUint32(base + 28, value.flags, true)
+    view.setUint32(base + 32, value.schedule, true)
+    view.setUint32(base + 36, value.timeoutS, true)
+    view.setUint32(base + 40, value.netmask, true)
+    view.setUint32(base + 44, value.pe, true)
+    view.setUint32(base + 48, value.order, true)
+    clear(view, base + 52, 12)
+  },
+  getSlot: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setSlot: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getFamily: (view: DataView, base: number): number => view.getUint8(base + 4),
+  setFamily: (view: DataView, base: number, value: number): void => view.setUint8(base + 4, value),
+  getProtocol: (view: DataView, base: number): number => view.getUint8(base + 5),
+  setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 5, value),
+  getPort: (view: DataView, base: number): number => view.getUint16(base + 6, false),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint16(base + 6, value, false),
+  getFwmark: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setFwmark: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+  getFlags: (view: DataView, base: number): number => view.getUint32(base + 28, true),
+  setFlags: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, true),
+  getSchedule: (view: DataView, base: number): number => view.getUint32(base + 32, true),
+  setSchedule: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
+  getTimeoutS: (view: DataView, base: number): number => view.getUint32(base + 36, true),
+  setTimeoutS: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
+  getNetmask: (view: DataView, base: number): number => view.getUint32(base + 40, true),
+  setNetmask: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, true),
+  getPe: (view: DataView, base: number): number => view.getUint32(base + 44, true),
+  setPe: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
+  getOrder: (view: DataView, base: number): number => view.getUint32(base + 48, true),
+  setOrder: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
+} as const
+
+/** struct pm_schedule, 64 bytes. */
+export interface ScheduleRecord {
+  readonly first: number
+  readonly count: number
+  readonly tableFirst: number
+  readonly tableCount: number
+  readonly cursor: bigint
+  readonly weightMax: number
+  readonly weightStep: number
+}
+
+export const ScheduleRecord = {
+  size: 64,
+  offsets: {
+    first: 0,
+    count: 4,
+    tableFirst: 8,
+    tableCount: 12,
+    cursor: 16,
+    weightMax: 24,
+    weightStep: 28,
+  },
+  read(view: DataView, base: number): ScheduleRecord {
+    return {
+      first: view.getUint32(base + 0, true),
+      count: view.getUint32(base + 4, true),
+      tableFirst: view.getUint32(base + 8, true),
+      tableCount: view.getUint32(base + 12, true),
+      cursor: view.getBigUint64(base + 16, true),
+      weightMax: view.getInt32(base + 24, true),
+      weightStep: view.getInt32(base + 28, true),
+    }
+  },
+  write(view: DataView, base: number, value: ScheduleRecord): void {
+    view.setUint32(base + 0, value.first, true)
+    view.setUint32(base + 4, value.count, true)
+    view.setUint32(base + 8, value.tableFirst, true)
+    view.setUint32(base + 12, value.tableCount, true)
+    view.setBigUint64(base + 16, value.cursor, true)
+    view.setInt32(base + 24, value.weightMax, true)
+    view.setInt32(base + 28, value.weightStep, true)
+    clear(view, base + 32, 32)
+  },
+  getFirst: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getCount: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getTableFirst: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setTableFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getTableCount: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setTableCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getCursor: (view: DataView, base: number): bigint => view.getBigUint64(base + 16, true),
+  setCursor: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 16, value, true),
+  getWeightMax: (view: DataView, base: number): number => view.getInt32(base + 24, true),
+  setWeightMax: (view: DataView, base: number, value: number): void => view.setInt32(base + 24, value, true),
+  getWeightStep: (view: DataView, base: number): number => view.getInt32(base + 28, true),
+  setWeightStep: (view: DataView, base: number, value: number): void => view.setInt32(base + 28, value, true),
+} as const
+
+/** struct pm_member, 8 bytes. */
+export interface MemberRecord {
+  readonly real: number
+  readonly weight: number
+}
+
+export const MemberRecord = {
+  size: 8,
+  offsets: {
+    real: 0,
+    weight: 4,
+  },
+  read(view: DataView, base: number): MemberRecord {
+    return {
+      real: view.getUint32(base + 0, true),
+      weight: view.getInt32(base + 4, true),
+    }
+  },
+  write(view: DataView, base: number, value: MemberRecord): void {
+    view.setUint32(base + 0, value.real, true)
+    view.setInt32(base + 4, value.weight, true)
+  },
+  getReal: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setReal: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getWeight: (view: DataView, base: number): number => view.getInt32(base + 4, true),
+  setWeight: (view: DataView, base: number, value: number): void => view.setInt32(base + 4, value, true),
+} as const
+
+/** struct pm_real, 64 bytes. */
+export interface RealRecord {
+  readonly slot: number
+  readonly service: number
+  readonly addr: Uint8Array
+  readonly port: number
+  readonly family: number
+  readonly method: number
+  readonly tunnel: number
+  readonly tunnelFlags: number
+  readonly tunnelPort: number
+  readonly weight: number
+  readonly upper: number
+  readonly lower: number
+  readonly source: Uint8Array
+  readonly flags: number
+}
+
+export const RealRecord = {
+  size: 64,
+  offsets: {
+    slot: 0,
+    service: 4,
+    addr: 8,
+    port: 24,
+    family: 26,
+    method: 27,
+    tunnel: 28,
+    tunnelFlags: 29,
+    tunnelPort: 30,
+    weight: 32,
+    upper: 36,
+    lower: 40,
+    source: 44,
+    flags: 60,
+  },
+  read(view: DataView, base: number): RealRecord {
+    return {
+      slot: view.getUint32(base + 0, true),
+      service: view.getUint32(base + 4, true),
+      addr: copyOf(view, base + 8, 16),
+      port: view.getUint16(base + 24, false),
+      family: view.getUint8(base + 26),
+      method: view.getUint8(base + 27),
+      tunnel: view.getUint8(base + 28),
+      tunnelFlags: view.getUint8(base + 29),
+      tunnelPort: view.getUint16(base + 30, false),
+      weight: view.getInt32(base + 32, true),
+      upper: view.getUint32(base + 36, true),
+      lower: view.getUint32(base + 40, true),
+      source: copyOf(view, base + 44, 16),
+      flags: view.getUint32(base + 60, true),
+    }
+  },
+  write(view: DataView, base: number, value: RealRecord): void {
+    view.setUint32(base + 0, value.slot, true)
+    view.setUint32(base + 4, value.service, true)
+    store(view, base + 8, 16, value.addr, 'RealRecord.addr')
+    view.setUint16(base + 24, value.port, false)
+    view.setUint8(base + 26, value.family)
+    view.setUint8(base + 27, value.method)
+    view.setUint8(base + 28, value.tunnel)
+    view.setUint8(base + 29, value.tunnelFlags)
+    view.setUint16(base + 30, value.tunnelPort, false)
+    view.setInt32(base + 32, value.weight, true)
+    view.setUint32(base + 36, value.upper, true)
+    view.setUint32(base + 40, value.lower, true)
+    store(view, base + 44, 16, value.source, 'RealRecord.source')
+    view.setUint32(base + 60, value.flags, true)
+  },
+  getSlot: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setSlot: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getService: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setService: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getPort: (view: DataView, base: number): number => view.getUint16(base + 24, false),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint16(base + 24, value, false),
+  getFamily: (view: DataView, base: number): number => view.getUint8(base + 26),
+  setFamily: (view: DataView, base: number, value: number): void => view.setUint8(base + 26, value),
+  getMethod: (view: DataView, base: number): number => view.getUint8(base + 27),
+  setMethod: (view: DataView, base: number, value: number): void => view.setUint8(base + 27, value),
+  getTunnel: (view: DataView, base: number): number => view.getUint8(base + 28),
+  setTunnel: (view: DataView, base: number, value: number): void => view.setUint8(base + 28, value),
+  getTunnelFlags: (view: DataView, base: number): number => view.getUint8(base + 29),
+  setTunnelFlags: (view: DataView, base: number, value: number): void => view.setUint8(base + 29, value),
+  getTunnelPort: (view: DataView, base: number): number => view.getUint16(base + 30, false),
+  setTunnelPort: (view: DataView, base: number, value: number): void => view.setUint16(base + 30, value, false),
+  getWeight: (view: DataView, base: number): number => view.getInt32(base + 32, true),
+  setWeight: (view: DataView, base: number, value: number): void => view.setInt32(base + 32, value, true),
+  getUpper: (view: DataView, base: number): number => view.getUint32(base + 36, true),
+  setUpper: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
+  getLower: (view: DataView, base: number): number => view.getUint32(base + 40, true),
+  setLower: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, true),
+  getFlags: (view: DataView, base: number): number => view.getUint32(base + 60, true),
+  setFlags: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, true),
+} as const
+
+/** struct pm_live, 16 bytes. */
+export interface LiveRecord {
+  readonly active: number
+  readonly inactive: number
+  readonly persistent: number
+  readonly overloaded: number
+}
+
+export const LiveRecord = {
+  size: 16,
+  offsets: {
+    active: 0,
+    inactive: 4,
+    persistent: 8,
+    overloaded: 12,
+  },
+  read(view: DataView, base: number): LiveRecord {
+    return {
+      active: view.getUint32(base + 0, true),
+      inactive: view.getUint32(base + 4, true),
+      persistent: view.getUint32(base + 8, true),
+      overloaded: view.getUint32(base + 12, true),
+    }
+  },
+  write(view: DataView, base: number, value: LiveRecord): void {
+    view.setUint32(base + 0, value.active, true)
+    view.setUint32(base + 4, value.inactive, true)
+    view.setUint32(base + 8, value.persistent, true)
+    view.setUint32(base + 12, value.overloaded, true)
+  },
+  getActive: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setActive: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getInactive: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setInactive: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getPersistent: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setPersistent: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getOverloaded: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setOverloaded: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+} as const
+
+/** struct pm_counters, 64 bytes. */
+export interface CountersRecord {
+  readonly conns: bigint
+  readonly inPackets: bigint
+  readonly inBytes: bigint
+  readonly outPackets: bigint
+  readonly outBytes: bigint
+}
+
+export const CountersRecord = {
+  size: 64,
+  offsets: {
+    conns: 0,
+    inPackets: 8,
+    inBytes: 16,
+    outPackets: 24,
+    outBytes: 32,
+  },
+  read(view: DataView, base: number): CountersRecord {
+    return {
+      conns: view.getBigUint64(base + 0, true),
+      inPackets: view.getBigUint64(base + 8, true),
+      inBytes: view.getBigUint64(base + 16, true),
+      outPackets: view.getBigUint64(base + 24, true),
+      outBytes: view.getBigUint64(base + 32, true),
+    }
+  },
+  write(view: DataView, base: number, value: CountersRecord): void {
+    view.setBigUint64(base + 0, value.conns, true)
+    view.setBigUint64(base + 8, value.inPackets, true)
+    view.setBigUint64(base + 16, value.inBytes, true)
+    view.setBigUint64(base + 24, value.outPackets, true)
+    view.setBigUint64(base + 32, value.outBytes, true)
+    clear(view, base + 40, 24)
+  },
+  getConns: (view: DataView, base: number): bigint => view.getBigUint64(base + 0, true),
+  setConns: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 0, value, true),
+  getInPackets: (view: DataView, base: number): bigint => view.getBigUint64(base + 8, true),
+  setInPackets: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 8, value, true),
+  getInBytes: (view: DataView, base: number): bigint => view.getBigUint64(base + 16, true),
+  setInBytes: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 16, value, true),
+  getOutPackets: (view: DataView, base: number): bigint => view.getBigUint64(base + 24, true),
+  setOutPackets: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 24, value, true),
+  getOutBytes: (view: DataView, base: number): bigint => view.getBigUint64(base + 32, true),
+  setOutBytes: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 32, value, true),
+} as const
+
+/** struct pm_service_bucket, 64 bytes. */
+export interface ServiceBucketRecord {
+  readonly entry: readonly bigint[]
+}
+
+export const ServiceBucketRecord = {
+  size: 64,
+  offsets: {
+    entry: 0,
+  },
+  read(view: DataView, base: number): ServiceBucketRecord {
+    return {
+      entry: Array.from({ length: 8 }, (_, index) => view.getBigUint64(base + 0 + index * 8, true)),
+    }
+  },
+  write(view: DataView, base: number, value: ServiceBucketRecord): void {
+    elements('ServiceBucketRecord.entry', 8, value.entry, (item, index) => view.setBigUint64(base + 0 + index * 8, item, true))
+  },
+  getEntry: (view: DataView, base: number, index: number): bigint => view.getBigUint64(base + 0 + element('ServiceBucketRecord.entry', 8, index) * 8, true),
+  setEntry: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 0 + element('ServiceBucketRecord.entry', 8, index) * 8, value, true),
+} as const
+
+/** struct pm_local_bucket, 32 bytes. */
+export interface LocalBucketRecord {
+  readonly addr: readonly number[]
+}
+
+export const LocalBucketRecord = {
+  size: 32,
+  offsets: {
+    addr: 0,
+  },
+  read(view: DataView, base: number): LocalBucketRecord {
+    return {
+      addr: Array.from({ length: 8 }, (_, index) => view.getUint32(base + 0 + index * 4, false)),
+    }
+  },
+  write(view: DataView, base: number, value: LocalBucketRecord): void {
+    elements('LocalBucketRecord.addr', 8, value.addr, (item, index) => view.setUint32(base + 0 + index * 4, item, false))
+  },
+  getAddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 0 + element('LocalBucketRecord.addr', 8, index) * 4, false),
+  setAddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 0 + element('LocalBucketRecord.addr', 8, index) * 4, value, false),
+} as const
+
+/** struct pm_conn, 52 bytes. */
+export interface ConnRecord {
+  readonly word: number
+  readonly sport: number
+  readonly dport: number
+  readonly protocol: number
+  readonly kind: number
+  readonly method: number
+  readonly state: number
+  readonly expires: number
+  readonly real: number
+  readonly peer: number
+  readonly newPort: number
+  readonly flags: number
+  readonly mtu: number
+  readonly hopEpoch: number
+  readonly dmac: Uint8Array
+  readonly smac: Uint8Array
+  readonly ifindex: number
+  readonly packets: number
+}
+
+export const ConnRecord = {
+  size: 52,
+  offsets: {
+    word: 0,
+    sport: 4,
+    dport: 6,
+    protocol: 8,
+    kind: 9,
+    method: 10,
+    state: 11,
+    expires: 12,
+    real: 16,
+    peer: 20,
+    newPort: 24,
+    flags: 26,
+    mtu: 28,
+    hopEpoch: 30,
+    dmac: 32,
+    smac: 38,
+    ifindex: 44,
+    packets: 48,
+  },
+  read(view: DataView, base: number): ConnRecord {
+    return {
+      word: view.getUint32(base + 0, true),
+      sport: view.getUint16(base + 4, false),
+      dport: view.getUint16(base + 6, false),
+      protocol: view.getUint8(base + 8),
+      kind: view.getUint8(base + 9),
+      method: view.getUint8(base + 10),
+      state: view.getUint8(base + 11),
+      expires: view.getUint32(base + 12, true),
+      real: view.getUint32(base + 16, true),
+      peer: view.getUint32(base + 20, true),
+      newPort: view.getUint16(base + 24, false),
+      flags: view.getUint16(base + 26, true),
+      mtu: view.getUint16(base + 28, true),
+      hopEpoch: view.getUint16(base + 30, true),
+      dmac: copyOf(view, base + 32, 6),
+      smac: copyOf(view, base + 38, 6),
+      ifindex: view.getUint32(base + 44, true),
+      packets: view.getUint32(base + 48, true),
+    }
+  },
+  write(view: DataView, base: number, value: ConnRecord): void {
+    view.setUint32(base + 0, value.word, true)
+    view.setUint16(base + 4, value.sport, false)
+    view.setUint16(base + 6, value.dport, false)
+    view.setUint8(base + 8, value.protocol)
+    view.setUint8(base + 9, value.kind)
+    view.setUint8(base + 10, value.method)
+    view.setUint8(base + 11, value.state)
+    view.setUint32(base + 12, value.expires, true)
+    view.setUint32(base + 16, value.real, true)
+    view.setUint32(base + 20, value.peer, true)
+    view.setUint16(base + 24, value.newPort, false)
+    view.setUint16(base + 26, value.flags, true)
+    view.setUint16(base + 28, value.mtu, true)
+    view.setUint16(base + 30, value.hopEpoch, true)
+    store(view, base + 32, 6, value.dmac, 'ConnRecord.dmac')
+    store(view, base + 38, 6, value.smac, 'ConnRecord.smac')
+    view.setUint32(base + 44, value.ifindex, true)
+    view.setUint32(base + 48, value.packets, true)
+  },
+  getWord: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setWord: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getSport: (view: DataView, base: number): number => view.getUint16(base + 4, false),
+  setSport: (view: DataView, base: number, value: number): void => view.setUint16(base + 4, value, false),
+  getDport: (view: DataView, base: number): number => view.getUint16(base + 6, false),
+  setDport: (view: DataView, base: number, value: number): void => view.setUint16(base + 6, value, false),
+  getProtocol: (view: DataView, base: number): number => view.getUint8(base + 8),
+  setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 8, value),
+  getKind: (view: DataView, base: number): number => view.getUint8(base + 9),
+  setKind: (view: DataView, base: number, value: number): void => view.setUint8(base + 9, value),
+  getMethod: (view: DataView, base: number): number => view.getUint8(base + 10),
+  setMethod: (view: DataView, base: number, value: number): void => view.setUint8(base + 10, value),
+  getState: (view: DataView, base: number): number => view.getUint8(base + 11),
+  setState: (view: DataView, base: number, value: number): void => view.setUint8(base + 11, value),
+  getExpires: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setExpires: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getReal: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setReal: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getPeer: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setPeer: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getNewPort: (view: DataView, base: number): number => view.getUint16(base + 24, false),
+  setNewPort: (view: DataView, base: number, value: number): void => view.setUint16(base + 24, value, false),
+  getFlags: (view: DataView, base: number): number => view.getUint16(base + 26, true),
+  setFlags: (view: DataView, base: number, value: number): void => view.setUint16(base + 26, value, true),
+  getMtu: (view: DataView, base: number): number => view.getUint16(base + 28, true),
+  setMtu: (view: DataView, base: number, value: number): void => view.setUint16(base + 28, value, true),
+  getHopEpoch: (view: DataView, base: number): number => view.getUint16(base + 30, true),
+  setHopEpoch: (view: DataView, base: number, value: number): void => view.setUint16(base + 30, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 44, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
+  getPackets: (view: DataView, base: number): number => view.getUint32(base + 48, true),
+  setPackets: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
+} as const
+
+/** struct pm_conn4, 64 bytes. */
+export interface Conn4Record {
+  readonly c: ConnRecord
+  readonly saddr: number
+  readonly daddr: number
+  readonly newAddr: number
+}
+
+export const Conn4Record = {
+  size: 64,
+  offsets: {
+    c: 0,
+    saddr: 52,
+    daddr: 56,
+    newAddr: 60,
+  },
+  read(view: DataView, base: number): Conn4Record {
+    return {
+      c: ConnRecord.read(view, base + 0),
+      saddr: view.getUint32(base + 52, false),
+      daddr: view.getUint32(base + 56, false),
+      newAddr: view.getUint32(base + 60, false),
+    }
+  },
+  write(view: DataView, base: number, value: Conn4Record): void {
+    ConnRecord.write(view, base + 0, value.c)
+    view.setUint32(base + 52, value.saddr, false)
+    view.setUint32(base + 56, value.daddr, false)
+    view.setUint32(base + 60, value.newAddr, false)
+  },
+  getSaddr: (view: DataView, base: number): number => view.getUint32(base + 52, false),
+  setSaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, false),
+  getDaddr: (view: DataView, base: number): number => view.getUint32(base + 56, false),
+  setDaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, false),
+  getNewAddr: (view: DataView, base: number): number => view.getUint32(base + 60, false),
+  setNewAddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, false),
+} as const
+
+/** struct pm_conn6, 128 bytes. */
+export interface Conn6Record {
+  readonly c: ConnRecord
+  readonly saddr: Uint8Array
+  readonly daddr: Uint8Array
+  readonly newAddr: Uint8Array
+}
+
+export const Conn6Record = {
+  size: 128,
+  offsets: {
+    c: 0,
+    saddr: 52,
+    daddr: 68,
+    newAddr: 84,
+  },
+  read(view: DataView, base: number): Conn6Record {
+    return {
+      c: ConnRecord.read(view, base + 0),
+      saddr: copyOf(view, base + 52, 16),
+      daddr: copyOf(view, base + 68, 16),
+      newAddr: copyOf(view, base + 84, 16),
+    }
+  },
+  write(view: DataView, base: number, value: Conn6Record): void {
+    ConnRecord.write(view, base + 0, value.c)
+    store(view, base + 52, 16, value.saddr, 'Conn6Record.saddr')
+    store(view, base + 68, 16, value.daddr, 'Conn6Record.daddr')
+    store(view, base + 84, 16, value.newAddr, 'Conn6Record.newAddr')
+    clear(view, base + 100, 28)
+  },
+
+} as const
+
+/** struct pm_limits, 20 bytes. */
+export interface LimitsRecord {
+  readonly cpus: number
+  readonly conn4Mask: number
+  readonly conn6Mask: number
+  readonly serviceMask: number
+  readonly natMask: number
+}
+
+export const LimitsRecord = {
+  size: 20,
+  offsets: {
+    cpus: 0,
+    conn4Mask: 4,
+    conn6Mask: 8,
+    serviceMask: 12,
+    natMask: 16,
+  },
+  read(view: DataView, base: number): LimitsRecord {
+    return {
+      cpus: view.getUint32(base + 0, true),
+      conn4Mask: view.getUint32(base + 4, true),
+      conn6Mask: view.getUint32(base + 8, true),
+      serviceMask: view.getUint32(base + 12, true),
+      natMask: view.getUint32(base + 16, true),
+    }
+  },
+  write(view: DataView, base: number, value: LimitsRecord): void {
+    view.setUint32(base + 0, value.cpus, true)
+    view.setUint32(base + 4, value.conn4Mask, true)
+    view.setUint32(base + 8, value.conn6Mask, true)
+    view.setUint32(base + 12, value.serviceMask, true)
+    view.setUint32(base + 16, value.natMask, true)
+  },
+  getCpus: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setCpus: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getConn4Mask: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setConn4Mask: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getConn6Mask: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setConn6Mask: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getServiceMask: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setServiceMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getNatMask: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setNatMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+} as const
+
+/** struct pm_job, 40 bytes. */
+export interface JobRecord {
+  readonly data: number
+  readonly linear: number
+  readonly length: number
+  readonly ifindex: number
+  readonly verdict: number
+  readonly action: number
+  readonly flags: number
+  readonly moved: number
+  readonly segment: number
+  readonly connection: number
+}
+
+export const JobRecord = {
+  size: 40,
+  offsets: {
+    data: 0,
+    linear: 4,
+    length: 8,
+    ifindex: 12,
+    verdict: 16,
+    action: 20,
+    flags: 24,
+    moved: 28,
+    segment: 32,
+    connection: 36,
+  },
+  read(view: DataView, base: number): JobRecord {
+    return {
+      data: view.getUint32(base + 0, true),
+      linear: view.getUint32(base + 4, true),
+      length: view.getUint32(base + 8, true),
+      ifindex: view.getUint32(base + 12, true),
+      verdict: view.getUint32(base + 16, true),
+      action: view.getUint32(base + 20, true),
+      flags: view.getUint32(base + 24, true),
+      moved: view.getInt32(base + 28, true),
+      segment: view.getUint32(base + 32, true),
+      connection: view.getUint32(base + 36, true),
+    }
+  },
+  write(view: DataView, base: number, value: JobRecord): void {
+    view.setUint32(base + 0, value.data, true)
+    view.setUint32(base + 4, value.linear, true)
+    view.setUint32(base + 8, value.length, true)
+    view.setUint32(base + 12, value.ifindex, true)
+    view.setUint32(base + 16, value.verdict, true)
+    view.setUint32(base + 20, value.action, true)
+    view.setUint32(base + 24, value.flags, true)
+    view.setInt32(base + 28, value.moved, true)
+    view.setUint32(base + 32, value.segment, true)
+    view.setUint32(base + 36, value.connection, true)
+  },
+  getData: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setData: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getLinear: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setLinear: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getLength: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setLength: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getVerdict: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setVerdict: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getAction: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setAction: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getFlags: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setFlags: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+  getMoved: (view: DataView, base: number): number => view.getInt32(base + 28, true),
+  setMoved: (view: DataView, base: number, value: number): void => view.setInt32(base + 28, value, true),
+  getSegment: (view: DataView, base: number): number => view.getUint32(base + 32, true),
+  setSegment: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
+  getConnection: (view: DataView, base: number): number => view.getUint32(base + 36, true),
+  setConnection: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
+} as const
+
+/** struct pm_arrival, 24 bytes. */
+export interface ArrivalRecord {
+  readonly received: number
+  readonly headerBytes: number
+  readonly chunk: number
+  readonly vnet: readonly number[]
+  readonly toHost: number
+  readonly port: number
+}
+
+export const ArrivalRecord = {
+  size: 24,
+  offsets: {
+    received: 0,
+    headerBytes: 4,
+    chunk: 8,
+    vnet: 12,
+    toHost: 22,
+    port: 23,
+  },
+  read(view: DataView, base: number): ArrivalRecord {
+    return {
+      received: view.getUint32(base + 0, true),
+      headerBytes: view.getUint32(base + 4, true),
+      chunk: view.getUint32(base + 8, true),
+      vnet: Array.from({ length: 5 }, (_, index) => view.getUint16(base + 12 + index * 2, true)),
+      toHost: view.getUint8(base + 22),
+      port: view.getUint8(base + 23),
+    }
+  },
+  write(view: DataView, base: number, value: ArrivalRecord): void {
+    view.setUint32(base + 0, value.received, true)
+    view.setUint32(base + 4, value.headerBytes, true)
+    view.setUint32(base + 8, value.chunk, true)
+    elements('ArrivalRecord.vnet', 5, value.vnet, (item, index) => view.setUint16(base + 12 + index * 2, item, true))
+    view.setUint8(base + 22, value.toHost)
+    view.setUint8(base + 23, value.port)
+  },
+  getReceived: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setReceived: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getHeaderBytes: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setHeaderBytes: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getChunk: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setChunk: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getVnet: (view: DataView, base: number, index: number): number => view.getUint16(base + 12 + element('ArrivalRecord.vnet', 5, index) * 2, true),
+  setVnet: (view: DataView, base: number, index: number, value: number): void => view.setUint16(base + 12 + element('ArrivalRecord.vnet', 5, index) * 2, value, true),
+  getToHost: (view: DataView, base: number): number => view.getUint8(base + 22),
+  setToHost: (view: DataView, base: number, value: number): void => view.setUint8(base + 22, value),
+  getPort: (view: DataView, base: number): number => view.getUint8(base + 23),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint8(base + 23, value),
+} as const
+
+/** struct pm_ring, 32 bytes. */
+export interface RingRecord {
+  readonly base: number
+  readonly slotBytes: number
+  readonly slots: number
+  readonly next: number
+  readonly first: number
+  readonly ifindex: number
+  readonly port: number
+}
+
+export const RingRecord = {
+  size: 32,
+  offsets: {
+    base: 0,
+    slotBytes: 4,
+    slots: 8,
+    next: 12,
+    first: 16,
+    ifindex: 20,
+    port: 24,
+  },
+  read(view: DataView, base: number): RingRecord {
+    return {
+      base: view.getUint32(base + 0, true),
+      slotBytes: view.getUint32(base + 4, true),
+      slots: view.getUint32(base + 8, true),
+      next: view.getUint32(base + 12, true),
+      first: view.getUint32(base + 16, true),
+      ifindex: view.getUint32(base + 20, true),
+      port: view.getUint32(base + 24, true),
+    }
+  },
+  write(view: DataView, base: number, value: RingRecord): void {
+    view.setUint32(base + 0, value.base, true)
+    view.setUint32(base + 4, value.slotBytes, true)
+    view.setUint32(base + 8, value.slots, true)
+    view.setUint32(base + 12, value.next, true)
+    view.setUint32(base + 16, value.first, true)
+    view.setUint32(base + 20, value.ifindex, true)
+    view.setUint32(base + 24, value.port, true)
+    clear(view, base + 28, 4)
+  },
+  getBase: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setBase: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getSlotBytes: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setSlotBytes: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getSlots: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setSlots: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getNext: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setNext: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getFirst: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getPort: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+} as const
+
+/** struct pm_queue, 68 bytes. */
+export interface QueueRecord {
+  readonly rxProducer: number
+  readonly rxConsumer: number
+  readonly rxEntries: number
+  readonly txProducer: number
+  readonly txConsumer: number
+  readonly txEntries: number
+  readonly fillProducer: number
+  readonly fillConsumer: number
+  readonly fillEntries: number
+  readonly doneProducer: number
+  readonly doneConsumer: number
+  readonly doneEntries: number
+  readonly frames: number
+  readonly pool: number
+  readonly txNext: number
+  readonly ifindex: number
+  readonly port: number
+}
+
+export const QueueRecord = {
+  size: 68,
+  offsets: {
+    rxProducer: 0,
+    rxConsumer: 4,
+    rxEntries: 8,
+    txProducer: 12,
+    txConsumer: 16,
+    txEntries: 20,
+    fillProducer: 24,
+    fillConsumer: 28,
+    fillEntries: 32,
+    doneProducer: 36,
+    doneConsumer: 40,
+    doneEntries: 44,
+    frames: 48,
+    pool: 52,
+    txNext: 56,
+    ifindex: 60,
+    port: 64,
+  },
+  read(view: DataView, base: number): QueueRecord {
+    return {
+      rxProducer: view.getUint32(base + 0, true),
+      rxConsumer: view.getUint32(base + 4, true),
+      rxEntries: view.getUint32(base + 8, true),
+      txProducer: view.getUint32(base + 12, true),
+      txConsumer: view.getUint32(base + 16, true),
+      txEntries: view.getUint32(base + 20, true),
+      fillProducer: view.getUint32(base + 24, true),
+      fillConsumer: view.getUint32(base + 28, true),
+      fillEntries: view.getUint32(base + 32, true),
+      doneProducer: view.getUint32(base + 36, true),
+      doneConsumer: view.getUint32(base + 40, true),
+      doneEntries: view.getUint32(base + 44, true),
+      frames: view.getUint32(base + 48, true),
+      pool: view.getUint32(base + 52, true),
+      txNext: view.getUint32(base + 56, true),
+      ifindex: view.getUint32(base + 60, true),
+      port: view.getUint32(base + 64, true),
+    }
+  },
+  write(view: DataView, base: number, value: QueueRecord): void {
+    view.setUint32(base + 0, value.rxProducer, true)
+    view.setUint32(base + 4, value.rxConsumer, true)
+    view.setUint32(base + 8, value.rxEntries, true)
+    view.setUint32(base + 12, value.txProducer, true)
+    view.setUint32(base + 16, value.txConsumer, true)
+    view.setUint32(base + 20, value.txEntries, true)
+    view.setUint32(base + 24, value.fillProducer, true)
+    view.setUint32(base + 28, value.fillConsumer, true)
+    view.setUint32(base + 32, value.fillEntries, true)
+    view.setUint32(base + 36, value.doneProducer, true)
+    view.setUint32(base + 40, value.doneConsumer, true)
+    view.setUint32(base + 44, value.doneEntries, true)
+    view.setUint32(base + 48, value.frames, true)
+    view.setUint32(base + 52, value.pool, true)
+    view.setUint32(base + 56, value.txNext, true)
+    view.setUint32(base + 60, value.ifindex, true)
+    view.setUint32(base + 64, value.port, true)
+  },
+  getRxProducer: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setRxProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getRxConsumer: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setRxConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getRxEntries: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setRxEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getTxProducer: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setTxProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getTxConsumer: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setTxConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getTxEntries: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setTxEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getFillProducer: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setFillProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+  getFillConsumer: (view: DataView, base: number): number => view.getUint32(base + 28, true),
+  setFillConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, true),
+  getFillEntries: (view: DataView, base: number): number => view.getUint32(base + 32, true),
+  setFillEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
+  getDoneProducer: (view: DataView, base: number): number => view.getUint32(base + 36, true),
+  setDoneProducer: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
+  getDoneConsumer: (view: DataView, base: number): number => view.getUint32(base + 40, true),
+  setDoneConsumer: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, true),
+  getDoneEntries: (view: DataView, base: number): number => view.getUint32(base + 44, true),
+  setDoneEntries: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
+  getFrames: (view: DataView, base: number): number => view.getUint32(base + 48, true),
+  setFrames: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
+  getPool: (view: DataView, base: number): number => view.getUint32(base + 52, true),
+  setPool: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, true),
+  getTxNext: (view: DataView, base: number): number => view.getUint32(base + 56, true),
+  setTxNext: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 60, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, true),
+  getPort: (view: DataView, base: number): number => view.getUint32(base + 64, true),
+  setPort: (view: DataView, base: number, value: number): void => view.setUint32(base + 64, value, true),
+} as const
+
+/** struct pm_pool, 8 bytes. */
+export interface PoolRecord {
+  readonly free: number
+  readonly count: number
+}
+
+export const PoolRecord = {
+  size: 8,
+  offsets: {
+    free: 0,
+    count: 4,
+  },
+  read(view: DataView, base: number): PoolRecord {
+    return {
+      free: view.getUint32(base + 0, true),
+      count: view.getUint32(base + 4, true),
+    }
+  },
+  write(view: DataView, base: number, value: PoolRecord): void {
+    view.setUint32(base + 0, value.free, true)
+    view.setUint32(base + 4, value.count, true)
+  },
+  getFree: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setFree: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getCount: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+} as const
+
+/** struct pm_fib, 56 bytes. */
+export interface FibRecord {
+  readonly family: number
+  readonly protocol: number
+  readonly tos: number
+  readonly ifindex: number
+  readonly saddr: Uint8Array
+  readonly daddr: Uint8Array
+  readonly smac: Uint8Array
+  readonly dmac: Uint8Array
+  readonly mtu: number
+}
+
+export const FibRecord = {
+  size: 56,
+  offsets: {
+    family: 0,
+    protocol: 1,
+    tos: 2,
+    ifindex: 4,
+    saddr: 8,
+    daddr: 24,
+    smac: 40,
+    dmac: 46,
+    mtu: 52,
+  },
+  read(view: DataView, base: number): FibRecord {
+    return {
+      family: view.getUint8(base + 0),
+      protocol: view.getUint8(base + 1),
+      tos: view.getUint8(base + 2),
+      ifindex: view.getUint32(base + 4, true),
+      saddr: copyOf(view, base + 8, 16),
+      daddr: copyOf(view, base + 24, 16),
+      smac: copyOf(view, base + 40, 6),
+      dmac: copyOf(view, base + 46, 6),
+      mtu: view.getUint32(base + 52, true),
+    }
+  },
+  write(view: DataView, base: number, value: FibRecord): void {
+    view.setUint8(base + 0, value.family)
+    view.setUint8(base + 1, value.protocol)
+    view.setUint8(base + 2, value.tos)
+    clear(view, base + 3, 1)
+    view.setUint32(base + 4, value.ifindex, true)
+    store(view, base + 8, 16, value.saddr, 'FibRecord.saddr')
+    store(view, base + 24, 16, value.daddr, 'FibRecord.daddr')
+    store(view, base + 40, 6, value.smac, 'FibRecord.smac')
+    store(view, base + 46, 6, value.dmac, 'FibRecord.dmac')
+    view.setUint32(base + 52, value.mtu, true)
+  },
+  getFamily: (view: DataView, base: number): number => view.getUint8(base + 0),
+  setFamily: (view: DataView, base: number, value: number): void => view.setUint8(base + 0, value),
+  getProtocol: (view: DataView, base: number): number => view.getUint8(base + 1),
+  setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 1, value),
+  getTos: (view: DataView, base: number): number => view.getUint8(base + 2),
+  setTos: (view: DataView, base: number, value: number): void => view.setUint8(base + 2, value),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getMtu: (view: DataView, base: number): number => view.getUint32(base + 52, true),
+  setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, true),
+} as const
+
+export type MapName =
+  | 'settings'
+  | 'interfaces'
+  | 'services'
+  | 'service_index'
+  | 'schedules'
+  | 'members'
+  | 'reals'
+  | 'live'
+  | 'counters'
+  | 'connections4'
+  | 'connections6'
+  | 'verdicts'
+  | 'locals'
+  | 'interest'
+  | 'nat_index'
+
+/** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
+export const MAP_NAMES: readonly MapName[] = [
+  'settings',
+  'interfaces',
+  'services',
+  'service_index',
+  'schedules',
+  'members',
+  'reals',
+  'live',
+  'counters',
+  'connections4',
+  'connections6',
+  'verdicts',
+  'locals',
+  'interest',
+  'nat_index',
+]
+
+export interface MapShape {
+  readonly index: number
+  /** C name of the record. */
+  readonly record: string
+  /** Bytes from one record to the next. */
+  readonly entrySize: number
+  /** When nothing else is said. */
+  readonly entries: number
+}
+
+export const MAPS: Readonly<Record<MapName, MapShape>> = {
+  settings: { index: 0, record: 'pm_settings', entrySize: 128, entries: 1 },
+  interfaces: { index: 1, record: 'pm_interface', entrySize: 16, entries: 64 },
+  services: { index: 2, record: 'pm_service', entrySize: 64, entries: 256 },
+  service_index: { index: 3, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
+  schedules: { index: 4, record: 'pm_schedule', entrySize: 64, entries: 512 },
+  members: { index: 5, record: 'pm_member', entrySize: 8, entries: 4096 },
+  reals: { index: 6, record: 'pm_real', entrySize: 64, entries: 1024 },
+  live: { index: 7, record: 'pm_live', entrySize: 16, entries: 1024 },
+  counters: { index: 8, record: 'pm_counters', entrySize: 64, entries: 2048 },
+  connections4: { index: 9, record: 'pm_conn4', entrySize: 64, entries: 4096 },
+  connections6: { index: 10, record: 'pm_conn6', entrySize: 128, entries: 4096 },
+  verdicts: { index: 11, record: '__u64', entrySize: 8, entries: 256 },
+  locals: { index: 12, record: 'pm_local_bucket', entrySize: 32, entries: 128 },
+  interest: { index: 13, record: '__u64', entrySize: 8, entries: 8192 },
+  nat_index: { index: 14, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
+}
+
+/** Changes whenever the list of maps or a record in one of them does. */
+export const LAYOUT_FINGERPRINT = 'bf099b53ea73ed7f'
+
+/** The layouts these codecs were made for, to compare with an object or a pinned map. */
+export const RECORD_LAYOUTS: readonly RecordLayout[] = [
+  {
+    name: 'pm_settings',
+    size: 128,
+    fields: [
+      { name: 'layout', offset: 0, type: 'u32', count: null },
+      { name: 'flags', offset: 4, type: 'u32', count: null },
+      { name: 'next_hop_epoch', offset: 8, type: 'u32', count: null },
+      { name: 'reuse_mode', offset: 12, type: 'u32', count: null },
+      { name: 'timeouts', offset: 16, type: 'u32', count: 16 },
+      { name: 'drop_rate', offset: 80, type: 'u32', count: null },
+      { name: 'drop_count', offset: 84, type: 'u32', count: null },
+      { name: 'unprivileged_port', offset: 88, type: 'u32', count: null },
+      { name: 'icmp_per_second', offset: 92, type: 'u32', count: null },
+      { name: 'icmp_second', offset: 96, type: 'u32', count: null },
+      { name: 'icmp_sent', offset: 100, type: 'u32', count: null },
+      { name: 'hash_seed', offset: 104, type: 'u32', count: null },
+      { name: 'pad', offset: 108, type: 'u32', count: 5 },
+    ],
+  },
+  {
+    name: 'pm_interface',
+    size: 16,
+    fields: [
+      { name: 'ifindex', offset: 0, type: 'u32', count: null },
+      { name: 'mac', offset: 4, type: 'u8', count: 6 },
+      { name: 'pad', offset: 10, type: 'u16', count: null },
+      { name: 'mtu', offset: 12, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_service',
+    size: 64,
+    fields: [
+      { name: 'slot', offset: 0, type: 'u32', count: null },
+      { name: 'family', offset: 4, type: 'u8', count: null },
+      { name: 'protocol', offset: 5, type: 'u8', count: null },
+      { name: 'port', offset: 6, type: 'be16', count: null },
+      { name: 'addr', offset: 8, type: 'u8', count: 16 },
+      { name: 'fwmark', offset: 24, type: 'u32', count: null },
+      { name: 'flags', offset: 28, type: 'u32', count: null },
+      { name: 'schedule', offset: 32, type: 'u32', count: null },
+      { name: 'timeout_s', offset: 36, type: 'u32', count: null },
+      { name: 'netmask', offset: 40, type: 'u32', count: null },
+      { name: 'pe', offset: 44, type: 'u32', count: null },
+      { name: 'order', offset: 48, type: 'u32', count: null },
+      { name: 'pad', offset: 52, type: 'u32', count: 3 },
+    ],
+  },
+  {
+    name: 'pm_schedule',
+    size: 64,
+    fields: [
+      { name: 'first', offset: 0, type: 'u32', count: null },
+      { name: 'count', offset: 4, type: 'u32', count: null },
+      { name: 'table_first', offset: 8, type: 'u32', count: null },
+      { name: 'table_count', offset: 12, type: 'u32', count: null },
+      { name: 'cursor', offset: 16, type: 'u64', count: null },
+      { name: 'weight_max', offset: 24, type: 's32', count: null },
+      { name: 'weight_step', offset: 28, type: 's32', count: null },
+      { name: 'pad', offset: 32, type: 'u32', count: 8 },
+    ],
+  },
+  {
+    name: 'pm_member',
+    size: 8,
+    fields: [
+      { name: 'real', offset: 0, type: 'u32', count: null },
+      { name: 'weight', offset: 4, type: 's32', count: null },
+    ],
+  },
+  {
+    name: 'pm_real',
+    size: 64,
+    fields: [
+      { name: 'slot', offset: 0, type: 'u32', count: null },
+      { name: 'service', offset: 4, type: 'u32', count: null },
+      { name: 'addr', offset: 8, type: 'u8', count: 16 },
+      { name: 'port', offset: 24, type: 'be16', count: null },
+      { name: 'family', offset: 26, type: 'u8', count: null },
+      { name: 'method', offset: 27, type: 'u8', count: null },
+      { name: 'tunnel', offset: 28, type: 'u8', count: null },
+      { name: 'tunnel_flags', offset: 29, type: 'u8', count: null },
+      { name: 'tunnel_port', offset: 30, type: 'be16', count: null },
+      { name: 'weight', offset: 32, type: 's32', count: null },
+      { name: 'upper', offset: 36, type: 'u32', count: null },
+      { name: 'lower', offset: 40, type: 'u32', count: null },
+      { name: 'source', offset: 44, type: 'u8', count: 16 },
+      { name: 'flags', offset: 60, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_live',
+    size: 16,
+    fields: [
+      { name: 'active', offset: 0, type: 'u32', count: null },
+      { name: 'inactive', offset: 4, type: 'u32', count: null },
+      { name: 'persistent', offset: 8, type: 'u32', count: null },
+      { name: 'overloaded', offset: 12, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_counters',
+    size: 64,
+    fields: [
+      { name: 'conns', offset: 0, type: 'u64', count: null },
+      { name: 'in_packets', offset: 8, type: 'u64', count: null },
+      { name: 'in_bytes', offset: 16, type: 'u64', count: null },
+      { name: 'out_packets', offset: 24, type: 'u64', count: null },
+      { name: 'out_bytes', offset: 32, type: 'u64', count: null },
+      { name: 'pad', offset: 40, type: 'u64', count: 3 },
+    ],
+  },
+  {
+    name: 'pm_service_bucket',
+    size: 64,
+    fields: [
+      { name: 'entry', offset: 0, type: 'u64', count: 8 },
+    ],
+  },
+  {
+    name: 'pm_local_bucket',
+    size: 32,
+    fields: [
+      { name: 'addr', offset: 0, type: 'be32', count: 8 },
+    ],
+  },
+  {
+    name: 'pm_conn',
+    size: 52,
+    fields: [
+      { name: 'word', offset: 0, type: 'u32', count: null },
+      { name: 'sport', offset: 4, type: 'be16', count: null },
+      { name: 'dport', offset: 6, type: 'be16', count: null },
+      { name: 'protocol', offset: 8, type: 'u8', count: null },
+      { name: 'kind', offset: 9, type: 'u8', count: null },
+      { name: 'method', offset: 10, type: 'u8', count: null },
+      { name: 'state', offset: 11, type: 'u8', count: null },
+      { name: 'expires', offset: 12, type: 'u32', count: null },
+      { name: 'real', offset: 16, type: 'u32', count: null },
+      { name: 'peer', offset: 20, type: 'u32', count: null },
+      { name: 'new_port', offset: 24, type: 'be16', count: null },
+      { name: 'flags', offset: 26, type: 'u16', count: null },
+      { name: 'mtu', offset: 28, type: 'u16', count: null },
+      { name: 'hop_epoch', offset: 30, type: 'u16', count: null },
+      { name: 'dmac', offset: 32, type: 'u8', count: 6 },
+      { name: 'smac', offset: 38, type: 'u8', count: 6 },
+      { name: 'ifindex', offset: 44, type: 'u32', count: null },
+      { name: 'packets', offset: 48, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_conn4',
+    size: 64,
+    fields: [
+      { name: 'c', offset: 0, type: { record: 'pm_conn' }, count: null },
+      { name: 'saddr', offset: 52, type: 'be32', count: null },
+      { name: 'daddr', offset: 56, type: 'be32', count: null },
+      { name: 'new_addr', offset: 60, type: 'be32', count: null },
+    ],
+  },
+  {
+    name: 'pm_conn6',
+    size: 128,
+    fields: [
+      { name: 'c', offset: 0, type: { record: 'pm_conn' }, count: null },
+      { name: 'saddr', offset: 52, type: 'u8', count: 16 },
+      { name: 'daddr', offset: 68, type: 'u8', count: 16 },
+      { name: 'new_addr', offset: 84, type: 'u8', count: 16 },
+      { name: 'pad', offset: 100, type: 'u32', count: 7 },
+    ],
+  },
+  {
+    name: 'pm_limits',
+    size: 20,
+    fields: [
+      { name: 'cpus', offset: 0, type: 'u32', count: null },
+      { name: 'conn4_mask', offset: 4, type: 'u32', count: null },
+      { name: 'conn6_mask', offset: 8, type: 'u32', count: null },
+      { name: 'service_mask', offset: 12, type: 'u32', count: null },
+      { name: 'nat_mask', offset: 16, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_job',
+    size: 40,
+    fields: [
+      { name: 'data', offset: 0, type: 'u32', count: null },
+      { name: 'linear', offset: 4, type: 'u32', count: null },
+      { name: 'length', offset: 8, type: 'u32', count: null },
+      { name: 'ifindex', offset: 12, type: 'u32', count: null },
+      { name: 'verdict', offset: 16, type: 'u32', count: null },
+      { name: 'action', offset: 20, type: 'u32', count: null },
+      { name: 'flags', offset: 24, type: 'u32', count: null },
+      { name: 'moved', offset: 28, type: 's32', count: null },
+      { name: 'segment', offset: 32, type: 'u32', count: null },
+      { name: 'connection', offset: 36, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_arrival',
+    size: 24,
+    fields: [
+      { name: 'received', offset: 0, type: 'u32', count: null },
+      { name: 'header_bytes', offset: 4, type: 'u32', count: null },
+      { name: 'chunk', offset: 8, type: 'u32', count: null },
+      { name: 'vnet', offset: 12, type: 'u16', count: 5 },
+      { name: 'to_host', offset: 22, type: 'u8', count: null },
+      { name: 'port', offset: 23, type: 'u8', count: null },
+    ],
+  },
+  {
+    name: 'pm_ring',
+    size: 32,
+    fields: [
+      { name: 'base', offset: 0, type: 'u32', count: null },
+      { name: 'slot_bytes', offset: 4, type: 'u32', count: null },
+      { name: 'slots', offset: 8, type: 'u32', count: null },
+      { name: 'next', offset: 12, type: 'u32', count: null },
+      { name: 'first', offset: 16, type: 'u32', count: null },
+      { name: 'ifindex', offset: 20, type: 'u32', count: null },
+      { name: 'port', offset: 24, type: 'u32', count: null },
+      { name: 'pad', offset: 28, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_queue',
+    size: 68,
+    fields: [
+      { name: 'rx_producer', offset: 0, type: 'u32', count: null },
+      { name: 'rx_consumer', offset: 4, type: 'u32', count: null },
+      { name: 'rx_entries', offset: 8, type: 'u32', count: null },
+      { name: 'tx_producer', offset: 12, type: 'u32', count: null },
+      { name: 'tx_consumer', offset: 16, type: 'u32', count: null },
+      { name: 'tx_entries', offset: 20, type: 'u32', count: null },
+      { name: 'fill_producer', offset: 24, type: 'u32', count: null },
+      { name: 'fill_consumer', offset: 28, type: 'u32', count: null },
+      { name: 'fill_entries', offset: 32, type: 'u32', count: null },
+      { name: 'done_producer', offset: 36, type: 'u32', count: null },
+      { name: 'done_consumer', offset: 40, type: 'u32', count: null },
+      { name: 'done_entries', offset: 44, type: 'u32', count: null },
+      { name: 'frames', offset: 48, type: 'u32', count: null },
+      { name: 'pool', offset: 52, type: 'u32', count: null },
+      { name: 'tx_next', offset: 56, type: 'u32', count: null },
+      { name: 'ifindex', offset: 60, type: 'u32', count: null },
+      { name: 'port', offset: 64, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_pool',
+    size: 8,
+    fields: [
+      { name: 'free', offset: 0, type: 'u32', count: null },
+      { name: 'count', offset: 4, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_fib',
+    size: 56,
+    fields: [
+      { name: 'family', offset: 0, type: 'u8', count: null },
+      { name: 'protocol', offset: 1, type: 'u8', count: null },
+      { name: 'tos', offset: 2, type: 'u8', count: null },
+      { name: 'pad', offset: 3, type: 'u8', count: null },
+      { name: 'ifindex', offset: 4, type: 'u32', count: null },
+      { name: 'saddr', offset: 8, type: 'u8', count: 16 },
+      { name: 'daddr', offset: 24, type: 'u8', count: 16 },
+      { name: 'smac', offset: 40, type: 'u8', count: 6 },
+      { name: 'dmac', offset: 46, type: 'u8', count: 6 },
+      { name: 'mtu', offset: 52, type: 'u32', count: null },
+    ],
+  },
+]
+
+function copyOf(view: DataView, at: number, length: number): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset + at, length).slice()
+}
+
+function store(view: DataView, at: number, length: number, bytes: Uint8Array, field: string): void {
+  if (bytes.length !== length) throw new RangeError(`${field} is ${bytes.length} bytes, expected ${length}`)
+  new Uint8Array(view.buffer, view.byteOffset + at, length).set(bytes)
+}
+
+function clear(view: DataView, at: number, length: number): void {
+  new Uint8Array(view.buffer, view.byteOffset + at, length).fill(0)
+}
+
+function element(field: string, length: number, index: number): number {
+  if (!(index >= 0 && index < length)) throw new RangeError(`${field} has no element ${index}, expected 0 to ${length - 1}`)
+  return index
+}
+
+function elements<T>(field: string, length: number, values: readonly T[], put: (value: T, index: number) => void): void {
+  if (values.length !== length) throw new RangeError(`${field} has ${values.length} elements, expected ${length}`)
+  values.forEach(put)
+}

@@ -1,0 +1,223 @@
+/**
+ * What this plane takes out of the kernel's hands: packets to virtual services, and packets from NAT
+ * real servers. The same list becomes the nftables sets (the kernel drops what matches) and the
+ * filter of the workers (what matches and is passed has to be handed to the kernel again), so both
+ * always agree.
+ *
+ * A list may say more than the rules: whatever the program passes reaches the stack all the same.
+ */
+
+import type { Family, IpAddress } from '../../../net/address.ts'
+import { readAddress } from '../../../net/address.ts'
+import type { Dataplane, MapMemory } from '../../dataplane.ts'
+import { Method, RealRecord, ServiceRecord, Slot } from '../../layout/layout.gen.ts'
+
+/** Packets of TCP or UDP. `to`: by their destination; `from`: by their source. */
+export interface FlowClaim {
+  readonly side: 'to' | 'from'
+  readonly family: Family
+  readonly protocol: 'tcp' | 'udp'
+  readonly address: IpAddress
+  /** 0: all of them. */
+  readonly port: number
+}
+
+/**
+ * ICMP errors, whoever they are from and for: only the packet they quote tells whether they are about a
+ * connection, and routers on the way send them too.
+ */
+export interface ErrorClaim {
+  readonly side: 'error'
+  readonly family: Family
+  /** ICMP or ICMPv6 type. */
+  readonly type: number
+}
+
+export type Claim = FlowClaim | ErrorClaim
+
+/** Errors that quote a packet: RFC 792 and RFC 4443 §2.1. */
+const ERROR_TYPES = { 4: [3, 4, 11, 12], 6: [1, 2, 3, 4] } as const
+
+export interface ClaimChange {
+  readonly added: readonly Claim[]
+  readonly removed: readonly Claim[]
+}
+
+const IPPROTO_TCP = 6
+const IPPROTO_UDP = 17
+/** Passive FTP connections go to ports that no rule names. */
+const FTP_PORT = 21
+
+export function claimKey(claim: Claim): string {
+  if (claim.side === 'error') return `error ${claim.family} ${claim.type}`
+  return `${claim.side} ${claim.protocol} ${claim.address} ${claim.port}`
+}
+
+/** Follows `services` and `reals`; looks only at slots that differ from the last time. */
+export class ClaimTracker {
+  readonly #services: MapMemory
+  readonly #reals: MapMemory
+  readonly #seenServices: Uint32Array
+  readonly #seenReals: Uint32Array
+  /** The claims a slot stands for. */
+  readonly #ofService = new Map<number, readonly Claim[]>()
+  readonly #ofReal = new Map<number, readonly Claim[]>()
+  /** Removed services whose connections may still be alive, with their claims. */
+  readonly #lingering = new Map<string, { readonly service: number; readonly claims: readonly Claim[] }>()
+  /** Real servers that are gone but not forgotten, by service. */
+  readonly #gone = new Map<number, number>()
+  /** The service of every real server that is gone. */
+  readonly #goneOf = new Map<number, number>()
+  readonly #counts = new Map<string, { readonly claim: Claim; count: number }>()
+  readonly #touched = new Map<string, { readonly claim: Claim; readonly before: boolean }>()
+
+  constructor(dataplane: Pick<Dataplane, 'map'>) {
+    this.#services = dataplane.map('services')
+    this.#reals = dataplane.map('reals')
+    this.#seenServices = new Uint32Array(this.#services.u32.length)
+    this.#seenReals = new Uint32Array(this.#reals.u32.length)
+  }
+
+  /** Whether claims wait for the last connections of a removed service. */
+  get lingers(): boolean {
+    return this.#lingering.size > 0
+  }
+
+  all(): readonly Claim[] {
+    return [...this.#counts.values()].map((entry) => entry.claim)
+  }
+
+  /** Reads the maps again; what must be claimed in addition, and what no longer. */
+  update(): ClaimChange {
+    this.#touched.clear()
+    this.#eachChange(this.#services, this.#seenServices, (slot) => this.#service(slot))
+    this.#eachChange(this.#reals, this.#seenReals, (slot) => this.#real(slot))
+    for (const [key, { service, claims }] of this.#lingering) {
+      if ((this.#gone.get(service) ?? 0) > 0) continue
+      this.#lingering.delete(key)
+      this.#release(claims)
+    }
+    const added: Claim[] = []
+    const removed: Claim[] = []
+    for (const [key, { claim, before }] of this.#touched) {
+      const now = this.#counts.has(key)
+      if (now && !before) added.push(claim)
+      if (!now && before) removed.push(claim)
+    }
+    return { added, removed }
+  }
+
+  #eachChange(map: MapMemory, seen: Uint32Array, action: (slot: number) => void): void {
+    const words = map.entrySize / 4
+    const { u32 } = map
+    for (let slot = 0; slot < map.entries; slot++) {
+      const base = slot * words
+      let differs = false
+      for (let i = base; i < base + words; i++) {
+        if (seen[i] !== u32[i]) {
+          seen[i] = u32[i]!
+          differs = true
+        }
+      }
+      if (differs) action(slot)
+    }
+  }
+
+  #service(slot: number): void {
+    const had = this.#ofService.get(slot)
+    const record = ServiceRecord.read(this.#services.view, slot * this.#services.entrySize)
+    const protocol = protocolName(record.protocol)
+    const live = record.slot === Slot.Live && record.fwmark === 0 && protocol !== null
+    const family = record.family === 4 ? 4 : 6
+    const address = readAddress(record.addr, 0, family)
+    const port = record.port === FTP_PORT ? 0 : record.port
+    const claims: readonly Claim[] = live ? [{ side: 'to', family, protocol, address, port }] : []
+    if (had !== undefined && sameClaims(had, claims)) return
+    this.#hold(claims)
+    this.#ofService.set(slot, claims)
+    // Packets of its connections still have to be dropped rather than answered by the kernel.
+    if (had !== undefined && had.length > 0) {
+      this.#lingering.set(`${slot} ${had.map(claimKey).join()} ${this.#lingering.size}`, {
+        service: slot,
+        claims: had,
+      })
+    }
+  }
+
+  #real(slot: number): void {
+    const record = RealRecord.read(this.#reals.view, slot * this.#reals.entrySize)
+    const had = this.#ofReal.get(slot) ?? []
+    this.#countGone(slot, record.slot === Slot.Gone ? record.service : null)
+    // Until its last connection is gone, a removed real server's packets are not the kernel's.
+    if (record.slot === Slot.Gone) return
+    const claims = record.slot === Slot.Live && record.method === Method.Nat ? this.#replies(record) : []
+    if (sameClaims(had, claims)) return
+    this.#hold(claims)
+    this.#release(had)
+    this.#ofReal.set(slot, claims)
+  }
+
+  #replies(record: RealRecord): readonly Claim[] {
+    if (record.service >= this.#services.entries) return []
+    const service = ServiceRecord.read(this.#services.view, record.service * this.#services.entrySize)
+    const family = record.family === 4 ? 4 : 6
+    const address = readAddress(record.addr, 0, family)
+    const protocol = protocolName(service.protocol)
+    const protocols = protocol === null ? (['tcp', 'udp'] as const) : [protocol]
+    const anyPort = service.port === 0 || service.port === FTP_PORT || service.fwmark !== 0
+    const port = anyPort ? 0 : record.port
+    return protocols.map((name) => ({ side: 'from', family, protocol: name, address, port }) as const)
+  }
+
+  #countGone(slot: number, service: number | null): void {
+    const before = this.#goneOf.get(slot)
+    if (before !== undefined) this.#gone.set(before, (this.#gone.get(before) ?? 1) - 1)
+    if (service === null) this.#goneOf.delete(slot)
+    else {
+      this.#goneOf.set(slot, service)
+      this.#gone.set(service, (this.#gone.get(service) ?? 0) + 1)
+    }
+  }
+
+  /** With every claim on flows come those on errors: the other end of a tunnel may be of either family. */
+  #hold(claims: readonly Claim[]): void {
+    for (const claim of withErrors(claims)) {
+      const entry = this.#touch(claim)
+      if (entry === undefined) this.#counts.set(claimKey(claim), { claim, count: 1 })
+      else entry.count += 1
+    }
+  }
+
+  #release(claims: readonly Claim[]): void {
+    for (const claim of withErrors(claims)) {
+      const entry = this.#touch(claim)
+      if (entry === undefined) continue
+      entry.count -= 1
+      if (entry.count === 0) this.#counts.delete(claimKey(claim))
+    }
+  }
+
+  #touch(claim: Claim): { count: number } | undefined {
+    const key = claimKey(claim)
+    const entry = this.#counts.get(key)
+    if (!this.#touched.has(key)) this.#touched.set(key, { claim, before: entry !== undefined })
+    return entry
+  }
+}
+
+const ERRORS: readonly Claim[] = ([4, 6] as const).flatMap((family) =>
+  ERROR_TYPES[family].map((type): Claim => ({ side: 'error', family, type })),
+)
+
+function withErrors(claims: readonly Claim[]): readonly Claim[] {
+  return claims.length === 0 ? claims : [...claims, ...ERRORS]
+}
+
+function protocolName(protocol: number): 'tcp' | 'udp' | null {
+  if (protocol === IPPROTO_TCP) return 'tcp'
+  return protocol === IPPROTO_UDP ? 'udp' : null
+}
+
+function sameClaims(a: readonly Claim[], b: readonly Claim[]): boolean {
+  return a.length === b.length && a.every((claim, i) => claimKey(claim) === claimKey(b[i]!))
+}

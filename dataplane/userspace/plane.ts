@@ -1,0 +1,462 @@
+/**
+ * The data plane without XDP: the packet program in wasm, packet sockets around it, worker threads that
+ * carry packets between the two, and nftables rules that keep the kernel's hands off.
+ */
+import { randomBytes } from 'node:crypto'
+import { addressOf, check, libc } from '../../linux/libc.ts'
+import { Network } from '../../linux/netlink/network.ts'
+import type { Link } from '../../linux/netlink/rtnetlink.ts'
+import { RequestSocket } from '../../linux/netlink/socket.ts'
+import { builtFile } from '../assets.ts'
+import { monotonicTicks } from '../clock.ts'
+import { forgetNextHops } from '../copy.ts'
+import {
+  type AttachedInterface,
+  type Dataplane,
+  DataplaneError,
+  type MapMemory,
+  type Sizes,
+} from '../dataplane.ts'
+import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
+import {
+  ArrivalRecord,
+  JobRecord,
+  type MapName,
+  PM_VERDICT_MAX,
+  RingRecord,
+  SettingsRecord,
+} from '../layout/layout.gen.ts'
+import { loadModule, WasmDataplane } from '../wasm/program.ts'
+import type { Region } from '../wasm/region.ts'
+import { removeStaleEarlyDrops } from './claims/early-drop.ts'
+import { type Claim, ClaimTracker } from './claims/tracker.ts'
+import type { Intake, Plane, TakenPort } from './intake.ts'
+import { restoreMaps, saveMaps } from './maps-file.ts'
+import { PacketIntake } from './packet/intake.ts'
+import { removeStaleStackPorts, StackPort } from './stack-port.ts'
+import { PORT_RECORD_BYTES, PORTS_MAX, type WorkerSetup } from './worker/messages.ts'
+import { WorkerThread } from './worker/thread.ts'
+import { XskIntake } from './xsk/intake.ts'
+import { POOL_BYTES } from './xsk/source.ts'
+
+export interface UserspaceOptions {
+  readonly sizes: Sizes
+  /** Compiled program; the one the build made if left out. */
+  readonly wasmPath?: string | undefined
+  /** Threads that forward, at most `sizes.cpus`; 1 if left out. */
+  readonly workers?: number | undefined
+  /** Packet sockets and nftables (`packet`, if left out), or AF_XDP (`xdp`). */
+  readonly engine?: 'packet' | 'xdp' | undefined
+  /** Packet sockets: receive ring of every interface and worker, bytes. */
+  readonly ringBytes?: number | undefined
+  /** Workers never sleep: half the latency for a whole CPU each. */
+  readonly busyPoll?: boolean | undefined
+  /** Frames pass the queueing disciplines of the interfaces, and wait there; faster without. */
+  readonly queueing?: boolean | undefined
+  /** Where the maps lie between a clean stop and the next start; null: nowhere. */
+  readonly stateFile?: string | null | undefined
+  /** Told what the operator should know. */
+  readonly log?: ((message: string) => void) | undefined
+}
+
+const RING_BYTES = 8 << 20
+const BATCH = 128
+const LARGE_BYTES = 32 * 66 * 1024
+const SCRATCH_BYTES = 256 * 1024
+/** Rings of a worker to send from, and bytes of each: some hundred frames that a device has not sent yet. */
+const SEND_RINGS = 8
+const SEND_RING_BYTES = 1 << 20
+const PAGE = 65_536
+/** How long claims outlive a clean stop, for the next start to find the kernel's hands still off. */
+const GRACE_S = 30
+/** Claims of removed services are looked after so often while connections of theirs live. */
+const LINGER_MS = 1000
+/** A worker that ends at once again must not keep the daemon busy. */
+const REVIVE_MS = 500
+const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
+const WORKERS_MAX = 64
+
+interface Port extends TakenPort {
+  readonly stack: StackPort
+}
+
+export class UserspaceDataplane implements Dataplane {
+  readonly plane = 'userspace'
+  readonly resolvesNextHops = true
+  readonly sizes: Sizes
+  /** True when connections of an earlier process were read back. */
+  readonly adopted: boolean
+  readonly #program: WasmDataplane
+  readonly #options: UserspaceOptions
+  readonly #memory: bigint
+  readonly #network = new Network()
+  readonly #netlink = new RequestSocket()
+  readonly #tracker: ClaimTracker
+  readonly #workers: WorkerThread[] = []
+  readonly #setups: WorkerSetup[] = []
+  readonly #wakeFds: number[] = []
+  readonly #ports = new Map<string, Port>()
+  readonly #intake: Intake
+  /** Ring memory that is free again, by size. */
+  readonly #spare: Region[] = []
+  #wanted: readonly string[] = []
+  #nextPort = 1
+  #closed = false
+  #lingerTimer: NodeJS.Timeout | null = null
+  /** Everything that changes sockets, rules or ports, one after the other. */
+  #queue: Promise<void> = Promise.resolve()
+
+  static async open(options: UserspaceOptions): Promise<UserspaceDataplane> {
+    const workers = options.workers ?? 1
+    if (!Number.isInteger(workers) || workers < 1 || workers > Math.min(WORKERS_MAX, options.sizes.cpus)) {
+      throw new DataplaneError(
+        `Cannot forward with ${workers} workers: expected 1 to ${Math.min(WORKERS_MAX, options.sizes.cpus)}`,
+      )
+    }
+    return new UserspaceDataplane(options, workers)
+  }
+
+  private constructor(options: UserspaceOptions, workers: number) {
+    this.sizes = options.sizes
+    this.#options = options
+    this.#program = new WasmDataplane({
+      sizes: options.sizes,
+      module: loadModule(options.wasmPath ?? builtFile('pointsman.wasm')),
+      fib: () => ({ result: 'no-route' }),
+    })
+    this.#memory = addressOf(new Uint8Array(this.#program.owner.memory.buffer))
+    this.adopted = this.#restore()
+    this.#tracker = new ClaimTracker(this)
+    for (let cpu = 0; cpu < workers; cpu++) this.#startWorker(cpu)
+    const { engine, ringBytes } = options
+    this.#intake =
+      engine === 'xdp'
+        ? new XskIntake(this.#facts())
+        : new PacketIntake(this.#facts(), ringBytes ?? RING_BYTES)
+    this.#network.onChange((change) => {
+      forgetNextHops(this)
+      if (change.links || change.routes) this.#inOrder(() => this.#followLinks()).catch(() => {})
+    })
+  }
+
+  /** What the intake may use. */
+  #facts(): Plane {
+    return {
+      memory: this.#memory,
+      allocate: (bytes) => this.#allocate(bytes),
+      free: (region) => this.#spare.push(region),
+      workers: () => this.#workers,
+      newPortNumber: () => {
+        // Numbers fit a byte beside every job; there are fewer ports than numbers.
+        this.#nextPort = (this.#nextPort % PORTS_MAX) + 1
+        return this.#nextPort
+      },
+      netlink: this.#netlink,
+      log: (message) => this.#log(message),
+    }
+  }
+
+  #restore(): boolean {
+    const { stateFile } = this.#options
+    const settings = this.map('settings').view
+    const refused = stateFile ? restoreMaps(this, stateFile) : 'no state file'
+    if (refused === null) {
+      // Whoever was attached is attached again by name; link numbers and neighbours may have changed.
+      this.map('interfaces').bytes.fill(0)
+      forgetNextHops(this)
+      return true
+    }
+    if (stateFile && refused !== 'nothing was saved') this.#log(`Connections are lost: ${refused}`)
+    SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
+    return false
+  }
+
+  #log(message: string): void {
+    this.#options.log?.(message)
+  }
+
+  #startWorker(cpu: number): void {
+    const { owner } = this.#program
+    const region = (bytes: number): Region => ({ base: owner.allocate(bytes), bytes })
+    const wakeFd = check(libc.eventfd(0, EFD_CLOEXEC_NONBLOCK), 'make an eventfd')
+    this.#wakeFds.push(wakeFd)
+    const setup: WorkerSetup = {
+      seat: owner.seat(cpu),
+      batch: BATCH,
+      jobs: region(BATCH * JobRecord.size),
+      arrivals: region(BATCH * ArrivalRecord.size),
+      ports: region((PORTS_MAX + 1) * PORT_RECORD_BYTES),
+      sendRooms: Array.from({ length: SEND_RINGS }, () => ({
+        base: owner.allocate(SEND_RING_BYTES, PAGE),
+        bytes: SEND_RING_BYTES,
+        record: region(RingRecord.size).base,
+      })),
+      pool: region(POOL_BYTES),
+      large: region(LARGE_BYTES),
+      scratch: region(SCRATCH_BYTES),
+      settings: this.map('settings').bytes.byteOffset,
+      verdicts: this.map('verdicts').bytes.byteOffset + cpu * PM_VERDICT_MAX * 8,
+      bell: region(64).base,
+      wakeFd,
+      busyPoll: this.#options.busyPoll ?? false,
+      bypassQueue: !(this.#options.queueing ?? false),
+    }
+    this.#setups.push(setup)
+    this.#workers.push(this.#newWorker(cpu))
+  }
+
+  #newWorker(cpu: number): WorkerThread {
+    return new WorkerThread(this.#setups[cpu]!, (error) => {
+      this.#log(error.message)
+      setTimeout(() => {
+        this.#inOrder(() => this.#reviveWorker(cpu)).catch((failure: Error) => this.#log(failure.message))
+      }, REVIVE_MS).unref()
+    })
+  }
+
+  /** Another thread in the place of one that ended; what waited in its rings is lost. */
+  async #reviveWorker(cpu: number): Promise<void> {
+    if (this.#closed) return
+    this.#workers[cpu] = this.#newWorker(cpu)
+    await this.#workers[cpu].order({ kind: 'claims', change: { added: this.#tracker.all(), removed: [] } })
+    for (const port of this.#ports.values()) await this.#intake.restartWorker(port, cpu)
+    this.#log(`Packet worker ${cpu} was started again`)
+  }
+
+  /** For tests: ends a worker thread as a crash would. */
+  async crashWorker(cpu: number): Promise<void> {
+    await this.#workers[cpu]?.crash()
+  }
+
+  map(name: MapName): MapMemory {
+    return this.#program.map(name)
+  }
+
+  nowTicks(): number {
+    return monotonicTicks()
+  }
+
+  interfaces(): readonly AttachedInterface[] {
+    return [...this.#ports.values()].map(({ name, link }) => ({
+      name,
+      ifindex: link.ifindex,
+      mode: 'userspace',
+    }))
+  }
+
+  program(): { readonly name: string; readonly id: null; readonly tag: null } {
+    return { name: 'pointsman.wasm', id: null, tag: null }
+  }
+
+  /**
+   * Takes packets from exactly these interfaces. An interface that vanishes later is taken again when
+   * one of the same name appears.
+   */
+  attach(names: readonly string[]): Promise<void> {
+    return this.#inOrder(async () => {
+      const links = [...new Set(names)].map((name) => this.#linkOf(name))
+      this.#wanted = links.map((link) => link.name)
+      for (const name of [...this.#ports.keys()]) {
+        if (!this.#wanted.includes(name)) await this.#removePort(name)
+      }
+      const made: string[] = []
+      try {
+        if (this.#ports.size === 0) {
+          removeStaleStackPorts(this.#netlink, this.#readLinks())
+          removeStaleEarlyDrops(this.#netlink)
+        }
+        for (const link of links) {
+          if (this.#ports.has(link.name)) continue
+          this.#makePort(link)
+          made.push(link.name)
+        }
+        await this.#claimAll()
+        for (const name of made) await this.#intake.start(this.#ports.get(name)!)
+      } catch (error) {
+        for (const name of made) await this.#removePort(name)
+        this.#wanted = [...this.#ports.keys()]
+        if (this.#ports.size === 0) await this.#intake.unclaim()
+        throw error
+      }
+    })
+  }
+
+  /** Frames stay in the rings (thousands fit) until `resume`: for changing what the maps hold. */
+  hold(): Promise<void> {
+    return this.#inOrder(async () => {
+      for (const worker of this.#workers) await worker.order({ kind: 'hold' })
+    })
+  }
+
+  resume(): Promise<void> {
+    return this.#inOrder(async () => {
+      forgetNextHops(this)
+      await this.#publish()
+      for (const worker of this.#workers) await worker.order({ kind: 'release' })
+    })
+  }
+
+  published(): Promise<void> {
+    return this.#inOrder(() => this.#publish())
+  }
+
+  detach(): Promise<void> {
+    return this.#inOrder(async () => {
+      this.#wanted = []
+      for (const name of [...this.#ports.keys()]) await this.#removePort(name)
+      await this.#intake.unclaim()
+    })
+  }
+
+  /**
+   * Ends this plane. With a state file, connections are saved and the kernel's hands stay off for a
+   * grace time, so that a new process carries on; without, everything is removed.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    await this.#inOrder(async () => {
+      this.#closed = true
+      const attached = this.#ports.size > 0
+      const { stateFile } = this.#options
+      for (const worker of this.#workers) await worker.order({ kind: 'hold' }).catch(() => {})
+      const left = stateFile && attached ? await this.#leave(stateFile) : false
+      this.#wanted = []
+      for (const name of [...this.#ports.keys()]) await this.#removePort(name)
+      if (!left) await this.#intake.unclaim()
+    })
+    if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
+    for (const worker of this.#workers) await worker.stop()
+    for (const fd of this.#wakeFds) libc.close(fd)
+    this.#intake.close()
+    this.#network.close()
+    this.#netlink.close()
+  }
+
+  /** Whether a new process can carry on. */
+  async #leave(stateFile: string): Promise<boolean> {
+    try {
+      saveMaps(this, stateFile)
+      await this.#intake.leave([...this.#ports.values()], this.#tracker.all(), GRACE_S)
+      return true
+    } catch (error) {
+      this.#log(error instanceof Error ? error.message : String(error))
+      return false
+    }
+  }
+
+  #inOrder(action: () => Promise<void>): Promise<void> {
+    const result = this.#queue.then(action)
+    this.#queue = result.catch(() => {})
+    return result
+  }
+
+  #linkOf(name: string): Link {
+    const link = this.#readLinks().find((entry) => entry.name === name)
+    if (link === undefined) throw new DataplaneError(`No interface "${name}": see ip link`)
+    if (link.noArp || link.loopback || link.mac.every((byte) => byte === 0)) {
+      throw new DataplaneError(`Cannot take packets from ${name}: expected an Ethernet interface`)
+    }
+    return link
+  }
+
+  #readLinks(): readonly Link[] {
+    return this.#network.freshLinks()
+  }
+
+  #makePort(link: Link): void {
+    const stack = new StackPort(this.#netlink, link)
+    this.#ports.set(link.name, { name: link.name, link, stack, stackIfindex: stack.raw })
+    putInterface(this.map('interfaces'), link)
+  }
+
+  #allocate(bytes: number): Region {
+    const at = this.#spare.findIndex((region) => region.bytes === bytes)
+    if (at >= 0) return this.#spare.splice(at, 1)[0]!
+    return { base: this.#program.owner.allocate(bytes, PAGE), bytes }
+  }
+
+  async #removePort(name: string): Promise<void> {
+    const port = this.#ports.get(name)
+    if (port === undefined) return
+    this.#ports.delete(name)
+    removeInterface(this.map('interfaces'), port.link.ifindex)
+    await this.#intake.stop(port)
+    port.stack.close()
+  }
+
+  async #claimAll(): Promise<void> {
+    await this.#tellWorkers(this.#tracker.update())
+    await this.#intake.claim([...this.#ports.values()], this.#tracker.all())
+  }
+
+  async #publish(): Promise<void> {
+    const change = this.#tracker.update()
+    if (this.#tracker.lingers && !this.#closed) this.#linger()
+    if (change.added.length === 0 && change.removed.length === 0) return
+    // What is claimed anew the kernel drops first, what is released the workers forget first: for an
+    // instant a packet may be lost, but none is handled twice.
+    await this.#tellWorkers({ added: [], removed: change.removed })
+    if (this.#ports.size > 0) await this.#intake.changeClaims(change, this.#tracker.all())
+    await this.#tellWorkers({ added: change.added, removed: [] })
+  }
+
+  async #tellWorkers(change: {
+    readonly added: readonly Claim[]
+    readonly removed: readonly Claim[]
+  }): Promise<void> {
+    if (change.added.length === 0 && change.removed.length === 0) return
+    // One that has ended is told everything when it is started again.
+    const alive = this.#workers.filter((worker) => worker.alive)
+    await Promise.all(alive.map((worker) => worker.order({ kind: 'claims', change })))
+  }
+
+  #linger(): void {
+    if (this.#lingerTimer !== null) return
+    this.#lingerTimer = setTimeout(() => {
+      this.#lingerTimer = null
+      this.published().catch((error: Error) => this.#log(error.message))
+    }, LINGER_MS)
+    this.#lingerTimer.unref()
+  }
+
+  /** Interfaces that vanished, came back, or have another MAC or MTU. */
+  async #followLinks(): Promise<void> {
+    if (this.#closed) return
+    const links = new Map(this.#network.links().map((link) => [link.name, link]))
+    for (const port of [...this.#ports.values()]) {
+      const link = links.get(port.name)
+      if (link === undefined || link.ifindex !== port.link.ifindex) {
+        this.#log(`Interface ${port.name} is gone`)
+        await this.#removePort(port.name)
+        continue
+      }
+      try {
+        putInterface(this.map('interfaces'), link)
+        port.stack.follow(link.mac)
+        const before = port.link
+        port.link = link
+        await this.#intake.follow(port, before)
+      } catch (error) {
+        this.#log(`Interface ${port.name}: ${error instanceof Error ? error.message : error}`)
+      }
+    }
+    for (const name of this.#wanted) {
+      const link = links.get(name)
+      if (this.#ports.has(name) || link === undefined) continue
+      try {
+        this.#makePort(link)
+        await this.#claimAll()
+        await this.#intake.start(this.#ports.get(name)!)
+        this.#log(`Interface ${name} is back`)
+      } catch (error) {
+        this.#log(`Interface ${name}: ${error instanceof Error ? error.message : error}`)
+        await this.#removePort(name)
+      }
+    }
+  }
+
+  /** ifindex of all interfaces the program knows, for tests. */
+  knownInterfaces(): readonly number[] {
+    return listInterfaces(this.map('interfaces'))
+  }
+}

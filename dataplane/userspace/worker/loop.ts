@@ -1,0 +1,319 @@
+/**
+ * One worker's loop: frames out of the engines, a batch through the packet program, and out of the
+ * interfaces or back to the kernel's stack. Nothing a packet or an interface does ends it.
+ */
+import { performance } from 'node:perf_hooks'
+import { Action, PM_VERDICT_MAX, Verdict } from '../../layout/layout.gen.ts'
+import type { FrameMover, ProgramInstance } from '../../wasm/instance.ts'
+import type { ClaimFilter } from '../claims/filter.ts'
+import { VNET_HEADER } from '../packet/rings.ts'
+import { SendRing } from '../packet/send-ring.ts'
+import type { Engine } from './frame-source.ts'
+import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './jobs.ts'
+import type { SendRoom } from './messages.ts'
+import { Outlet } from './outlet.ts'
+import { finishTunnel, segmentTunnelled } from './segment.ts'
+
+/** Batches, one right after the other, that are run by one reading of the clock: some milliseconds. */
+const BATCHES_PER_READING = 8
+/** Failing to open a socket for an interface is not tried again for so long. */
+const RETRY_MS = 1000
+const ETHERNET = 14
+
+export interface LoopOptions {
+  readonly program: ProgramInstance & FrameMover
+  readonly jobs: JobTable
+  /** Address of the linear memory in this process. */
+  readonly memory: bigint
+  /** This worker's row of `verdicts`. */
+  readonly verdicts: BigUint64Array
+  readonly claims: ClaimFilter
+  /** Space for segments of super-packets, in linear memory. */
+  readonly scratch: { readonly base: number; readonly bytes: number }
+  /** Rings to send from; interfaces that find none left do without. */
+  readonly sendRooms: readonly SendRoom[]
+  readonly bypassQueue: boolean
+  readonly ticks: () => number
+  /** All frames of a batch were sent: buffers beside the engines' are free. */
+  readonly onBatchDone: () => void
+}
+
+interface Port {
+  readonly engine: Engine
+  /** Interface that leads to the kernel's stack, 0 for none. */
+  readonly stackIfindex: number
+}
+
+export class PacketLoop {
+  readonly #options: LoopOptions
+  /** By number. */
+  readonly #ports: (Port | undefined)[] = []
+  /** The same without the gaps; another array after every change. */
+  #list: readonly Port[] = []
+  #engines: readonly Engine[] = []
+  /** By interface, and the same as a list: another array after every change. */
+  readonly #outlets = new Map<number, Outlet>()
+  #outletList: readonly Outlet[] = []
+  readonly #sendRooms: SendRoom[]
+  readonly #retryAt = new Map<number, number>()
+  #lastOutlet: Outlet | null = null
+  #scratchUsed = 0
+  #bulk = false
+  /** Batches since the clock was read; as good as many after a pause. */
+  #sinceReading = BATCHES_PER_READING
+  /** Which port is asked first, so that none starves. */
+  #turn = 0
+
+  constructor(options: LoopOptions) {
+    if (options.verdicts.length !== PM_VERDICT_MAX) throw new RangeError('verdicts: expected one row')
+    this.#options = options
+    this.#sendRooms = [...options.sendRooms]
+  }
+
+  /** Counts frames that get their verdict outside of the program. */
+  count(verdict: number, frames: number): void {
+    this.#options.verdicts[verdict]! += BigInt(frames)
+  }
+
+  addPort(number: number, engine: Engine, stackIfindex: number): void {
+    this.#ports[number] = { engine, stackIfindex }
+    this.#listPorts()
+  }
+
+  removePort(number: number): void {
+    const port = this.#ports[number]
+    if (port === undefined) return
+    this.#countDrops(port)
+    port.engine.close?.()
+    this.#ports[number] = undefined
+    this.#listPorts()
+    this.#closeOutlet(port.stackIfindex)
+    this.#closeOutlet(port.engine.ifindex)
+  }
+
+  #listPorts(): void {
+    this.#list = this.#ports.filter((port) => port !== undefined)
+    this.#engines = this.#list.map((port) => port.engine)
+    this.#turn = 0
+  }
+
+  engines(): readonly Engine[] {
+    return this.#engines
+  }
+
+  /** Handles what waits, at most one batch; returns the number of frames. */
+  step(): number {
+    const { jobs } = this.#options
+    const engines = this.#engines
+    let next = this.#turn
+    let count = 0
+    for (let i = 0; i < engines.length && count < jobs.capacity; i++) {
+      count += engines[next]!.receive(jobs, count, jobs.capacity - count)
+      next = next + 1 < engines.length ? next + 1 : 0
+    }
+    this.#turn = this.#turn + 1 < engines.length ? this.#turn + 1 : 0
+    if (count > 0) {
+      this.#run(count)
+      this.#dispatch(count)
+      this.#flush()
+    } else {
+      this.#sinceReading = BATCHES_PER_READING
+    }
+    for (let i = 0; i < engines.length; i++) engines[i]!.release()
+    this.#options.onBatchDone()
+    return count
+  }
+
+  /** Whether there have been super-packets since the last call. */
+  takeBulk(): boolean {
+    const bulk = this.#bulk
+    this.#bulk = false
+    return bulk
+  }
+
+  /** Once in a while: drops the kernel has counted, interfaces that are no more. */
+  housekeep(): void {
+    for (const port of this.#list) this.#countDrops(port)
+    for (const outlet of this.#outletList) if (outlet.isOrphan()) this.#closeOutlet(outlet.ifindex)
+  }
+
+  #countDrops(port: Port): void {
+    const drops = port.engine.takeDrops()
+    if (drops > 0) this.count(Verdict.DropRing, drops)
+  }
+
+  #run(count: number): void {
+    const { program, jobs } = this.#options
+    if (this.#sinceReading >= BATCHES_PER_READING) {
+      program.setNow(this.#options.ticks())
+      this.#sinceReading = 0
+    }
+    this.#sinceReading += 1
+    try {
+      program.runBatch(jobs.base, count)
+    } catch (error) {
+      // A trap is a bug in the program, but no reason to stop forwarding: this batch is lost.
+      if (!(error instanceof WebAssembly.RuntimeError)) throw error
+      for (let i = 0; i < count; i++) jobs.drop(i)
+      this.count(Verdict.DropMap, count)
+    }
+  }
+
+  /** Whole stretches of a batch go the way of their first frame; what cannot is looked at one by one. */
+  #dispatch(count: number): void {
+    const { jobs } = this.#options
+    for (let i = 0; i < count; i++) {
+      const engine = this.#ports[jobs.port(i)]?.engine
+      if (engine?.forward !== undefined) i = engine.forward(i, count)
+      else if (this.#lastOutlet !== null) i = this.#lastOutlet.put(i, count)
+      if (i < count) this.#dispatchOne(i)
+    }
+  }
+
+  #dispatchOne(index: number): void {
+    const { jobs, claims } = this.#options
+    switch (jobs.action(index)) {
+      case Action.Send:
+        this.#send(index, jobs.ifindex(index))
+        return
+      case Action.Pass: {
+        // The kernel has its own copy unless our claims made it drop the frame.
+        if (!jobs.toHost(index)) return
+        if (!claims.matches(jobs.u8, jobs.data(index), jobs.received(index))) return
+        const stack = this.#ports[jobs.port(index)]?.stackIfindex ?? 0
+        if (stack !== 0) this.#send(index, stack)
+        return
+      }
+      default:
+      // Dropped. The program never asks for more of a frame that lies in memory as a whole.
+    }
+  }
+
+  #send(index: number, ifindex: number): void {
+    const { jobs } = this.#options
+    const outlet = this.#lastOutlet?.ifindex === ifindex ? this.#lastOutlet : this.#outlet(ifindex)
+    if (outlet === null) {
+      this.count(Verdict.DropTx, 1)
+      return
+    }
+    const isSuper = jobs.gsoType(index) !== GsoType.NONE
+    if (isSuper) this.#bulk = true
+    else if (outlet.put(index, index + 1) > index) return
+    const start = jobs.start(index)
+    const length = jobs.length(index)
+    const grown = jobs.data(index) - start
+    const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
+    if (grown > 0 && isSuper && !isAnswer) {
+      this.#sendSegments(outlet, index)
+      return
+    }
+    this.#writeVnet(index, start, grown, isAnswer)
+    if (grown > 0 && !isAnswer) this.#finishTunnel(index, start, length)
+    outlet.queue(start - VNET_HEADER, length + VNET_HEADER)
+  }
+
+  /** The virtio header for a frame whose start moved to the front by `grown` bytes. */
+  #writeVnet(index: number, start: number, grown: number, isAnswer: boolean): void {
+    const { jobs } = this.#options
+    const { u16 } = jobs
+    const to = (start - VNET_HEADER) >>> 1
+    const flagsAndType = jobs.vnet(index, Vnet.flagsAndType)
+    if ((flagsAndType & VNET_NEEDS_CHECKSUM) === 0 || isAnswer) {
+      for (let i = 0; i < Vnet.words; i++) u16[to + i] = 0
+      return
+    }
+    u16[to + Vnet.flagsAndType] = (flagsAndType & 0xff00) | VNET_NEEDS_CHECKSUM
+    // What the kernel puts into the linear part of its buffer: the headers, not 64 KiB.
+    u16[to + Vnet.headerLength] = flagsAndType >> 8 === GsoType.NONE ? 0 : jobs.headerBytes(index) + grown
+    u16[to + Vnet.segmentSize] = jobs.vnet(index, Vnet.segmentSize)
+    u16[to + Vnet.checksumStart] = jobs.vnet(index, Vnet.checksumStart) + grown
+    u16[to + Vnet.checksumOffset] = jobs.vnet(index, Vnet.checksumOffset)
+  }
+
+  /** A tunnel's checksum over a packet whose own is unfinished has to be that of the finished one. */
+  #finishTunnel(index: number, start: number, length: number): void {
+    const { jobs } = this.#options
+    if ((jobs.vnet(index, Vnet.flagsAndType) & VNET_NEEDS_CHECKSUM) === 0) return
+    const l4 = jobs.data(index) + jobs.vnet(index, Vnet.checksumStart)
+    const field = l4 + jobs.vnet(index, Vnet.checksumOffset)
+    const partial = (jobs.u8[field]! << 8) | jobs.u8[field + 1]!
+    finishTunnel(jobs.u8, start + ETHERNET, l4, start + length, partial)
+  }
+
+  #sendSegments(outlet: Outlet, index: number): void {
+    const { jobs, scratch } = this.#options
+    segmentTunnelled(
+      jobs,
+      index,
+      (bytes) => {
+        const rounded = (bytes + 15) & ~15
+        if (outlet.full || this.#scratchUsed + rounded > scratch.bytes) this.#flush()
+        const address = scratch.base + this.#scratchUsed
+        this.#scratchUsed += rounded
+        return address
+      },
+      (address, bytes) => outlet.queue(address, bytes),
+    )
+  }
+
+  #flush(): void {
+    const engines = this.#engines
+    for (let i = 0; i < engines.length; i++) engines[i]!.flush?.()
+    const outlets = this.#outletList
+    for (let i = 0; i < outlets.length; i++) {
+      const refused = outlets[i]!.flush()
+      if (refused > 0) this.count(Verdict.DropTx, refused)
+      if (outlets[i]!.broken) this.#closeOutlet(outlets[i]!.ifindex)
+    }
+    this.#scratchUsed = 0
+  }
+
+  #outlet(ifindex: number): Outlet | null {
+    let outlet = this.#outlets.get(ifindex) ?? null
+    if (outlet === null) {
+      const now = performance.now()
+      if ((this.#retryAt.get(ifindex) ?? 0) > now) return null
+      try {
+        const { memory, jobs, bypassQueue } = this.#options
+        outlet = new Outlet(ifindex, memory, jobs.capacity, bypassQueue, () => this.#sendRing(ifindex))
+      } catch {
+        // No such interface (any more), or it is down.
+        this.#retryAt.set(ifindex, now + RETRY_MS)
+        return null
+      }
+      this.#retryAt.delete(ifindex)
+      this.#outlets.set(ifindex, outlet)
+      this.#outletList = [...this.#outlets.values()]
+    }
+    this.#lastOutlet = outlet
+    return outlet
+  }
+
+  /** Null without room or memory for one: then every frame is sent from where it lies. */
+  #sendRing(ifindex: number): SendRing | null {
+    const room = this.#sendRooms.pop()
+    if (room === undefined) return null
+    const { bypassQueue, memory, program, jobs } = this.#options
+    try {
+      return new SendRing(ifindex, bypassQueue, memory, room, program, jobs, () => this.#sendRooms.push(room))
+    } catch {
+      this.#sendRooms.push(room)
+      return null
+    }
+  }
+
+  #closeOutlet(ifindex: number): void {
+    const outlet = this.#outlets.get(ifindex)
+    if (outlet === undefined) return
+    this.count(Verdict.DropTx, outlet.flush())
+    outlet.close()
+    this.#outlets.delete(ifindex)
+    this.#outletList = [...this.#outlets.values()]
+    if (this.#lastOutlet === outlet) this.#lastOutlet = null
+  }
+
+  close(): void {
+    for (const number of this.#ports.keys()) this.removePort(number)
+    for (const ifindex of [...this.#outlets.keys()]) this.#closeOutlet(ifindex)
+  }
+}

@@ -1,0 +1,76 @@
+/** What the daemon's thread and the packet workers say to each other. */
+import { QueueRecord, RingRecord } from '../../layout/layout.gen.ts'
+import type { InstanceSeat } from '../../wasm/instance.ts'
+import type { Region } from '../../wasm/region.ts'
+import type { ClaimChange } from '../claims/tracker.ts'
+import type { ReceiveRing } from '../packet/rings.ts'
+import type { XskQueue } from '../xsk/socket.ts'
+
+/** What a port keeps in linear memory: `struct pm_ring` or `struct pm_queue`. */
+export const PORT_RECORD_BYTES = Math.max(QueueRecord.size, RingRecord.size)
+/** Ports are numbered from 1 to this. */
+export const PORTS_MAX = 255
+
+/** Room for a ring to send from, and for its `struct pm_ring`. */
+export interface SendRoom extends Region {
+  readonly record: number
+}
+
+/** Everything a worker needs to start; plain data and shared memory. */
+export interface WorkerSetup {
+  readonly seat: InstanceSeat
+  /** Jobs per batch. */
+  readonly batch: number
+  readonly jobs: Region
+  /** Records of `struct pm_arrival`, as many as jobs. */
+  readonly arrivals: Region
+  /** A record of `PORT_RECORD_BYTES` for every port number. */
+  readonly ports: Region
+  /** For the interfaces that frames are sent out of first. */
+  readonly sendRooms: readonly SendRoom[]
+  /** For a `struct pm_pool` and its stack. */
+  readonly pool: Region
+  readonly large: Region
+  readonly scratch: Region
+  /** Address of `settings`. */
+  readonly settings: number
+  /** Address of this worker's row of `verdicts`. */
+  readonly verdicts: number
+  /** A 32-bit number that changes with every message, so that a busy worker sees it without a system call. */
+  readonly bell: number
+  /** An eventfd that becomes readable with every message. */
+  readonly wakeFd: number
+  readonly busyPoll: boolean
+  readonly bypassQueue: boolean
+}
+
+/** Where an engine's frames come from. */
+export type FrameSource =
+  | { readonly kind: 'packet'; readonly ring: ReceiveRing }
+  | { readonly kind: 'xsk'; readonly queue: XskQueue }
+
+export type WorkerOrder =
+  | {
+      readonly kind: 'add-port'
+      readonly port: number
+      readonly source: FrameSource
+      /** Interface that leads to the kernel's stack. */
+      readonly stackIfindex: number
+    }
+  | { readonly kind: 'remove-port'; readonly port: number }
+  | { readonly kind: 'claims'; readonly change: ClaimChange }
+  /** Leaves frames in the rings until `release`. */
+  | { readonly kind: 'hold' }
+  | { readonly kind: 'release' }
+  | { readonly kind: 'stop' }
+
+export interface NumberedOrder {
+  readonly number: number
+  readonly order: WorkerOrder
+}
+
+/** Every order is answered once it is carried out. */
+export interface WorkerAnswer {
+  readonly number: number
+  readonly error: string | null
+}

@@ -1,0 +1,280 @@
+/**
+ * Intake by AF_XDP: a small XDP program sends claimed frames to the workers' sockets and leaves all others
+ * to the stack. Faster than packet sockets, and needs what XDP needs, CAP_BPF above all.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { readNetDevice } from '../../../linux/device.ts'
+import { type Handle, libbpf, need, needPointer } from '../../../linux/libbpf.ts'
+import { Errno, libc, memoryAt, SystemError, words } from '../../../linux/libc.ts'
+import type { Link } from '../../../linux/netlink/rtnetlink.ts'
+import { addressToBytes } from '../../../net/address.ts'
+import { builtFile } from '../../assets.ts'
+import { DataplaneError } from '../../dataplane.ts'
+import { attachXdp } from '../../kernel/xdp.ts'
+import { PM_CHUNK } from '../../layout/layout.gen.ts'
+import type { Region } from '../../wasm/region.ts'
+import { deleteScript, expireScript, runNft, tableScript } from '../claims/nftables.ts'
+import { type Claim, type ClaimChange, claimKey } from '../claims/tracker.ts'
+import type { Intake, Plane, TakenPort } from '../intake.ts'
+import { closeXskQueue, openXskQueue, RINGS_BYTES, type XskQueue } from './socket.ts'
+import { FRAMES_BYTES } from './source.ts'
+
+/** QUEUES_MAX of bpf/steer.bpf.c */
+const QUEUES_MAX = 64
+/** The kernel keeps 256 bytes of every chunk free before the frame (XDP_PACKET_HEADROOM). */
+const FRAME_BYTES_MAX = PM_CHUNK - 256
+const ETHERNET = 14
+const BUSY_MS = 20
+const BUSY_ATTEMPTS = 100
+/** struct steer_key */
+const KEY = { size: 20, address: 0, port: 16, protocol: 18, side: 19 } as const
+const SIDE = { to: 0, from: 1, error: 2 } as const
+const PROTOCOL = { tcp: 6, udp: 17 } as const
+const ICMP = { 4: 1, 6: 58 } as const
+
+interface Steering {
+  readonly programFd: number
+  readonly socketsFd: number
+  close(): void
+}
+
+interface Queue {
+  readonly cpu: number
+  /** Number of the worker's port. */
+  readonly number: number
+  readonly xsk: XskQueue
+}
+
+interface Open {
+  readonly steering: Steering
+  linkFd: number
+  readonly queues: Queue[]
+}
+
+/** Frames of one worker thread and the sockets over them. */
+interface Frames {
+  readonly region: Region
+  readonly sockets: Set<number>
+}
+
+export class XskIntake implements Intake {
+  readonly #plane: Plane
+  readonly #open = new Map<string, Open>()
+  /** By the worker's row. */
+  readonly #frames: (Frames | undefined)[] = []
+  readonly #claimsFd: number
+  readonly #closeClaims: () => void
+  readonly #claims = new Map<string, Claim>()
+
+  constructor(plane: Plane) {
+    this.#plane = plane
+    // The map outlives the programs of interfaces: it belongs to one that is never attached.
+    const { object, claims } = loadSteering(null, new Uint8Array(6))
+    this.#claimsFd = need(libbpf().bpf_map__fd(claims), 'open the map of claims')
+    this.#closeClaims = () => libbpf().bpf_object__close(object)
+  }
+
+  async claim(_ports: readonly TakenPort[], claims: readonly Claim[]): Promise<void> {
+    const wanted = new Set(claims.map(claimKey))
+    const removed = [...this.#claims.values()].filter((claim) => !wanted.has(claimKey(claim)))
+    await this.changeClaims({ added: claims, removed })
+    // What an earlier process left to bridge the time until now.
+    await runNft(deleteScript(), 'remove the nftables rules').catch(() => {})
+  }
+
+  async changeClaims(change: ClaimChange): Promise<void> {
+    for (const claim of change.removed) {
+      this.#claims.delete(claimKey(claim))
+      libbpf().bpf_map_delete_elem(this.#claimsFd, steerKey(claim))
+    }
+    for (const claim of change.added) {
+      if (this.#claims.has(claimKey(claim))) continue
+      need(
+        libbpf().bpf_map_update_elem(this.#claimsFd, steerKey(claim), words(1), 0),
+        `claim ${claimKey(claim)}`,
+      )
+      this.#claims.set(claimKey(claim), claim)
+    }
+  }
+
+  async unclaim(): Promise<void> {
+    await this.changeClaims({ added: [], removed: [...this.#claims.values()] })
+    await runNft(deleteScript(), 'remove the nftables rules').catch(() => {})
+  }
+
+  async leave(ports: readonly TakenPort[], claims: readonly Claim[], seconds: number): Promise<void> {
+    const taken = ports.map(({ name, link }) => ({ name, ifindex: link.ifindex }))
+    const action = 'keep the kernel from answering until the next start'
+    await runNft(`${tableScript(taken, [])}\n${expireScript(claims, seconds)}`, action)
+  }
+
+  async start(port: TakenPort): Promise<void> {
+    if (port.link.mtu + ETHERNET > FRAME_BYTES_MAX) {
+      throw new DataplaneError(
+        `Cannot take packets from ${port.name} over AF_XDP: its MTU is ${port.link.mtu}, expected at most ${FRAME_BYTES_MAX - ETHERNET}; packet sockets do without that`,
+      )
+    }
+    const { object, sockets } = loadSteering(this.#claimsFd, port.link.mac)
+    const program = needPointer(
+      libbpf().bpf_object__find_program_by_name(object, 'steer'),
+      'find program steer',
+    )
+    const open: Open = {
+      steering: {
+        programFd: need(libbpf().bpf_program__fd(program), 'open program steer'),
+        socketsFd: need(libbpf().bpf_map__fd(sockets), 'open the map of sockets'),
+        close: () => libbpf().bpf_object__close(object),
+      },
+      linkFd: -1,
+      queues: [],
+    }
+    this.#open.set(port.name, open)
+    await this.#openQueues(port, open)
+    open.linkFd = attachXdp(open.steering.programFd, readNetDevice(port.name), 'auto').fd
+  }
+
+  async #openQueues(port: TakenPort, open: Open): Promise<void> {
+    const workers = this.#plane.workers()
+    for (let queue = 0; queue < QUEUES_MAX; queue++) {
+      const cpu = queue % workers.length
+      const xsk = await this.#openQueue(port, cpu, queue)
+      if (xsk === null) break
+      const number = this.#plane.newPortNumber()
+      open.queues.push({ cpu, number, xsk })
+      const { stackIfindex } = port
+      await workers[cpu]!.order({
+        kind: 'add-port',
+        port: number,
+        source: { kind: 'xsk', queue: xsk },
+        stackIfindex,
+      })
+      need(
+        libbpf().bpf_map_update_elem(open.steering.socketsFd, words(queue), words(xsk.fd), 0),
+        `steer queue ${queue} of ${port.name}`,
+      )
+    }
+  }
+
+  async #openQueue(port: TakenPort, cpu: number, queue: number): Promise<XskQueue | null> {
+    const rings = this.#plane.allocate(RINGS_BYTES)
+    try {
+      const xsk = await this.#openQueueIn(rings, port, cpu, queue)
+      if (xsk === null) this.#plane.free(rings)
+      return xsk
+    } catch (error) {
+      this.#plane.free(rings)
+      throw error
+    }
+  }
+
+  async #openQueueIn(rings: Region, port: TakenPort, cpu: number, queue: number): Promise<XskQueue | null> {
+    const frames = this.#frames[cpu] ?? { region: this.#plane.allocate(FRAMES_BYTES), sockets: new Set() }
+    this.#frames[cpu] = frames
+    for (let attempt = 1; ; attempt++) {
+      const [shared] = frames.sockets
+      try {
+        const { memory } = this.#plane
+        const xsk = openXskQueue(memory, rings, frames.region, shared ?? null, port.link.ifindex, queue)
+        if (xsk !== null) frames.sockets.add(xsk.fd)
+        return xsk
+      } catch (error) {
+        // The kernel lets go of a closed socket's queue some time later.
+        const isBusy = error instanceof SystemError && error.errno === Errno.EBUSY
+        if (!isBusy || attempt === BUSY_ATTEMPTS) throw error
+        await sleep(BUSY_MS)
+      }
+    }
+  }
+
+  async stop(port: TakenPort): Promise<void> {
+    const open = this.#open.get(port.name)
+    if (open === undefined) return
+    this.#open.delete(port.name)
+    if (open.linkFd >= 0) libc.close(open.linkFd)
+    for (const { cpu, number, xsk } of open.queues) {
+      await this.#plane
+        .workers()
+        [cpu]?.order({ kind: 'remove-port', port: number })
+        .catch(() => {})
+      this.#closeQueue(cpu, xsk)
+    }
+    open.steering.close()
+  }
+
+  #closeQueue(cpu: number, xsk: XskQueue): void {
+    closeXskQueue(this.#plane.memory, xsk)
+    this.#plane.free(xsk.rings)
+    const frames = this.#frames[cpu]
+    if (frames?.region.base === xsk.frames.base) frames.sockets.delete(xsk.fd)
+  }
+
+  /** The old thread's frames are nobody's: the new one gets others, port by port. */
+  async restartWorker(port: TakenPort, cpu: number): Promise<void> {
+    const open = this.#open.get(port.name)
+    if (open === undefined) return
+    const isOld = open.queues.some(
+      (queue) => queue.cpu === cpu && this.#frames[cpu]?.sockets.has(queue.xsk.fd),
+    )
+    if (isOld) this.#frames[cpu] = undefined
+    await this.stop(port)
+    await this.start(port)
+  }
+
+  async follow(port: TakenPort, before: Link): Promise<void> {
+    // The program knows the address of its interface.
+    if (Buffer.compare(before.mac, port.link.mac) === 0) return
+    await this.stop(port)
+    await this.start(port)
+  }
+
+  close(): void {
+    this.#closeClaims()
+  }
+}
+
+/** Loads the XDP program for an interface with this MAC address, over a map of claims that exists or not. */
+function loadSteering(
+  claimsFd: number | null,
+  mac: Uint8Array,
+): { readonly object: Handle; readonly claims: Handle; readonly sockets: Handle } {
+  const object = needPointer(
+    libbpf().bpf_object__open_file(builtFile('steer.bpf.o'), null),
+    'open steer.bpf.o',
+  )
+  try {
+    const find = (name: string) =>
+      needPointer(libbpf().bpf_object__find_map_by_name(object, name), `find map ${name} in steer.bpf.o`)
+    const claims = find('claims')
+    if (claimsFd !== null) need(libbpf().bpf_map__reuse_fd(claims, claimsFd), 'reuse the map of claims')
+    const size = new BigUint64Array(1)
+    const variables = needPointer(libbpf().bpf_map__initial_value(find('.bss'), size), 'find the MAC address')
+    new Uint8Array(memoryAt(variables, Number(size[0]))).set(mac)
+    need(libbpf().bpf_object__load(object), 'load steer.bpf.o', remedy)
+    return { object, claims, sockets: find('sockets') }
+  } catch (error) {
+    libbpf().bpf_object__close(object)
+    throw error
+  }
+}
+
+function remedy(number: number): string {
+  return number === Errno.EPERM
+    ? 'AF_XDP needs CAP_BPF, the packet engine does without'
+    : 'the packet engine of the userspace plane does without XDP'
+}
+
+/** The claim as `struct steer_key`. */
+export function steerKey(claim: Claim): Uint8Array {
+  const key = new Uint8Array(KEY.size)
+  const view = new DataView(key.buffer)
+  key[KEY.side] = SIDE[claim.side]
+  if (claim.side === 'error') {
+    key[KEY.protocol] = ICMP[claim.family]
+    view.setUint16(KEY.port, claim.type, false)
+    return key
+  }
+  key.set(addressToBytes(claim.address), KEY.address)
+  key[KEY.protocol] = PROTOCOL[claim.protocol]
+  view.setUint16(KEY.port, claim.port, false)
+  return key
+}

@@ -1,0 +1,5 @@
+/** A piece of linear memory. */
+export interface Region {
+  readonly base: number
+  readonly bytes: number
+}

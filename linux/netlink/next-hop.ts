@@ -1,0 +1,197 @@
+/**
+ * Next hops for the packet program, asked of the kernel: the route this host would take (rules, tables,
+ * learned path MTU, multipath), then the neighbour's link-layer address. What the XDP program gets from
+ * bpf_fib_lookup, the userspace plane gets from here.
+ */
+
+import type { Family, IpAddress } from '../../net/address.ts'
+import { readAddress } from '../../net/address.ts'
+import {
+  addressesQuery,
+  decodeAddress,
+  decodeLink,
+  decodeNeighbour,
+  decodeNetConf,
+  decodeRoute,
+  type Link,
+  linkQuery,
+  type Neighbour,
+  Nud,
+  neighbourQuery,
+  netConfQuery,
+  RouteKind,
+  routeQuery,
+  useNeighbour,
+} from './rtnetlink.ts'
+import { NetlinkError, type RequestSocket } from './socket.ts'
+
+/** The way to the next hop, or why there is none. */
+export type NextHop =
+  | {
+      readonly result: 'ok'
+      readonly ifindex: number
+      readonly smac: Uint8Array
+      readonly dmac: Uint8Array
+      /** Of the path, bytes of IP packet. */
+      readonly mtu: number
+    }
+  | { readonly result: 'no-route' | 'local' | 'no-neighbour' | 'forwarding-off' }
+
+/** A packet that wants to go on. */
+export interface HopQuery {
+  readonly family: number
+  /** The receiving interface. */
+  readonly ifindex: number
+  /** Network byte order; IPv4 in the first four bytes. */
+  readonly saddr: Uint8Array
+  readonly daddr: Uint8Array
+  readonly tos: number
+}
+
+/** Learned path MTUs come without an event, and stale neighbours want to be asked again: answers age. */
+const ANSWER_AGE_MS = 1000
+/** Answers kept; clients on the far side of NAT replies are many. */
+const ANSWERS_MAX = 65_536
+
+interface Answer {
+  readonly hop: NextHop
+  readonly until: number
+}
+
+export class NextHopResolver {
+  readonly #socket: RequestSocket
+  readonly #epoch: () => number
+  readonly #now: () => number
+  #seen: number
+  readonly #answers = new Map<string, Answer>()
+  readonly #links = new Map<number, Link | null>()
+  readonly #forwarding = new Map<string, boolean>()
+  #locals: Set<string> | null = null
+
+  /**
+   * `epoch` changes when links, addresses, routes or neighbours did: everything remembered is asked
+   * again. `now` is in milliseconds.
+   */
+  constructor(socket: RequestSocket, epoch: () => number, now: () => number = () => performance.now()) {
+    this.#socket = socket
+    this.#epoch = epoch
+    this.#now = now
+    this.#seen = epoch()
+  }
+
+  /** The route of a packet that is being forwarded. */
+  resolve(query: HopQuery): NextHop {
+    const epoch = this.#epoch()
+    if (epoch !== this.#seen) {
+      this.#seen = epoch
+      this.#forget()
+    }
+    const family: Family = query.family === 4 ? 4 : 6
+    if (!this.#forwards(family, query.ifindex)) return { result: 'forwarding-off' }
+
+    const destination = readAddress(query.daddr, 0, family)
+    const sender = readAddress(query.saddr, 0, family)
+    // Rules may look at the source, but the kernel routes for addresses of its own only.
+    const source = this.#isLocal(sender) ? sender : null
+    const key = `${destination} ${source ?? ''} ${query.tos}`
+    const now = this.#now()
+    const known = this.#answers.get(key)
+    if (known !== undefined && known.until > now) return known.hop
+
+    const hop = this.nextHop(destination, source, query.tos)
+    if (hop.result === 'no-neighbour') {
+      this.#answers.delete(key)
+      return hop
+    }
+    if (this.#answers.size >= ANSWERS_MAX) this.#answers.clear()
+    this.#answers.set(key, { hop, until: now + ANSWER_AGE_MS })
+    return hop
+  }
+
+  /** Asks the kernel, whatever is remembered. Starts resolution of a neighbour that needs it. */
+  nextHop(destination: IpAddress, source: IpAddress | null = null, tos = 0): NextHop {
+    const message = this.#socket.get(routeQuery(destination, source, tos))
+    const route = message === null ? null : decodeRoute(message)
+    if (route === null) return { result: 'no-route' }
+    if (route.kind === RouteKind.LOCAL) return { result: 'local' }
+    if (route.kind !== RouteKind.UNICAST) return { result: 'no-route' }
+    const link = this.#link(route.ifindex)
+    if (link === null || !link.up) return { result: 'no-route' }
+
+    const mtu = route.mtu || link.mtu
+    const found = (dmac: Uint8Array): NextHop => {
+      return { result: 'ok', ifindex: link.ifindex, smac: link.mac, dmac, mtu }
+    }
+    if (link.noArp) return found(new Uint8Array(6))
+    const gateway = route.gateway ?? destination
+    const neighbour = this.#neighbour(gateway, link.ifindex)
+    const dmac = neighbour?.valid ? neighbour.mac : null
+    const stale = ((neighbour?.state ?? 0) & Nud.STALE) !== 0
+    if (dmac === null || stale) this.#poke(gateway, link.ifindex, neighbour)
+    return dmac === null ? { result: 'no-neighbour' } : found(dmac)
+  }
+
+  #forget(): void {
+    this.#answers.clear()
+    this.#links.clear()
+    this.#forwarding.clear()
+    this.#locals = null
+  }
+
+  /** net.ipv4.conf.<interface>.forwarding and its IPv6 sister. */
+  #forwards(family: Family, ifindex: number): boolean {
+    const key = `${family} ${ifindex}`
+    const known = this.#forwarding.get(key)
+    if (known !== undefined) return known
+    const message = this.#socket.get(netConfQuery(family, ifindex))
+    const forwarding = message === null ? false : (decodeNetConf(message)?.forwarding ?? false)
+    this.#forwarding.set(key, forwarding)
+    return forwarding
+  }
+
+  #isLocal(address: IpAddress): boolean {
+    if (this.#locals === null) {
+      const messages = this.#socket.dump(addressesQuery(), 'read the addresses of this host')
+      const locals = messages.map(decodeAddress).filter((entry) => entry !== null && !entry.tentative)
+      this.#locals = new Set(locals.map((entry) => entry!.address))
+    }
+    return this.#locals.has(address)
+  }
+
+  #link(ifindex: number): Link | null {
+    const known = this.#links.get(ifindex)
+    if (known !== undefined) return known
+    const message = this.#socket.get(linkQuery(ifindex))
+    const link = message === null ? null : decodeLink(message)
+    this.#links.set(ifindex, link)
+    return link
+  }
+
+  #neighbour(address: IpAddress, ifindex: number): Neighbour | null {
+    const message = this.#socket.get(neighbourQuery(address, ifindex))
+    return message === null ? null : decodeNeighbour(message)
+  }
+
+  #poke(address: IpAddress, ifindex: number, neighbour: Neighbour | null): void {
+    // NTF_USE would end the permanence of an entry that somebody set by hand.
+    if (neighbour?.permanent === true) return
+    try {
+      this.#socket.change(useNeighbour(address, ifindex), `resolve ${address}`)
+    } catch (error) {
+      // Without CAP_NET_ADMIN, or with a full table, the next packet asks again.
+      if (!(error instanceof NetlinkError)) throw error
+    }
+  }
+}
+
+/** The gateway of a route or the destination itself, and the interface: who must be resolved. */
+export function neighbourOf(
+  socket: RequestSocket,
+  destination: IpAddress,
+): { readonly address: IpAddress; readonly ifindex: number } | null {
+  const message = socket.get(routeQuery(destination, null, 0))
+  const route = message === null ? null : decodeRoute(message)
+  if (route === null || route.kind !== RouteKind.UNICAST) return null
+  const address = route.gateway ?? destination
+  return { address, ifindex: route.ifindex }
+}

@@ -1,0 +1,337 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { openDirector } from '../../../control/apply/open.ts'
+import { Sweep } from '../../../control/connections/sweep.ts'
+import { ConnectionTable } from '../../../control/connections/table.ts'
+import {
+  Conn4Record,
+  ConnKind,
+  ConnRecord,
+  ConnStatus,
+  LiveRecord,
+  Method,
+  PM_NONE,
+  PM_VERDICT_MAX,
+  RealRecord,
+  Slot,
+  TcpState,
+  Verdict,
+} from '../../../dataplane/layout/layout.gen.ts'
+import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { server, service, testHost } from '../support.ts'
+
+const NOW = 1_000_000
+const KEEP = { expireGone: false }
+
+interface Line {
+  readonly kind?: number
+  readonly state?: number
+  readonly protocol?: number
+  /** Ticks from now. */
+  readonly left: number
+  readonly real?: number
+  readonly peer?: number
+  readonly status?: number
+}
+
+function put(dataplane: MemoryDataplane, index: number, line: Line): void {
+  const base = index * Conn4Record.size
+  const { view } = dataplane.map('connections4')
+  ConnRecord.write(view, base, {
+    word: 40 | (line.status ?? ConnStatus.Live),
+    sport: 40000 + index,
+    dport: 80,
+    protocol: line.protocol ?? 6,
+    kind: line.kind ?? ConnKind.In,
+    method: Method.Nat,
+    state: line.state ?? TcpState.Established,
+    expires: (NOW + line.left) >>> 0,
+    real: line.real ?? 1,
+    peer: line.peer ?? PM_NONE,
+    newPort: 8080,
+    flags: 0,
+    mtu: 0,
+    hopEpoch: 0,
+    dmac: new Uint8Array(6),
+    smac: new Uint8Array(6),
+    ifindex: 0,
+    packets: 0,
+  })
+  Conn4Record.setSaddr(view, base, 0xc0000202)
+  Conn4Record.setDaddr(view, base, 0xc0000264)
+  Conn4Record.setNewAddr(view, base, 0x0a000001)
+}
+
+const live = (dataplane: MemoryDataplane, real = 1) =>
+  LiveRecord.read(dataplane.map('live').view, real * LiveRecord.size)
+
+function setLive(dataplane: MemoryDataplane, active: number, inactive: number, overloaded = 0): void {
+  LiveRecord.write(dataplane.map('live').view, LiveRecord.size, {
+    active,
+    inactive,
+    persistent: 0,
+    overloaded,
+  })
+}
+
+function plane(): MemoryDataplane {
+  return new MemoryDataplane(SMALL_SIZES, NOW)
+}
+
+const isLive = (dataplane: MemoryDataplane, index: number) => new ConnectionTable(dataplane, 4).isLive(index)
+
+describe('sweep', () => {
+  test('a line ends after its last tick, not with it', () => {
+    const dataplane = plane()
+    setLive(dataplane, 3, 0)
+    put(dataplane, 0, { left: 0 })
+    put(dataplane, 1, { left: -1 })
+    put(dataplane, 2, { left: 100 })
+    const report = new Sweep(dataplane).run(KEEP)
+    assert.deepEqual(
+      [0, 1, 2].map((i) => isLive(dataplane, i)),
+      [true, false, true],
+    )
+    assert.deepEqual([report.connections4, report.expired, report.references[1]], [2, 1, 2])
+    assert.equal(live(dataplane).active, 2)
+  })
+
+  test('time runs over the end of 32 bits', () => {
+    const dataplane = new MemoryDataplane(SMALL_SIZES, 5)
+    const { view } = dataplane.map('connections4')
+    put(dataplane, 0, { left: 0 })
+    put(dataplane, 1, { left: 0 })
+    ConnRecord.setExpires(view, 0, 0xfffffff0)
+    ConnRecord.setExpires(view, Conn4Record.size, 20)
+    new Sweep(dataplane).run(KEEP)
+    assert.deepEqual(
+      [0, 1].map((i) => isLive(dataplane, i)),
+      [false, true],
+    )
+  })
+
+  test('the later direction of a NAT connection counts, and both lines go together', () => {
+    const dataplane = plane()
+    setLive(dataplane, 2, 0)
+    put(dataplane, 0, { left: -5, peer: 7 })
+    put(dataplane, 7, { left: 5, peer: 0, kind: ConnKind.Reply })
+    put(dataplane, 9, { left: -5, peer: 3 })
+    put(dataplane, 3, { left: -1, peer: 9, kind: ConnKind.Reply })
+    const report = new Sweep(dataplane).run(KEEP)
+    assert.deepEqual(
+      [0, 7, 9, 3].map((i) => isLive(dataplane, i)),
+      [true, true, false, false],
+    )
+    assert.equal(live(dataplane).active, 1)
+    assert.equal(report.connections4, 1)
+  })
+
+  test('a reply line whose connection is another one by now ends without accounting', () => {
+    const dataplane = plane()
+    setLive(dataplane, 1, 0)
+    put(dataplane, 0, { left: 50, peer: 8 })
+    put(dataplane, 7, { left: -1, peer: 0, kind: ConnKind.Reply })
+    new Sweep(dataplane).run(KEEP)
+    assert.deepEqual(
+      [0, 7].map((i) => isLive(dataplane, i)),
+      [true, false],
+    )
+    assert.equal(live(dataplane).active, 1)
+  })
+
+  test('the word keeps its generation growing and says that the line was used', () => {
+    const dataplane = plane()
+    setLive(dataplane, 1, 0)
+    put(dataplane, 0, { left: -1 })
+    new Sweep(dataplane).run(KEEP)
+    assert.equal(dataplane.map('connections4').u32[0], 44 | ConnStatus.Freed)
+  })
+
+  test('counts come out right whatever ends in whatever order', () => {
+    const line = fc.record({
+      state: fc.integer({ min: 0, max: 10 }),
+      protocol: fc.constantFrom(6, 17),
+      left: fc.integer({ min: -2, max: 2 }),
+      kind: fc.constantFrom(ConnKind.In, ConnKind.In, ConnKind.Template),
+    })
+    fc.assert(
+      fc.property(fc.array(line, { maxLength: 60 }), fc.integer({ min: 1, max: 100 }), (lines, slice) => {
+        const dataplane = plane()
+        const isActive = (l: (typeof lines)[number]) => l.protocol === 6 && [1, 2, 3, 10].includes(l.state)
+        const count = (list: typeof lines) => ({
+          active: list.filter((l) => l.kind === ConnKind.In && isActive(l)).length,
+          inactive: list.filter((l) => l.kind === ConnKind.In && !isActive(l)).length,
+          persistent: list.filter((l) => l.kind === ConnKind.Template).length,
+          overloaded: 0,
+        })
+        LiveRecord.write(dataplane.map('live').view, LiveRecord.size, count(lines))
+        lines.forEach((l, i) => {
+          put(dataplane, i * 3, l)
+        })
+        const sweep = new Sweep(dataplane)
+        let report = null
+        while (report === null) report = sweep.slice(slice, KEEP)
+        assert.deepEqual(live(dataplane), count(lines.filter(({ left }) => left >= 0)))
+        assert.equal(report.references[1], lines.filter(({ left }) => left >= 0).length)
+      }),
+    )
+  })
+
+  test('an overloaded real server takes connections again below its lower threshold', () => {
+    for (const [lower, total, want] of [
+      [0, 3, 1],
+      [0, 2, 0],
+      [1, 1, 1],
+      [1, 0, 0],
+      [4, 3, 0],
+    ] as const) {
+      const dataplane = plane()
+      const { view } = dataplane.map('reals')
+      RealRecord.setUpper(view, RealRecord.size, 4)
+      RealRecord.setLower(view, RealRecord.size, lower)
+      setLive(dataplane, total + 1, 0, 1)
+      put(dataplane, 0, { left: -1 })
+      new Sweep(dataplane).run(KEEP)
+      assert.equal(live(dataplane).overloaded, want, `lower ${lower}, ${total} left of 4`)
+    }
+  })
+
+  test('with expire_nodest_conn, connections of removed real servers end at once', () => {
+    for (const expireGone of [false, true]) {
+      const dataplane = plane()
+      setLive(dataplane, 1, 0)
+      RealRecord.setSlot(dataplane.map('reals').view, RealRecord.size, Slot.Gone)
+      put(dataplane, 0, { left: 50, peer: 1 })
+      put(dataplane, 1, { left: 50, peer: 0, kind: ConnKind.Reply })
+      new Sweep(dataplane).run({ expireGone })
+      assert.deepEqual(
+        [0, 1].map((i) => isLive(dataplane, i)),
+        [!expireGone, !expireGone],
+      )
+      assert.equal(live(dataplane).active, expireGone ? 0 : 1)
+    }
+  })
+
+  test('a line that stays claimed over a whole sweep is freed, one that changed hands is not', () => {
+    const dataplane = plane()
+    put(dataplane, 0, { left: 50, status: ConnStatus.Claimed })
+    put(dataplane, 1, { left: 50, status: ConnStatus.Claimed })
+    const sweep = new Sweep(dataplane)
+    assert.equal(sweep.run(KEEP).abandoned, 0)
+    dataplane.map('connections4').u32[16] = 44 | ConnStatus.Claimed
+    assert.equal(sweep.run(KEEP).abandoned, 1)
+    const status = (line: number) => dataplane.map('connections4').u32[line * 16]! & 3
+    assert.deepEqual([status(0), status(1)], [ConnStatus.Freed, ConnStatus.Claimed])
+  })
+
+  test('tables that were found empty are not walked again before a packet can have made a line', () => {
+    const dataplane = plane()
+    const { u64 } = dataplane.map('verdicts')
+    const sweep = new Sweep(dataplane)
+    assert.equal(sweep.due(), true, 'nobody has looked yet')
+    put(dataplane, 3, { left: 50 })
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), true, 'a connection lives')
+    dataplane.setTicks(NOW + 100)
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), true, 'it has only just been freed')
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), false)
+    u64[PM_VERDICT_MAX + Verdict.PassNoService]! += 5n
+    assert.equal(sweep.due(), false, 'a stranger makes no connection')
+    u64[PM_VERDICT_MAX + Verdict.PassLocalNode]! += 1n
+    assert.equal(sweep.due(), true)
+    sweep.slice(10, KEEP)
+    u64[Verdict.DropNextHopUnresolved]! += 1n
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), true, 'the packet came while the sweep was under way')
+    sweep.run(KEEP)
+    assert.equal(sweep.due(), false)
+  })
+
+  test('a removed real server is freed when nothing refers to it, after two minutes', async () => {
+    const dataplane = plane()
+    let ms = 0
+    const { director, engine, rules } = openDirector({ dataplane, host: testHost(), nowMs: () => ms })
+    const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
+    director.addService(web)
+    director.addServer(web.id, server('10.0.0.1:8080'))
+    await director.settle()
+    const { real } = rules.find(web.id)!.servers[0]!
+    dataplane.map('counters').u64[real * SMALL_SIZES.cpus * 8] = 4n
+    put(dataplane, 0, { left: 10, real })
+    LiveRecord.setActive(dataplane.map('live').view, real * LiveRecord.size, 1)
+    director.deleteServer(web.id, server('10.0.0.1:8080').id)
+    await director.settle()
+    const slot = () => RealRecord.getSlot(dataplane.map('reals').view, real * RealRecord.size)
+    const sweep = () => {
+      while (!engine.sweepSlice(100));
+    }
+    ms = 130_000
+    sweep()
+    sweep()
+    assert.equal(slot(), Slot.Gone, 'a connection refers to it')
+    dataplane.setTicks(NOW + 100)
+    sweep()
+    assert.equal(slot(), Slot.Free)
+    // What it counted stays with its service.
+    assert.equal(director.services()[0]!.counters.conns, 4n)
+    assert.equal(director.totals().counters.conns, 4n)
+    director.deleteService(web.id)
+    await director.settle()
+    assert.equal(director.totals().counters.conns, 4n)
+  })
+
+  test('a sweep is due as long as removed real servers or unsaved state wait for one', async () => {
+    const dataplane = plane()
+    const { director, engine } = openDirector({ dataplane, host: testHost() })
+    const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
+    director.addService(web)
+    director.addServer(web.id, server('10.0.0.1:8080'))
+    await director.settle()
+    const sweep = () => {
+      while (!engine.sweepSlice(100));
+    }
+    sweep()
+    assert.equal(engine.sweepIsDue(), false)
+    director.zero()
+    assert.equal(engine.sweepIsDue(), true)
+    sweep()
+    assert.equal(engine.sweepIsDue(), false)
+    director.deleteServer(web.id, server('10.0.0.1:8080').id)
+    await director.settle()
+    sweep()
+    assert.equal(engine.sweepIsDue(), true, 'it is kept for two minutes')
+  })
+
+  test('connections are listed with what is left of the later direction, ended ones are not', async () => {
+    const dataplane = plane()
+    const { director } = openDirector({ dataplane, host: testHost() })
+    put(dataplane, 0, { left: 10, peer: 1 })
+    put(dataplane, 1, { left: 1000, peer: 0, kind: ConnKind.Reply })
+    put(dataplane, 2, { left: -1 })
+    put(dataplane, 3, { left: 300, protocol: 17, state: 0 })
+    const rows = [...director.connections()]
+    assert.equal(rows.length, 2)
+    assert.equal(Math.round(rows[0]!.remainingMs), 8389)
+    assert.deepEqual(
+      { ...rows[0], remainingMs: 0 },
+      {
+        protocol: 'tcp',
+        family: 4,
+        remainingMs: 0,
+        state: 'ESTABLISHED',
+        client: '192.0.2.2',
+        clientPort: 40000,
+        virtual: '192.0.2.100',
+        virtualPort: 80,
+        destination: '10.0.0.1',
+        destinationPort: 8080,
+        template: false,
+        engine: null,
+      },
+    )
+    assert.equal(rows[1]!.state, 'UDP')
+  })
+})

@@ -1,0 +1,223 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { after, beforeEach, describe, test } from 'node:test'
+import fc from 'fast-check'
+import type { FastifyInstance } from 'fastify'
+import { openDirector } from '../../../control/apply/open.ts'
+import { readVerdicts } from '../../../control/counting/verdicts.ts'
+import { openApiDocument } from '../../../control/front/api/openapi.ts'
+import { createApi } from '../../../control/front/api/server.ts'
+import type { Director } from '../../../control/model/director.ts'
+import { DataplaneError } from '../../../dataplane/dataplane.ts'
+import { PM_VERDICT_MAX } from '../../../dataplane/layout/layout.gen.ts'
+import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import { testHost } from '../support.ts'
+
+const WEB = '/v1/services/tcp/192.0.2.100/80'
+
+describe('api', () => {
+  let app: FastifyInstance
+  let director: Director
+  let dataplane: MemoryDataplane
+  const failures: unknown[] = []
+
+  beforeEach(() => {
+    dataplane = new MemoryDataplane()
+    director = openDirector({ dataplane, host: testHost() }).director
+    app = createApi(
+      {
+        director,
+        status: () => ({ forwarding: true }),
+        verdicts: () => readVerdicts(dataplane),
+        changePlane: async (kind) => {
+          if (kind === 'xdp') throw new DataplaneError('Cannot attach to c0')
+        },
+        detach: async () => {},
+      },
+      (error) => failures.push(error),
+    )
+  })
+  after(() => assert.deepEqual(failures, [], 'no request made the daemon fail'))
+
+  const call = async (method: 'GET' | 'PUT' | 'POST' | 'DELETE', url: string, body?: unknown) => {
+    const answer = await app.inject({
+      method,
+      url,
+      ...(body === undefined
+        ? {}
+        : {
+            payload: typeof body === 'string' ? body : JSON.stringify(body),
+            headers: { 'content-type': 'application/json' },
+          }),
+    })
+    return { status: answer.statusCode, json: answer.body === '' ? null : JSON.parse(answer.body) }
+  }
+
+  test('a service is made, shown, changed and deleted', async () => {
+    const made = await call('PUT', WEB, {
+      scheduler: 'wrr',
+      servers: [{ address: '10.0.0.1', port: 8080, method: 'nat', weight: 3 }],
+    })
+    assert.equal(made.status, 201)
+    assert.equal(made.json.servers[0].weight, 3)
+    assert.equal((await call('PUT', WEB, { scheduler: 'rr' })).status, 200)
+    const shown = await call('GET', WEB)
+    assert.equal(shown.json.scheduler, 'rr')
+    assert.equal(shown.json.netmask, '255.255.255.255')
+    assert.equal(shown.json.servers.length, 1, 'servers left out stay as they are')
+    assert.deepEqual((await call('GET', '/v1/services')).json, [shown.json])
+    assert.equal((await call('DELETE', WEB)).status, 204)
+    assert.equal((await call('DELETE', WEB)).status, 404)
+  })
+
+  test('real servers come and go one by one', async () => {
+    const one = `${WEB}/servers/10.0.0.1/80`
+    assert.equal((await call('PUT', one, {})).status, 404)
+    await call('PUT', WEB, {})
+    assert.equal((await call('PUT', one, { method: 'nat' })).status, 201)
+    assert.equal((await call('PUT', one, { method: 'nat', weight: 0 })).status, 200)
+    assert.equal((await call('GET', one)).json.weight, 0)
+    assert.equal((await call('DELETE', one)).status, 204)
+    assert.equal((await call('GET', one)).status, 404)
+  })
+
+  test('a service of a firewall mark says that it is not in force', async () => {
+    const made = await call('PUT', '/v1/services/fwmark/6/7', { netmask: 64 })
+    assert.equal(made.status, 201)
+    assert.deepEqual(made.json.unsupported, ['firewall marks'])
+    assert.equal(made.json.netmask, 64)
+  })
+
+  test('a refused change leaves everything as it was', async () => {
+    const servers = [{ address: '10.0.0.1', port: 80, method: 'nat' }]
+    await call('PUT', WEB, { scheduler: 'rr', servers })
+    const before = JSON.stringify(director.rules())
+    const refused = await call('PUT', WEB, {
+      scheduler: 'wrr',
+      servers: [
+        { address: '10.0.0.1', port: 80, method: 'nat', weight: 9 },
+        { address: '10.0.0.2', port: 80 },
+        { address: '224.0.0.1', port: 80 },
+      ],
+    })
+    assert.equal(refused.status, 422)
+    assert.equal(refused.json.error.path, 'body.servers.2')
+    assert.equal(JSON.stringify(director.rules()), before)
+    const fresh = await call('PUT', '/v1/services/udp/192.0.2.100/53', {
+      servers: [servers[0], servers[0]],
+    })
+    assert.equal(fresh.json.error.path, 'body.servers.1')
+    assert.equal(JSON.stringify(director.rules()), before)
+  })
+
+  const malformed: readonly (readonly ['PUT' | 'POST' | 'GET', string, unknown, string, RegExp, number?])[] =
+    [
+      [
+        'PUT',
+        WEB,
+        { servers: [{ address: '10.0.0.1', port: 80, weight: 'heavy' }] },
+        'body.servers.0.weight',
+        /"heavy"/,
+      ],
+      ['PUT', WEB, { servers: [{ address: '10.0.0.1', port: 70000 }] }, 'body.servers.0.port', /70000/],
+      [
+        'PUT',
+        WEB,
+        { servers: [{ address: '10.0.0.01', port: 80 }] },
+        'body.servers.0.address',
+        /"10\.0\.0\.01"/,
+      ],
+      ['PUT', WEB, { servers: { address: 1 } }, 'body.servers', /address/],
+      ['PUT', WEB, { schedler: 'rr' }, 'body.schedler', /Unknown field.*"rr"/],
+      ['PUT', WEB, { netmask: 24 }, 'body.netmask', /24/],
+      ['PUT', WEB, { netmask: '255.255.255' }, 'body.netmask', /255\.255\.255/],
+      ['PUT', WEB, [], 'body', /\[\]/],
+      ['PUT', WEB, '{"scheduler":', 'body', /JSON/],
+      ['PUT', WEB, { scheduler: 'nosuch' }, 'body', /"nosuch"/, 404],
+      ['PUT', '/v1/services/tcp/192.0.2.300/80', {}, 'params.address', /"192\.0\.2\.300"/],
+      ['PUT', '/v1/services/tcp/192.0.2.1/080000', {}, 'params.port', /"080000"/],
+      ['PUT', '/v1/services/icmp/192.0.2.1/8', {}, 'params.protocol', /"icmp"/],
+      ['PUT', '/v1/services/fwmark/4/0', {}, 'params.mark', /"0"/],
+      ['PUT', '/v1/services/fwmark/5/1', {}, 'params.family', /"5"/],
+      ['PUT', '/v1/timeouts', { tcp: -1 }, 'body.tcp', /-1/],
+      ['PUT', '/v1/sysctls/sloppy_tcp', { value: 'on' }, 'body.value', /"on"/],
+      ['PUT', '/v1/sysctls/nosuch', { value: 1 }, 'body.value', /"nosuch"/, 404],
+      ['PUT', '/v1/sysctls/drop_packet', { value: 4 }, 'body.value', /4/, 422],
+      ['PUT', '/v1/daemons/master', { interface: 'nosuch0' }, 'body', /"nosuch0"/, 422],
+      ['PUT', '/v1/daemons/slave', { interface: 'eth0' }, 'params.state', /"slave"/],
+      ['POST', '/v1/zero', { service: { protocol: 'tcp', address: 'x', port: 1 } }, 'body.service', /"x"/],
+      ['GET', '/v1/connections?limit=-1', undefined, 'query.limit', /"-1"/],
+      ['GET', '/v1/nothing', undefined, 'url', /nothing/, 404],
+    ]
+  for (const [method, url, body, path, message, status = 400] of malformed) {
+    test(`${method} ${url} with ${JSON.stringify(body)} is refused by its path`, async () => {
+      const answer = await call(method, url, body)
+      assert.equal(answer.status, status, JSON.stringify(answer.json))
+      assert.ok(answer.json.error.path.startsWith(path), answer.json.error.path)
+      assert.match(answer.json.error.message, message)
+      assert.equal(director.rules().length, 0)
+    })
+  }
+
+  test('no body of any shape makes the daemon fail', async () => {
+    const urls = [
+      WEB,
+      `${WEB}/servers/10.0.0.1/80`,
+      '/v1/timeouts',
+      '/v1/sysctls/sloppy_tcp',
+      '/v1/daemons/backup',
+    ]
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...urls), fc.json(), async (url, body) => {
+        const answer = await call('PUT', url, body)
+        assert.ok(answer.status < 500, JSON.stringify(answer.json))
+        if (answer.status >= 400) assert.equal(typeof answer.json.error.message, 'string')
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  test('timeouts, settings, daemons and counters are read and changed', async () => {
+    assert.deepEqual((await call('PUT', '/v1/timeouts', { udp: 30 })).json, {
+      tcp: 900,
+      tcpFin: 120,
+      udp: 30,
+    })
+    assert.equal((await call('PUT', '/v1/sysctls/sloppy_tcp', { value: 1 })).status, 200)
+    assert.equal((await call('GET', '/v1/sysctls')).json.sloppy_tcp, 1)
+    assert.equal((await call('PUT', '/v1/daemons/backup', { interface: 'eth0', syncId: 3 })).json.syncId, 3)
+    assert.equal((await call('PUT', '/v1/daemons/backup', { interface: 'eth0' })).status, 409)
+    assert.equal((await call('GET', '/v1/daemons')).json.length, 1)
+    assert.equal((await call('DELETE', '/v1/daemons/backup')).status, 204)
+    dataplane.map('verdicts').u64[32] = 5n
+    dataplane.map('verdicts').u64[PM_VERDICT_MAX + 32] = 6n
+    assert.deepEqual((await call('GET', '/v1/verdicts')).json, { forward_nat: 11 })
+    assert.equal((await call('GET', '/v1/counters')).json.counters.conns, 0)
+    assert.deepEqual((await call('GET', '/v1/connections')).json, [])
+    assert.equal((await call('POST', '/v1/zero', {})).status, 204)
+    assert.equal((await call('POST', '/v1/zero', { service: { fwmark: 3, family: 4 } })).status, 404)
+  })
+
+  test('a data plane that cannot be had is said so, in its words', async () => {
+    assert.equal((await call('PUT', '/v1/dataplane', { kind: 'userspace' })).status, 200)
+    const refused = await call('PUT', '/v1/dataplane', { kind: 'xdp' })
+    assert.deepEqual([refused.status, refused.json.error.message], [409, 'Cannot attach to c0'])
+    assert.equal((await call('PUT', '/v1/dataplane', { kind: 'dpdk' })).json.error.path, 'body.kind')
+  })
+
+  test('a full table is said to be full', async () => {
+    for (let port = 1; port <= 64; port++) {
+      assert.equal((await call('PUT', `/v1/services/tcp/192.0.2.1/${port}`, {})).status, 201)
+    }
+    const answer = await call('PUT', '/v1/services/tcp/192.0.2.1/65', {})
+    assert.deepEqual([answer.status, answer.json.error.errno], [507, 'ENOMEM'])
+  })
+
+  test('the OpenAPI document in the repository is the one the routes make', () => {
+    const committed = JSON.parse(
+      readFileSync(new URL('../../../control/front/api/openapi.json', import.meta.url), 'utf8'),
+    )
+    const made = JSON.parse(JSON.stringify(openApiDocument()))
+    assert.deepEqual(committed, made, 'run: npx tsx scripts/openapi.ts')
+  })
+})

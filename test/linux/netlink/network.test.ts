@@ -1,0 +1,199 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { Network, type NetworkChange } from '../../../linux/netlink/network.ts'
+import { NextHopResolver } from '../../../linux/netlink/next-hop.ts'
+import { RequestSocket } from '../../../linux/netlink/socket.ts'
+import type { IpAddress } from '../../../net/address.ts'
+import { addressToBytes, parseAddress } from '../../../net/address.ts'
+import {
+  enterPrivateNetwork,
+  ip,
+  skipWithoutPrivileges,
+  sysctl,
+  until,
+} from '../../dataplane/private-network.ts'
+
+const address = (text: string): IpAddress => parseAddress(text)!
+const mac = (text: string): Uint8Array => Buffer.from(text.replaceAll(':', ''), 'hex')
+
+function query(destination: string, source: string, ifindex: number) {
+  const daddr = new Uint8Array(16)
+  const saddr = new Uint8Array(16)
+  daddr.set(addressToBytes(address(destination)))
+  saddr.set(addressToBytes(address(source)))
+  const family = destination.includes(':') ? 6 : 4
+  return { family, protocol: 6, tos: 0, ifindex, saddr, daddr, smac: daddr, dmac: daddr, mtu: 0 }
+}
+
+describe('the network of this host', { skip: skipWithoutPrivileges }, () => {
+  let network: Network
+  const changes: NetworkChange[] = []
+  const changed = (kind: keyof NetworkChange) => until(() => changes.some((change) => change[kind]), kind)
+
+  before(() => {
+    enterPrivateNetwork()
+    ip('link add r0 address 02:00:00:00:02:01 type veth peer name wire-r')
+    sysctl('net/ipv6/conf/r0/accept_dad', 0)
+    sysctl('net/ipv6/conf/r0/addr_gen_mode', 1)
+    ip('link set r0 up')
+    ip('link set wire-r up')
+    ip('addr add 10.0.2.1/24 dev r0')
+    ip('addr add 2001:db8:2::1/64 dev r0 nodad')
+    ip('neigh add 10.0.2.11 lladdr 02:00:00:00:02:11 dev r0 nud permanent')
+    ip('neigh add 10.0.2.254 lladdr 02:00:00:00:02:fe dev r0 nud reachable')
+    ip('neigh add 2001:db8:2::11 lladdr 02:00:00:00:02:11 dev r0 nud permanent')
+    ip('route add 10.0.3.0/24 via 10.0.2.254 mtu 1400')
+    network = new Network()
+    network.onChange((change) => changes.push(change))
+  })
+  after(() => network.close())
+
+  test('interfaces carry their addresses, and the list stays the same object until a change', () => {
+    const r0 = network.interfaces().find((entry) => entry.name === 'r0')
+    assert.ok(r0)
+    assert.deepEqual(r0.mac, new Uint8Array(mac('02:00:00:00:02:01')))
+    assert.equal(r0.mtu, 1500)
+    assert.equal(r0.up, true)
+    const addresses = r0.addresses.map((entry) => `${entry.address}/${entry.prefixLength}`)
+    assert.deepEqual(addresses.sort(), ['10.0.2.1/24', '2001:db8:2::1/64'])
+    assert.equal(network.interfaces(), network.interfaces())
+    assert.ok(network.localAddresses().includes(address('127.0.0.1')))
+    assert.equal(network.interfaces().find((entry) => entry.name === 'lo')?.mac, null)
+  })
+
+  test('routes are looked up in the kernel: gateway, source, MTU, local, none', () => {
+    const ifindex = network.interfaces().find((entry) => entry.name === 'r0')!.ifindex
+    assert.deepEqual(network.lookup(address('10.0.3.9')), {
+      kind: 'unicast',
+      ifindex,
+      gateway: '10.0.2.254',
+      source: '10.0.2.1',
+      mtu: 1400,
+    })
+    assert.equal(network.resolveSource(address('2001:db8:2::99')), '2001:db8:2::1')
+    assert.equal(network.resolveSource(address('203.0.113.1')), null)
+    assert.deepEqual(network.lookup(address('10.0.2.1')), { kind: 'local' })
+    assert.deepEqual(network.lookup(address('2001:db8:2::1')), { kind: 'local' })
+    assert.deepEqual(network.lookup(address('203.0.113.1')), { kind: 'none' })
+    assert.deepEqual(network.lookup(address('10.0.2.255')), { kind: 'none' })
+  })
+
+  test('next hops have both link-layer addresses, or the reason why not', () => {
+    const ifindex = network.interfaces().find((entry) => entry.name === 'r0')!.ifindex
+    let epoch = 1
+    const socket = new RequestSocket()
+    const resolver = new NextHopResolver(socket, () => epoch)
+    sysctl('net/ipv4/conf/r0/forwarding', 0)
+    assert.deepEqual(resolver.resolve(query('10.0.2.11', '198.51.100.1', ifindex)), {
+      result: 'forwarding-off',
+    })
+    sysctl('net/ipv4/conf/r0/forwarding', 1)
+    sysctl('net/ipv6/conf/all/forwarding', 1)
+    epoch += 1
+    const ok = {
+      result: 'ok',
+      ifindex,
+      smac: mac('02:00:00:00:02:01'),
+      dmac: mac('02:00:00:00:02:11'),
+      mtu: 1500,
+    }
+    const same = (answer: unknown, want: unknown) =>
+      assert.equal(JSON.stringify(answer), JSON.stringify(want))
+    same(resolver.resolve(query('10.0.2.11', '198.51.100.1', ifindex)), {
+      ...ok,
+      smac: new Uint8Array(ok.smac),
+      dmac: new Uint8Array(ok.dmac),
+    })
+    assert.equal(resolver.resolve(query('2001:db8:2::11', '2001:db8:c::1', ifindex)).result, 'ok')
+    const routed = resolver.resolve(query('10.0.3.1', '198.51.100.1', ifindex))
+    assert.ok(routed.result === 'ok')
+    assert.equal(routed.mtu, 1400)
+    assert.equal(Buffer.from(routed.dmac).toString('hex'), '0200000002fe')
+    for (const [destination, want] of [
+      ['10.0.2.1', 'local'],
+      ['203.0.113.9', 'no-route'],
+      ['10.0.2.99', 'no-neighbour'],
+    ] as const) {
+      const answer = resolver.resolve(query(destination, '198.51.100.1', ifindex))
+      assert.equal(answer.result, want, destination)
+    }
+    // Asking has started the resolution.
+    assert.match(ip('neigh show 10.0.2.99'), /INCOMPLETE/)
+    socket.close()
+  })
+
+  test('an answer is remembered until the epoch changes', () => {
+    const ifindex = network.interfaces().find((entry) => entry.name === 'r0')!.ifindex
+    let epoch = 1
+    const socket = new RequestSocket()
+    const resolver = new NextHopResolver(
+      socket,
+      () => epoch,
+      () => 0,
+    )
+    const hop = () => resolver.resolve(query('10.0.4.1', '198.51.100.1', ifindex)).result
+    assert.equal(hop(), 'no-route')
+    ip('route add 10.0.4.0/24 via 10.0.2.11')
+    assert.equal(hop(), 'no-route')
+    epoch += 1
+    assert.equal(hop(), 'ok')
+    socket.close()
+  })
+
+  test('listeners hear of addresses, routes, links, and neighbours that moved', async () => {
+    changes.length = 0
+    ip('addr add 10.0.2.2/24 dev r0')
+    await changed('addresses')
+    assert.ok(network.localAddresses().includes(address('10.0.2.2')))
+    ip('route add 10.0.5.0/24 via 10.0.2.254')
+    await changed('routes')
+    changes.length = 0
+    ip('neigh replace 10.0.2.254 lladdr 02:00:00:00:02:fd dev r0 nud reachable')
+    await changed('neighbours')
+    changes.length = 0
+    ip('link set r0 mtu 1400')
+    await changed('links')
+    assert.equal(network.interfaces().find((entry) => entry.name === 'r0')?.mtu, 1400)
+    ip('link add gone0 type veth peer name gone1')
+    await until(() => network.interfaces().some((entry) => entry.name === 'gone0'), 'gone0 appears')
+    ip('link del gone0')
+    await until(() => !network.interfaces().some((entry) => entry.name === 'gone0'), 'gone0 disappears')
+  })
+
+  test('a new neighbour is no change: nobody used it yet', async () => {
+    ip('link set r0 mtu 1500')
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    changes.length = 0
+    ip('neigh add 10.0.2.77 lladdr 02:00:00:00:02:77 dev r0 nud reachable')
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    assert.deepEqual(changes, [])
+  })
+
+  test('the kernel is asked to keep next hops resolved, and released again', () => {
+    const shown = (who: string) => ip(`neigh show ${who} dev r0`)
+    network.keepResolved([address('10.0.3.7'), address('10.0.2.12'), address('10.0.2.11')])
+    assert.match(shown('10.0.2.254'), /managed/)
+    assert.match(shown('10.0.2.12'), /managed/)
+    assert.match(shown('10.0.2.11'), /PERMANENT/)
+    assert.doesNotMatch(shown('10.0.2.11'), /managed/)
+    network.keepResolved([address('10.0.2.12')])
+    assert.doesNotMatch(shown('10.0.2.254'), /managed/)
+    assert.match(shown('10.0.2.12'), /managed/)
+  })
+
+  test('what a crashed daemon had kept is released by the next', () => {
+    assert.match(ip('neigh show 10.0.2.12 dev r0'), /managed/)
+    const next = new Network()
+    next.keepResolved([])
+    next.close()
+    assert.doesNotMatch(ip('neigh show 10.0.2.12 dev r0'), /managed/)
+  })
+
+  test('kept next hops follow the routes', async () => {
+    network.keepResolved([address('10.0.3.7')])
+    ip('route replace 10.0.3.0/24 via 10.0.2.13')
+    await until(() => ip('neigh show 10.0.2.13 dev r0').includes('managed'), 'the new gateway is kept')
+    assert.doesNotMatch(ip('neigh show 10.0.2.254 dev r0'), /managed/)
+    network.keepResolved([])
+  })
+})
