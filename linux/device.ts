@@ -1,5 +1,18 @@
 /** What a data plane must know of a network interface, by ioctl: /sys shows another namespace's. */
 
+import {
+  AF_INET,
+  DRVINFO_SIZE,
+  ETHTOOL_GDRVINFO,
+  IFF_UP,
+  IFNAMSIZ,
+  IFREQ_SIZE,
+  SIOCETHTOOL,
+  SIOCGIFFLAGS,
+  SIOCGIFHWADDR,
+  SIOCGIFMTU,
+  SOCK_DGRAM_CLOEXEC,
+} from './abi.ts'
 import { addressOf, check, Errno, errno, libc, SystemError } from './libc.ts'
 import { MachineError } from './machine-error.ts'
 
@@ -13,18 +26,6 @@ export interface NetDevice {
   /** Name of the kernel driver (`veth`, `virtio_net`, `802.1Q VLAN Support`), '' when it does not say. */
   readonly driver: string
 }
-
-const AF_INET = 2
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
-const IFNAMSIZ = 16
-const IFREQ_SIZE = 40
-const SIOCGIFFLAGS = 0x8913
-const SIOCGIFMTU = 0x8921
-const SIOCGIFHWADDR = 0x8927
-const SIOCETHTOOL = 0x8946
-const IFF_UP = 1
-const ETHTOOL_GDRVINFO = 3
-const DRVINFO_SIZE = 196
 
 /** Reads an interface of the calling thread's network namespace. */
 export function readNetDevice(name: string): NetDevice {

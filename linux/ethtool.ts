@@ -1,18 +1,20 @@
 /** Offload switches of network interfaces (ethtool's ioctl), for `pointsman doctor`. */
+import {
+  AF_INET,
+  DRVINFO_SIZE,
+  ETHTOOL_GDRVINFO,
+  IFNAMSIZ,
+  IFREQ_SIZE,
+  SIOCETHTOOL,
+  SOCK_DGRAM_CLOEXEC,
+} from './abi.ts'
 import { addressOf, errno, libc, SystemError } from './libc.ts'
 
-const AF_INET = 2
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
-const IFNAMSIZ = 16
-const IFREQ_SIZE = 40
-const SIOCETHTOOL = 0x8946
 /** <linux/ethtool.h> */
 const COMMANDS = { receiveChecksum: 0x14, transmitChecksum: 0x16, gro: 0x2b } as const
 const ETHTOOL_GFLAGS = 0x25
 const ETH_FLAG_LRO = 1 << 15
 const ETHTOOL_GSTATS = 0x1d
-const ETHTOOL_GDRVINFO = 0x03
-const DRVINFO_SIZE = 196
 const DRVINFO_STATISTICS = 180
 
 export interface Offloads {

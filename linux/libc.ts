@@ -4,8 +4,10 @@
  * Pointers: a `Uint8Array` (also one over shared wasm memory) is passed as its address, a `bigint` as
  * it is. Lengths are bytes. Functions return -1 on failure; `errno()` right after the call tells why.
  */
+
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
+import { MAP_SHARED, PROT_READ_WRITE } from './abi.ts'
 
 export type Pointer = Uint8Array | bigint | null
 
@@ -87,9 +89,6 @@ export const libc = bindings as {
   readonly strerror: (number: number) => string
 }
 
-/** <sched.h> */
-export const CLONE_NEWNET = 0x40000000
-
 export const MAP_FAILED = 0xffff_ffff_ffff_ffffn
 
 /** Error numbers that are answers rather than failures somewhere (asm-generic/errno.h). */
@@ -167,9 +166,6 @@ export interface Mapping {
   readonly buffer: ArrayBuffer
   unmap(): void
 }
-
-const PROT_READ_WRITE = 1 | 2
-const MAP_SHARED = 1
 
 /** Maps `length` bytes of a file descriptor for reading and writing. `what` completes "Cannot mmap ...". */
 export function mapShared(fd: number, length: number, what: string): Mapping {

@@ -1,9 +1,7 @@
 import { createHash } from 'node:crypto'
+import { AF_UNIX, SOCK_DGRAM_CLOEXEC } from './abi.ts'
 import { check, Errno, errno, libc, SystemError } from './libc.ts'
 import { MachineError } from './machine-error.ts'
-
-const AF_UNIX = 1
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
 
 /**
  * Makes this process the only one that works on a pin directory, until the returned socket is closed or

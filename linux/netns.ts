@@ -1,6 +1,8 @@
 /** Network namespaces: sockets, XDP links and interface indices belong to the calling thread's. */
+
 import { closeSync, openSync } from 'node:fs'
-import { CLONE_NEWNET, check, libc } from './libc.ts'
+import { AF_INET, CLONE_NEWNET, SO_NETNS_COOKIE, SOCK_DGRAM_CLOEXEC, SOL_SOCKET } from './abi.ts'
+import { check, libc } from './libc.ts'
 
 const OWN = '/proc/thread-self/ns/net'
 
@@ -31,11 +33,6 @@ export function inNetns<T>(path: string, action: () => T): T {
     closeSync(home)
   }
 }
-
-const AF_INET = 2
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
-const SOL_SOCKET = 1
-const SO_NETNS_COOKIE = 71
 
 /**
  * A number for the calling thread's network namespace that is never used twice while the machine runs

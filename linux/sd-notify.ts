@@ -1,8 +1,6 @@
 /** The notices systemd understands (sd_notify(3)): one datagram to the socket it names. */
+import { AF_UNIX, SOCK_DGRAM_CLOEXEC } from './abi.ts'
 import { errno, libc, SystemError } from './libc.ts'
-
-const AF_UNIX = 1
-const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
 
 /**
  * @param state for example `READY=1`; several lines are allowed

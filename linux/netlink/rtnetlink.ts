@@ -5,6 +5,7 @@
 
 import type { Family, IpAddress } from '../../net/address.ts'
 import { addressToBytes, familyOf, readAddress } from '../../net/address.ts'
+import { AF_INET, AF_INET6, IFF_LOOPBACK, IFF_LOWER_UP, IFF_NOARP, IFF_UP } from '../abi.ts'
 import {
   decodeAttributes,
   type NetlinkAttribute,
@@ -49,19 +50,11 @@ export const Group = {
   IPV6_NETCONF: 25,
 } as const
 
-const AF_INET = 2
-const AF_INET6 = 10
-
 const LINK_HEADER = 16
 const ADDRESS_HEADER = 8
 const NEIGHBOUR_HEADER = 12
 const ROUTE_HEADER = 12
 const NETCONF_HEADER = 4
-
-const IFF_UP = 0x1
-const IFF_LOOPBACK = 0x8
-const IFF_NOARP = 0x80
-const IFF_LOWER_UP = 0x10000
 
 const IFA_F_TENTATIVE = 0x40
 const IFA_F_DADFAILED = 0x08

@@ -1,5 +1,16 @@
 /** Sockets to the kernel's rtnetlink: one kind asks and waits, the other listens. */
+
 import koffi from 'koffi'
+import {
+  AF_NETLINK,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  SO_RCVBUFFORCE,
+  SO_RCVTIMEO,
+  SOCK_RAW_CLOEXEC,
+  SOL_NETLINK,
+  SOL_SOCKET,
+} from '../abi.ts'
 import { check, Errno, errno, errorName, libc, words } from '../libc.ts'
 import {
   decodeMessages,
@@ -18,18 +29,10 @@ import {
 } from './message.ts'
 import type { Query } from './rtnetlink.ts'
 
-const AF_NETLINK = 16
 const NETLINK_ROUTE = 0
-const SOCK_RAW_CLOEXEC = 3 | 0o2000000
-const SOL_SOCKET = 1
-const SO_RCVTIMEO = 20
-const SO_RCVBUFFORCE = 33
-const SOL_NETLINK = 270
 const NETLINK_ADD_MEMBERSHIP = 1
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
-const MSG_TRUNC = 0x20
-const MSG_DONTWAIT = 0x40
 
 /** The kernel puts at most 32 KiB into a datagram of a dump; a single answer is far smaller. */
 const DATAGRAM_BYTES = 64 * 1024

@@ -2,6 +2,7 @@
  * A classic BPF program at the ingress of an interface (linux/pkt_sched.h, pkt_cls.h): the classifier
  * "bpf" in a qdisc "clsact" of ours. Needs CAP_NET_ADMIN and no bpf(2).
  */
+import { ETH_P_ALL } from '../abi.ts'
 import { Errno } from '../libc.ts'
 import {
   decodeAttributes,
@@ -37,7 +38,6 @@ const CLSACT_HANDLE = 0xffff_0000
 const CLSACT_PARENT = 0xffff_fff1
 const INGRESS = 0xffff_fff2
 const EGRESS = 0xffff_fff3
-const ETH_P_ALL = 3
 /** Ours is told from others by it; filters that an administrator adds beside it usually go first. */
 const PREFERENCE = 0x706d
 const INSTRUCTION_BYTES = 8

@@ -1,5 +1,7 @@
 /** Pairs of virtual Ethernet devices, made and removed by rtnetlink. */
+
 import type { Family } from '../../net/address.ts'
+import { AF_INET, AF_INET6, IFF_NOARP, IFF_UP } from '../abi.ts'
 import { encodeAttributes, type NetlinkAttribute, NLM_F_CREATE, u32Value, viewOf } from './message.ts'
 import { decodeNetConf, netConfQuery, type Query, Rtm } from './rtnetlink.ts'
 import type { RequestSocket } from './socket.ts'
@@ -15,11 +17,7 @@ const VETH_INFO_PEER = 1
 const RTM_DELLINK = 17
 const RTM_SETLINK = 19
 const LINK_HEADER = 16
-const IFF_UP = 0x1
-const IFF_NOARP = 0x80
 
-const AF_INET = 2
-const AF_INET6 = 10
 const IFLA_INET_CONF = 1
 const IFLA_INET6_ADDR_GEN_MODE = 8
 const IN6_ADDR_GEN_MODE_NONE = 1

@@ -1,7 +1,8 @@
 /** A network namespace for one test file: entered by its thread, gone with its process. */
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { CLONE_NEWNET, check, libc } from '../../linux/libc.ts'
+import { CLONE_NEWNET } from '../../linux/abi.ts'
+import { check, libc } from '../../linux/libc.ts'
 
 /** Why a test that needs networks of its own cannot run, or false. */
 export const skipWithoutPrivileges: string | false =

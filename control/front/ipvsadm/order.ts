@@ -8,10 +8,10 @@
 
 import type { Family } from '../../../net/address.ts'
 import { addressWords } from '../../../net/address.ts'
+import { PROTOCOL_NUMBERS } from '../../../net/protocol.ts'
 import type { ServerId } from '../../model/server.ts'
 import type { ServiceId } from '../../model/service.ts'
 
-const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, sctp: 132 } as const
 /** AF_INET and AF_INET6 of Linux. */
 const FAMILY_NUMBERS = { 4: 2, 6: 10 } as const
 

@@ -4,21 +4,26 @@
  * the kernel's own buffers and frames are sent from where they were received.
  */
 
+import {
+  AF_PACKET,
+  ETH_P_ALL,
+  MAP_PRIVATE_ANONYMOUS_FIXED,
+  MAP_SHARED_FIXED_POPULATE,
+  PROT_READ_WRITE,
+  SO_ERROR,
+  SO_RCVBUFFORCE,
+  SO_SNDBUFFORCE,
+  SO_SNDTIMEO,
+  SOCK_RAW_CLOEXEC,
+  SOL_PACKET,
+  SOL_SOCKET,
+} from '../../../linux/abi.ts'
 import { check, Errno, errno, errorName, libc, MAP_FAILED, SystemError, words } from '../../../linux/libc.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import type { Region } from '../../wasm/region.ts'
 
 export const VNET_HEADER = 10
 
-const AF_PACKET = 17
-const SOCK_RAW_CLOEXEC = 3 | 0o2000000
-const ETH_P_ALL = 0x0003
-const SOL_SOCKET = 1
-const SO_ERROR = 4
-const SO_SNDTIMEO = 21
-const SO_SNDBUFFORCE = 32
-const SO_RCVBUFFORCE = 33
-const SOL_PACKET = 263
 const PACKET_RX_RING = 5
 const PACKET_STATISTICS = 6
 const PACKET_COPY_THRESH = 7
@@ -34,10 +39,6 @@ const PACKET_FANOUT_HASH = 0
 const PACKET_FANOUT_FLAG_UNIQUEID = 0x2000
 const PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x4000
 const SOCKADDR_LL = 20
-
-const PROT_READ_WRITE = 3
-const MAP_SHARED_FIXED_POPULATE = 0x01 | 0x10 | 0x8000
-const MAP_PRIVATE_ANONYMOUS_FIXED = 0x02 | 0x20 | 0x10
 
 /** Fields of struct tpacket2_hdr and the struct sockaddr_ll behind it, in bytes. */
 export const Slot = {

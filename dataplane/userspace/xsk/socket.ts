@@ -3,6 +3,14 @@
  * of a worker over one frame memory, which is a piece of the wasm memory.
  */
 
+import {
+  AF_XDP,
+  MAP_PRIVATE_ANONYMOUS_FIXED,
+  MAP_SHARED_FIXED_POPULATE,
+  PROT_READ_WRITE,
+  SOCK_RAW_CLOEXEC,
+  SOL_XDP,
+} from '../../../linux/abi.ts'
 import { check, Errno, errno, errorName, libc, MAP_FAILED, SystemError, words } from '../../../linux/libc.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import { PM_CHUNK, PM_XSK_ENTRIES } from '../../layout/layout.gen.ts'
@@ -11,9 +19,6 @@ import type { Region } from '../../wasm/region.ts'
 /** Linear memory for the four rings of a queue, a quarter for each. */
 export const RINGS_BYTES = 4 * 65_536
 
-const AF_XDP = 44
-const SOCK_RAW_CLOEXEC = 3 | 0o2000000
-const SOL_XDP = 283
 const XDP_MMAP_OFFSETS = 1
 const XDP_RX_RING = 2
 const XDP_TX_RING = 3
@@ -24,9 +29,6 @@ const XDP_STATISTICS = 7
 const XDP_SHARED_UMEM = 1
 const XDP_COPY = 2
 const PGOFF = { rx: 0, tx: 0x8000_0000, fill: 0x1_0000_0000, completion: 0x1_8000_0000 } as const
-const PROT_READ_WRITE = 3
-const MAP_SHARED_FIXED_POPULATE = 0x01 | 0x10 | 0x8000
-const MAP_PRIVATE_ANONYMOUS_FIXED = 0x02 | 0x20 | 0x10
 const RING_ORDER: readonly (keyof typeof PGOFF)[] = ['rx', 'tx', 'fill', 'completion']
 const DESCRIPTOR = { packet: 16, address: 8 } as const
 
