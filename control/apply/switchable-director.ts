@@ -5,7 +5,7 @@
 import type { ConnectionListing } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
 import type { Outcome } from '../model/outcome.ts'
-import type { RealServer, ServerId } from '../model/server.ts'
+import type { RealServer, ServerId, ServerListing } from '../model/server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest } from '../model/service.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import type { Timeouts } from '../model/timeouts.ts'
@@ -58,6 +58,10 @@ export class SwitchableDirector implements Director {
 
   service(id: ServiceId): Outcome<ServiceListing> {
     return this.current.service(id)
+  }
+
+  server(id: ServiceId, server: ServerId): Outcome<ServerListing> {
+    return this.current.server(id, server)
   }
 
   rules(): ReturnType<Director['rules']> {

@@ -2,7 +2,7 @@
 import type { ConnectionListing } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { Outcome } from './outcome.ts'
-import type { RealServer, ServerId } from './server.ts'
+import type { RealServer, ServerId, ServerListing } from './server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest, VirtualService } from './service.ts'
 import type { DaemonRequest, SyncDaemon } from './sync-daemon.ts'
 import type { Timeouts } from './timeouts.ts'
@@ -28,6 +28,8 @@ export interface Director {
   /** In IPVS's unsorted order: newest service first, port services before firewall marks. */
   services(): readonly ServiceListing[]
   service(id: ServiceId): Outcome<ServiceListing>
+  /** One real server, at the price of one: its service may have 100,000. */
+  server(id: ServiceId, server: ServerId): Outcome<ServerListing>
   /** The rules alone, in the same order, without looking at counters. */
   rules(): readonly { readonly service: VirtualService; readonly servers: readonly RealServer[] }[]
   connections(): Iterable<ConnectionListing>

@@ -6,7 +6,7 @@
 import type { ConnectionListing } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
-import { serviceText } from '../model/identity.ts'
+import { serverKey } from '../model/identity.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { RealServer, ServerId, ServerListing } from '../model/server.ts'
@@ -19,7 +19,7 @@ import type { Engine } from './applier.ts'
 import { NO_TALLY } from './applier.ts'
 import { newestFirst, type ServerEntry, type ServiceEntry } from './entries.ts'
 import type { Host } from './host.ts'
-import { INT_MAX, Rules } from './rules.ts'
+import { INT_MAX, noServer, noService, Rules } from './rules.ts'
 
 export const DEFAULT_TIMEOUTS: Timeouts = { tcp: 900, tcpFin: 120, udp: 300 }
 
@@ -85,7 +85,7 @@ class RuleDirector implements Director {
       return done
     }
     const service = this.#rules.find(id)
-    if (service === undefined) return refuse('ESRCH', `No service "${serviceText(id)}"`)
+    if (service === undefined) return noService(id)
     this.#engine?.zero(service)
     return done
   }
@@ -108,8 +108,15 @@ class RuleDirector implements Director {
 
   service(id: ServiceId): Outcome<ServiceListing> {
     const service = this.#rules.find(id)
-    if (service === undefined) return refuse('ESRCH', `No service "${serviceText(id)}"`)
+    if (service === undefined) return noService(id)
     return success(this.#listing(service))
+  }
+
+  server(id: ServiceId, serverId: ServerId): Outcome<ServerListing> {
+    const service = this.#rules.find(id)
+    if (service === undefined) return noService(id)
+    const server = service.byKey.get(serverKey(serverId))
+    return server === undefined ? noServer(serverId) : success(this.#serverListing(server))
   }
 
   #listing(service: ServiceEntry): ServiceListing {

@@ -263,11 +263,11 @@ function ownFields(value: RealServer): RealServer {
   return { id, method, tunnel, weight, upperThreshold, lowerThreshold }
 }
 
-function noService(id: ServiceId): Outcome<never> {
+export function noService(id: ServiceId): Outcome<never> {
   return refuse('ESRCH', `No service "${serviceText(id)}"`)
 }
 
-function noServer(id: ServerId): Outcome<never> {
+export function noServer(id: ServerId): Outcome<never> {
   return refuse('ENOENT', `No real server "${endpointText(id)}" in this service`)
 }
 

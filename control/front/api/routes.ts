@@ -217,26 +217,18 @@ async function putServer(
   body: z.infer<typeof serverBody>,
 ): Promise<Answer> {
   const { director } = context
-  const service = director.service(id)
-  if (!service.ok) return refusal('params', service)
-  const key = serverKey(server)
-  const exists = service.value.servers.some((known) => serverKey(known.id) === key)
+  const known = director.server(id, server)
+  if (!known.ok && known.errno !== 'ENOENT') return refusal('params', known)
   const request = serverRequest(server, body)
-  const outcome = exists ? director.editServer(id, request) : director.addServer(id, request)
+  const outcome = known.ok ? director.editServer(id, request) : director.addServer(id, request)
   if (!outcome.ok) return refusal('body', outcome)
   await director.settle()
-  return showServer(context, id, server, exists ? 200 : 201)
+  return showServer(context, id, server, known.ok ? 200 : 201)
 }
 
 function showServer(context: ApiContext, id: ServiceId, server: ServerId, status = 200): Answer {
-  const service = context.director.service(id)
-  if (!service.ok) return refusal('params', service)
-  const found = service.value.servers.find((known) => serverKey(known.id) === serverKey(server))
-  if (found === undefined) {
-    const message = `No real server "${server.address}" port ${server.port} in this service`
-    return refusal('params', { ok: false, errno: 'ENOENT', message })
-  }
-  return { status, json: serverJson(found) }
+  const found = context.director.server(id, server)
+  return found.ok ? { status, json: serverJson(found.value) } : refusal('params', found)
 }
 
 const SHOWN = { 200: 'The service with its real servers, counters and rates' }

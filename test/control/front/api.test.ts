@@ -81,6 +81,24 @@ describe('api', () => {
     assert.equal((await call('GET', one)).status, 404)
   })
 
+  test('one real server costs itself, however many its service has', async () => {
+    await call('PUT', WEB, { servers: [{ address: '10.0.0.1', port: 80, method: 'nat' }] })
+    let looks = 0
+    for (const name of ['service', 'services', 'rules'] as const) {
+      const whole = director[name].bind(director)
+      Reflect.set(director, name, (id: never) => {
+        looks++
+        return whole(id)
+      })
+    }
+    const one = `${WEB}/servers/10.0.0.1/80`
+    assert.equal((await call('GET', one)).json.address, '10.0.0.1')
+    assert.equal((await call('PUT', one, { method: 'nat', weight: 7 })).json.weight, 7)
+    assert.equal((await call('PUT', `${WEB}/servers/10.0.0.2/80`, { method: 'nat' })).status, 201)
+    assert.equal((await call('GET', `${WEB}/servers/10.0.0.3/80`)).status, 404)
+    assert.equal(looks, 0, 'the service was not listed for it')
+  })
+
   test('a service of a firewall mark says that it is not in force', async () => {
     const made = await call('PUT', '/v1/services/fwmark/6/7', { netmask: 64 })
     assert.equal(made.status, 201)

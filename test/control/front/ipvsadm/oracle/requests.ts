@@ -182,6 +182,7 @@ export class ListeningDirector implements Director {
 
   services = (): never[] => []
   service: Director['service'] = () => ({ ok: false, errno: 'ESRCH', message: 'No services here' })
+  server: Director['server'] = () => ({ ok: false, errno: 'ESRCH', message: 'No services here' })
   rules = (): never[] => []
   connections = (): never[] => []
   connectionTableSize = (): number => 4096
