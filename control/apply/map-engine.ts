@@ -68,6 +68,8 @@ export interface MapEngineOptions {
   readonly nowMs?: () => number
   /** Told of every step before it is done, in order. */
   readonly trace?: (operation: Operation) => void
+  /** Told of what goes wrong without stopping anything. */
+  readonly warn?: (message: string) => void
 }
 
 export class MapEngine implements Engine {
@@ -87,6 +89,8 @@ export class MapEngine implements Engine {
   readonly #natIndex: NatIndex
   readonly #nowMs: () => number
   readonly #trace: ((operation: Operation) => void) | null
+  readonly #warn: (message: string) => void
+  readonly #identity: number
   readonly #pending = new Map<ServiceEntry, Pending>()
   /** Identities of removed services that the maps may still hold. */
   readonly #removed = new Set<string>()
@@ -97,6 +101,8 @@ export class MapEngine implements Engine {
   #sysctls: Readonly<Record<string, number>> = {}
   #daemons: () => readonly SyncDaemon[] = () => []
   #stateDirty = false
+  /** Whether the state could not be written at the last try. */
+  #stateFailed = false
   #settling: Promise<void> = Promise.resolve()
   #report: SweepReport | null = null
   /** When the sweep under way began (ms). */
@@ -117,7 +123,9 @@ export class MapEngine implements Engine {
     this.#estimation = new Estimation(this.#maps, this.#ledger)
     this.sweep = new Sweep(options.dataplane)
     this.#sweepBeganMs = this.#nowMs()
-    this.saved = this.#stateFile.load()
+    this.#warn = options.warn ?? (() => {})
+    this.#identity = identityOf(options.dataplane)
+    this.saved = this.#stateFile.load(this.#identity)
     const lastWeights = new Map(this.saved?.lastWeights ?? [])
     this.adoption = adopt(this.#maps, this.#ledger, this.#rules, lastWeights, this.#nowMs())
     this.#afterAdoption()
@@ -136,9 +144,6 @@ export class MapEngine implements Engine {
     const settings = this.dataplane.map('settings')
     this.#placements.natSources = publishedNatIcmpSend(settings)
     if (this.#placements.natSources) this.#natIndex.fill()
-    const seed = SettingsRecord.offsets.hashSeed / 4
-    // Attackers who know the hash could fill chosen sets; it must never change under live connections.
-    if (settings.u32[seed] === 0) Atomics.store(settings.u32, seed, randomInt(1, 0xffffffff))
     this.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
   }
 
@@ -274,7 +279,7 @@ export class MapEngine implements Engine {
     this.#natIndex.update()
     this.publishSettings()
     await this.dataplane.published?.()
-    this.#saveState()
+    this.saveState()
     if (failures[0] !== undefined) throw failures[0]
   }
 
@@ -382,21 +387,37 @@ export class MapEngine implements Engine {
     else this.#natIndex.clear()
   }
 
-  #saveState(): void {
+  /**
+   * Writes what only the state file keeps, if it has changed. A disk without room is no reason to refuse a
+   * rule: the state stays unsaved, and the next beat tries again.
+   */
+  saveState(): void {
     if (!this.#stateDirty) return
-    this.#stateDirty = false
     const lastWeights: [number, number][] = []
     for (const service of this.#rules.entries()) {
       for (const { real, value, lastWeight } of service.servers) {
-        if (value.weight === 0 && lastWeight !== 0) lastWeights.push([real, lastWeight])
+        if (real >= 0 && value.weight === 0 && lastWeight !== 0) lastWeights.push([real, lastWeight])
       }
     }
-    this.#stateFile.save({
-      sysctls: { ...this.#sysctls },
-      daemons: [...this.#daemons()],
-      counters: this.#book.state(),
-      lastWeights,
-    })
+    try {
+      this.#stateFile.save(this.#identity, {
+        sysctls: { ...this.#sysctls },
+        daemons: [...this.#daemons()],
+        counters: this.#book.state(),
+        lastWeights,
+      })
+      this.#stateDirty = false
+      this.#stateFailed = false
+    } catch (error) {
+      if (!this.#stateFailed) this.#warn(`${(error as Error).message}; it is tried again every second`)
+      this.#stateFailed = true
+    }
+  }
+
+  /** The maps are about to go: nobody will ask for what was kept beside them. */
+  forgetState(): void {
+    this.#stateDirty = false
+    this.#stateFile.remove(this.#identity)
   }
 
   // Counters and connections
@@ -461,9 +482,9 @@ export class MapEngine implements Engine {
 
   // Housekeeping
 
-  /** Whether a sweep of the tables can have anything to do; what is to be saved is saved behind one. */
+  /** Whether a sweep of the tables can have anything to do. */
   sweepIsDue(): boolean {
-    return this.sweep.due() || this.#ledger.goneReals.size > 0 || this.#stateDirty
+    return this.sweep.due() || this.#ledger.goneReals.size > 0
   }
 
   /** One slice of expiry; true when it finished a sweep of the tables. */
@@ -491,7 +512,7 @@ export class MapEngine implements Engine {
       if (holding !== undefined && holding.state === 'gone' && holding.reals.size === 0)
         this.#freeService(holding)
     }
-    this.#saveState()
+    this.saveState()
   }
 
   #freeService(holding: ServiceHolding): void {
@@ -539,6 +560,15 @@ export class MapEngine implements Engine {
     }
     return wanted
   }
+}
+
+/** What tells these maps from all others: their hash seed, made with them. */
+function identityOf(dataplane: Dataplane): number {
+  const { u32 } = dataplane.map('settings')
+  const seed = SettingsRecord.offsets.hashSeed / 4
+  // Attackers who know the hash could fill chosen sets; it must never change under live connections.
+  if (u32[seed] === 0) Atomics.store(u32, seed, randomInt(1, 0xffffffff))
+  return u32[seed]!
 }
 
 function sleep(ms: number): Promise<void> {

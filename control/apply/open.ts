@@ -20,6 +20,7 @@ export function openDirector(options: {
   readonly stateFile?: StateFile
   readonly nowMs?: () => number
   readonly trace?: NonNullable<MapEngineOptions['trace']>
+  readonly warn?: NonNullable<MapEngineOptions['warn']>
 }): ManagedDirector {
   const rules = new Rules(options.host)
   const engine = new MapEngine({ ...options, rules })

@@ -1,15 +1,19 @@
 /**
  * What the maps have no place for, kept beside them: sysctls, sync daemons, bases of counters, last
- * weights of drained real servers. It belongs to one boot, like the maps: after a reboot it is ignored.
+ * weights of drained real servers. Most of it names slots, so it belongs to one set of maps and one boot:
+ * each set has a file of its own, named after its hash seed, and a daemon that starts over other maps
+ * neither reads it nor takes it away.
  */
-import { randomUUID } from 'node:crypto'
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { z } from 'zod'
+import { writeAtomically } from '../../linux/atomic-file.ts'
 import type { IpAddress } from '../../net/address.ts'
 import { parseAddress } from '../../net/address.ts'
 
-const VERSION = 1
+const VERSION = 2
+/** Files of maps that nobody came back for; more of them are removed, oldest first. */
+const FILES_MAX = 8
 
 const address = z.string().transform((text, context): IpAddress => {
   const parsed = parseAddress(text)
@@ -23,6 +27,8 @@ const rows = z.array(z.tuple([z.int().nonnegative(), counts]))
 const savedState = z.object({
   version: z.literal(VERSION),
   bootId: z.string(),
+  /** Hash seed of the maps. */
+  maps: z.int(),
   sysctls: z.record(z.string(), z.int()),
   daemons: z.array(
     z.object({
@@ -39,21 +45,30 @@ const savedState = z.object({
   /** Index of a real server whose weight is 0, and its last other weight. */
   lastWeights: z.array(z.tuple([z.int().nonnegative(), z.int().nonnegative()])),
 })
-export type SavedState = Omit<z.infer<typeof savedState>, 'version' | 'bootId'>
+export type SavedState = Omit<z.infer<typeof savedState>, 'version' | 'bootId' | 'maps'>
 
+/** Every method takes the identity of the maps that the state is about. */
 export interface StateFile {
-  load(): SavedState | null
-  /** Complete or not at all: a reader never meets half a file. */
-  save(state: SavedState): void
-  remove(): void
+  load(maps: number): SavedState | null
+  /** Complete or not at all: a reader never meets half a file. Throws where it cannot be written. */
+  save(maps: number, state: SavedState): void
+  remove(maps: number): void
 }
 
 /**
+ * State files in the daemon's folder.
  * @param warn told when a file exists but cannot be used
  */
-export function stateFile(path: string, boot: string, warn: (message: string) => void = () => {}): StateFile {
+export function stateFile(
+  directory: string,
+  boot: string,
+  warn: (message: string) => void = () => {},
+): StateFile {
+  const pathOf = (maps: number): string => join(directory, `state-${maps.toString(16).padStart(8, '0')}.json`)
+  let pruned = false
   return {
-    load(): SavedState | null {
+    load(maps): SavedState | null {
+      const path = pathOf(maps)
       let text: string
       try {
         text = readFileSync(path, 'utf8')
@@ -73,25 +88,36 @@ export function stateFile(path: string, boot: string, warn: (message: string) =>
         warn(`Cannot use ${path}: ${z.prettifyError(parsed.error)}`)
         return null
       }
-      return parsed.data.bootId === boot ? parsed.data : null
+      return parsed.data.bootId === boot && parsed.data.maps === maps ? parsed.data : null
     },
 
-    save(state: SavedState): void {
-      const temporary = join(dirname(path), `.state-${randomUUID()}`)
+    save(maps, state): void {
+      const path = pathOf(maps)
       try {
-        writeFileSync(temporary, JSON.stringify({ version: VERSION, bootId: boot, ...state }), {
-          mode: 0o600,
-        })
-        renameSync(temporary, path)
+        writeAtomically(path, JSON.stringify({ version: VERSION, bootId: boot, maps, ...state }))
       } catch (error) {
-        rmSync(temporary, { force: true })
-        throw new Error(`Cannot write ${path}`, { cause: error })
+        throw new Error(`Cannot write ${path}: ${(error as Error).message}`, { cause: error })
       }
+      if (!pruned) prune(directory)
+      pruned = true
     },
 
-    remove(): void {
-      rmSync(path, { force: true })
+    remove(maps): void {
+      rmSync(pathOf(maps), { force: true })
     },
+  }
+}
+
+/** Every start with new maps makes a file, and a crash leaves it behind. */
+function prune(directory: string): void {
+  try {
+    const files = readdirSync(directory)
+      .filter((name) => /^state-[0-9a-f]{8}\.json$/.test(name))
+      .map((name) => ({ path: join(directory, name), age: statSync(join(directory, name)).mtimeMs }))
+      .sort((a, b) => b.age - a.age)
+    for (const { path } of files.slice(FILES_MAX)) rmSync(path, { force: true })
+  } catch {
+    // Somebody else tidied up at the same time; the next start tries again.
   }
 }
 

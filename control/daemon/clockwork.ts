@@ -67,6 +67,7 @@ export function startHousekeeping(
       if (engine.watchesMemory || beats % SETTINGS_BEATS === 0) engine.publishSettings()
       if (beats % (ESTIMATION_PERIOD_MS / BEAT_MS) === 0 && estimating === null) estimate()
       if (sweeping === null && engine.sweepIsDue()) sweep()
+      engine.saveState()
     }),
     BEAT_MS,
   ).unref()

@@ -104,7 +104,7 @@ class Daemon {
     this.#run = run
     this.#host = host
     this.#opened = opened
-    this.#state = stateFile(run.state, bootId(), (message) => log.warn(message))
+    this.#state = stateFile(run.path, bootId(), (message) => log.warn(message))
     this.finished = new Promise((resolve) => {
       this.#finish = resolve
     })
@@ -136,8 +136,6 @@ class Daemon {
   }
 
   #makeDirector(dataplane: Dataplane | null, adopted: boolean): void {
-    // State of slots that no longer hold what they held is worse than none.
-    if (!adopted) this.#state.remove()
     const director = dataplane === null ? createDirector({ host: this.#host }) : this.#direct(dataplane)
     this.#director = new SwitchableDirector(director, () => this.#housekeeping?.rulesChanged())
     if (adopted && this.#engine !== null) {
@@ -150,7 +148,12 @@ class Daemon {
 
   /** A director of what the maps hold. */
   #direct(dataplane: Dataplane): Director {
-    const { director, engine } = openDirector({ dataplane, host: this.#host, stateFile: this.#state })
+    const { director, engine } = openDirector({
+      dataplane,
+      host: this.#host,
+      stateFile: this.#state,
+      warn: (message) => this.#log.warn(message),
+    })
     this.#engine = engine
     this.#housekeeping = startHousekeeping(engine, this.#host, (error) => this.#fail(error))
     return director
@@ -282,7 +285,7 @@ class Daemon {
     this.#log.info('detaching')
     this.#housekeeping?.stop()
     await this.#opened.dataplane?.detach()
-    this.#state.remove()
+    this.#engine?.forgetState()
     // After the answer has gone out.
     setImmediate(() => void this.#stopDetached())
   }

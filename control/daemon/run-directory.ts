@@ -15,7 +15,6 @@ export class StartError extends Error {
 export interface RunDirectory {
   readonly path: string
   readonly socket: string
-  readonly state: string
   release(): void
 }
 
@@ -55,7 +54,6 @@ export async function takeRunDirectory(directory: string): Promise<RunDirectory>
   return {
     path,
     socket,
-    state: join(path, 'state.json'),
     release(): void {
       rmSync(socket, { force: true })
       libc.close(lock)

@@ -91,16 +91,12 @@ export function answer(outcome: Outcome<unknown>): string {
   return outcome.ok ? 'ok' : outcome.errno
 }
 
-/** What a director saves, kept in memory for the next one. */
+/** What a director saves, kept in memory for the next one over the same maps. */
 export function memoryState(): StateFile {
-  let state: SavedState | null = null
+  const states = new Map<number, SavedState>()
   return {
-    load: () => state,
-    save: (saved) => {
-      state = structuredClone(saved)
-    },
-    remove: () => {
-      state = null
-    },
+    load: (maps) => states.get(maps) ?? null,
+    save: (maps, saved) => void states.set(maps, structuredClone(saved)),
+    remove: (maps) => void states.delete(maps),
   }
 }

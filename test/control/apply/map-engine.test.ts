@@ -317,6 +317,46 @@ describe('engine over maps', () => {
     assert.deepEqual(next.daemons(), director.daemons())
   })
 
+  test('a full disk refuses nothing; the state is written as soon as there is room', async () => {
+    const kept = memoryState()
+    let full = true
+    const warnings: string[] = []
+    const stateFile: StateFile = {
+      ...kept,
+      save: (maps, saved) => {
+        if (full) throw new Error('Cannot write state.json: no space left on device')
+        kept.save(maps, saved)
+      },
+    }
+    const dataplane = new MemoryDataplane()
+    const options = { dataplane, host: testHost(), stateFile, warn: (text: string) => warnings.push(text) }
+    const { director, engine } = openDirector(options)
+    assert.equal(answer(director.setSysctl('sloppy_tcp', 1)), 'ok')
+    await director.settle()
+    engine.saveState()
+    assert.equal(warnings.length, 1, 'said once')
+    assert.match(warnings[0]!, /no space left/)
+    full = false
+    engine.saveState()
+    assert.equal(open(dataplane, { stateFile }).director.sysctls().sloppy_tcp, 1)
+    full = true
+    director.setSysctl('sloppy_tcp', 0)
+    await director.settle()
+    assert.equal(warnings.length, 2, 'said again after it had worked')
+  })
+
+  test('state of other maps is never used', async () => {
+    const stateFile = memoryState()
+    const first = open(new MemoryDataplane(), { stateFile })
+    first.director.setSysctl('sloppy_tcp', 1)
+    await first.director.settle()
+    const other = open(new MemoryDataplane(), { stateFile })
+    assert.equal(other.director.sysctls().sloppy_tcp, 0)
+    other.director.setSysctl('drop_packet', 3)
+    await other.director.settle()
+    assert.equal(open(first.dataplane, { stateFile }).director.sysctls().sloppy_tcp, 1)
+  })
+
   test('a full table refuses and changes nothing', async () => {
     const dataplane = new MemoryDataplane({ ...SMALL_SIZES, services: 2, reals: 3 })
     const { director } = open(dataplane)

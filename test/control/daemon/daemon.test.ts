@@ -1,7 +1,17 @@
 /** The daemon as a process, without a data plane: its folder, its socket, its end. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, beforeEach, describe, test } from 'node:test'
@@ -207,27 +217,60 @@ describe('state file', () => {
     lastWeights: [],
   }
 
-  test('is kept over a restart, not over a reboot, and never half', () => {
+  const inFolder = (play: (folder: string) => void): void => {
     const folder = mkdtempSync(join(tmpdir(), 'pointsman-test-'))
     try {
-      const path = join(folder, 'state.json')
-      const warnings: string[] = []
-      const open = (boot: string) => stateFile(path, boot, (message) => warnings.push(message))
-      assert.equal(open('a').load(), null)
-      open('a').save(state)
-      assert.deepEqual(open('a').load()?.sysctls, { sloppy_tcp: 1 })
-      assert.equal(open('b').load(), null)
-      writeFileSync(path, readFileSync(path, 'utf8').slice(0, -5))
-      assert.equal(open('a').load(), null)
-      writeFileSync(path, '{"version":1}')
-      assert.equal(open('a').load(), null)
-      assert.equal(warnings.length, 2)
-      open('a').remove()
-      assert.ok(!existsSync(path))
+      play(folder)
     } finally {
       rmSync(folder, { recursive: true, force: true })
     }
-  })
+  }
+
+  test('is kept over a restart, not over a reboot, and never half', () =>
+    inFolder((folder) => {
+      const path = join(folder, 'state-0000002a.json')
+      const warnings: string[] = []
+      const open = (boot: string) => stateFile(folder, boot, (message) => warnings.push(message))
+      assert.equal(open('a').load(42), null)
+      open('a').save(42, state)
+      assert.deepEqual(readdirSync(folder), ['state-0000002a.json'])
+      assert.equal(statSync(path).mode & 0o777, 0o600)
+      assert.deepEqual(open('a').load(42)?.sysctls, { sloppy_tcp: 1 })
+      assert.equal(open('b').load(42), null)
+      writeFileSync(path, readFileSync(path, 'utf8').slice(0, -5))
+      assert.equal(open('a').load(42), null)
+      writeFileSync(path, '{"version":1}')
+      assert.equal(open('a').load(42), null)
+      assert.equal(warnings.length, 2)
+      open('a').remove(42)
+      assert.ok(!existsSync(path))
+    }))
+
+  test('of other maps is neither used nor taken away', () =>
+    inFolder((folder) => {
+      const file = stateFile(folder, 'a')
+      file.save(1, state)
+      assert.equal(file.load(2), null)
+      file.save(2, { ...state, sysctls: {} })
+      file.remove(2)
+      assert.deepEqual(file.load(1)?.sysctls, { sloppy_tcp: 1 })
+      // Not even under another name.
+      copyFileSync(join(folder, 'state-00000001.json'), join(folder, 'state-00000002.json'))
+      assert.equal(file.load(2), null)
+    }))
+
+  test('of maps that nobody came back for does not pile up', () =>
+    inFolder((folder) => {
+      for (let maps = 1; maps <= 30; maps++) stateFile(folder, 'a').save(maps, state)
+      assert.equal(readdirSync(folder).length, 8)
+      assert.notEqual(stateFile(folder, 'a').load(30), null)
+    }))
+
+  test('is not written over anything that is no file', () =>
+    inFolder((folder) => {
+      mkdirSync(join(folder, 'state-00000007.json'))
+      assert.throws(() => stateFile(folder, 'a').save(7, state), /state-00000007\.json.*other than a file/)
+    }))
 })
 
 describe('notice to systemd', () => {
