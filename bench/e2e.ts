@@ -87,7 +87,7 @@ class Scene {
     ])
     await ipBatch(generator, [`link set ${WIRE.generator} up`])
     const path = namespacePath(generator)
-    const device = inNetns(path, () => readNetDevice(WIRE.generator))
+    const device = inNetns(path, () => ({ ...readNetDevice(WIRE.generator), kind: 'veth' }))
     if (sink === 'xdp') {
       inNetns(path, () => this.#links.push(attachXdp(this.wrapper.references.drop, device, 'native').fd))
     } else {
@@ -99,7 +99,7 @@ class Scene {
 
   attach(wire: Wire, programFd: number): void {
     inNetns(wire.director, () => {
-      this.#links.push(attachXdp(programFd, readNetDevice(WIRE.director), 'native').fd)
+      this.#links.push(attachXdp(programFd, { ...readNetDevice(WIRE.director), kind: 'veth' }, 'native').fd)
     })
   }
 

@@ -205,7 +205,7 @@ class SmallPackets {
   /** Lets frames end right behind the wire, to know what the generator costs by itself. */
   block(triangle: Triangle): void {
     inNetns(triangle.director, () => {
-      this.#links.push(attachXdp(this.drop, readNetDevice('c0'), 'native').fd)
+      this.#links.push(attachXdp(this.drop, { ...readNetDevice('c0'), kind: 'veth' }, 'native').fd)
     })
   }
 

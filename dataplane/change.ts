@@ -3,7 +3,7 @@
  * established connections do not notice. Nothing else may publish rules meanwhile.
  */
 import { copyMaps } from './copy.ts'
-import type { Dataplane } from './dataplane.ts'
+import { type Dataplane, throwRefusals } from './dataplane.ts'
 
 /** A plane that can leave frames waiting while its maps are exchanged. */
 interface Holding {
@@ -35,7 +35,7 @@ export async function changePlane(
   try {
     // With the rules in place the new plane can claim what it will take.
     copyMaps(from, to)
-    await to.attach(interfaces)
+    throwRefusals(await to.attach(interfaces))
   } catch (error) {
     await source?.resume()
     throw error

@@ -47,6 +47,17 @@ export interface AttachedInterface {
   readonly note?: string
 }
 
+/** What became of an interface that packets were to be taken from. */
+export type AttachResult =
+  | { readonly name: string; readonly attached: AttachedInterface }
+  | {
+      readonly name: string
+      /** Why not, with what mends it. */
+      readonly refused: string
+      /** There is no such interface: it may come yet. */
+      readonly absent: boolean
+    }
+
 export interface Dataplane {
   readonly plane: PlaneKind
   readonly sizes: Sizes
@@ -60,10 +71,14 @@ export interface Dataplane {
   map(name: MapName): MapMemory
   /** CLOCK_MONOTONIC in ticks (see PM_TICK_SHIFT), unsigned 32-bit, the clock of `expires`. */
   nowTicks(): number
-  /** Interfaces in use at this moment. */
+  /** Interfaces in use at this moment, asked of the kernel and not remembered. */
   interfaces(): readonly AttachedInterface[]
-  /** Starts taking packets; throws `DataplaneError` with the fix in its message. */
-  attach(interfaces: readonly string[]): Promise<void>
+  /**
+   * Takes packets from exactly these interfaces, as far as it can: one that is refused keeps no other
+   * from being taken. To be called again whenever links have changed: what is attached already stays,
+   * whatever its name is now, and goes on with the MAC addresses and MTU that the link has now.
+   */
+  attach(interfaces: readonly string[]): Promise<readonly AttachResult[]>
   /**
    * To be called after virtual services or real servers changed in the maps, before the change is
    * reported as done: brings in line what the plane keeps outside of them (userspace: the nftables
@@ -81,4 +96,13 @@ export interface Dataplane {
 /** A data plane could not do what was asked; the message says what was tried and what mends it. */
 export class DataplaneError extends MachineError {
   override readonly name = 'DataplaneError'
+}
+
+/**
+ * For callers to whom a refusal is a failure. An interface that does not exist is none: whoever wants it
+ * waits for it.
+ */
+export function throwRefusals(results: readonly AttachResult[]): void {
+  const refused = results.flatMap((result) => ('refused' in result && !result.absent ? [result.refused] : []))
+  if (refused.length > 0) throw new DataplaneError(refused.join('\n'))
 }

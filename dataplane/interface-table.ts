@@ -3,15 +3,12 @@
  * PM_INTERFACES with PM_INTERFACE_PROBES tries; the program looks at all of them, so gaps are harmless.
  */
 
-import type { NetDevice } from '../linux/device.ts'
+import type { Link } from '../linux/netlink/rtnetlink.ts'
 import { DataplaneError, type MapMemory } from './dataplane.ts'
 import { InterfaceRecord, PM_INTERFACE_PROBES, PM_INTERFACES } from './layout/layout.gen.ts'
 
 /** Adds an interface or refreshes its MAC and MTU; packets may be arriving meanwhile. */
-export function putInterface(
-  map: MapMemory,
-  device: Pick<NetDevice, 'name' | 'ifindex' | 'mac' | 'mtu'>,
-): void {
+export function putInterface(map: MapMemory, device: Pick<Link, 'name' | 'ifindex' | 'mac' | 'mtu'>): void {
   const slots = probes(device.ifindex)
   const slot =
     slots.find((at) => ifindexAt(map, at) === device.ifindex) ?? slots.find((at) => ifindexAt(map, at) === 0)

@@ -4,6 +4,7 @@
  */
 import {
   type AttachedInterface,
+  type AttachResult,
   type Dataplane,
   DataplaneError,
   type MapMemory,
@@ -65,9 +66,10 @@ export class MemoryDataplane implements Dataplane {
     return this.#attached
   }
 
-  async attach(interfaces: readonly string[]): Promise<void> {
+  async attach(interfaces: readonly string[]): Promise<readonly AttachResult[]> {
     this.calls.push(['attach', ...interfaces].join(' '))
     this.#attached = interfaces.map((name, index) => ({ name, ifindex: index + 1, mode: 'userspace' }))
+    return this.#attached.map((attached) => ({ name: attached.name, attached }))
   }
 
   async detach(): Promise<void> {

@@ -67,6 +67,19 @@ export function netDeviceName(ifindex: number): string | null {
   return name.toString('utf8', 0, name.indexOf(0))
 }
 
+/** Name of the driver of an interface (`veth`, `virtio_net`), '' where it does not say or is gone. */
+export function driverOf(name: string): string {
+  const socket = check(libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'open a socket')
+  try {
+    return readDriver(socket, Buffer.from(name))
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error
+    return ''
+  } finally {
+    libc.close(socket)
+  }
+}
+
 function readDriver(socket: number, name: Uint8Array): string {
   const info = Buffer.alloc(DRVINFO_SIZE)
   info.writeUInt32LE(ETHTOOL_GDRVINFO, 0)

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { changePlane } from '../../dataplane/change.ts'
 import { forgetNextHops } from '../../dataplane/copy.ts'
-import { type Dataplane, DataplaneError, type Sizes } from '../../dataplane/dataplane.ts'
+import { type Dataplane, DataplaneError, type Sizes, throwRefusals } from '../../dataplane/dataplane.ts'
 import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pins.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
@@ -158,7 +158,7 @@ async function tryXdp(options: OpenOptions): Promise<Opened> {
   const { dataplane, adopted } = opened
   if (dataplane === null || options.interfaces.length === 0) return opened
   try {
-    await dataplane.attach(options.interfaces)
+    throwRefusals(await dataplane.attach(options.interfaces))
     return opened
   } catch (error) {
     // What was restored goes back to where the other plane finds it.

@@ -1,7 +1,7 @@
 /** The daemon: from an empty process to a served API, and back. */
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
-import { type Dataplane, DataplaneError } from '../../dataplane/dataplane.ts'
+import { type Dataplane, DataplaneError, throwRefusals } from '../../dataplane/dataplane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
 import { bootId } from '../../linux/boot.ts'
@@ -183,7 +183,9 @@ class Daemon {
 
   async #attach(dataplane: Dataplane): Promise<void> {
     const wanted = this.#options.interfaces
-    if (wanted.length > 0) await dataplane.attach(wanted)
+    const results = wanted.length > 0 ? await dataplane.attach(wanted) : []
+    throwRefusals(results)
+    for (const result of results) if ('refused' in result) this.#log.warn(result.refused)
     if (dataplane.plane === 'xdp' && (await removeLeftovers())) {
       this.#log.info('removed what an earlier userspace plane had left in the kernel')
     }

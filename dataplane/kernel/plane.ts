@@ -4,14 +4,18 @@
  */
 import { randomBytes } from 'node:crypto'
 import { defaultPinDirectory, makePinDirectory, pinTrap } from '../../linux/bpffs.ts'
-import { type NetDevice, netDeviceName, readNetDevice } from '../../linux/device.ts'
+import { netDeviceName } from '../../linux/device.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
+import { type Links, readLinks, whyNotTaken } from '../../linux/links.ts'
 import { lockPinDirectory } from '../../linux/lock.ts'
+import { MachineError } from '../../linux/machine-error.ts'
+import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import { builtFile } from '../assets.ts'
 import { monotonicTicks } from '../clock.ts'
 import {
   type AttachedInterface,
+  type AttachResult,
   type Dataplane,
   DataplaneError,
   type MapMemory,
@@ -34,6 +38,8 @@ export interface KernelOptions {
   readonly objectPath?: string | undefined
   /** auto unless said otherwise. */
   readonly mode?: XdpModeChoice | undefined
+  /** Who knows the links of this network namespace; the kernel is asked anew unless said otherwise. */
+  readonly links?: (() => Links) | undefined
 }
 
 /** A program in the kernel with its maps, new or found; `release` lets go of all file descriptors. */
@@ -44,8 +50,7 @@ interface Opened {
   release(): void
 }
 
-interface Link {
-  readonly name: string
+interface OwnLink {
   readonly fd: number
   readonly mode: XdpMode
   /** Why it is not native. */
@@ -80,12 +85,13 @@ export class KernelDataplane implements Dataplane {
   /** The running program, for BPF_PROG_TEST_RUN. */
   readonly programFd: number
   readonly #mode: XdpModeChoice
+  readonly #readLinks: () => Links
   readonly #pins: Pins | null
   readonly #opened: Opened
   readonly #program: ProgramInfo
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
-  readonly #links = new Map<number, Link>()
+  readonly #links = new Map<number, OwnLink>()
   #closed = false
 
   /**
@@ -121,6 +127,7 @@ export class KernelDataplane implements Dataplane {
     this.warnings = trap === null ? [] : [trap]
     this.programFd = opened.programFd
     this.#mode = options.mode ?? 'auto'
+    this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
     this.#program = programInfo(opened.programFd)
@@ -160,41 +167,53 @@ export class KernelDataplane implements Dataplane {
   }
 
   interfaces(): readonly AttachedInterface[] {
-    return [...this.#links].map(([ifindex, { name, mode, note }]) => ({
-      name,
-      ifindex,
-      mode,
-      ...(note === null ? {} : { note }),
-    }))
+    return [...this.#links].flatMap(([ifindex, { mode, note }]) => {
+      const name = this.#isAlive(ifindex) ? netDeviceName(ifindex) : null
+      return name === null ? [] : [described({ name, ifindex }, mode, note)]
+    })
   }
 
-  /**
-   * Takes packets from exactly these interfaces: links that are there already are kept as they are,
-   * others made or removed. If one fails, those that this call made are taken off again.
-   */
-  async attach(names: readonly string[]): Promise<void> {
-    const devices = [...new Set(names)].map(readNetDevice)
-    const wanted = new Set(devices.map(({ ifindex }) => ifindex))
-    const made: number[] = []
-    try {
-      for (const device of devices) {
-        putInterface(this.map('interfaces'), device)
-        if (this.#keepsLink(device)) continue
-        this.#removeLink(device.ifindex)
-        made.push(device.ifindex)
-        this.#makeLink(device)
-      }
-    } catch (error) {
-      for (const ifindex of made) this.#dropInterface(ifindex)
-      throw error
+  async attach(names: readonly string[]): Promise<readonly AttachResult[]> {
+    const links = this.#readLinks()
+    const results = [...new Set(names)].map((name) => this.#attachOne(name, links))
+    const attached = results.flatMap((result) => ('attached' in result ? [result.attached.ifindex] : []))
+    const receiving = new Set(attached.flatMap((at) => links.receivingFor(at).map(({ ifindex }) => ifindex)))
+    for (const ifindex of this.#links.keys()) if (!attached.includes(ifindex)) this.#removeLink(ifindex)
+    for (const ifindex of listInterfaces(this.map('interfaces'))) {
+      if (!receiving.has(ifindex)) removeInterface(this.map('interfaces'), ifindex)
     }
-    for (const ifindex of [...this.#links.keys(), ...listInterfaces(this.map('interfaces'))]) {
-      if (!wanted.has(ifindex)) this.#dropInterface(ifindex)
+    return results
+  }
+
+  #attachOne(name: string, links: Links): AttachResult {
+    const link = links.named(name)
+    if (link === null) {
+      return { name, refused: `No interface "${name}" in this network namespace: see ip link`, absent: true }
+    }
+    try {
+      const why = whyNotTaken(link)
+      if (why !== null) throw new DataplaneError(why)
+      // First the table: what arrives before that would pass as not configured.
+      for (const receiving of links.receivingFor(link.ifindex)) {
+        putInterface(this.map('interfaces'), receiving)
+      }
+      if (!this.#keepsLink(link.ifindex)) {
+        this.#removeLink(link.ifindex)
+        this.#makeLink(link)
+      }
+      const { mode, note } = this.#links.get(link.ifindex)!
+      return { name, attached: described(link, mode, note) }
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error
+      return { name, refused: error.message, absent: false }
     }
   }
 
   async detach(): Promise<void> {
-    for (const ifindex of [...this.#links.keys()]) this.#dropInterface(ifindex)
+    for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
+    for (const ifindex of listInterfaces(this.map('interfaces'))) {
+      removeInterface(this.map('interfaces'), ifindex)
+    }
     this.#pins?.remove()
   }
 
@@ -230,21 +249,26 @@ export class KernelDataplane implements Dataplane {
       if (info.programId !== this.#program.id) {
         need(libbpf().bpf_link_update(fd, this.programFd, null), `replace the program on ${name}`)
       }
-      this.#links.set(ifindex, { name, fd, mode: queryXdp(ifindex).mode ?? 'native', note: null })
+      this.#links.set(ifindex, { fd, mode: queryXdp(ifindex).mode ?? 'native', note: null })
     }
   }
 
-  #keepsLink(device: NetDevice): boolean {
-    const link = this.#links.get(device.ifindex)
+  /** Whether the link holds: it is cut by the kernel when its interface goes. */
+  #isAlive(ifindex: number): boolean {
+    const link = this.#links.get(ifindex)
     if (link === undefined) return false
-    const alive = linkInfo(link.fd).ifindex === device.ifindex
-    return alive && (this.#mode === 'auto' || this.#mode === link.mode)
+    const info = linkInfo(link.fd)
+    return info.ifindex === ifindex && info.programId === this.#program.id
   }
 
-  #makeLink(device: NetDevice): void {
-    const { fd, mode, note } = attachXdp(this.programFd, device, this.#mode)
-    this.#links.set(device.ifindex, { name: device.name, fd, mode, note })
-    this.#pins?.pinLink(device.ifindex, fd)
+  #keepsLink(ifindex: number): boolean {
+    return this.#isAlive(ifindex) && (this.#mode === 'auto' || this.#mode === this.#links.get(ifindex)?.mode)
+  }
+
+  #makeLink(link: Link): void {
+    const { fd, mode, note } = attachXdp(this.programFd, link, this.#mode)
+    this.#links.set(link.ifindex, { fd, mode, note })
+    this.#pins?.pinLink(link.ifindex, fd)
   }
 
   #removeLink(ifindex: number): void {
@@ -254,11 +278,14 @@ export class KernelDataplane implements Dataplane {
     libc.close(link.fd)
     this.#links.delete(ifindex)
   }
+}
 
-  #dropInterface(ifindex: number): void {
-    this.#removeLink(ifindex)
-    removeInterface(this.map('interfaces'), ifindex)
-  }
+function described(
+  { name, ifindex }: { readonly name: string; readonly ifindex: number },
+  mode: XdpMode,
+  note: string | null,
+): AttachedInterface {
+  return { name, ifindex, mode, ...(note === null ? {} : { note }) }
 }
 
 function openUnpinned(objectPath: string, sizes: Sizes): Opened {

@@ -1,8 +1,9 @@
 /** Attaching a program to an interface through a bpf_link, and saying why when the kernel refuses. */
 
-import type { NetDevice } from '../../linux/device.ts'
+import { driverOf } from '../../linux/device.ts'
 import { libbpf, takeLog } from '../../linux/libbpf.ts'
 import { Errno, errno, libc } from '../../linux/libc.ts'
+import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import { DataplaneError } from '../dataplane.ts'
 import { programInfo } from './object-info.ts'
 
@@ -26,24 +27,32 @@ const LINK_OPTIONS_SIZE = 64
 /** Refusals that generic mode would meet as well. */
 const FINAL: readonly number[] = [Errno.EPERM, Errno.EBUSY, Errno.EEXIST, Errno.ENODEV]
 
+type Device = Pick<Link, 'name' | 'ifindex' | 'mtu' | 'kind'>
+
 /** Attaches; throws `DataplaneError` with the kernel's words and what mends it. */
-export function attachXdp(programFd: number, device: NetDevice, choice: XdpModeChoice): XdpLink {
+export function attachXdp(programFd: number, device: Device, choice: XdpModeChoice): XdpLink {
   const first = choice === 'auto' ? 'native' : choice
   const attempt = createLink(programFd, device, first)
   if (attempt.fd !== null) return { fd: attempt.fd, mode: first, note: null }
-  const refusal = explainRefusal({ device, mode: first, ...attempt })
+  const refusal = explainRefusal({ device: withDriver(device), mode: first, ...attempt })
   if (choice !== 'auto' || FINAL.includes(attempt.errno)) throw new DataplaneError(refusal)
 
   const fallback = createLink(programFd, device, 'generic')
   if (fallback.fd !== null) return { fd: fallback.fd, mode: 'generic', note: refusal }
-  throw new DataplaneError(`${explainRefusal({ device, mode: 'generic', ...fallback })}\n${refusal}`)
+  throw new DataplaneError(
+    `${explainRefusal({ device: withDriver(device), mode: 'generic', ...fallback })}\n${refusal}`,
+  )
+}
+
+function withDriver(device: Device): Refusal['device'] {
+  return { ...device, driver: driverOf(device.name) }
 }
 
 type Attempt =
   | { readonly fd: number }
   | { readonly fd: null; readonly errno: number; readonly message: string; readonly occupant: string | null }
 
-function createLink(programFd: number, device: NetDevice, mode: XdpMode): Attempt {
+function createLink(programFd: number, device: Device, mode: XdpMode): Attempt {
   const options = Buffer.alloc(LINK_OPTIONS_SIZE)
   options.writeBigUInt64LE(BigInt(LINK_OPTIONS_SIZE), 0)
   options.writeUInt32LE(XDP_FLAGS[mode], 8)
@@ -59,7 +68,7 @@ function createLink(programFd: number, device: NetDevice, mode: XdpMode): Attemp
  * Creating a link brings back only a number; the same request by netlink brings the driver's sentence,
  * which libbpf writes to its log.
  */
-function askWhy(programFd: number, device: NetDevice, mode: XdpMode): string {
+function askWhy(programFd: number, device: Device, mode: XdpMode): string {
   const flags = XDP_FLAGS[mode] | XDP_FLAGS_UPDATE_IF_NOEXIST
   const result = libbpf().bpf_xdp_attach(device.ifindex, programFd, flags, null)
   const log = takeLog().join('\n')
@@ -84,7 +93,7 @@ export function queryXdp(ifindex: number): { readonly programId: number; readonl
   }
 }
 
-function occupantOf(device: NetDevice): string | null {
+function occupantOf(device: Device): string | null {
   const { programId } = queryXdp(device.ifindex)
   if (programId === 0) return null
   const fd = libbpf().bpf_prog_get_fd_by_id(programId)
@@ -97,13 +106,29 @@ function occupantOf(device: NetDevice): string | null {
 }
 
 interface Refusal {
-  readonly device: Pick<NetDevice, 'name' | 'driver' | 'mtu'>
+  readonly device: Pick<Link, 'name' | 'mtu' | 'kind'> & { readonly driver: string }
   readonly mode: XdpMode
   readonly errno: number
   /** The driver's or the kernel's sentence, '' if there was none. */
   readonly message: string
   /** What holds the interface's XDP hook at present. */
   readonly occupant: string | null
+}
+
+/** Links without a driver of hardware, and what to name instead. */
+const STACKED: Readonly<Record<string, (name: string) => string>> = {
+  vlan: (name) =>
+    `${name} is a VLAN device, which has no XDP of its own, and its parent interface sees tagged frames, which are passed: use --dataplane userspace, or allow --xdp-mode generic`,
+  macvlan: (name) =>
+    `${name} is a macvlan, which has no XDP of its own: give pointsmand the interface below it, whose program takes frames for the MAC of ${name} as well (ip -d link show ${name} names it)`,
+  ipvlan: (name) =>
+    `${name} is an ipvlan, which has no XDP of its own: give pointsmand the interface below it (ip -d link show ${name} names it)`,
+  bridge: (name) =>
+    `${name} is a bridge, which has no XDP of its own: give pointsmand its member interfaces (bridge link), or allow --xdp-mode generic`,
+  bond: (name) =>
+    `${name} is a bond, and a member has no native XDP, or the bond's mode has none: see cat /proc/net/bonding/${name}, or allow --xdp-mode generic`,
+  team: (name) =>
+    `${name} is a team, which has no XDP of its own: give pointsmand its member interfaces (teamdctl ${name} state), or allow --xdp-mode generic`,
 }
 
 /** The kernel's refusal in words, with the command that mends it. */
@@ -115,18 +140,14 @@ export function explainRefusal(refusal: Refusal): string {
 }
 
 function remedy({ device, mode, errno: number, message, occupant }: Refusal): string {
-  const { name, driver } = device
+  const { name, driver, kind } = device
   if (number === Errno.EPERM) return 'it takes CAP_NET_ADMIN and CAP_BPF: run as root'
   if (occupant !== null && (number === Errno.EBUSY || number === Errno.EEXIST)) {
     return `${occupant} is attached there: take it off with pointsman detach if it is ours, else ip link set dev ${name} xdp off`
   }
   if (number === Errno.ENODEV) return 'the interface is gone: see ip link'
-  if (/vlan/i.test(driver)) {
-    return `a VLAN device has no XDP of its own: give pointsmand its parent interface, or allow --xdp-mode generic`
-  }
-  if (/^(bonding|bridge|team)$/.test(driver)) {
-    return `${name} is a ${driver} device: give pointsmand its member interfaces, or allow --xdp-mode generic`
-  }
+  const stacked = STACKED[kind]
+  if (stacked !== undefined && mode === 'native') return stacked(name)
   if (/GRO_HW|LRO|CSUM|GUEST/i.test(message)) {
     return `switch off offloads that merge or alter packets: ethtool -K ${name} lro off rx-gro-hw off (virtio without these switches: guest_tso4, guest_tso6, guest_ecn, guest_ufo and guest_csum off in the definition of the VM)`
   }

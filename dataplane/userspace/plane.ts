@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { addressOf, check, libc } from '../../linux/libc.ts'
+import { Links, whyNotTaken } from '../../linux/links.ts'
 import { Network } from '../../linux/netlink/network.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import { RequestSocket } from '../../linux/netlink/socket.ts'
@@ -12,6 +13,7 @@ import { monotonicTicks } from '../clock.ts'
 import { forgetNextHops } from '../copy.ts'
 import {
   type AttachedInterface,
+  type AttachResult,
   type Dataplane,
   DataplaneError,
   type MapMemory,
@@ -78,6 +80,12 @@ const WORKERS_MAX = 64
 
 interface Port extends TakenPort {
   readonly stack: StackPort
+}
+
+function refusalOf(link: Link): string | null {
+  const why = whyNotTaken(link)
+  if (why !== null || !link.noArp) return why
+  return `Cannot take packets from ${link.name}: neighbours are not resolved there; switch that on: ip link set dev ${link.name} arp on`
 }
 
 export class UserspaceDataplane implements Dataplane {
@@ -237,8 +245,8 @@ export class UserspaceDataplane implements Dataplane {
   }
 
   interfaces(): readonly AttachedInterface[] {
-    return [...this.#ports.values()].map(({ name, link }) => ({
-      name,
+    return [...this.#ports.values()].map(({ link }) => ({
+      name: link.name,
       ifindex: link.ifindex,
       mode: 'userspace',
     }))
@@ -248,37 +256,58 @@ export class UserspaceDataplane implements Dataplane {
     return { name: 'pointsman.wasm', id: null, tag: null }
   }
 
-  /**
-   * Takes packets from exactly these interfaces. An interface that vanishes later is taken again when
-   * one of the same name appears.
-   */
-  attach(names: readonly string[]): Promise<void> {
+  attach(names: readonly string[]): Promise<readonly AttachResult[]> {
     return this.#inOrder(async () => {
-      const links = [...new Set(names)].map((name) => this.#linkOf(name))
-      this.#wanted = links.map((link) => link.name)
-      for (const name of [...this.#ports.keys()]) {
-        if (!this.#wanted.includes(name)) await this.#removePort(name)
+      const links = new Links(this.#readLinks())
+      const took = this.#ports.size > 0
+      this.#wanted = [...new Set(names)]
+      const found = this.#wanted.map((name) => ({ name, link: links.named(name) }))
+      const takes = found.some(({ link }) => link !== null && refusalOf(link) === null)
+      const kept = new Set(found.flatMap(({ link }) => (link === null ? [] : [link.ifindex])))
+      for (const port of [...this.#ports.values()]) {
+        if (!kept.has(port.link.ifindex)) await this.#removePort(port.name)
       }
-      const made: string[] = []
-      try {
-        if (this.#ports.size === 0) {
-          removeStaleStackPorts(this.#netlink, this.#readLinks())
-          removeStaleEarlyDrops(this.#netlink)
-        }
-        for (const link of links) {
-          if (this.#ports.has(link.name)) continue
-          this.#makePort(link)
-          made.push(link.name)
-        }
-        await this.#claimAll()
-        for (const name of made) await this.#intake.start(this.#ports.get(name)!)
-      } catch (error) {
-        for (const name of made) await this.#removePort(name)
-        this.#wanted = [...this.#ports.keys()]
-        if (this.#ports.size === 0) await this.#intake.unclaim()
-        throw error
+      // What is left of an earlier process is in the way only when there is something to take.
+      if (this.#ports.size === 0 && takes) {
+        removeStaleStackPorts(this.#netlink, links.all())
+        removeStaleEarlyDrops(this.#netlink)
       }
+      const results: AttachResult[] = []
+      for (const { name, link } of found) results.push(await this.#attachOne(name, link))
+      if (this.#ports.size === 0 && (took || takes)) await this.#intake.unclaim()
+      return results
     })
+  }
+
+  async #attachOne(name: string, link: Link | null): Promise<AttachResult> {
+    if (link === null) return { name, refused: `No interface "${name}": see ip link`, absent: true }
+    const known = [...this.#ports.values()].find((port) => port.link.ifindex === link.ifindex)
+    try {
+      const why = refusalOf(link)
+      if (why !== null) throw new DataplaneError(why)
+      if (known !== undefined) await this.#followPort(known, link)
+      else await this.#takePort(link)
+      return { name, attached: { name: link.name, ifindex: link.ifindex, mode: 'userspace' } }
+    } catch (error) {
+      if (known === undefined) await this.#removePort(link.name)
+      if (!(error instanceof Error)) throw error
+      return { name, refused: error.message, absent: false }
+    }
+  }
+
+  async #takePort(link: Link): Promise<void> {
+    this.#makePort(link)
+    await this.#claimAll()
+    await this.#intake.start(this.#ports.get(link.name)!)
+  }
+
+  /** The link has another MAC or MTU, perhaps. */
+  async #followPort(port: Port, link: Link): Promise<void> {
+    putInterface(this.map('interfaces'), link)
+    port.stack.follow(link.mac)
+    const before = port.link
+    port.link = link
+    await this.#intake.follow(port, before)
   }
 
   /** Frames stay in the rings (thousands fit) until `resume`: for changing what the maps hold. */
@@ -344,19 +373,13 @@ export class UserspaceDataplane implements Dataplane {
     }
   }
 
-  #inOrder(action: () => Promise<void>): Promise<void> {
+  #inOrder<T>(action: () => Promise<T>): Promise<T> {
     const result = this.#queue.then(action)
-    this.#queue = result.catch(() => {})
+    this.#queue = result.then(
+      () => {},
+      () => {},
+    )
     return result
-  }
-
-  #linkOf(name: string): Link {
-    const link = this.#readLinks().find((entry) => entry.name === name)
-    if (link === undefined) throw new DataplaneError(`No interface "${name}": see ip link`)
-    if (link.noArp || link.loopback || link.mac.every((byte) => byte === 0)) {
-      throw new DataplaneError(`Cannot take packets from ${name}: expected an Ethernet interface`)
-    }
-    return link
   }
 
   #readLinks(): readonly Link[] {
@@ -422,31 +445,25 @@ export class UserspaceDataplane implements Dataplane {
   /** Interfaces that vanished, came back, or have another MAC or MTU. */
   async #followLinks(): Promise<void> {
     if (this.#closed) return
-    const links = new Map(this.#network.links().map((link) => [link.name, link]))
+    const links = new Links(this.#network.links())
     for (const port of [...this.#ports.values()]) {
-      const link = links.get(port.name)
-      if (link === undefined || link.ifindex !== port.link.ifindex) {
+      const link = links.at(port.link.ifindex)
+      if (link === null) {
         this.#log(`Interface ${port.name} is gone`)
         await this.#removePort(port.name)
         continue
       }
       try {
-        putInterface(this.map('interfaces'), link)
-        port.stack.follow(link.mac)
-        const before = port.link
-        port.link = link
-        await this.#intake.follow(port, before)
+        await this.#followPort(port, link)
       } catch (error) {
         this.#log(`Interface ${port.name}: ${error instanceof Error ? error.message : error}`)
       }
     }
     for (const name of this.#wanted) {
-      const link = links.get(name)
-      if (this.#ports.has(name) || link === undefined) continue
+      const link = links.named(name)
+      if (link === null || this.interfaces().some(({ ifindex }) => ifindex === link.ifindex)) continue
       try {
-        this.#makePort(link)
-        await this.#claimAll()
-        await this.#intake.start(this.#ports.get(name)!)
+        await this.#takePort(link)
         this.#log(`Interface ${name} is back`)
       } catch (error) {
         this.#log(`Interface ${name}: ${error instanceof Error ? error.message : error}`)

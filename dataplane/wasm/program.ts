@@ -232,7 +232,7 @@ export class WasmDataplane implements Dataplane {
     return []
   }
 
-  async attach(interfaces: readonly string[]): Promise<void> {
+  async attach(interfaces: readonly string[]): Promise<never> {
     throw new DataplaneError(
       `Cannot attach ${interfaces.join(', ')}: the program in wasm has no packets of its own, use the userspace plane`,
     )

@@ -93,19 +93,24 @@ export function decodeMessages(bytes: Uint8Array): NetlinkMessage[] {
   return messages
 }
 
-/** Attributes by type, behind a fixed part of `offset` bytes; of repeated ones the last. */
-export function decodeAttributes(body: Uint8Array, offset: number): Map<number, Uint8Array> {
-  const attributes = new Map<number, Uint8Array>()
+/** Attributes behind a fixed part of `offset` bytes, in their order. */
+export function attributesIn(body: Uint8Array, offset: number): NetlinkAttribute[] {
+  const attributes: NetlinkAttribute[] = []
   const view = viewOf(body)
   let at = padded(offset)
   while (at + ATTRIBUTE_HEADER <= body.length) {
     const length = view.getUint16(at, true)
     if (length < ATTRIBUTE_HEADER || at + length > body.length) break
     const type = view.getUint16(at + 2, true) & ATTRIBUTE_TYPE_MASK
-    attributes.set(type, body.subarray(at + ATTRIBUTE_HEADER, at + length))
+    attributes.push({ type, value: body.subarray(at + ATTRIBUTE_HEADER, at + length) })
     at += padded(length)
   }
   return attributes
+}
+
+/** The same by type; of repeated ones the last. */
+export function decodeAttributes(body: Uint8Array, offset: number): Map<number, Uint8Array> {
+  return new Map(attributesIn(body, offset).map(({ type, value }) => [type, value]))
 }
 
 /** The error number of an NLMSG_ERROR message, positive; 0 is an acknowledgement. */

@@ -7,6 +7,7 @@ import type { Family, IpAddress } from '../../net/address.ts'
 import { addressToBytes, familyOf, readAddress } from '../../net/address.ts'
 import { AF_INET, AF_INET6, IFF_LOOPBACK, IFF_LOWER_UP, IFF_NOARP, IFF_UP } from '../abi.ts'
 import {
+  attributesIn,
   decodeAttributes,
   type NetlinkAttribute,
   type NetlinkMessage,
@@ -88,7 +89,22 @@ export interface Link {
   readonly loopback: boolean
   /** Neighbours need no resolution. */
   readonly noArp: boolean
+  /** Kind of hardware (`ARPHRD_*`); only ETHERNET has frames with link-layer addresses. */
+  readonly hardware: number
+  /** `veth`, `macvlan`, `vlan`, `bond`, `bridge`, ...; '' for a driver of hardware. */
+  readonly kind: string
+  /** ifindex of the bond, team, bridge or VRF that it is part of, 0 without. */
+  readonly master: number
+  /** ifindex of the link below (VLAN, macvlan) or of the other end (veth), 0 without. */
+  readonly lower: number
+  /** The link below is in another network namespace, where its ifindex means nothing here. */
+  readonly lowerElsewhere: boolean
+  /** Further names it answers to (ip link property add altname). */
+  readonly otherNames: readonly string[]
 }
+
+/** The `ARPHRD_*` that frames with an Ethernet header have. */
+export const HARDWARE_ETHERNET = 1
 
 export interface LinkAddress {
   readonly ifindex: number
@@ -150,13 +166,17 @@ function addressFrom(value: Uint8Array | undefined, family: Family): IpAddress |
 }
 
 export function decodeLink(message: NetlinkMessage): Link | null {
-  const [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU] = [1, 3, 4]
+  const [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER] = [1, 3, 4, 5, 10]
+  const [IFLA_LINKINFO, IFLA_LINK_NETNSID, IFLA_PROP_LIST] = [18, 37, 52]
+  const IFLA_INFO_KIND = 1
   if (message.body.length < LINK_HEADER) return null
   const view = viewOf(message.body)
   const flags = view.getUint32(8, true)
   const attributes = decodeAttributes(message.body, LINK_HEADER)
   const name = attributes.get(IFLA_IFNAME)
   const mac = attributes.get(IFLA_ADDRESS)
+  const info = attributes.get(IFLA_LINKINFO)
+  const kind = info === undefined ? undefined : decodeAttributes(info, 0).get(IFLA_INFO_KIND)
   return {
     ifindex: view.getInt32(4, true),
     name: name === undefined ? '' : textOf(name),
@@ -166,7 +186,22 @@ export function decodeLink(message: NetlinkMessage): Link | null {
     carrier: (flags & IFF_LOWER_UP) !== 0,
     loopback: (flags & IFF_LOOPBACK) !== 0,
     noArp: (flags & IFF_NOARP) !== 0,
+    hardware: view.getUint16(2, true),
+    kind: kind === undefined ? '' : textOf(kind),
+    master: u32Of(attributes.get(IFLA_MASTER)) ?? 0,
+    lower: u32Of(attributes.get(IFLA_LINK)) ?? 0,
+    lowerElsewhere: attributes.has(IFLA_LINK_NETNSID),
+    otherNames: decodeOtherNames(attributes.get(IFLA_PROP_LIST)),
   }
+}
+
+/** IFLA_PROP_LIST: the same attribute as often as there are names. */
+function decodeOtherNames(list: Uint8Array | undefined): string[] {
+  const IFLA_ALT_IFNAME = 53
+  if (list === undefined) return []
+  return attributesIn(list, 0)
+    .filter(({ type }) => type === IFLA_ALT_IFNAME)
+    .map(({ value }) => textOf(value))
 }
 
 export function decodeAddress(message: NetlinkMessage): LinkAddress | null {

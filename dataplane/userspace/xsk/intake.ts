@@ -3,7 +3,6 @@
  * to the stack. Faster than packet sockets, and needs what XDP needs, CAP_BPF above all.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { readNetDevice } from '../../../linux/device.ts'
 import { type Handle, libbpf, need, needPointer } from '../../../linux/libbpf.ts'
 import { Errno, libc, memoryAt, SystemError, words } from '../../../linux/libc.ts'
 import type { Link } from '../../../linux/netlink/rtnetlink.ts'
@@ -130,7 +129,7 @@ export class XskIntake implements Intake {
     }
     this.#open.set(port.name, open)
     await this.#openQueues(port, open)
-    open.linkFd = attachXdp(open.steering.programFd, readNetDevice(port.name), 'auto').fd
+    open.linkFd = attachXdp(open.steering.programFd, port.link, 'auto').fd
   }
 
   async #openQueues(port: TakenPort, open: Open): Promise<void> {

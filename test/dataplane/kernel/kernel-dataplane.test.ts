@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { existsSync, readdirSync, unlinkSync } from 'node:fs'
 import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { DataplaneError, type Sizes } from '../../../dataplane/dataplane.ts'
+import type { Sizes } from '../../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../../dataplane/interface-table.ts'
 import { Pins, pinnedSizes } from '../../../dataplane/kernel/pins.ts'
 import {
@@ -16,6 +16,7 @@ import {
 } from '../../../dataplane/kernel/plane.ts'
 import { testRun, XdpAction } from '../../../dataplane/kernel/test-run.ts'
 import {
+  InterfaceRecord,
   MAP_NAMES,
   PM_INTEREST_WORDS,
   PM_LAYOUT_VERSION,
@@ -27,6 +28,7 @@ import {
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { defaultPinDirectory, makePinDirectory } from '../../../linux/bpffs.ts'
 import { libbpf, need, needPointer } from '../../../linux/libbpf.ts'
+import { MachineError } from '../../../linux/machine-error.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
@@ -205,39 +207,81 @@ test('kernel: attach makes the set of interfaces what it is given, and detach le
   assert.match(ip('link show kh1'), /xdp/)
   assert.ok(pins.includes('program') && pins.includes('connections4'), pins.join(' '))
 
-  await assert.rejects(plane.attach(['kh0', 'absent']), /No interface "absent"/)
-  assert.deepEqual(names(), ['kh1'], 'a refused attach changes nothing')
+  const [kh0, absent] = await plane.attach(['kh0', 'absent'])
+  assert.ok(kh0 !== undefined && 'attached' in kh0)
+  assert.ok(absent !== undefined && 'refused' in absent && absent.absent)
+  assert.match(absent.refused, /No interface "absent"/)
+  assert.deepEqual(names(), ['kh0'], 'what exists is taken')
 
   await plane.detach()
-  assert.doesNotMatch(ip('link show kh1'), /xdp/)
+  assert.doesNotMatch(ip('link show kh0'), /xdp/)
   assert.equal(existsSync(plane.pinDirectory!), false)
   await plane.close()
   assert.throws(() => plane.map('reals'), /closed/)
 })
 
-test('kernel: a refused interface takes back those attached with it', { skip }, async () => {
+test('kernel: a refused interface keeps no other from being taken', { skip }, async () => {
   await withPlane({ objectPath: programs.compile(3), mode: 'native' }, async (plane) => {
-    await plane.attach(['kh1'])
-    await assert.rejects(plane.attach(['kh0', 'lo']), (error) => {
-      assert.ok(error instanceof DataplaneError)
-      assert.match(error.message, /Cannot attach to lo in native XDP mode: .*--xdp-mode generic/)
-      return true
-    })
+    const [lo, kh0] = await plane.attach(['lo', 'kh0'])
+    assert.ok(lo !== undefined && 'refused' in lo && !lo.absent)
+    assert.match(lo.refused, /Cannot take packets from lo/)
+    assert.ok(kh0 !== undefined && 'attached' in kh0)
     assert.deepEqual(
       plane.interfaces().map(({ name }) => name),
-      ['kh1'],
+      ['kh0'],
     )
-    assert.doesNotMatch(ip('link show kh0'), /xdp/)
   })
 })
 
 test('kernel: auto falls back to generic mode and says why', { skip }, async () => {
   await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
-    await plane.attach(['lo'])
-    const [lo] = plane.interfaces()
-    assert.equal(lo?.mode, 'generic')
-    assert.match(lo?.note ?? '', /Cannot attach to lo in native XDP mode: Operation not supported/)
-    assert.match(ip('link show lo'), /xdpgeneric/)
+    ip('link add kh-bridge type bridge')
+    await plane.attach(['kh-bridge'])
+    const [bridge] = plane.interfaces()
+    assert.equal(bridge?.mode, 'generic')
+    assert.match(bridge?.note ?? '', /Cannot attach to kh-bridge in native XDP mode: Operation not supported/)
+    assert.match(ip('link show kh-bridge'), /xdpgeneric/)
+    ip('link del kh-bridge')
+  })
+})
+
+test('kernel: attached interfaces are asked of the kernel: one that is gone is not listed', {
+  skip,
+}, async () => {
+  await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
+    ip('link add kh3 type veth peer name kh3p')
+    await plane.attach(['kh0', 'kh3'])
+    ip('link set kh3 name kh4')
+    assert.deepEqual(
+      plane.interfaces().map(({ name }) => name),
+      ['kh0', 'kh4'],
+      'under its name of now',
+    )
+    ip('link del kh4')
+    assert.deepEqual(
+      plane.interfaces().map(({ name }) => name),
+      ['kh0'],
+    )
+    await plane.attach(['kh0'])
+    assert.equal(listInterfaces(plane.map('interfaces')).length, 1)
+  })
+})
+
+test('kernel: attached again, an interface goes on with the MAC and MTU it has now', { skip }, async () => {
+  await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
+    ip('link add kh3 type veth peer name kh3p')
+    await plane.attach(['kh3'])
+    const id = ip('-d link show kh3').match(/prog\/xdp id \d+/)?.[0]
+    ip('link set kh3 address 02:aa:bb:cc:dd:01')
+    ip('link set kh3 mtu 1400')
+    await plane.attach(['kh3'])
+    const { view, entrySize, entries } = plane.map('interfaces')
+    const records = Array.from({ length: entries }, (_, i) => InterfaceRecord.read(view, i * entrySize))
+    const record = records.find(({ ifindex }) => ifindex !== 0)
+    assert.equal(Buffer.from(record?.mac ?? []).toString('hex'), '02aabbccdd01')
+    assert.equal(record?.mtu, 1400)
+    assert.equal(ip('-d link show kh3').match(/prog\/xdp id \d+/)?.[0], id, 'the same link')
+    ip('link del kh3')
   })
 })
 
@@ -332,7 +376,7 @@ test('kernel: a program that the verifier refuses is refused with its reason', {
     source.replace('return XDP_PASS;', 'return *(int *)(long)ctx->data;'),
   )
   await assert.rejects(KernelDataplane.open({ sizes, objectPath, pinDirectory: null }), (error) => {
-    assert.ok(error instanceof DataplaneError)
+    assert.ok(error instanceof MachineError, String(error))
     assert.match(
       error.message,
       /^Cannot load unsafe.bpf.o: .*; the verifier of Linux \S+ refuses the program/,

@@ -1,7 +1,6 @@
 /** Refusals: in words for every trap, and as this kernel really utters them. */
 import assert from 'node:assert/strict'
 import test, { after } from 'node:test'
-import { DataplaneError } from '../../../dataplane/dataplane.ts'
 import { KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
 import { explainRefusal } from '../../../dataplane/kernel/xdp.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
@@ -12,7 +11,7 @@ import { TinyPrograms } from './tiny-program.ts'
 
 type Refusal = Parameters<typeof explainRefusal>[0]
 const base: Refusal = {
-  device: { name: 'eth0', driver: 'virtio_net', mtu: 1500 },
+  device: { name: 'eth0', driver: 'virtio_net', kind: '', mtu: 1500 },
   mode: 'native',
   errno: Errno.EOPNOTSUPP,
   message: '',
@@ -32,13 +31,18 @@ const cases: { name: string; refusal: Partial<Refusal>; want: RegExp }[] = [
   },
   {
     name: 'a VLAN device',
-    refusal: { device: { name: 'eth0.5', driver: '802.1Q VLAN Support', mtu: 1500 } },
-    want: /give pointsmand its parent interface/,
+    refusal: { device: { name: 'eth0.5', driver: '802.1Q VLAN Support', kind: 'vlan', mtu: 1500 } },
+    want: /eth0\.5 is a VLAN device, .*use --dataplane userspace/,
+  },
+  {
+    name: 'a macvlan',
+    refusal: { device: { name: 'vrrp51', driver: 'macvlan', kind: 'macvlan', mtu: 1500 } },
+    want: /vrrp51 is a macvlan, .*give pointsmand the interface below it/,
   },
   {
     name: 'a bond',
-    refusal: { device: { name: 'bond0', driver: 'bonding', mtu: 1500 } },
-    want: /bond0 is a bonding device: give pointsmand its member interfaces/,
+    refusal: { device: { name: 'bond0', driver: 'bonding', kind: 'bond', mtu: 1500 } },
+    want: /bond0 is a bond, and a member has no native XDP/,
   },
   {
     name: 'virtio with merged receives',
@@ -53,7 +57,7 @@ const cases: { name: string; refusal: Partial<Refusal>; want: RegExp }[] = [
   {
     name: 'a large MTU',
     refusal: {
-      device: { name: 'eth0', driver: 'virtio_net', mtu: 9000 },
+      device: { name: 'eth0', driver: 'virtio_net', kind: '', mtu: 9000 },
       errno: 22,
       message: 'MTU too large to enable XDP',
     },
@@ -82,7 +86,11 @@ for (const { name, refusal, want } of cases) {
 const skip = skipWithoutPrivileges || skipWithoutClang
 const programs = new TinyPrograms()
 after(() => programs.remove())
-if (!skip) enterPrivateNetwork()
+if (!skip) {
+  enterPrivateNetwork()
+  ip('link add xa-parent type veth peer name xa-far')
+  ip('tuntap add xa-tun mode tun')
+}
 
 async function refusalOf(name: string, mode: 'native' | 'generic' | 'auto'): Promise<string> {
   const plane = await KernelDataplane.open({
@@ -92,28 +100,33 @@ async function refusalOf(name: string, mode: 'native' | 'generic' | 'auto'): Pro
     mode,
   })
   try {
-    await plane.attach([name])
-  } catch (error) {
-    assert.ok(error instanceof DataplaneError, String(error))
-    return error.message
+    for (const result of await plane.attach([name])) if ('refused' in result) return result.refused
   } finally {
     await plane.close()
   }
   throw new assert.AssertionError({ message: `${name} was attached` })
 }
 
-test('refusal: the kernel names its reason for a device without native XDP', { skip }, async () => {
-  assert.match(
-    await refusalOf('lo', 'native'),
-    /^Cannot attach to lo in native XDP mode: Operation not supported \(errno 95\), "Underlying driver does not support XDP in native mode"; /,
-  )
+test('refusal: a macvlan is not called a VLAN device', { skip }, async () => {
+  ip('link add xa-vrrp link xa-parent type macvlan mode bridge')
+  assert.match(await refusalOf('xa-vrrp', 'native'), /; xa-vrrp is a macvlan, /)
 })
 
-test('refusal: a bridge is told from its members', { skip }, async () => {
+for (const mode of ['native', 'auto', 'generic'] as const) {
+  test(`refusal: no packets can be taken from loopback or a layer-3 device (${mode})`, { skip }, async () => {
+    assert.match(await refusalOf('lo', mode), /^Cannot take packets from lo: it is the loopback interface/)
+    assert.match(
+      await refusalOf('xa-tun', mode),
+      /^Cannot take packets from xa-tun: it is a layer-3 device \(tun\), its packets have no Ethernet header/,
+    )
+  })
+}
+
+test('refusal: the kernel names its reason for a device without native XDP', { skip }, async () => {
   ip('link add xa-bridge type bridge')
   assert.match(
     await refusalOf('xa-bridge', 'native'),
-    /xa-bridge is a bridge device: give pointsmand its member interfaces/,
+    /^Cannot attach to xa-bridge in native XDP mode: Operation not supported \(errno 95\), "Underlying driver does not support XDP in native mode"; xa-bridge is a bridge, .*give pointsmand its member interfaces/,
   )
 })
 

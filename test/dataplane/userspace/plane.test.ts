@@ -561,11 +561,17 @@ for (const engine of ENGINES)
     })
 
     test('another interface or name is refused with the reason', async () => {
-      await assert.rejects(plane.attach(['c0', 'nope']), /No interface "nope"/)
-      await assert.rejects(
-        plane.attach(['lo']),
-        /Cannot take packets from lo: expected an Ethernet interface/,
+      const [c0, nope, lo] = await plane.attach(['c0', 'nope', 'lo'])
+      assert.ok(c0 !== undefined && 'attached' in c0)
+      assert.ok(nope !== undefined && 'refused' in nope && nope.absent)
+      assert.match(nope.refused, /No interface "nope"/)
+      assert.ok(lo !== undefined && 'refused' in lo && !lo.absent)
+      assert.match(lo.refused, /Cannot take packets from lo: it is the loopback interface/)
+      assert.deepEqual(
+        plane.interfaces().map(({ name }) => name),
+        ['c0'],
       )
+      await plane.attach(['c0', 'r0'])
       assert.equal(plane.interfaces().length, 2)
     })
 
