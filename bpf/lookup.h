@@ -18,6 +18,28 @@ pm_inline const struct pm_interface *pm_find_interface(__u32 ifindex)
 	return PM_NULL;
 }
 
+/* Whether frames for this address, other than the interface's own, are for the host. */
+PM_PART int pm_also_ours(const struct pm_interface *nic, __u64 mac)
+{
+	if (!nic)
+		return 0;
+	for (__u32 i = 0; i < PM_INTERFACE_MACS && i < nic->macs; i++)
+		if (pm_read(nic->more[i]) == mac)
+			return 1;
+	return 0;
+}
+
+/* One comparison for nearly every frame; what is for another host costs one look at a number more. */
+pm_inline int pm_for_host(const struct pm_interface *nic, const struct pm_eth *eth)
+{
+	__u32 low = *(const __u32 *)eth->dst;
+	__u32 high = *(const __u16 *)(eth->dst + 4);
+
+	if (pm_likely(low == *(const __u32 *)nic->mac && high == *(const __u16 *)(nic->mac + 4)))
+		return 1;
+	return nic->macs && pm_also_ours(nic, (__u64)high << 32 | low);
+}
+
 /* IPv4 addresses of this host. The hash is shared with control/compile. */
 pm_inline int pm_is_local4(__be32 addr)
 {

@@ -350,8 +350,7 @@ pm_inline __u64 pm_process(PM_HOST *host)
 	nic = pm_find_interface(f.ifindex);
 	if (!nic)
 		return PM_PASS_NOT_CONFIGURED;
-	if (*(const __u32 *)eth->dst != *(const __u32 *)nic->mac ||
-	    *(const __u16 *)(eth->dst + 4) != *(const __u16 *)(nic->mac + 4))
+	if (!pm_for_host(nic, eth))
 		return PM_PASS_NOT_FOR_HOST;
 	if (pm_unlikely(eth->type == pm_htons(PM_ETHERTYPE_VLAN) ||
 			eth->type == pm_htons(PM_ETHERTYPE_QINQ))) {

@@ -18,7 +18,7 @@ typedef __u16 __be16;
 typedef __u32 __be32;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 4
+#define PM_LAYOUT_VERSION 5
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -210,11 +210,17 @@ struct pm_settings {
 /* Interfaces the program is attached to, hashed by ifindex: slot = (ifindex + i) % PM_INTERFACES. */
 #define PM_INTERFACES 64
 #define PM_INTERFACE_PROBES 4
+#define PM_INTERFACE_MACS 14 /* 128 bytes a record */
 struct pm_interface {
 	__u32 ifindex; /* 0: free */
 	__u8 mac[6];
-	__u16 pad;
+	__u16 macs; /* how many of `more` are in use */
 	__u32 mtu;
+	/*
+	 * Frames for these are for the host, too: macvlans on top (VRRP), the master of a bond. As the
+	 * program loads them, the first byte lowest.
+	 */
+	__u64 more[PM_INTERFACE_MACS];
 };
 
 /*

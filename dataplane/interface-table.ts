@@ -5,10 +5,25 @@
 
 import type { Link } from '../linux/netlink/rtnetlink.ts'
 import { DataplaneError, type MapMemory } from './dataplane.ts'
-import { InterfaceRecord, PM_INTERFACE_PROBES, PM_INTERFACES } from './layout/layout.gen.ts'
+import {
+  InterfaceRecord,
+  PM_INTERFACE_MACS,
+  PM_INTERFACE_PROBES,
+  PM_INTERFACES,
+} from './layout/layout.gen.ts'
 
-/** Adds an interface or refreshes its MAC and MTU; packets may be arriving meanwhile. */
-export function putInterface(map: MapMemory, device: Pick<Link, 'name' | 'ifindex' | 'mac' | 'mtu'>): void {
+/** MAC addresses of one interface that the program can know; frames for further ones are passed. */
+export const ADDRESSES_MAX = 1 + PM_INTERFACE_MACS
+
+/**
+ * Adds an interface or refreshes what is known of it; packets may be arriving meanwhile. `addresses`: all
+ * MAC addresses under which frames are for this host, its own among them.
+ */
+export function putInterface(
+  map: MapMemory,
+  device: Pick<Link, 'name' | 'ifindex' | 'mac' | 'mtu'>,
+  addresses: readonly Uint8Array[] = [],
+): void {
   const slots = probes(device.ifindex)
   const slot =
     slots.find((at) => ifindexAt(map, at) === device.ifindex) ?? slots.find((at) => ifindexAt(map, at) === 0)
@@ -18,6 +33,9 @@ export function putInterface(map: MapMemory, device: Pick<Link, 'name' | 'ifinde
     )
   }
   const at = slot * map.entrySize
+  const more = addresses.filter((mac) => Buffer.compare(mac, device.mac) !== 0).slice(0, PM_INTERFACE_MACS)
+  for (const [index, mac] of more.entries()) InterfaceRecord.setMore(map.view, at, index, macWord(mac))
+  InterfaceRecord.setMacs(map.view, at, more.length)
   map.bytes.set(device.mac, at + InterfaceRecord.offsets.mac)
   InterfaceRecord.setMtu(map.view, at, device.mtu)
   // Last: from now on the program believes the rest.
@@ -29,6 +47,11 @@ export function removeInterface(map: MapMemory, ifindex: number): void {
     const word = (slot * map.entrySize + InterfaceRecord.offsets.ifindex) / 4
     Atomics.compareExchange(map.u32, word, ifindex, 0)
   }
+}
+
+/** As the packet program loads the six bytes: the first lowest. */
+function macWord(mac: Uint8Array): bigint {
+  return mac.reduceRight((word, byte) => (word << 8n) | BigInt(byte), 0n)
 }
 
 /** ifindex of every interface in the table. */

@@ -195,7 +195,7 @@ export class KernelDataplane implements Dataplane {
       if (why !== null) throw new DataplaneError(why)
       // First the table: what arrives before that would pass as not configured.
       for (const receiving of links.receivingFor(link.ifindex)) {
-        putInterface(this.map('interfaces'), receiving)
+        putInterface(this.map('interfaces'), receiving, links.addressesOf(receiving.ifindex))
       }
       if (!this.#keepsLink(link.ifindex)) {
         this.#removeLink(link.ifindex)

@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 4
+export const PM_LAYOUT_VERSION = 5
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -16,6 +16,7 @@ export const PM_TIMEOUT_UDP = 11
 export const PM_TIMEOUT_INITIAL = 12
 export const PM_INTERFACES = 64
 export const PM_INTERFACE_PROBES = 4
+export const PM_INTERFACE_MACS = 14
 export const PM_SCHEDULE_ACTIVE = 0x100
 export const PM_BUCKET = 8
 export const PM_LOCALS = 128
@@ -500,37 +501,48 @@ export const SettingsRecord = {
   setHashSeed: (view: DataView, base: number, value: number): void => view.setUint32(base + 104, value, true),
 } as const
 
-/** struct pm_interface, 16 bytes. */
+/** struct pm_interface, 128 bytes. */
 export interface InterfaceRecord {
   readonly ifindex: number
   readonly mac: Uint8Array
+  readonly macs: number
   readonly mtu: number
+  readonly more: readonly bigint[]
 }
 
 export const InterfaceRecord = {
-  size: 16,
+  size: 128,
   offsets: {
     ifindex: 0,
     mac: 4,
+    macs: 10,
     mtu: 12,
+    more: 16,
   },
   read(view: DataView, base: number): InterfaceRecord {
     return {
       ifindex: view.getUint32(base + 0, true),
       mac: copyOf(view, base + 4, 6),
+      macs: view.getUint16(base + 10, true),
       mtu: view.getUint32(base + 12, true),
+      more: Array.from({ length: 14 }, (_, index) => view.getBigUint64(base + 16 + index * 8, true)),
     }
   },
   write(view: DataView, base: number, value: InterfaceRecord): void {
     view.setUint32(base + 0, value.ifindex, true)
     store(view, base + 4, 6, value.mac, 'InterfaceRecord.mac')
-    clear(view, base + 10, 2)
+    view.setUint16(base + 10, value.macs, true)
     view.setUint32(base + 12, value.mtu, true)
+    elements('InterfaceRecord.more', 14, value.more, (item, index) => view.setBigUint64(base + 16 + index * 8, item, true))
   },
   getIfindex: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getMacs: (view: DataView, base: number): number => view.getUint16(base + 10, true),
+  setMacs: (view: DataView, base: number, value: number): void => view.setUint16(base + 10, value, true),
   getMtu: (view: DataView, base: number): number => view.getUint32(base + 12, true),
   setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getMore: (view: DataView, base: number, index: number): bigint => view.getBigUint64(base + 16 + element('InterfaceRecord.more', 14, index) * 8, true),
+  setMore: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 16 + element('InterfaceRecord.more', 14, index) * 8, value, true),
 } as const
 
 /** struct pm_service, 64 bytes. */
@@ -1616,7 +1628,7 @@ export interface MapShape {
 
 export const MAPS: Readonly<Record<MapName, MapShape>> = {
   settings: { index: 0, record: 'pm_settings', entrySize: 128, entries: 1 },
-  interfaces: { index: 1, record: 'pm_interface', entrySize: 16, entries: 64 },
+  interfaces: { index: 1, record: 'pm_interface', entrySize: 128, entries: 64 },
   services: { index: 2, record: 'pm_service', entrySize: 64, entries: 256 },
   service_index: { index: 3, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
   schedules: { index: 4, record: 'pm_schedule', entrySize: 64, entries: 512 },
@@ -1633,7 +1645,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'bf099b53ea73ed7f'
+export const LAYOUT_FINGERPRINT = '83da82241a855f32'
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
@@ -1658,12 +1670,13 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_interface',
-    size: 16,
+    size: 128,
     fields: [
       { name: 'ifindex', offset: 0, type: 'u32', count: null },
       { name: 'mac', offset: 4, type: 'u8', count: 6 },
-      { name: 'pad', offset: 10, type: 'u16', count: null },
+      { name: 'macs', offset: 10, type: 'u16', count: null },
       { name: 'mtu', offset: 12, type: 'u32', count: null },
+      { name: 'more', offset: 16, type: 'u64', count: 14 },
     ],
   },
   {

@@ -273,20 +273,20 @@ export class UserspaceDataplane implements Dataplane {
         removeStaleEarlyDrops(this.#netlink)
       }
       const results: AttachResult[] = []
-      for (const { name, link } of found) results.push(await this.#attachOne(name, link))
+      for (const { name, link } of found) results.push(await this.#attachOne(name, link, links))
       if (this.#ports.size === 0 && (took || takes)) await this.#intake.unclaim()
       return results
     })
   }
 
-  async #attachOne(name: string, link: Link | null): Promise<AttachResult> {
+  async #attachOne(name: string, link: Link | null, links: Links): Promise<AttachResult> {
     if (link === null) return { name, refused: `No interface "${name}": see ip link`, absent: true }
     const known = [...this.#ports.values()].find((port) => port.link.ifindex === link.ifindex)
     try {
       const why = refusalOf(link)
       if (why !== null) throw new DataplaneError(why)
-      if (known !== undefined) await this.#followPort(known, link)
-      else await this.#takePort(link)
+      if (known !== undefined) await this.#followPort(known, link, links)
+      else await this.#takePort(link, links)
       return { name, attached: { name: link.name, ifindex: link.ifindex, mode: 'userspace' } }
     } catch (error) {
       if (known === undefined) await this.#removePort(link.name)
@@ -295,15 +295,15 @@ export class UserspaceDataplane implements Dataplane {
     }
   }
 
-  async #takePort(link: Link): Promise<void> {
-    this.#makePort(link)
+  async #takePort(link: Link, links: Links): Promise<void> {
+    this.#makePort(link, links)
     await this.#claimAll()
     await this.#intake.start(this.#ports.get(link.name)!)
   }
 
   /** The link has another MAC or MTU, perhaps. */
-  async #followPort(port: Port, link: Link): Promise<void> {
-    putInterface(this.map('interfaces'), link)
+  async #followPort(port: Port, link: Link, links: Links): Promise<void> {
+    putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
     port.stack.follow(link.mac)
     const before = port.link
     port.link = link
@@ -386,10 +386,10 @@ export class UserspaceDataplane implements Dataplane {
     return this.#network.freshLinks()
   }
 
-  #makePort(link: Link): void {
+  #makePort(link: Link, links: Links): void {
     const stack = new StackPort(this.#netlink, link)
     this.#ports.set(link.name, { name: link.name, link, stack, stackIfindex: stack.raw })
-    putInterface(this.map('interfaces'), link)
+    putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
   }
 
   #allocate(bytes: number): Region {
@@ -454,7 +454,7 @@ export class UserspaceDataplane implements Dataplane {
         continue
       }
       try {
-        await this.#followPort(port, link)
+        await this.#followPort(port, link, links)
       } catch (error) {
         this.#log(`Interface ${port.name}: ${error instanceof Error ? error.message : error}`)
       }
@@ -463,7 +463,7 @@ export class UserspaceDataplane implements Dataplane {
       const link = links.named(name)
       if (link === null || this.interfaces().some(({ ifindex }) => ifindex === link.ifindex)) continue
       try {
-        await this.#takePort(link)
+        await this.#takePort(link, links)
         this.#log(`Interface ${name} is back`)
       } catch (error) {
         this.#log(`Interface ${name}: ${error instanceof Error ? error.message : error}`)

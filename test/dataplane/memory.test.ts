@@ -6,6 +6,7 @@ import {
   InterfaceRecord,
   MAP_NAMES,
   MAPS,
+  PM_INTERFACE_MACS,
   PM_INTERFACE_PROBES,
   PM_LAYOUT_VERSION,
   SettingsRecord,
@@ -87,12 +88,12 @@ test('interfaces: stand within the probes of their index, and a gap before them 
   })
   putInterface(map, device(3))
   putInterface(map, device(67))
-  assert.equal(InterfaceRecord.getIfindex(map.view, 4 * 16), 67, 'the next slot')
+  assert.equal(InterfaceRecord.getIfindex(map.view, 4 * map.entrySize), 67, 'the next slot')
   putInterface(map, { ...device(67), mtu: 9000 })
   removeInterface(map, 3)
   putInterface(map, { ...device(67), mtu: 1400 })
   assert.deepEqual(listInterfaces(map), [67], 'refreshed where it stands')
-  assert.equal(InterfaceRecord.getMtu(map.view, 4 * 16), 1400)
+  assert.equal(InterfaceRecord.getMtu(map.view, 4 * map.entrySize), 1400)
 })
 
 test('interfaces: one more than there are probes is refused', () => {
@@ -104,4 +105,20 @@ test('interfaces: one more than there are probes is refused', () => {
     () => putInterface(map, { name: 'late', ifindex: 1 + 4 * 64, mac, mtu: 1500 }),
     DataplaneError,
   )
+})
+
+test('interfaces: further MAC addresses are kept beside the own one, as many as there is room for', () => {
+  const map = new MemoryDataplane().map('interfaces')
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
+  const vrrp = Uint8Array.of(0, 0, 0x5e, 0, 1, 0x33)
+  const device = { name: 'eth0', ifindex: 3, mac, mtu: 1500 }
+  const at = 3 * map.entrySize
+  putInterface(map, device, [mac, vrrp])
+  assert.equal(InterfaceRecord.getMacs(map.view, at), 1)
+  assert.equal(InterfaceRecord.getMore(map.view, at, 0), 0x33_01_00_5e_00_00n)
+  const many = Array.from({ length: 40 }, (_, i) => Uint8Array.of(2, 0, 0, 0, 1, i))
+  putInterface(map, device, [mac, ...many])
+  assert.equal(InterfaceRecord.getMacs(map.view, at), PM_INTERFACE_MACS)
+  putInterface(map, device, [mac])
+  assert.equal(InterfaceRecord.getMacs(map.view, at), 0)
 })

@@ -23,6 +23,7 @@ import {
   type MapName,
   PM_CONN_STATUS,
   PM_HEADROOM,
+  PM_INTERFACE_MACS,
   PM_INTERFACES,
   PM_TIMEOUTS,
   PM_VERDICT_MAX,
@@ -53,6 +54,8 @@ export interface Indices {
   readonly c0: number
   readonly r0: number
 }
+
+const NO_MORE = Array.from({ length: PM_INTERFACE_MACS }, () => 0n)
 
 export class Twin {
   readonly wasm: WasmDataplane
@@ -123,7 +126,7 @@ export class Twin {
     const interfaces = this.wasm.map('interfaces')
     for (const device of ['c0', 'r0'] as const) {
       const ifindex = this.indices[device]
-      const record = { ifindex, mac: macBytes(MAC[device]), mtu: 1500 }
+      const record = { ifindex, mac: macBytes(MAC[device]), mtu: 1500, macs: 0, more: NO_MORE }
       InterfaceRecord.write(interfaces.view, (ifindex % PM_INTERFACES) * interfaces.entrySize, record)
     }
     this.copyToKernel()

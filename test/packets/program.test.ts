@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import type { MapMemory } from '../../dataplane/dataplane.ts'
+import { ADDRESSES_MAX, listInterfaces, putInterface } from '../../dataplane/interface-table.ts'
+import { InterfaceRecord } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench, MAC } from './bench.ts'
-import { be16 } from './bytes.ts'
+import { be16, macBytes } from './bytes.ts'
 import { decode, diff } from './decode.ts'
 import {
   ethernet,
@@ -58,6 +61,13 @@ interface Case {
 
 const syn = (sport = 40001): Segment => tcp({ sport, flags: 'S' })
 const FAMILIES = [4, 6] as const
+
+function recordOf(map: MapMemory, ifindex: number): InterfaceRecord {
+  const records = Array.from({ length: map.entries }, (_, i) =>
+    InterfaceRecord.read(map.view, i * map.entrySize),
+  )
+  return records.find((record) => record.ifindex === ifindex)!
+}
 
 /** Request and reply through NAT to a real server that listens on another port. */
 function natCases(): Case[] {
@@ -574,6 +584,40 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
     ['r', 'FA', 'TIME_WAIT'],
     ['c', 'A', 'TIME_WAIT'],
   ]
+
+  test('frames for further addresses of the host are taken, those of other stations are not', {
+    skip,
+  }, async () => {
+    await it().load(dr)
+    const map = it().dataplane.map('interfaces')
+    const at = listInterfaces(map).map((ifindex) => recordOf(map, ifindex))
+    const c0 = at.find(({ mac }) => Buffer.compare(mac, macBytes(MAC.c0)) === 0)
+    assert.ok(c0 !== undefined)
+    const to = (dst: string): string => {
+      const packet = ipv4({ src: CLIENT4, dst: VIP4 }, syn())
+      return it().send('c', ethernet({ src: MAC.clientRouter, dst }, packet)).verdict
+    }
+    const put = (...addresses: string[]): void =>
+      putInterface(map, { name: 'c0', ...c0 }, [c0.mac, ...addresses.map(macBytes)])
+    const vrrp = '00:00:5e:00:01:33'
+    assert.equal(to(vrrp), 'pass_not_for_host')
+    const many = Array.from(
+      { length: ADDRESSES_MAX - 2 },
+      (_, i) => `02:00:00:00:09:${(i + 16).toString(16)}`,
+    )
+    put(...many, vrrp)
+    try {
+      assert.equal(to(vrrp), 'forward_dr')
+      assert.equal(to(many[0] ?? ''), 'forward_dr')
+      assert.equal(to(MAC.c0), 'forward_dr')
+      for (const other of ['00:00:5e:00:01:34', '02:00:5e:00:01:33', MAC.client, 'ff:ff:ff:ff:ff:ff']) {
+        assert.equal(to(other), 'pass_not_for_host', other)
+      }
+    } finally {
+      put()
+    }
+    assert.equal(to(vrrp), 'pass_not_for_host', 'no longer')
+  })
 
   test('nat: the TCP state follows both sides', { skip }, async () => {
     await it().load(nat)
