@@ -1,6 +1,7 @@
 /** The director of the lab: its daemon, and the commands an operator would type there. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type CommandResult, must, run, until } from './command.ts'
 import { inNamespace } from './namespace.ts'
@@ -17,8 +18,10 @@ export interface DirectorOptions {
 
 const START_TIMEOUT_MS = 30_000
 
-/** Path of one of the repository's executables. */
+/** Path of one of the executables: the repository's, or those of an installation in `POINTSMAN_BIN`. */
 export function executable(name: 'pointsmand' | 'pointsman' | 'ipvsadm' | 'ipvsadm-restore'): string {
+  const installed = process.env.POINTSMAN_BIN
+  if (installed !== undefined) return join(installed, name)
   return fileURLToPath(new URL(`../bin/${name}`, import.meta.url))
 }
 

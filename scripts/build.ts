@@ -2,7 +2,10 @@
  * Builds everything that is not TypeScript run in place: the three objects of the packet program, the
  * native ipvsadm client, the BPF helpers of lab, bench and tests, and the bundles behind bin/.
  *
- *     npm run build [-- --force]
+ *     npm run build [-- --force] [--every-machine]
+ *
+ * With `--every-machine`, as a package needs it, the client is built for all machines we serve, and what
+ * earlier builds left in dist/ goes.
  *
  * Only what is older than its inputs is built. Outputs are written beside their final name and moved
  * there, so two builds at once, or a build under a running daemon, never show a half-written file.
@@ -22,8 +25,9 @@ import {
 import { basename, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
-import { build as bundle } from 'esbuild'
+import { type BuildOptions, build as bundle } from 'esbuild'
 import { updateLayout } from './generate.ts'
+import { notices } from './notices.ts'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const dist = join(root, 'dist')
@@ -42,6 +46,15 @@ const WARNINGS = ['-Wall', '-Wextra', '-Werror']
 const headers = files('bpf', '.h')
 /** Where Debian keeps asm/types.h, which linux/bpf.h needs and the BPF target does not know. */
 const multiarch = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`
+
+type Machine = 'x86_64' | 'aarch64'
+
+/** What the kernel calls the machines that Node knows by these names. */
+const MACHINES: { readonly [arch: string]: Machine | undefined } = { x64: 'x86_64', arm64: 'aarch64' }
+const CROSS_LIBC: Readonly<Record<Machine, string>> = {
+  x86_64: 'gcc-x86-64-linux-gnu libc6-dev-amd64-cross',
+  aarch64: 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross',
+}
 
 /** Exports of the wasm object; those the linker makes itself exist only with thread-local variables. */
 const WASM_EXPORTS = [
@@ -135,47 +148,77 @@ function nativeObject(source: string): Target {
   }
 }
 
-/** Static: scripts call ipvsadm in loops, and the dynamic linker would be most of its run time. */
-function nativeClient(source: string): Target {
+/**
+ * Static: scripts call ipvsadm in loops, and the dynamic linker would be most of its run time.
+ * bin/ipvsadm chooses by the machine's name, which is the kernel's.
+ */
+function nativeClient(source: string, machine: Machine): Target {
+  const cross = machine === MACHINES[process.arch] ? [] : [`--target=${machine}-linux-gnu`, '-fuse-ld=lld']
   return {
-    output: join(root, 'bin/ipvsadm'),
+    output: join(dist, `ipvsadm-${machine}`),
     source,
     inputs: files('control/cli', '.h'),
-    make: (output) => clang(['-O2', '-static', '-s', ...WARNINGS], [source, '-o', output]),
+    make: async (output) => {
+      try {
+        await clang(['-O2', '-static', '-s', ...cross, ...WARNINGS], [source, '-o', output])
+      } catch (error) {
+        if (cross.length === 0 || existsSync(`/usr/${machine}-linux-gnu/lib/libc.a`)) throw error
+        throw new Error(`the C library for ${machine} is missing: apt-get install ${CROSS_LIBC[machine]}`)
+      }
+    },
   }
 }
 
 /** One ESM file; koffi stays outside, since it finds its native part relative to its own folder. */
+const BUNDLE = {
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  external: ['koffi'],
+  legalComments: 'none',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  logLevel: 'warning',
+  loader: { '.html': 'text', '.yaml': 'text' },
+  // CommonJS dependencies ask for Node's own modules through require().
+  banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
+} satisfies BuildOptions
+
+const bundled = [
+  ...files('control', '.ts', '.json', '.html', '.yaml'),
+  ...files('net', '.ts'),
+  ...files('linux', '.ts'),
+  ...files('dataplane', '.ts'),
+  join(root, 'package-lock.json'),
+]
+
 function nodeBundle(source: string, output: string): Target {
   return {
     output,
     source,
-    inputs: [
-      ...files('control', '.ts', '.json', '.html', '.yaml'),
-      ...files('net', '.ts'),
-      ...files('linux', '.ts'),
-      ...files('dataplane', '.ts'),
-      join(root, 'package-lock.json'),
-    ],
+    inputs: bundled,
     make: async (temporary) => {
-      await bundle({
-        entryPoints: [source],
-        outfile: temporary,
-        bundle: true,
-        format: 'esm',
-        platform: 'node',
-        target: 'node20',
-        external: ['koffi'],
-        legalComments: 'none',
-        minifySyntax: true,
-        minifyWhitespace: true,
-        logLevel: 'warning',
-        loader: { '.html': 'text', '.yaml': 'text' },
-        // CommonJS dependencies ask for Node's own modules through require().
-        banner: {
-          js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);",
-        },
+      await bundle({ ...BUNDLE, entryPoints: [source], outfile: temporary })
+    },
+  }
+}
+
+function noticeFile(sources: readonly string[]): Target {
+  return {
+    output: join(dist, 'THIRD-PARTY.txt'),
+    source: join(root, 'scripts/notices.ts'),
+    inputs: bundled,
+    make: async (temporary) => {
+      const { metafile } = await bundle({
+        ...BUNDLE,
+        absWorkingDir: root,
+        entryPoints: [...sources],
+        outdir: dist,
+        write: false,
+        metafile: true,
       })
+      writeFileSync(temporary, notices(root, Object.keys(metafile.inputs)))
     },
   }
 }
@@ -232,27 +275,48 @@ function layoutIsFresh(): boolean {
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { force: { type: 'boolean', default: false } } })
+  const { values } = parseArgs({
+    options: {
+      force: { type: 'boolean', default: false },
+      'every-machine': { type: 'boolean', default: false },
+    },
+  })
+  const machines = Object.entries(MACHINES).filter(
+    ([arch]) => values['every-machine'] || arch === process.arch,
+  )
   const at = (path: string) => join(root, path)
   const program = [
     bpfObject(at('bpf/pointsman.bpf.c')),
     bpfObject(at('bpf/steer.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),
     nativeObject(at('bpf/pointsman.native.c')),
-    nativeClient(at('control/cli/ipvsadm.c')),
+    ...machines.map(([, machine]) => nativeClient(at('control/cli/ipvsadm.c'), machine!)),
     ...['lab', 'bench', 'test'].flatMap((folder) => files(folder, '.bpf.c')).map(bpfObject),
   ]
+  const programs = [
+    at('control/daemon/pointsmand.ts'),
+    at('control/cli/pointsman.ts'),
+    at('dataplane/userspace/worker/packet-worker.ts'),
+  ]
   const bundles = [
-    nodeBundle(at('control/daemon/pointsmand.ts'), join(dist, 'pointsmand.js')),
-    nodeBundle(at('control/cli/pointsman.ts'), join(dist, 'pointsman.js')),
-    ...files('dataplane/userspace/worker', 'packet-worker.ts').map((source) =>
-      nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js'))),
-    ),
+    ...programs.map((source) => nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js')))),
+    noticeFile(programs),
   ]
   const compiled = await Promise.all(program.map((target) => buildTarget(target, values.force)))
   const fresh = layoutIsFresh()
-  const bundled = await Promise.all(bundles.map((target) => buildTarget(target, values.force)))
-  return fresh && [...compiled, ...bundled].every(Boolean) ? 0 : 1
+  const rest = await Promise.all(bundles.map((target) => buildTarget(target, values.force)))
+  const complete = fresh && [...compiled, ...rest].every(Boolean)
+  if (complete && values['every-machine']) removeLeftovers([...program, ...bundles])
+  return complete ? 0 : 1
+}
+
+/** A package takes what dist/ holds: a bundle that has another name now must not come along. */
+function removeLeftovers(targets: readonly Target[]): void {
+  const made = new Set(targets.map(({ output }) => output))
+  for (const name of readdirSync(dist)) {
+    const path = join(dist, name)
+    if (!made.has(path) && !name.endsWith('.tmp')) rmSync(path, { recursive: true })
+  }
 }
 
 process.exitCode = await main()

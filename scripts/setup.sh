@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything a fresh Debian with Node needs before pointsman can be built, run and tested here.
-# Quiet when there is nothing to do. Sourced by start.sh and test.sh; needs root to install packages.
+# Quiet when there is nothing to do. Sourced by the other scripts; needs root to install packages.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,7 +26,7 @@ quietly() {
 	rm -f "$log"
 }
 
-# What is missing, as Debian packages: a command or a file each stands for its package.
+# What is missing to build and to run, as Debian packages: a command or a file each stands for its package.
 missing_packages() {
 	local tool
 	local -A tools=(
@@ -40,13 +40,39 @@ missing_packages() {
 	[ -e /usr/include/linux/bpf.h ] || echo linux-libc-dev
 	[ -e /usr/include/stdio.h ] || echo libc6-dev
 	ldconfig -p | grep -q 'libbpf\.so\.1' || echo libbpf1
-	# The sanitizers' runtime, for the native build of the packet program.
-	compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.a' >/dev/null || echo libclang-rt-dev
 }
 
+# What only tests use: partners to compare with, and what it takes to make and inspect packages.
+missing_test_packages() {
+	local tool
+	local -A tools=([groff]=groff-base [lintian]=lintian [systemd-analyze]=systemd)
+	for tool in "${!tools[@]}"; do
+		command -v "$tool" >/dev/null || echo "${tools[$tool]}"
+	done
+	[ -e /usr/sbin/ipvsadm ] || echo ipvsadm
+	# The sanitizers' runtime, for the native build of the packet program.
+	compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.a' >/dev/null || echo libclang-rt-dev
+	missing_cross_packages
+	compgen -G '/usr/bin/qemu-*-static' >/dev/null || echo qemu-user-static
+}
+
+# The C library of the other machine we serve, for its static ipvsadm.
+missing_cross_packages() {
+	local machine debian
+	case $(uname -m) in
+	x86_64) machine=aarch64 debian=arm64 ;;
+	aarch64) machine=x86_64 debian=amd64 ;;
+	*) return 0 ;;
+	esac
+	[ -e "/usr/$machine-linux-gnu/lib/libc.a" ] || echo "libc6-dev-$debian-cross"
+	compgen -G "/usr/lib/gcc-cross/$machine-linux-gnu/*/libgcc.a" >/dev/null ||
+		echo "libgcc-$(gcc -dumpversion 2>/dev/null || echo 12)-dev-$debian-cross"
+}
+
+# install_packages LIST: installs what the function LIST names.
 install_packages() {
 	local packages
-	mapfile -t packages < <(missing_packages | sort -u)
+	mapfile -t packages < <("$1" | sort -u)
 	[ "${#packages[@]}" -eq 0 ] && return 0
 	step "installing Debian packages: ${packages[*]}"
 	[ "$(id -u)" -eq 0 ] || fail "cannot install ${packages[*]}: run this as root, or install them yourself"
@@ -73,7 +99,7 @@ install_modules() {
 }
 
 setup() {
-	install_packages
+	install_packages missing_packages
 	install_modules
 	step "building"
 	quietly npm run --silent build || fail "the build failed (see above)"

@@ -4,4 +4,5 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 setup
+install_packages missing_test_packages
 exec node --import tsx test/run.ts "$@"

@@ -17,7 +17,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const here = fileURLToPath(new URL('.', import.meta.url))
 
 /** Folders whose files run one at a time. */
-const SERIAL = ['e2e/', 'conformance/']
+const SERIAL = ['e2e/', 'conformance/', 'package/']
 const FILE_TIMEOUT_MS = 300_000
 const CHECKS = 'checks'
 

@@ -245,13 +245,18 @@ static struct reply ask(int argc, const struct buffer *arguments, const struct b
 
 int main(int argc, char **argv)
 {
+	/* The script that chose this client knows by what name it was called. */
+	const char *name = getenv("POINTSMAN_PROGRAM");
 	struct buffer arguments = { 0 };
 	struct buffer answer = { 0 };
 	struct reply reply;
 
 	reserve(&arguments, 1);
-	for (int i = 0; i < argc; i++)
-		append(&arguments, argv[i], strlen(argv[i]) + 1);
+	for (int i = 0; i < argc; i++) {
+		const char *argument = i == 0 && name ? name : argv[i];
+
+		append(&arguments, argument, strlen(argument) + 1);
+	}
 
 	reply = ask(argc, &arguments, NULL, &answer);
 	if (reply.wants_stdin) {
