@@ -18,7 +18,7 @@ typedef __u16 __be16;
 typedef __u32 __be32;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 5
+#define PM_LAYOUT_VERSION 6
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -190,7 +190,10 @@ enum pm_setting {
 	PM_SETTING_NAT_ICMP_SEND = 0x400,  /* sysctl nat_icmp_send: nat_index is kept */
 };
 
-/* One entry. Written by the daemon, read by the program; drop_count is the program's. */
+/*
+ * One entry. Written by the daemon, read by the program; drop_count is the program's. `layout` and
+ * `fingerprint` never move: they say which layout everything else has.
+ */
 struct pm_settings {
 	__u32 layout;		/* PM_LAYOUT_VERSION */
 	__u32 flags;		/* enum pm_setting */
@@ -204,7 +207,8 @@ struct pm_settings {
 	__u32 icmp_second;	/* the program's: second of the budget in use */
 	__u32 icmp_sent;	/* the program's: sent in that second */
 	__u32 hash_seed;	/* of the connection tables; random, set once when the maps are made */
-	__u32 pad[5];
+	__u32 fingerprint[2];	/* LAYOUT_FINGERPRINT, high half first */
+	__u32 pad[3];
 };
 
 /* Interfaces the program is attached to, hashed by ifindex: slot = (ifindex + i) % PM_INTERFACES. */

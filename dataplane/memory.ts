@@ -10,7 +10,8 @@ import {
   type MapMemory,
   type Sizes,
 } from './dataplane.ts'
-import { MAP_NAMES, MAPS, type MapName, PM_LAYOUT_VERSION, SettingsRecord } from './layout/layout.gen.ts'
+import { MAP_NAMES, MAPS, type MapName } from './layout/layout.gen.ts'
+import { stampLayout } from './layout/stamp.ts'
 import { mapMemory } from './map-memory.ts'
 import { checkSizes, mapEntries } from './sizes.ts'
 
@@ -45,7 +46,7 @@ export class MemoryDataplane implements Dataplane {
         return [name, mapMemory(name, entries[name], buffer)] as const
       }),
     )
-    SettingsRecord.setLayout(this.map('settings').view, 0, PM_LAYOUT_VERSION)
+    stampLayout(this.map('settings').view)
   }
 
   map(name: MapName): MapMemory {

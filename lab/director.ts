@@ -14,9 +14,16 @@ export interface DirectorOptions {
   readonly xdpMode?: 'auto' | 'native' | 'generic'
   /** Starts the daemon without the capabilities that loading BPF programs takes. */
   readonly withoutBpf?: boolean
+  /** Starts the daemon with exactly these capabilities (`net_admin`). */
+  readonly capabilities?: readonly string[]
 }
 
 const START_TIMEOUT_MS = 30_000
+
+function withCapabilities(names: readonly string[]): string[] {
+  const set = ['-all', ...names.map((name) => `+${name}`)].join(',')
+  return ['setpriv', `--bounding-set=${set}`, '--inh-caps=-all']
+}
 
 /** Path of one of the executables: the repository's, or those of an installation in `POINTSMAN_BIN`. */
 export function executable(name: 'pointsmand' | 'pointsman' | 'ipvsadm' | 'ipvsadm-restore'): string {
@@ -51,6 +58,7 @@ export class LabDirector {
     const lost = '-bpf,-perfmon,-sys_admin'
     return [
       ...(options.withoutBpf ? ['setpriv', `--bounding-set=${lost}`, `--inh-caps=${lost}`] : []),
+      ...(options.capabilities === undefined ? [] : withCapabilities(options.capabilities)),
       executable('pointsmand'),
       ...interfaces.flatMap((name) => ['--interface', name]),
       '--run-dir',

@@ -8,10 +8,11 @@
 import { existsSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { libbpf, need } from '../../linux/libbpf.ts'
-import { libc } from '../../linux/libc.ts'
+import { libc, mapShared } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { layoutDifference } from '../layout/check.ts'
-import { MAP_NAMES, MAPS, type MapName } from '../layout/layout.gen.ts'
+import { MAP_NAMES, MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
+import { readStamp, stampDifference } from '../layout/stamp.ts'
 import { mapEntries, sizesOfEntries } from '../sizes.ts'
 import { kernelBtf, type MapInfo, mapInfo } from './object-info.ts'
 
@@ -144,13 +145,31 @@ const NO_SIZES: Sizes = {
   cpus: 0,
 }
 
+/** Looks at the `settings` map, whatever its layout: its head is the same in all. */
+export function withSettings<T>(mapFds: ReadonlyMap<MapName, number>, look: (settings: DataView) => T): T {
+  const fd = mapFds.get('settings')
+  if (fd === undefined) throw new DataplaneError('Cannot read map settings: there is none')
+  const { valueSize } = mapInfo(fd)
+  if (valueSize < SettingsRecord.size) {
+    throw new DataplaneError(
+      `Cannot read map settings: it is ${valueSize} bytes, expected ${SettingsRecord.size}`,
+    )
+  }
+  const mapping = mapShared(fd, valueSize, 'map settings')
+  try {
+    return look(new DataView(mapping.buffer))
+  } finally {
+    mapping.unmap()
+  }
+}
+
 /** Refuses maps whose records or sizes are not what this build works with. */
 export function checkPinnedMaps(pins: Pins, fds: ReadonlyMap<MapName, number>, sizes: Sizes): void {
   const infos = new Map<MapName, MapInfo>()
   for (const [name, fd] of fds) infos.set(name, mapInfo(fd))
-  for (const btfId of new Set([...infos.values()].map((info) => info.btfId))) {
-    const difference = btfId === 0 ? null : layoutDifference(kernelBtf(btfId))
-    if (difference !== null) throw refusal(pins.directory, difference)
+  const difference = stampDifference(withSettings(fds, readStamp))
+  if (difference !== null) {
+    throw refusal(pins.directory, typeDifference([...infos.values()]) ?? difference)
   }
   const entries = mapEntries(sizes)
   for (const [name, info] of infos) {
@@ -163,6 +182,20 @@ export function checkPinnedMaps(pins: Pins, fds: ReadonlyMap<MapName, number>, s
       throw refusal(pins.directory, `map ${name} has ${info.entries} entries, expected ${entries[name]}`)
     }
   }
+}
+
+/** The difference by field, where the kernel lets this process read types by number (CAP_SYS_ADMIN). */
+function typeDifference(infos: readonly MapInfo[]): string | null {
+  for (const btfId of new Set(infos.map((info) => info.btfId))) {
+    if (btfId === 0) continue
+    try {
+      const difference = layoutDifference(kernelBtf(btfId))
+      if (difference !== null) return difference
+    } catch {
+      return null
+    }
+  }
+  return null
 }
 
 export function refusal(directory: string, difference: string): DataplaneError {

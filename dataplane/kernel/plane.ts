@@ -22,11 +22,12 @@ import {
   type Sizes,
 } from '../dataplane.ts'
 import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
-import { MAPS, type MapName, PM_LAYOUT_VERSION, SettingsRecord } from '../layout/layout.gen.ts'
+import { MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
+import { stampLayout } from '../layout/stamp.ts'
 import { mapMemory } from '../map-memory.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { linkInfo, type ProgramInfo, programInfo } from './object-info.ts'
-import { checkPinnedMaps, openMaps, Pins, refusal } from './pins.ts'
+import { checkPinnedMaps, openMaps, Pins, withSettings } from './pins.ts'
 import { loadProgram } from './program.ts'
 import { attachXdp, queryXdp, type XdpMode, type XdpModeChoice } from './xdp.ts'
 
@@ -111,7 +112,7 @@ export class KernelDataplane implements Dataplane {
       pins === null ? openUnpinned(objectPath, options.sizes) : openPinned(pins, objectPath, options.sizes)
     const plane = new KernelDataplane(options, pins, opened)
     try {
-      plane.#start()
+      plane.#adoptLinks()
       return plane
     } catch (error) {
       await plane.close()
@@ -131,22 +132,6 @@ export class KernelDataplane implements Dataplane {
     this.#pins = pins
     this.#opened = opened
     this.#program = programInfo(opened.programFd)
-  }
-
-  #start(): void {
-    const settings = this.map('settings').view
-    if (!this.adopted) {
-      SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
-      SettingsRecord.setLayout(settings, 0, PM_LAYOUT_VERSION)
-    }
-    const layout = SettingsRecord.getLayout(settings, 0)
-    if (layout !== PM_LAYOUT_VERSION) {
-      throw refusal(
-        this.pinDirectory ?? 'memory',
-        `its layout has version ${layout}, expected ${PM_LAYOUT_VERSION}`,
-      )
-    }
-    this.#adoptLinks()
   }
 
   map(name: MapName): MapMemory {
@@ -290,6 +275,7 @@ function described(
 
 function openUnpinned(objectPath: string, sizes: Sizes): Opened {
   const { programFd, mapFds, close } = loadProgram(objectPath, sizes, new Map())
+  initialise(mapFds)
   return { programFd, mapFds, adopted: false, release: close }
 }
 
@@ -312,12 +298,21 @@ function openPinned(pins: Pins, objectPath: string, sizes: Sizes): Opened {
   }
 }
 
+/** What maps hold before anybody can find them: whose they are, and a seed of their own. */
+function initialise(mapFds: ReadonlyMap<MapName, number>): void {
+  withSettings(mapFds, (settings) => {
+    SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
+    stampLayout(settings)
+  })
+}
+
 function pinNewProgram(pins: Pins, objectPath: string, sizes: Sizes): void {
   // What an interrupted start or detach left behind.
   pins.remove()
   makePinDirectory(pins.directory)
   const loaded = loadProgram(objectPath, sizes, new Map())
   try {
+    initialise(loaded.mapFds)
     for (const [name, fd] of loaded.mapFds) pins.pinMap(name, fd)
     pins.pinProgram(loaded.programFd)
   } catch (error) {

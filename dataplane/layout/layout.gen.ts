@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 5
+export const PM_LAYOUT_VERSION = 6
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -426,6 +426,7 @@ export interface SettingsRecord {
   readonly icmpSecond: number
   readonly icmpSent: number
   readonly hashSeed: number
+  readonly fingerprint: readonly number[]
 }
 
 export const SettingsRecord = {
@@ -443,6 +444,7 @@ export const SettingsRecord = {
     icmpSecond: 96,
     icmpSent: 100,
     hashSeed: 104,
+    fingerprint: 108,
   },
   read(view: DataView, base: number): SettingsRecord {
     return {
@@ -458,6 +460,7 @@ export const SettingsRecord = {
       icmpSecond: view.getUint32(base + 96, true),
       icmpSent: view.getUint32(base + 100, true),
       hashSeed: view.getUint32(base + 104, true),
+      fingerprint: Array.from({ length: 2 }, (_, index) => view.getUint32(base + 108 + index * 4, true)),
     }
   },
   write(view: DataView, base: number, value: SettingsRecord): void {
@@ -473,7 +476,8 @@ export const SettingsRecord = {
     view.setUint32(base + 96, value.icmpSecond, true)
     view.setUint32(base + 100, value.icmpSent, true)
     view.setUint32(base + 104, value.hashSeed, true)
-    clear(view, base + 108, 20)
+    elements('SettingsRecord.fingerprint', 2, value.fingerprint, (item, index) => view.setUint32(base + 108 + index * 4, item, true))
+    clear(view, base + 116, 12)
   },
   getLayout: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setLayout: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -499,6 +503,8 @@ export const SettingsRecord = {
   setIcmpSent: (view: DataView, base: number, value: number): void => view.setUint32(base + 100, value, true),
   getHashSeed: (view: DataView, base: number): number => view.getUint32(base + 104, true),
   setHashSeed: (view: DataView, base: number, value: number): void => view.setUint32(base + 104, value, true),
+  getFingerprint: (view: DataView, base: number, index: number): number => view.getUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, true),
+  setFingerprint: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, value, true),
 } as const
 
 /** struct pm_interface, 128 bytes. */
@@ -1645,7 +1651,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '83da82241a855f32'
+export const LAYOUT_FINGERPRINT = 'a923939f9d5e10d8'
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
@@ -1665,7 +1671,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'icmp_second', offset: 96, type: 'u32', count: null },
       { name: 'icmp_sent', offset: 100, type: 'u32', count: null },
       { name: 'hash_seed', offset: 104, type: 'u32', count: null },
-      { name: 'pad', offset: 108, type: 'u32', count: 5 },
+      { name: 'fingerprint', offset: 108, type: 'u32', count: 2 },
+      { name: 'pad', offset: 116, type: 'u32', count: 3 },
     ],
   },
   {

@@ -26,9 +26,8 @@ import {
   MAPS,
   type MapName,
   PM_HEADROOM,
-  PM_LAYOUT_VERSION,
-  SettingsRecord,
 } from '../layout/layout.gen.ts'
+import { stampLayout } from '../layout/stamp.ts'
 import { mapMemory } from '../map-memory.ts'
 import { checkSizes, limitsOf, mapEntries } from '../sizes.ts'
 import { createMemory, type InstanceSeat, ProgramOwner } from './instance.ts'
@@ -145,7 +144,7 @@ export class WasmDataplane implements Dataplane {
     this.#view = new DataView(memory.buffer)
     this.#bytes = new Uint8Array(memory.buffer)
     LimitsRecord.write(this.#view, this.owner.limits(), limitsOf(sizes))
-    SettingsRecord.setLayout(this.map('settings').view, 0, PM_LAYOUT_VERSION)
+    stampLayout(this.map('settings').view)
   }
 
   map(name: MapName): MapMemory {

@@ -30,6 +30,7 @@ import {
   SettingsRecord,
   verdictNames,
 } from '../../dataplane/layout/layout.gen.ts'
+import { stampLayout } from '../../dataplane/layout/stamp.ts'
 import { openWasm, type WasmDataplane } from '../../dataplane/wasm/program.ts'
 import { MAC } from '../packets/bench.ts'
 import { BenchRoutes } from '../packets/bench-routes.ts'
@@ -117,11 +118,7 @@ export class Twin {
   reset(hashSeed: number): void {
     this.#keepVerdicts()
     for (const name of MAP_NAMES) this.wasm.map(name).bytes.fill(0)
-    SettingsRecord.setLayout(
-      this.wasm.map('settings').view,
-      0,
-      SettingsRecord.getLayout(this.kernel.map('settings').view, 0),
-    )
+    stampLayout(this.wasm.map('settings').view)
     SettingsRecord.setHashSeed(this.wasm.map('settings').view, 0, hashSeed)
     const interfaces = this.wasm.map('interfaces')
     for (const device of ['c0', 'r0'] as const) {

@@ -5,7 +5,8 @@ import { namesFrom } from '../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
 import type { Host, HostChange } from '../../control/rules/host.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { MAP_NAMES, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import { MAP_NAMES } from '../../dataplane/layout/layout.gen.ts'
+import { stampLayout } from '../../dataplane/layout/stamp.ts'
 import type { CommandResult } from './compare.ts'
 
 /** Maps that belong to the data plane: they stay when everything else is forgotten. */
@@ -34,9 +35,8 @@ export class DirectorUnderTest {
     for (const name of MAP_NAMES) {
       const { bytes, view } = this.#dataplane.map(name)
       if (KEPT.has(name)) continue
-      const layout = name === 'settings' ? SettingsRecord.getLayout(view, 0) : 0
       bytes.fill(0)
-      if (name === 'settings') SettingsRecord.setLayout(view, 0, layout)
+      if (name === 'settings') stampLayout(view)
     }
     this.#managed = openDirector({ dataplane: this.#dataplane, host: this.#host })
     await this.#managed.director.settle()
