@@ -31,6 +31,7 @@ import { type Housekeeping, startHousekeeping } from './clockwork.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { protectSocket, type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
+import { startWatchdog } from './watchdog.ts'
 
 export interface DaemonOptions {
   readonly interfaces: readonly string[]
@@ -122,6 +123,7 @@ class Daemon {
     this.#listenForSignals()
     await this.#listen()
     notify(`READY=1\nSTATUS=${dataplane?.plane ?? 'no'} data plane`)
+    startWatchdog()
     this.#log.info(
       {
         dataplane: dataplane?.plane ?? 'none',
