@@ -9,6 +9,9 @@ import { DataplaneError } from '../dataplane.ts'
 
 /** Bytes of C stack per instance; the deepest path of the program needs a few hundred. */
 const STACK_BYTES = 64 * 1024
+/** Below every stack: an overflow shows here before it shows in somebody else's records. */
+const GUARD_BYTES = 256
+const GUARD_WORD = 0x6b6e_7573
 /** Bytes to start with: the program's own data and its first stack. `pm_alloc` grows it. */
 const INITIAL_PAGES = 64
 /** The most wasm32 can address, 4 GiB; must match `--max-memory` of the build. */
@@ -59,6 +62,12 @@ export interface FrameMover {
   queuePut(queue: number, jobs: number, arrivals: number, from: number, end: number): number
   queueCollect(queue: number): void
   queueGive(queue: number, arrivals: number, count: number): void
+}
+
+/** An instance in a worker thread. */
+export interface SeatedInstance extends ProgramInstance, FrameMover {
+  /** False when the program has written below its stack: memory of others can no longer be trusted. */
+  stackIsWhole(): boolean
 }
 
 interface ProgramExports extends FrameMover {
@@ -115,7 +124,7 @@ export class ProgramOwner implements ProgramInstance {
     return {
       module: this.module,
       memory: this.memory,
-      stackTop: this.allocate(STACK_BYTES) + STACK_BYTES,
+      stackTop: this.allocate(GUARD_BYTES + STACK_BYTES) + GUARD_BYTES + STACK_BYTES,
       threadLocals: this.allocate(this.#exports.threadLocalBytes),
       cpu,
     }
@@ -140,12 +149,36 @@ export class ProgramOwner implements ProgramInstance {
 }
 
 /** A further instance over the same memory, for a worker thread. */
-export function seatInstance(seat: InstanceSeat, fib: FibHost): ProgramInstance & FrameMover {
+export function seatInstance(seat: InstanceSeat, fib: FibHost): SeatedInstance {
   const exports = instantiate(seat.module, seat.memory, fib)
   exports.stackPointer.value = seat.stackTop
   exports.initThreadLocals(seat.threadLocals)
   exports.setCpu(seat.cpu)
-  return exports
+  const guard = stackGuard(seat)
+  return {
+    ...exports,
+    runBatch(jobs, count) {
+      try {
+        exports.runBatch(jobs, count)
+      } catch (error) {
+        // A trap unwinds JavaScript's stack, not the program's: whatever its functions had taken stays taken.
+        exports.stackPointer.value = seat.stackTop
+        throw error
+      }
+    },
+    stackIsWhole: () => guard.every((word) => word === GUARD_WORD),
+  }
+}
+
+/** Words below the stack that nobody writes. */
+function stackGuard(seat: InstanceSeat): Uint32Array {
+  const guard = new Uint32Array(
+    seat.memory.buffer,
+    seat.stackTop - STACK_BYTES - GUARD_BYTES,
+    GUARD_BYTES / 4,
+  )
+  guard.fill(GUARD_WORD)
+  return guard
 }
 
 function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory, fib: FibHost): ProgramExports {

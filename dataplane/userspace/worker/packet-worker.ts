@@ -8,7 +8,7 @@ import { addressOf, libc } from '../../../linux/libc.ts'
 import { type NextHop, NextHopResolver } from '../../../linux/netlink/next-hop.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import { PM_HEADROOM, PM_TICK_SHIFT, PM_VERDICT_MAX, SettingsRecord } from '../../layout/layout.gen.ts'
-import { type FrameMover, type ProgramInstance, seatInstance } from '../../wasm/instance.ts'
+import { type SeatedInstance, seatInstance } from '../../wasm/instance.ts'
 import { fibHost } from '../../wasm/program.ts'
 import { ClaimFilter } from '../claims/filter.ts'
 import { VNET_HEADER } from '../packet/rings.ts'
@@ -49,7 +49,7 @@ class PacketWorker {
   readonly #large: LargeBuffers
   readonly #jobs: JobTable
   readonly #claims = new ClaimFilter()
-  readonly #program: ProgramInstance & FrameMover
+  readonly #program: SeatedInstance
   readonly #frames: FramePool
   readonly #loop: PacketLoop
   readonly #netlink = new RequestSocket()
@@ -107,6 +107,7 @@ class PacketWorker {
     if (worked && this.#rounds % ROUNDS_PER_LOOK !== 0) return
     const now = performance.now()
     if (now >= this.#housekeepAt) {
+      if (!this.#program.stackIsWhole()) throw new Error('the packet program has overrun its stack')
       this.#loop.housekeep()
       this.#housekeepAt = now + HOUSEKEEPING_MS
     }

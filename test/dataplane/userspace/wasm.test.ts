@@ -3,8 +3,16 @@ import { describe, test } from 'node:test'
 import { openDirector } from '../../../control/apply/open.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
 import { putInterface } from '../../../dataplane/interface-table.ts'
-import { Action, MAP_NAMES, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout/layout.gen.ts'
+import {
+  Action,
+  FibResult,
+  JobRecord,
+  MAP_NAMES,
+  PM_VERDICT_MAX,
+  Verdict,
+} from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { seatInstance } from '../../../dataplane/wasm/instance.ts'
 import { openWasm, type WasmDataplane } from '../../../dataplane/wasm/program.ts'
 import { server, service, testHost } from '../../control/support.ts'
 import { ethernet, ipv4, udp } from '../../packets/frame.ts'
@@ -39,6 +47,41 @@ describe('the packet program in wasm', { skip: wasmPath === null && 'needs npm r
     for (const name of MAP_NAMES) {
       if (name !== 'settings') assert.ok(plane.map(name).bytes.every((byte) => byte === 0))
     }
+  })
+
+  test('a trap gives the stack back: however many there were, nothing below it is written', async () => {
+    const plane = open()
+    const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
+    putInterface(plane.map('interfaces'), { name: 'c0', ifindex: 3, mac, mtu: 1500 })
+    const { director } = openDirector({ dataplane: plane, host: testHost() })
+    const dns = service('udp 192.0.2.100:53', { scheduler: 'rr' })
+    director.addService(dns)
+    director.addServer(dns.id, server('10.0.0.1:53'))
+    await director.settle()
+    const seat = plane.seat(1)
+    // From deep inside, as a trap would.
+    const instance = seatInstance(seat, () => {
+      throw new WebAssembly.RuntimeError('unreachable')
+    })
+    const job = plane.owner.allocate(JobRecord.size)
+    const data = plane.owner.allocate(512) + 256 + 2
+    const memory = new Uint8Array(seat.memory.buffer)
+    memory.set(
+      ethernet(
+        { src: '02:00:00:00:00:02', dst: '02:00:00:00:00:01' },
+        ipv4({ src: '198.51.100.7', dst: '192.0.2.100' }, udp({ sport: 9, dport: 53 }, new Uint8Array(20))),
+      ),
+      data,
+    )
+    const view = new DataView(seat.memory.buffer)
+    const frame = { data, linear: 62, length: 62, ifindex: 3 }
+    for (let i = 0; i < 5000; i++) {
+      JobRecord.write(view, job, { ...JobRecord.read(view, job), ...frame })
+      // A new flow each time, which asks for its next hop.
+      plane.map('connections4').bytes.fill(0)
+      assert.throws(() => instance.runBatch(job, 1), WebAssembly.RuntimeError)
+    }
+    assert.ok(instance.stackIsWhole())
   })
 
   test('frames get a verdict, in order and over several batches, and each is counted', () => {
