@@ -128,7 +128,7 @@ async function openUserspacePlane(options: OpenOptions, sizes: Sizes): Promise<U
     sizes,
     workers: options.workers,
     busyPoll: options.busyPoll,
-    engine: options.engine,
+    intake: options.engine,
     stateFile: mapFile(options),
     log: options.log,
   })

@@ -7,11 +7,11 @@ import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import type { RequestSocket } from '../../linux/netlink/socket.ts'
 import type { Region } from '../wasm/region.ts'
 import type { Claim, ClaimChange } from './claims/tracker.ts'
+import type { TapNumbers } from './tap-numbers.ts'
 import type { WorkerThread } from './worker/thread.ts'
 
 /** An interface of the director that is taken. */
-export interface TakenPort {
-  readonly name: string
+export interface Tap {
   link: Link
   /** Interface that leads to the kernel's stack. */
   readonly stackIfindex: number
@@ -26,29 +26,28 @@ export interface Plane {
   free(region: Region): void
   /** By their row in the per-CPU maps. */
   workers(): readonly WorkerThread[]
-  /** Numbers for ports of workers, 1 to 255, not in use. */
-  newPortNumber(): number
+  readonly tapNumbers: TapNumbers
   readonly netlink: RequestSocket
   log(message: string): void
 }
 
 export interface Intake {
   /** Has the kernel leave claimed frames of exactly these interfaces alone; `start` follows for new ones. */
-  claim(ports: readonly TakenPort[], claims: readonly Claim[]): Promise<void>
+  claim(taps: readonly Tap[], claims: readonly Claim[]): Promise<void>
   /** `claims`: all of them, after the change. */
   changeClaims(change: ClaimChange, claims: readonly Claim[]): Promise<void>
-  /** Gives everything back to the kernel; all ports have been stopped. */
+  /** Gives everything back to the kernel; all taps have been stopped. */
   unclaim(): Promise<void>
   /** As `unclaim`, but claims hold for some seconds more, for a new process to carry on. Before `stop`. */
-  leave(ports: readonly TakenPort[], claims: readonly Claim[], seconds: number): Promise<void>
+  leave(taps: readonly Tap[], claims: readonly Claim[], seconds: number): Promise<void>
   /** Hands frames of an interface to the workers. */
-  start(port: TakenPort): Promise<void>
+  start(tap: Tap): Promise<void>
   /** Ends that, also when the interface or a worker is gone. */
-  stop(port: TakenPort): Promise<void>
+  stop(tap: Tap): Promise<void>
   /** A worker is a new thread and knows nothing. */
-  restartWorker(port: TakenPort, cpu: number): Promise<void>
-  /** `port.link` has another MTU or MAC address than before. */
-  follow(port: TakenPort, before: Link): Promise<void>
-  /** All ports have been stopped, the workers too. */
+  restartWorker(tap: Tap, cpu: number): Promise<void>
+  /** `tap.link` has another MTU or MAC address than before. */
+  follow(tap: Tap, before: Link): Promise<void>
+  /** All taps have been stopped, the workers too. */
   close(): void
 }

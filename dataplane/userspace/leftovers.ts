@@ -4,7 +4,7 @@ import { decodeLink, linkQuery } from '../../linux/netlink/rtnetlink.ts'
 import { RequestSocket } from '../../linux/netlink/socket.ts'
 import { removeStaleEarlyDrops } from './claims/early-drop.ts'
 import { deleteScript, runNft } from './claims/nftables.ts'
-import { removeStaleStackPorts } from './stack-port.ts'
+import { removeStaleWaysBack } from './way-back.ts'
 
 /** For when no userspace plane runs here; whether there was anything. */
 export async function removeLeftovers(): Promise<boolean> {
@@ -12,7 +12,7 @@ export async function removeLeftovers(): Promise<boolean> {
   try {
     const messages = socket.dump(linkQuery(null), 'read the interfaces')
     const links = messages.map(decodeLink).filter((link) => link !== null)
-    const ports = removeStaleStackPorts(socket, links)
+    const ports = removeStaleWaysBack(socket, links)
     const programs = removeStaleEarlyDrops(socket)
     const table = tableExists()
     if (table) await runNft(deleteScript(), 'remove the nftables table of the userspace plane')

@@ -32,11 +32,12 @@ import { loadModule, WasmDataplane } from '../wasm/program.ts'
 import type { Region } from '../wasm/region.ts'
 import { removeStaleEarlyDrops } from './claims/early-drop.ts'
 import { type Claim, ClaimTracker } from './claims/tracker.ts'
-import type { Intake, Plane, TakenPort } from './intake.ts'
+import type { Intake, Plane, Tap } from './intake.ts'
 import { restoreMaps, saveMaps } from './maps-file.ts'
 import { PacketIntake } from './packet/intake.ts'
-import { removeStaleStackPorts, StackPort } from './stack-port.ts'
-import { PORT_RECORD_BYTES, PORTS_MAX, type WorkerSetup } from './worker/messages.ts'
+import { TapNumbers } from './tap-numbers.ts'
+import { removeStaleWaysBack, WayBack } from './way-back.ts'
+import { TAP_RECORD_BYTES, TAPS_MAX, type WorkerSetup } from './worker/messages.ts'
 import { WorkerThread } from './worker/thread.ts'
 import { XskIntake } from './xsk/intake.ts'
 import { POOL_BYTES } from './xsk/source.ts'
@@ -48,7 +49,7 @@ export interface UserspaceOptions {
   /** Threads that forward, at most `sizes.cpus`; 1 if left out. */
   readonly workers?: number | undefined
   /** Packet sockets and nftables (`packet`, if left out), or AF_XDP (`xdp`). */
-  readonly engine?: 'packet' | 'xdp' | undefined
+  readonly intake?: 'packet' | 'xdp' | undefined
   /** Packet sockets: receive ring of every interface and worker, bytes. */
   readonly ringBytes?: number | undefined
   /** Workers never sleep: half the latency for a whole CPU each. */
@@ -73,13 +74,18 @@ const PAGE = 65_536
 const GRACE_S = 30
 /** Claims of removed services are looked after so often while connections of theirs live. */
 const LINGER_MS = 1000
-/** A worker that ends at once again must not keep the daemon busy. */
-const REVIVE_MS = 500
+/** A worker that ended is started again after so long, then twice as long each time it ends young. */
+const REVIVE_MS = 100
+const REVIVE_MAX_MS = 30_000
+/** One that has lived so long had a reason of its own to end. */
+const OF_AGE_MS = 10_000
 const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
 const WORKERS_MAX = 64
 
-interface Port extends TakenPort {
-  readonly stack: StackPort
+interface OpenTap extends Tap {
+  /** The name it was asked for by; it may have another now. */
+  readonly asked: string
+  readonly back: WayBack
 }
 
 function refusalOf(link: Link): string | null {
@@ -102,16 +108,20 @@ export class UserspaceDataplane implements Dataplane {
   readonly #tracker: ClaimTracker
   readonly #workers: WorkerThread[] = []
   readonly #setups: WorkerSetup[] = []
+  /** How often a worker has ended young, one after the other, and why the last time. */
+  readonly #failures: ({ readonly count: number; readonly reason: string } | undefined)[] = []
+  /** Workers that take frames from all interfaces, by their row. */
+  readonly #ready = new Set<number>()
   readonly #wakeFds: number[] = []
-  readonly #ports = new Map<string, Port>()
+  /** By ifindex, which stays when an interface is renamed. */
+  readonly #taps = new Map<number, OpenTap>()
   readonly #intake: Intake
   /** Ring memory that is free again, by size. */
   readonly #spare: Region[] = []
   #wanted: readonly string[] = []
-  #nextPort = 1
   #closed = false
   #lingerTimer: NodeJS.Timeout | null = null
-  /** Everything that changes sockets, rules or ports, one after the other. */
+  /** Everything that changes sockets, rules or taps, one after the other. */
   #queue: Promise<void> = Promise.resolve()
 
   static async open(options: UserspaceOptions): Promise<UserspaceDataplane> {
@@ -136,9 +146,9 @@ export class UserspaceDataplane implements Dataplane {
     this.adopted = this.#restore()
     this.#tracker = new ClaimTracker(this)
     for (let cpu = 0; cpu < workers; cpu++) this.#startWorker(cpu)
-    const { engine, ringBytes } = options
+    const { intake, ringBytes } = options
     this.#intake =
-      engine === 'xdp'
+      intake === 'xdp'
         ? new XskIntake(this.#facts())
         : new PacketIntake(this.#facts(), ringBytes ?? RING_BYTES)
     this.#network.onChange((change) => {
@@ -154,11 +164,7 @@ export class UserspaceDataplane implements Dataplane {
       allocate: (bytes) => this.#allocate(bytes),
       free: (region) => this.#spare.push(region),
       workers: () => this.#workers,
-      newPortNumber: () => {
-        // Numbers fit a byte beside every job; there are fewer ports than numbers.
-        this.#nextPort = (this.#nextPort % PORTS_MAX) + 1
-        return this.#nextPort
-      },
+      tapNumbers: new TapNumbers(),
       netlink: this.#netlink,
       log: (message) => this.#log(message),
     }
@@ -193,7 +199,7 @@ export class UserspaceDataplane implements Dataplane {
       batch: BATCH,
       jobs: region(BATCH * JobRecord.size),
       arrivals: region(BATCH * ArrivalRecord.size),
-      ports: region((PORTS_MAX + 1) * PORT_RECORD_BYTES),
+      taps: region((TAPS_MAX + 1) * TAP_RECORD_BYTES),
       sendRooms: Array.from({ length: SEND_RINGS }, () => ({
         base: owner.allocate(SEND_RING_BYTES, PAGE),
         bytes: SEND_RING_BYTES,
@@ -211,23 +217,43 @@ export class UserspaceDataplane implements Dataplane {
     }
     this.#setups.push(setup)
     this.#workers.push(this.#newWorker(cpu))
+    this.#ready.add(cpu)
   }
 
   #newWorker(cpu: number): WorkerThread {
+    const born = performance.now()
     return new WorkerThread(this.#setups[cpu]!, (error) => {
-      this.#log(error.message)
-      setTimeout(() => {
-        this.#inOrder(() => this.#reviveWorker(cpu)).catch((failure: Error) => this.#log(failure.message))
-      }, REVIVE_MS).unref()
+      const isYoung = performance.now() - born < OF_AGE_MS
+      const before = isYoung ? this.#failures[cpu] : undefined
+      const failures = (before?.count ?? 0) + 1
+      // A worker that cannot start ends for the same reason again and again.
+      if (before?.reason !== error.message) this.#log(`Packet worker ${cpu}: ${error.message}`)
+      this.#failures[cpu] = { count: failures, reason: error.message }
+      const delayMs = Math.min(REVIVE_MS * 2 ** (failures - 1), REVIVE_MAX_MS)
+      this.#ready.delete(cpu)
+      setTimeout(() => void this.#inOrder(() => this.#tryToRevive(cpu)), delayMs).unref()
     })
+  }
+
+  async #tryToRevive(cpu: number): Promise<void> {
+    if (this.#closed) return
+    try {
+      await this.#reviveWorker(cpu)
+    } catch (failure) {
+      // Half equipped is no use: once more from the start. A thread that has ended says so itself.
+      const worker = this.#workers[cpu]!
+      if (!worker.alive) return
+      this.#log(`Packet worker ${cpu}: ${failure instanceof Error ? failure.message : failure}`)
+      await worker.crash()
+    }
   }
 
   /** Another thread in the place of one that ended; what waited in its rings is lost. */
   async #reviveWorker(cpu: number): Promise<void> {
-    if (this.#closed) return
     this.#workers[cpu] = this.#newWorker(cpu)
     await this.#workers[cpu].order({ kind: 'claims', change: { added: this.#tracker.all(), removed: [] } })
-    for (const port of this.#ports.values()) await this.#intake.restartWorker(port, cpu)
+    for (const tap of this.#taps.values()) await this.#intake.restartWorker(tap, cpu)
+    this.#ready.add(cpu)
     this.#log(`Packet worker ${cpu} was started again`)
   }
 
@@ -244,8 +270,10 @@ export class UserspaceDataplane implements Dataplane {
     return monotonicTicks()
   }
 
+  /** None while a worker is missing: its share of the flows is not forwarded. */
   interfaces(): readonly AttachedInterface[] {
-    return [...this.#ports.values()].map(({ link }) => ({
+    if (this.#ready.size < this.#workers.length) return []
+    return [...this.#taps.values()].map(({ link }) => ({
       name: link.name,
       ifindex: link.ifindex,
       mode: 'userspace',
@@ -259,55 +287,76 @@ export class UserspaceDataplane implements Dataplane {
   attach(names: readonly string[]): Promise<readonly AttachResult[]> {
     return this.#inOrder(async () => {
       const links = new Links(this.#readLinks())
-      const took = this.#ports.size > 0
+      const took = this.#taps.size > 0
       this.#wanted = [...new Set(names)]
-      const found = this.#wanted.map((name) => ({ name, link: links.named(name) }))
+      const found = this.#wanted.map((name) => ({
+        name,
+        link: links.named(name) ?? this.#renamed(name, links),
+      }))
       const takes = found.some(({ link }) => link !== null && refusalOf(link) === null)
       const kept = new Set(found.flatMap(({ link }) => (link === null ? [] : [link.ifindex])))
-      for (const port of [...this.#ports.values()]) {
-        if (!kept.has(port.link.ifindex)) await this.#removePort(port.name)
+      for (const tap of [...this.#taps.values()]) {
+        if (!kept.has(tap.link.ifindex)) await this.#removeTap(tap)
       }
       // What is left of an earlier process is in the way only when there is something to take.
-      if (this.#ports.size === 0 && takes) {
-        removeStaleStackPorts(this.#netlink, links.all())
+      if (this.#taps.size === 0 && takes) {
+        removeStaleWaysBack(this.#netlink, links.all())
         removeStaleEarlyDrops(this.#netlink)
       }
       const results: AttachResult[] = []
       for (const { name, link } of found) results.push(await this.#attachOne(name, link, links))
-      if (this.#ports.size === 0 && (took || takes)) await this.#intake.unclaim()
+      if (this.#taps.size === 0 && (took || takes)) await this.#intake.unclaim()
       return results
     })
   }
 
   async #attachOne(name: string, link: Link | null, links: Links): Promise<AttachResult> {
     if (link === null) return { name, refused: `No interface "${name}": see ip link`, absent: true }
-    const known = [...this.#ports.values()].find((port) => port.link.ifindex === link.ifindex)
+    const known = this.#taps.get(link.ifindex)
     try {
       const why = refusalOf(link)
       if (why !== null) throw new DataplaneError(why)
-      if (known !== undefined) await this.#followPort(known, link, links)
-      else await this.#takePort(link, links)
+      if (known !== undefined) await this.#followTap(known, link, links)
+      else await this.#take(name, link, links)
       return { name, attached: { name: link.name, ifindex: link.ifindex, mode: 'userspace' } }
     } catch (error) {
-      if (known === undefined) await this.#removePort(link.name)
       if (!(error instanceof Error)) throw error
       return { name, refused: error.message, absent: false }
     }
   }
 
-  async #takePort(link: Link, links: Links): Promise<void> {
-    this.#makePort(link, links)
-    await this.#claimAll()
-    await this.#intake.start(this.#ports.get(link.name)!)
+  /** What was asked for by this name and is called otherwise now. */
+  #renamed(asked: string, links: Links): Link | null {
+    const tap = [...this.#taps.values()].find((each) => each.asked === asked)
+    return tap === undefined ? null : links.at(tap.link.ifindex)
   }
 
-  /** The link has another MAC or MTU, perhaps. */
-  async #followPort(port: Port, link: Link, links: Links): Promise<void> {
+  async #take(asked: string, link: Link, links: Links): Promise<void> {
+    const back = new WayBack(this.#netlink, link)
+    const tap: OpenTap = { asked, link, back, stackIfindex: back.raw }
+    this.#taps.set(link.ifindex, tap)
+    try {
+      putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
+      await this.#claimAll()
+      await this.#intake.start(tap)
+    } catch (error) {
+      await this.#removeTap(tap)
+      throw error
+    }
+  }
+
+  /** The link has another name, MAC or MTU, perhaps. */
+  async #followTap(tap: OpenTap, link: Link, links: Links): Promise<void> {
     putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
-    port.stack.follow(link.mac)
-    const before = port.link
-    port.link = link
-    await this.#intake.follow(port, before)
+    tap.back.follow(link.mac)
+    const before = tap.link
+    tap.link = link
+    if (link.name !== before.name) {
+      this.#log(`Interface ${before.name} is called ${link.name} now`)
+      // Newer kernels look for the name that the chains were given.
+      await this.#claimAll()
+    }
+    await this.#intake.follow(tap, before)
   }
 
   /** Frames stay in the rings (thousands fit) until `resume`: for changing what the maps hold. */
@@ -332,7 +381,7 @@ export class UserspaceDataplane implements Dataplane {
   detach(): Promise<void> {
     return this.#inOrder(async () => {
       this.#wanted = []
-      for (const name of [...this.#ports.keys()]) await this.#removePort(name)
+      for (const tap of [...this.#taps.values()]) await this.#removeTap(tap)
       await this.#intake.unclaim()
     })
   }
@@ -345,12 +394,12 @@ export class UserspaceDataplane implements Dataplane {
     if (this.#closed) return
     await this.#inOrder(async () => {
       this.#closed = true
-      const attached = this.#ports.size > 0
+      const attached = this.#taps.size > 0
       const { stateFile } = this.#options
       for (const worker of this.#workers) await worker.order({ kind: 'hold' }).catch(() => {})
       const left = stateFile && attached ? await this.#leave(stateFile) : false
       this.#wanted = []
-      for (const name of [...this.#ports.keys()]) await this.#removePort(name)
+      for (const tap of [...this.#taps.values()]) await this.#removeTap(tap)
       if (!left) await this.#intake.unclaim()
     })
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
@@ -365,7 +414,7 @@ export class UserspaceDataplane implements Dataplane {
   async #leave(stateFile: string): Promise<boolean> {
     try {
       saveMaps(this, stateFile)
-      await this.#intake.leave([...this.#ports.values()], this.#tracker.all(), GRACE_S)
+      await this.#intake.leave([...this.#taps.values()], this.#tracker.all(), GRACE_S)
       return true
     } catch (error) {
       this.#log(error instanceof Error ? error.message : String(error))
@@ -386,30 +435,22 @@ export class UserspaceDataplane implements Dataplane {
     return this.#network.freshLinks()
   }
 
-  #makePort(link: Link, links: Links): void {
-    const stack = new StackPort(this.#netlink, link)
-    this.#ports.set(link.name, { name: link.name, link, stack, stackIfindex: stack.raw })
-    putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
-  }
-
   #allocate(bytes: number): Region {
     const at = this.#spare.findIndex((region) => region.bytes === bytes)
     if (at >= 0) return this.#spare.splice(at, 1)[0]!
     return { base: this.#program.owner.allocate(bytes, PAGE), bytes }
   }
 
-  async #removePort(name: string): Promise<void> {
-    const port = this.#ports.get(name)
-    if (port === undefined) return
-    this.#ports.delete(name)
-    removeInterface(this.map('interfaces'), port.link.ifindex)
-    await this.#intake.stop(port)
-    port.stack.close()
+  async #removeTap(tap: OpenTap): Promise<void> {
+    this.#taps.delete(tap.link.ifindex)
+    removeInterface(this.map('interfaces'), tap.link.ifindex)
+    await this.#intake.stop(tap)
+    tap.back.close()
   }
 
   async #claimAll(): Promise<void> {
     await this.#tellWorkers(this.#tracker.update())
-    await this.#intake.claim([...this.#ports.values()], this.#tracker.all())
+    await this.#intake.claim([...this.#taps.values()], this.#tracker.all())
   }
 
   async #publish(): Promise<void> {
@@ -419,7 +460,7 @@ export class UserspaceDataplane implements Dataplane {
     // What is claimed anew the kernel drops first, what is released the workers forget first: for an
     // instant a packet may be lost, but none is handled twice.
     await this.#tellWorkers({ added: [], removed: change.removed })
-    if (this.#ports.size > 0) await this.#intake.changeClaims(change, this.#tracker.all())
+    if (this.#taps.size > 0) await this.#intake.changeClaims(change, this.#tracker.all())
     await this.#tellWorkers({ added: change.added, removed: [] })
   }
 
@@ -446,28 +487,27 @@ export class UserspaceDataplane implements Dataplane {
   async #followLinks(): Promise<void> {
     if (this.#closed) return
     const links = new Links(this.#network.links())
-    for (const port of [...this.#ports.values()]) {
-      const link = links.at(port.link.ifindex)
+    for (const tap of [...this.#taps.values()]) {
+      const link = links.at(tap.link.ifindex)
       if (link === null) {
-        this.#log(`Interface ${port.name} is gone`)
-        await this.#removePort(port.name)
+        this.#log(`Interface ${tap.link.name} is gone`)
+        await this.#removeTap(tap)
         continue
       }
       try {
-        await this.#followPort(port, link, links)
+        await this.#followTap(tap, link, links)
       } catch (error) {
-        this.#log(`Interface ${port.name}: ${error instanceof Error ? error.message : error}`)
+        this.#log(`Interface ${tap.link.name}: ${error instanceof Error ? error.message : error}`)
       }
     }
     for (const name of this.#wanted) {
       const link = links.named(name)
-      if (link === null || this.interfaces().some(({ ifindex }) => ifindex === link.ifindex)) continue
+      if (link === null || this.#taps.has(link.ifindex)) continue
       try {
-        await this.#takePort(link, links)
+        await this.#take(name, link, links)
         this.#log(`Interface ${name} is back`)
       } catch (error) {
         this.#log(`Interface ${name}: ${error instanceof Error ? error.message : error}`)
-        await this.#removePort(name)
       }
     }
   }

@@ -63,7 +63,7 @@ export class ClaimTracker {
   readonly #ofService = new Map<number, readonly Claim[]>()
   readonly #ofReal = new Map<number, readonly Claim[]>()
   /** Removed services whose connections may still be alive, with their claims. */
-  readonly #lingering = new Map<string, { readonly service: number; readonly claims: readonly Claim[] }>()
+  readonly #lingering = new Set<{ readonly service: number; readonly claims: readonly Claim[] }>()
   /** Real servers that are gone but not forgotten, by service. */
   readonly #gone = new Map<number, number>()
   /** The service of every real server that is gone. */
@@ -92,10 +92,10 @@ export class ClaimTracker {
     this.#touched.clear()
     this.#eachChange(this.#services, this.#seenServices, (slot) => this.#service(slot))
     this.#eachChange(this.#reals, this.#seenReals, (slot) => this.#real(slot))
-    for (const [key, { service, claims }] of this.#lingering) {
-      if ((this.#gone.get(service) ?? 0) > 0) continue
-      this.#lingering.delete(key)
-      this.#release(claims)
+    for (const entry of this.#lingering) {
+      if ((this.#gone.get(entry.service) ?? 0) > 0) continue
+      this.#lingering.delete(entry)
+      this.#release(entry.claims)
     }
     const added: Claim[] = []
     const removed: Claim[] = []
@@ -137,10 +137,7 @@ export class ClaimTracker {
     this.#ofService.set(slot, claims)
     // Packets of its connections still have to be dropped rather than answered by the kernel.
     if (had !== undefined && had.length > 0) {
-      this.#lingering.set(`${slot} ${had.map(claimKey).join()} ${this.#lingering.size}`, {
-        service: slot,
-        claims: had,
-      })
+      this.#lingering.add({ service: slot, claims: had })
     }
   }
 

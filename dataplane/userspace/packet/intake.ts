@@ -13,10 +13,11 @@ import {
   tableScript,
 } from '../claims/nftables.ts'
 import type { Claim, ClaimChange } from '../claims/tracker.ts'
-import type { Intake, Plane, TakenPort } from '../intake.ts'
+import type { Intake, Plane, Tap } from '../intake.ts'
 import {
   closeRing,
   joinFanout,
+  letIn,
   openReceiveRing,
   type ReceiveRing,
   ringGeometry,
@@ -34,7 +35,8 @@ interface Open {
 export class PacketIntake implements Intake {
   readonly #plane: Plane
   readonly #ringBytes: number
-  readonly #open = new Map<string, Open>()
+  /** By ifindex, which stays when an interface is renamed. */
+  readonly #open = new Map<number, Open>()
   readonly #early: EarlyDrop
   /** The nftables table is ours and in force. */
   #claimed = false
@@ -46,8 +48,8 @@ export class PacketIntake implements Intake {
     this.#early = new EarlyDrop(plane.netlink, (message) => plane.log(message))
   }
 
-  async claim(ports: readonly TakenPort[], claims: readonly Claim[]): Promise<void> {
-    const taken = ports.map(({ name, link }) => ({ name, ifindex: link.ifindex }))
+  async claim(taps: readonly Tap[], claims: readonly Claim[]): Promise<void> {
+    const taken = taps.map(({ link }) => link)
     await runNft(tableScript(taken, claims), 'keep the kernel from answering for virtual services')
     this.#claimed = true
     for (const at of taken) this.#early.open(at)
@@ -66,53 +68,55 @@ export class PacketIntake implements Intake {
     this.#claimed = false
   }
 
-  async leave(_ports: readonly TakenPort[], claims: readonly Claim[], seconds: number): Promise<void> {
+  async leave(_ports: readonly Tap[], claims: readonly Claim[], seconds: number): Promise<void> {
     await runNft(expireScript(claims, seconds), 'let the nftables rules run out')
     this.#early.closeAll()
     this.#claimed = false
   }
 
-  async start(port: TakenPort): Promise<void> {
-    const open: Open = { number: this.#plane.newPortNumber(), rings: [], group: null }
-    this.#open.set(port.name, open)
+  async start(tap: Tap): Promise<void> {
+    const open: Open = { number: this.#plane.tapNumbers.take(), rings: [], group: null }
+    this.#open.set(tap.link.ifindex, open)
     const workers = this.#plane.workers()
-    for (let cpu = 0; cpu < workers.length; cpu++) await this.#openRing(port, open, cpu)
+    for (let cpu = 0; cpu < workers.length; cpu++) await this.#openRing(tap, open, cpu)
   }
 
-  async #openRing(port: TakenPort, open: Open, cpu: number): Promise<void> {
+  async #openRing(tap: Tap, open: Open, cpu: number): Promise<void> {
     const { memory } = this.#plane
     const workers = this.#plane.workers()
-    const geometry = ringGeometry(port.link.mtu, this.#ringBytes)
+    const geometry = ringGeometry(tap.link.mtu, this.#ringBytes)
     const region = this.#plane.allocate(geometry.bytes)
-    const ring = openReceiveRing(memory, region.base, geometry, port.link.ifindex)
+    const ring = openReceiveRing(memory, region.base, geometry, tap.link.ifindex)
     open.rings[cpu] = ring
     startReceiving(ring)
     if (workers.length > 1) open.group = joinFanout(ring, open.group)
-    const { stackIfindex } = port
+    letIn(ring)
+    const { stackIfindex } = tap
     await workers[cpu]!.order({
-      kind: 'add-port',
-      port: open.number,
+      kind: 'add-tap',
+      tap: open.number,
       source: { kind: 'packet', ring },
       stackIfindex,
     })
   }
 
-  async stop(port: TakenPort): Promise<void> {
-    this.#early.close(port.link.ifindex)
+  async stop(tap: Tap): Promise<void> {
+    this.#early.close(tap.link.ifindex)
     if (this.#claimed) {
       // The chain goes with its interface, if that is gone already.
-      await runNft(chainRemovalScript(port.link.ifindex), `release ${port.name}`).catch(() => {})
+      await runNft(chainRemovalScript(tap.link.ifindex), `release ${tap.link.name}`).catch(() => {})
     }
-    await this.#close(port)
+    await this.#close(tap)
   }
 
-  async #close(port: TakenPort): Promise<void> {
-    const open = this.#open.get(port.name)
+  async #close(tap: Tap): Promise<void> {
+    const open = this.#open.get(tap.link.ifindex)
     if (open === undefined) return
-    this.#open.delete(port.name)
+    this.#open.delete(tap.link.ifindex)
     for (const worker of this.#plane.workers()) {
-      await worker.order({ kind: 'remove-port', port: open.number }).catch(() => {})
+      await worker.order({ kind: 'remove-tap', tap: open.number }).catch(() => {})
     }
+    this.#plane.tapNumbers.give(open.number)
     for (const ring of open.rings) this.#closeRing(ring)
   }
 
@@ -124,19 +128,19 @@ export class PacketIntake implements Intake {
   }
 
   /** Another ring: where the old thread was in its ring nobody knows. */
-  async restartWorker(port: TakenPort, cpu: number): Promise<void> {
-    const open = this.#open.get(port.name)
+  async restartWorker(tap: Tap, cpu: number): Promise<void> {
+    const open = this.#open.get(tap.link.ifindex)
     if (open === undefined) return
     const ring = open.rings[cpu]
     if (ring !== undefined) this.#closeRing(ring)
-    await this.#openRing(port, open, cpu)
+    await this.#openRing(tap, open, cpu)
   }
 
-  async follow(port: TakenPort, before: Link): Promise<void> {
+  async follow(tap: Tap, before: Link): Promise<void> {
     // Larger slots for a larger MTU.
-    if (ringGeometry(before.mtu, 0).slotBytes >= ringGeometry(port.link.mtu, 0).slotBytes) return
-    await this.#close(port)
-    await this.start(port)
+    if (ringGeometry(before.mtu, 0).slotBytes >= ringGeometry(tap.link.mtu, 0).slotBytes) return
+    await this.#close(tap)
+    await this.start(tap)
   }
 
   close(): void {}

@@ -18,7 +18,17 @@ import {
   SOL_PACKET,
   SOL_SOCKET,
 } from '../../../linux/abi.ts'
-import { check, Errno, errno, errorName, libc, MAP_FAILED, SystemError, words } from '../../../linux/libc.ts'
+import {
+  addressOf,
+  check,
+  Errno,
+  errno,
+  errorName,
+  libc,
+  MAP_FAILED,
+  SystemError,
+  words,
+} from '../../../linux/libc.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import type { Region } from '../../wasm/region.ts'
 
@@ -39,6 +49,10 @@ const PACKET_FANOUT_HASH = 0
 const PACKET_FANOUT_FLAG_UNIQUEID = 0x2000
 const PACKET_FANOUT_FLAG_IGNORE_OUTGOING = 0x4000
 const SOCKADDR_LL = 20
+const SO_ATTACH_FILTER = 26
+const SO_DETACH_FILTER = 27
+/** BPF_RET | BPF_K, 0: nothing of any frame. */
+const DROP_ALL = Uint8Array.of(0x06, 0, 0, 0, 0, 0, 0, 0)
 
 /** Fields of struct tpacket2_hdr and the struct sockaddr_ll behind it, in bytes. */
 export const Slot = {
@@ -101,8 +115,8 @@ export function sendRingGeometry(bytes: number): RingGeometry {
   return { slotBytes: SLOT_BYTES_MIN, slots: bytes / SLOT_BYTES_MIN, bytes }
 }
 
-function option(fd: number, name: number, value: Uint8Array, what: string): void {
-  check(libc.setsockopt(fd, SOL_PACKET, name, value, value.length), what)
+function option(fd: number, name: number, value: Uint8Array, what: string, level: number = SOL_PACKET): void {
+  check(libc.setsockopt(fd, level, name, value, value.length), what)
 }
 
 function bindTo(fd: number, ifindex: number, protocol: number): number {
@@ -116,7 +130,7 @@ function bindTo(fd: number, ifindex: number, protocol: number): number {
 
 /**
  * Opens a ring over `geometry.bytes` of linear memory at `base`; `memory` is the address of the linear
- * memory itself. Frames arrive from `startReceiving` on.
+ * memory itself. Frames arrive from `letIn` on.
  */
 export function openReceiveRing(
   memory: bigint,
@@ -156,8 +170,27 @@ function refused(number: number): DataplaneError {
   )
 }
 
+/**
+ * Binds a ring to its interface with the door shut: a socket has to be bound before it can join a fanout
+ * group, and until then it would be shown the flows of all its members. `letIn` opens it.
+ */
 export function startReceiving(ring: ReceiveRing): void {
+  filterWith(ring.fd, DROP_ALL)
   check(bindTo(ring.fd, ring.ifindex, ETH_P_ALL), `receive from interface ${ring.ifindex}`)
+}
+
+/** Frames arrive from now on. */
+export function letIn(ring: ReceiveRing): void {
+  option(ring.fd, SO_DETACH_FILTER, words(0), 'let frames into a ring', SOL_SOCKET)
+}
+
+/** `code`: records of struct sock_filter; how many bytes of a frame the socket is shown. */
+function filterWith(fd: number, code: Uint8Array): void {
+  const program = new Uint8Array(16)
+  const view = new DataView(program.buffer)
+  view.setUint16(0, code.length / 8, true)
+  view.setBigUint64(8, addressOf(code), true)
+  option(fd, SO_ATTACH_FILTER, program, 'keep frames out of a ring', SOL_SOCKET)
 }
 
 /**

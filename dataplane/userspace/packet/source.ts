@@ -3,7 +3,7 @@
 import { libc } from '../../../linux/libc.ts'
 import { RingRecord, Verdict } from '../../layout/layout.gen.ts'
 import type { FrameMover } from '../../wasm/instance.ts'
-import type { Engine } from '../worker/frame-source.ts'
+import type { FrameSource } from '../worker/frame-source.ts'
 import type { JobTable } from '../worker/jobs.ts'
 import {
   PACKET_HOST,
@@ -19,7 +19,7 @@ import {
 const MSG_DONTWAIT = 0x40
 const MSG_TRUNC = 0x20
 
-/** Buffers for frames that are larger than a slot, shared by the ports of a worker. */
+/** Buffers for frames that are larger than a slot, shared by the taps of a worker. */
 export class LargeBuffers {
   readonly #base: number
   readonly #count: number
@@ -57,7 +57,7 @@ const Odd = { none: 0, gone: 1, job: 2 } as const
 const NEXT = RingRecord.offsets.next / 4
 const FIRST = RingRecord.offsets.first / 4
 
-export class PacketEngine implements Engine {
+export class PacketSource implements FrameSource {
   readonly ifindex: number
   readonly fd: number
   readonly #ring: ReceiveRing
@@ -65,7 +65,7 @@ export class PacketEngine implements Engine {
   readonly #mover: FrameMover
   readonly #memory: bigint
   readonly #large: LargeBuffers
-  readonly #port: number
+  readonly #tap: number
   readonly #count: (verdict: number, frames: number) => void
 
   /** `record`: address for a `struct pm_ring`; `count` notes frames that get their verdict here. */
@@ -75,7 +75,7 @@ export class PacketEngine implements Engine {
     mover: FrameMover,
     memory: { readonly address: bigint; readonly view: DataView },
     large: LargeBuffers,
-    port: number,
+    tap: number,
     count: (verdict: number, frames: number) => void,
   ) {
     this.ifindex = ring.ifindex
@@ -85,11 +85,11 @@ export class PacketEngine implements Engine {
     this.#mover = mover
     this.#memory = memory.address
     this.#large = large
-    this.#port = port
+    this.#tap = tap
     this.#count = count
     const { base, geometry, ifindex } = ring
     const { slotBytes, slots } = geometry
-    RingRecord.write(memory.view, record, { base, slotBytes, slots, next: 0, first: 0, ifindex, port })
+    RingRecord.write(memory.view, record, { base, slotBytes, slots, next: 0, first: 0, ifindex, port: tap })
   }
 
   receive(jobs: JobTable, from: number, room: number): number {
@@ -140,7 +140,7 @@ export class PacketEngine implements Engine {
     u32[(this.#record >>> 2) + NEXT] = after
     if (!keep) return Odd.gone
     const toHost = packetType === PACKET_HOST ? 1 : 0
-    this.#mover.arrive(jobs.jobAt(index), jobs.arrivalAt(index), data, length, ifindex, this.#port, toHost)
+    this.#mover.arrive(jobs.jobAt(index), jobs.arrivalAt(index), data, length, ifindex, this.#tap, toHost)
     return Odd.job
   }
 

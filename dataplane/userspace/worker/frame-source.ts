@@ -1,7 +1,7 @@
 /** Where a worker gets its frames from. AF_PACKET and AF_XDP differ behind this. */
 import type { JobTable } from './jobs.ts'
 
-export interface Engine {
+export interface FrameSource {
   /** The interface frames come from. */
   readonly ifindex: number
   /** Readable when frames wait. */
@@ -16,7 +16,7 @@ export interface Engine {
   /** Frames lost because nobody took them in time, since the last call. */
   takeDrops(): number
   /**
-   * Sends the frames of the jobs `from` to `end` - 1, which engines of this kind received, without any
+   * Sends the frames of the jobs `from` to `end` - 1, which sources of this kind received, without any
    * copy, and passes over dropped ones; returns the first it cannot send. Engines without such a way
    * leave it out.
    */

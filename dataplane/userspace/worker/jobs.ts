@@ -88,8 +88,8 @@ export class JobTable {
     return this.u8[this.arrivalAt(index) + ArrivalRecord.offsets.toHost] === 1
   }
 
-  /** Number of the port a frame came from. */
-  port(index: number): number {
+  /** Number of the tap a frame came from. */
+  tap(index: number): number {
     return this.u8[this.arrivalAt(index) + ArrivalRecord.offsets.port]!
   }
 

@@ -1,5 +1,5 @@
 /**
- * One worker's loop: frames out of the engines, a batch through the packet program, and out of the
+ * One worker's loop: frames out of the sources, a batch through the packet program, and out of the
  * interfaces or back to the kernel's stack. Nothing a packet or an interface does ends it.
  */
 import { performance } from 'node:perf_hooks'
@@ -8,7 +8,7 @@ import type { FrameMover, ProgramInstance } from '../../wasm/instance.ts'
 import type { ClaimFilter } from '../claims/filter.ts'
 import { VNET_HEADER } from '../packet/rings.ts'
 import { SendRing } from '../packet/send-ring.ts'
-import type { Engine } from './frame-source.ts'
+import type { FrameSource } from './frame-source.ts'
 import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './jobs.ts'
 import type { SendRoom } from './messages.ts'
 import { Outlet } from './outlet.ts'
@@ -34,12 +34,12 @@ export interface LoopOptions {
   readonly sendRooms: readonly SendRoom[]
   readonly bypassQueue: boolean
   readonly ticks: () => number
-  /** All frames of a batch were sent: buffers beside the engines' are free. */
+  /** All frames of a batch were sent: buffers beside the sources' are free. */
   readonly onBatchDone: () => void
 }
 
-interface Port {
-  readonly engine: Engine
+interface Tap {
+  readonly source: FrameSource
   /** Interface that leads to the kernel's stack, 0 for none. */
   readonly stackIfindex: number
 }
@@ -47,10 +47,10 @@ interface Port {
 export class PacketLoop {
   readonly #options: LoopOptions
   /** By number. */
-  readonly #ports: (Port | undefined)[] = []
+  readonly #taps: (Tap | undefined)[] = []
   /** The same without the gaps; another array after every change. */
-  #list: readonly Port[] = []
-  #engines: readonly Engine[] = []
+  #list: readonly Tap[] = []
+  #sources: readonly FrameSource[] = []
   /** By interface, and the same as a list: another array after every change. */
   readonly #outlets = new Map<number, Outlet>()
   #outletList: readonly Outlet[] = []
@@ -61,7 +61,7 @@ export class PacketLoop {
   #bulk = false
   /** Batches since the clock was read; as good as many after a pause. */
   #sinceReading = BATCHES_PER_READING
-  /** Which port is asked first, so that none starves. */
+  /** Which tap is asked first, so that none starves. */
   #turn = 0
 
   constructor(options: LoopOptions) {
@@ -75,43 +75,43 @@ export class PacketLoop {
     this.#options.verdicts[verdict]! += BigInt(frames)
   }
 
-  addPort(number: number, engine: Engine, stackIfindex: number): void {
-    this.#ports[number] = { engine, stackIfindex }
-    this.#listPorts()
+  addTap(number: number, source: FrameSource, stackIfindex: number): void {
+    this.#taps[number] = { source, stackIfindex }
+    this.#listTaps()
   }
 
-  removePort(number: number): void {
-    const port = this.#ports[number]
-    if (port === undefined) return
-    this.#countDrops(port)
-    port.engine.close?.()
-    this.#ports[number] = undefined
-    this.#listPorts()
-    this.#closeOutlet(port.stackIfindex)
-    this.#closeOutlet(port.engine.ifindex)
+  removeTap(number: number): void {
+    const tap = this.#taps[number]
+    if (tap === undefined) return
+    this.#countDrops(tap)
+    tap.source.close?.()
+    this.#taps[number] = undefined
+    this.#listTaps()
+    this.#closeOutlet(tap.stackIfindex)
+    this.#closeOutlet(tap.source.ifindex)
   }
 
-  #listPorts(): void {
-    this.#list = this.#ports.filter((port) => port !== undefined)
-    this.#engines = this.#list.map((port) => port.engine)
+  #listTaps(): void {
+    this.#list = this.#taps.filter((tap) => tap !== undefined)
+    this.#sources = this.#list.map((tap) => tap.source)
     this.#turn = 0
   }
 
-  engines(): readonly Engine[] {
-    return this.#engines
+  sources(): readonly FrameSource[] {
+    return this.#sources
   }
 
   /** Handles what waits, at most one batch; returns the number of frames. */
   step(): number {
     const { jobs } = this.#options
-    const engines = this.#engines
+    const sources = this.#sources
     let next = this.#turn
     let count = 0
-    for (let i = 0; i < engines.length && count < jobs.capacity; i++) {
-      count += engines[next]!.receive(jobs, count, jobs.capacity - count)
-      next = next + 1 < engines.length ? next + 1 : 0
+    for (let i = 0; i < sources.length && count < jobs.capacity; i++) {
+      count += sources[next]!.receive(jobs, count, jobs.capacity - count)
+      next = next + 1 < sources.length ? next + 1 : 0
     }
-    this.#turn = this.#turn + 1 < engines.length ? this.#turn + 1 : 0
+    this.#turn = this.#turn + 1 < sources.length ? this.#turn + 1 : 0
     if (count > 0) {
       this.#run(count)
       this.#dispatch(count)
@@ -119,7 +119,7 @@ export class PacketLoop {
     } else {
       this.#sinceReading = BATCHES_PER_READING
     }
-    for (let i = 0; i < engines.length; i++) engines[i]!.release()
+    for (let i = 0; i < sources.length; i++) sources[i]!.release()
     this.#options.onBatchDone()
     return count
   }
@@ -133,12 +133,15 @@ export class PacketLoop {
 
   /** Once in a while: drops the kernel has counted, interfaces that are no more. */
   housekeep(): void {
-    for (const port of this.#list) this.#countDrops(port)
-    for (const outlet of this.#outletList) if (outlet.isOrphan()) this.#closeOutlet(outlet.ifindex)
+    for (const tap of this.#list) this.#countDrops(tap)
+    for (const outlet of this.#outletList) {
+      if (outlet.isOrphan()) this.#closeOutlet(outlet.ifindex)
+      else outlet.retry()
+    }
   }
 
-  #countDrops(port: Port): void {
-    const drops = port.engine.takeDrops()
+  #countDrops(tap: Tap): void {
+    const drops = tap.source.takeDrops()
     if (drops > 0) this.count(Verdict.DropRing, drops)
   }
 
@@ -163,8 +166,8 @@ export class PacketLoop {
   #dispatch(count: number): void {
     const { jobs } = this.#options
     for (let i = 0; i < count; i++) {
-      const engine = this.#ports[jobs.port(i)]?.engine
-      if (engine?.forward !== undefined) i = engine.forward(i, count)
+      const source = this.#taps[jobs.tap(i)]?.source
+      if (source?.forward !== undefined) i = source.forward(i, count)
       else if (this.#lastOutlet !== null) i = this.#lastOutlet.put(i, count)
       if (i < count) this.#dispatchOne(i)
     }
@@ -180,7 +183,7 @@ export class PacketLoop {
         // The kernel has its own copy unless our claims made it drop the frame.
         if (!jobs.toHost(index)) return
         if (!claims.matches(jobs.u8, jobs.data(index), jobs.received(index))) return
-        const stack = this.#ports[jobs.port(index)]?.stackIfindex ?? 0
+        const stack = this.#taps[jobs.tap(index)]?.stackIfindex ?? 0
         if (stack !== 0) this.#send(index, stack)
         return
       }
@@ -257,8 +260,8 @@ export class PacketLoop {
   }
 
   #flush(): void {
-    const engines = this.#engines
-    for (let i = 0; i < engines.length; i++) engines[i]!.flush?.()
+    const sources = this.#sources
+    for (let i = 0; i < sources.length; i++) sources[i]!.flush?.()
     const outlets = this.#outletList
     for (let i = 0; i < outlets.length; i++) {
       const refused = outlets[i]!.flush()
@@ -275,7 +278,7 @@ export class PacketLoop {
       if ((this.#retryAt.get(ifindex) ?? 0) > now) return null
       try {
         const { memory, jobs, bypassQueue } = this.#options
-        outlet = new Outlet(ifindex, memory, jobs.capacity, bypassQueue, () => this.#sendRing(ifindex))
+        outlet = new Outlet(ifindex, memory, jobs, bypassQueue, () => this.#sendRing(ifindex))
       } catch {
         // No such interface (any more), or it is down.
         this.#retryAt.set(ifindex, now + RETRY_MS)
@@ -313,7 +316,7 @@ export class PacketLoop {
   }
 
   close(): void {
-    for (const number of this.#ports.keys()) this.removePort(number)
+    for (const number of this.#taps.keys()) this.removeTap(number)
     for (const ifindex of [...this.#outlets.keys()]) this.#closeOutlet(ifindex)
   }
 }

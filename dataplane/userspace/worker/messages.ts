@@ -6,10 +6,10 @@ import type { ClaimChange } from '../claims/tracker.ts'
 import type { ReceiveRing } from '../packet/rings.ts'
 import type { XskQueue } from '../xsk/socket.ts'
 
-/** What a port keeps in linear memory: `struct pm_ring` or `struct pm_queue`. */
-export const PORT_RECORD_BYTES = Math.max(QueueRecord.size, RingRecord.size)
+/** What a tap keeps in linear memory: `struct pm_ring` or `struct pm_queue`. */
+export const TAP_RECORD_BYTES = Math.max(QueueRecord.size, RingRecord.size)
 /** Ports are numbered from 1 to this. */
-export const PORTS_MAX = 255
+export const TAPS_MAX = 255
 
 /** Room for a ring to send from, and for its `struct pm_ring`. */
 export interface SendRoom extends Region {
@@ -24,8 +24,8 @@ export interface WorkerSetup {
   readonly jobs: Region
   /** Records of `struct pm_arrival`, as many as jobs. */
   readonly arrivals: Region
-  /** A record of `PORT_RECORD_BYTES` for every port number. */
-  readonly ports: Region
+  /** A record of `TAP_RECORD_BYTES` for every tap number. */
+  readonly taps: Region
   /** For the interfaces that frames are sent out of first. */
   readonly sendRooms: readonly SendRoom[]
   /** For a `struct pm_pool` and its stack. */
@@ -44,20 +44,20 @@ export interface WorkerSetup {
   readonly bypassQueue: boolean
 }
 
-/** Where an engine's frames come from. */
-export type FrameSource =
+/** Where an source's frames come from. */
+export type TapSource =
   | { readonly kind: 'packet'; readonly ring: ReceiveRing }
   | { readonly kind: 'xsk'; readonly queue: XskQueue }
 
 export type WorkerOrder =
   | {
-      readonly kind: 'add-port'
-      readonly port: number
-      readonly source: FrameSource
+      readonly kind: 'add-tap'
+      readonly tap: number
+      readonly source: TapSource
       /** Interface that leads to the kernel's stack. */
       readonly stackIfindex: number
     }
-  | { readonly kind: 'remove-port'; readonly port: number }
+  | { readonly kind: 'remove-tap'; readonly tap: number }
   | { readonly kind: 'claims'; readonly change: ClaimChange }
   /** Leaves frames in the rings until `release`. */
   | { readonly kind: 'hold' }

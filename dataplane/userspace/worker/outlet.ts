@@ -5,15 +5,27 @@
 import { addressOf, Errno, errno, libc } from '../../../linux/libc.ts'
 import { openSendSocket } from '../packet/rings.ts'
 import type { SendRing } from '../packet/send-ring.ts'
+import { GsoType, type JobTable } from './jobs.ts'
 
 /** struct mmsghdr and struct iovec on 64-bit machines. */
 const MESSAGE = { size: 64, iov: 16, iovCount: 24 } as const
 const IOVEC = { size: 16, words: 4 } as const
 const IF_NAMESIZE = 16
 
+/** Byte of a virtio header that says whether a frame is a super-packet. */
+const GSO_TYPE = 1
+
 export class Outlet {
   readonly ifindex: number
   readonly #fd: number
+  /**
+   * The way through the queueing discipline, where the kernel cuts super-packets that the device cannot
+   * take. Straight to the device it would drop them instead (ENOBUFS). -1 before it was needed.
+   */
+  #cuttingFd = -1
+  /** The device has refused a super-packet: all go that way, until `retry`. */
+  #cuts = false
+  readonly #jobs: JobTable
   readonly #ring: SendRing | null
   readonly #capacity: number
   readonly #messages: Uint8Array
@@ -27,15 +39,20 @@ export class Outlet {
   #refused = 0
   #broken = false
 
-  /** `memory`: address of the linear memory that frames lie in; `ring` makes the ring, if there can be one. */
+  /**
+   * `memory`: address of the linear memory that frames lie in, `jobs` the views of it; `ring` makes the ring,
+   * if there can be one.
+   */
   constructor(
     ifindex: number,
     memory: bigint,
-    capacity: number,
+    jobs: JobTable,
     bypassQueue: boolean,
     ring: () => SendRing | null,
   ) {
+    const { capacity } = jobs
     this.ifindex = ifindex
+    this.#jobs = jobs
     this.#capacity = capacity
     this.#memoryLow = Number(memory & 0xffff_ffffn)
     this.#memoryHigh = Number(memory >> 32n)
@@ -108,13 +125,15 @@ export class Outlet {
     let sent = 0
     this.#count = 0
     while (sent < count) {
-      const result = libc.sendmmsg(this.#fd, this.#messageAt[sent]!, count - sent, 0)
+      const fd = this.#cuts && this.#isSuper(sent) ? this.#cuttingFd : this.#fd
+      const result = libc.sendmmsg(fd, this.#messageAt[sent]!, this.#sameWay(sent, count), 0)
       if (result > 0) {
         sent += result
         continue
       }
       const number = errno()
       if (number === Errno.EINTR) continue
+      if (number === Errno.ENOBUFS && !this.#cuts && this.#isSuper(sent) && this.#startCutting()) continue
       // Unregistered: this socket will never send again.
       if (number === Errno.ENXIO || number === Errno.ENODEV) this.#broken = true
       if (this.#broken || number === Errno.ENETDOWN) {
@@ -126,8 +145,41 @@ export class Outlet {
     }
   }
 
+  /** How many of the frames from `from` on may leave together. */
+  #sameWay(from: number, count: number): number {
+    if (!this.#cuts) return count - from
+    const isSuper = this.#isSuper(from)
+    let next = from + 1
+    while (next < count && this.#isSuper(next) === isSuper) next++
+    return next - from
+  }
+
+  #isSuper(index: number): boolean {
+    const low = this.#vectors[index * IOVEC.words]! - this.#memoryLow
+    const address = low < 0 ? low + 0x1_0000_0000 : low
+    return this.#jobs.u8[address + GSO_TYPE] !== GsoType.NONE
+  }
+
+  #startCutting(): boolean {
+    if (this.#cuttingFd < 0) {
+      try {
+        this.#cuttingFd = openSendSocket(this.ifindex, false)
+      } catch {
+        return false
+      }
+    }
+    this.#cuts = true
+    return true
+  }
+
+  /** A full queue refuses with the same word, and offloads come back: now and then the straight way again. */
+  retry(): void {
+    this.#cuts = false
+  }
+
   close(): void {
     this.#ring?.close()
+    if (this.#cuttingFd >= 0) libc.close(this.#cuttingFd)
     libc.close(this.#fd)
   }
 }

@@ -12,15 +12,15 @@ import { type SeatedInstance, seatInstance } from '../../wasm/instance.ts'
 import { fibHost } from '../../wasm/program.ts'
 import { ClaimFilter } from '../claims/filter.ts'
 import { VNET_HEADER } from '../packet/rings.ts'
-import { LargeBuffers, PacketEngine } from '../packet/source.ts'
-import { FramePool, XskEngine } from '../xsk/source.ts'
-import type { Engine } from './frame-source.ts'
+import { LargeBuffers, PacketSource } from '../packet/source.ts'
+import { FramePool, XskSource } from '../xsk/source.ts'
+import type { FrameSource } from './frame-source.ts'
 import { JobTable } from './jobs.ts'
 import { PacketLoop } from './loop.ts'
 import {
-  type FrameSource,
   type NumberedOrder,
-  PORT_RECORD_BYTES,
+  TAP_RECORD_BYTES,
+  type TapSource,
   type WorkerAnswer,
   type WorkerOrder,
   type WorkerSetup,
@@ -122,9 +122,9 @@ class PacketWorker {
     const count = this.#held ? 1 : this.#pollCount
     if (libc.poll(this.#pollfds, count, Math.max(1, timeoutMs)) <= 0) return
     if ((this.#pollfds[6]! & POLLIN) !== 0) libc.read(this.#setup.wakeFd, new Uint8Array(8), 8)
-    const engines = this.#loop.engines()
+    const sources = this.#loop.sources()
     for (let i = 1; i < count; i++) {
-      if ((this.#pollfds[i * POLLFD + 6]! & POLLERR) !== 0) engines[i - 1]?.recover()
+      if ((this.#pollfds[i * POLLFD + 6]! & POLLERR) !== 0) sources[i - 1]?.recover()
     }
   }
 
@@ -147,17 +147,17 @@ class PacketWorker {
 
   #obey(order: WorkerOrder): void {
     switch (order.kind) {
-      case 'add-port': {
+      case 'add-tap': {
         // The ring may lie in memory that has been added since. Growing by nothing makes it known here.
         this.#setup.seat.memory.grow(0)
         this.#jobs.renew(this.#setup.seat.memory.buffer)
-        const engine = this.#engine(order.source, order.port)
-        this.#loop.addPort(order.port, engine, order.stackIfindex)
+        const source = this.#source(order.source, order.tap)
+        this.#loop.addTap(order.tap, source, order.stackIfindex)
         this.#renewPoll()
         return
       }
-      case 'remove-port':
-        this.#loop.removePort(order.port)
+      case 'remove-tap':
+        this.#loop.removeTap(order.tap)
         this.#renewPoll()
         return
       case 'claims':
@@ -177,18 +177,18 @@ class PacketWorker {
     }
   }
 
-  #engine(source: FrameSource, port: number): Engine {
-    const record = this.#setup.ports.base + port * PORT_RECORD_BYTES
+  #source(source: TapSource, tap: number): FrameSource {
+    const record = this.#setup.taps.base + tap * TAP_RECORD_BYTES
     if (source.kind === 'xsk') {
-      return new XskEngine(source.queue, record, this.#program, this.#jobs, this.#frames, port)
+      return new XskSource(source.queue, record, this.#program, this.#jobs, this.#frames, tap)
     }
     const count = (verdict: number, frames: number) => this.#loop.count(verdict, frames)
     const memory = { address: this.#memory, view: new DataView(this.#setup.seat.memory.buffer) }
-    return new PacketEngine(source.ring, record, this.#program, memory, this.#large, port, count)
+    return new PacketSource(source.ring, record, this.#program, memory, this.#large, tap, count)
   }
 
   #renewPoll(): void {
-    const fds = [this.#setup.wakeFd, ...this.#loop.engines().map((engine) => engine.fd)]
+    const fds = [this.#setup.wakeFd, ...this.#loop.sources().map((source) => source.fd)]
     this.#pollfds = new Uint8Array(fds.length * POLLFD)
     this.#pollCount = fds.length
     const view = new DataView(this.#pollfds.buffer)

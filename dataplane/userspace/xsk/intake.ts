@@ -14,7 +14,7 @@ import { PM_CHUNK } from '../../layout/layout.gen.ts'
 import type { Region } from '../../wasm/region.ts'
 import { deleteScript, expireScript, runNft, tableScript } from '../claims/nftables.ts'
 import { type Claim, type ClaimChange, claimKey } from '../claims/tracker.ts'
-import type { Intake, Plane, TakenPort } from '../intake.ts'
+import type { Intake, Plane, Tap } from '../intake.ts'
 import { closeXskQueue, openXskQueue, RINGS_BYTES, type XskQueue } from './socket.ts'
 import { FRAMES_BYTES } from './source.ts'
 
@@ -39,7 +39,7 @@ interface Steering {
 
 interface Queue {
   readonly cpu: number
-  /** Number of the worker's port. */
+  /** Number of the worker's tap. */
   readonly number: number
   readonly xsk: XskQueue
 }
@@ -58,7 +58,8 @@ interface Frames {
 
 export class XskIntake implements Intake {
   readonly #plane: Plane
-  readonly #open = new Map<string, Open>()
+  /** By ifindex, which stays when an interface is renamed. */
+  readonly #open = new Map<number, Open>()
   /** By the worker's row. */
   readonly #frames: (Frames | undefined)[] = []
   readonly #claimsFd: number
@@ -73,7 +74,7 @@ export class XskIntake implements Intake {
     this.#closeClaims = () => libbpf().bpf_object__close(object)
   }
 
-  async claim(_ports: readonly TakenPort[], claims: readonly Claim[]): Promise<void> {
+  async claim(_ports: readonly Tap[], claims: readonly Claim[]): Promise<void> {
     const wanted = new Set(claims.map(claimKey))
     const removed = [...this.#claims.values()].filter((claim) => !wanted.has(claimKey(claim)))
     await this.changeClaims({ added: claims, removed })
@@ -101,19 +102,19 @@ export class XskIntake implements Intake {
     await runNft(deleteScript(), 'remove the nftables rules').catch(() => {})
   }
 
-  async leave(ports: readonly TakenPort[], claims: readonly Claim[], seconds: number): Promise<void> {
-    const taken = ports.map(({ name, link }) => ({ name, ifindex: link.ifindex }))
+  async leave(taps: readonly Tap[], claims: readonly Claim[], seconds: number): Promise<void> {
+    const taken = taps.map(({ link }) => link)
     const action = 'keep the kernel from answering until the next start'
     await runNft(`${tableScript(taken, [])}\n${expireScript(claims, seconds)}`, action)
   }
 
-  async start(port: TakenPort): Promise<void> {
-    if (port.link.mtu + ETHERNET > FRAME_BYTES_MAX) {
+  async start(tap: Tap): Promise<void> {
+    if (tap.link.mtu + ETHERNET > FRAME_BYTES_MAX) {
       throw new DataplaneError(
-        `Cannot take packets from ${port.name} over AF_XDP: its MTU is ${port.link.mtu}, expected at most ${FRAME_BYTES_MAX - ETHERNET}; packet sockets do without that`,
+        `Cannot take packets from ${tap.link.name} over AF_XDP: its MTU is ${tap.link.mtu}, expected at most ${FRAME_BYTES_MAX - ETHERNET}; packet sockets do without that`,
       )
     }
-    const { object, sockets } = loadSteering(this.#claimsFd, port.link.mac)
+    const { object, sockets } = loadSteering(this.#claimsFd, tap.link.mac)
     const program = needPointer(
       libbpf().bpf_object__find_program_by_name(object, 'steer'),
       'find program steer',
@@ -127,37 +128,37 @@ export class XskIntake implements Intake {
       linkFd: -1,
       queues: [],
     }
-    this.#open.set(port.name, open)
-    await this.#openQueues(port, open)
-    open.linkFd = attachXdp(open.steering.programFd, port.link, 'auto').fd
+    this.#open.set(tap.link.ifindex, open)
+    await this.#openQueues(tap, open)
+    open.linkFd = attachXdp(open.steering.programFd, tap.link, 'auto').fd
   }
 
-  async #openQueues(port: TakenPort, open: Open): Promise<void> {
+  async #openQueues(tap: Tap, open: Open): Promise<void> {
     const workers = this.#plane.workers()
     for (let queue = 0; queue < QUEUES_MAX; queue++) {
       const cpu = queue % workers.length
-      const xsk = await this.#openQueue(port, cpu, queue)
+      const xsk = await this.#openQueue(tap, cpu, queue)
       if (xsk === null) break
-      const number = this.#plane.newPortNumber()
+      const number = this.#plane.tapNumbers.take()
       open.queues.push({ cpu, number, xsk })
-      const { stackIfindex } = port
+      const { stackIfindex } = tap
       await workers[cpu]!.order({
-        kind: 'add-port',
-        port: number,
+        kind: 'add-tap',
+        tap: number,
         source: { kind: 'xsk', queue: xsk },
         stackIfindex,
       })
       need(
         libbpf().bpf_map_update_elem(open.steering.socketsFd, words(queue), words(xsk.fd), 0),
-        `steer queue ${queue} of ${port.name}`,
+        `steer queue ${queue} of ${tap.link.name}`,
       )
     }
   }
 
-  async #openQueue(port: TakenPort, cpu: number, queue: number): Promise<XskQueue | null> {
+  async #openQueue(tap: Tap, cpu: number, queue: number): Promise<XskQueue | null> {
     const rings = this.#plane.allocate(RINGS_BYTES)
     try {
-      const xsk = await this.#openQueueIn(rings, port, cpu, queue)
+      const xsk = await this.#openQueueIn(rings, tap, cpu, queue)
       if (xsk === null) this.#plane.free(rings)
       return xsk
     } catch (error) {
@@ -166,14 +167,14 @@ export class XskIntake implements Intake {
     }
   }
 
-  async #openQueueIn(rings: Region, port: TakenPort, cpu: number, queue: number): Promise<XskQueue | null> {
+  async #openQueueIn(rings: Region, tap: Tap, cpu: number, queue: number): Promise<XskQueue | null> {
     const frames = this.#frames[cpu] ?? { region: this.#plane.allocate(FRAMES_BYTES), sockets: new Set() }
     this.#frames[cpu] = frames
     for (let attempt = 1; ; attempt++) {
       const [shared] = frames.sockets
       try {
         const { memory } = this.#plane
-        const xsk = openXskQueue(memory, rings, frames.region, shared ?? null, port.link.ifindex, queue)
+        const xsk = openXskQueue(memory, rings, frames.region, shared ?? null, tap.link.ifindex, queue)
         if (xsk !== null) frames.sockets.add(xsk.fd)
         return xsk
       } catch (error) {
@@ -185,16 +186,17 @@ export class XskIntake implements Intake {
     }
   }
 
-  async stop(port: TakenPort): Promise<void> {
-    const open = this.#open.get(port.name)
+  async stop(tap: Tap): Promise<void> {
+    const open = this.#open.get(tap.link.ifindex)
     if (open === undefined) return
-    this.#open.delete(port.name)
+    this.#open.delete(tap.link.ifindex)
     if (open.linkFd >= 0) libc.close(open.linkFd)
     for (const { cpu, number, xsk } of open.queues) {
       await this.#plane
         .workers()
-        [cpu]?.order({ kind: 'remove-port', port: number })
+        [cpu]?.order({ kind: 'remove-tap', tap: number })
         .catch(() => {})
+      this.#plane.tapNumbers.give(number)
       this.#closeQueue(cpu, xsk)
     }
     open.steering.close()
@@ -207,23 +209,21 @@ export class XskIntake implements Intake {
     if (frames?.region.base === xsk.frames.base) frames.sockets.delete(xsk.fd)
   }
 
-  /** The old thread's frames are nobody's: the new one gets others, port by port. */
-  async restartWorker(port: TakenPort, cpu: number): Promise<void> {
-    const open = this.#open.get(port.name)
-    if (open === undefined) return
-    const isOld = open.queues.some(
-      (queue) => queue.cpu === cpu && this.#frames[cpu]?.sockets.has(queue.xsk.fd),
-    )
-    if (isOld) this.#frames[cpu] = undefined
-    await this.stop(port)
-    await this.start(port)
+  /** The old thread's frames are nobody's: the new one gets others, tap by tap. */
+  async restartWorker(tap: Tap, cpu: number): Promise<void> {
+    const isOld = this.#open
+      .get(tap.link.ifindex)
+      ?.queues.some((queue) => queue.cpu === cpu && this.#frames[cpu]?.sockets.has(queue.xsk.fd))
+    if (isOld === true) this.#frames[cpu] = undefined
+    await this.stop(tap)
+    await this.start(tap)
   }
 
-  async follow(port: TakenPort, before: Link): Promise<void> {
+  async follow(tap: Tap, before: Link): Promise<void> {
     // The program knows the address of its interface.
-    if (Buffer.compare(before.mac, port.link.mac) === 0) return
-    await this.stop(port)
-    await this.start(port)
+    if (Buffer.compare(before.mac, tap.link.mac) === 0) return
+    await this.stop(tap)
+    await this.start(tap)
   }
 
   close(): void {
@@ -258,8 +258,8 @@ function loadSteering(
 
 function remedy(number: number): string {
   return number === Errno.EPERM
-    ? 'AF_XDP needs CAP_BPF, the packet engine does without'
-    : 'the packet engine of the userspace plane does without XDP'
+    ? 'AF_XDP needs CAP_BPF, packet sockets do without'
+    : 'the packet sockets of the userspace plane does without XDP'
 }
 
 /** The claim as `struct steer_key`. */

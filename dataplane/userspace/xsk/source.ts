@@ -5,7 +5,7 @@ import { PM_CHUNK, PM_XSK_ENTRIES, PoolRecord, QueueRecord } from '../../layout/
 import type { FrameMover } from '../../wasm/instance.ts'
 import type { Region } from '../../wasm/region.ts'
 import { takeError } from '../packet/rings.ts'
-import type { Engine } from '../worker/frame-source.ts'
+import type { FrameSource } from '../worker/frame-source.ts'
 import type { JobTable } from '../worker/jobs.ts'
 import { readXskDrops, type XskQueue, type XskRing } from './socket.ts'
 
@@ -20,15 +20,15 @@ const MSG_DONTWAIT = 0x40
 /** In copy mode one call sends a few dozen frames; a ring full takes this many. */
 const KICKS_MAX = 128
 
-/** The frames of one worker: which chunks are free, and which engine sends where. */
+/** The frames of one worker: which chunks are free, and which source sends where. */
 export class FramePool {
   /** Address of the `struct pm_pool`. */
   readonly record: number
   readonly #jobs: JobTable
-  readonly #engines = new Map<number, XskEngine>()
+  readonly #sources = new Map<number, XskSource>()
   /** The answer to the last question: most frames leave by the same interface. */
-  #last: XskEngine | null = null
-  /** Address of the frame memory; 0 before the first engine. */
+  #last: XskSource | null = null
+  /** Address of the frame memory; 0 before the first source. */
   #base = 0
 
   constructor(region: Region, jobs: JobTable) {
@@ -36,19 +36,19 @@ export class FramePool {
     this.#jobs = jobs
   }
 
-  join(engine: XskEngine, base: number): void {
+  join(source: XskSource, base: number): void {
     if (this.#base !== base) {
       this.#base = base
       const free = this.record + 64
       PoolRecord.write(new DataView(this.#jobs.u8.buffer), this.record, { free, count: CHUNKS })
       for (let chunk = 0; chunk < CHUNKS; chunk++) this.#jobs.u32[(free >>> 2) + chunk] = chunk * PM_CHUNK
     }
-    if (!this.#engines.has(engine.ifindex)) this.#engines.set(engine.ifindex, engine)
+    if (!this.#sources.has(source.ifindex)) this.#sources.set(source.ifindex, source)
     this.#last = null
   }
 
-  leave(engine: XskEngine): void {
-    if (this.#engines.get(engine.ifindex) === engine) this.#engines.delete(engine.ifindex)
+  leave(source: XskSource): void {
+    if (this.#sources.get(source.ifindex) === source) this.#sources.delete(source.ifindex)
     this.#last = null
   }
 
@@ -59,16 +59,16 @@ export class FramePool {
     u32[(this.record + PoolRecord.offsets.count) >>> 2] = count + 1
   }
 
-  /** The engine that can send out of an interface. */
-  towards(ifindex: number): XskEngine | undefined {
+  /** The source that can send out of an interface. */
+  towards(ifindex: number): XskSource | undefined {
     if (this.#last?.ifindex === ifindex) return this.#last
-    const engine = this.#engines.get(ifindex)
-    this.#last = engine ?? null
-    return engine
+    const source = this.#sources.get(ifindex)
+    this.#last = source ?? null
+    return source
   }
 }
 
-export class XskEngine implements Engine {
+export class XskSource implements FrameSource {
   readonly ifindex: number
   readonly fd: number
   readonly #queue: XskQueue
@@ -88,7 +88,7 @@ export class XskEngine implements Engine {
     mover: FrameMover,
     jobs: JobTable,
     pool: FramePool,
-    port: number,
+    tap: number,
   ) {
     this.ifindex = queue.ifindex
     this.fd = queue.fd
@@ -115,7 +115,7 @@ export class XskEngine implements Engine {
       pool: pool.record,
       txNext: this.#word(tx.producer),
       ifindex: queue.ifindex,
-      port,
+      port: tap,
     })
     pool.join(this, queue.frames.base)
     this.release()

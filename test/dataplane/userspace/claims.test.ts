@@ -167,6 +167,29 @@ test('a slot that changes to another service moves its claim', () => {
   assert.deepEqual(keys(removed), ['to tcp 192.0.2.100 80'])
 })
 
+test('a service that comes and goes twice in one slot is released once its connections are over', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  const step = (slot: number, life: number) => {
+    putService(plane, slot, `192.0.2.10${slot}`, 80, life)
+    tracker.update()
+  }
+  for (const slot of [0, 1]) {
+    putReal(plane, slot, slot, `10.0.2.1${slot}`, 80, { life: Slot.Gone })
+    step(slot, Slot.Live)
+  }
+  step(1, Slot.Free)
+  step(0, Slot.Free)
+  // The other slot's claims are released between the two times.
+  putReal(plane, 1, 1, '10.0.2.11', 80, { life: Slot.Free })
+  step(0, Slot.Live)
+  step(0, Slot.Free)
+  assert.deepEqual(keys(tracker.all()), ['to tcp 192.0.2.100 80'])
+  putReal(plane, 0, 0, '10.0.2.10', 80, { life: Slot.Free })
+  tracker.update()
+  assert.deepEqual(tracker.all(), [])
+})
+
 const MAC = '02:00:00:00:01:01'
 const VIP = '192.0.2.100'
 const VIP6 = '2001:db8:1::100'
@@ -352,7 +375,7 @@ describe('nftables drops exactly what the filter matches', { skip: skipWithoutPr
     test(name, () => {
       const frame = toMac(packet, dst)
       assert.equal(wire.dropped(frame), want ? 1 : 0, 'nftables')
-      // Which host a frame is for the engine knows from the kernel.
+      // Which host a frame is for the source knows from the kernel.
       if (dst === undefined) assert.equal(filter.matches(frame, 0, frame.length), want, 'filter')
     })
   }

@@ -109,7 +109,7 @@ describe('a receive ring', () => {
         )
         assert.deepEqual(jobs.u8.slice(job.data, job.data + 60 + i), bytes(60 + i, round))
         assert.deepEqual(
-          [jobs.port(i), jobs.toHost(i), jobs.received(i), jobs.gsoType(i)],
+          [jobs.tap(i), jobs.toHost(i), jobs.received(i), jobs.gsoType(i)],
           [9, i !== 1, 60 + i, GsoType.NONE],
         )
       }

@@ -109,11 +109,11 @@ function built(): string | null {
 
 const skip = skipWithoutPrivileges || (built() === null && 'needs npm run build')
 
-const ENGINES = ['packet', 'xdp'] as const
+const INTAKES = ['packet', 'xdp'] as const
 
-for (const engine of ENGINES)
-  describe(`the userspace plane, engine ${engine}`, { skip }, () => {
-    const offload = engine === 'xdp' && 'AF_XDP knows no offloads'
+for (const intake of INTAKES)
+  describe(`the userspace plane, ${intake} intake`, { skip }, () => {
+    const offload = intake === 'xdp' && 'AF_XDP knows no offloads'
     const folder = mkdtempSync(join(tmpdir(), 'pointsman-userspace-'))
     const stateFile = join(folder, 'maps')
     let plane: UserspaceDataplane
@@ -127,7 +127,7 @@ for (const engine of ENGINES)
       plane = await UserspaceDataplane.open({
         sizes: SMALL_SIZES,
         workers,
-        engine,
+        intake,
         stateFile,
         ringBytes: 1 << 20,
         log: (message) => log.push(message),
@@ -364,7 +364,7 @@ for (const engine of ENGINES)
       )
       assert.deepEqual(await heard(r, 0), [])
       // The program that steers frames to AF_XDP leaves them to the stack at once.
-      assert.equal(verdict(Verdict.PassVlan), engine === 'packet' ? before + 1n : before)
+      assert.equal(verdict(Verdict.PassVlan), intake === 'packet' ? before + 1n : before)
     })
 
     test('direct routing changes addresses of the frame only, and UDP works', async () => {
@@ -414,6 +414,34 @@ for (const engine of ENGINES)
         frame!.subarray(54),
         new Uint8Array(60_000).map((_, i) => i),
       )
+    })
+
+    test('a super-packet leaves as packets where the way out cannot cut it', { skip: offload }, async () => {
+      const dropped = verdict(Verdict.DropTx)
+      const features = (state: string) => {
+        for (const name of state === 'off' ? ['tso', 'gso', 'sg', 'tx'] : ['tx', 'sg', 'gso', 'tso'])
+          execFileSync('ethtool', ['-K', 'r0', name, state], { stdio: 'ignore' })
+      }
+      features('off')
+      try {
+        for (let round = 0; round < 2; round++) {
+          sendSuper(superPacket(1003, 80, 4000))
+          const frames = await heard(r, 3)
+          assert.deepEqual(
+            frames.map((frame) => frame.length),
+            [54 + 1400, 54 + 1400, 54 + 1200],
+            verdicts(),
+          )
+          for (const frame of frames) {
+            // Finished: the device does not do it either.
+            const sum = pseudoSum(frame, 14, 34) + sumOf(frame, 34, frame.length)
+            assert.equal(fold(sum), 0xffff)
+          }
+        }
+      } finally {
+        features('on')
+      }
+      assert.equal(verdict(Verdict.DropTx), dropped)
     })
 
     test('a super-packet into a tunnel is cut into packets', { skip: offload }, async () => {
@@ -522,7 +550,7 @@ for (const engine of ENGINES)
       assert.deepEqual(await heard(c, 0), [])
     })
 
-    test('two workers share the flows', { skip: engine === 'xdp' && 'a veth has one queue' }, async () => {
+    test('two workers share the flows', { skip: intake === 'xdp' && 'a veth has one queue' }, async () => {
       const frames: Uint8Array[] = []
       for (let i = 0; i < 40; i++) c.send(fromClient(3000 + i, 80, 'S'))
       frames.push(...(await heard(r, 40)))
@@ -541,6 +569,48 @@ for (const engine of ENGINES)
       await until(() => restarts() === 2, `both are back: ${log.join('; ')}`)
       for (let i = 0; i < 10; i++) c.send(fromClient(3100 + i, 80, 'S'))
       assert.equal((await heard(r, 10)).length, 10, verdicts())
+    })
+
+    test('a worker that ends again and again is tried less and less often, and says why once', async () => {
+      log.length = 0
+      const end = Date.now() + 4000
+      let crashes = 0
+      while (Date.now() < end) {
+        if (plane.interfaces().length > 0) {
+          crashes += 1
+          await plane.crashWorker(0)
+          assert.deepEqual(plane.interfaces(), [], 'its share of the flows is not forwarded')
+        }
+        await wait(20)
+      }
+      assert.ok(crashes >= 3 && crashes <= 7, `${crashes} times`)
+      await until(() => plane.interfaces().length === 2, `it is back: ${log.join('; ')}`, 10_000)
+      assert.ok(log.filter((line) => line.includes('has ended')).length <= 1, log.join('; '))
+      await until(() => log.at(-1)?.includes('was started again') === true, log.join('; '))
+      c.send(fromClient(3800, 80, 'S'))
+      assert.equal((await heard(r)).length, 1, `${verdicts()} ${log.join('; ')}`)
+    })
+
+    test('an interface that is renamed is the same interface', async () => {
+      ip('link set c0 down')
+      ip('link set c0 name wan0')
+      ip('link set wan0 up')
+      ip(`neigh replace 192.0.2.2 lladdr ${ROUTER} dev wan0 nud permanent`)
+      ip('route replace default via 192.0.2.2')
+      await until(() => plane.interfaces().some(({ name }) => name === 'wan0'), `followed: ${log.join('; ')}`)
+      await wait(200)
+      const [first] = await plane.attach(['c0', 'r0'])
+      assert.ok(first !== undefined && 'attached' in first && first.attached.name === 'wan0')
+      c.send(fromClient(3900, 80, 'S'))
+      assert.equal((await heard(r)).length, 1, verdicts())
+      assert.deepEqual(await heard(c, 0), [])
+      ip('link set wan0 down')
+      ip('link set wan0 name c0')
+      ip('link set c0 up')
+      ip(`neigh replace 192.0.2.2 lladdr ${ROUTER} dev c0 nud permanent`)
+      ip('route replace default via 192.0.2.2')
+      await until(() => plane.interfaces().some(({ name }) => name === 'c0'), `followed: ${log.join('; ')}`)
+      await wait(200)
     })
 
     test('an interface that vanishes does no harm, and is taken again when it returns', async () => {

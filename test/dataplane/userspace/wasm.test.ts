@@ -5,7 +5,6 @@ import { builtFile } from '../../../dataplane/assets.ts'
 import { putInterface } from '../../../dataplane/interface-table.ts'
 import {
   Action,
-  FibResult,
   JobRecord,
   MAP_NAMES,
   PM_VERDICT_MAX,

@@ -89,7 +89,7 @@ test('frames become jobs in the order they came, and are sent from where they li
   for (let i = 0; i < 3; i++) {
     const job = JobRecord.read(view, jobs.jobAt(i))
     assert.deepEqual(
-      [job.length, job.linear, job.ifindex, jobs.port(i), jobs.toHost(i)],
+      [job.length, job.linear, job.ifindex, jobs.tap(i), jobs.toHost(i)],
       [60 + i, 60 + i, IFINDEX, 5, true],
     )
   }
@@ -105,7 +105,7 @@ test('frames become jobs in the order they came, and are sent from where they li
   assert.equal(consume('tx'), null)
 })
 
-test('a frame of another engine, for another interface or for the stack is left to the caller', () => {
+test('a frame of another source, for another interface or for the stack is left to the caller', () => {
   const { mover, jobs, view, queue } = setup()
   const put = () => mover.queuePut(queue, jobs.base, jobs.arrivalAt(0), 0, 1)
   const arrival = (chunk: number) => view.setUint32(jobs.arrivalAt(0) + 8, chunk, true)

@@ -20,7 +20,7 @@ import { DataplaneError } from '../dataplane.ts'
 const MTU = 65_535
 const STACK_NAME = /^pm-stack\d+$/
 
-export class StackPort {
+export class WayBack {
   readonly #socket: RequestSocket
   readonly #for: number
   readonly #rawName: string
@@ -84,7 +84,7 @@ export class StackPort {
 }
 
 /** Removes what a crashed daemon left behind; how many there were. */
-export function removeStaleStackPorts(socket: RequestSocket, links: readonly Link[]): number {
+export function removeStaleWaysBack(socket: RequestSocket, links: readonly Link[]): number {
   const stale = links.filter(({ name }) => STACK_NAME.test(name))
   for (const link of stale) {
     try {
