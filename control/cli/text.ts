@@ -1,8 +1,12 @@
 /** What `pointsman` prints for people. */
 
-import { endpoint, type ServiceName, serviceTitle } from '../front/api/names.ts'
+import { endpointText } from '../../net/endpoint.ts'
+import { serviceTitle } from '../front/api/names.ts'
+import type { ConnectionShown } from '../front/api/schema/connection.ts'
+import type { ServiceShown } from '../front/api/schema/service.ts'
+import type { Status } from '../front/api/schema/status.ts'
 import type { Diagnosis } from '../insight/doctor/checks.ts'
-import type { Status } from '../insight/status.ts'
+import { SYSCTLS } from '../model/sysctls.ts'
 
 /** Columns two blanks apart; numbers to the right. */
 export function table(rows: readonly (readonly (string | number)[])[]): string {
@@ -23,20 +27,6 @@ export function table(rows: readonly (readonly (string | number)[])[]): string {
     .join('')
 }
 
-export interface ServiceShown extends ServiceName {
-  readonly scheduler: string
-  readonly persistenceTimeoutS: number
-  readonly unsupported: readonly string[]
-  readonly servers: readonly {
-    readonly address: string
-    readonly port: number
-    readonly method: string
-    readonly weight: number
-    readonly activeConns: number
-    readonly inactiveConns: number
-  }[]
-}
-
 export function servicesText(services: readonly ServiceShown[]): string {
   if (services.length === 0) return 'No virtual services. Add one: ipvsadm -A -t ADDRESS:PORT -s rr\n'
   return services
@@ -46,7 +36,7 @@ export function servicesText(services: readonly ServiceShown[]): string {
       if (service.unsupported.length > 0) lines.push(`  not in force: ${service.unsupported.join(', ')}`)
       lines.push('  real servers:')
       const rows = service.servers.map((server) => [
-        `    ${endpoint(server.address, server.port)}`,
+        `    ${endpointText(server)}`,
         server.method,
         server.weight === 0 ? 'draining' : `weight ${server.weight}`,
         server.activeConns + server.inactiveConns,
@@ -96,24 +86,23 @@ export function verdictsText(verdicts: Readonly<Record<string, number>>): string
   return rows.length === 0 ? 'No packet was seen yet.\n' : table(rows)
 }
 
+/** What nothing acts on says so once it is not as it was. */
+export function settingsText(settings: Readonly<Record<string, number>>): string {
+  return Object.entries(settings)
+    .map(([name, value]) => {
+      const known = SYSCTLS[name]
+      const idle = known !== undefined && !known.inForce && value !== known.initial
+      return `${name}=${value}${idle ? '  # kept, not acted on' : ''}\n`
+    })
+    .join('')
+}
+
 function minutes(ms: number): string {
   const seconds = Math.floor(ms / 1000)
   return `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(seconds % 60).padStart(2, '0')}`
 }
 
-export function connectionsText(
-  connections: readonly {
-    readonly protocol: string
-    readonly remainingMs: number
-    readonly state: string
-    readonly client: string
-    readonly clientPort: number
-    readonly virtual: string
-    readonly virtualPort: number
-    readonly destination: string
-    readonly destinationPort: number
-  }[],
-): string {
+export function connectionsText(connections: readonly ConnectionShown[]): string {
   if (connections.length === 0) return 'No connections.\n'
   return table([
     ['protocol', 'expires', 'state', 'client', 'virtual', 'real server'],
@@ -121,9 +110,9 @@ export function connectionsText(
       c.protocol,
       minutes(c.remainingMs),
       c.state,
-      endpoint(c.client, c.clientPort),
-      endpoint(c.virtual, c.virtualPort),
-      endpoint(c.destination, c.destinationPort),
+      endpointText({ address: c.client, port: c.clientPort }),
+      endpointText({ address: c.virtual, port: c.virtualPort }),
+      endpointText({ address: c.destination, port: c.destinationPort }),
     ]),
   ])
 }

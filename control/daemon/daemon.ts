@@ -1,5 +1,4 @@
 /** The daemon: from an empty process to a served API, and back. */
-import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import { type Dataplane, DataplaneError, throwRefusals } from '../../dataplane/dataplane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
@@ -12,8 +11,8 @@ import { openDirector } from '../apply/open.ts'
 import { type StateFile, stateFile } from '../apply/state-file.ts'
 import { SwitchableDirector } from '../apply/switchable-director.ts'
 import { readVerdicts } from '../counting/verdicts.ts'
-import { Gate } from '../front/api/gate.ts'
-import { createApi } from '../front/api/server.ts'
+import type { Status } from '../front/api/schema/status.ts'
+import { type Api, createApi } from '../front/api/server.ts'
 import { readStatus } from '../insight/status.ts'
 import type { Director } from '../model/director.ts'
 import { VERSION } from '../model/version.ts'
@@ -28,6 +27,7 @@ import {
   type PlaneChoice,
 } from './choose-plane.ts'
 import { type Housekeeping, startHousekeeping } from './clockwork.ts'
+import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { protectSocket, type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
@@ -64,16 +64,15 @@ class Daemon {
   readonly #log: Logger
   readonly #run: RunDirectory
   readonly #host: LiveHost
-  readonly #gate = new Gate()
   #opened: Opened
   readonly #state: StateFile
   readonly #startedAt = new Date()
   #director!: SwitchableDirector
   #engine: MapEngine | null = null
   #housekeeping: Housekeeping | null = null
-  #api: FastifyInstance | null = null
+  #api: Api | null = null
   #finish: (status: number) => void = () => {}
-  #stopping = false
+  readonly #ending: Ending
 
   static async start(options: DaemonOptions, log: Logger): Promise<Daemon> {
     const run = await takeRunDirectory(options.runDirectory)
@@ -106,6 +105,10 @@ class Daemon {
     this.#host = host
     this.#opened = opened
     this.#state = stateFile(run.path, bootId(), (message) => log.warn(message))
+    this.#ending = new Ending({
+      exit: (status) => process.exit(status),
+      warn: (error, message) => log.error({ err: error }, message),
+    })
     this.finished = new Promise((resolve) => {
       this.#finish = resolve
     })
@@ -163,24 +166,21 @@ class Daemon {
 
   /** Rules, connections and counters go from one plane to the other; no request is under way meanwhile. */
   async #changePlane(kind: 'xdp' | 'userspace'): Promise<void> {
-    await this.#gate.alone(async () => {
-      const from = this.#opened.dataplane
-      if (from === null)
-        throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
-      if (from.plane === kind) return
-      this.#engine?.stateChanged()
+    const from = this.#opened.dataplane
+    if (from === null) throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
+    if (from.plane === kind) return
+    this.#engine?.stateChanged()
+    await this.#director.settle()
+    this.#housekeeping?.stop()
+    let dataplane = from
+    try {
+      dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
+      this.#opened = { dataplane, reason: 'changed to while running', adopted: true }
+      this.#log.info({ dataplane: kind }, 'changed the data plane')
+    } finally {
+      this.#director.current = this.#direct(dataplane)
       await this.#director.settle()
-      this.#housekeeping?.stop()
-      let dataplane = from
-      try {
-        dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
-        this.#opened = { dataplane, reason: 'changed to while running', adopted: true }
-        this.#log.info({ dataplane: kind }, 'changed the data plane')
-      } finally {
-        this.#director.current = this.#direct(dataplane)
-        await this.#director.settle()
-      }
-    })
+    }
   }
 
   async #attach(dataplane: Dataplane): Promise<void> {
@@ -210,32 +210,23 @@ class Daemon {
   }
 
   async #listen(): Promise<void> {
-    this.#api = createApi(
-      {
+    const tidy = new Tidy()
+    const api = createApi({
+      context: {
         director: this.#director,
         status: () => this.#status(),
         verdicts: () => (this.#opened.dataplane === null ? new Map() : readVerdicts(this.#opened.dataplane)),
         changePlane: (kind) => this.#changePlane(kind),
         detach: () => this.#detach(),
       },
-      (error) => this.#log.error({ err: error }, 'request failed'),
-      this.#gate,
-    )
-    const tidy = new Tidy()
-    this.#api.addHook('onResponse', async () => tidy.requested())
-    this.#api.addHook('onClose', async () => tidy.stop())
-    await this.#api.ready()
-    // The socket must never be open to others, not even between bind and chmod.
-    const mask = process.umask(0o177)
-    try {
-      await this.#api.listen({ path: this.#run.socket })
-    } finally {
-      process.umask(mask)
-    }
-    protectSocket(this.#run.socket)
+      failed: (error) => this.#log.error({ err: error }, 'request failed'),
+      answered: () => tidy.requested(),
+    })
+    this.#api = api
+    await listenPrivately(api, this.#run.socket)
   }
 
-  #status(): object {
+  #status(): Status {
     return readStatus({
       version: VERSION,
       startedAt: this.#startedAt,
@@ -251,37 +242,78 @@ class Daemon {
   #listenForSignals(): void {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => {
+        // Whoever says it twice does not want to wait.
+        if (this.#ending.begun) process.exit(1)
         this.#log.info({ signal }, 'stopping')
-        void this.#stop(0)
+        void this.#end(0, [this.#settled()])
       })
     }
+    process.on('SIGHUP', () => void this.#reload())
     process.on('uncaughtException', (error) => this.#fail(error))
     process.on('unhandledRejection', (error) => this.#fail(error))
+  }
+
+  /**
+   * What an operator wants of a reload where options come from the command line: everything is compared
+   * with the machine again and brought in force, and nothing is interrupted.
+   */
+  async #reload(): Promise<void> {
+    if (this.#ending.begun || this.#api === null) return
+    const us = process.hrtime.bigint() / 1000n
+    notify(`RELOADING=1\nMONOTONIC_USEC=${us}`)
+    const permit = await this.#api.permits.shared(RELOAD_TURN_MS, () => {})
+    try {
+      if (permit === null) throw new Error('other requests do not end')
+      this.#engine?.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
+      this.#engine?.stateChanged()
+      await this.#director.settle()
+      this.#log.info('reloaded')
+    } catch (error) {
+      this.#log.error({ err: error }, 'Cannot reload')
+    } finally {
+      permit?.release()
+    }
+    notify('READY=1')
   }
 
   /** A broken invariant: better to end and be started again than to go on with it. */
   #fail(error: unknown): void {
     this.#log.fatal({ err: error }, 'failed')
-    void this.#stop(1)
+    void this.#end(1, [])
   }
 
-  /** Stops the daemon; XDP goes on forwarding, the userspace plane saves its maps. */
-  async #stop(status: number): Promise<void> {
-    if (this.#stopping) return
-    this.#stopping = true
-    let result = status
-    try {
-      notify('STOPPING=1')
-      this.#housekeeping?.stop()
-      await this.#api?.close()
-      await this.#director.settle()
-      await this.#opened.dataplane?.close()
-    } catch (error) {
-      this.#log.error({ err: error }, 'could not stop cleanly')
-      result = 1
+  #settled(): Step {
+    return {
+      name: 'bring the last changes into force',
+      limitMs: CLIENTS_MS,
+      run: () => this.#director.settle(),
     }
-    this.#host.close()
-    this.#run.release()
+  }
+
+  /** Ends the daemon; XDP goes on forwarding, the userspace plane saves its maps. */
+  async #end(status: number, first: readonly Step[]): Promise<void> {
+    if (this.#ending.begun) return
+    const startedAt = performance.now()
+    const leftMs = (): number => Math.max(0, CLIENTS_MS - (performance.now() - startedAt))
+    const result = await this.#ending.run(status, [
+      { name: 'tell systemd of the end', limitMs: 0, run: () => notify('STOPPING=1') },
+      { name: 'stop the clockwork', limitMs: 0, run: () => this.#housekeeping?.stop() },
+      {
+        // A request in the middle of a change must not meet a plane that is gone; nobody comes in after this.
+        name: 'wait for the requests under way',
+        limitMs: CLIENTS_MS + 100,
+        run: async () => {
+          const permit = await this.#api?.permits.alone(CLIENTS_MS)
+          if (permit === null) throw new Error(`not done after ${CLIENTS_MS} ms`)
+        },
+      },
+      ...first,
+      { name: 'save the state', limitMs: 0, run: () => this.#engine?.saveState() },
+      { name: 'close the data plane', limitMs: END_MS, run: () => this.#opened.dataplane?.close() },
+      { name: 'close the API', limitMs: END_MS, run: () => this.#api?.close(leftMs()) },
+      { name: 'stop following the network', limitMs: 0, run: () => this.#host.close() },
+      { name: 'give up the run directory', limitMs: 0, run: () => this.#run.release() },
+    ])
     this.#finish(result)
   }
 
@@ -291,19 +323,22 @@ class Daemon {
     await this.#opened.dataplane?.detach()
     this.#engine?.forgetState()
     // After the answer has gone out.
-    setImmediate(() => void this.#stopDetached())
+    setImmediate(() => void this.#end(0, []))
   }
+}
 
-  async #stopDetached(): Promise<void> {
-    if (this.#stopping) return
-    this.#stopping = true
-    notify('STOPPING=1')
-    await this.#api?.close()
-    await this.#opened.dataplane?.close().catch(() => {})
-    this.#host.close()
-    this.#run.release()
-    this.#finish(0)
+/** How long a reload waits for a change of the data plane. */
+const RELOAD_TURN_MS = 60_000
+
+/** The socket must never be open to others, not even between bind and chmod. */
+async function listenPrivately(api: Api, socket: string): Promise<void> {
+  const mask = process.umask(0o177)
+  try {
+    await api.listen(socket, 'all')
+  } finally {
+    process.umask(mask)
   }
+  protectSocket(socket)
 }
 
 function openOptions(options: DaemonOptions, run: RunDirectory, log: Logger): OpenOptions {

@@ -1,10 +1,12 @@
 /** What `pointsman status` shows. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import type { MapEngine } from '../apply/map-engine.ts'
-import type { ServiceName } from '../front/api/names.ts'
-import { serviceIdJson } from '../front/api/schema.ts'
+import { serviceIdJson } from '../front/api/schema/service.ts'
+import type { Status } from '../front/api/schema/status.ts'
 import type { Director } from '../model/director.ts'
 import { unsupported } from '../model/supported.ts'
+
+export type { Status }
 
 export interface StatusFacts {
   readonly version: string
@@ -16,37 +18,6 @@ export interface StatusFacts {
   readonly director: Director
   /** Interfaces the daemon was told to take packets from. */
   readonly wanted: readonly string[]
-}
-
-export interface Status {
-  readonly version: string
-  readonly pid: number
-  readonly startedAt: string
-  /** Packets are taken from every interface that was asked for. */
-  readonly forwarding: boolean
-  readonly dataplane: {
-    readonly kind: 'xdp' | 'userspace' | 'memory' | 'none'
-    readonly reason: string
-    readonly adopted: boolean
-    readonly program: {
-      readonly name: string
-      readonly id: number | null
-      readonly tag: string | null
-    } | null
-    readonly interfaces: readonly {
-      readonly name: string
-      readonly ifindex: number
-      readonly mode: string
-      readonly note?: string
-    }[]
-    readonly warnings: readonly string[]
-  }
-  readonly services: number
-  readonly realServers: number
-  readonly connections: { readonly ipv4: number; readonly ipv6: number; readonly templates: number }
-  readonly capacity: Readonly<Record<string, number>>
-  readonly unsupported: readonly { readonly service: ServiceName; readonly reasons: readonly string[] }[]
-  readonly memoryMiB: number
 }
 
 export function readStatus(facts: StatusFacts): Status {
@@ -71,7 +42,7 @@ export function readStatus(facts: StatusFacts): Status {
         mode,
         ...(note === undefined ? {} : { note }),
       })),
-      warnings: dataplane?.warnings ?? [],
+      warnings: [...(dataplane?.warnings ?? [])],
     },
     services: rules.length,
     realServers: rules.reduce((sum, { servers }) => sum + servers.length, 0),

@@ -1,5 +1,7 @@
 /** HTTP and JSON over the daemon's unix socket, for the command line. */
 import { request } from 'node:http'
+import { z } from 'zod'
+import { errorAnswer } from './schema/basic.ts'
 import { DEFAULT_SOCKET, SOCKET_NAME } from './socket.ts'
 
 /** What the user is told instead of a result. */
@@ -13,7 +15,10 @@ export class NoDaemonError extends ClientError {}
 function noDaemon(socket: string, cause: NodeJS.ErrnoException): NoDaemonError {
   const flag = socket === DEFAULT_SOCKET ? '' : ` (socket ${socket})`
   if (cause.code === 'EACCES' || cause.code === 'EPERM') {
-    return new NoDaemonError(`Cannot reach pointsmand${flag}: permission denied; run as root`, { cause })
+    return new NoDaemonError(
+      `Cannot reach pointsmand${flag}: permission denied; run as root, or as a member of the socket's group (pointsmand --socket-group)`,
+      { cause },
+    )
   }
   return new NoDaemonError(
     `No pointsmand is running${flag}; start one: pointsmand --interface NAME\nIf it runs elsewhere, say where: POINTSMAN_SOCKET=/path/to/${SOCKET_NAME}`,
@@ -21,14 +26,34 @@ function noDaemon(socket: string, cause: NodeJS.ErrnoException): NoDaemonError {
   )
 }
 
+/** In the daemon's words; all of them when several things are wrong. */
 function errorOf(json: unknown): string | null {
-  if (typeof json !== 'object' || json === null || !('error' in json)) return null
-  const { error } = json
-  if (typeof error !== 'object' || error === null || !('message' in error)) return null
-  return String(error.message)
+  const parsed = errorAnswer.safeParse(json)
+  if (!parsed.success) return null
+  const { error, errors = [] } = parsed.data
+  if (errors.length < 2) return error.message
+  return errors.map(({ path, message }) => `${path}: ${message}`).join('\n')
 }
 
-/** Asks the daemon; the parsed answer, or an error in the daemon's words. */
+/** Asks for what has a schema; its value, and as it came: a newer daemon may say more. */
+export async function get<T>(
+  socket: string,
+  path: string,
+  schema: z.ZodType<T>,
+): Promise<{ readonly value: T; readonly raw: unknown }> {
+  const raw = await call(socket, 'GET', path)
+  return { value: understood(schema, raw, `GET ${path}`), raw }
+}
+
+export function understood<T>(schema: z.ZodType<T>, raw: unknown, question: string): T {
+  const parsed = schema.safeParse(raw)
+  if (parsed.success) return parsed.data
+  throw new ClientError(
+    `Cannot understand the answer to ${question}: ${z.prettifyError(parsed.error)}\nIs the daemon of another version? See: pointsman --version; pointsman --json status`,
+  )
+}
+
+/** Asks the daemon; the answer as JSON, or an error in the daemon's words. */
 export function call(socket: string, method: string, path: string, body?: unknown): Promise<unknown> {
   const payload = body === undefined ? undefined : JSON.stringify(body)
   return new Promise((resolve, reject) => {

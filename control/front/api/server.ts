@@ -1,55 +1,260 @@
-/** The HTTP server over the table of routes. */
-import { Readable } from 'node:stream'
-import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
-import type { z } from 'zod'
+/**
+ * The API's HTTP server: requests to routes, answers to clients, and bounds on everything a client could
+ * make others wait for.
+ *
+ * A request is taken whole before it gets its turn (permits.ts), and its turn ends before its client has
+ * taken the answer: whoever stalls, stalls alone.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { MachineError } from '../../../linux/machine-error.ts'
 import { CapacityError } from '../../plan/plan.ts'
-import { registerIpvsadm } from '../ipvsadm/endpoint.ts'
-import { Gate } from './gate.ts'
-import { type Answer, type ApiContext, ROUTES, type Route } from './routes.ts'
+import { ipvsadmEndpoint } from '../ipvsadm/endpoint.ts'
+import { Permits } from './permits.ts'
+import { type Answer, type ApiContext, type Endpoint, invalid } from './route.ts'
+import { type Access, type Found, findRoute, routingTable } from './router.ts'
+import { ROUTES } from './routes.ts'
 
-/** Bytes of a request; a service of 10,000 real servers is about one megabyte. */
-const BODY_MAX = 64 * 1024 * 1024
+/** For the head of a request, and for all of it: on a unix socket both are there at once. */
+const HEADERS_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 30_000
+/** How often the two are looked at. */
+const CHECK_MS = 5_000
+/** How long an answer may lie without its client taking any of it. */
+const READER_TIMEOUT_MS = 30_000
+/** Behind a change of the data plane, which takes seconds with millions of connections. */
+const TURN_LIMIT_MS = 60_000
+/** How long such a change waits for those inside, having told them to hurry. */
+const ALONE_LIMIT_MS = 10_000
+/** Anybody may connect to a read-only socket, and must not use up the daemon's memory or descriptors. */
+const READERS_MAX = 32
 
-/** The value a validation issue is about, as JSON; undefined where there is none. */
-function valueAt(input: unknown, path: readonly PropertyKey[]): string | undefined {
-  let value: unknown = input
-  for (const key of path) {
-    if (typeof value !== 'object' || value === null) return undefined
-    value = Reflect.get(value, key)
-  }
-  return value === undefined ? undefined : JSON.stringify(value)
+export interface Api {
+  readonly permits: Permits
+  /** Answers on a unix socket, too. */
+  listen(path: string, access: Access): Promise<void>
+  /** No more connections; answers under way are waited for, then every connection is cut. */
+  close(graceMs: number): Promise<void>
 }
 
-/** The first thing wrong with `input`, with its path and value; null if nothing is. */
-export function validationError(
-  schema: z.ZodType,
-  input: unknown,
-  where: string,
-): { path: string; message: string } | null {
-  const result = schema.safeParse(input)
-  if (result.success) return null
-  const issue = result.error.issues[0]
-  if (issue === undefined) return { path: where, message: 'Invalid' }
-  const path = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0] ?? ''] : issue.path
-  const value = valueAt(input, path)
-  const what = issue.code === 'unrecognized_keys' ? 'Unknown field' : issue.message
+export interface ApiOptions {
+  readonly context: ApiContext
+  /** Told of failures that are the daemon's. */
+  readonly failed: (error: unknown) => void
+  /** Told after every answer. */
+  readonly answered?: () => void
+  /** Besides the table of routes. */
+  readonly endpoints?: readonly Endpoint[]
+}
+
+export function createApi(options: ApiOptions): Api {
+  const permits = new Permits()
+  const table = routingTable([...ROUTES, ...(options.endpoints ?? [ipvsadmEndpoint()])])
+  const servers: Server[] = []
   return {
-    path: [where, ...path.map(String)].join('.'),
-    message: value === undefined ? what : `${what}, got ${value}`,
+    permits,
+
+    async listen(path, access) {
+      const server = createServer(
+        {
+          headersTimeout: HEADERS_TIMEOUT_MS,
+          requestTimeout: REQUEST_TIMEOUT_MS,
+          connectionsCheckingInterval: CHECK_MS,
+        },
+        (request, response) => {
+          const exchange = new Exchange(options, permits, request, response)
+          void exchange.run(findRoute(table, request, access)).catch((error) => {
+            options.failed(error)
+            response.destroy()
+          })
+        },
+      )
+      if (access === 'read-only') server.maxConnections = READERS_MAX
+      servers.push(server)
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject)
+        server.listen(path, () => {
+          server.off('error', reject)
+          resolve()
+        })
+      })
+    },
+
+    async close(graceMs) {
+      const closed = servers.map(
+        (server) =>
+          new Promise<void>((resolve) => {
+            server.close(() => resolve())
+            server.closeIdleConnections()
+          }),
+      )
+      const cut = setTimeout(() => {
+        for (const server of servers) server.closeAllConnections()
+      }, graceMs)
+      await Promise.all(closed)
+      clearTimeout(cut)
+    },
   }
 }
 
-function send(
-  reply: { code(status: number): { send(payload?: unknown): unknown; type(t: string): unknown } },
-  answer: Answer,
-): unknown {
-  const started = reply.code(answer.status)
-  if ('pieces' in answer) {
-    started.type('application/json')
-    return started.send(Readable.from(chunks(answer.pieces), { objectMode: false }))
+/** One request and its answer. */
+class Exchange {
+  readonly #options: ApiOptions
+  readonly #permits: Permits
+  readonly #request: IncomingMessage
+  readonly #response: ServerResponse
+  readonly #over = new AbortController()
+
+  constructor(options: ApiOptions, permits: Permits, request: IncomingMessage, response: ServerResponse) {
+    this.#options = options
+    this.#permits = permits
+    this.#request = request
+    this.#response = response
+    response.on('close', () => {
+      this.#over.abort()
+      options.answered?.()
+    })
   }
-  return started.send(answer.json)
+
+  async run(found: Found | Answer): Promise<void> {
+    if (!('endpoint' in found)) {
+      this.#refuse(found)
+      return
+    }
+    const body = await this.#body(found.endpoint.bodyMax)
+    if (body === 'too large') {
+      const message = `Expected at most ${found.endpoint.bodyMax} bytes`
+      this.#refuse(invalid([{ path: 'body', message }], 413))
+    } else if (body !== 'gone') {
+      await this.#answer(found, body)
+    }
+  }
+
+  /** Without having read the rest of the request: the connection cannot go on. */
+  #refuse(answer: Answer): void {
+    this.#response.setHeader('connection', 'close')
+    void this.#send(answer)
+    this.#request.resume()
+  }
+
+  #body(max: number): Promise<Buffer | 'too large' | 'gone'> {
+    const request = this.#request
+    if (Number(request.headers['content-length'] ?? 0) > max) return Promise.resolve('too large')
+    return new Promise((resolve) => {
+      const parts: Buffer[] = []
+      let length = 0
+      request.on('data', (part: Buffer) => {
+        length += part.length
+        if (length > max) resolve('too large')
+        else parts.push(part)
+      })
+      request.on('end', () => resolve(Buffer.concat(parts)))
+      // The client went, or took longer than it may.
+      request.on('error', () => resolve('gone'))
+      request.on('close', () => resolve('gone'))
+    })
+  }
+
+  async #answer(found: Found, body: Buffer): Promise<void> {
+    const { endpoint } = found
+    if (endpoint.alone && this.#permits.reserved) {
+      const message = 'The data plane is being changed already: look at pointsman dataplane, then try again'
+      await this.#send(invalid([{ path: 'url', message }], 409))
+      return
+    }
+    const permit = endpoint.alone
+      ? await this.#permits.alone(ALONE_LIMIT_MS)
+      : await this.#permits.shared(TURN_LIMIT_MS, () => this.#over.abort())
+    if (permit === null) {
+      const message = endpoint.alone
+        ? 'Cannot change the data plane: other requests do not end'
+        : 'The data plane is being changed, and that does not end: see the log of pointsmand'
+      await this.#send(invalid([{ path: 'url', message }], 503))
+      return
+    }
+    try {
+      if (this.#response.destroyed) return
+      const answer = await this.#handle(found, body)
+      // A document in pieces looks at what the others may change, so it is sent inside.
+      if ('pieces' in answer) await this.#sendPieces(answer.status, answer.pieces)
+      else void this.#send(answer)
+    } finally {
+      permit.release()
+    }
+  }
+
+  async #handle({ endpoint, params, query }: Found, body: Buffer): Promise<Answer> {
+    const { headers } = this.#request
+    try {
+      return await endpoint.handle(this.#options.context, {
+        params,
+        query,
+        headers,
+        body,
+        signal: this.#over.signal,
+      })
+    } catch (error) {
+      if (error instanceof CapacityError) {
+        return { status: 507, json: { error: { path: '', message: error.message, errno: 'ENOMEM' } } }
+      }
+      if (error instanceof MachineError) return invalid([{ path: 'body', message: error.message }], 409)
+      this.#options.failed(error)
+      const message = 'The daemon failed; its log says more: journalctl -u pointsmand'
+      return invalid([{ path: 'body', message }], 500)
+    }
+  }
+
+  async #send(answer: Answer): Promise<void> {
+    if ('pieces' in answer) return await this.#sendPieces(answer.status, answer.pieces)
+    const response = this.#response
+    response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
+    if ('bytes' in answer) {
+      response.writeHead(answer.status, {
+        'content-type': 'application/octet-stream',
+        'content-length': answer.bytes.length,
+        ...answer.headers,
+      })
+      response.end(answer.bytes)
+      return
+    }
+    const text = answer.json === undefined ? '' : JSON.stringify(answer.json)
+    response.writeHead(
+      answer.status,
+      text === ''
+        ? {}
+        : { 'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(text) },
+    )
+    response.end(text)
+  }
+
+  async #sendPieces(status: number, pieces: Iterable<string>): Promise<void> {
+    const response = this.#response
+    response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
+    response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
+    for (const chunk of chunks(pieces)) {
+      if (response.write(chunk)) continue
+      await this.#drained()
+      // Half a document must not look like a whole one.
+      if (this.#over.signal.aborted) {
+        response.destroy()
+        return
+      }
+    }
+    response.end()
+  }
+
+  #drained(): Promise<void> {
+    const { signal } = this.#over
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#response.off('drain', done)
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      this.#response.once('drain', done)
+      signal.addEventListener('abort', done)
+      if (signal.aborted) done()
+    })
+  }
 }
 
 const CHUNK = 64 * 1024
@@ -64,79 +269,4 @@ function* chunks(pieces: Iterable<string>): Generator<string> {
     text = ''
   }
   if (text !== '') yield text
-}
-
-async function answer(
-  route: Route,
-  context: ApiContext,
-  input: { params: unknown; query: unknown; body: unknown },
-): Promise<Answer> {
-  for (const part of ['params', 'query', 'body'] as const) {
-    const schema = route[part]
-    if (schema === undefined) continue
-    const error = validationError(schema, input[part], part)
-    if (error !== null) return { status: 400, json: { error } }
-  }
-  try {
-    return await route.handle(context, input)
-  } catch (error) {
-    if (error instanceof CapacityError) {
-      return { status: 507, json: { error: { path: '', message: error.message, errno: 'ENOMEM' } } }
-    }
-    if (!(error instanceof MachineError)) throw error
-    return { status: 409, json: { error: { path: 'body', message: error.message } } }
-  }
-}
-
-/** Builds the server; the caller listens. Every request passes the gate. */
-export function createApi(
-  context: ApiContext,
-  log: (error: unknown) => void,
-  gate: Gate = new Gate(),
-): FastifyInstance {
-  const app = Fastify({ bodyLimit: BODY_MAX, routerOptions: { maxParamLength: 64 } })
-  const inside = new WeakSet<object>()
-  app.addHook('onRequest', async (request) => {
-    await gate.enter()
-    inside.add(request)
-  })
-  const leave = (request: object): void => {
-    if (inside.delete(request)) gate.leave()
-  }
-  app.addHook('onResponse', async (request) => leave(request))
-  app.addHook('onRequestAbort', async (request) => leave(request))
-  app.setErrorHandler((error: FastifyError, _request, reply) => {
-    const status = error.statusCode ?? 500
-    if (status >= 500) log(error)
-    const message = status >= 500 ? 'The daemon failed; its log says more' : error.message
-    return reply.code(status).send({ error: { path: 'body', message } })
-  })
-  app.setNotFoundHandler((request, reply) =>
-    reply.code(404).send({ error: { path: 'url', message: `No ${request.method} "${request.url}"` } }),
-  )
-  // A POST or DELETE without a body may still carry the type of one.
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
-    const text = String(body)
-    if (text === '') {
-      done(null, undefined)
-      return
-    }
-    try {
-      done(null, JSON.parse(text))
-    } catch (error) {
-      done(Object.assign(new Error(`Cannot parse the body as JSON: ${String(error)}`), { statusCode: 400 }))
-    }
-  })
-  for (const route of ROUTES) {
-    app.route({
-      method: route.method,
-      url: route.path.replace(/\{(\w+)\}/g, ':$1'),
-      handler: async (request, reply) => {
-        const input = { params: request.params, query: request.query, body: request.body ?? {} }
-        return send(reply, await answer(route, context, input))
-      },
-    })
-  }
-  registerIpvsadm(app, context.director)
-  return app
 }

@@ -5,8 +5,8 @@
  * the rest is standard input. Answer: `Pointsman-Status` and `Pointsman-Stdout` (bytes of standard output
  * at the front of the body; the rest is standard error), or `Pointsman-Stdin: wanted`.
  */
-import type { FastifyInstance } from 'fastify'
 import type { Director } from '../../model/director.ts'
+import { type Answer, type Asked, type Endpoint, invalid } from '../api/route.ts'
 import { type Names, systemNames } from './names.ts'
 import { runIpvsadm, STDIN_WANTED } from './run.ts'
 
@@ -28,44 +28,42 @@ export function splitBody(body: Buffer, argc: number): { argv: Buffer[]; stdin: 
   return { argv, stdin: body.subarray(at) }
 }
 
-/** Adds the endpoint. The rest of the API keeps its own parsers and limits. */
-export function registerIpvsadm(
-  app: FastifyInstance,
-  director: Director,
-  names: () => Names = systemNames(),
-): void {
-  void app.register(async (scope) => {
-    scope.removeAllContentTypeParsers()
-    scope.addContentTypeParser(
-      '*',
-      { parseAs: 'buffer', bodyLimit: BODY_BYTES_MAX },
-      (_request, body, done) => done(null, body),
-    )
-    scope.post('/v1/ipvsadm', { bodyLimit: BODY_BYTES_MAX }, async (request, reply) => {
-      const announced = String(request.headers['pointsman-argc'])
-      const argc = /^[0-9]{1,7}$/.test(announced) ? Number(announced) : -1
-      if (argc < 1 || argc > ARGUMENTS_MAX) {
-        return reply.code(400).send({
-          error: {
-            path: 'headers.pointsman-argc',
-            message: `Expected 1 to ${ARGUMENTS_MAX}, got "${announced}"`,
-          },
-        })
-      }
-      const parts = splitBody(Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0), argc)
-      if (parts === null) {
-        return reply.code(400).send({
-          error: { path: 'body', message: `Expected ${argc} arguments, each ended by a NUL byte` },
-        })
-      }
-      const stdin = request.headers['pointsman-stdin'] === 'sent' ? parts.stdin : null
-      const result = await runIpvsadm({ argv: parts.argv, stdin, director, names })
-      reply.type('application/octet-stream')
-      if (result === STDIN_WANTED) return reply.header('pointsman-stdin', 'wanted').send(Buffer.alloc(0))
-      return reply
-        .header('pointsman-status', result.status)
-        .header('pointsman-stdout', result.stdout.length)
-        .send(Buffer.concat([result.stdout, result.stderr]))
-    })
+/** Names for one command; they are not asked for any longer than its client waits. */
+export type NamesFor = (signal: AbortSignal) => Names
+
+export function ipvsadmEndpoint(names: NamesFor = systemNames()): Endpoint {
+  return {
+    method: 'POST',
+    path: '/v1/ipvsadm',
+    bodyMax: BODY_BYTES_MAX,
+    alone: false,
+    handle: ({ director }, asked) => carryOut(director, asked, names),
+  }
+}
+
+async function carryOut(director: Director, asked: Asked, names: NamesFor): Promise<Answer> {
+  const announced = String(asked.headers['pointsman-argc'])
+  const argc = /^[0-9]{1,7}$/.test(announced) ? Number(announced) : -1
+  if (argc < 1 || argc > ARGUMENTS_MAX) {
+    const message = `Expected 1 to ${ARGUMENTS_MAX}, got "${announced}"`
+    return invalid([{ path: 'headers.pointsman-argc', message }])
+  }
+  const parts = splitBody(asked.body, argc)
+  if (parts === null) {
+    return invalid([{ path: 'body', message: `Expected ${argc} arguments, each ended by a NUL byte` }])
+  }
+  const result = await runIpvsadm({
+    argv: parts.argv,
+    stdin: asked.headers['pointsman-stdin'] === 'sent' ? parts.stdin : null,
+    director,
+    names: () => names(asked.signal),
   })
+  if (result === STDIN_WANTED) {
+    return { status: 200, headers: { 'pointsman-stdin': 'wanted' }, bytes: Buffer.alloc(0) }
+  }
+  return {
+    status: 200,
+    headers: { 'pointsman-status': result.status, 'pointsman-stdout': result.stdout.length },
+    bytes: Buffer.concat([result.stdout, result.stderr]),
+  }
 }

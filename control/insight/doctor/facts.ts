@@ -8,7 +8,9 @@ import { type Offloads, readOffloads, readVethPeer } from '../../../linux/ethtoo
 import { Network } from '../../../linux/netlink/network.ts'
 import { enterNetns } from '../../../linux/netns.ts'
 import { parseAddress } from '../../../net/address.ts'
-import { ClientError, call } from '../../front/api/client.ts'
+import { ClientError, call, get } from '../../front/api/client.ts'
+import { verdictsAnswer } from '../../front/api/schema/settings.ts'
+import { statusAnswer } from '../../front/api/schema/status.ts'
 import type { Status } from '../status.ts'
 import type { DoctorFacts, InterfaceFacts, ServerFacts } from './checks.ts'
 
@@ -66,8 +68,8 @@ function interfaceFacts(status: Status): InterfaceFacts[] {
 
 async function askDaemon(socket: string): Promise<Pick<DoctorFacts, 'status' | 'unreachable' | 'verdicts'>> {
   try {
-    const status = (await call(socket, 'GET', '/v1/status')) as Status
-    const verdicts = (await call(socket, 'GET', '/v1/verdicts')) as Record<string, number>
+    const { value: status } = await get(socket, '/v1/status', statusAnswer)
+    const { value: verdicts } = await get(socket, '/v1/verdicts', verdictsAnswer)
     return { status, unreachable: null, verdicts }
   } catch (error) {
     if (!(error instanceof ClientError)) throw error

@@ -1,56 +1,83 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { after, beforeEach, describe, test } from 'node:test'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, afterEach, beforeEach, describe, test } from 'node:test'
 import fc from 'fast-check'
-import type { FastifyInstance } from 'fastify'
 import { openDirector } from '../../../control/apply/open.ts'
 import { readVerdicts } from '../../../control/counting/verdicts.ts'
 import { openApiDocument } from '../../../control/front/api/openapi.ts'
-import { createApi } from '../../../control/front/api/server.ts'
+import { ROUTES } from '../../../control/front/api/routes.ts'
+import { type Api, createApi } from '../../../control/front/api/server.ts'
 import type { Director } from '../../../control/model/director.ts'
 import { DataplaneError } from '../../../dataplane/dataplane.ts'
 import { PM_VERDICT_MAX } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { testHost } from '../support.ts'
+import { ask } from './ask.ts'
+import { contextOf } from './context.ts'
 
 const WEB = '/v1/services/tcp/192.0.2.100/80'
 
 describe('api', () => {
-  let app: FastifyInstance
+  let api: Api
+  let folder: string
+  let socket: string
   let director: Director
   let dataplane: MemoryDataplane
   const failures: unknown[] = []
+  let changing = Promise.resolve()
 
-  beforeEach(() => {
+  beforeEach(async () => {
     dataplane = new MemoryDataplane()
     director = openDirector({ dataplane, host: testHost() }).director
-    app = createApi(
-      {
-        director,
-        status: () => ({ forwarding: true }),
+    api = createApi({
+      context: contextOf(director, {
         verdicts: () => readVerdicts(dataplane),
         changePlane: async (kind) => {
           if (kind === 'xdp') throw new DataplaneError('Cannot attach to c0')
+          await changing
         },
-        detach: async () => {},
-      },
-      (error) => failures.push(error),
-    )
+      }),
+      failed: (error) => failures.push(error),
+    })
+    folder = mkdtempSync(join(tmpdir(), 'pointsman-api-'))
+    socket = join(folder, 'api.sock')
+    await api.listen(socket, 'all')
+  })
+  afterEach(async () => {
+    await api.close(0)
+    rmSync(folder, { recursive: true })
   })
   after(() => assert.deepEqual(failures, [], 'no request made the daemon fail'))
 
   const call = async (method: 'GET' | 'PUT' | 'POST' | 'DELETE', url: string, body?: unknown) => {
-    const answer = await app.inject({
+    const { status, body: text } = await ask(
+      socket,
       method,
       url,
-      ...(body === undefined
-        ? {}
-        : {
-            payload: typeof body === 'string' ? body : JSON.stringify(body),
-            headers: { 'content-type': 'application/json' },
-          }),
+      body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) },
+    )
+    const json = text.length === 0 ? null : JSON.parse(String(text))
+    documented(method, url, status, json)
+    return { status, json }
+  }
+
+  /** Every answer of these tests is one the document describes, without a field it does not name. */
+  const documented = (method: string, url: string, status: number, json: unknown) => {
+    if (status >= 400) return
+    const path = url.replace(/\?.*/, '').split('/')
+    const route = ROUTES.find((known) => {
+      const parts = known.path.split('/')
+      const fits = (part: string, i: number) => part.startsWith('{') || part === path[i]
+      return known.method === method && parts.length === path.length && parts.every(fits)
     })
-    return { status: answer.statusCode, json: answer.body === '' ? null : JSON.parse(answer.body) }
+    const answer = route?.answers[status]
+    assert.ok(answer, `${method} ${url} may answer ${status}`)
+    if (answer.schema === undefined) assert.equal(json, null)
+    else assert.deepEqual(answer.schema.parse(json), json)
   }
 
   test('a service is made, shown, changed and deleted', async () => {
@@ -201,7 +228,8 @@ describe('api', () => {
       tcpFin: 120,
       udp: 30,
     })
-    assert.equal((await call('PUT', '/v1/sysctls/sloppy_tcp', { value: 1 })).status, 200)
+    assert.equal((await call('PUT', '/v1/sysctls/sloppy_tcp', { value: 1 })).json.inForce, true)
+    assert.equal((await call('PUT', '/v1/sysctls/backup_only', { value: 1 })).json.inForce, false)
     assert.equal((await call('GET', '/v1/sysctls')).json.sloppy_tcp, 1)
     assert.equal((await call('PUT', '/v1/daemons/backup', { interface: 'eth0', syncId: 3 })).json.syncId, 3)
     assert.equal((await call('PUT', '/v1/daemons/backup', { interface: 'eth0' })).status, 409)
@@ -229,6 +257,82 @@ describe('api', () => {
     }
     const answer = await call('PUT', '/v1/services/tcp/192.0.2.1/65', {})
     assert.deepEqual([answer.status, answer.json.error.errno], [507, 'ENOMEM'])
+  })
+
+  test('all that is wrong with a body is told at once', async () => {
+    const { status, json } = await call('PUT', WEB, {
+      schedler: 'rr',
+      onePacket: 'yes',
+      servers: [
+        { address: '10.0.0.1', port: 80 },
+        { address: 'x', port: -1 },
+      ],
+    })
+    assert.equal(status, 400)
+    assert.deepEqual(json.errors[0], json.error)
+    assert.deepEqual(json.errors.map(({ path }: { path: string }) => path).sort(), [
+      'body.onePacket',
+      'body.schedler',
+      'body.servers.1.address',
+      'body.servers.1.port',
+    ])
+  })
+
+  test('a second change of the data plane is refused while the first goes on', async () => {
+    changing = new Promise((resolve) => setTimeout(resolve, 200))
+    const both = await Promise.all([
+      call('PUT', '/v1/dataplane', { kind: 'userspace' }),
+      call('PUT', '/v1/dataplane', { kind: 'userspace' }),
+    ])
+    assert.deepEqual(both.map(({ status }) => status).sort(), [200, 409])
+    assert.equal((await call('GET', '/v1/status')).status, 200)
+  })
+
+  test('a client that does not read its listing holds up nobody, and is cut off for a change', async () => {
+    const servers = Array.from({ length: 60 }, (_, i) => ({ address: `10.0.0.${i + 1}`, port: 80 }))
+    await call('PUT', WEB, { servers })
+    const listing = director.services()
+    // More than socket buffers hold.
+    director.services = () => Array.from({ length: 400 }, () => listing[0]!)
+    const reader = connect(socket)
+    reader.write('GET /v1/services HTTP/1.1\r\nHost: x\r\n\r\n')
+    const [first] = await once(reader, 'data')
+    reader.pause()
+    assert.match(String(first), /^HTTP\/1\.1 200 /)
+    assert.equal((await call('GET', '/v1/timeouts')).status, 200)
+    assert.equal((await call('PUT', '/v1/dataplane', { kind: 'userspace' })).status, 200)
+    reader.resume()
+    let text = ''
+    reader.on('data', (part) => {
+      text += part
+    })
+    await once(reader, 'close')
+    assert.doesNotMatch(text, /\r\n0\r\n\r\n$/, 'half a listing does not look like a whole one')
+  })
+
+  test('a body larger than its route takes is refused without being read', async () => {
+    const { status, json } = await call('POST', '/v1/detach', 'x'.repeat(100_000))
+    assert.equal(status, 413)
+    assert.match(json.error.message, /at most 4096 bytes/)
+    const wrong = await call('POST', '/v1/status')
+    assert.deepEqual([wrong.status, wrong.json.error.message], [405, 'No POST "/v1/status": expected GET'])
+    assert.equal((await call('GET', '/v1/services/%zz')).status, 400)
+  })
+
+  test('a read-only socket answers questions and nothing else', async () => {
+    const readers = join(folder, 'read.sock')
+    await api.listen(readers, 'read-only')
+    assert.equal((await ask(readers, 'GET', '/v1/status')).status, 200)
+    for (const [method, path] of [
+      ['PUT', '/v1/timeouts'],
+      ['POST', '/v1/ipvsadm'],
+      ['POST', '/v1/detach'],
+      ['DELETE', '/v1/services'],
+    ] as const) {
+      const refused = await ask(readers, method, path, { body: '{}' })
+      assert.equal(refused.status, 403, path)
+      assert.match(String(refused.body), /pointsman\.sock/)
+    }
   })
 
   test('the OpenAPI document in the repository is the one the routes make', () => {

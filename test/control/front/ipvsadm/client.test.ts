@@ -8,31 +8,35 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import fastify, { type FastifyInstance } from 'fastify'
-import { registerIpvsadm, splitBody } from '../../../../control/front/ipvsadm/endpoint.ts'
+import { type Api, createApi } from '../../../../control/front/api/server.ts'
+import { ipvsadmEndpoint, splitBody } from '../../../../control/front/ipvsadm/endpoint.ts'
 import { namesFrom } from '../../../../control/front/ipvsadm/names.ts'
 import { createDirector } from '../../../../control/rules/director.ts'
 import { fixedHost } from '../../../../control/rules/host.ts'
+import { ask } from '../ask.ts'
+import { contextOf } from '../context.ts'
 
 const root = fileURLToPath(new URL('../../../..', import.meta.url))
 const dir = mkdtempSync(join(tmpdir(), 'pointsman-client-'))
 const client = join(dir, 'ipvsadm')
 const socket = join(dir, 'api.sock')
-let app: FastifyInstance
+let api: Api
 
 before(async () => {
   const source = join(root, 'control/cli/ipvsadm.c')
   execFileSync('clang', ['-O2', '-static', '-Wall', '-Wextra', '-Werror', source, '-o', client])
   for (const script of ['ipvsadm-save', 'ipvsadm-restore'])
     copyFileSync(join(root, 'bin', script), join(dir, script))
-  app = fastify()
-  registerIpvsadm(app, createDirector({ host: fixedHost() }), () =>
-    namesFrom('10.0.0.1 vip.example\n', 'http 80/tcp\n'),
-  )
-  await app.listen({ path: socket })
+  const names = () => namesFrom('10.0.0.1 vip.example\n', 'http 80/tcp\n')
+  api = createApi({
+    context: contextOf(createDirector({ host: fixedHost() })),
+    failed: (error) => assert.fail(String(error)),
+    endpoints: [ipvsadmEndpoint(names)],
+  })
+  await api.listen(socket, 'all')
 })
 after(async () => {
-  await app.close()
+  await api.close(0)
   rmSync(dir, { recursive: true })
 })
 
@@ -172,27 +176,25 @@ describe('the wrappers', () => {
 describe('the endpoint', () => {
   test('refuses a body that is not what its headers announce', async () => {
     const post = (headers: Record<string, string>, body: string | Buffer) =>
-      app.inject({ method: 'POST', url: '/v1/ipvsadm', headers, payload: body })
+      ask(socket, 'POST', '/v1/ipvsadm', { headers, body })
     const octets = { 'content-type': 'application/octet-stream' }
     for (const argc of ['0', '-1', 'x', '2', '99999999']) {
       const reply = await post({ ...octets, 'pointsman-argc': argc }, 'ipvsadm\0')
-      assert.equal(reply.statusCode, 400, argc)
-      assert.match(reply.json().error.path, /^(body|headers\.pointsman-argc)$/)
+      assert.equal(reply.status, 400, argc)
+      assert.match(JSON.parse(String(reply.body)).error.path, /^(body|headers\.pointsman-argc)$/)
     }
-    assert.equal((await post(octets, 'ipvsadm\0')).statusCode, 400)
-    assert.equal((await post({ ...octets, 'pointsman-argc': '1' }, '')).statusCode, 400)
+    assert.equal((await post(octets, 'ipvsadm\0')).status, 400)
+    assert.equal((await post({ ...octets, 'pointsman-argc': '1' }, '')).status, 400)
   })
 
   test('asks for standard input when a restore comes without', async () => {
-    const reply = await app.inject({
-      method: 'POST',
-      url: '/v1/ipvsadm',
+    const reply = await ask(socket, 'POST', '/v1/ipvsadm', {
       headers: {
         'content-type': 'application/octet-stream',
         'pointsman-argc': '2',
         'pointsman-stdin': 'unread',
       },
-      payload: 'ipvsadm\0-R\0',
+      body: 'ipvsadm\0-R\0',
     })
     assert.equal(reply.headers['pointsman-stdin'], 'wanted')
   })

@@ -1,0 +1,92 @@
+/** The words of `pointsman` that show something: what is asked for, and how it reads. */
+import type { z } from 'zod'
+import { get } from '../front/api/client.ts'
+import { connectionsAnswer } from '../front/api/schema/connection.ts'
+import { servicesAnswer } from '../front/api/schema/service.ts'
+import { sysctlsAnswer, verdictsAnswer } from '../front/api/schema/settings.ts'
+import { statusAnswer } from '../front/api/schema/status.ts'
+import { diagnose } from '../insight/doctor/checks.ts'
+import { gatherFacts } from '../insight/doctor/facts.ts'
+import {
+  connectionsText,
+  diagnosisText,
+  servicesText,
+  settingsText,
+  statusText,
+  verdictsText,
+} from './text.ts'
+
+export interface Shown {
+  readonly json: unknown
+  readonly text: () => string
+  /** Otherwise the exit status is 1. */
+  readonly good: boolean
+}
+
+export interface Noun {
+  readonly name: string
+  readonly description: string
+  /** Flag and description of an option of its own. */
+  readonly option?: readonly [flags: string, description: string]
+  readonly show: (socket: string, options: Readonly<Record<string, unknown>>) => Promise<Shown>
+}
+
+/** A noun that is one question to the daemon. */
+function asked<T>(
+  path: (options: Readonly<Record<string, unknown>>) => string,
+  schema: z.ZodType<T>,
+  text: (value: T) => string,
+  good: (value: T) => boolean = () => true,
+): Noun['show'] {
+  return async (socket, options) => {
+    const { value, raw } = await get(socket, path(options), schema)
+    return { json: raw, text: () => text(value), good: good(value) }
+  }
+}
+
+export const NOUNS: readonly Noun[] = [
+  {
+    name: 'services',
+    description: 'virtual services, their real servers and connections (also without any word)',
+    show: asked(() => '/v1/services', servicesAnswer, servicesText),
+  },
+  {
+    name: 'status',
+    description: 'data plane, interfaces and numbers; exit status 0 only when forwarding',
+    show: asked(
+      () => '/v1/status',
+      statusAnswer,
+      statusText,
+      ({ forwarding }) => forwarding,
+    ),
+  },
+  {
+    name: 'verdicts',
+    description: 'what became of packets',
+    show: asked(() => '/v1/verdicts', verdictsAnswer, verdictsText),
+  },
+  {
+    name: 'connections',
+    description: 'live connections',
+    option: ['--limit <count>', 'at most so many'],
+    show: asked(
+      ({ limit }) =>
+        typeof limit === 'string' ? `/v1/connections?limit=${encodeURIComponent(limit)}` : '/v1/connections',
+      connectionsAnswer,
+      connectionsText,
+    ),
+  },
+  {
+    name: 'settings',
+    description: 'settings, by the names of net.ipv4.vs',
+    show: asked(() => '/v1/sysctls', sysctlsAnswer, settingsText),
+  },
+  {
+    name: 'doctor',
+    description: 'look for known traps: cause, consequence and what mends it',
+    show: async (socket) => {
+      const diagnosis = diagnose(await gatherFacts(socket))
+      return { json: diagnosis, text: () => diagnosisText(diagnosis), good: diagnosis.healthy }
+    },
+  },
+]

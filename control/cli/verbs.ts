@@ -1,0 +1,36 @@
+/** The words of `pointsman` that change something. */
+import { detachWithoutDaemon } from '../apply/detach.ts'
+import { ClientError, call, get, NoDaemonError, understood } from '../front/api/client.ts'
+import { sysctlAnswer } from '../front/api/schema/settings.ts'
+import { type Status, statusAnswer } from '../front/api/schema/status.ts'
+
+/** Takes the notices that are not worth a failure. */
+type Say = (notice: string) => void
+
+export async function set(socket: string, assignments: readonly string[], say: Say): Promise<void> {
+  const parsed = assignments.map((text) => {
+    const match = /^([a-z_]+)=(-?\d{1,10})$/.exec(text)
+    if (match === null) throw new ClientError(`Cannot set "${text}": expected NAME=VALUE with a whole number`)
+    return { name: match[1]!, value: Number(match[2]) }
+  })
+  for (const { name, value } of parsed) {
+    const path = `/v1/sysctls/${encodeURIComponent(name)}`
+    const answer = understood(sysctlAnswer, await call(socket, 'PUT', path, { value }), `PUT ${path}`)
+    if (!answer.inForce) say(`${name}=${value} is kept, not acted on`)
+  }
+}
+
+export async function detach(socket: string, say: Say): Promise<void> {
+  try {
+    await call(socket, 'POST', '/v1/detach', {})
+  } catch (error) {
+    if (!(error instanceof NoDaemonError)) throw error
+    if (!(await detachWithoutDaemon())) say('nothing was attached in this network namespace')
+  }
+}
+
+/** Changes to it, if a word is given; the data plane in use. */
+export async function dataplane(socket: string, kind: string | undefined): Promise<Status['dataplane']> {
+  if (kind !== undefined) await call(socket, 'PUT', '/v1/dataplane', { kind })
+  return (await get(socket, '/v1/status', statusAnswer)).value.dataplane
+}

@@ -1,0 +1,226 @@
+/** What the API is made of: routes that take checked values and give answers. */
+import type { IncomingHttpHeaders } from 'node:http'
+import { z } from 'zod'
+import type { Director } from '../../model/director.ts'
+import type { Errno, Outcome } from '../../model/outcome.ts'
+import type { Status } from './schema/status.ts'
+
+/** What the routes work on. */
+export interface ApiContext {
+  readonly director: Director
+  status(): Status
+  verdicts(): ReadonlyMap<string, bigint>
+  /** Carries on with another data plane; rules, connections and counters go along. */
+  changePlane(kind: 'xdp' | 'userspace'): Promise<void>
+  /** Takes the packet program off; the daemon ends after the answer. */
+  detach(): Promise<void>
+}
+
+export type Answer =
+  | { readonly status: number; readonly json?: unknown }
+  /** A JSON document in pieces, for what may be larger than memory should hold twice. */
+  | { readonly status: number; readonly pieces: Iterable<string> }
+  | {
+      readonly status: number
+      readonly headers: Readonly<Record<string, string | number>>
+      readonly bytes: Buffer
+    }
+
+/** A complete request. */
+export interface Asked {
+  readonly params: Readonly<Record<string, string>>
+  readonly query: Readonly<Record<string, string>>
+  readonly headers: IncomingHttpHeaders
+  readonly body: Buffer
+  /** Nobody waits for the answer any more, or somebody waits for this to end. */
+  readonly signal: AbortSignal
+}
+
+export type Method = 'GET' | 'PUT' | 'POST' | 'DELETE'
+
+/** What the server needs to know of a route. */
+export interface Endpoint {
+  readonly method: Method
+  /** In the manner of OpenAPI: `/v1/sysctls/{name}`. */
+  readonly path: string
+  /** Bytes of a request's body. */
+  readonly bodyMax: number
+  /** Nothing else goes on meanwhile; refused while another such thing does. */
+  readonly alone: boolean
+  handle(context: ApiContext, asked: Asked): Promise<Answer> | Answer
+}
+
+export interface Documented {
+  readonly description: string
+  /** None: the answer has no body. */
+  readonly schema?: z.ZodType
+}
+
+/** An endpoint that speaks JSON, with all that the OpenAPI document says of it. */
+export interface Route extends Endpoint {
+  readonly summary: string
+  readonly params?: z.ZodObject
+  readonly query?: z.ZodObject
+  readonly body?: z.ZodType
+  /** Besides refusals. */
+  readonly answers: Readonly<Record<number, Documented>>
+}
+
+const nothing = z.object({})
+type Nothing = typeof nothing
+
+interface Typed<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> {
+  readonly method: Method
+  readonly path: string
+  readonly summary: string
+  readonly params?: P
+  readonly query?: Q
+  readonly body?: B
+  readonly answers: Route['answers']
+  readonly alone?: true
+  handle(
+    context: ApiContext,
+    input: { params: z.output<P>; query: z.output<Q>; body: z.output<B> },
+  ): Promise<Answer> | Answer
+}
+
+/** A service of 10,000 real servers is about one megabyte. */
+const BODY_MAX = 64 * 1024 * 1024
+/** Clients may send an empty object where nothing is wanted. */
+const NO_BODY_MAX = 4096
+
+/** Everything that comes from outside is parsed once, here; the handler gets the values. */
+export function route<
+  P extends z.ZodObject = Nothing,
+  Q extends z.ZodObject = Nothing,
+  B extends z.ZodType = Nothing,
+>(typed: Typed<P, Q, B>): Route {
+  const { handle, alone = false, ...described } = typed
+  return {
+    ...described,
+    alone,
+    bodyMax: typed.body === undefined ? NO_BODY_MAX : BODY_MAX,
+    handle: (context, asked) => {
+      const params = (typed.params ?? nothing).safeParse(asked.params)
+      const query = (typed.query ?? nothing).safeParse(asked.query)
+      const json = typed.body === undefined ? { value: {} } : parseJson(asked.body)
+      if ('problem' in json) return invalid([json.problem])
+      const body = (typed.body ?? nothing).safeParse(json.value)
+      if (!params.success || !query.success || !body.success) {
+        return invalid([
+          ...problemsOf(params, asked.params, 'params'),
+          ...problemsOf(query, asked.query, 'query'),
+          ...problemsOf(body, json.value, 'body'),
+        ])
+      }
+      return handle(context, {
+        params: params.data as z.output<P>,
+        query: query.data as z.output<Q>,
+        body: body.data as z.output<B>,
+      })
+    },
+  }
+}
+
+/** What is wrong with a request: where, and what. */
+export interface Problem {
+  readonly path: string
+  readonly message: string
+}
+
+/** More would bury the first; a list of 100,000 real servers can be wrong in every line. */
+const PROBLEMS_MAX = 100
+
+function parseJson(body: Buffer): { readonly value: unknown } | { readonly problem: Problem } {
+  if (body.length === 0) return { value: {} }
+  try {
+    return { value: JSON.parse(body.toString()) }
+  } catch (error) {
+    const message = `Cannot parse the body as JSON: ${error instanceof Error ? error.message : error}`
+    return { problem: { path: 'body', message } }
+  }
+}
+
+function problemsOf(result: z.ZodSafeParseResult<unknown>, input: unknown, where: string): Problem[] {
+  if (result.success) return []
+  return result.error.issues.slice(0, PROBLEMS_MAX).flatMap((issue) => {
+    const unknown = issue.code === 'unrecognized_keys'
+    const paths = unknown ? issue.keys.map((key) => [...issue.path, key]) : [issue.path]
+    return paths.map((path) => {
+      const value = valueAt(input, path)
+      const what = unknown ? 'Unknown field' : issue.message
+      return {
+        path: [where, ...path.map(String)].join('.'),
+        message: value === undefined ? what : `${what}, got ${value}`,
+      }
+    })
+  })
+}
+
+/** The value a problem is about, as JSON; undefined where there is none. */
+function valueAt(input: unknown, path: readonly PropertyKey[]): string | undefined {
+  let value: unknown = input
+  for (const key of path) {
+    if (typeof value !== 'object' || value === null) return undefined
+    value = Reflect.get(value, key)
+  }
+  return value === undefined ? undefined : JSON.stringify(value)
+}
+
+/** The first problem is the error; all of them are told. */
+export function invalid(problems: readonly Problem[], status = 400): Answer {
+  const [first = { path: 'body', message: 'Invalid' }] = problems
+  return { status, json: { error: first, errors: problems } }
+}
+
+/** IPVS's refusals as HTTP statuses. */
+const STATUS: Readonly<Record<Errno, number>> = {
+  EPERM: 403,
+  ENOENT: 404,
+  ESRCH: 404,
+  EEXIST: 409,
+  EINVAL: 422,
+  ERANGE: 422,
+  ENODEV: 422,
+  EAFNOSUPPORT: 422,
+  ENOPROTOOPT: 422,
+  EOPNOTSUPP: 422,
+  EMSGSIZE: 413,
+  ENOMEM: 507,
+  ENOSPC: 507,
+}
+
+export function refusal(path: string, outcome: Outcome<unknown> & { ok: false }): Answer {
+  const { errno, message } = outcome
+  return { status: STATUS[errno], json: { error: { path, message, errno } } }
+}
+
+/** The change is in force when the answer goes out. */
+export async function settled(
+  context: ApiContext,
+  path: string,
+  outcome: Outcome<unknown>,
+  answer: () => Answer,
+): Promise<Answer> {
+  if (!outcome.ok) return refusal(path, outcome)
+  await context.director.settle()
+  return answer()
+}
+
+export const noContent = (): Answer => ({ status: 204 })
+
+/** A list that is never whole in memory as text. */
+export function* jsonArray<T>(
+  items: Iterable<T>,
+  show: (item: T) => object,
+  limit = Number.POSITIVE_INFINITY,
+): Generator<string> {
+  let count = 0
+  yield '['
+  for (const item of items) {
+    if (count === limit) break
+    yield `${count === 0 ? '' : ','}${JSON.stringify(show(item))}`
+    count++
+  }
+  yield ']'
+}

@@ -1,0 +1,217 @@
+/** Virtual services and real servers as they cross the API. */
+import { z } from 'zod'
+import { familyOf, type IpAddress, ipv4FromNumber, ipv4ToNumber, parseIpv4 } from '../../../../net/address.ts'
+import { SCHEDULERS } from '../../../model/scheduler.ts'
+import type { RealServer, ServerId, ServerListing, Tunnel } from '../../../model/server.ts'
+import type { ServiceId, ServiceListing, ServiceRequest } from '../../../model/service.ts'
+import { unsupported } from '../../../model/supported.ts'
+import { INT_MAX } from '../../../rules/rules.ts'
+import {
+  address,
+  addressShown,
+  countersAnswer,
+  countersJson,
+  decimal,
+  port,
+  portText,
+  ratesAnswer,
+} from './basic.ts'
+
+const protocol = z.enum(['tcp', 'udp', 'sctp'])
+
+const tunnel = z
+  .discriminatedUnion('type', [
+    z.strictObject({ type: z.literal('ipip') }),
+    z.strictObject({
+      type: z.literal('gue'),
+      port: z.int().min(1).max(65535),
+      checksum: z.enum(['none', 'csum', 'remcsum']).default('none'),
+    }),
+    z.strictObject({ type: z.literal('gre'), checksum: z.enum(['none', 'csum']).default('none') }),
+  ])
+  .meta({ id: 'Tunnel' })
+
+const method = z.enum(['nat', 'direct-routing', 'tunnel'])
+const threshold = z.int().min(0).max(INT_MAX).default(0).meta({ description: 'connections, 0 = unset' })
+const serverSettings = {
+  method: method.default('direct-routing'),
+  tunnel: tunnel.optional(),
+  weight: z.int().min(0).max(INT_MAX).default(1).meta({ description: '0 drains' }),
+  upperThreshold: threshold,
+  lowerThreshold: threshold,
+}
+export const serverBody = z.strictObject(serverSettings).meta({ id: 'ServerSettings' })
+export const serverEntry = z.strictObject({ address, port, ...serverSettings }).meta({ id: 'Server' })
+
+const PERSISTENCE_MAX_S = 2_678_400
+
+export const serviceBody = z
+  .strictObject({
+    scheduler: z
+      .string()
+      .default('wlc')
+      .meta({ description: 'rr, wrr, lc, wlc, sh, mh, ...; none = no scheduler' }),
+    schedulerFlags: z.int().min(0).max(0x38).default(0).meta({ description: 'bits 0x08, 0x10, 0x20' }),
+    onePacket: z.boolean().default(false),
+    persistenceTimeoutS: z
+      .int()
+      .min(0)
+      .max(PERSISTENCE_MAX_S)
+      .default(0)
+      .meta({ description: 'seconds, 0 = not persistent' }),
+    netmask: z
+      .union([
+        z.string().refine((text) => parseIpv4(text) !== null, 'expected an IPv4 mask'),
+        z.int().min(1).max(128),
+      ])
+      .optional()
+      .meta({ description: 'IPv4: mask as text; IPv6: prefix length' }),
+    persistenceEngine: z.string().nullable().default(null),
+    servers: z.array(serverEntry).optional().meta({ description: 'exactly these; left out: as they are' }),
+  })
+  .meta({ id: 'ServiceSettings' })
+
+export const addressServiceParams = z.object({ protocol, address, port: portText })
+export const markServiceParams = z.object({
+  family: z.enum(['4', '6']),
+  mark: decimal(1, 0xffffffff),
+})
+export const serverParams = z.object({ server: address, serverPort: portText })
+export type ServerParams = z.infer<typeof serverParams>
+
+export const zeroBody = z
+  .strictObject({
+    service: z
+      .union([
+        z.strictObject({ protocol, address, port }),
+        z.strictObject({
+          fwmark: z.int().min(1).max(0xffffffff),
+          family: z.union([z.literal(4), z.literal(6)]),
+        }),
+      ])
+      .optional(),
+  })
+  .meta({ id: 'ZeroRequest' })
+
+export function addressService(params: z.infer<typeof addressServiceParams>): ServiceId {
+  return { kind: 'address', family: familyOf(params.address), ...params }
+}
+
+export function markService(params: z.infer<typeof markServiceParams>): ServiceId {
+  return { kind: 'fwmark', mark: params.mark, family: params.family === '6' ? 6 : 4 }
+}
+
+export function zeroedService({ service }: z.infer<typeof zeroBody>): ServiceId | undefined {
+  if (service === undefined) return undefined
+  if ('fwmark' in service) return { kind: 'fwmark', mark: service.fwmark, family: service.family }
+  return addressService(service)
+}
+
+export function serverId(known: IpAddress, number: number): ServerId {
+  return { address: known, family: familyOf(known), port: number }
+}
+
+/** Null when the mask is of the other family. */
+export function serviceRequest(id: ServiceId, body: z.infer<typeof serviceBody>): ServiceRequest | null {
+  const { netmask } = body
+  if (netmask !== undefined && (typeof netmask === 'string') !== (id.family === 4)) return null
+  const text = typeof netmask === 'string' ? parseIpv4(netmask) : null
+  const mask = typeof netmask === 'number' ? netmask : text === null ? undefined : ipv4ToNumber(text)
+  return {
+    id,
+    scheduler: body.scheduler,
+    schedulerFlags: body.schedulerFlags,
+    onePacket: body.onePacket,
+    persistenceTimeoutS: body.persistenceTimeoutS,
+    netmask: mask ?? (id.family === 4 ? 0xffffffff : 128),
+    persistenceEngine: body.persistenceEngine,
+  }
+}
+
+export function serverRequest(id: ServerId, body: z.infer<typeof serverBody>): RealServer {
+  const tunnelSettings: Tunnel = body.tunnel ?? { type: 'ipip' }
+  const { method: forwarding, weight, upperThreshold, lowerThreshold } = body
+  return { id, method: forwarding, tunnel: tunnelSettings, weight, upperThreshold, lowerThreshold }
+}
+
+// Answers
+
+/** What names a service: protocol, address and port, or a firewall mark and its family. */
+const serviceName = {
+  protocol: protocol.optional(),
+  address: addressShown.optional(),
+  port: port.optional(),
+  fwmark: z.int().optional(),
+  family: z.union([z.literal(4), z.literal(6)]).optional(),
+}
+export const serviceNameAnswer = z.object(serviceName).meta({
+  id: 'ServiceName',
+  description: 'protocol, address and port, or fwmark and family',
+})
+export type ServiceName = z.infer<typeof serviceNameAnswer>
+
+const tunnelAnswer = z
+  .discriminatedUnion('type', [
+    z.object({ type: z.literal('ipip') }),
+    z.object({ type: z.literal('gue'), port, checksum: z.enum(['none', 'csum', 'remcsum']) }),
+    z.object({ type: z.literal('gre'), checksum: z.enum(['none', 'csum']) }),
+  ])
+  .meta({ id: 'TunnelShown' })
+
+export const serverAnswer = z
+  .object({
+    address: addressShown,
+    port,
+    method,
+    tunnel: tunnelAnswer,
+    weight: z.int(),
+    upperThreshold: z.int(),
+    lowerThreshold: z.int(),
+    activeConns: z.int(),
+    inactiveConns: z.int(),
+    persistentConns: z.int(),
+    counters: countersAnswer,
+    rates: ratesAnswer,
+  })
+  .meta({ id: 'ServerShown' })
+
+export const serviceAnswer = z
+  .object({
+    ...serviceName,
+    scheduler: z.enum(SCHEDULERS),
+    schedulerFlags: z.int(),
+    onePacket: z.boolean(),
+    persistenceTimeoutS: z.int(),
+    netmask: z.union([z.string(), z.int()]),
+    persistenceEngine: z.literal('sip').nullable(),
+    unsupported: z.array(z.string()).meta({ description: 'why the packet program cannot serve it' }),
+    counters: countersAnswer,
+    rates: ratesAnswer,
+    servers: z.array(serverAnswer),
+  })
+  .meta({ id: 'ServiceShown' })
+export const servicesAnswer = z.array(serviceAnswer)
+export type ServiceShown = z.infer<typeof serviceAnswer>
+
+export function serviceIdJson(id: ServiceId): ServiceName {
+  if (id.kind === 'fwmark') return { fwmark: id.mark, family: id.family }
+  return { protocol: id.protocol, address: id.address, port: id.port }
+}
+
+export function serverJson(server: ServerListing): z.infer<typeof serverAnswer> {
+  const { id, counters, rates, ...settings } = server
+  return { address: id.address, port: id.port, ...settings, counters: countersJson(counters), rates }
+}
+
+export function serviceJson(service: ServiceListing): ServiceShown {
+  const { id, servers, counters, rates, netmask, ...settings } = service
+  return {
+    ...serviceIdJson(id),
+    ...settings,
+    netmask: id.family === 4 ? ipv4FromNumber(netmask) : netmask,
+    unsupported: unsupported(service, servers),
+    counters: countersJson(counters),
+    rates,
+    servers: servers.map(serverJson),
+  }
+}

@@ -1,0 +1,44 @@
+/** The state of the director as `pointsman status` shows it. */
+import { z } from 'zod'
+import { serviceNameAnswer } from './service.ts'
+
+export const dataplaneBody = z
+  .strictObject({ kind: z.enum(['xdp', 'userspace']) })
+  .meta({ id: 'DataplaneKind' })
+
+export const detachAnswer = z.object({ detached: z.literal(true) }).meta({ id: 'Detached' })
+
+export const statusAnswer = z
+  .object({
+    version: z.string(),
+    pid: z.int(),
+    startedAt: z.string(),
+    forwarding: z
+      .boolean()
+      .meta({ description: 'packets are taken from every interface that was asked for' }),
+    dataplane: z.object({
+      kind: z.enum(['xdp', 'userspace', 'memory', 'none']),
+      reason: z.string(),
+      adopted: z.boolean(),
+      program: z
+        .object({ name: z.string(), id: z.number().nullable(), tag: z.string().nullable() })
+        .nullable(),
+      interfaces: z.array(
+        z.object({
+          name: z.string(),
+          ifindex: z.int(),
+          mode: z.string(),
+          note: z.string().optional(),
+        }),
+      ),
+      warnings: z.array(z.string()),
+    }),
+    services: z.int(),
+    realServers: z.int(),
+    connections: z.object({ ipv4: z.int(), ipv6: z.int(), templates: z.int() }),
+    capacity: z.record(z.string(), z.number()),
+    unsupported: z.array(z.object({ service: serviceNameAnswer, reasons: z.array(z.string()) })),
+    memoryMiB: z.int(),
+  })
+  .meta({ id: 'Status' })
+export type Status = z.infer<typeof statusAnswer>

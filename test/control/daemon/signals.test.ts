@@ -1,0 +1,77 @@
+/** What signals do to a daemon, and what systemd is told. */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { call } from '../../../control/front/api/client.ts'
+import { AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM_CLOEXEC } from '../../../linux/abi.ts'
+import { check, libc } from '../../../linux/libc.ts'
+import { type Daemon, withDaemon } from './process.ts'
+
+/** Takes the place of systemd's end of the notices. */
+class Notices {
+  readonly path: string
+  readonly #folder = mkdtempSync(join(tmpdir(), 'pointsman-notify-'))
+  readonly #fd: number
+  readonly heard: string[] = []
+
+  constructor() {
+    this.path = join(this.#folder, 'notify')
+    this.#fd = check(libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), 'open a socket')
+    const address = Buffer.concat([Buffer.from([AF_UNIX, 0]), Buffer.from(this.path)])
+    check(libc.bind(this.#fd, address, address.length), `bind ${this.path}`)
+  }
+
+  async until(pattern: RegExp, limitMs: number): Promise<string> {
+    for (const endMs = performance.now() + limitMs; performance.now() < endMs; await sleep(20)) {
+      const found = this.#read().find((notice) => pattern.test(notice))
+      if (found !== undefined) return found
+    }
+    throw new Error(`no ${pattern} within ${limitMs} ms: ${JSON.stringify(this.heard)}`)
+  }
+
+  #read(): string[] {
+    const buffer = Buffer.alloc(4096)
+    for (;;) {
+      const length = libc.recv(this.#fd, buffer, buffer.length, MSG_DONTWAIT)
+      if (length < 0) return this.heard
+      this.heard.push(buffer.toString('utf8', 0, length))
+    }
+  }
+
+  close(): void {
+    libc.close(this.#fd)
+    rmSync(this.#folder, { recursive: true })
+  }
+}
+
+async function withNotices(
+  env: Readonly<Record<string, string>>,
+  act: (daemon: Daemon, notices: Notices) => Promise<void>,
+): Promise<void> {
+  const notices = new Notices()
+  try {
+    await withDaemon({ env: { NOTIFY_SOCKET: notices.path, ...env } }, (daemon) => act(daemon, notices))
+  } finally {
+    notices.close()
+  }
+}
+
+test('a reload is announced, changes no rule, ends nothing, and is over when systemd is told so', () =>
+  withNotices({}, async ({ socket, child }, notices) => {
+    await notices.until(/^READY=1/, 5000)
+    await call(socket, 'PUT', '/v1/services/tcp/192.0.2.1/80', { scheduler: 'rr' })
+    for (let times = 1; times <= 3; times++) {
+      notices.heard.length = 0
+      const beforeUs = process.hrtime.bigint() / 1000n
+      child.kill('SIGHUP')
+      const reloading = await notices.until(/^RELOADING=1\nMONOTONIC_USEC=\d+$/, 5000)
+      const at = BigInt(/USEC=(\d+)/.exec(reloading)?.[1] ?? 0)
+      assert.ok(at >= beforeUs && at <= process.hrtime.bigint() / 1000n, 'CLOCK_MONOTONIC')
+      await notices.until(/^READY=1/, 5000)
+    }
+    assert.equal(((await call(socket, 'GET', '/v1/services')) as unknown[]).length, 1)
+    assert.equal(child.exitCode, null)
+  }))

@@ -1,0 +1,36 @@
+/** What the API works on, around any director. */
+import type { ApiContext } from '../../../control/front/api/route.ts'
+import type { Status } from '../../../control/front/api/schema/status.ts'
+import type { Director } from '../../../control/model/director.ts'
+
+export const STATUS: Status = {
+  version: '0',
+  pid: 1,
+  startedAt: '2026-01-01T00:00:00.000Z',
+  forwarding: true,
+  dataplane: {
+    kind: 'memory',
+    reason: 'a test',
+    adopted: false,
+    program: null,
+    interfaces: [],
+    warnings: [],
+  },
+  services: 0,
+  realServers: 0,
+  connections: { ipv4: 0, ipv6: 0, templates: 0 },
+  capacity: {},
+  unsupported: [],
+  memoryMiB: 1,
+}
+
+export function contextOf(director: Director, changes: Partial<ApiContext> = {}): ApiContext {
+  return {
+    director,
+    status: () => STATUS,
+    verdicts: () => new Map(),
+    changePlane: async () => {},
+    detach: async () => {},
+    ...changes,
+  }
+}
