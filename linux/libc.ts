@@ -38,6 +38,7 @@ const bindings = {
   setns: library.func('int setns(int fd, int kind)'),
   unshare: library.func('int unshare(int flags)'),
   mount: library.func('int mount(str source, str target, str type, uint64_t flags, str data)'),
+  fcntl: library.func('fcntl', 'int', ['int', 'int', 'void *']),
   ioctl: library.func('ioctl', 'int', ['int', 'uint64_t', 'void *']),
   if_nametoindex: library.func('uint32_t if_nametoindex(str name)'),
   if_indextoname: library.func('void *if_indextoname(uint32_t index, void *name)'),
@@ -81,6 +82,8 @@ export const libc = bindings as {
   readonly setns: (fd: number, kind: number) => number
   readonly unshare: (flags: number) => number
   readonly mount: (source: string, target: string, type: string, flags: number, data: string | null) => number
+  /** Only commands whose argument is a structure. */
+  readonly fcntl: (fd: number, command: number, argument: Pointer) => number
   readonly ioctl: (fd: number, request: number, argument: Pointer) => number
   /** In the network namespace of the calling thread; 0 when there is none. */
   readonly if_nametoindex: (name: string) => number

@@ -1,23 +1,147 @@
-import { createHash } from 'node:crypto'
-import { AF_UNIX, SOCK_DGRAM_CLOEXEC } from './abi.ts'
-import { check, Errno, errno, libc, SystemError } from './libc.ts'
-import { MachineError } from './machine-error.ts'
-
 /**
- * Makes this process the only one that works on a pin directory, until the returned socket is closed or
- * the process ends: an abstract socket's name belongs to one socket, and the kernel frees it even after
- * kill -9. Two directors on the same maps would undo each other's changes.
+ * Locks that only those can hold who may open a file of root's: an open-file-description lock
+ * (fcntl(2), F_OFD_SETLK) ends with the last descriptor of that opening, also after kill -9, goes along
+ * to a child that inherits the descriptor, and can be asked for without being taken, which flock(2)
+ * cannot.
  */
-export function lockPinDirectory(directory: string): number {
-  const name = `pointsman-${createHash('sha256').update(directory).digest('hex').slice(0, 32)}`
-  // struct sockaddr_un: family, then a NUL and the name.
-  const address = Buffer.concat([Buffer.from([AF_UNIX, 0, 0]), Buffer.from(name)])
-  const socket = check(libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), 'open a socket')
-  if (libc.bind(socket, address, address.length) === 0) return socket
-  const number = errno()
-  libc.close(socket)
-  if (number !== Errno.EADDRINUSE) throw new SystemError(`lock ${directory}`, number)
-  throw new MachineError(
-    `Cannot use ${directory}: another pointsmand works on it in this network namespace; stop that one first`,
-  )
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
+import { Errno, errno, libc, SystemError } from './libc.ts'
+
+/** Who holds a lock, as the holder says. */
+export interface Holder {
+  readonly pid: number
+  /** `pointsmand`, `pointsman detach`. */
+  readonly program: string
+  /** Where the holder can be talked to. */
+  readonly socket?: string
+}
+
+export interface FileLock {
+  readonly path: string
+  /** Not inherited by children unless it is handed to them; whoever has it holds the lock. */
+  readonly fd: number
+  /** Lets go and removes the file. Who has handed `fd` on calls `leave` instead. */
+  release(): void
+  /** Closes this process's descriptor; the lock lasts while another process has one. */
+  leave(): void
+}
+
+export type LockAttempt =
+  | { readonly lock: FileLock }
+  /** Taken: by whom, or null where that cannot be read. */
+  | { readonly lock: null; readonly holder: Holder | null }
+
+const F_OFD_GETLK = 36
+const F_OFD_SETLK = 37
+const F_WRLCK = 1
+const F_UNLCK = 2
+
+/** struct flock on 64-bit machines, about the whole file: type, whence, start, length, process. */
+function flock(type: number): Buffer {
+  const bytes = Buffer.alloc(32)
+  bytes.writeInt16LE(type, 0)
+  return bytes
+}
+
+/** How often, and how long apart, a file is tried that somebody is just removing. */
+const ATTEMPTS = 5
+const PAUSE_MS = 5
+
+/** Takes the lock at `path`, made if need be, or says who has it. Throws where the file cannot be opened. */
+export function tryLock(path: string, holder: Holder): LockAttempt {
+  for (let attempt = 1; ; attempt++) {
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
+    try {
+      if (libc.fcntl(fd, F_OFD_SETLK, flock(F_WRLCK)) === 0) {
+        // Between opening and locking, its last holder may have removed it: then it locks nothing.
+        if (isFileAt(fd, path)) {
+          ftruncateSync(fd)
+          writeSync(fd, JSON.stringify(holder), 0)
+          return { lock: lockOf(path, fd) }
+        }
+      } else {
+        const number = errno()
+        if (number !== Errno.EAGAIN && number !== Errno.EACCES) throw new SystemError(`lock ${path}`, number)
+        if (attempt === ATTEMPTS) {
+          closeSync(fd)
+          return { lock: null, holder: readHolder(path) }
+        }
+      }
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+    closeSync(fd)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS)
+  }
+}
+
+/** A lock that this process has inherited from the one that took it. */
+export function inheritedLock(path: string, fd: number): FileLock {
+  if (!isFileAt(fd, path)) throw new Error(`Descriptor ${fd} is not ${path}`)
+  return lockOf(path, fd)
+}
+
+/** Who holds the lock at `path`; null when it is free, `unknown` when somebody who does not say. */
+export function lockHolder(path: string): Holder | 'unknown' | null {
+  let fd: number
+  try {
+    fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+  try {
+    const answer = flock(F_WRLCK)
+    if (libc.fcntl(fd, F_OFD_GETLK, answer) < 0) throw new SystemError(`ask for the lock ${path}`, errno())
+    return answer.readInt16LE(0) === F_UNLCK ? null : (readHolder(path) ?? 'unknown')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Removes a lock file that nobody holds. */
+export function sweepLock(path: string): void {
+  const attempt = tryLock(path, { pid: process.pid, program: 'sweeper' })
+  attempt.lock?.release()
+}
+
+function lockOf(path: string, fd: number): FileLock {
+  return {
+    path,
+    fd,
+    release(): void {
+      if (isFileAt(fd, path)) unlinkSync(path)
+      closeSync(fd)
+    },
+    leave: () => closeSync(fd),
+  }
+}
+
+function isFileAt(fd: number, path: string): boolean {
+  const own = fstatSync(fd)
+  const there = statSync(path, { throwIfNoEntry: false })
+  return there !== undefined && there.ino === own.ino && there.dev === own.dev
+}
+
+function readHolder(path: string): Holder | null {
+  try {
+    const value: unknown = JSON.parse(readFileSync(path, 'utf8'))
+    if (typeof value !== 'object' || value === null) return null
+    if (!('pid' in value) || !('program' in value)) return null
+    const socket = 'socket' in value ? { socket: String(value.socket) } : {}
+    return { pid: Number(value.pid), program: String(value.program), ...socket }
+  } catch {
+    return null // not written yet
+  }
 }

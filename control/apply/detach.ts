@@ -1,9 +1,18 @@
 /** Taking everything off when no daemon runs: pins and links of XDP, what the userspace plane left. */
 import { detachPinned } from '../../dataplane/kernel/plane.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
+import { lockNetns } from '../../linux/netns-lock.ts'
 
-/** In this network namespace; whether there was anything. */
+/**
+ * In this network namespace; whether there was anything. Refuses, naming it, while a daemon works here:
+ * that the caller's socket does not answer only says that this is another one's.
+ */
 export async function detachWithoutDaemon(): Promise<boolean> {
-  const pinned = detachPinned()
-  return (await removeLeftovers()) || pinned
+  const lock = lockNetns('control', { pid: process.pid, program: 'pointsman detach' })
+  try {
+    const pinned = detachPinned()
+    return (await removeLeftovers()) || pinned
+  } finally {
+    lock.release()
+  }
 }

@@ -75,7 +75,7 @@ class Daemon {
   readonly #ending: Ending
 
   static async start(options: DaemonOptions, log: Logger): Promise<Daemon> {
-    const run = await takeRunDirectory(options.runDirectory)
+    const run = await takeRunDirectory(options.runDirectory, options.dataplane !== 'none')
     let host: LiveHost | null = null
     let opened: Opened | null = null
     try {

@@ -3,8 +3,8 @@ import { chmodSync, realpathSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { makeDirectory } from '../../linux/directory.ts'
-import { libc } from '../../linux/libc.ts'
-import { lockPinDirectory } from '../../linux/lock.ts'
+import { type FileLock, type Holder, tryLock } from '../../linux/lock.ts'
+import { lockNetns } from '../../linux/netns-lock.ts'
 import { SOCKET_NAME } from '../front/api/socket.ts'
 
 /** The daemon cannot start here; the message says what mends it. */
@@ -18,20 +18,29 @@ export interface RunDirectory {
   release(): void
 }
 
+/** Longer than a living daemon takes to accept; a peer that never does must not hold up a start. */
+const ANSWER_TIMEOUT_MS = 1000
+
 /** Whether someone answers on a unix socket. */
-export function answers(socket: string): Promise<boolean> {
+export function answers(socket: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<boolean> {
   return new Promise((resolve) => {
     const connection = connect(socket)
-    connection.once('connect', () => {
+    const settle = (answered: boolean) => {
+      clearTimeout(late)
       connection.destroy()
-      resolve(true)
-    })
-    connection.once('error', () => resolve(false))
+      resolve(answered)
+    }
+    const late = setTimeout(() => settle(false), timeoutMs)
+    connection.once('connect', () => settle(true))
+    connection.once('error', () => settle(false))
   })
 }
 
-/** Takes the folder over, the stale socket of a dead daemon included; refuses while another one lives. */
-export async function takeRunDirectory(directory: string): Promise<RunDirectory> {
+/**
+ * Takes the folder over, the stale socket of a dead daemon included, and the network namespace with it
+ * if packets are to be forwarded; refuses while another daemon has either.
+ */
+export async function takeRunDirectory(directory: string, forwards: boolean): Promise<RunDirectory> {
   try {
     makeDirectory(directory, 0o755)
   } catch (error) {
@@ -43,12 +52,16 @@ export async function takeRunDirectory(directory: string): Promise<RunDirectory>
   if (Buffer.byteLength(socket) > 107) {
     throw new StartError(`Cannot use run directory ${path}: its socket's path is longer than 107 bytes`)
   }
-  if (await answers(socket)) throw alreadyRuns(path)
-  let lock: number
+  const holder: Holder = { pid: process.pid, program: 'pointsmand', socket }
+  const lock = lockFolder(path, holder)
+  const locks = [lock]
   try {
-    lock = lockPinDirectory(`run ${path}`)
+    // Something that holds no lock may listen all the same: a version before there were any.
+    if (await answers(socket)) throw alreadyRuns(path, null)
+    if (forwards) locks.push(lockNetns('control', holder))
   } catch (error) {
-    throw new StartError(alreadyRuns(path).message, { cause: error })
+    for (const taken of locks) taken.release()
+    throw error
   }
   rmSync(socket, { force: true })
   return {
@@ -56,13 +69,28 @@ export async function takeRunDirectory(directory: string): Promise<RunDirectory>
     socket,
     release(): void {
       rmSync(socket, { force: true })
-      libc.close(lock)
+      for (const taken of locks.reverse()) taken.release()
     },
   }
 }
 
-function alreadyRuns(path: string): StartError {
-  return new StartError(`Another pointsmand runs in ${path}: stop it first, or use another --run-dir`)
+function lockFolder(path: string, holder: Holder): FileLock {
+  const file = join(path, 'lock')
+  let attempt: ReturnType<typeof tryLock>
+  try {
+    attempt = tryLock(file, holder)
+  } catch (cause) {
+    throw new StartError(`Cannot lock ${file}: ${String(cause)}; start as root or use another --run-dir`, {
+      cause,
+    })
+  }
+  if (attempt.lock === null) throw alreadyRuns(path, attempt.holder)
+  return attempt.lock
+}
+
+function alreadyRuns(path: string, holder: Holder | null): StartError {
+  const who = holder === null ? '' : ` (process ${holder.pid})`
+  return new StartError(`Another pointsmand runs in ${path}${who}: stop it first, or use another --run-dir`)
 }
 
 /** Only the owner may talk to the daemon: changing rules takes what the daemon may do. */

@@ -8,9 +8,9 @@ import { netDeviceName } from '../../linux/device.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
 import { type Links, readLinks, whyNotTaken } from '../../linux/links.ts'
-import { lockPinDirectory } from '../../linux/lock.ts'
 import { MachineError } from '../../linux/machine-error.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
+import { lockPinDirectory } from '../../linux/netns-lock.ts'
 import { builtFile } from '../assets.ts'
 import { monotonicTicks } from '../clock.ts'
 import {
@@ -72,7 +72,7 @@ export function detachPinned(directory: string = defaultPinDirectory()): boolean
   try {
     return new Pins(directory).remove()
   } finally {
-    libc.close(lock)
+    lock.release()
   }
 }
 
@@ -289,11 +289,12 @@ function openPinned(pins: Pins, objectPath: string, sizes: Sizes): Opened {
     const mapFds = openMaps(pins)
     const programFd = pins.openProgram()
     const release = () => {
-      for (const fd of [...mapFds.values(), programFd, lock]) libc.close(fd)
+      for (const fd of [...mapFds.values(), programFd]) libc.close(fd)
+      lock.release()
     }
     return { programFd, mapFds, adopted, release }
   } catch (error) {
-    libc.close(lock)
+    lock.release()
     throw error
   }
 }

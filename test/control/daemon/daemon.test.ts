@@ -12,6 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, beforeEach, describe, test } from 'node:test'
@@ -108,6 +109,22 @@ describe('pointsmand as a process', () => {
     const second = start()
     await ready()
     assert.equal(await stop(second, 'SIGINT'), 0)
+  })
+
+  test('a peer on the socket that never accepts does not hold up the start', async () => {
+    const script = `require('node:net').createServer().listen({ path: ${JSON.stringify(socket)}, backlog: 1 },
+      () => console.log('listening'))`
+    const peer = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+    children.add(peer)
+    await new Promise((resolve) => peer.stdout.once('data', resolve))
+    peer.kill('SIGSTOP')
+    const clients = Array.from({ length: 4 }, () => connect(socket).on('error', () => {}))
+    const began = Date.now()
+    assert.equal(await answers(socket), false)
+    assert.ok(Date.now() - began < 5000)
+    start()
+    await ready()
+    for (const client of clients) client.destroy()
   })
 
   test('ends after a detach', async () => {
