@@ -19,3 +19,17 @@ export function notify(state: string, path: string | undefined = process.env.NOT
   libc.close(fd)
   if (sent < 0) throw new SystemError(`notify ${path}`, number)
 }
+
+/**
+ * How often systemd's watchdog is to be told that we live (sd_watchdog_enabled(3)): twice in its time, as
+ * recommended. Null when it does not watch this process.
+ */
+export function watchdogPeriodMs(
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  pid: number = process.pid,
+): number | null {
+  const { WATCHDOG_USEC: time = '', WATCHDOG_PID: watched = '' } = env
+  if (!/^[1-9]\d{0,14}$/.test(time)) return null
+  if (watched !== '' && watched !== String(pid)) return null
+  return Math.max(1, Number(time) / 2000)
+}

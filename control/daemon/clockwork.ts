@@ -1,128 +1,121 @@
 /**
- * The clockwork of a running director: expiry, rates, defence, and what follows from changes of the
- * network. Work is cut into slices, so that a request never waits for more than a few milliseconds.
+ * What is due again and again, as one table of beats over one timer: waking up is what an idle daemon
+ * costs, so beats whose times meet share a wake-up.
  */
 
-import type { MapEngine } from '../apply/map-engine.ts'
-import { UnresolvedHops } from '../connections/unresolved.ts'
-import { ESTIMATION_PERIOD_MS } from '../counting/estimator.ts'
-import type { Host } from '../rules/host.ts'
-
-/**
- * One beat for everything that is due again and again: waking up is what an idle daemon costs. Expiry is
- * as exact as this.
- */
-const BEAT_MS = 1000
-/** Beats between two looks at the kernel's settings; at every beat if free memory decides. */
-const SETTINGS_BEATS = 10
-/** Longest stretch of work in one go. */
-const BURST_MS = 4
-/** Between two slices of one sweep. */
-const SLICE_PAUSE_MS = 20
-/** Lines between two looks at the clock. */
-const LINES = 16_384
-/** How soon the kernel is asked for next hops that packets were dropped for want of. */
-const UNRESOLVED_MS = 50
-/** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
-const NEIGHBOURS_MS = 10
-
-export interface Housekeeping {
-  /** Rules have changed: real servers may have come or gone. */
-  rulesChanged(): void
-  stop(): void
+export interface Beat {
+  readonly name: string
+  /** From one time to the next, counted from when the clockwork was made; null: only when it is rung. */
+  readonly everyMs: number | null
+  /** Rung in bursts it is still no sooner than this after the last time. */
+  readonly restMs?: number
+  /** One slice of work: after how long it wants to go on (ms), null when it is done for now. */
+  run(): number | null
 }
 
-export function startHousekeeping(
-  engine: MapEngine,
-  host: Host,
-  failed: (error: unknown) => void,
-): Housekeeping {
-  const guarded = (action: () => void) => (): void => {
-    try {
-      action()
-    } catch (error) {
-      failed(error)
+/** Time, monotonic; tests have their own. */
+export interface Clock {
+  nowMs(): number
+  /** Calls back once; the way to call it off. */
+  after(ms: number, action: () => void): () => void
+}
+
+const machineClock: Clock = {
+  nowMs: () => performance.now(),
+  after(ms, action) {
+    // Waiting for a beat keeps no process alive.
+    const timer = setTimeout(action, ms).unref()
+    return () => clearTimeout(timer)
+  },
+}
+
+interface Running {
+  readonly beat: Beat
+  dueMs: number
+  lastMs: number
+}
+
+export class Clockwork {
+  readonly #clock: Clock
+  readonly #failed: (beat: string, error: unknown) => void
+  readonly #startedMs: number
+  readonly #running = new Set<Running>()
+  #cancel: (() => void) | null = null
+  #wakeMs = Number.POSITIVE_INFINITY
+
+  /** @param failed told of a beat that threw; the beat goes on at its next time */
+  constructor(failed: (beat: string, error: unknown) => void, clock: Clock = machineClock) {
+    this.#clock = clock
+    this.#failed = failed
+    this.#startedMs = clock.nowMs()
+  }
+
+  /** Sets beats going; the way to take them out again. */
+  add(beats: readonly Beat[]): () => void {
+    const added = beats.map((beat): Running => {
+      return { beat, dueMs: this.#regular(beat), lastMs: Number.NEGATIVE_INFINITY }
+    })
+    for (const running of added) this.#running.add(running)
+    this.#arm()
+    return () => {
+      for (const running of added) this.#running.delete(running)
     }
   }
 
-  let sweeping: NodeJS.Timeout | null = null
-  const sweep = guarded(() => {
-    sweeping = null
-    const stop = performance.now() + BURST_MS
-    do {
-      if (engine.sweepSlice(LINES)) return
-    } while (performance.now() < stop)
-    sweeping = setTimeout(sweep, SLICE_PAUSE_MS).unref()
-  })
-
-  let estimating: NodeJS.Immediate | null = null
-  const estimate = guarded(() => {
-    estimating = engine.estimateSlice() ? null : setImmediate(estimate)
-  })
-
-  let beats = 0
-  const beat = setInterval(
-    guarded(() => {
-      beats += 1
-      if (engine.watchesMemory || beats % SETTINGS_BEATS === 0) engine.publishSettings()
-      if (beats % (ESTIMATION_PERIOD_MS / BEAT_MS) === 0 && estimating === null) estimate()
-      if (sweeping === null && engine.sweepIsDue()) sweep()
-      engine.saveState()
-    }),
-    BEAT_MS,
-  ).unref()
-
-  const searching = engine.dataplane.resolvesNextHops
-    ? null
-    : setInterval(guarded(searchIn(new UnresolvedHops(engine.dataplane), host)), UNRESOLVED_MS).unref()
-
-  let neighbours: NodeJS.Timeout | null = null
-  let kept = ''
-  let keptAtMs = Number.NEGATIVE_INFINITY
-  const keepNeighbours = guarded(() => {
-    neighbours = null
-    keptAtMs = performance.now()
-    const wanted = [...engine.neighboursWanted()].sort()
-    const text = wanted.join(' ')
-    if (text === kept) return
-    kept = text
-    host.keepResolved(wanted)
-  })
-  const rulesChanged = (): void => {
-    const waitMs = Math.max(0, keptAtMs + NEIGHBOURS_MS - performance.now())
-    neighbours ??= setTimeout(keepNeighbours, waitMs).unref()
+  /** The beats of this name are due now, or when they have rested. */
+  ring(name: string): void {
+    const nowMs = this.#clock.nowMs()
+    for (const running of this.#running) {
+      if (running.beat.name !== name) continue
+      running.dueMs = Math.min(running.dueMs, Math.max(nowMs, running.lastMs + (running.beat.restMs ?? 0)))
+    }
+    this.#arm()
   }
 
-  const unfollow = host.onChange((change) => guarded(() => engine.networkChanged(change))())
-  rulesChanged()
-
-  return {
-    rulesChanged,
-    stop(): void {
-      clearInterval(beat)
-      if (searching !== null) clearInterval(searching)
-      if (sweeping !== null) clearTimeout(sweeping)
-      // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
-      if (neighbours !== null) {
-        clearTimeout(neighbours)
-        keepNeighbours()
-      }
-      if (estimating !== null) clearImmediate(estimating)
-      unfollow()
-    },
+  stop(): void {
+    this.#running.clear()
+    this.#cancel?.()
+    this.#cancel = null
+    this.#wakeMs = Number.POSITIVE_INFINITY
   }
-}
 
-/** One look for next hops that packets waited for in vain; a search of large tables takes several. */
-function searchIn(unresolved: UnresolvedHops, host: Host): () => void {
-  return () => {
-    if (!unresolved.due()) return
-    const stop = performance.now() + BURST_MS
-    while (performance.now() < stop) {
-      const addresses = unresolved.slice(LINES)
-      if (addresses === null) continue
-      for (const address of addresses) host.resolve(address)
-      return
+  /** The next time a beat is due by itself. */
+  #regular({ everyMs }: Beat): number {
+    if (everyMs === null) return Number.POSITIVE_INFINITY
+    const elapsedMs = this.#clock.nowMs() - this.#startedMs
+    return this.#startedMs + everyMs * (Math.floor(elapsedMs / everyMs) + 1)
+  }
+
+  #arm(): void {
+    let wakeMs = Number.POSITIVE_INFINITY
+    for (const { dueMs } of this.#running) wakeMs = Math.min(wakeMs, dueMs)
+    if (wakeMs === this.#wakeMs) return
+    this.#cancel?.()
+    this.#wakeMs = wakeMs
+    this.#cancel = null
+    if (wakeMs === Number.POSITIVE_INFINITY) return
+    this.#cancel = this.#clock.after(Math.max(0, wakeMs - this.#clock.nowMs()), () => this.#wake())
+  }
+
+  #wake(): void {
+    this.#cancel = null
+    this.#wakeMs = Number.POSITIVE_INFINITY
+    for (const running of this.#running) {
+      // Timers may come a little early: what is due within a millisecond is due.
+      if (running.dueMs < this.#clock.nowMs() + 1) this.#run(running)
+    }
+    this.#arm()
+  }
+
+  #run(running: Running): void {
+    const { beat } = running
+    running.dueMs = this.#regular(beat)
+    running.lastMs = this.#clock.nowMs()
+    try {
+      const onMs = beat.run()
+      if (onMs !== null) running.dueMs = this.#clock.nowMs() + onMs
+    } catch (error) {
+      this.#failed(beat.name, error)
     }
   }
 }

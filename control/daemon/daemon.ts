@@ -4,8 +4,8 @@ import { type Dataplane, DataplaneError, throwRefusals } from '../../dataplane/d
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
 import { bootId } from '../../linux/boot.ts'
-import { MachineError } from '../../linux/machine-error.ts'
-import { notify } from '../../linux/sd-notify.ts'
+import { isMachineTrouble, MachineError } from '../../linux/machine-error.ts'
+import { notify, watchdogPeriodMs } from '../../linux/sd-notify.ts'
 import type { MapEngine } from '../apply/map-engine.ts'
 import { openDirector } from '../apply/open.ts'
 import { type StateFile, stateFile } from '../apply/state-file.ts'
@@ -18,6 +18,7 @@ import type { Director } from '../model/director.ts'
 import { VERSION } from '../model/version.ts'
 import { createDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
+import { directorBeats, NEIGHBOURS } from './beats.ts'
 import {
   type Capacity,
   exchangeDataplane,
@@ -26,7 +27,7 @@ import {
   openDataplane,
   type PlaneChoice,
 } from './choose-plane.ts'
-import { type Housekeeping, startHousekeeping } from './clockwork.ts'
+import { Clockwork } from './clockwork.ts'
 import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { collectGarbage, Tidy } from './memory.ts'
@@ -69,7 +70,9 @@ class Daemon {
   readonly #startedAt = new Date()
   #director!: SwitchableDirector
   #engine: MapEngine | null = null
-  #housekeeping: Housekeeping | null = null
+  readonly #clockwork: Clockwork
+  /** Takes the director's beats out of the clockwork. */
+  #unwind: () => void = () => {}
   #api: Api | null = null
   #finish: (status: number) => void = () => {}
   readonly #ending: Ending
@@ -105,6 +108,7 @@ class Daemon {
     this.#host = host
     this.#opened = opened
     this.#state = stateFile(run.path, bootId(), (message) => log.warn(message))
+    this.#clockwork = new Clockwork((beat, error) => this.#beatFailed(beat, error))
     this.#ending = new Ending({
       exit: (status) => process.exit(status),
       warn: (error, message) => log.error({ err: error }, message),
@@ -125,6 +129,7 @@ class Daemon {
     if (dataplane !== null) await this.#attach(dataplane)
     this.#listenForSignals()
     await this.#listen()
+    this.#windWatchdog()
     notify(`READY=1\nSTATUS=${dataplane?.plane ?? 'no'} data plane`)
     startWatchdog()
     this.#log.info(
@@ -140,9 +145,20 @@ class Daemon {
     )
   }
 
+  /** A thread that hangs tells nothing, and is ended and started again for it. */
+  #windWatchdog(): void {
+    const everyMs = watchdogPeriodMs()
+    if (everyMs === null) return
+    const run = (): null => {
+      notify('WATCHDOG=1')
+      return null
+    }
+    this.#clockwork.add([{ name: 'watchdog', everyMs, run }])
+  }
+
   #makeDirector(dataplane: Dataplane | null, adopted: boolean): void {
     const director = dataplane === null ? createDirector({ host: this.#host }) : this.#direct(dataplane)
-    this.#director = new SwitchableDirector(director, () => this.#housekeeping?.rulesChanged())
+    this.#director = new SwitchableDirector(director, () => this.#clockwork.ring(NEIGHBOURS))
     if (adopted && this.#engine !== null) {
       this.#log.info(this.#engine.adoption, 'carrying on with what the maps hold')
       // Reading a large table back leaves much behind, and nobody is waiting yet.
@@ -160,8 +176,38 @@ class Daemon {
       warn: (message) => this.#log.warn(message),
     })
     this.#engine = engine
-    this.#housekeeping = startHousekeeping(engine, this.#host, (error) => this.#fail(error))
+    this.#unwind = this.#wind(engine)
     return director
+  }
+
+  /** Sets the director's beats going; the way to take them out again. */
+  #wind(engine: MapEngine): () => void {
+    const beats = directorBeats(engine, this.#host)
+    const takeOut = this.#clockwork.add(beats)
+    const unfollow = this.#host.onChange((change) =>
+      this.#guarded(NETWORK, () => engine.networkChanged(change)),
+    )
+    this.#clockwork.ring(NEIGHBOURS)
+    return () => {
+      takeOut()
+      unfollow()
+      // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
+      for (const { name, run } of beats) if (name === NEIGHBOURS) this.#guarded(name, run)
+    }
+  }
+
+  #guarded(name: string, action: () => unknown): void {
+    try {
+      action()
+    } catch (error) {
+      this.#beatFailed(name, error)
+    }
+  }
+
+  /** What the machine refuses now it may grant the next time; what we did wrong we would do again. */
+  #beatFailed(name: string, error: unknown): void {
+    if (!isMachineTrouble(error)) this.#fail(error)
+    else this.#log.warn({ err: error }, `Cannot do ${name} now: trying again`)
   }
 
   /** Rules, connections and counters go from one plane to the other; no request is under way meanwhile. */
@@ -171,7 +217,7 @@ class Daemon {
     if (from.plane === kind) return
     this.#engine?.stateChanged()
     await this.#director.settle()
-    this.#housekeeping?.stop()
+    this.#unwind()
     let dataplane = from
     try {
       dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
@@ -297,7 +343,14 @@ class Daemon {
     const leftMs = (): number => Math.max(0, CLIENTS_MS - (performance.now() - startedAt))
     const result = await this.#ending.run(status, [
       { name: 'tell systemd of the end', limitMs: 0, run: () => notify('STOPPING=1') },
-      { name: 'stop the clockwork', limitMs: 0, run: () => this.#housekeeping?.stop() },
+      {
+        name: 'stop the clockwork',
+        limitMs: 0,
+        run: () => {
+          this.#unwind()
+          this.#clockwork.stop()
+        },
+      },
       {
         // A request in the middle of a change must not meet a plane that is gone; nobody comes in after this.
         name: 'wait for the requests under way',
@@ -319,7 +372,7 @@ class Daemon {
 
   async #detach(): Promise<void> {
     this.#log.info('detaching')
-    this.#housekeeping?.stop()
+    this.#unwind()
     await this.#opened.dataplane?.detach()
     this.#engine?.forgetState()
     // After the answer has gone out.
@@ -327,6 +380,7 @@ class Daemon {
   }
 }
 
+const NETWORK = 'what changes of the network ask for'
 /** How long a reload waits for a change of the data plane. */
 const RELOAD_TURN_MS = 60_000
 

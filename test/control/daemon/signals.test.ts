@@ -75,3 +75,22 @@ test('a reload is announced, changes no rule, ends nothing, and is over when sys
     assert.equal(((await call(socket, 'GET', '/v1/services')) as unknown[]).length, 1)
     assert.equal(child.exitCode, null)
   }))
+
+test('the watchdog is told of every beat, as often as it wants', () =>
+  withNotices({ WATCHDOG_USEC: '600000' }, async (_daemon, notices) => {
+    await notices.until(/^READY=1/, 5000)
+    await sleep(2000)
+    await notices.until(/^WATCHDOG=1$/, 100)
+    const beats = notices.heard.filter((notice) => notice === 'WATCHDOG=1').length
+    assert.ok(beats >= 4, `${beats} beats in two seconds`)
+  }))
+
+test('a watchdog of another process is none of ours', () =>
+  withNotices({ WATCHDOG_USEC: '600000', WATCHDOG_PID: '1' }, async ({ child, ended }, notices) => {
+    await notices.until(/^READY=1/, 5000)
+    await sleep(800)
+    child.kill('SIGTERM')
+    assert.equal(await ended(4000), 0)
+    await notices.until(/^STOPPING=1/, 100)
+    assert.ok(!notices.heard.includes('WATCHDOG=1'))
+  }))

@@ -1,0 +1,102 @@
+/**
+ * The beats of a running director: expiry, rates, defence, and what follows from changes of rules and
+ * network. Work is cut into slices, so that a request never waits for more than a few milliseconds.
+ */
+
+import type { MapEngine } from '../apply/map-engine.ts'
+import { UnresolvedHops } from '../connections/unresolved.ts'
+import { ESTIMATION_PERIOD_MS } from '../counting/estimator.ts'
+import type { Host } from '../rules/host.ts'
+import type { Beat } from './clockwork.ts'
+
+/** Expiry is as exact as this, and so is the defence where free memory decides. */
+const BEAT_MS = 1000
+/** Between two looks at the kernel's settings. */
+const SETTINGS_MS = 10_000
+/** Longest stretch of work in one go. */
+const BURST_MS = 4
+/** Between two slices of one sweep. */
+const SLICE_PAUSE_MS = 20
+/** Lines between two looks at the clock. */
+const LINES = 16_384
+/** How soon the kernel is asked for next hops that packets were dropped for want of. */
+const UNRESOLVED_MS = 50
+/** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
+const NEIGHBOURS_MS = 10
+
+/** The beat that rules which have changed are to ring: real servers may have come or gone. */
+export const NEIGHBOURS = 'neighbours of the real servers'
+
+export function directorBeats(engine: MapEngine, host: Host): readonly Beat[] {
+  const beats: Beat[] = [
+    { name: 'expiry', everyMs: BEAT_MS, run: expiry(engine) },
+    {
+      name: 'rates',
+      everyMs: ESTIMATION_PERIOD_MS,
+      run: () => (engine.estimateSlice() ? null : 0),
+    },
+    { name: 'settings', everyMs: SETTINGS_MS, run: whole(() => engine.publishSettings()) },
+    {
+      name: 'defence',
+      everyMs: BEAT_MS,
+      run: whole(() => {
+        if (engine.watchesMemory) engine.publishSettings()
+      }),
+    },
+    { name: 'state', everyMs: BEAT_MS, run: whole(() => engine.saveState()) },
+    { name: NEIGHBOURS, everyMs: null, restMs: NEIGHBOURS_MS, run: neighbours(engine, host) },
+  ]
+  if (!engine.dataplane.resolvesNextHops) {
+    const run = searchIn(new UnresolvedHops(engine.dataplane), host)
+    beats.push({ name: 'next hops', everyMs: UNRESOLVED_MS, run })
+  }
+  return beats
+}
+
+/** Work that is done in one go. */
+const whole = (action: () => void) => (): null => {
+  action()
+  return null
+}
+
+function expiry(engine: MapEngine): () => number | null {
+  let sweeping = false
+  return () => {
+    if (!sweeping && !engine.sweepIsDue()) return null
+    sweeping = true
+    const stop = performance.now() + BURST_MS
+    do {
+      if (engine.sweepSlice(LINES)) {
+        sweeping = false
+        return null
+      }
+    } while (performance.now() < stop)
+    return SLICE_PAUSE_MS
+  }
+}
+
+function neighbours(engine: MapEngine, host: Host): () => null {
+  let kept = ''
+  return () => {
+    const wanted = [...engine.neighboursWanted()].sort()
+    const text = wanted.join(' ')
+    if (text !== kept) host.keepResolved(wanted)
+    kept = text
+    return null
+  }
+}
+
+/** One look for next hops that packets waited for in vain; a search of large tables takes several. */
+function searchIn(unresolved: UnresolvedHops, host: Host): () => null {
+  return () => {
+    if (!unresolved.due()) return null
+    const stop = performance.now() + BURST_MS
+    while (performance.now() < stop) {
+      const addresses = unresolved.slice(LINES)
+      if (addresses === null) continue
+      for (const address of addresses) host.resolve(address)
+      return null
+    }
+    return null
+  }
+}
