@@ -109,13 +109,17 @@ export class Clockwork {
 
   #run(running: Running): void {
     const { beat } = running
-    running.dueMs = this.#regular(beat)
+    // Rung by its own work it is due again.
+    running.dueMs = Number.POSITIVE_INFINITY
     running.lastMs = this.#clock.nowMs()
+    let onMs: number | null = null
     try {
-      const onMs = beat.run()
-      if (onMs !== null) running.dueMs = this.#clock.nowMs() + onMs
+      onMs = beat.run()
     } catch (error) {
       this.#failed(beat.name, error)
     }
+    // Looked at after the work: a beat that took longer than its time does not catch up.
+    const nextMs = onMs === null ? this.#regular(beat) : this.#clock.nowMs() + onMs
+    running.dueMs = Math.min(running.dueMs, nextMs)
   }
 }
