@@ -10,6 +10,8 @@ const SPEAKING_MASTERS: readonly string[] = ['bond', 'team', 'bridge']
 /** Links cannot be stacked deeper than this (MAX_NEST_DEV). */
 const DEPTH_MAX = 8
 
+export type { Link }
+
 export class Links {
   readonly #byIndex: ReadonlyMap<number, Link>
   readonly #byName = new Map<string, Link>()

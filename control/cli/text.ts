@@ -64,6 +64,9 @@ export function statusText(status: Status): string {
   for (const { name, mode, note } of dataplane.interfaces) {
     rows.push(['interface', `${name}, ${mode}${note === undefined ? '' : ` (${note})`}`])
   }
+  for (const { name, state, why } of dataplane.missing) {
+    rows.push([state === 'waiting' ? 'waiting for' : 'refused', `${name}, ${why}`])
+  }
   if (dataplane.interfaces.length === 0) rows.push(['interface', 'none'])
   rows.push(
     ['services', String(status.services)],

@@ -11,6 +11,7 @@ import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { restoreMaps, saveMaps } from '../../dataplane/userspace/maps-file.ts'
 import { UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
 import { defaultPinDirectory } from '../../linux/bpffs.ts'
+import type { Links } from '../../linux/links.ts'
 
 export const PLANE_CHOICES = ['auto', 'xdp', 'userspace', 'none'] as const
 export type PlaneChoice = (typeof PLANE_CHOICES)[number]
@@ -59,6 +60,8 @@ export interface OpenOptions {
   readonly workers: number
   readonly busyPoll: boolean
   readonly engine: 'packet' | 'xdp'
+  /** Whoever knows the links of this network namespace. */
+  links(): Links
   log(message: string): void
 }
 
@@ -116,7 +119,7 @@ async function openXdp(options: OpenOptions): Promise<Opened> {
     options.log(`Removed ${directory}: its network namespace is gone`)
   }
   const sizes = sizesInUse(options) ?? sizesFor(options.capacity, cpus(options.workers))
-  const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode })
+  const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode, links: options.links })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
   const restored = restoreMaps(dataplane, mapFile(options)) === null
   if (restored) forgetNextHops(dataplane)
@@ -141,7 +144,7 @@ async function openUserspace(options: OpenOptions): Promise<Opened> {
   const dataplane = await openUserspacePlane(options, sizes)
   if (pinned === null) return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
   try {
-    const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode })
+    const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode, links: options.links })
     const present = from.interfaces().map(({ name }) => name)
     await changePlane(from, dataplane, options.interfaces.length > 0 ? options.interfaces : present)
     await from.close()
@@ -207,7 +210,7 @@ export async function exchangeDataplane(
   const names = from.interfaces().map(({ name }) => name)
   const to =
     kind === 'xdp'
-      ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode })
+      ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode, links: options.links })
       : await openUserspacePlane(options, from.sizes)
   try {
     await changePlane(from, to, names.length > 0 ? names : options.interfaces)

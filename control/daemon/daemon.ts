@@ -1,11 +1,12 @@
 /** The daemon: from an empty process to a served API, and back. */
 import type { Logger } from 'pino'
-import { type Dataplane, DataplaneError, throwRefusals } from '../../dataplane/dataplane.ts'
+import { type Dataplane, DataplaneError } from '../../dataplane/dataplane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
 import { bootId } from '../../linux/boot.ts'
 import { isMachineTrouble, MachineError } from '../../linux/machine-error.ts'
 import { notify, watchdogPeriodMs } from '../../linux/sd-notify.ts'
+import { Attachments } from '../apply/attachments.ts'
 import type { MapEngine } from '../apply/map-engine.ts'
 import { openDirector } from '../apply/open.ts'
 import { type StateFile, stateFile } from '../apply/state-file.ts'
@@ -73,6 +74,7 @@ class Daemon {
   readonly #clockwork: Clockwork
   /** Takes the director's beats out of the clockwork. */
   #unwind: () => void = () => {}
+  #attachments: Attachments | null = null
   #api: Api | null = null
   #finish: (status: number) => void = () => {}
   readonly #ending: Ending
@@ -83,7 +85,7 @@ class Daemon {
     let opened: Opened | null = null
     try {
       host = openHost()
-      opened = await openDataplane(openOptions(options, run, log))
+      opened = await openDataplane(openOptions(options, run, host, log))
       const daemon = new Daemon(options, log, run, host, opened)
       await daemon.#serve()
       return daemon
@@ -119,7 +121,7 @@ class Daemon {
   }
 
   #openOptions(): OpenOptions {
-    return openOptions(this.#options, this.#run, this.#log)
+    return openOptions(this.#options, this.#run, this.#host, this.#log)
   }
 
   async #serve(): Promise<void> {
@@ -219,6 +221,7 @@ class Daemon {
     await this.#director.settle()
     this.#unwind()
     let dataplane = from
+    await this.#attachments?.use(null)
     try {
       dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
       this.#opened = { dataplane, reason: 'changed to while running', adopted: true }
@@ -226,18 +229,22 @@ class Daemon {
     } finally {
       this.#director.current = this.#direct(dataplane)
       await this.#director.settle()
+      await this.#attachments?.use(dataplane)
     }
   }
 
   async #attach(dataplane: Dataplane): Promise<void> {
-    const wanted = this.#options.interfaces
-    const results = wanted.length > 0 ? await dataplane.attach(wanted) : []
-    throwRefusals(results)
-    for (const result of results) if ('refused' in result) this.#log.warn(result.refused)
+    // Told of none, it goes on with those of the program that runs.
+    const wanted = this.#options.interfaces.length > 0 ? this.#options.interfaces : namesOf(dataplane)
+    this.#attachments = new Attachments(wanted, this.#host, (message) => this.#log.warn(message))
+    for (const one of await this.#attachments.use(dataplane)) {
+      if (one.state === 'refused') throw new DataplaneError(one.why)
+      if (one.state === 'waiting') this.#log.warn(`Waiting for interface ${one.wanted}: ${one.why}`)
+    }
     if (dataplane.plane === 'xdp' && (await removeLeftovers())) {
       this.#log.info('removed what an earlier userspace plane had left in the kernel')
     }
-    if (dataplane.interfaces().length === 0) {
+    if (wanted.length === 0) {
       this.#log.warn('No interface to take packets from: start with --interface NAME')
     }
     for (const { name, note } of dataplane.interfaces()) {
@@ -281,7 +288,7 @@ class Daemon {
       dataplane: this.#opened.dataplane,
       engine: this.#engine,
       director: this.#director,
-      wanted: this.#options.interfaces,
+      attachments: this.#attachments?.state() ?? [],
     })
   }
 
@@ -343,6 +350,7 @@ class Daemon {
     const leftMs = (): number => Math.max(0, CLIENTS_MS - (performance.now() - startedAt))
     const result = await this.#ending.run(status, [
       { name: 'tell systemd of the end', limitMs: 0, run: () => notify('STOPPING=1') },
+      { name: 'leave the interfaces as they are', limitMs: 0, run: () => this.#attachments?.stop() },
       {
         name: 'stop the clockwork',
         limitMs: 0,
@@ -372,6 +380,8 @@ class Daemon {
 
   async #detach(): Promise<void> {
     this.#log.info('detaching')
+    await this.#attachments?.use(null)
+    this.#attachments?.stop()
     this.#unwind()
     await this.#opened.dataplane?.detach()
     this.#engine?.forgetState()
@@ -395,7 +405,11 @@ async function listenPrivately(api: Api, socket: string): Promise<void> {
   protectSocket(socket)
 }
 
-function openOptions(options: DaemonOptions, run: RunDirectory, log: Logger): OpenOptions {
+function namesOf(dataplane: Dataplane): readonly string[] {
+  return dataplane.interfaces().map(({ name }) => name)
+}
+
+function openOptions(options: DaemonOptions, run: RunDirectory, host: LiveHost, log: Logger): OpenOptions {
   return {
     choice: options.dataplane,
     xdpMode: options.xdpMode,
@@ -405,6 +419,7 @@ function openOptions(options: DaemonOptions, run: RunDirectory, log: Logger): Op
     workers: options.workers,
     busyPoll: options.busyPoll,
     engine: options.engine,
+    links: () => host.links(),
     log: (message) => log.warn(message),
   }
 }

@@ -2,11 +2,12 @@
 import { readFileSync } from 'node:fs'
 import { Network } from '../../linux/netlink/network.ts'
 import type { IpAddress } from '../../net/address.ts'
+import type { LinkSource } from '../apply/attachments.ts'
 import type { Host } from '../rules/host.ts'
 
 const PAGE_KIB = 4
 
-export interface LiveHost extends Host {
+export interface LiveHost extends Host, LinkSource {
   close(): void
 }
 
@@ -23,6 +24,11 @@ export function openHost(): LiveHost {
   const network = new Network()
   return {
     interfaces: () => network.interfaces(),
+    links: () => network.links(),
+    onLinkChange: (listener) =>
+      network.onChange((change) => {
+        if (change.links) listener()
+      }),
     resolveSource: (destination) => {
       try {
         return network.resolveSource(destination)

@@ -1,5 +1,6 @@
 /** What `pointsman status` shows. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { Attachment } from '../apply/attachments.ts'
 import type { MapEngine } from '../apply/map-engine.ts'
 import { serviceIdJson } from '../front/api/schema/service.ts'
 import type { Status } from '../front/api/schema/status.ts'
@@ -16,21 +17,23 @@ export interface StatusFacts {
   readonly dataplane: Dataplane | null
   readonly engine: MapEngine | null
   readonly director: Director
-  /** Interfaces the daemon was told to take packets from. */
-  readonly wanted: readonly string[]
+  /** Interfaces that packets are to be taken from. */
+  readonly attachments: readonly Attachment[]
 }
 
 export function readStatus(facts: StatusFacts): Status {
   const { dataplane, director, engine } = facts
   const rules = director.rules()
   const interfaces = dataplane?.interfaces() ?? []
-  const taken = new Set(interfaces.map(({ name }) => name))
+  const missing = facts.attachments.flatMap((one) =>
+    one.state === 'attached' ? [] : [{ name: one.wanted, state: one.state, why: one.why }],
+  )
   const sweep = engine?.lastSweep ?? null
   return {
     version: facts.version,
     pid: process.pid,
     startedAt: facts.startedAt.toISOString(),
-    forwarding: dataplane !== null && taken.size > 0 && facts.wanted.every((name) => taken.has(name)),
+    forwarding: interfaces.length > 0 && missing.length === 0,
     dataplane: {
       kind: dataplane?.plane ?? 'none',
       reason: facts.reason,
@@ -42,6 +45,7 @@ export function readStatus(facts: StatusFacts): Status {
         mode,
         ...(note === undefined ? {} : { note }),
       })),
+      missing,
       warnings: [...(dataplane?.warnings ?? [])],
     },
     services: rules.length,

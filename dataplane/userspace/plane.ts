@@ -486,7 +486,7 @@ export class UserspaceDataplane implements Dataplane {
   /** Interfaces that vanished, came back, or have another MAC or MTU. */
   async #followLinks(): Promise<void> {
     if (this.#closed) return
-    const links = new Links(this.#network.links())
+    const links = this.#network.links()
     for (const tap of [...this.#taps.values()]) {
       const link = links.at(tap.link.ifindex)
       if (link === null) {

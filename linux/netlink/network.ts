@@ -3,6 +3,7 @@
  * neighbours. Reading asks the kernel itself wherever its answer is more than a table.
  */
 import type { IpAddress } from '../../net/address.ts'
+import { Links, sameLink } from '../links.ts'
 import type { NetlinkMessage } from './message.ts'
 import { type NextHop, NextHopResolver, neighbourOf } from './next-hop.ts'
 import {
@@ -95,7 +96,8 @@ export class Network {
   readonly #events: EventSocket
   readonly #resolver: NextHopResolver
   readonly #listeners = new Set<NetworkListener>()
-  readonly #links = new Map<number, Link>()
+  readonly #byIndex = new Map<number, Link>()
+  #links: Links | null = null
   #addresses = new Map<string, LinkAddress>()
   /** Last usable link-layer address by neighbour. */
   readonly #macs = new Map<string, string>()
@@ -123,32 +125,31 @@ export class Network {
 
   /** In order of ifindex; the same list as long as nothing changed. */
   interfaces(): readonly NetworkInterface[] {
-    this.#interfaces ??= this.links().map((link) => ({
-      name: link.name,
-      ifindex: link.ifindex,
-      mac: link.mac.some((byte) => byte !== 0) ? link.mac : null,
-      mtu: link.mtu,
-      up: link.up,
-      addresses: [...this.#addresses.values()].filter(
-        (entry) => entry.ifindex === link.ifindex && !entry.tentative,
-      ),
-    }))
+    this.#interfaces ??= this.links()
+      .all()
+      .map((link) => ({
+        name: link.name,
+        ifindex: link.ifindex,
+        mac: link.mac.some((byte) => byte !== 0) ? link.mac : null,
+        mtu: link.mtu,
+        up: link.up,
+        addresses: [...this.#addresses.values()].filter(
+          (entry) => entry.ifindex === link.ifindex && !entry.tentative,
+        ),
+      }))
     return this.#interfaces
   }
 
-  /** In order of ifindex. */
-  links(): readonly Link[] {
-    return [...this.#links.values()].sort((a, b) => a.ifindex - b.ifindex)
+  /** The same object as long as nothing changed. */
+  links(): Links {
+    this.#links ??= new Links(this.#byIndex.values())
+    return this.#links
   }
 
   /** Read from the kernel now, not from what events have told so far. */
   freshLinks(): readonly Link[] {
     const messages = this.#requests.dump(linkQuery(null), 'read the interfaces')
     return messages.map(decodeLink).filter((link) => link !== null)
-  }
-
-  link(ifindex: number): Link | null {
-    return this.#links.get(ifindex) ?? null
   }
 
   /** Addresses of this host that are in use, on any interface, without duplicates. */
@@ -174,7 +175,7 @@ export class Network {
       ifindex: route.ifindex,
       gateway: route.gateway,
       source: route.preferredSource,
-      mtu: route.mtu || (this.#links.get(route.ifindex)?.mtu ?? 0),
+      mtu: route.mtu || (this.#byIndex.get(route.ifindex)?.mtu ?? 0),
     }
   }
 
@@ -218,10 +219,10 @@ export class Network {
   }
 
   #readAll(): void {
-    this.#links.clear()
+    this.#byIndex.clear()
     for (const message of this.#requests.dump(linkQuery(null), 'read the interfaces')) {
       const link = decodeLink(message)
-      if (link !== null) this.#links.set(link.ifindex, link)
+      if (link !== null) this.#byIndex.set(link.ifindex, link)
     }
     this.#addresses = new Map()
     for (const message of this.#requests.dump(addressesQuery(), 'read the addresses')) {
@@ -246,9 +247,9 @@ export class Network {
       case Rtm.DELLINK: {
         const link = decodeLink(message)
         if (link === null) return
-        const before = this.#links.get(link.ifindex)
-        if (message.type === Rtm.DELLINK) this.#links.delete(link.ifindex)
-        else this.#links.set(link.ifindex, link)
+        const before = this.#byIndex.get(link.ifindex)
+        if (message.type === Rtm.DELLINK) this.#byIndex.delete(link.ifindex)
+        else this.#byIndex.set(link.ifindex, link)
         // Links announce much that does not matter here, wireless state for example.
         if (message.type === Rtm.DELLINK || before === undefined || !sameLink(before, link))
           this.#note('links')
@@ -298,6 +299,7 @@ export class Network {
   #note(kind: keyof NetworkChange): void {
     this.#generation += 1
     this.#interfaces = null
+    if (kind === 'links') this.#links = null
     this.#pending ??= { links: false, addresses: false, routes: false, neighbours: false }
     this.#pending[kind] = true
     const now = performance.now()
@@ -322,7 +324,7 @@ export class Network {
     for (const address of this.#wanted) {
       const hop = neighbourOf(this.#requests, address)
       if (hop === null) continue
-      const link = this.#links.get(hop.ifindex)
+      const link = this.#byIndex.get(hop.ifindex)
       if (link === undefined || link.noArp || link.loopback || !link.up) continue
       wanted.set(keyOf(hop), hop)
     }
@@ -369,15 +371,4 @@ export class Network {
 
 function keyOf(entry: { readonly address: IpAddress; readonly ifindex: number }): string {
   return `${entry.ifindex} ${entry.address}`
-}
-
-function sameLink(a: Link, b: Link): boolean {
-  return (
-    a.name === b.name &&
-    a.mtu === b.mtu &&
-    a.up === b.up &&
-    a.carrier === b.carrier &&
-    a.noArp === b.noArp &&
-    Buffer.compare(a.mac, b.mac) === 0
-  )
 }

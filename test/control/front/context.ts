@@ -14,6 +14,7 @@ export const STATUS: Status = {
     adopted: false,
     program: null,
     interfaces: [],
+    missing: [],
     warnings: [],
   },
   services: 0,

@@ -15,6 +15,7 @@ const status: Status = {
     adopted: false,
     program: { name: 'pointsman', id: 7, tag: 'abc' },
     interfaces: [{ name: 'c0', ifindex: 3, mode: 'native' }],
+    missing: [],
     warnings: [],
   },
   services: 1,

@@ -31,6 +31,9 @@ export const statusAnswer = z
           note: z.string().optional(),
         }),
       ),
+      missing: z
+        .array(z.object({ name: z.string(), state: z.enum(['waiting', 'refused']), why: z.string() }))
+        .meta({ description: 'asked for, and no packets are taken from it' }),
       warnings: z.array(z.string()),
     }),
     services: z.int(),

@@ -1,0 +1,205 @@
+/**
+ * Interfaces that packets are to be taken from, against those they are taken from: brought in line when
+ * links change, and compared with the kernel now and then. One that does not exist is waited for, one
+ * that is renamed is followed while it lives, one made again under the wanted name is taken again.
+ */
+import type { AttachedInterface, AttachResult, Dataplane } from '../../dataplane/dataplane.ts'
+import type { Link, Links } from '../../linux/links.ts'
+
+/** Where the links of this network namespace are known. */
+export interface LinkSource {
+  links(): Links
+  /** Calls back after changes of links; returns the way to stop. */
+  onLinkChange(listener: () => void): () => void
+}
+
+export type Attachment =
+  | { readonly wanted: string; readonly state: 'attached'; readonly attached: AttachedInterface }
+  | {
+      readonly wanted: string
+      /** waiting: it does not exist. refused: it does, and cannot be taken. */
+      readonly state: 'waiting' | 'refused'
+      /** With what mends it. */
+      readonly why: string
+    }
+
+/** Without any event: what the kernel has is compared with what is wanted so often. */
+const COMPARE_MS = 10_000
+/** How soon a refused interface is tried again, and how long at most between two tries. */
+const RETRY_MS_MIN = 1000
+const RETRY_MS_MAX = 30_000
+
+export class Attachments {
+  readonly wanted: readonly string[]
+  readonly #source: LinkSource
+  readonly #log: (message: string) => void
+  readonly #unfollow: () => void
+  readonly #comparing: NodeJS.Timeout
+  /** ifindex by the name it was wanted by. */
+  readonly #followed = new Map<string, number>()
+  /** Of the last attach, by wanted name. */
+  #results = new Map<string, AttachResult>()
+  #plane: Dataplane | null = null
+  /** What the last attach was made for: nothing to do while that is so. */
+  #madeFor = ''
+  #retryMs = RETRY_MS_MIN
+  #retry: NodeJS.Timeout | null = null
+  #queue: Promise<void> = Promise.resolve()
+  #stopped = false
+
+  constructor(wanted: readonly string[], source: LinkSource, log: (message: string) => void) {
+    this.wanted = [...new Set(wanted)]
+    this.#source = source
+    this.#log = log
+    this.#unfollow = source.onLinkChange(() => void this.bringInLine())
+    this.#comparing = setInterval(() => void this.bringInLine(), COMPARE_MS).unref()
+  }
+
+  /** From now on packets are taken by this plane; null: by none, whatever is under way has ended. */
+  async use(plane: Dataplane | null): Promise<readonly Attachment[]> {
+    await this.#inOrder(async () => {
+      this.#plane = plane
+      this.#madeFor = ''
+      this.#results = new Map()
+    })
+    await this.bringInLine()
+    return this.state()
+  }
+
+  /** Makes real what is wanted, as far as it can be; what cannot is in `state` and is tried again. */
+  bringInLine(): Promise<void> {
+    return this.#inOrder(() => this.#bringInLine())
+  }
+
+  /** What is so at this moment, asked of the plane. */
+  state(): readonly Attachment[] {
+    const attached = new Map((this.#plane?.interfaces() ?? []).map((nic) => [nic.ifindex, nic]))
+    return this.wanted.map((wanted): Attachment => {
+      const link = this.#linkOf(wanted)
+      const nic = link === null ? undefined : attached.get(link.ifindex)
+      if (nic !== undefined) return { wanted, state: 'attached', attached: nic }
+      const result = this.#results.get(wanted)
+      if (link !== null && result !== undefined && 'refused' in result && !result.absent) {
+        return { wanted, state: 'refused', why: result.refused }
+      }
+      const why =
+        link === null
+          ? `No interface "${wanted}" in this network namespace: see ip link`
+          : `${link.name} is about to be attached`
+      return { wanted, state: 'waiting', why }
+    })
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#unfollow()
+    clearInterval(this.#comparing)
+    if (this.#retry !== null) clearTimeout(this.#retry)
+  }
+
+  #inOrder(action: () => Promise<void>): Promise<void> {
+    const result = this.#queue.then(action)
+    this.#queue = result.catch(() => {})
+    return result
+  }
+
+  /** By its name; while no link has that, the one that had it. */
+  #linkOf(wanted: string): Link | null {
+    const links = this.#source.links()
+    const named = links.named(wanted)
+    if (named !== null) return named
+    const followed = this.#followed.get(wanted)
+    return followed === undefined ? null : links.at(followed)
+  }
+
+  #follow(): readonly { readonly wanted: string; readonly link: Link }[] {
+    return this.wanted.flatMap((wanted) => {
+      const link = this.#linkOf(wanted)
+      // The index of one that is gone may be another's some day.
+      if (link === null) this.#followed.delete(wanted)
+      else this.#followed.set(wanted, link.ifindex)
+      return link === null ? [] : [{ wanted, link }]
+    })
+  }
+
+  async #bringInLine(): Promise<void> {
+    const plane = this.#plane
+    if (plane === null || this.#stopped || this.wanted.length === 0) return
+    const found = this.#follow()
+    const facts = JSON.stringify(found.map(({ link }) => this.#facts(link)))
+    const before = this.#results
+    if (facts === this.#madeFor && this.#isComplete(plane, found)) return
+    const names = found.map(({ link }) => link.name)
+    let results: readonly AttachResult[]
+    try {
+      results = await plane.attach(names)
+    } catch (error) {
+      const refused = error instanceof Error ? error.message : String(error)
+      results = names.map((name) => ({ name, refused, absent: false }))
+    }
+    const byName = new Map(results.map((result) => [result.name, result]))
+    this.#results = new Map(
+      found.flatMap(({ wanted, link }) => {
+        const result = byName.get(link.name)
+        return result === undefined ? [] : [[wanted, result] as const]
+      }),
+    )
+    this.#madeFor = results.some((result) => 'refused' in result) ? '' : facts
+    this.#tell(before)
+    this.#tryAgain(results)
+  }
+
+  /** All of a link that the plane goes by. */
+  #facts(link: Link): unknown {
+    const links = this.#source.links()
+    return links
+      .receivingFor(link.ifindex)
+      .map((nic) => [
+        nic.ifindex,
+        nic.name,
+        nic.mtu,
+        nic.kind,
+        nic.noArp,
+        links.addressesOf(nic.ifindex).map((mac) => Buffer.from(mac).toString('hex')),
+      ])
+  }
+
+  #isComplete(plane: Dataplane, found: readonly { readonly link: Link }[]): boolean {
+    const real = plane.interfaces()
+    const taken = new Set(real.map(({ ifindex }) => ifindex))
+    const indices = new Set(found.map(({ link }) => link.ifindex))
+    return taken.size === indices.size && [...indices].every((ifindex) => taken.has(ifindex))
+  }
+
+  #tell(before: ReadonlyMap<string, AttachResult>): void {
+    for (const wanted of this.wanted) {
+      const [was, is] = [before.get(wanted), this.#results.get(wanted)]
+      const [said, saying] = [told(was), told(is)]
+      if (said === saying) continue
+      if (is === undefined) this.#log(`Interface ${wanted} is gone: waiting for it`)
+      else if ('attached' in is) this.#log(`Interface ${saying}`)
+      else this.#log(is.refused)
+    }
+  }
+
+  /** A refusal may end without any event: a program taken off, privileges, memory. */
+  #tryAgain(results: readonly AttachResult[]): void {
+    if (this.#retry !== null) clearTimeout(this.#retry)
+    this.#retry = null
+    if (results.every((result) => 'attached' in result)) {
+      this.#retryMs = RETRY_MS_MIN
+      return
+    }
+    this.#retry = setTimeout(() => void this.bringInLine(), this.#retryMs).unref()
+    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX)
+  }
+}
+
+function told(result: AttachResult | undefined): string {
+  if (result === undefined) return ''
+  if ('refused' in result) return result.refused
+  const { name, mode } = result.attached
+  return name === result.name
+    ? `${name} is attached (${mode})`
+    : `${result.name} is attached as ${name} (${mode})`
+}

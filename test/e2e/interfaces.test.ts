@@ -1,0 +1,105 @@
+/** What happens to interfaces while a director takes packets from them, on both data planes. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { until } from '../../lab/command.ts'
+import { missingFor, PLANES } from './scene.ts'
+import { Wires } from './wires.ts'
+
+/** A change of links is acted on within this time; asking takes some more. */
+const SOON_MS = 2500
+
+for (const plane of PLANES) {
+  describe(`${plane}: interfaces`, { skip: missingFor(plane) }, () => {
+    const wires = new Wires()
+    const forwarding = (wanted: boolean, what: string): Promise<true> =>
+      until(`forwarding ${wanted} ${what}`, SOON_MS, async () =>
+        (await wires.status()).forwarding === wanted ? true : undefined,
+      ).catch(async (cause) => {
+        throw new Error(`${cause.message}\n${await wires.statusText()}\n${wires.log}`)
+      })
+
+    before(async () => {
+      await wires.make()
+    })
+    after(() => wires.remove())
+
+    test('loopback and layer-3 devices are refused with the reason', async () => {
+      await wires.ip(wires.director, 'tuntap add tun0 mode tun')
+      for (const [name, why] of [
+        ['lo', /Cannot take packets from lo: it is the loopback interface/],
+        ['tun0', /Cannot take packets from tun0: it is a layer-3 device \(tun\)/],
+      ] as const) {
+        assert.match(await wires.refusal('--dataplane', plane, '--interface', name), why)
+      }
+      await wires.ip(wires.director, 'link del tun0')
+    })
+
+    test('one that does not exist yet is waited for', async () => {
+      await wires.ip(wires.director, 'link del c0')
+      await wires.start('--dataplane', plane, '--interface', 'c0', '--interface', 's0')
+      assert.equal((await wires.status()).forwarding, false)
+      assert.match(await wires.statusText(), /^waiting for +c0, No interface "c0"/m)
+      await wires.makeClientWire()
+      await wires.served('by an interface that has appeared')
+      await forwarding(true, 'now')
+    })
+
+    test('with another MAC address and MTU it goes on', async () => {
+      await wires.ip(wires.director, 'link set c0 address 02:aa:bb:cc:dd:01')
+      await wires.served('under another MAC address')
+      await wires.ip(wires.director, 'link set c0 mtu 1400')
+      await wires.served('with another MTU')
+      assert.equal((await wires.status()).forwarding, true)
+    })
+
+    test('deleted, forwarding ends and status says so; made again, it goes on', async () => {
+      await wires.ip(wires.director, 'link del c0')
+      await forwarding(false, 'without c0')
+      assert.match(await wires.statusText(), /^waiting for +c0/m)
+      await wires.makeClientWire()
+      await wires.served('by the interface made again')
+      await forwarding(true, 'again')
+    })
+
+    test('renamed, it is followed; another link of the wanted name is taken in its place', async () => {
+      await wires.ip(wires.director, 'link set c0 name wan0')
+      await wires.served('by the renamed interface')
+      await forwarding(true, 'under another name')
+      assert.match(await wires.statusText(), /^interface +wan0/m)
+      await wires.ip(wires.director, 'link del wan0')
+      await forwarding(false, 'without it')
+      await wires.makeClientWire()
+      await wires.served('by another of the wanted name')
+      await forwarding(true, 'again')
+    })
+
+    test('a virtual address on a macvlan (VRRP) is served', async () => {
+      const vrrp = '192.0.2.101'
+      await wires.rules(`-A -t ${vrrp}:80 -s rr`, `-a -t ${vrrp}:80 -r 10.0.2.11:80 -m`)
+      for (const words of [
+        'link add vrrp51 link c0 address 00:00:5e:00:01:33 type macvlan mode private',
+        'link set vrrp51 up',
+        `addr add ${vrrp}/32 dev vrrp51`,
+      ]) {
+        await wires.ip(wires.director, words)
+      }
+      await wires.ip(wires.client, `neigh replace ${vrrp} lladdr 00:00:5e:00:01:33 dev eth0 nud permanent`)
+      await until('the virtual MAC address to be known', SOON_MS, async () =>
+        (await wires.request(vrrp, 300)) === 'served' ? true : undefined,
+      )
+      await wires.ip(wires.director, 'link del vrrp51')
+      const passed = await wires.verdict('pass_not_for_host')
+      await until('it to be forgotten', SOON_MS, async () => {
+        await wires.request(vrrp, 100)
+        return (await wires.verdict('pass_not_for_host')) > passed ? true : undefined
+      })
+    })
+
+    test('the daemon is told its names anew at a restart, and finds the interfaces as they are', async () => {
+      await wires.stop()
+      await wires.start('--dataplane', plane, '--interface', 'c0', '--interface', 's0')
+      await wires.served('after a restart')
+      await forwarding(true, 'after a restart')
+    })
+  })
+}
