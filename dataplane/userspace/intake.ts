@@ -13,6 +13,8 @@ import type { WorkerThread } from './worker/thread.ts'
 /** An interface of the director that is taken. */
 export interface Tap {
   link: Link
+  /** Further MAC addresses under which frames that arrive there are for this host. */
+  more: readonly Uint8Array[]
   /** Interface that leads to the kernel's stack. */
   readonly stackIfindex: number
 }

@@ -94,6 +94,10 @@ function refusalOf(link: Link): string | null {
   return `Cannot take packets from ${link.name}: neighbours are not resolved there; switch that on: ip link set dev ${link.name} arp on`
 }
 
+function furtherAddresses(link: Link, links: Links): readonly Uint8Array[] {
+  return links.addressesOf(link.ifindex).filter((mac) => Buffer.compare(mac, link.mac) !== 0)
+}
+
 export class UserspaceDataplane implements Dataplane {
   readonly plane = 'userspace'
   readonly resolvesNextHops = true
@@ -333,7 +337,8 @@ export class UserspaceDataplane implements Dataplane {
 
   async #take(asked: string, link: Link, links: Links): Promise<void> {
     const back = new WayBack(this.#netlink, link)
-    const tap: OpenTap = { asked, link, back, stackIfindex: back.raw }
+    const more = furtherAddresses(link, links)
+    const tap: OpenTap = { asked, link, more, back, stackIfindex: back.raw }
     this.#taps.set(link.ifindex, tap)
     try {
       putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
@@ -351,11 +356,11 @@ export class UserspaceDataplane implements Dataplane {
     tap.back.follow(link.mac)
     const before = tap.link
     tap.link = link
-    if (link.name !== before.name) {
-      this.#log(`Interface ${before.name} is called ${link.name} now`)
-      // Newer kernels look for the name that the chains were given.
-      await this.#claimAll()
-    }
+    const addresses = String(tap.more)
+    tap.more = furtherAddresses(link, links)
+    if (link.name !== before.name) this.#log(`Interface ${before.name} is called ${link.name} now`)
+    // Newer kernels look for the name that the chains were given.
+    if (link.name !== before.name || String(tap.more) !== addresses) await this.#claimAll()
     await this.#intake.follow(tap, before)
   }
 

@@ -19,6 +19,8 @@ const ELEMENTS_PER_COMMAND = 1000
 export interface TakenInterface {
   readonly name: string
   readonly ifindex: number
+  /** Further MAC addresses under which frames that arrive there are for this host. */
+  readonly more?: readonly Uint8Array[]
 }
 
 const SIDES = ['to', 'from'] as const
@@ -64,10 +66,21 @@ const PRIORITY_CHAIN = 'priority_tagged'
  * still have their tag there. Most packets are a client's: their set is asked first. The protocol is part
  * of every key, so that the "ports" of other protocols match nothing.
  */
-const RULES = [...rulesOf('ether type'), `vlan id 0 jump ${PRIORITY_CHAIN}`]
+function chainRules(more: readonly Uint8Array[]): string[] {
+  const others =
+    more.length === 0 ? [] : rulesOf('ether type', `ether daddr { ${more.map(macText).join(', ')} }`)
+  return [...rulesOf('ether type'), ...others, `vlan id 0 jump ${PRIORITY_CHAIN}`]
+}
 
-/** `what` says which family a frame is. */
-function rulesOf(what: 'ether type' | 'meta protocol'): string[] {
+function macText(mac: Uint8Array): string {
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
+}
+
+/**
+ * `what` says which family a frame is, `ours` that it is for this host. What is for a macvlan on top is
+ * another station's yet when the hook sees it.
+ */
+function rulesOf(what: 'ether type' | 'meta protocol', ours = 'meta pkttype host'): string[] {
   return FAMILIES.flatMap((family) => {
     const ip = family === 4 ? 'ip' : 'ip6'
     const whole = family === 4 ? 'ip frag-off & 0x3fff == 0' : 'exthdr frag missing'
@@ -77,7 +90,7 @@ function rulesOf(what: 'ether type' | 'meta protocol'): string[] {
       `meta l4proto . ${ip} daddr @to${family}_any`,
       `meta l4proto . ${ip} saddr @from${family}_any`,
       `${family === 4 ? 'icmp' : 'icmpv6'} type @errors${family}`,
-    ].map((matches) => `${what} ${ip} ${matches} meta pkttype host ${whole} drop`)
+    ].map((matches) => `${what} ${ip} ${matches} ${ours} ${whole} drop`)
   })
 }
 
@@ -102,10 +115,10 @@ function chainName(ifindex: number): string {
 }
 
 /** Commands that start taking at one more interface. */
-export function chainScript({ name, ifindex }: TakenInterface): string {
+export function chainScript({ name, ifindex, more = [] }: TakenInterface): string {
   return [
     `add chain ${TABLE} ${chainName(ifindex)} { type filter hook ingress device "${name}" priority ${PRIORITY}; policy accept; }`,
-    ...RULES.map((rule) => `add rule ${TABLE} ${chainName(ifindex)} ${rule}`),
+    ...chainRules(more).map((rule) => `add rule ${TABLE} ${chainName(ifindex)} ${rule}`),
   ].join('\n')
 }
 

@@ -49,7 +49,7 @@ export class PacketIntake implements Intake {
   }
 
   async claim(taps: readonly Tap[], claims: readonly Claim[]): Promise<void> {
-    const taken = taps.map(({ link }) => link)
+    const taken = taps.map(({ link, more }) => ({ name: link.name, ifindex: link.ifindex, more }))
     await runNft(tableScript(taken, claims), 'keep the kernel from answering for virtual services')
     this.#claimed = true
     for (const at of taken) this.#early.open(at)
