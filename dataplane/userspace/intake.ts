@@ -6,7 +6,7 @@
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import type { RequestSocket } from '../../linux/netlink/socket.ts'
 import type { Region } from '../wasm/region.ts'
-import type { Claim, ClaimChange } from './claims/tracker.ts'
+import type { Claim } from './claims/tracker.ts'
 import type { TapNumbers } from './tap-numbers.ts'
 import type { WorkerThread } from './worker/thread.ts'
 
@@ -34,14 +34,13 @@ export interface Plane {
 }
 
 export interface Intake {
-  /** Has the kernel leave claimed frames of exactly these interfaces alone; `start` follows for new ones. */
-  claim(taps: readonly Tap[], claims: readonly Claim[]): Promise<void>
-  /** `claims`: all of them, after the change. */
-  changeClaims(change: ClaimChange, claims: readonly Claim[]): Promise<void>
-  /** Gives everything back to the kernel; all taps have been stopped. */
-  unclaim(): Promise<void>
-  /** As `unclaim`, but claims hold for some seconds more, for a new process to carry on. Before `stop`. */
-  leave(taps: readonly Tap[], claims: readonly Claim[], seconds: number): Promise<void>
+  /**
+   * These and no others are claimed from now on. That the kernel leaves them alone is for the nftables table;
+   * here is what is quicker than that.
+   */
+  setClaims(claims: readonly Claim[]): void
+  /** Puts back what somebody else has taken off. */
+  mend(claims: readonly Claim[]): void
   /** Hands frames of an interface to the workers. */
   start(tap: Tap): Promise<void>
   /** Ends that, also when the interface or a worker is gone. */

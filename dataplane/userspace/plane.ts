@@ -8,6 +8,7 @@ import { Links, whyNotTaken } from '../../linux/links.ts'
 import { Network } from '../../linux/netlink/network.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import { RequestSocket } from '../../linux/netlink/socket.ts'
+import { watchFilters } from '../../linux/netlink/traffic-control.ts'
 import { builtFile } from '../assets.ts'
 import { monotonicTicks } from '../clock.ts'
 import { forgetNextHops } from '../copy.ts'
@@ -31,6 +32,8 @@ import {
 import { loadModule, WasmDataplane } from '../wasm/program.ts'
 import type { Region } from '../wasm/region.ts'
 import { removeStaleEarlyDrops } from './claims/early-drop.ts'
+import type { TakenInterface } from './claims/nftables.ts'
+import { ClaimTable } from './claims/table.ts'
 import { type Claim, ClaimTracker } from './claims/tracker.ts'
 import type { Intake, Plane, Tap } from './intake.ts'
 import { restoreMaps, saveMaps } from './maps-file.ts'
@@ -70,8 +73,14 @@ const SCRATCH_BYTES = 256 * 1024
 const SEND_RINGS = 8
 const SEND_RING_BYTES = 1 << 20
 const PAGE = 65_536
-/** How long claims outlive a clean stop, for the next start to find the kernel's hands still off. */
-const GRACE_S = 30
+/** The lease on everything the kernel drops for us is renewed so often; it holds three times as long. */
+const RENEW_MS = 10_000
+/** A worker that does not answer for so long gives no sign of life. */
+const ANSWER_MS = 5000
+/** Somebody else's changes come several at a time. */
+const STRANGE_MS = 50
+/** What the kernel refused is tried again after so long. */
+const AGAIN_MS = 1000
 /** Claims of removed services are looked after so often while connections of theirs live. */
 const LINGER_MS = 1000
 /** A worker that ended is started again after so long, then twice as long each time it ends young. */
@@ -122,6 +131,14 @@ export class UserspaceDataplane implements Dataplane {
   readonly #intake: Intake
   /** Ring memory that is free again, by size. */
   readonly #spare: Region[] = []
+  readonly #table = new ClaimTable(() => this.#mendIn(STRANGE_MS))
+  readonly #filters = watchFilters((ifindex) => {
+    if (ifindex === 0 || this.#taps.has(ifindex)) this.#mendIn(STRANGE_MS)
+  })
+  readonly #leaseTimer: NodeJS.Timeout
+  #mendTimer: NodeJS.Timeout | null = null
+  /** The kernel refused a change of the table, or we did not see it through: it is not what it should be. */
+  #owed = false
   #wanted: readonly string[] = []
   #closed = false
   #lingerTimer: NodeJS.Timeout | null = null
@@ -155,6 +172,8 @@ export class UserspaceDataplane implements Dataplane {
       intake === 'xdp'
         ? new XskIntake(this.#facts())
         : new PacketIntake(this.#facts(), ringBytes ?? RING_BYTES)
+    this.#leaseTimer = setInterval(() => void this.#inOrder(() => this.#renewLease()), RENEW_MS)
+    this.#leaseTimer.unref()
     this.#network.onChange((change) => {
       forgetNextHops(this)
       if (change.links || change.routes) this.#inOrder(() => this.#followLinks()).catch(() => {})
@@ -309,7 +328,7 @@ export class UserspaceDataplane implements Dataplane {
       }
       const results: AttachResult[] = []
       for (const { name, link } of found) results.push(await this.#attachOne(name, link, links))
-      if (this.#taps.size === 0 && (took || takes)) await this.#intake.unclaim()
+      if (this.#taps.size === 0 && (took || takes)) await this.#unclaim()
       return results
     })
   }
@@ -387,7 +406,7 @@ export class UserspaceDataplane implements Dataplane {
     return this.#inOrder(async () => {
       this.#wanted = []
       for (const tap of [...this.#taps.values()]) await this.#removeTap(tap)
-      await this.#intake.unclaim()
+      await this.#unclaim()
     })
   }
 
@@ -404,10 +423,14 @@ export class UserspaceDataplane implements Dataplane {
       for (const worker of this.#workers) await worker.order({ kind: 'hold' }).catch(() => {})
       const left = stateFile && attached ? await this.#leave(stateFile) : false
       this.#wanted = []
-      for (const tap of [...this.#taps.values()]) await this.#removeTap(tap)
-      if (!left) await this.#intake.unclaim()
+      for (const tap of [...this.#taps.values()]) await this.#removeTap(tap, left)
+      if (!left) await this.#unclaim()
     })
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer)
+    if (this.#mendTimer !== null) clearTimeout(this.#mendTimer)
+    clearInterval(this.#leaseTimer)
+    this.#filters.close()
+    this.#table.close()
     for (const worker of this.#workers) await worker.stop()
     for (const fd of this.#wakeFds) libc.close(fd)
     this.#intake.close()
@@ -415,11 +438,11 @@ export class UserspaceDataplane implements Dataplane {
     this.#netlink.close()
   }
 
-  /** Whether a new process can carry on. */
+  /** Whether a new process can carry on; the kernel drops what is claimed for as long as the lease holds. */
   async #leave(stateFile: string): Promise<boolean> {
     try {
       saveMaps(this, stateFile)
-      await this.#intake.leave([...this.#taps.values()], this.#tracker.all(), GRACE_S)
+      await this.#table.renewLease()
       return true
     } catch (error) {
       this.#log(error instanceof Error ? error.message : String(error))
@@ -446,27 +469,112 @@ export class UserspaceDataplane implements Dataplane {
     return { base: this.#program.owner.allocate(bytes, PAGE), bytes }
   }
 
-  async #removeTap(tap: OpenTap): Promise<void> {
-    this.#taps.delete(tap.link.ifindex)
-    removeInterface(this.map('interfaces'), tap.link.ifindex)
+  /** `leaves`: the kernel goes on dropping what is claimed there, as long as the lease holds. */
+  async #removeTap(tap: OpenTap, leaves = false): Promise<void> {
+    const { ifindex, name } = tap.link
+    this.#taps.delete(ifindex)
+    removeInterface(this.map('interfaces'), ifindex)
+    if (!leaves && this.#table.stands) await this.#table.release(ifindex, name)
     await this.#intake.stop(tap)
     tap.back.close()
   }
 
+  /** Everything anew: an interface has come, or what stands is not to be trusted. */
   async #claimAll(): Promise<void> {
-    await this.#tellWorkers(this.#tracker.update())
-    await this.#intake.claim([...this.#taps.values()], this.#tracker.all())
+    const { removed } = this.#tracker.update()
+    await this.#tellWorkers({ added: [], removed })
+    const claims = this.#tracker.all()
+    try {
+      await this.#table.write(this.#taken(), claims)
+      this.#intake.setClaims(claims)
+      this.#owed = false
+    } catch (error) {
+      this.#owed = true
+      this.#mendIn(AGAIN_MS)
+      throw error
+    }
+    await this.#tellWorkers({ added: claims, removed: [] })
+  }
+
+  #taken(): readonly TakenInterface[] {
+    return [...this.#taps.values()].map(({ link, more }) => ({
+      name: link.name,
+      ifindex: link.ifindex,
+      more,
+    }))
+  }
+
+  async #unclaim(): Promise<void> {
+    this.#owed = false
+    this.#intake.setClaims([])
+    await this.#table.remove()
   }
 
   async #publish(): Promise<void> {
+    if (this.#taps.size > 0 && this.#owed) {
+      await this.#claimAll()
+      return
+    }
     const change = this.#tracker.update()
     if (this.#tracker.lingers && !this.#closed) this.#linger()
     if (change.added.length === 0 && change.removed.length === 0) return
     // What is claimed anew the kernel drops first, what is released the workers forget first: for an
     // instant a packet may be lost, but none is handled twice.
     await this.#tellWorkers({ added: [], removed: change.removed })
-    if (this.#taps.size > 0) await this.#intake.changeClaims(change, this.#tracker.all())
+    if (this.#taps.size > 0) {
+      try {
+        await this.#table.change(change)
+        this.#intake.setClaims(this.#tracker.all())
+      } catch {
+        // Part of what was to be changed is not there: somebody has been at the table.
+        await this.#claimAll()
+        return
+      }
+    }
     await this.#tellWorkers({ added: change.added, removed: [] })
+  }
+
+  #mendIn(delayMs: number): void {
+    if (this.#mendTimer !== null || this.#closed) return
+    this.#mendTimer = setTimeout(() => {
+      this.#mendTimer = null
+      void this.#inOrder(() => this.#mend())
+    }, delayMs)
+    this.#mendTimer.unref()
+  }
+
+  /** What others have taken off is put back. */
+  async #mend(): Promise<void> {
+    if (this.#closed || this.#taps.size === 0) return
+    try {
+      if (this.#owed || !this.#table.isWhole(this.#taken(), this.#tracker.all())) {
+        if (!this.#owed)
+          this.#log('Somebody else has changed the nftables table "pointsman": it is made again')
+        await this.#claimAll()
+      }
+      this.#intake.mend(this.#tracker.all())
+    } catch (error) {
+      this.#log(error instanceof Error ? error.message : String(error))
+    }
+  }
+
+  /** As long as a worker takes packets, the kernel is not to answer for them. */
+  async #renewLease(): Promise<void> {
+    if (this.#closed || this.#taps.size === 0 || !(await this.#workersAnswer())) return
+    await this.#mend()
+    // Otherwise it is tried again soon, and the lease is part of it.
+    if (!this.#owed) await this.#table.renewLease().catch(() => this.#mendIn(0))
+  }
+
+  async #workersAnswer(): Promise<boolean> {
+    const nothing = { kind: 'claims', change: { added: [], removed: [] } } as const
+    const alive = this.#workers.filter((worker) => worker.alive)
+    const answers = alive.map(async (worker) => {
+      await worker.order(nothing)
+      return true
+    })
+    const late = new Promise<boolean>((resolve) => setTimeout(resolve, ANSWER_MS, false).unref())
+    return await Promise.any([...answers, late]).catch(() => false)
   }
 
   async #tellWorkers(change: {

@@ -30,6 +30,7 @@ import {
 import type { Query } from './rtnetlink.ts'
 
 const NETLINK_ROUTE = 0
+export const NETLINK_NETFILTER = 12
 const NETLINK_ADD_MEMBERSHIP = 1
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
@@ -54,8 +55,8 @@ export class NetlinkError extends Error {
   }
 }
 
-function open(): number {
-  const fd = check(libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, NETLINK_ROUTE), 'open a netlink socket')
+function open(protocol: number): number {
+  const fd = check(libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol), 'open a netlink socket')
   const address = new Uint8Array(12)
   address[0] = AF_NETLINK
   check(libc.bind(fd, address, address.length), 'bind a netlink socket')
@@ -72,8 +73,9 @@ export class RequestSocket {
   #sequence = 0
   #closed = false
 
-  constructor() {
-    this.#fd = open()
+  /** `protocol`: the kernel's part to talk to. */
+  constructor(protocol: number = NETLINK_ROUTE) {
+    this.#fd = open(protocol)
     const timeout = new Uint8Array(new BigInt64Array([BigInt(ANSWER_TIMEOUT_S), 0n]).buffer)
     check(libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length), 'limit netlink waits')
   }
@@ -158,16 +160,17 @@ export class EventSocket {
     groups: readonly number[],
     onMessages: (messages: NetlinkMessage[]) => void,
     onOverflow: () => void,
+    protocol: number = NETLINK_ROUTE,
   ) {
     this.#onMessages = onMessages
     this.#onOverflow = onOverflow
-    this.#fd = open()
+    this.#fd = open(protocol)
     // Without CAP_NET_ADMIN the default size has to do: then overflows come sooner.
     libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, words(EVENT_BUFFER_BYTES), 4)
     for (const group of groups) {
       check(
         libc.setsockopt(this.#fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, words(group), 4),
-        `listen to rtnetlink group ${group}`,
+        `listen to netlink group ${group}`,
       )
     }
     this.#handle = koffi.node.poll(this.#fd, { readable: true }, () => this.drain())

@@ -14,8 +14,9 @@ import {
   viewOf,
 } from './message.ts'
 import type { Query } from './rtnetlink.ts'
-import { NetlinkError, type RequestSocket } from './socket.ts'
+import { EventSocket, NetlinkError, type RequestSocket } from './socket.ts'
 
+const RTNLGRP_TC = 4
 const RTM_NEWQDISC = 36
 const RTM_DELQDISC = 37
 const RTM_GETQDISC = 38
@@ -56,7 +57,7 @@ export function openIngress(socket: RequestSocket, ifindex: number): boolean {
     return true
   } catch (error) {
     if (!(error instanceof NetlinkError) || error.errno !== Errno.EEXIST) throw error
-    return filters(socket, ifindex, INGRESS) === 'ours'
+    return filters(socket, ifindex, INGRESS) !== 'others'
   }
 }
 
@@ -96,6 +97,23 @@ export function openIngresses(socket: RequestSocket): number[] {
     })
     .map(({ body }) => viewOf(body).getInt32(TC_IFINDEX, true))
     .filter((ifindex) => filters(socket, ifindex, INGRESS) === 'ours')
+}
+
+/** Whose filters stand at the ingress of an interface. */
+export function ingressFilters(socket: RequestSocket, ifindex: number): 'none' | 'ours' | 'others' {
+  return filters(socket, ifindex, INGRESS)
+}
+
+/** Tells when qdiscs or filters of any interface have changed. */
+export function watchFilters(onChange: (ifindex: number) => void): EventSocket {
+  return new EventSocket(
+    [RTNLGRP_TC],
+    (messages) => {
+      const changed = new Set(messages.map(({ body }) => viewOf(body).getInt32(TC_IFINDEX, true)))
+      for (const ifindex of changed) onChange(ifindex)
+    },
+    () => onChange(0),
+  )
 }
 
 function filters(socket: RequestSocket, ifindex: number, parent: number): 'none' | 'ours' | 'others' {

@@ -5,6 +5,7 @@
 import type { RequestSocket } from '../../../linux/netlink/socket.ts'
 import {
   closeIngress,
+  ingressFilters,
   openIngress,
   openIngresses,
   setIngressProgram,
@@ -50,6 +51,18 @@ export class EarlyDrop {
         this.#without(at, error instanceof Error ? error.message : String(error))
       }
     }
+  }
+
+  /** What somebody has taken off is put back; `claims` as they were set last. */
+  mend(claims: readonly Claim[]): void {
+    const missing = [...this.#open.values()].filter(
+      ({ ifindex }) => ingressFilters(this.#socket, ifindex) !== 'ours',
+    )
+    for (const at of missing) {
+      this.#open.delete(at.ifindex)
+      this.open(at)
+    }
+    if (missing.length > 0) this.setClaims(claims)
   }
 
   close(ifindex: number): void {

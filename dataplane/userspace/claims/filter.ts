@@ -4,7 +4,7 @@
  * packets with senseless lengths.
  */
 import { addressToBytes } from '../../../net/address.ts'
-import type { ClaimChange, FlowClaim } from './tracker.ts'
+import { type Claim, type ClaimChange, ERROR_TYPES } from './tracker.ts'
 
 const ETHERTYPE_IPV4 = 0x0800
 const ETHERTYPE_IPV6 = 0x86dd
@@ -20,30 +20,29 @@ const DESTINATION = 60
 /** As many as anyone sends; more is no packet of ours. */
 const EXTENSIONS_MAX = 8
 
+/** Where the fields of the quoted packet are, from the ICMP header on. */
+export const QUOTED = {
+  4: { protocol: 8 + 9, source: 8 + 12, destination: 8 + 16, ports: 8 + 20 },
+  6: { protocol: 8 + 6, source: 8 + 8, destination: 8 + 24, ports: 8 + 40 },
+} as const
+/** No claim is on it, nor on all ports. */
+const NO_PORT = -1
+
 /** Ports by address; port 0 stands for all. A port's number is protocol << 16 | port. */
 type Ports = Map<number | string, Set<number>>
 
 export class ClaimFilter {
   readonly #to: Ports = new Map()
   readonly #from: Ports = new Map()
-  readonly #errors = { 4: new Set<number>(), 6: new Set<number>() }
 
   apply(change: ClaimChange): void {
     for (const claim of change.removed) {
-      if (claim.side === 'error') {
-        this.#errors[claim.family].delete(claim.type)
-        continue
-      }
       const table = this.#table(claim)
       const ports = table.get(addressKey(claim))
       ports?.delete(portNumber(claim))
       if (ports?.size === 0) table.delete(addressKey(claim))
     }
     for (const claim of change.added) {
-      if (claim.side === 'error') {
-        this.#errors[claim.family].add(claim.type)
-        continue
-      }
       const table = this.#table(claim)
       const key = addressKey(claim)
       const ports = table.get(key) ?? new Set()
@@ -52,7 +51,7 @@ export class ClaimFilter {
     }
   }
 
-  #table(claim: FlowClaim): Ports {
+  #table(claim: Claim): Ports {
     return claim.side === 'to' ? this.#to : this.#from
   }
 
@@ -70,7 +69,7 @@ export class ClaimFilter {
     if (bytes[ip]! >> 4 !== 4 || header < 20 || total < header || total > room) return false
     if ((be16(bytes, ip + 6) & 0x3fff) !== 0) return false
     const protocol = bytes[ip + 9]!
-    if (protocol === ICMP) return header < room && this.#errors[4].has(bytes[ip + header]!)
+    if (protocol === ICMP) return this.#quotes(bytes, ip + header, ip + room, 4)
     if ((protocol !== TCP && protocol !== UDP) || header + 4 > room) return false
     const ports = ip + header
     return (
@@ -88,12 +87,29 @@ export class ClaimFilter {
       next = bytes[ip + at]!
       at += (bytes[ip + at + 1]! + 1) * 8
     }
-    if (next === ICMPV6) return at < room && this.#errors[6].has(bytes[ip + at]!)
+    if (next === ICMPV6) return this.#quotes(bytes, ip + at, ip + room, 6)
     if ((next !== TCP && next !== UDP) || at + 4 > room) return false
     const ports = ip + at
     return (
       hit(this.#to.get(words(bytes, ip + 24)), next, be16(bytes, ports + 2)) ||
       hit(this.#from.get(words(bytes, ip + 8)), next, be16(bytes, ports))
+    )
+  }
+
+  /**
+   * Whether the ICMP message at `icmp` quotes a packet of a claim. The quoted one is taken to have no
+   * options or extension headers, as the rules of nftables do: the rest stays the kernel's.
+   */
+  #quotes(bytes: Uint8Array, icmp: number, end: number, family: 4 | 6): boolean {
+    const { protocol, source, destination, ports } = QUOTED[family]
+    if (icmp >= end || !(ERROR_TYPES[family] as readonly number[]).includes(bytes[icmp]!)) return false
+    if (icmp + ports > end) return false
+    const named = bytes[icmp + protocol]!
+    const key = family === 4 ? word : words
+    const port = (at: number) => (icmp + at + 2 <= end ? be16(bytes, icmp + at) : NO_PORT)
+    return (
+      hit(this.#to.get(key(bytes, icmp + source)), named, port(ports)) ||
+      hit(this.#from.get(key(bytes, icmp + destination)), named, port(ports + 2))
     )
   }
 }
@@ -102,12 +118,12 @@ function hit(ports: Set<number> | undefined, protocol: number, port: number): bo
   return ports !== undefined && (ports.has((protocol << 16) | port) || ports.has(protocol << 16))
 }
 
-function addressKey(claim: FlowClaim): number | string {
+function addressKey(claim: Claim): number | string {
   const bytes = addressToBytes(claim.address)
   return claim.family === 4 ? word(bytes, 0) : words(bytes, 0)
 }
 
-function portNumber(claim: FlowClaim): number {
+function portNumber(claim: Claim): number {
   return ((claim.protocol === 'tcp' ? TCP : UDP) << 16) | claim.port
 }
 

@@ -7,10 +7,19 @@
  * interface shows.
  */
 import { spawn } from 'node:child_process'
+import { addressToBytes } from '../../../net/address.ts'
 import { DataplaneError } from '../../dataplane.ts'
-import type { Claim, ClaimChange, FlowClaim } from './tracker.ts'
+import { QUOTED } from './filter.ts'
+import { type Claim, type ClaimChange, ERROR_TYPES } from './tracker.ts'
 
-const TABLE = 'netdev pointsman'
+/** In the family netdev. */
+export const TABLE_NAME = 'pointsman'
+const TABLE = `netdev ${TABLE_NAME}`
+/**
+ * All of it holds for so long after the last sign of life of the workers, then the kernel gets its packets
+ * back: the kernel counts, nobody has to be alive for it.
+ */
+export const LEASE_S = 30
 /** Before anything an administrator would put there; the kernel's own users start at -400. */
 const PRIORITY = -500
 /** One command of `nft` with more elements than this would be slow to parse, one with fewer to run. */
@@ -26,34 +35,57 @@ export interface TakenInterface {
 const SIDES = ['to', 'from'] as const
 const FAMILIES = [4, 6] as const
 
-function flowSet(side: FlowClaim['side'], family: Claim['family'], anyPort: boolean): string {
+function flowSet(side: Claim['side'], family: Claim['family'], anyPort: boolean): string {
   return `${side}${family}${anyPort ? '_any' : ''}`
 }
 
-function errorSet(family: Claim['family']): string {
-  return `errors${family}`
+/** Bits of the packet that an ICMP error quotes. */
+function quoted(bytes: number, bits: number): string {
+  return `@th,${bytes * 8},${bits}`
 }
 
-/** All sets with the types of their elements. */
-const SETS: readonly (readonly [name: string, type: string])[] = FAMILIES.flatMap((family) => {
-  const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
-  return [
-    ...SIDES.flatMap((side) => [
-      [flowSet(side, family, false), `inet_proto . ${address} . inet_service`] as const,
-      [flowSet(side, family, true), `inet_proto . ${address}`] as const,
-    ]),
-    [errorSet(family), family === 4 ? 'icmp_type' : 'icmpv6_type'] as const,
-  ]
-})
+/** What of a quoted packet is looked up for a claim: it went the other way. */
+function quotedKey(side: Claim['side'], family: Claim['family'], anyPort: boolean): string {
+  const { protocol, source, destination, ports } = QUOTED[family]
+  const address = quoted(side === 'to' ? source : destination, family === 4 ? 32 : 128)
+  const port = anyPort ? [] : [quoted(side === 'to' ? ports : ports + 2, 16)]
+  return [quoted(protocol, 8), address, ...port].join(' . ')
+}
+
+const KINDS = FAMILIES.flatMap((family) =>
+  SIDES.flatMap((side) => [false, true].map((anyPort) => ({ family, side, anyPort }) as const)),
+)
+/** The types of Ethernet frames whose packets are dropped, as long as the lease holds. */
+const ALIVE = 'alive'
+
+/** All sets with what their elements are. */
+const SETS: readonly (readonly [name: string, elements: string])[] = [
+  [ALIVE, 'type ether_type; flags timeout'],
+  ...KINDS.flatMap(({ family, side, anyPort }) => {
+    const name = flowSet(side, family, anyPort)
+    const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
+    return [
+      [name, `type inet_proto . ${address}${anyPort ? '' : ' . inet_service'}`] as const,
+      [`quoted_${name}`, `typeof ${quotedKey(side, family, anyPort)}`] as const,
+    ]
+  }),
+]
+/** Those whose elements are claims: one each, and one for errors about it. */
+export const CLAIM_SETS = SETS.map(([name]) => name).filter((name) => name !== ALIVE)
 
 function setOf(claim: Claim): string {
-  if (claim.side === 'error') return errorSet(claim.family)
   return flowSet(claim.side, claim.family, claim.port === 0)
 }
 
 function element(claim: Claim): string {
-  if (claim.side === 'error') return String(claim.type)
   const key = `${claim.protocol} . ${claim.address}`
+  return claim.port === 0 ? key : `${key} . ${claim.port}`
+}
+
+/** The same for what is read as bits. */
+function quotedElement(claim: Claim): string {
+  const address = `0x${Buffer.from(addressToBytes(claim.address)).toString('hex')}`
+  const key = `${claim.protocol === 'tcp' ? 6 : 17} . ${address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
@@ -69,7 +101,16 @@ const PRIORITY_CHAIN = 'priority_tagged'
 function chainRules(more: readonly Uint8Array[]): string[] {
   const others =
     more.length === 0 ? [] : rulesOf('ether type', `ether daddr { ${more.map(macText).join(', ')} }`)
-  return [...rulesOf('ether type'), ...others, `vlan id 0 jump ${PRIORITY_CHAIN}`]
+  return [
+    `ether type != @${ALIVE} accept`,
+    ...rulesOf('ether type'),
+    ...others,
+    `vlan id 0 jump ${PRIORITY_CHAIN}`,
+  ]
+}
+
+function errorChain(family: Claim['family']): string {
+  return `errors${family}`
 }
 
 function macText(mac: Uint8Array): string {
@@ -84,30 +125,77 @@ function rulesOf(what: 'ether type' | 'meta protocol', ours = 'meta pkttype host
   return FAMILIES.flatMap((family) => {
     const ip = family === 4 ? 'ip' : 'ip6'
     const whole = family === 4 ? 'ip frag-off & 0x3fff == 0' : 'exthdr frag missing'
-    return [
-      `meta l4proto . ${ip} daddr . th dport @to${family}`,
-      `meta l4proto . ${ip} saddr . th sport @from${family}`,
-      `meta l4proto . ${ip} daddr @to${family}_any`,
-      `meta l4proto . ${ip} saddr @from${family}_any`,
-      `${family === 4 ? 'icmp' : 'icmpv6'} type @errors${family}`,
-    ].map((matches) => `${what} ${ip} ${matches} ${ours} ${whole} drop`)
+    const matches = [
+      ...[
+        `. ${ip} daddr . th dport @to${family}`,
+        `. ${ip} saddr . th sport @from${family}`,
+        `. ${ip} daddr @to${family}_any`,
+        `. ${ip} saddr @from${family}_any`,
+      ].map((key) => `meta l4proto ${key} ${ours} ${whole} drop`),
+      `meta l4proto ${family === 4 ? 'icmp' : 'ipv6-icmp'} ${ours} ${whole} jump ${errorChain(family)}`,
+    ]
+    return matches.map((match) => `${what} ${ip} ${match}`)
   })
+}
+
+/** Errors that quote a packet of a claim. */
+function errorRules(family: Claim['family']): string[] {
+  const types = `${family === 4 ? 'icmp' : 'icmpv6'} type { ${ERROR_TYPES[family].join(', ')} }`
+  return KINDS.filter((kind) => kind.family === family).map(
+    ({ side, anyPort }) =>
+      `${types} ${quotedKey(side, family, anyPort)} @quoted_${flowSet(side, family, anyPort)} drop`,
+  )
+}
+
+/** Chains that others jump to. */
+const SHARED_CHAINS: readonly (readonly [name: string, rules: readonly string[]])[] = [
+  ...FAMILIES.map((family) => [errorChain(family), errorRules(family)] as const),
+  [PRIORITY_CHAIN, rulesOf('meta protocol')],
+]
+
+/** Rules of a table that takes at these interfaces. */
+export function ruleCount(interfaces: readonly TakenInterface[]): number {
+  const shared = SHARED_CHAINS.flatMap(([, rules]) => rules).length
+  return interfaces.reduce((sum, { more }) => sum + chainRules(more ?? []).length, shared)
+}
+
+/** How many elements each of `CLAIM_SETS` has for these claims. */
+export function elementCounts(claims: readonly Claim[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>(CLAIM_SETS.map((name) => [name, 0]))
+  for (const claim of claims) {
+    const name = setOf(claim)
+    counts.set(name, counts.get(name)! + 1)
+    counts.set(`quoted_${name}`, counts.get(name)!)
+  }
+  return counts
 }
 
 /** Commands that make the table anew in one transaction, with the sets empty or filled. */
 export function tableScript(interfaces: readonly TakenInterface[], claims: readonly Claim[]): string {
-  const sets = SETS.map(([name, type]) => `  set ${name} { type ${type}; flags timeout; }`)
   return [
     deleteScript(),
     `table ${TABLE} {`,
-    ...sets,
-    `  chain ${PRIORITY_CHAIN} {`,
-    ...rulesOf('meta protocol').map((rule) => `    ${rule}`),
-    '  }',
+    ...SETS.map(([name, elements]) => `  set ${name} { ${elements}; }`),
+    ...SHARED_CHAINS.flatMap(([name, rules]) => [
+      `  chain ${name} {`,
+      ...rules.map((rule) => `    ${rule}`),
+      '  }',
+    ]),
     '}',
     ...interfaces.map(chainScript),
     elementScript('add', claims),
+    leaseScript(),
   ].join('\n')
+}
+
+/**
+ * Commands that renew the lease, as one transaction. One element for each kind of frame rather than a
+ * timeout on every claim: it costs the same for any number of them, and kernels before 6.12 cannot
+ * renew the timeout of an element that is there.
+ */
+export function leaseScript(seconds = LEASE_S): string {
+  const kinds = ['ip', 'ip6', '8021q'].map((kind) => `${kind} timeout ${seconds}s`)
+  return `flush set ${TABLE} ${ALIVE}\nadd element ${TABLE} ${ALIVE} { ${kinds.join(', ')} }`
 }
 
 function chainName(ifindex: number): string {
@@ -140,21 +228,16 @@ export function changeScript(change: ClaimChange): string {
   return [elementScript('delete', change.removed), elementScript('add', change.added)].join('\n')
 }
 
-/**
- * Commands that let the claims end by themselves after `seconds`: a daemon that starts again within
- * that time finds the kernel's hands still off, and without one the kernel gets its packets back.
- */
-export function expireScript(claims: readonly Claim[], seconds: number): string {
-  const flushes = SETS.map(([name]) => `flush set ${TABLE} ${name}`)
-  return [...flushes, elementScript('add', claims, ` timeout ${seconds}s`)].join('\n')
-}
-
-function elementScript(verb: 'add' | 'delete', claims: readonly Claim[], suffix = ''): string {
+function elementScript(verb: 'add' | 'delete', claims: readonly Claim[]): string {
   const bySet = new Map<string, string[]>()
+  const put = (set: string, element: string) => {
+    const elements = bySet.get(set)
+    if (elements === undefined) bySet.set(set, [element])
+    else elements.push(element)
+  }
   for (const claim of claims) {
-    const elements = bySet.get(setOf(claim)) ?? []
-    elements.push(element(claim) + suffix)
-    bySet.set(setOf(claim), elements)
+    put(setOf(claim), element(claim))
+    put(`quoted_${setOf(claim)}`, quotedElement(claim))
   }
   const commands: string[] = []
   for (const [set, elements] of bySet) {

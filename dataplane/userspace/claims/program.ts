@@ -6,7 +6,7 @@
 
 import { TcAction } from '../../../linux/netlink/traffic-control.ts'
 import { addressToBytes } from '../../../net/address.ts'
-import type { Claim, FlowClaim } from './tracker.ts'
+import type { Claim } from './tracker.ts'
 
 /** The kernel takes 4096; its netlink shows a filter only if all of it fits a message of 32 KiB. */
 const INSTRUCTIONS_MAX = 3500
@@ -123,14 +123,13 @@ class Program {
 
 /** What a claim on flows is compared with, in the order of the looks: words of the address, port. */
 interface Key {
-  readonly claim: FlowClaim
+  readonly claim: Claim
   readonly words: readonly number[]
 }
 
-/** With more claims than fit, it drops packets of the first ones. Claims on errors are for nftables. */
+/** With more claims than fit, it drops packets of the first ones. ICMP errors are for nftables. */
 export function claimProgram(claims: readonly Claim[]): Uint8Array {
-  const flows = claims.filter((claim) => claim.side !== 'error')
-  let keys = flows.slice(0, INSTRUCTIONS_MAX).map(keyOf)
+  let keys = claims.slice(0, INSTRUCTIONS_MAX).map(keyOf)
   for (;;) {
     const program = write(keys)
     if (program.length <= INSTRUCTIONS_MAX) return program.encode()
@@ -138,7 +137,7 @@ export function claimProgram(claims: readonly Claim[]): Uint8Array {
   }
 }
 
-function keyOf(claim: FlowClaim): Key {
+function keyOf(claim: Claim): Key {
   const bytes = addressToBytes(claim.address)
   const view = new DataView(bytes.buffer, bytes.byteOffset)
   const words = Array.from({ length: LAYOUT[claim.family].words }, (_, i) => view.getUint32(i * 4))
@@ -169,7 +168,7 @@ function write(keys: readonly Key[]): Program {
 function writeFamily(
   program: Program,
   keys: readonly Key[],
-  family: FlowClaim['family'],
+  family: Claim['family'],
   pass: Place,
   drop: Place,
 ): Place {
@@ -204,8 +203,8 @@ function writeFamily(
 function writeSide(
   program: Program,
   keys: readonly Key[],
-  side: FlowClaim['side'],
-  family: FlowClaim['family'],
+  side: Claim['side'],
+  family: Claim['family'],
   none: Place,
   drop: Place,
 ): Place {
@@ -218,7 +217,7 @@ function writeField(
   program: Program,
   keys: readonly Key[],
   field: number,
-  family: FlowClaim['family'],
+  family: Claim['family'],
   none: Place,
   drop: Place,
 ): Place {

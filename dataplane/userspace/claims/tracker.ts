@@ -1,6 +1,6 @@
 /**
- * What this plane takes out of the kernel's hands: packets to virtual services, and packets from NAT
- * real servers. The same list becomes the nftables sets (the kernel drops what matches) and the
+ * What this plane takes out of the kernel's hands: packets to virtual services, packets from NAT real
+ * servers, and ICMP errors that quote a packet of either. The same list becomes the nftables sets (the kernel drops what matches) and the
  * filter of the workers (what matches and is passed has to be handed to the kernel again), so both
  * always agree.
  *
@@ -12,8 +12,13 @@ import { readAddress } from '../../../net/address.ts'
 import type { Dataplane, MapMemory } from '../../dataplane.ts'
 import { Method, RealRecord, ServiceRecord, Slot } from '../../layout/layout.gen.ts'
 
-/** Packets of TCP or UDP. `to`: by their destination; `from`: by their source. */
-export interface FlowClaim {
+/**
+ * Packets of TCP or UDP. `to`: by their destination; `from`: by their source. With them go ICMP errors,
+ * whoever they are from and for: routers on the way send them too, and only the packet they quote tells
+ * what they are about. It went the other way: its source is the virtual service, or its destination the
+ * real server. All other errors stay the kernel's, whatever becomes of us.
+ */
+export interface Claim {
   readonly side: 'to' | 'from'
   readonly family: Family
   readonly protocol: 'tcp' | 'udp'
@@ -22,21 +27,8 @@ export interface FlowClaim {
   readonly port: number
 }
 
-/**
- * ICMP errors, whoever they are from and for: only the packet they quote tells whether they are about a
- * connection, and routers on the way send them too.
- */
-export interface ErrorClaim {
-  readonly side: 'error'
-  readonly family: Family
-  /** ICMP or ICMPv6 type. */
-  readonly type: number
-}
-
-export type Claim = FlowClaim | ErrorClaim
-
 /** Errors that quote a packet: RFC 792 and RFC 4443 §2.1. */
-const ERROR_TYPES = { 4: [3, 4, 11, 12], 6: [1, 2, 3, 4] } as const
+export const ERROR_TYPES = { 4: [3, 4, 11, 12], 6: [1, 2, 3, 4] } as const
 
 export interface ClaimChange {
   readonly added: readonly Claim[]
@@ -49,7 +41,6 @@ const IPPROTO_UDP = 17
 const FTP_PORT = 21
 
 export function claimKey(claim: Claim): string {
-  if (claim.side === 'error') return `error ${claim.family} ${claim.type}`
   return `${claim.side} ${claim.protocol} ${claim.address} ${claim.port}`
 }
 
@@ -176,9 +167,8 @@ export class ClaimTracker {
     }
   }
 
-  /** With every claim on flows come those on errors: the other end of a tunnel may be of either family. */
   #hold(claims: readonly Claim[]): void {
-    for (const claim of withErrors(claims)) {
+    for (const claim of claims) {
       const entry = this.#touch(claim)
       if (entry === undefined) this.#counts.set(claimKey(claim), { claim, count: 1 })
       else entry.count += 1
@@ -186,7 +176,7 @@ export class ClaimTracker {
   }
 
   #release(claims: readonly Claim[]): void {
-    for (const claim of withErrors(claims)) {
+    for (const claim of claims) {
       const entry = this.#touch(claim)
       if (entry === undefined) continue
       entry.count -= 1
@@ -200,14 +190,6 @@ export class ClaimTracker {
     if (!this.#touched.has(key)) this.#touched.set(key, { claim, before: entry !== undefined })
     return entry
   }
-}
-
-const ERRORS: readonly Claim[] = ([4, 6] as const).flatMap((family) =>
-  ERROR_TYPES[family].map((type): Claim => ({ side: 'error', family, type })),
-)
-
-function withErrors(claims: readonly Claim[]): readonly Claim[] {
-  return claims.length === 0 ? claims : [...claims, ...ERRORS]
 }
 
 function protocolName(protocol: number): 'tcp' | 'udp' | null {

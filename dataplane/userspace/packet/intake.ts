@@ -4,15 +4,7 @@
  */
 import type { Link } from '../../../linux/netlink/rtnetlink.ts'
 import { EarlyDrop } from '../claims/early-drop.ts'
-import {
-  chainRemovalScript,
-  changeScript,
-  deleteScript,
-  expireScript,
-  runNft,
-  tableScript,
-} from '../claims/nftables.ts'
-import type { Claim, ClaimChange } from '../claims/tracker.ts'
+import type { Claim } from '../claims/tracker.ts'
 import type { Intake, Plane, Tap } from '../intake.ts'
 import {
   closeRing,
@@ -38,8 +30,7 @@ export class PacketIntake implements Intake {
   /** By ifindex, which stays when an interface is renamed. */
   readonly #open = new Map<number, Open>()
   readonly #early: EarlyDrop
-  /** The nftables table is ours and in force. */
-  #claimed = false
+  #claims: readonly Claim[] = []
 
   /** `ringBytes`: receive ring of every interface and worker. */
   constructor(plane: Plane, ringBytes: number) {
@@ -48,33 +39,18 @@ export class PacketIntake implements Intake {
     this.#early = new EarlyDrop(plane.netlink, (message) => plane.log(message))
   }
 
-  async claim(taps: readonly Tap[], claims: readonly Claim[]): Promise<void> {
-    const taken = taps.map(({ link, more }) => ({ name: link.name, ifindex: link.ifindex, more }))
-    await runNft(tableScript(taken, claims), 'keep the kernel from answering for virtual services')
-    this.#claimed = true
-    for (const at of taken) this.#early.open(at)
+  setClaims(claims: readonly Claim[]): void {
+    this.#claims = claims
     this.#early.setClaims(claims)
   }
 
-  async changeClaims(change: ClaimChange, claims: readonly Claim[]): Promise<void> {
-    if (!this.#claimed) return
-    await runNft(changeScript(change), 'change the nftables rules')
-    this.#early.setClaims(claims)
-  }
-
-  async unclaim(): Promise<void> {
-    this.#early.closeAll()
-    await runNft(deleteScript(), 'remove the nftables rules')
-    this.#claimed = false
-  }
-
-  async leave(_ports: readonly Tap[], claims: readonly Claim[], seconds: number): Promise<void> {
-    await runNft(expireScript(claims, seconds), 'let the nftables rules run out')
-    this.#early.closeAll()
-    this.#claimed = false
+  mend(claims: readonly Claim[]): void {
+    this.#early.mend(claims)
   }
 
   async start(tap: Tap): Promise<void> {
+    this.#early.open(tap.link)
+    this.#early.setClaims(this.#claims)
     const open: Open = { number: this.#plane.tapNumbers.take(), rings: [], group: null }
     this.#open.set(tap.link.ifindex, open)
     const workers = this.#plane.workers()
@@ -102,10 +78,6 @@ export class PacketIntake implements Intake {
 
   async stop(tap: Tap): Promise<void> {
     this.#early.close(tap.link.ifindex)
-    if (this.#claimed) {
-      // The chain goes with its interface, if that is gone already.
-      await runNft(chainRemovalScript(tap.link.ifindex), `release ${tap.link.name}`).catch(() => {})
-    }
     await this.#close(tap)
   }
 

@@ -58,6 +58,7 @@ const NEXT = RingRecord.offsets.next / 4
 const FIRST = RingRecord.offsets.first / 4
 
 export class PacketSource implements FrameSource {
+  readonly takesAll = false
   readonly ifindex: number
   readonly fd: number
   readonly #ring: ReceiveRing

@@ -4,6 +4,8 @@ import type { JobTable } from './jobs.ts'
 export interface FrameSource {
   /** The interface frames come from. */
   readonly ifindex: number
+  /** The kernel has no copy of its frames: what is passed has to be handed back, whatever it is. */
+  readonly takesAll: boolean
   /** Readable when frames wait. */
   readonly fd: number
   /**

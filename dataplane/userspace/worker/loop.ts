@@ -180,10 +180,13 @@ export class PacketLoop {
         this.#send(index, jobs.ifindex(index))
         return
       case Action.Pass: {
+        const tap = this.#taps[jobs.tap(index)]
         // The kernel has its own copy unless our claims made it drop the frame.
-        if (!jobs.toHost(index)) return
-        if (!claims.matches(jobs.u8, jobs.data(index), jobs.received(index))) return
-        const stack = this.#taps[jobs.tap(index)]?.stackIfindex ?? 0
+        if (tap?.source.takesAll !== true) {
+          if (!jobs.toHost(index)) return
+          if (!claims.matches(jobs.u8, jobs.data(index), jobs.received(index))) return
+        }
+        const stack = tap?.stackIfindex ?? 0
         if (stack !== 0) this.#send(index, stack)
         return
       }

@@ -12,8 +12,7 @@ import { DataplaneError } from '../../dataplane.ts'
 import { attachXdp } from '../../kernel/xdp.ts'
 import { PM_CHUNK } from '../../layout/layout.gen.ts'
 import type { Region } from '../../wasm/region.ts'
-import { deleteScript, expireScript, runNft, tableScript } from '../claims/nftables.ts'
-import { type Claim, type ClaimChange, claimKey } from '../claims/tracker.ts'
+import { type Claim, claimKey, ERROR_TYPES } from '../claims/tracker.ts'
 import type { Intake, Plane, Tap } from '../intake.ts'
 import { closeXskQueue, openXskQueue, RINGS_BYTES, type XskQueue } from './socket.ts'
 import { FRAMES_BYTES } from './source.ts'
@@ -64,7 +63,8 @@ export class XskIntake implements Intake {
   readonly #frames: (Frames | undefined)[] = []
   readonly #claimsFd: number
   readonly #closeClaims: () => void
-  readonly #claims = new Map<string, Claim>()
+  /** Keys in the map, by claim. */
+  readonly #claims = new Map<string, Uint8Array>()
 
   constructor(plane: Plane) {
     this.#plane = plane
@@ -74,39 +74,23 @@ export class XskIntake implements Intake {
     this.#closeClaims = () => libbpf().bpf_object__close(object)
   }
 
-  async claim(_ports: readonly Tap[], claims: readonly Claim[]): Promise<void> {
-    const wanted = new Set(claims.map(claimKey))
-    const removed = [...this.#claims.values()].filter((claim) => !wanted.has(claimKey(claim)))
-    await this.changeClaims({ added: claims, removed })
-    // What an earlier process left to bridge the time until now.
-    await runNft(deleteScript(), 'remove the nftables rules').catch(() => {})
-  }
-
-  async changeClaims(change: ClaimChange): Promise<void> {
-    for (const claim of change.removed) {
-      this.#claims.delete(claimKey(claim))
-      libbpf().bpf_map_delete_elem(this.#claimsFd, steerKey(claim))
+  setClaims(claims: readonly Claim[]): void {
+    const wanted = new Map(claims.map((claim) => [claimKey(claim), steerKey(claim)] as const))
+    if (claims.length > 0) for (const [name, key] of ERROR_KEYS) wanted.set(name, key)
+    for (const [name, key] of this.#claims) {
+      if (wanted.has(name)) continue
+      this.#claims.delete(name)
+      libbpf().bpf_map_delete_elem(this.#claimsFd, key)
     }
-    for (const claim of change.added) {
-      if (this.#claims.has(claimKey(claim))) continue
-      need(
-        libbpf().bpf_map_update_elem(this.#claimsFd, steerKey(claim), words(1), 0),
-        `claim ${claimKey(claim)}`,
-      )
-      this.#claims.set(claimKey(claim), claim)
+    for (const [name, key] of wanted) {
+      if (this.#claims.has(name)) continue
+      need(libbpf().bpf_map_update_elem(this.#claimsFd, key, words(1), 0), `claim ${name}`)
+      this.#claims.set(name, key)
     }
   }
 
-  async unclaim(): Promise<void> {
-    await this.changeClaims({ added: [], removed: [...this.#claims.values()] })
-    await runNft(deleteScript(), 'remove the nftables rules').catch(() => {})
-  }
-
-  async leave(taps: readonly Tap[], claims: readonly Claim[], seconds: number): Promise<void> {
-    const taken = taps.map(({ link }) => link)
-    const action = 'keep the kernel from answering until the next start'
-    await runNft(`${tableScript(taken, [])}\n${expireScript(claims, seconds)}`, action)
-  }
+  /** The program goes with us, and nobody else can take it off. */
+  mend(): void {}
 
   async start(tap: Tap): Promise<void> {
     if (tap.link.mtu + ETHERNET > FRAME_BYTES_MAX) {
@@ -264,16 +248,25 @@ function remedy(number: number): string {
 
 /** The claim as `struct steer_key`. */
 export function steerKey(claim: Claim): Uint8Array {
-  const key = new Uint8Array(KEY.size)
-  const view = new DataView(key.buffer)
-  key[KEY.side] = SIDE[claim.side]
-  if (claim.side === 'error') {
-    key[KEY.protocol] = ICMP[claim.family]
-    view.setUint16(KEY.port, claim.type, false)
-    return key
-  }
+  const key = emptyKey(SIDE[claim.side], PROTOCOL[claim.protocol], claim.port)
   key.set(addressToBytes(claim.address), KEY.address)
-  key[KEY.protocol] = PROTOCOL[claim.protocol]
-  view.setUint16(KEY.port, claim.port, false)
   return key
 }
+
+function emptyKey(side: number, protocol: number, port: number): Uint8Array {
+  const key = new Uint8Array(KEY.size)
+  key[KEY.side] = side
+  key[KEY.protocol] = protocol
+  new DataView(key.buffer).setUint16(KEY.port, port, false)
+  return key
+}
+
+/**
+ * The steering program does not look into errors: all of them come here, and those that are not about a
+ * claim go back to the stack. With this process the program ends too.
+ */
+const ERROR_KEYS = ([4, 6] as const).flatMap((family) =>
+  ERROR_TYPES[family].map(
+    (type) => [`error ${family} ${type}`, emptyKey(SIDE.error, ICMP[family], type)] as const,
+  ),
+)

@@ -69,6 +69,7 @@ export class FramePool {
 }
 
 export class XskSource implements FrameSource {
+  readonly takesAll = true
   readonly ifindex: number
   readonly fd: number
   readonly #queue: XskQueue

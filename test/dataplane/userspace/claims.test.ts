@@ -8,16 +8,11 @@ import { ClaimFilter } from '../../../dataplane/userspace/claims/filter.ts'
 import {
   changeScript,
   deleteScript,
-  expireScript,
+  leaseScript,
   runNft,
   tableScript,
 } from '../../../dataplane/userspace/claims/nftables.ts'
-import {
-  type Claim,
-  ClaimTracker,
-  claimKey,
-  type FlowClaim,
-} from '../../../dataplane/userspace/claims/tracker.ts'
+import { type Claim, ClaimTracker, claimKey } from '../../../dataplane/userspace/claims/tracker.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import { addressToBytes, parseAddress } from '../../../net/address.ts'
 import {
@@ -39,12 +34,7 @@ const address = (text: string) => {
   bytes.set(addressToBytes(parseAddress(text)!))
   return bytes
 }
-/** Errors are claimed with the first flow. */
-const keys = (claims: readonly Claim[]) =>
-  claims
-    .filter((claim) => claim.side !== 'error')
-    .map(claimKey)
-    .sort()
+const keys = (claims: readonly Claim[]) => claims.map(claimKey).sort()
 
 function putService(
   plane: MemoryDataplane,
@@ -96,20 +86,6 @@ test('services claim their address, NAT real servers their replies, others nothi
   assert.deepEqual(keys(added), ['from tcp 10.0.2.11 8080', 'to tcp 192.0.2.100 80'])
   assert.deepEqual(removed, [])
   assert.deepEqual(tracker.update(), { added: [], removed: [] })
-})
-
-test('errors are claimed as long as anything is', () => {
-  const plane = new MemoryDataplane()
-  const tracker = new ClaimTracker(plane)
-  const errors = (claims: readonly Claim[]) => claims.filter((claim) => claim.side === 'error').length
-  putService(plane, 0, '192.0.2.100', 80)
-  assert.equal(errors(tracker.update().added), 8)
-  putService(plane, 1, '192.0.2.101', 80)
-  assert.equal(errors(tracker.update().added), 0)
-  putService(plane, 0, '192.0.2.100', 80, Slot.Free)
-  assert.equal(errors(tracker.update().removed), 0)
-  putService(plane, 1, '192.0.2.101', 80, Slot.Free)
-  assert.equal(errors(tracker.update().removed), 8)
 })
 
 test('a service with port 0, and one for FTP, claim all ports', () => {
@@ -193,12 +169,7 @@ test('a service that comes and goes twice in one slot is released once its conne
 const MAC = '02:00:00:00:01:01'
 const VIP = '192.0.2.100'
 const VIP6 = '2001:db8:1::100'
-const claim = (
-  side: FlowClaim['side'],
-  protocol: FlowClaim['protocol'],
-  text: string,
-  port: number,
-): FlowClaim => ({
+const claim = (side: Claim['side'], protocol: Claim['protocol'], text: string, port: number): Claim => ({
   side,
   protocol,
   family: text.includes(':') ? 6 : 4,
@@ -206,8 +177,6 @@ const claim = (
   port,
 })
 const claims: readonly Claim[] = [
-  { side: 'error', family: 4, type: 3 },
-  { side: 'error', family: 6, type: 1 },
   claim('to', 'tcp', VIP, 80),
   claim('to', 'udp', '192.0.2.101', 0),
   claim('from', 'tcp', '10.0.2.11', 8080),
@@ -222,6 +191,21 @@ const to6 = (
   segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
   fields: Partial<Parameters<typeof ipv6>[0]> = {},
 ) => ipv6({ src: '2001:db8:c::7', dst: VIP6, ...fields }, segment)
+
+/** An error that quotes a packet which went the other way. */
+const error4 = (
+  src: string,
+  sport: number,
+  { dst = '198.51.100.7', dport = 1, udp: isUdp = false, type = 3 } = {},
+) => {
+  const transport = isUdp ? udp({ sport, dport }) : tcp({ sport, dport, flags: 'A' })
+  const quoted = ipv4({ src, dst }, transport).bytes
+  return to4(raw(PROTOCOL.icmp, Buffer.concat([Uint8Array.of(type, 1, 0, 0, 0, 0, 0, 0), quoted])))
+}
+const error6 = (src: string, sport: number) => {
+  const quoted = ipv6({ src, dst: '2001:db8:c::7' }, tcp({ sport, dport: 1, flags: 'A' })).bytes
+  return to6(raw(PROTOCOL.icmpv6, Buffer.concat([Uint8Array.of(1, 4, 0, 0, 0, 0, 0, 0), quoted])))
+}
 
 const cases: readonly {
   readonly name: string
@@ -266,23 +250,39 @@ const cases: readonly {
     packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(8, 0, 0, 0, 0, 0, 0, 0))),
     want: false,
   },
+  { name: 'ICMP error about an answer of a service', packet: error4(VIP, 80), want: true, unusual: true },
   {
-    name: 'ICMP error',
-    packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(3, 1, 0, 0, 0, 0, 0, 0))),
+    name: 'ICMP error about a packet to a real server',
+    packet: error4('198.51.100.7', 1, { dst: '10.0.2.11', dport: 8080 }),
     want: true,
     unusual: true,
+  },
+  {
+    name: 'ICMP error about any port',
+    packet: error4('192.0.2.101', 9, { udp: true }),
+    want: true,
+    unusual: true,
+  },
+  { name: 'ICMP error about another port', packet: error4(VIP, 81), want: false },
+  { name: 'ICMP error about another protocol', packet: error4(VIP, 80, { udp: true }), want: false },
+  {
+    name: 'ICMP error about a packet to the service',
+    packet: error4('10.9.9.9', 1, { dst: VIP }),
+    want: false,
+  },
+  { name: 'ICMP error of another kind', packet: error4(VIP, 80, { type: 5 }), want: false },
+  {
+    name: 'ICMP error that quotes nothing',
+    packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(3, 1, 0, 0, 0, 0, 0, 0))),
+    want: false,
   },
   {
     name: 'ICMPv6 echo',
     packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(128, 0, 0, 0, 0, 0, 0, 0))),
     want: false,
   },
-  {
-    name: 'ICMPv6 error',
-    packet: to6(raw(PROTOCOL.icmpv6, Uint8Array.of(1, 4, 0, 0, 0, 0, 0, 0))),
-    want: true,
-    unusual: true,
-  },
+  { name: 'ICMPv6 error about an answer of a service', packet: error6(VIP6, 80), want: true, unusual: true },
+  { name: 'ICMPv6 error about another port', packet: error6(VIP6, 81), want: false },
   { name: 'SCTP', packet: to4(raw(PROTOCOL.sctp, new Uint8Array([0, 1, 0, 80, 0, 0, 0, 0]))), want: false },
   { name: 'for another host', packet: to4(), want: false, dst: '02:00:00:00:01:99' },
   { name: 'IPv6 service', packet: to6(), want: true },
@@ -387,9 +387,9 @@ describe('nftables drops exactly what the filter matches', { skip: skipWithoutPr
 
   test('claims are exchanged, run out, and the table goes, also twice', async () => {
     const more = claim('to', 'tcp', '192.0.2.102', 443)
-    await runNft(changeScript({ added: [more], removed: [claims[2]!] }), 'test')
+    await runNft(changeScript({ added: [more], removed: [claims[0]!] }), 'test')
     assert.equal(wire.dropped(toMac(to4())), 0)
-    await runNft(expireScript([more], 1), 'test')
+    await runNft(leaseScript(1), 'test')
     const syn = to4(tcp({ sport: 1, dport: 443, flags: 'S' }), { dst: '192.0.2.102' })
     const frame = toMac(syn)
     assert.equal(wire.dropped(frame), 1)
