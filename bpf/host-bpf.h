@@ -8,8 +8,11 @@
 /* Makes the compiler forget what it knows of x, so that it keeps the tests the verifier wants. */
 #define pm_opaque(x) asm volatile("" : "+r"(x))
 
-/* Longest range pm_sum covers: a jumbo frame. Longer packets do not fit an XDP buffer. */
-#define PM_SUM_MAX 9216
+/*
+ * Where the last byte that pm_sum covers may be: the verifier lets nobody look beyond 2^16 bytes of a frame.
+ * Native XDP has smaller frames; generic mode shows any that the MTU allows.
+ */
+#define PM_SUM_MAX 65000
 
 #define PM_AF_INET 2
 #define PM_AF_INET6 10
@@ -97,7 +100,7 @@ static long pm_sum_chunk(__u32 i, void *arg)
 	__u32 off = s->off + i * PM_SUM_CHUNK;
 	__u8 *p;
 
-	if (off > 2 * PM_SUM_MAX)
+	if (off > PM_SUM_MAX)
 		return 1;
 	p = (__u8 *)(long)s->ctx->data + off;
 	if (p + PM_SUM_CHUNK > (__u8 *)(long)s->ctx->data_end)
@@ -108,7 +111,7 @@ static long pm_sum_chunk(__u32 i, void *arg)
 	return 0;
 }
 
-/* A function of its own, verified once. */
+/* A function of its own, verified once. Callers have seen to it that the range ends within PM_SUM_MAX. */
 PM_PART __u64 pm_sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len)
 {
 	struct pm_summing s = { .ctx = ctx, .off = off };
@@ -117,7 +120,11 @@ PM_PART __u64 pm_sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len)
 	if (off > PM_SUM_MAX || len > PM_SUM_MAX)
 		return 0;
 	bpf_loop(len / PM_SUM_CHUNK, pm_sum_chunk, &s, 0);
-	p = (__u8 *)(long)ctx->data + off + (len & ~(PM_SUM_CHUNK - 1));
+	off += len & ~(PM_SUM_CHUNK - 1);
+	pm_opaque(off);
+	if (off > PM_SUM_MAX)
+		return 0;
+	p = (__u8 *)(long)ctx->data + off;
 	end = (__u8 *)(long)ctx->data_end;
 	len &= PM_SUM_CHUNK - 1;
 	for (int k = 0; k < PM_SUM_CHUNK / 4 - 1; k++) {
@@ -178,4 +185,50 @@ pm_inline enum pm_fib_result pm_host_fib(PM_HOST *host, struct pm_fib *q)
 	default:
 		return PM_FIB_NO_ROUTE;
 	}
+}
+
+pm_inline __u32 pm_egress_flags(__u32 ifindex)
+{
+#pragma unroll
+	for (int i = 0; i < PM_EGRESS_PROBES; i++) {
+		const struct pm_egress *e = pm_egress((ifindex + i) % PM_EGRESSES);
+		__u64 word;
+
+		if (!e)
+			break;
+		word = *(const volatile __u64 *)e;
+		if ((__u32)word == ifindex)
+			return word >> 32;
+		if (!word)
+			break;
+	}
+	return 0;
+}
+
+enum pm_way {
+	PM_WAY_NONE, /* none: the kernel would take the frame and lose it */
+	PM_WAY_TURN, /* XDP_TX */
+	PM_WAY_REDIRECT,
+};
+
+/* How a frame that came in here can leave by an interface. */
+pm_inline enum pm_way pm_way_out(struct xdp_md *ctx, __u32 ifindex)
+{
+	__u32 from = ctx->ingress_ifindex, flags = pm_egress_flags(ifindex);
+
+	if (pm_likely(!flags))
+		return ifindex == from ? PM_WAY_TURN : PM_WAY_REDIRECT;
+	if (flags & PM_EGRESS_NO_ETHERNET)
+		return PM_WAY_NONE;
+	if (ifindex == from && !(flags & PM_EGRESS_NO_TURN))
+		return PM_WAY_TURN;
+	/* Generic mode sends like any other packet: every driver takes that. */
+	if ((flags & PM_EGRESS_NO_REDIRECT) && !(pm_egress_flags(from) & PM_EGRESS_GENERIC))
+		return PM_WAY_NONE;
+	return PM_WAY_REDIRECT;
+}
+
+pm_inline int pm_host_takes(PM_HOST *host, __u32 ifindex)
+{
+	return pm_way_out(host, ifindex) != PM_WAY_NONE;
 }

@@ -9,7 +9,8 @@
  *   pm_cpu()              row of the per-CPU maps
  *   pm_frame_*            the frame: bytes in reach, move its start, cut its end
  *   pm_host_fib(f, q)     next hop
- *   pm_sum(f, off, len)   sum of 16-bit words over a range of the frame
+ *   pm_host_takes(f, if)  whether a frame received as this one can leave by an interface
+ *   pm_sum(f, off, len)   sum of 16-bit words over a range of the frame, which ends within PM_SUM_MAX
  *   pm_loop(n, fn, arg)   fn(i, arg) for i < n until it returns non-zero
  */
 #pragma once

@@ -211,6 +211,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	struct pm_settings *set = pm_settings(0);
 	struct pm_real *real = pm_reals(c->real);
 	__u32 end = PM_ETH_LEN + p->ip_length, limit;
+	int stack_only = 0;
 	__u16 epoch;
 
 	if (!set || !real)
@@ -223,6 +224,9 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		switch (pm_route(f->host, family, index, epoch)) {
 		case PM_FIB_OK:
 			break;
+		case PM_FIB_STACK_ONLY:
+			stack_only = 1;
+			break;
 		case PM_FIB_NO_NEIGHBOUR:
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_LOCAL:
@@ -234,18 +238,24 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	if (p->ttl <= 1)
 		return PM_DROP_ICMP_TTL;
 	limit = pm_path_limit(c, real);
-	if (p->ip_length > limit)
+	if (!stack_only && p->ip_length > limit)
 		return PM_DROP_FRAGMENTATION;
-	pm_cut_padding(f, p);
+	if (c->method != PM_METHOD_TUN)
+		pm_cut_padding(f, p, PM_ETH_MIN);
 	switch (c->method) {
 	case PM_METHOD_NAT: {
 		enum pm_verdict v;
 
+		if (end > PM_SUM_MAX)
+			return PM_DROP_CHECKSUM_LIMIT;
 		if (!pm_icmp_intact(f, family, q->icmp, end))
 			return PM_DROP_ICMP_CHECKSUM;
 		v = pm_translate_error(f, family, q, (const __be32 *)real->addr, c->new_port, 0);
 		if (v != PM_CONTINUE)
 			return v;
+		/* As in pm_hand_over; that the TTL goes down twice harms no error. */
+		if (stack_only || !pm_host_takes(f->host, c->ifindex))
+			return PM_PASS_EGRESS;
 		break;
 	}
 	case PM_METHOD_DR:
@@ -253,6 +263,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 			return PM_DROP_MAP;
 		break;
 	case PM_METHOD_TUN:
+		pm_cut_padding(f, p, 0);
 		if (pm_decrement_ttl(f, family))
 			return PM_DROP_MAP;
 		{
@@ -273,6 +284,7 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_real *real = pm_reals(c->real);
+	__u32 hop = PM_FIB_OK;
 	enum pm_verdict v;
 	__u16 epoch;
 
@@ -281,21 +293,27 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	if (p->ttl <= 1)
 		return PM_PASS_REPLY_TTL;
 	epoch = pm_epoch(set, pm_now());
-	if (!pm_hop_known(c, epoch) && pm_route(f->host, family, index, epoch) != PM_FIB_OK)
+	if (!pm_hop_known(c, epoch))
+		hop = pm_route(f->host, family, index, epoch);
+	if (hop != PM_FIB_OK && hop != PM_FIB_STACK_ONLY)
 		return PM_PASS_NO_ROUTE_REPLY;
-	if (p->ip_length > c->mtu)
+	if (hop == PM_FIB_OK && p->ip_length > c->mtu)
 		return PM_PASS_REPLY_MTU;
+	if (PM_ETH_LEN + p->ip_length > PM_SUM_MAX)
+		return PM_DROP_CHECKSUM_LIMIT;
 	if (!pm_icmp_intact(f, family, q->icmp, PM_ETH_LEN + p->ip_length))
 		return PM_DROP_ICMP_CHECKSUM;
 	if (real->slot == PM_SLOT_LIVE)
 		pm_account(c->real, p->ip_length, 1);
-	pm_cut_padding(f, p);
+	pm_cut_padding(f, p, PM_ETH_MIN);
 	v = pm_translate_error(f, family, q,
 			       family == 4 ? &((struct pm_conn4 *)c)->new_addr :
 					     (const __be32 *)((struct pm_conn6 *)c)->new_addr,
 			       c->new_port, 1);
 	if (v != PM_CONTINUE)
 		return v;
+	if (family == 6 && (hop == PM_FIB_STACK_ONLY || !pm_host_takes(f->host, c->ifindex)))
+		return PM_PASS_EGRESS;
 	return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
 		       PM_DROP_MAP :
 		       PM_FORWARD_ICMP_REPLY;

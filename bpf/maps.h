@@ -5,6 +5,7 @@
  *
  *   settings       daemon writes, program reads (its own counters aside); one record
  *   interfaces     daemon writes at attach; 64 hashed by ifindex, more than any director has ports
+ *   egress         daemon writes; what interfaces cannot do as a way out, hashed by ifindex
  *   services       daemon writes; a slot is complete before a bucket names it
  *   service_index  daemon writes single 64-bit entries; two choices of eight
  *   nat_index      the same for NAT real servers, only filled while PM_SETTING_NAT_ICMP_SEND is set
@@ -33,4 +34,5 @@
 	MAP(verdicts, __u64, 256)                      \
 	MAP(locals, struct pm_local_bucket, 128)       \
 	MAP(interest, __u64, 8192)                     \
-	MAP(nat_index, struct pm_service_bucket, 64)
+	MAP(nat_index, struct pm_service_bucket, 64)   \
+	MAP(egress, struct pm_egress, 1024)

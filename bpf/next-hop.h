@@ -72,6 +72,12 @@ pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, __u32 epoc
 	rc = pm_host_fib(host, &q);
 	if (rc == PM_FIB_LOCAL && !(c->kind == PM_CONN_IN && (real->flags & PM_REAL_LOCAL)))
 		rc = PM_FIB_NO_ROUTE; /* the kernel's FIB says the same of both */
+	/* The stack resolves on its own, where it is the one to send (pm_hand_over). */
+	if (rc == PM_FIB_NO_NEIGHBOUR && c->method == PM_METHOD_NAT && (c->kind == PM_CONN_IN || family == 6) &&
+	    !pm_host_takes(host, q.ifindex)) {
+		c->ifindex = 0;
+		return PM_FIB_STACK_ONLY;
+	}
 	if (rc == PM_FIB_NO_NEIGHBOUR && c->ifindex) {
 		/* A neighbour that is being resolved again does not interrupt a connection that had one. */
 		c->hop_epoch = epoch;

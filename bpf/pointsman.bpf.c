@@ -19,6 +19,7 @@ const enum pm_conn_kind *pm_btf_conn_kind __attribute__((unused));
 const enum pm_conn_flag *pm_btf_conn_flag __attribute__((unused));
 const enum pm_job_flag *pm_btf_job_flag __attribute__((unused));
 const enum pm_fib_result *pm_btf_fib_result __attribute__((unused));
+const enum pm_egress_flag *pm_btf_egress_flag __attribute__((unused));
 const struct pm_job *pm_btf_job __attribute__((unused));
 const struct pm_fib *pm_btf_fib __attribute__((unused));
 const struct pm_arrival *pm_btf_arrival __attribute__((unused));
@@ -30,15 +31,22 @@ SEC("xdp")
 int pointsman(struct xdp_md *ctx)
 {
 	__u64 result = pm_process(ctx);
-	__u32 ifindex = result >> 32;
 	enum pm_verdict v = (__u32)result;
+	__u32 ifindex = result >> 32;
+	enum pm_way way = PM_WAY_NONE;
 
+	if (pm_act(v) == PM_ACTION_SEND) {
+		way = pm_way_out(ctx, ifindex);
+		/* A frame that cannot leave is never counted as sent. */
+		if (way == PM_WAY_NONE)
+			v = PM_DROP_EGRESS;
+	}
 	pm_tally(v);
 	switch (pm_act(v)) {
 	case PM_ACTION_PASS:
 		return XDP_PASS;
 	case PM_ACTION_SEND:
-		return ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);
+		return way == PM_WAY_TURN ? XDP_TX : bpf_redirect(ifindex, 0);
 	default:
 		return XDP_DROP;
 	}

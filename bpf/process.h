@@ -62,6 +62,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	struct pm_real *real = pm_reals(c->real);
 	__u16 epoch = pm_epoch(flow->set, flow->now);
 	struct pm_nat nat = { .port = c->new_port, .source = 1, .decrement = 1 };
+	int stack_only = 0;
 	enum pm_verdict v;
 
 	if (!real)
@@ -75,6 +76,9 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		switch (pm_route(f->host, family, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
+		case PM_FIB_STACK_ONLY:
+			stack_only = 1;
+			break;
 		case PM_FIB_NO_NEIGHBOUR:
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_FORWARDING_OFF:
@@ -83,7 +87,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 			return PM_PASS_NO_ROUTE_REPLY;
 		}
 	}
-	if (pm_unlikely(pm_wire_length(f, p) > c->mtu))
+	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > c->mtu))
 		return pm_unfragmentable(f, family) ? PM_PASS_REPLY_MTU : PM_DROP_FRAGMENTATION;
 	if (!(f->flags & PM_JOB_RESUMED)) {
 		pm_frame_counted(f);
@@ -92,7 +96,10 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		pm_follow(family, flow->set, c, flow->index, PM_DIR_OUT, p->tcp_flags, flow->now);
 		c->packets++;
 	}
-	pm_cut_padding(f, p);
+	pm_cut_padding(f, p, PM_ETH_MIN);
+	/* Not for IPv4: the stack takes no packet from outside whose source is an address of its own. */
+	if (family == 6 && pm_unlikely(stack_only || !pm_host_takes(f->host, c->ifindex)))
+		return pm_hand_over(f, p, family, &nat);
 	v = pm_translate(f, p, family, &nat);
 	if (v != PM_CONTINUE)
 		return v;

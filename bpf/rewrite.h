@@ -4,11 +4,19 @@
 
 #include "answer.h"
 
-/* Ethernet padding ends with us: what goes out is as long as IP says. */
-pm_inline void pm_cut_padding(struct pm_frame *f, const struct pm_packet *p)
+/*
+ * Ethernet padding ends with us, but for what fills up the shortest frame (`least`, PM_ETH_MIN): not every
+ * driver pads frames of XDP by itself. Nothing stays (0) where another header will be put in front, since it
+ * would stand inside the outer packet.
+ */
+pm_inline void pm_cut_padding(struct pm_frame *f, const struct pm_packet *p, __u32 least)
 {
-	if (f->length > p->ip_length + PM_ETH_LEN)
-		pm_frame_trim(f, p->ip_length + PM_ETH_LEN);
+	__u32 length = p->ip_length + PM_ETH_LEN;
+
+	if (length < least)
+		length = least;
+	if (f->length > length)
+		pm_frame_trim(f, length);
 }
 
 /* MAC addresses of the next hop; the frame leaves by its interface. */
@@ -96,6 +104,8 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 			return PM_DROP_MAP;
 		if (!udp->check && pm_reach(f) < PM_ETH_LEN + p->ip_length)
 			return PM_WANT_PAYLOAD;
+		if (!udp->check && p->l4 + length > PM_SUM_MAX)
+			return PM_DROP_CHECKSUM_LIMIT;
 		if (nat->source)
 			udp->sport = nat->port;
 		else
@@ -152,4 +162,18 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 		}
 	}
 	return PM_CONTINUE;
+}
+
+/*
+ * NAT where the next interface takes no frame from this host: the translated packet goes to the stack, which
+ * forwards it there, and takes one off the TTL itself. The FIB has said that forwarding is on.
+ */
+pm_inline enum pm_verdict pm_hand_over(struct pm_frame *f, const struct pm_packet *p, int family,
+				       struct pm_nat *nat)
+{
+	enum pm_verdict v;
+
+	nat->decrement = 0;
+	v = pm_translate(f, p, family, nat);
+	return v == PM_CONTINUE ? PM_PASS_EGRESS : v;
 }

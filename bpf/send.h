@@ -57,11 +57,15 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 {
 	struct pm_packet *p = &flow->p;
 	__u16 epoch = pm_epoch(flow->set, flow->now);
+	int stack_only = 0;
 	__u32 limit;
 
 	if (pm_unlikely(!pm_hop_known(c, epoch))) {
 		switch (pm_route(f->host, family, flow->index, epoch)) {
 		case PM_FIB_OK:
+			break;
+		case PM_FIB_STACK_ONLY:
+			stack_only = 1;
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
@@ -87,7 +91,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	if (pm_unlikely(p->ttl <= 1))
 		return pm_refuse(f, family, flow, c, PM_ANSWER_TIME_EXCEEDED, 0);
 	limit = pm_path_limit(c, real);
-	if (pm_unlikely(pm_wire_length(f, p) > limit)) {
+	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > limit)) {
 		if (c->method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
 			return PM_DROP_NO_ROUTE;
 		if (!pm_unfragmentable(f, family) ||
@@ -102,12 +106,16 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	}
 	if (c->method == PM_METHOD_TUN && pm_tunnel_sums(real) && pm_reach(f) < PM_ETH_LEN + p->ip_length)
 		return PM_WANT_PAYLOAD;
-	pm_cut_padding(f, p);
+	if (c->method != PM_METHOD_TUN)
+		pm_cut_padding(f, p, PM_ETH_MIN);
 	switch (c->method) {
 	case PM_METHOD_NAT: {
 		struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = c->new_port, .decrement = 1 };
-		enum pm_verdict v = pm_translate(f, p, family, &nat);
+		enum pm_verdict v;
 
+		if (pm_unlikely(stack_only || !pm_host_takes(f->host, c->ifindex)))
+			return pm_hand_over(f, p, family, &nat);
+		v = pm_translate(f, p, family, &nat);
 		if (v != PM_CONTINUE)
 			return v;
 		return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
@@ -120,6 +128,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			return PM_DROP_MAP;
 		return PM_FORWARD_DR;
 	case PM_METHOD_TUN:
+		pm_cut_padding(f, p, 0);
 		if (pm_decrement_ttl(f, family))
 			return PM_DROP_MAP;
 		return pm_encapsulate(f, p, family, flow->set, real, c, flow->at.hash);

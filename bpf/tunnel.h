@@ -177,6 +177,8 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 
 	if (pm_is_zero16(real->source))
 		return PM_DROP_NO_TUNNEL_SOURCE;
+	if (pm_tunnel_sums(real) && PM_ETH_LEN + p->ip_length + overhead > PM_SUM_MAX)
+		return PM_DROP_CHECKSUM_LIMIT;
 	if (family == 4) {
 		struct pm_ipv4 *inner = (void *)(f->data + PM_ETH_LEN);
 

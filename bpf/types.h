@@ -51,6 +51,7 @@ enum pm_verdict {
 	PM_PASS_NOT_CONFIGURED = 16,   /* the daemon has not published settings yet */
 	PM_PASS_NO_ROUTE_REPLY = 17,   /* NAT reply without a route: the stack answers */
 	PM_PASS_UNSUPPORTED = 18,      /* a virtual service this program cannot serve yet */
+	PM_PASS_EGRESS = 19,	       /* NAT, translated: the stack sends it where no frame of ours is taken */
 
 	/* Sent on. */
 	PM_FORWARD_NAT = 32,	       /* client to NAT real server */
@@ -86,6 +87,8 @@ enum pm_verdict {
 
 	PM_DROP_ICMP_CHECKSUM = 64, /* ICMP error that NAT would have to translate, sum wrong */
 	PM_DROP_ICMP_TTL = 65,	    /* ICMP error at the end of its TTL: never answered by another */
+	PM_DROP_EGRESS = 66,	    /* the interface it would leave by takes no frame of ours */
+	PM_DROP_CHECKSUM_LIMIT = 67, /* needs a checksum over more bytes than the program can sum */
 
 	PM_VERDICT_MAX = 128,
 };
@@ -225,6 +228,25 @@ struct pm_interface {
 	 * program loads them, the first byte lowest.
 	 */
 	__u64 more[PM_INTERFACE_MACS];
+};
+
+/*
+ * What stands between a frame of ours and the wire of an interface; an interface without a record takes
+ * everything. Hashed by ifindex as above, but a search ends at a slot that was never used: a record that
+ * has become idle keeps its ifindex, with no flags. One 64-bit store changes all of it.
+ */
+#define PM_EGRESSES 1024
+#define PM_EGRESS_PROBES 8
+struct pm_egress {
+	__u32 ifindex; /* 0: never used */
+	__u32 flags;   /* enum pm_egress_flag */
+};
+
+enum pm_egress_flag {
+	PM_EGRESS_NO_REDIRECT = 0x01, /* the driver takes no redirected frames (no ndo_xdp_xmit, or not now) */
+	PM_EGRESS_NO_TURN = 0x02,     /* XDP_TX is not to be relied on: redirect to the own interface instead */
+	PM_EGRESS_NO_ETHERNET = 0x04, /* layer 3: no frame of ours makes sense there */
+	PM_EGRESS_GENERIC = 0x08,     /* the program runs in generic mode here: what it receives can go anywhere */
 };
 
 /*
@@ -498,6 +520,7 @@ enum pm_fib_result {
 	PM_FIB_NO_ROUTE = 2,
 	PM_FIB_NO_NEIGHBOUR = 3,
 	PM_FIB_FORWARDING_OFF = 4,
+	PM_FIB_STACK_ONLY = 5, /* never the host's answer: nobody but the stack can send there */
 };
 
 struct pm_fib {

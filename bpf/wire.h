@@ -5,6 +5,7 @@
 #include "types.h"
 
 #define PM_ETH_LEN 14
+#define PM_ETH_MIN 60 /* IEEE 802.3 §3.2.8, without the check sequence */
 #define PM_VLAN_LEN 4
 #define PM_IPV4_LEN 20
 #define PM_IPV6_LEN 40

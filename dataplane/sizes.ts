@@ -3,6 +3,7 @@ import type { Sizes } from './dataplane.ts'
 import {
   type LimitsRecord,
   type MapName,
+  PM_EGRESSES,
   PM_INTEREST_WORDS,
   PM_INTERFACES,
   PM_LOCALS,
@@ -36,6 +37,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     verdicts: sizes.cpus * PM_VERDICT_MAX,
     locals: PM_LOCALS,
     interest: PM_INTEREST_WORDS,
+    egress: PM_EGRESSES,
   }
 }
 

@@ -21,11 +21,13 @@ import {
   type MapMemory,
   type Sizes,
 } from '../dataplane.ts'
+import { publishEgress } from '../egress-table.ts'
 import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
 import { MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
 import { stampLayout } from '../layout/stamp.ts'
 import { mapMemory } from '../map-memory.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
+import { readEgress } from './egress.ts'
 import { linkInfo, type ProgramInfo, programInfo } from './object-info.ts'
 import { checkPinnedMaps, openMaps, Pins, withSettings } from './pins.ts'
 import { loadProgram } from './program.ts'
@@ -167,7 +169,17 @@ export class KernelDataplane implements Dataplane {
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       if (!receiving.has(ifindex)) removeInterface(this.map('interfaces'), ifindex)
     }
+    // Behind the links: some drivers can send from the moment that a program is attached.
+    this.#publishEgress(links)
     return results
+  }
+
+  #publishEgress(links: Links): void {
+    const modes = new Map<number, XdpMode>()
+    for (const [ifindex, { mode }] of this.#links) {
+      for (const receiving of links.receivingFor(ifindex)) modes.set(receiving.ifindex, mode)
+    }
+    publishEgress(this.map('egress'), readEgress(links, modes))
   }
 
   #attachOne(name: string, links: Links): AttachResult {

@@ -17,6 +17,8 @@ export const PM_TIMEOUT_INITIAL = 12
 export const PM_INTERFACES = 64
 export const PM_INTERFACE_PROBES = 4
 export const PM_INTERFACE_MACS = 14
+export const PM_EGRESSES = 1024
+export const PM_EGRESS_PROBES = 8
 export const PM_SCHEDULE_ACTIVE = 0x100
 export const PM_BUCKET = 8
 export const PM_LOCALS = 128
@@ -53,6 +55,7 @@ export const Verdict = {
   PassNotConfigured: 16,
   PassNoRouteReply: 17,
   PassUnsupported: 18,
+  PassEgress: 19,
   ForwardNat: 32,
   ForwardNatReply: 33,
   ForwardDr: 34,
@@ -80,6 +83,8 @@ export const Verdict = {
   WantPayload: 62,
   DropIcmpChecksum: 64,
   DropIcmpTtl: 65,
+  DropEgress: 66,
+  DropChecksumLimit: 67,
 } as const
 export type Verdict = (typeof Verdict)[keyof typeof Verdict]
 
@@ -103,6 +108,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   16: 'pass_not_configured',
   17: 'pass_no_route_reply',
   18: 'pass_unsupported',
+  19: 'pass_egress',
   32: 'forward_nat',
   33: 'forward_nat_reply',
   34: 'forward_dr',
@@ -130,6 +136,8 @@ export const verdictNames: { readonly [value: number]: string } = {
   62: 'want_payload',
   64: 'drop_icmp_checksum',
   65: 'drop_icmp_ttl',
+  66: 'drop_egress',
+  67: 'drop_checksum_limit',
 }
 
 /** enum pm_action */
@@ -324,6 +332,22 @@ export const settingNames: { readonly [value: number]: string } = {
   1024: 'nat_icmp_send',
 }
 
+/** enum pm_egress_flag */
+export const EgressFlag = {
+  NoRedirect: 1,
+  NoTurn: 2,
+  NoEthernet: 4,
+  Generic: 8,
+} as const
+export type EgressFlag = (typeof EgressFlag)[keyof typeof EgressFlag]
+
+export const egressFlagNames: { readonly [value: number]: string } = {
+  1: 'no_redirect',
+  2: 'no_turn',
+  4: 'no_ethernet',
+  8: 'generic',
+}
+
 /** enum pm_real_flag */
 export const RealFlag = {
   Local: 1,
@@ -401,6 +425,7 @@ export const FibResult = {
   NoRoute: 2,
   NoNeighbour: 3,
   ForwardingOff: 4,
+  StackOnly: 5,
 } as const
 export type FibResult = (typeof FibResult)[keyof typeof FibResult]
 
@@ -410,6 +435,7 @@ export const fibResultNames: { readonly [value: number]: string } = {
   2: 'no_route',
   3: 'no_neighbour',
   4: 'forwarding_off',
+  5: 'stack_only',
 }
 
 /** struct pm_settings, 128 bytes. */
@@ -549,6 +575,34 @@ export const InterfaceRecord = {
   setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
   getMore: (view: DataView, base: number, index: number): bigint => view.getBigUint64(base + 16 + element('InterfaceRecord.more', 14, index) * 8, true),
   setMore: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 16 + element('InterfaceRecord.more', 14, index) * 8, value, true),
+} as const
+
+/** struct pm_egress, 8 bytes. */
+export interface EgressRecord {
+  readonly ifindex: number
+  readonly flags: number
+}
+
+export const EgressRecord = {
+  size: 8,
+  offsets: {
+    ifindex: 0,
+    flags: 4,
+  },
+  read(view: DataView, base: number): EgressRecord {
+    return {
+      ifindex: view.getUint32(base + 0, true),
+      flags: view.getUint32(base + 4, true),
+    }
+  },
+  write(view: DataView, base: number, value: EgressRecord): void {
+    view.setUint32(base + 0, value.ifindex, true)
+    view.setUint32(base + 4, value.flags, true)
+  },
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getFlags: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setFlags: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
 } as const
 
 /** struct pm_service, 64 bytes. */
@@ -1602,6 +1656,7 @@ export type MapName =
   | 'locals'
   | 'interest'
   | 'nat_index'
+  | 'egress'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -1620,6 +1675,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'locals',
   'interest',
   'nat_index',
+  'egress',
 ]
 
 export interface MapShape {
@@ -1648,10 +1704,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   locals: { index: 12, record: 'pm_local_bucket', entrySize: 32, entries: 128 },
   interest: { index: 13, record: '__u64', entrySize: 8, entries: 8192 },
   nat_index: { index: 14, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
+  egress: { index: 15, record: 'pm_egress', entrySize: 8, entries: 1024 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'a923939f9d5e10d8'
+export const LAYOUT_FINGERPRINT = '055ab75b1e07a298'
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
@@ -1684,6 +1741,14 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'macs', offset: 10, type: 'u16', count: null },
       { name: 'mtu', offset: 12, type: 'u32', count: null },
       { name: 'more', offset: 16, type: 'u64', count: 14 },
+    ],
+  },
+  {
+    name: 'pm_egress',
+    size: 8,
+    fields: [
+      { name: 'ifindex', offset: 0, type: 'u32', count: null },
+      { name: 'flags', offset: 4, type: 'u32', count: null },
     ],
   },
   {

@@ -31,6 +31,7 @@ import type { Query } from './rtnetlink.ts'
 
 const NETLINK_ROUTE = 0
 export const NETLINK_NETFILTER = 12
+export const NETLINK_GENERIC = 16
 const NETLINK_ADD_MEMBERSHIP = 1
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12

@@ -5,7 +5,7 @@ import { ADDRESSES_MAX, listInterfaces, putInterface } from '../../dataplane/int
 import { InterfaceRecord } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench, MAC } from './bench.ts'
-import { be16, macBytes } from './bytes.ts'
+import { be16, concat, macBytes } from './bytes.ts'
 import { decode, diff } from './decode.ts'
 import {
   ethernet,
@@ -232,7 +232,13 @@ const FIELDS: Case[] = [
   })(),
   (() => {
     const sent = v4({}, syn(), 12)
-    return once('dr: Ethernet padding is cut off', dr, sent, 'forward_dr', forward(sent, toServer(0)))
+    const shortest = concat(forward(sent, toServer(0)), new Uint8Array(6))
+    return once('dr: Ethernet padding is cut to the shortest frame', dr, sent, 'forward_dr', shortest)
+  })(),
+  (() => {
+    const sent = v4({ df: true }, syn(), 12)
+    const whole = tunnel(v4({ df: true }, syn()), toServer(0), DIRECTOR4, RS4[0])
+    return once('tun: Ethernet padding does not go into the tunnel', tun, sent, 'forward_tun', whole)
   })(),
   (() => {
     const plain = request(4, syn())

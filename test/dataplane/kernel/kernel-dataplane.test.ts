@@ -18,6 +18,7 @@ import { testRun, XdpAction } from '../../../dataplane/kernel/test-run.ts'
 import {
   InterfaceRecord,
   MAP_NAMES,
+  PM_EGRESSES,
   PM_INTEREST_WORDS,
   PM_LAYOUT_VERSION,
   PM_VERDICT_MAX,
@@ -158,6 +159,7 @@ function entries(): Record<string, number> {
     verdicts: cpus * PM_VERDICT_MAX,
     locals: 128,
     interest: PM_INTEREST_WORDS,
+    egress: PM_EGRESSES,
   }
 }
 

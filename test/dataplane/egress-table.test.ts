@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { egressFlagsIn, publishEgress } from '../../dataplane/egress-table.ts'
+import { EgressFlag, PM_EGRESS_PROBES, PM_EGRESSES } from '../../dataplane/layout/layout.gen.ts'
+import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
+
+const fresh = () => new MemoryDataplane(SMALL_SIZES).map('egress')
+
+describe('the table of ways out', () => {
+  test('says what was published last, of any set of interfaces, and nothing of others', () => {
+    const flags = fc.integer({ min: 0, max: 15 })
+    // Few chains of slots, so that they run into each other.
+    const ifindex = fc
+      .tuple(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 0, max: 3 }))
+      .map(([low, high]) => low + high * PM_EGRESSES)
+    const tables = fc.array(fc.array(fc.tuple(ifindex, flags), { maxLength: 12 }), { maxLength: 6 })
+    fc.assert(
+      fc.property(tables, (steps) => {
+        const map = fresh()
+        for (const step of steps) {
+          const wanted = new Map(step)
+          const crowded = publishEgress(map, wanted)
+          for (let low = 1; low <= 6; low++) {
+            for (let high = 0; high <= 3; high++) {
+              const at = low + high * PM_EGRESSES
+              const expected = crowded.includes(at) ? 0 : (wanted.get(at) ?? 0)
+              assert.equal(egressFlagsIn(map, at), expected)
+            }
+          }
+        }
+      }),
+    )
+  })
+
+  test('names the interfaces that find no room', () => {
+    const map = fresh()
+    const same = Array.from({ length: PM_EGRESS_PROBES + 1 }, (_, i) => 5 + i * PM_EGRESSES)
+    const crowded = publishEgress(map, new Map(same.map((ifindex) => [ifindex, EgressFlag.NoRedirect])))
+    assert.deepEqual(crowded, same.slice(-1))
+  })
+
+  test('a place is free again for another interface when nothing is to be said of the first', () => {
+    const map = fresh()
+    for (let round = 0; round < 4 * PM_EGRESS_PROBES; round++) {
+      const ifindex = 7 + round * PM_EGRESSES
+      assert.deepEqual(publishEgress(map, new Map([[ifindex, EgressFlag.NoTurn]])), [])
+      assert.equal(egressFlagsIn(map, ifindex), EgressFlag.NoTurn)
+    }
+  })
+})
