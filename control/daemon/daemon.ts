@@ -33,7 +33,6 @@ import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { protectSocket, type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
-import { startWatchdog } from './watchdog.ts'
 
 export interface DaemonOptions {
   readonly interfaces: readonly string[]
@@ -133,7 +132,6 @@ class Daemon {
     await this.#listen()
     this.#windWatchdog()
     notify(`READY=1\nSTATUS=${dataplane?.plane ?? 'no'} data plane`)
-    startWatchdog()
     this.#log.info(
       {
         dataplane: dataplane?.plane ?? 'none',
