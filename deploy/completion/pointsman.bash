@@ -1,9 +1,22 @@
 # bash completion for pointsman and pointsmand; goes to /usr/share/bash-completion/completions/
 
 _pointsman() {
-	local cur=${COMP_WORDS[COMP_CWORD]} choices='--json --help'
+	local cur=${COMP_WORDS[COMP_CWORD]} word choices=
 
-	if ((COMP_CWORD == 1)); then choices='services status verdicts connections settings doctor set detach --json --help --version'; fi
+	# The first word that is no option says what the rest can be.
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		[[ $word == -* ]] || break
+		word=
+	done
+	case $word in
+	'')
+		choices='services status verdicts connections settings doctor set dataplane detach --json --help --version'
+		;;
+	services | status | verdicts | settings | doctor) choices='--json --help' ;;
+	connections) choices='--limit --json --help' ;;
+	dataplane) choices='xdp userspace --json --help' ;;
+	set | detach) choices='--help' ;;
+	esac
 	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
 }
 complete -F _pointsman pointsman
@@ -15,6 +28,7 @@ _pointsmand() {
 	-i | --interface) choices=$(ls /sys/class/net 2>/dev/null) ;;
 	--dataplane) choices='auto xdp userspace none' ;;
 	--xdp-mode) choices='auto native generic' ;;
+	--engine) choices='packet xdp' ;;
 	--log-level) choices='debug info warn error' ;;
 	--connections | --connections6 | --services | --real-servers | --workers) return ;;
 	--run-dir)
@@ -23,7 +37,7 @@ _pointsmand() {
 		;;
 	*)
 		choices='--interface --dataplane --xdp-mode --run-dir --services --real-servers --connections --connections6
-			--workers --busy-poll --log-level --help --version'
+			--workers --engine --busy-poll --log-level --help --version'
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
