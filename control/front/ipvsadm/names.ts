@@ -2,17 +2,21 @@
  * Names of hosts and services, both ways.
  *
  * `/etc/hosts` and `/etc/services` are read here, as glibc's `files` reads them, because a restore may ask
- * a hundred thousand times. Hosts that are not in the file are left to the system's resolver, which may
- * wait for the network: such a question is answered with "none" at first and counted as pending; whoever
- * asked then calls `resolve` and asks everything again. Asking must therefore have no effects.
+ * a hundred thousand times. Hosts that are not in the file are left to a resolver, which waits for the
+ * network: such a question is answered with "none" at first and counted as pending; whoever asked then calls
+ * `resolve` and asks everything again. Asking must therefore have no effects.
+ *
+ * A command gets so much time for all its names, and not more than its client has: what is not known then
+ * has no name, or no address. What was not found is not asked for again for a little while, so that a
+ * resolver that does not answer costs its time once, not with every command.
  *
  * Text is bytes as latin1, like everything on an ipvsadm command line.
  */
-import { lookup, lookupService } from 'node:dns/promises'
 import { readFileSync, statSync } from 'node:fs'
 import type { IpAddress } from '../../../net/address.ts'
 import { ipv4FromNumber, parseAddress, parseIpv4 } from '../../../net/address.ts'
 import type { Protocol } from '../../../net/protocol.ts'
+import { dnsResolver, type Resolver } from './resolver.ts'
 
 export interface Names {
   /** First IPv4 address of a host. */
@@ -22,13 +26,8 @@ export interface Names {
   serviceName(port: number, protocol: Protocol): string | null
   /** Questions that wait for `resolve`. */
   readonly pending: number
+  /** Ends in bounded time; afterwards nothing is pending. */
   resolve(): Promise<void>
-}
-
-/** The part that may have to wait for the network; both answer null for "no such". */
-export interface Resolver {
-  address(name: string): Promise<IpAddress | null>
-  name(address: IpAddress): Promise<string | null>
 }
 
 interface Hosts {
@@ -116,44 +115,60 @@ function watched<T>(path: string, parse: (text: string) => T): () => T {
   }
 }
 
-/** What resolvers can be asked for; anything else is answered without asking the network. */
-const HOST_NAME = /^[A-Za-z0-9._-]{1,253}$/
+/** For all names of a command together. */
+const DEADLINE_MS = 5000
+/** How long "not found" holds. */
+const UNKNOWN_MS = 10_000
+/** More than this many are not remembered; a listing of connections may ask about every client. */
+const UNKNOWN_MAX = 10_000
+/** Questions a command has under way at once. */
+const QUESTIONS_AT_ONCE = 64
 
-/** The system's resolver (getaddrinfo, getnameinfo), in libuv's threads. */
-export const systemResolver: Resolver = {
-  async address(name) {
-    if (!HOST_NAME.test(name)) return null
-    try {
-      return parseIpv4((await lookup(name, { family: 4 })).address)
-    } catch {
-      return null
+/** What nobody could tell a moment ago. */
+class Unknown {
+  readonly #sinceMs = new Map<string, number>()
+
+  has(question: string): boolean {
+    const sinceMs = this.#sinceMs.get(question)
+    if (sinceMs === undefined) return false
+    if (performance.now() - sinceMs < UNKNOWN_MS) return true
+    this.#sinceMs.delete(question)
+    return false
+  }
+
+  add(question: string): void {
+    this.#sinceMs.delete(question)
+    this.#sinceMs.set(question, performance.now())
+    // A map remembers in which order: the oldest goes.
+    for (const oldest of this.#sinceMs.keys()) {
+      if (this.#sinceMs.size <= UNKNOWN_MAX) return
+      this.#sinceMs.delete(oldest)
     }
-  },
-  async name(address) {
-    try {
-      const { hostname } = await lookupService(address, 0)
-      return hostname === address ? null : hostname
-    } catch {
-      return null
-    }
-  },
+  }
 }
 
-/** Resolvers answer slowly and from a small pool of threads; more questions at once gain nothing. */
-const QUESTIONS_AT_ONCE = 16
+interface Asking {
+  /** Null: nobody is asked. */
+  readonly resolver: (() => Resolver) | null
+  readonly unknown: Unknown
+  readonly deadlineMs: number
+  readonly signal?: AbortSignal
+}
 
 class AskingNames implements Names {
   readonly #hosts: Hosts
   readonly #services: Services
-  readonly #resolver: Resolver | null
+  readonly #asking: Asking
   readonly #addresses = new Map<string, IpAddress | null>()
   readonly #names = new Map<IpAddress, string | null>()
-  readonly #asked = new Map<string, () => Promise<void>>()
+  readonly #asked = new Map<string, (resolver: Resolver) => Promise<boolean>>()
+  /** When the time for questions is over; it starts with the first one. */
+  #endMs: number | null = null
 
-  constructor(hosts: Hosts, services: Services, resolver: Resolver | null) {
+  constructor(hosts: Hosts, services: Services, asking: Asking) {
     this.#hosts = hosts
     this.#services = services
-    this.#resolver = resolver
+    this.#asking = asking
   }
 
   get pending(): number {
@@ -162,24 +177,24 @@ class AskingNames implements Names {
 
   hostAddress(name: string): IpAddress | null {
     const known = this.#hosts.addresses.get(name.toLowerCase()) ?? this.#addresses.get(name)
-    if (known === undefined && this.#resolver !== null) {
-      const resolver = this.#resolver
-      this.#asked.set(`name ${name}`, async () => {
-        this.#addresses.set(name, await resolver.address(name))
-      })
-    }
-    return known ?? null
+    if (known !== undefined) return known
+    this.#ask(`name ${name}`, async (resolver) => {
+      const found = await resolver.address(name)
+      this.#addresses.set(name, found)
+      return found !== null
+    })
+    return null
   }
 
   hostName(address: IpAddress): string | null {
     const known = this.#hosts.names.get(address) ?? this.#names.get(address)
-    if (known === undefined && this.#resolver !== null) {
-      const resolver = this.#resolver
-      this.#asked.set(`address ${address}`, async () => {
-        this.#names.set(address, await resolver.name(address))
-      })
-    }
-    return known ?? null
+    if (known !== undefined) return known
+    this.#ask(`address ${address}`, async (resolver) => {
+      const found = await resolver.name(address)
+      this.#names.set(address, found)
+      return found !== null
+    })
+    return null
   }
 
   servicePort(name: string, protocol: Protocol): number | null {
@@ -190,32 +205,87 @@ class AskingNames implements Names {
     return this.#services.names.get(`${port}/${protocol}`) ?? null
   }
 
+  #ask(question: string, put: (resolver: Resolver) => Promise<boolean>): void {
+    const { resolver, unknown } = this.#asking
+    if (resolver !== null && this.#leftMs() > 0 && !unknown.has(question)) this.#asked.set(question, put)
+  }
+
+  #leftMs(): number {
+    if (this.#asking.signal?.aborted === true) return 0
+    return this.#endMs === null ? this.#asking.deadlineMs : this.#endMs - performance.now()
+  }
+
   async resolve(): Promise<void> {
-    const questions = [...this.#asked.values()]
+    const questions = [...this.#asked]
     this.#asked.clear()
+    const { resolver: make, signal, unknown } = this.#asking
+    if (make === null || questions.length === 0) return
+    this.#endMs ??= performance.now() + this.#asking.deadlineMs
+    const resolver = make()
+    const open = new Set(questions.map(([question]) => question))
     let next = 0
     const worker = async (): Promise<void> => {
-      while (next < questions.length) await questions[next++]!()
+      while (next < questions.length && this.#leftMs() > 0) {
+        const [question, put] = questions[next++]!
+        if (await put(resolver)) open.delete(question)
+      }
     }
-    await Promise.all(Array.from({ length: QUESTIONS_AT_ONCE }, worker))
+    await bounded(this.#leftMs(), signal, Promise.all(Array.from({ length: QUESTIONS_AT_ONCE }, worker)))
+    resolver.cancel()
+    // A client that goes away says nothing of the names it asked for.
+    if (signal?.aborted !== true) for (const question of open) unknown.add(question)
   }
+}
+
+/** Waits for the work, the time limit or the signal, whichever comes first. */
+function bounded(limitMs: number, signal: AbortSignal | undefined, work: Promise<unknown>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = (): void => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer = setTimeout(end, Math.max(0, limitMs))
+    signal?.addEventListener('abort', end)
+    if (signal?.aborted === true) end()
+    work.then(end, reject)
+  })
 }
 
 /** Names from given texts alone: for tests, and wherever nothing may wait. */
 export function namesFrom(hosts: string, services: string, resolver: Resolver | null = null): Names {
-  return new AskingNames(parseHosts(hosts), parseServices(services), resolver)
+  return new AskingNames(parseHosts(hosts), parseServices(services), {
+    resolver: resolver === null ? null : () => resolver,
+    unknown: new Unknown(),
+    deadlineMs: DEADLINE_MS,
+  })
+}
+
+export interface SystemNames {
+  readonly hosts?: string
+  readonly services?: string
+  readonly resolver?: (() => Resolver) | null
+  readonly deadlineMs?: number
 }
 
 /**
- * The system's names. Each call gives names that know what the files say now and forget what a resolver
- * has said before: one command, one view.
+ * The system's names. Each call gives names for one command: they know what the files say now, and forget
+ * what a resolver has found before.
  */
-export function systemNames(
-  hostsPath = '/etc/hosts',
-  servicesPath = '/etc/services',
-  resolver: Resolver | null = systemResolver,
-): () => Names {
+export function systemNames({
+  hosts: hostsPath = '/etc/hosts',
+  services: servicesPath = '/etc/services',
+  resolver = dnsResolver,
+  deadlineMs = DEADLINE_MS,
+}: SystemNames = {}): (signal?: AbortSignal) => Names {
   const hosts = watched(hostsPath, parseHosts)
   const services = watched(servicesPath, parseServices)
-  return () => new AskingNames(hosts(), services(), resolver)
+  const unknown = new Unknown()
+  return (signal) =>
+    new AskingNames(hosts(), services(), {
+      resolver,
+      unknown,
+      deadlineMs,
+      ...(signal === undefined ? {} : { signal }),
+    })
 }

@@ -24,25 +24,29 @@ export interface DaemonSettings {
   readonly env?: Readonly<Record<string, string>>
   /** JavaScript that runs in the process before the daemon. */
   readonly first?: string
+  /** Words in front of the command, which have to become the daemon in the end. */
+  readonly within?: readonly string[]
 }
 
 /** Starts it, waits until it answers, hands it over, and leaves nothing behind. */
 export async function withDaemon(
-  { options = [], env = {}, first = '' }: DaemonSettings,
+  { options = [], env = {}, first = '', within = [] }: DaemonSettings,
   act: (daemon: Daemon) => Promise<void>,
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'pointsman-daemon-'))
   const socket = join(folder, 'pointsman.sock')
-  const child = spawn(
-    process.execPath,
-    [
-      ...['--import', 'tsx'],
-      ...(first === '' ? [] : ['--import', `data:text/javascript,${encodeURIComponent(first)}`]),
-      join(root, 'control/daemon/pointsmand.ts'),
-      ...['--dataplane', 'none', '--run-dir', folder, ...options],
-    ],
-    { cwd: root, stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...env } },
-  )
+  const [program, ...words] = [
+    ...within,
+    ...[process.execPath, '--import', 'tsx'],
+    ...(first === '' ? [] : ['--import', `data:text/javascript,${encodeURIComponent(first)}`]),
+    join(root, 'control/daemon/pointsmand.ts'),
+    ...['--dataplane', 'none', '--run-dir', folder, ...options],
+  ]
+  const child = spawn(program!, words, {
+    cwd: root,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, ...env },
+  })
   let log = ''
   child.stderr?.on('data', (text) => {
     log += text

@@ -14,7 +14,13 @@ export function ask(
   {
     body,
     headers = {},
-  }: { readonly body?: string | Buffer; readonly headers?: Readonly<Record<string, string>> } = {},
+    limitMs = 60_000,
+  }: {
+    readonly body?: string | Buffer
+    readonly headers?: Readonly<Record<string, string>>
+    /** Gives up then. */
+    readonly limitMs?: number
+  } = {},
 ): Promise<Heard> {
   return new Promise((resolve, reject) => {
     const outgoing = request({ socketPath, method, path, headers, agent: false }, (incoming) => {
@@ -30,6 +36,7 @@ export function ask(
       )
     })
     outgoing.on('error', reject)
+    outgoing.setTimeout(limitMs, () => outgoing.destroy(new Error('given up')))
     outgoing.end(body)
   })
 }

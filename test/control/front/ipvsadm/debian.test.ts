@@ -21,7 +21,7 @@ const debian = obstacle === null ? new Debian() : null
 after(() => debian?.close())
 
 const CONNECTION_TITLE = 'Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n'
-const names = systemNames('/etc/hosts', '/etc/services', null)
+const names = systemNames({ resolver: null })
 
 async function ours(argv: readonly string[], stdin: string, director: Director) {
   const result = await runIpvsadm({ argv, stdin: Buffer.from(stdin), director, names })

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { namesFrom, type Resolver, systemNames } from '../../../../control/front/ipvsadm/names.ts'
+import { namesFrom, systemNames } from '../../../../control/front/ipvsadm/names.ts'
+import type { Resolver } from '../../../../control/front/ipvsadm/resolver.ts'
 import { runIpvsadm, STDIN_WANTED } from '../../../../control/front/ipvsadm/run.ts'
 import { createDirector } from '../../../../control/rules/director.ts'
 import { fixedHost } from '../../../../control/rules/host.ts'
@@ -61,7 +62,7 @@ test('changed files are read again', () => {
   const dir = mkdtempSync(join(tmpdir(), 'pointsman-names-'))
   try {
     const hosts = join(dir, 'hosts')
-    const current = systemNames(hosts, join(dir, 'services'), null)
+    const current = systemNames({ hosts, services: join(dir, 'services'), resolver: null })
     assert.equal(current().hostAddress('a'), null)
     writeFileSync(hosts, '10.0.0.1 a\n')
     assert.equal(current().hostAddress('a'), '10.0.0.1')
@@ -83,6 +84,7 @@ test('names the files do not know are asked for once, without holding anything u
       asked.push(of)
       return of === '10.9.9.9' ? 'far.example' : null
     },
+    cancel() {},
   }
   const director = createDirector({ host: fixedHost() })
   const run = async (line: string, stdin = ''): Promise<string> => {
