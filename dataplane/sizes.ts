@@ -50,7 +50,8 @@ export function sizesOfEntries(entries: Readonly<Record<MapName, number>>): Size
     members: entries.members,
     connections4: entries.connections4,
     connections6: entries.connections6,
-    cpus: entries.verdicts / PM_VERDICT_MAX,
+    // Not by the rows of `verdicts`: an earlier layout may have had shorter ones.
+    cpus: entries.counters / entries.reals,
   }
 }
 

@@ -38,6 +38,8 @@ const bindings = {
   setns: library.func('int setns(int fd, int kind)'),
   unshare: library.func('int unshare(int flags)'),
   mount: library.func('int mount(str source, str target, str type, uint64_t flags, str data)'),
+  renameat2: library.func('int renameat2(int from, str path, int to, str other, uint32_t flags)'),
+  syscall: library.func('syscall', 'int64_t', ['int64_t', 'int64_t', 'int64_t', 'int64_t']),
   fcntl: library.func('fcntl', 'int', ['int', 'int', 'void *']),
   ioctl: library.func('ioctl', 'int', ['int', 'uint64_t', 'void *']),
   if_nametoindex: library.func('uint32_t if_nametoindex(str name)'),
@@ -82,6 +84,9 @@ export const libc = bindings as {
   readonly setns: (fd: number, kind: number) => number
   readonly unshare: (flags: number) => number
   readonly mount: (source: string, target: string, type: string, flags: number, data: string | null) => number
+  readonly renameat2: (from: number, path: string, to: number, other: string, flags: number) => number
+  /** For calls that the library has no function for; see syscall(2) for the numbers. */
+  readonly syscall: (number: number, first: number, second: number, third: number) => number
   /** Only commands whose argument is a structure. */
   readonly fcntl: (fd: number, command: number, argument: Pointer) => number
   readonly ioctl: (fd: number, request: number, argument: Pointer) => number

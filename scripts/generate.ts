@@ -1,5 +1,6 @@
 /**
- * Writes dataplane/layout/layout.gen.ts from the compiled packet program; `--check` only compares.
+ * Writes dataplane/layout/layout.gen.ts from the compiled packet program; `--check` only compares. The
+ * layout that is replaced joins the earlier ones in versions.gen.ts.
  *
  *     npm run generate [-- --check] [--object FILE] [--output FILE]
  */
@@ -9,7 +10,14 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { btfOfElf } from '../dataplane/layout/btf.ts'
 import { LayoutError } from '../dataplane/layout/record.ts'
-import { layoutSource } from './layout-source.ts'
+import { EARLIER_LAYOUTS } from '../dataplane/layout/versions.gen.ts'
+import {
+  describedLayout,
+  keptLayouts,
+  type LayoutText,
+  layoutSource,
+  versionsSource,
+} from './layout-source.ts'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const LAYOUT_PATH = join(root, 'dataplane/layout/layout.gen.ts')
@@ -39,14 +47,30 @@ export function updateLayout(objectPath: string, outputPath = LAYOUT_PATH, check
     }
     throw error
   }
-  if (readIfThere(outputPath) === wanted) return true
+  const present = readIfThere(outputPath)
+  if (present === wanted) return true
   if (check) {
     console.error(`${outputPath} is stale: run npm run generate and commit the result`)
     return false
   }
-  writeFileSync(outputPath, wanted)
-  console.log(`wrote ${outputPath}`)
+  const next = describedLayout(wanted)
+  if (next === null) throw new Error('The generated layout does not describe itself')
+  let kept: readonly LayoutText[]
+  try {
+    kept = keptLayouts(EARLIER_LAYOUTS, present === null ? null : describedLayout(present), next)
+  } catch (error) {
+    if (!(error instanceof LayoutError)) throw error
+    console.error(`Cannot generate the layout: ${error.message}`)
+    return false
+  }
+  write(outputPath, wanted)
+  if (kept !== EARLIER_LAYOUTS) write(join(dirname(outputPath), 'versions.gen.ts'), versionsSource(kept))
   return true
+}
+
+function write(path: string, text: string): void {
+  writeFileSync(path, text)
+  console.log(`wrote ${path}`)
 }
 
 function readIfThere(path: string): string | null {

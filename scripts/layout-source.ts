@@ -45,19 +45,17 @@ export function layoutSource(inputs: LayoutInputs): string {
   const records = recordNames.map((name) => recordLayout(btf, name))
   const maps = mapLines(inputs.mapsHeader)
   const mapSizes = maps.map((map) => mapRecordSize(btf, map, records))
-  const fingerprint = createHash('sha256').update(mappedDescription(maps, records)).digest('hex').slice(0, 16)
-
   const enums = enumNames.map((name) => enumSource(btf, name))
+  const maxima = enums.flatMap((found) => found.maxima)
+  const description = mappedDescription(header, maxima, maps, records)
   return `${[
     HEAD,
-    constantsSource(
-      header,
-      enums.flatMap(({ maxima }) => maxima),
-    ),
+    constantsSource(header, maxima),
     ...enums.map(({ source }) => source),
     ...records.map(recordSource),
     mapsSource(maps, mapSizes),
-    `/** Changes whenever the list of maps or a record in one of them does. */\nexport const LAYOUT_FINGERPRINT = '${fingerprint}'`,
+    `/** Changes whenever the list of maps or a record in one of them does. */\nexport const LAYOUT_FINGERPRINT = '${fingerprintOf(description)}'`,
+    `/** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */\nexport const LAYOUT_DESCRIPTION = \`${description}\``,
     recordTableSource(records),
     HELPERS,
   ].join('\n\n')}\n`
@@ -98,11 +96,20 @@ function elements<T>(field: string, length: number, values: readonly T[], put: (
 
 // ---- constants and enums
 
+interface Defined {
+  readonly name: string
+  /** As it is written. */
+  readonly text: string
+  readonly value: bigint
+}
+
+function definedIn(header: string): Defined[] {
+  const matches = header.matchAll(/^#define (PM_\w+)[ \t]+(0x[0-9a-fA-F]+|\d+)[uUlL]*[ \t]*$/gm)
+  return [...matches].map((match) => ({ name: match[1]!, text: match[2]!, value: BigInt(match[2]!) }))
+}
+
 function constantsSource(header: string, maxima: readonly EnumConstant[]): string {
-  const lines: string[] = []
-  for (const match of header.matchAll(/^#define (PM_\w+)[ \t]+(0x[0-9a-fA-F]+|\d+)[uUlL]*[ \t]*$/gm)) {
-    lines.push(`export const ${match[1]} = ${match[2]}`)
-  }
+  const lines = definedIn(header).map(({ name, text }) => `export const ${name} = ${text}`)
   for (const { name, value } of maxima) lines.push(`export const ${name} = ${value}`)
   return lines.join('\n')
 }
@@ -301,17 +308,89 @@ function mapRecordSize(btf: Btf, map: MapLine, records: readonly RecordLayout[])
   return size
 }
 
+/** Constants that say nothing about maps; every other one may decide where in a map something stands. */
+const NOT_OF_MAPS = ['PM_LAYOUT_VERSION', 'PM_HEADROOM', 'PM_XSK_ENTRIES', 'PM_CHUNK']
+
 /** What is in memory, in text: the maps and every record in them, nested ones included. */
-function mappedDescription(maps: readonly MapLine[], records: readonly RecordLayout[]): string {
+function mappedDescription(
+  header: string,
+  maxima: readonly EnumConstant[],
+  maps: readonly MapLine[],
+  records: readonly RecordLayout[],
+): string {
   const lines = maps.map(({ name, record }) => `${name} ${record}`)
+  const constants = [...definedIn(header), ...maxima].filter(({ name }) => !NOT_OF_MAPS.includes(name))
+  if (constants.length > 0) {
+    lines.push(`constants ${constants.map(({ name, value }) => `${name}=${value}`).join(' ')}`)
+  }
   const wanted = maps.map(({ record }) => record)
   for (const name of wanted) {
     const record = records.find((candidate) => candidate.name === name)
-    if (record === undefined) continue
+    if (record === undefined || lines.some((line) => line.startsWith(`${name} `))) continue
     lines.push(describeRecord(record))
     for (const { type } of record.fields) if (typeof type !== 'string') wanted.push(type.record)
   }
   return lines.join('\n')
+}
+
+function fingerprintOf(description: string): string {
+  return createHash('sha256').update(description).digest('hex').slice(0, 16)
+}
+
+// ---- earlier layouts
+
+export interface LayoutText {
+  readonly version: number
+  readonly fingerprint: string
+  readonly description: string
+}
+
+/** The layout that a text of layout.gen.ts is of; null for one from before it was described there. */
+export function describedLayout(source: string): LayoutText | null {
+  const version = /^export const PM_LAYOUT_VERSION = (\d+)$/m.exec(source)?.[1]
+  const description = /^export const LAYOUT_DESCRIPTION = `([^`]*)`$/m.exec(source)?.[1]
+  if (version === undefined || description === undefined) return null
+  return { version: Number(version), fingerprint: fingerprintOf(description), description }
+}
+
+/**
+ * The layouts to keep when `next` follows `previous`: maps that a version in between has made must stay
+ * readable, so none is ever dropped. Throws `LayoutError` when the number was not raised with the layout.
+ */
+export function keptLayouts(
+  kept: readonly LayoutText[],
+  previous: LayoutText | null,
+  next: LayoutText,
+): readonly LayoutText[] {
+  if (previous === null || previous.fingerprint === next.fingerprint) return kept
+  if (next.version <= previous.version) {
+    throw new LayoutError(
+      `the layout is another than that of version ${previous.version}: raise PM_LAYOUT_VERSION in bpf/types.h to ${previous.version + 1}`,
+    )
+  }
+  return [...kept, previous]
+}
+
+export function versionsSource(kept: readonly LayoutText[]): string {
+  const rows = kept.map(
+    ({ version, fingerprint, description }) =>
+      `  {\n    version: ${version},\n    fingerprint: '${fingerprint}',\n    description: \`${description}\`,\n  },`,
+  )
+  return `/**
+ * Generated by scripts/generate.ts: do not edit. Every layout before the present one, oldest first, as
+ * layout.gen.ts described it: what reads maps that an earlier version has pinned or saved.
+ */
+export interface LayoutText {
+  /** PM_LAYOUT_VERSION */
+  readonly version: number
+  readonly fingerprint: string
+  readonly description: string
+}
+
+export const EARLIER_LAYOUTS: readonly LayoutText[] = [
+${rows.join('\n')}
+]
+`
 }
 
 function mapsSource(maps: readonly MapLine[], sizes: readonly number[]): string {

@@ -42,7 +42,7 @@ export function removeDeadPins(own: string = defaultPinDirectory()): string[] {
   const parent = dirname(own)
   const removed: string[] = []
   for (const name of namesIn(parent)) {
-    if (!name.startsWith('netns-') || name === basename(own)) continue
+    if (!/^netns-\d+(-new)?$/.test(name) || [basename(own), `${basename(own)}-new`].includes(name)) continue
     const pins = new Pins(join(parent, name))
     try {
       if (isDead(pins) && pins.remove()) removed.push(pins.directory)

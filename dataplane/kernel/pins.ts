@@ -1,29 +1,39 @@
 /**
- * The pin directory: what the packet program needs to go on without us.
+ * The pin directory: what the packet program needs to go on without us. It is complete or absent: a
+ * new one is filled beside it (`DIRECTORY-new`; the file system keeps dots to itself) and moved into place.
  *
  *     settings ... locals   the maps
- *     program               the program; made last and removed first, so without it the rest is debris
+ *     program               the program
  *     link-IFINDEX          one attachment; forwarding lasts as long as this file
  */
 import { existsSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { makePinDirectory } from '../../linux/bpffs.ts'
+import { exchangePaths } from '../../linux/exchange.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
-import { libc, mapShared } from '../../linux/libc.ts'
-import { DataplaneError, type Sizes } from '../dataplane.ts'
-import { layoutDifference } from '../layout/check.ts'
-import { MAP_NAMES, MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
-import { readStamp, stampDifference } from '../layout/stamp.ts'
-import { mapEntries, sizesOfEntries } from '../sizes.ts'
-import { kernelBtf, type MapInfo, mapInfo } from './object-info.ts'
 
 const PROGRAM = 'program'
 const LINK = /^link-(\d+)$/
 
+/** Told of every change of the file system after it was made. */
+export type Trace = (step: string) => void
+
 export class Pins {
   readonly directory: string
+  readonly #trace: Trace
 
-  constructor(directory: string) {
+  constructor(directory: string, trace: Trace = () => {}) {
     this.directory = directory
+    this.#trace = trace
+  }
+
+  /** Where the next directory is prepared; what lies there is unfinished, or the last one's rest. */
+  beside(): Pins {
+    return new Pins(`${this.directory}-new`, this.#trace)
+  }
+
+  exists(): boolean {
+    return existsSync(this.directory)
   }
 
   /** True when a program with all its maps was pinned here. */
@@ -31,11 +41,16 @@ export class Pins {
     return existsSync(this.#path(PROGRAM))
   }
 
-  pinMap(name: MapName, fd: number): void {
+  make(): void {
+    makePinDirectory(this.directory)
+    this.#trace(`made ${basename(this.directory)}`)
+  }
+
+  pinMap(name: string, fd: number): void {
     this.#pin(fd, name)
   }
 
-  openMap(name: MapName): number {
+  openMap(name: string): number {
     return this.#open(name)
   }
 
@@ -46,9 +61,10 @@ export class Pins {
   /** Pins the program, in place of another if there is one: at no moment there is none. */
   pinProgram(fd: number): void {
     const fresh = `${PROGRAM}-new`
-    if (existsSync(this.#path(fresh))) unlinkSync(this.#path(fresh))
+    if (existsSync(this.#path(fresh))) this.#unlink(fresh)
     this.#pin(fd, fresh)
     renameSync(this.#path(fresh), this.#path(PROGRAM))
+    this.#trace('renamed the program')
   }
 
   /** ifindex of every pinned link. */
@@ -69,15 +85,26 @@ export class Pins {
 
   /** The link itself goes with its last file descriptor. */
   unpinLink(ifindex: number): void {
-    unlinkSync(this.#path(`link-${ifindex}`))
+    this.#unlink(`link-${ifindex}`)
+  }
+
+  /** Puts the directory beside into this one's place; what was here lies beside it afterwards. */
+  replace(): void {
+    const fresh = this.beside()
+    if (this.exists()) exchangePaths(fresh.directory, this.directory)
+    else renameSync(fresh.directory, this.directory)
+    this.#trace('moved into place')
   }
 
   /** Removes everything: links first, so that forwarding stops before its state goes. */
   remove(): boolean {
     const names = this.#names()
     const order = (name: string) => (LINK.test(name) ? 0 : name.startsWith(PROGRAM) ? 1 : 2)
-    for (const name of names.sort((a, b) => order(a) - order(b))) unlinkSync(this.#path(name))
-    if (existsSync(this.directory)) rmdirSync(this.directory)
+    for (const name of names.sort((a, b) => order(a) - order(b))) this.#unlink(name)
+    if (this.exists()) {
+      rmdirSync(this.directory)
+      this.#trace(`removed ${basename(this.directory)}`)
+    }
     const parent = dirname(this.directory)
     // The folder of the default directories, once no other namespace has one.
     if (basename(parent) === 'pointsman' && existsSync(parent) && readdirSync(parent).length === 0) {
@@ -91,115 +118,20 @@ export class Pins {
   }
 
   #names(): string[] {
-    return existsSync(this.directory) ? readdirSync(this.directory) : []
+    return this.exists() ? readdirSync(this.directory) : []
   }
 
   #pin(fd: number, name: string): void {
     need(libbpf().bpf_obj_pin(fd, this.#path(name)), `pin ${this.#path(name)}`)
+    this.#trace(`pinned ${name} in ${basename(this.directory)}`)
+  }
+
+  #unlink(name: string): void {
+    unlinkSync(this.#path(name))
+    this.#trace(`unpinned ${name} in ${basename(this.directory)}`)
   }
 
   #open(name: string): number {
     return need(libbpf().bpf_obj_get(this.#path(name)), `open ${this.#path(name)}`)
   }
-}
-
-/** The sizes of the maps pinned in `directory`, or null if no data plane is pinned there. */
-export function pinnedSizes(directory: string): Sizes | null {
-  const pins = new Pins(directory)
-  if (!pins.complete()) return null
-  const fds = openMaps(pins)
-  try {
-    return sizesOfEntries(entriesOf(fds))
-  } finally {
-    for (const fd of fds.values()) libc.close(fd)
-  }
-}
-
-/** Opens all pinned maps, or none. */
-export function openMaps(pins: Pins): Map<MapName, number> {
-  const fds = new Map<MapName, number>()
-  try {
-    for (const name of MAP_NAMES) fds.set(name, pins.openMap(name))
-    return fds
-  } catch (cause) {
-    for (const fd of fds.values()) libc.close(fd)
-    throw new DataplaneError(
-      `Cannot carry on with ${pins.directory}: a map is missing; take the old state off with pointsman detach`,
-      { cause },
-    )
-  }
-}
-
-function entriesOf(fds: ReadonlyMap<MapName, number>): Record<MapName, number> {
-  const pairs = [...fds].map(([name, fd]) => [name, mapInfo(fd).entries] as const)
-  return { ...mapEntries(NO_SIZES), ...Object.fromEntries(pairs) }
-}
-
-const NO_SIZES: Sizes = {
-  services: 0,
-  serviceBuckets: 0,
-  reals: 0,
-  members: 0,
-  connections4: 0,
-  connections6: 0,
-  cpus: 0,
-}
-
-/** Looks at the `settings` map, whatever its layout: its head is the same in all. */
-export function withSettings<T>(mapFds: ReadonlyMap<MapName, number>, look: (settings: DataView) => T): T {
-  const fd = mapFds.get('settings')
-  if (fd === undefined) throw new DataplaneError('Cannot read map settings: there is none')
-  const { valueSize } = mapInfo(fd)
-  if (valueSize < SettingsRecord.size) {
-    throw new DataplaneError(
-      `Cannot read map settings: it is ${valueSize} bytes, expected ${SettingsRecord.size}`,
-    )
-  }
-  const mapping = mapShared(fd, valueSize, 'map settings')
-  try {
-    return look(new DataView(mapping.buffer))
-  } finally {
-    mapping.unmap()
-  }
-}
-
-/** Refuses maps whose records or sizes are not what this build works with. */
-export function checkPinnedMaps(pins: Pins, fds: ReadonlyMap<MapName, number>, sizes: Sizes): void {
-  const infos = new Map<MapName, MapInfo>()
-  for (const [name, fd] of fds) infos.set(name, mapInfo(fd))
-  const difference = stampDifference(withSettings(fds, readStamp))
-  if (difference !== null) {
-    throw refusal(pins.directory, typeDifference([...infos.values()]) ?? difference)
-  }
-  const entries = mapEntries(sizes)
-  for (const [name, info] of infos) {
-    const { record, entrySize } = MAPS[name]
-    if (info.valueSize !== entrySize) {
-      const what = record.startsWith('pm_') ? `struct ${record}` : `a record of ${name}`
-      throw refusal(pins.directory, `${what} is ${info.valueSize} bytes, expected ${entrySize}`)
-    }
-    if (info.entries !== entries[name]) {
-      throw refusal(pins.directory, `map ${name} has ${info.entries} entries, expected ${entries[name]}`)
-    }
-  }
-}
-
-/** The difference by field, where the kernel lets this process read types by number (CAP_SYS_ADMIN). */
-function typeDifference(infos: readonly MapInfo[]): string | null {
-  for (const btfId of new Set(infos.map((info) => info.btfId))) {
-    if (btfId === 0) continue
-    try {
-      const difference = layoutDifference(kernelBtf(btfId))
-      if (difference !== null) return difference
-    } catch {
-      return null
-    }
-  }
-  return null
-}
-
-export function refusal(directory: string, difference: string): DataplaneError {
-  return new DataplaneError(
-    `Cannot carry on with the state pinned in ${directory}: ${difference}; take it off with pointsman detach (connections are lost), then start again`,
-  )
 }

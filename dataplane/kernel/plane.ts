@@ -1,16 +1,10 @@
-/**
- * The kernel as host of the packet program: XDP, memory-mapped BPF arrays, everything pinned, so that
- * forwarding goes on when this process is gone and the next one carries on with the same state.
- */
-import { randomBytes } from 'node:crypto'
-import { defaultPinDirectory, makePinDirectory, pinTrap } from '../../linux/bpffs.ts'
+import { defaultPinDirectory, pinTrap } from '../../linux/bpffs.ts'
 import { netDeviceName } from '../../linux/device.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
 import { type Links, readLinks, whyNotTaken } from '../../linux/links.ts'
 import { MachineError } from '../../linux/machine-error.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
-import { lockPinDirectory } from '../../linux/netns-lock.ts'
 import { builtFile } from '../assets.ts'
 import { monotonicTicks } from '../clock.ts'
 import {
@@ -23,14 +17,13 @@ import {
 } from '../dataplane.ts'
 import { publishEgress } from '../egress-table.ts'
 import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
-import { MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
-import { stampLayout } from '../layout/stamp.ts'
+import { MAPS, type MapName } from '../layout/layout.gen.ts'
 import { mapMemory } from '../map-memory.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { readEgress } from './egress.ts'
 import { linkInfo, type ProgramInfo, programInfo } from './object-info.ts'
-import { checkPinnedMaps, openMaps, Pins, withSettings } from './pins.ts'
-import { loadProgram } from './program.ts'
+import { type OpenedProgram, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
+import { Pins, type Trace } from './pins.ts'
 import { attachXdp, queryXdp, type XdpMode, type XdpModeChoice } from './xdp.ts'
 
 export interface KernelOptions {
@@ -43,14 +36,8 @@ export interface KernelOptions {
   readonly mode?: XdpModeChoice | undefined
   /** Who knows the links of this network namespace; the kernel is asked anew unless said otherwise. */
   readonly links?: (() => Links) | undefined
-}
-
-/** A program in the kernel with its maps, new or found; `release` lets go of all file descriptors. */
-interface Opened {
-  readonly programFd: number
-  readonly mapFds: ReadonlyMap<MapName, number>
-  readonly adopted: boolean
-  release(): void
+  /** Told of every step that changes what is pinned, after it was made: for tests that end there. */
+  readonly trace?: Trace | undefined
 }
 
 interface OwnLink {
@@ -70,12 +57,7 @@ export function possibleCpus(): number {
  * daemon runs; returns whether there was anything.
  */
 export function detachPinned(directory: string = defaultPinDirectory()): boolean {
-  const lock = lockPinDirectory(directory)
-  try {
-    return new Pins(directory).remove()
-  } finally {
-    lock.release()
-  }
+  return removePinned(directory)
 }
 
 export class KernelDataplane implements Dataplane {
@@ -90,7 +72,7 @@ export class KernelDataplane implements Dataplane {
   readonly #mode: XdpModeChoice
   readonly #readLinks: () => Links
   readonly #pins: Pins | null
-  readonly #opened: Opened
+  readonly #opened: OpenedProgram
   readonly #program: ProgramInfo
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
@@ -109,9 +91,12 @@ export class KernelDataplane implements Dataplane {
     }
     const objectPath = options.objectPath ?? builtFile('pointsman.bpf.o')
     const directory = options.pinDirectory === undefined ? defaultPinDirectory() : options.pinDirectory
-    const pins = directory === null ? null : new Pins(directory)
+    const trace = options.trace ?? (() => {})
+    const pins = directory === null ? null : new Pins(directory, trace)
     const opened =
-      pins === null ? openUnpinned(objectPath, options.sizes) : openPinned(pins, objectPath, options.sizes)
+      directory === null
+        ? openUnpinned(objectPath, options.sizes)
+        : openPinned(directory, objectPath, options.sizes, trace)
     const plane = new KernelDataplane(options, pins, opened)
     try {
       plane.#adoptLinks()
@@ -122,7 +107,7 @@ export class KernelDataplane implements Dataplane {
     }
   }
 
-  private constructor(options: KernelOptions, pins: Pins | null, opened: Opened) {
+  private constructor(options: KernelOptions, pins: Pins | null, opened: OpenedProgram) {
     this.sizes = options.sizes
     this.adopted = opened.adopted
     this.pinDirectory = pins?.directory ?? null
@@ -283,72 +268,4 @@ function described(
   note: string | null,
 ): AttachedInterface {
   return { name, ifindex, mode, ...(note === null ? {} : { note }) }
-}
-
-function openUnpinned(objectPath: string, sizes: Sizes): Opened {
-  const { programFd, mapFds, close } = loadProgram(objectPath, sizes, new Map())
-  initialise(mapFds)
-  return { programFd, mapFds, adopted: false, release: close }
-}
-
-function openPinned(pins: Pins, objectPath: string, sizes: Sizes): Opened {
-  makePinDirectory(pins.directory)
-  const lock = lockPinDirectory(pins.directory)
-  try {
-    const adopted = pins.complete()
-    if (adopted) renewProgram(pins, objectPath, sizes)
-    else pinNewProgram(pins, objectPath, sizes)
-    const mapFds = openMaps(pins)
-    const programFd = pins.openProgram()
-    const release = () => {
-      for (const fd of [...mapFds.values(), programFd]) libc.close(fd)
-      lock.release()
-    }
-    return { programFd, mapFds, adopted, release }
-  } catch (error) {
-    lock.release()
-    throw error
-  }
-}
-
-/** What maps hold before anybody can find them: whose they are, and a seed of their own. */
-function initialise(mapFds: ReadonlyMap<MapName, number>): void {
-  withSettings(mapFds, (settings) => {
-    SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
-    stampLayout(settings)
-  })
-}
-
-function pinNewProgram(pins: Pins, objectPath: string, sizes: Sizes): void {
-  // What an interrupted start or detach left behind.
-  pins.remove()
-  makePinDirectory(pins.directory)
-  const loaded = loadProgram(objectPath, sizes, new Map())
-  try {
-    initialise(loaded.mapFds)
-    for (const [name, fd] of loaded.mapFds) pins.pinMap(name, fd)
-    pins.pinProgram(loaded.programFd)
-  } catch (error) {
-    pins.remove()
-    throw error
-  } finally {
-    loaded.close()
-  }
-}
-
-/** Pins the object's program over the pinned maps if it differs from the pinned one. */
-function renewProgram(pins: Pins, objectPath: string, sizes: Sizes): void {
-  const mapFds = openMaps(pins)
-  const runningFd = pins.openProgram()
-  try {
-    checkPinnedMaps(pins, mapFds, sizes)
-    const loaded = loadProgram(objectPath, sizes, mapFds)
-    try {
-      if (programInfo(loaded.programFd).tag !== programInfo(runningFd).tag) pins.pinProgram(loaded.programFd)
-    } finally {
-      loaded.close()
-    }
-  } finally {
-    for (const fd of [...mapFds.values(), runningFd]) libc.close(fd)
-  }
 }

@@ -21,14 +21,23 @@ export interface LoadedProgram {
   close(): void
 }
 
-/** @param reuse maps to run on, all or none of them */
+/** @param reuse maps to run on; those that are not named are made */
 export function loadProgram(
   objectPath: string,
   sizes: Sizes,
   reuse: ReadonlyMap<MapName, number>,
 ): LoadedProgram {
+  return loadObject(objectPath, readObject(objectPath), sizes, reuse)
+}
+
+/** Loads an object whose layout is the caller's business. */
+export function loadObject(
+  objectPath: string,
+  elf: Elf,
+  sizes: Sizes,
+  reuse: ReadonlyMap<MapName, number>,
+): LoadedProgram {
   const what = basename(objectPath)
-  const elf = readObject(objectPath)
   takeLog()
   const object = needPointer(libbpf().bpf_object__open_file(objectPath, null), `open ${what}`)
   try {

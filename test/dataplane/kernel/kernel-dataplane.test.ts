@@ -7,7 +7,8 @@ import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Sizes } from '../../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../../dataplane/interface-table.ts'
-import { Pins, pinnedSizes } from '../../../dataplane/kernel/pins.ts'
+import { pinnedSizes } from '../../../dataplane/kernel/pinned-program.ts'
+import { Pins } from '../../../dataplane/kernel/pins.ts'
 import {
   detachPinned,
   KernelDataplane,

@@ -1,0 +1,294 @@
+/**
+ * Rules, connections and counters out of maps of an earlier layout into maps of the present one, while the
+ * old program may be running on the old maps: copy, catch up with what it changed meanwhile, and after
+ * the new program has taken over carry what the old one did last.
+ *
+ * What is guaranteed: a map whose records did not change is not copied at all, both programs work on it.
+ * Of the others, everything the old program ever wrote arrives; a field that both have changed keeps the
+ * new program's value, or the sum or the later of both (`MERGES`). The caller sees to it that no connection
+ * begins on the old maps between the last `catchUp` and the exchange of programs.
+ */
+import { CONVERSIONS, type Conversion, MERGES, type NewMaps, type OldRecord } from './conversions.ts'
+import {
+  type Converter,
+  converter,
+  type Leaf,
+  leavesOf,
+  planRecord,
+  readScalar,
+  writeScalar,
+} from './layout/convert.ts'
+import { MAP_NAMES, type MapName } from './layout/layout.gen.ts'
+import { SCALAR_SIZE } from './layout/record.ts'
+import { stampLayout } from './layout/stamp.ts'
+import { type Layout, OWN_LAYOUT, recordOf } from './layout/version.ts'
+
+/** Maps that an earlier version has made. */
+export interface OldMaps {
+  readonly layout: Layout
+  entries(name: string): number
+  /** All records, live. */
+  bytes(name: string): Uint8Array
+}
+
+export interface MigrationPlan {
+  readonly layout: Layout
+  readonly conversion: Conversion
+  /** Maps that the new program works on as they are. */
+  readonly shared: readonly MapName[]
+  /** Maps that are filled from the old ones; all others are new and empty. */
+  readonly carried: readonly MapName[]
+}
+
+/** Which maps stay and which are carried, or why it cannot be done, in words. */
+export function planMigration(
+  old: Pick<OldMaps, 'layout' | 'entries'>,
+  entries: Readonly<Record<MapName, number>>,
+  conversion: Conversion = CONVERSIONS[old.layout.version] ?? {},
+  to: Layout = OWN_LAYOUT,
+): MigrationPlan | { readonly refusal: string } {
+  const { layout } = old
+  for (const [name, value] of layout.constants) {
+    const own = to.constants.get(name)
+    if (own === value || conversion.forgets?.includes(name)) continue
+    return { refusal: `its ${name} is ${value}, this version's ${own ?? 'gone'}` }
+  }
+  const shared: MapName[] = []
+  const carried: MapName[] = []
+  for (const name of MAP_NAMES) {
+    if (!layout.maps.has(name)) continue
+    const isPlaced = conversion.place?.[name] !== undefined
+    if (!isPlaced && old.entries(name) !== entries[name]) {
+      return { refusal: `its map ${name} has ${old.entries(name)} entries, this version's ${entries[name]}` }
+    }
+    const plan = planRecord(recordOf(layout, name), layout, recordOf(to, name), to)
+    const isSame = plan.identical && !isPlaced && conversion.records?.[name] === undefined
+    // `settings` says which layout the rest has, so each program needs its own.
+    if (isSame && name !== 'settings') shared.push(name)
+    else carried.push(name)
+  }
+  return { layout, conversion, shared, carried }
+}
+
+/** Moving one set of maps; `copy`, any number of `catchUp`, exchange the programs, `finish`. */
+export class Migration {
+  readonly #carries: readonly Carry[]
+  readonly #to: NewMaps
+
+  constructor(old: OldMaps, to: NewMaps, plan: MigrationPlan, toLayout: Layout = OWN_LAYOUT) {
+    this.#to = to
+    this.#carries = plan.carried.map((name) => new Carry(name, old, to, plan, toLayout))
+  }
+
+  /** The first pass: everything. */
+  copy(): void {
+    for (const carry of this.#carries) carry.catchUp()
+    stampLayout(this.#to.map('settings').view)
+  }
+
+  /** What the old program changed since the last pass; how many blocks of memory that touched. */
+  catchUp(): number {
+    return this.#changing().reduce((sum, carry) => sum + carry.catchUp(), 0)
+  }
+
+  /** The last pass, with the new program at work and the old one ended. Returns records given up. */
+  finish(): number {
+    return this.#changing().reduce((sum, carry) => sum + carry.finish(), 0)
+  }
+
+  /**
+   * The last pass of a migration whose process was killed in it: nobody knows any more what was copied
+   * when. Records that the new program has never used come from the old one; of others, what the old
+   * program did in its last moments is forgotten.
+   */
+  salvage(): void {
+    for (const carry of this.#changing()) carry.salvage()
+  }
+
+  /** `settings` is the daemon's but for a counter of no consequence. */
+  #changing(): readonly Carry[] {
+    return this.#carries.filter(({ name }) => name !== 'settings')
+  }
+}
+
+/** Compared at once: large enough for memcmp to be worth it, small enough that little is copied twice. */
+const BLOCK_BYTES = 64 * 1024
+
+/** One map on its way. */
+class Carry {
+  readonly name: MapName
+  readonly #from: Uint8Array
+  readonly #fromSize: number
+  readonly #to: NewMaps
+  readonly #toSize: number
+  readonly #convert: Converter
+  readonly #hook: ((old: OldRecord, view: DataView, base: number) => void) | undefined
+  readonly #place: ((old: OldRecord, index: number, to: NewMaps) => void) | undefined
+  readonly #oldLeaves: ReadonlyMap<string, Leaf>
+  readonly #leaves: readonly Leaf[]
+  readonly #blockRecords: number
+  /** What each block of the old map was when it was carried last; none: zero throughout. */
+  readonly #seen = new Map<number, Uint8Array>()
+  readonly #zeros: Uint8Array
+
+  constructor(name: MapName, old: OldMaps, to: NewMaps, plan: MigrationPlan, toLayout: Layout) {
+    const fromRecord = recordOf(old.layout, name)
+    const toRecord = recordOf(toLayout, name)
+    this.name = name
+    this.#from = old.bytes(name)
+    this.#fromSize = fromRecord.size
+    this.#to = to
+    this.#toSize = toRecord.size
+    this.#convert = converter(planRecord(fromRecord, old.layout, toRecord, toLayout))
+    this.#hook = plan.conversion.records?.[name]
+    this.#place = plan.conversion.place?.[name]
+    this.#oldLeaves = new Map(leavesOf(fromRecord, old.layout).map((leaf) => [leaf.path, leaf]))
+    this.#leaves = leavesOf(toRecord, toLayout)
+    this.#blockRecords = Math.max(1, Math.floor(BLOCK_BYTES / this.#fromSize))
+    this.#zeros = new Uint8Array(this.#blockRecords * this.#fromSize)
+  }
+
+  catchUp(): number {
+    let changed = 0
+    for (const { first, count, before, now } of this.#changedBlocks()) {
+      changed++
+      if (this.#place === undefined) this.#carryBlock(first, count, now)
+      else this.#eachChanged(count, before, now, (at, index) => this.#placeRecord(now, at, first + index))
+    }
+    return changed
+  }
+
+  finish(): number {
+    let givenUp = 0
+    const base = new Uint8Array(this.#toSize)
+    const theirs = new Uint8Array(this.#toSize)
+    for (const { first, count, before, now } of this.#changedBlocks()) {
+      this.#eachChanged(count, before, now, (at, index) => {
+        if (this.#place !== undefined) return this.#placeRecord(now, at, first + index)
+        this.#convertRecord(before, at, base)
+        this.#convertRecord(now, at, theirs)
+        if (!this.#merge(first + index, base, theirs)) givenUp++
+      })
+    }
+    return givenUp
+  }
+
+  salvage(): void {
+    const { bytes } = this.#to.map(this.name)
+    const empty = new Uint8Array(this.#toSize)
+    const record = new Uint8Array(this.#toSize)
+    for (const { first, count, before, now } of this.#changedBlocks()) {
+      this.#eachChanged(count, before, now, (at, index) => {
+        if (this.#place !== undefined) return this.#placeRecord(now, at, first + index)
+        const target = (first + index) * this.#toSize
+        if (Buffer.compare(bytes.subarray(target, target + this.#toSize), empty) !== 0) return
+        this.#convertRecord(now, at, record)
+        bytes.set(record, target)
+      })
+    }
+  }
+
+  *#changedBlocks(): Generator<{ first: number; count: number; before: Uint8Array; now: Uint8Array }> {
+    const records = this.#from.length / this.#fromSize
+    for (let first = 0; first < records; first += this.#blockRecords) {
+      const count = Math.min(this.#blockRecords, records - first)
+      const live = this.#from.subarray(first * this.#fromSize, (first + count) * this.#fromSize)
+      const before = this.#seen.get(first) ?? this.#zeros.subarray(0, live.length)
+      if (Buffer.compare(live, before) === 0) continue
+      const now = live.slice()
+      this.#seen.set(first, now)
+      yield { first, count, before, now }
+    }
+  }
+
+  #eachChanged(
+    count: number,
+    before: Uint8Array,
+    now: Uint8Array,
+    visit: (at: number, index: number) => void,
+  ): void {
+    for (let index = 0; index < count; index++) {
+      const at = index * this.#fromSize
+      const end = at + this.#fromSize
+      if (Buffer.compare(now.subarray(at, end), before.subarray(at, end)) !== 0) visit(at, index)
+    }
+  }
+
+  #carryBlock(first: number, count: number, now: Uint8Array): void {
+    const map = this.#to.map(this.name)
+    const target = map.bytes.subarray(first * this.#toSize, (first + count) * this.#toSize)
+    this.#convert(now, target, count)
+    if (this.#hook === undefined) return
+    for (let index = 0; index < count; index++) {
+      const old = this.#oldRecord(now, index * this.#fromSize)
+      this.#hook(old, map.view, (first + index) * this.#toSize)
+    }
+  }
+
+  #convertRecord(from: Uint8Array, at: number, to: Uint8Array): void {
+    to.fill(0)
+    this.#convert(from.slice(at, at + this.#fromSize), to, 1)
+    this.#hook?.(this.#oldRecord(from, at), new DataView(to.buffer), 0)
+  }
+
+  #placeRecord(from: Uint8Array, at: number, index: number): void {
+    this.#place?.(this.#oldRecord(from, at), index, this.#to)
+  }
+
+  #oldRecord(bytes: Uint8Array, at: number): OldRecord {
+    const view = new DataView(bytes.buffer, bytes.byteOffset + at, this.#fromSize)
+    const value = (path: string, element: number): bigint => {
+      const leaf = this.#oldLeaves.get(path)
+      if (leaf === undefined || element >= leaf.count) return 0n
+      return readScalar(view, leaf.offset + element * SCALAR_SIZE[leaf.type], leaf.type)
+    }
+    return {
+      number: (path, element = 0) => Number(value(path, element)),
+      bigint: (path, element = 0) => value(path, element),
+    }
+  }
+
+  /**
+   * Brings the old program's change from `base` to `theirs` into the new program's record; false when the
+   * record has become another thing on both sides.
+   */
+  #merge(index: number, base: Uint8Array, theirs: Uint8Array): boolean {
+    const map = this.#to.map(this.name)
+    const start = index * this.#toSize
+    const [baseView, theirView] = [new DataView(base.buffer), new DataView(theirs.buffer)]
+    const changes: (() => void)[] = []
+    for (const { path, offset, type, count } of this.#leaves) {
+      const field = `${this.name} ${path}`
+      for (let element = 0; element < count; element++) {
+        const at = offset + element * SCALAR_SIZE[type]
+        const was = readScalar(baseView, at, type)
+        const their = readScalar(theirView, at, type)
+        if (their === was) continue
+        if (MERGES.sums.has(field)) {
+          changes.push(() => addScalar(map, start + at, SCALAR_SIZE[type], their - was))
+          continue
+        }
+        const our = readScalar(map.view, start + at, type)
+        let value = our
+        if (our === was) value = their
+        else if (MERGES.identities.has(field)) return false
+        else if (MERGES.later.has(field)) value = (Number(their - our) | 0) > 0 ? their : our
+        else if (MERGES.unions.has(field)) value = our | their
+        if (value !== our) changes.push(() => writeScalar(map.view, start + at, type, value))
+      }
+    }
+    for (const change of changes) change()
+    return true
+  }
+}
+
+/** Adds to a number that the packet program adds to as well. */
+function addScalar(
+  map: { u32: Uint32Array; u64: BigUint64Array },
+  at: number,
+  size: number,
+  more: bigint,
+): void {
+  if (size === 8) Atomics.add(map.u64, at / 8, BigInt.asUintN(64, more))
+  else Atomics.add(map.u32, at / 4, Number(BigInt.asIntN(32, more)))
+}

@@ -1,0 +1,244 @@
+/** From pins of an older layout to those of this one, under a running program, killed at every step. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import test, { after } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { Sizes } from '../../../dataplane/dataplane.ts'
+import { linkInfo } from '../../../dataplane/kernel/object-info.ts'
+import { pinnedSizes } from '../../../dataplane/kernel/pinned-program.ts'
+import { Pins } from '../../../dataplane/kernel/pins.ts'
+import { detachPinned, KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
+import {
+  Conn4Record,
+  ConnRecord,
+  MAP_NAMES,
+  PM_VERDICT_MAX,
+  RealRecord,
+} from '../../../dataplane/layout/layout.gen.ts'
+import { recordOf } from '../../../dataplane/layout/version.ts'
+import { EARLIER_LAYOUTS, type LayoutText } from '../../../dataplane/layout/versions.gen.ts'
+import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { defaultPinDirectory } from '../../../linux/bpffs.ts'
+import { libbpf, need } from '../../../linux/libbpf.ts'
+import { libc } from '../../../linux/libc.ts'
+import { PacketSocket } from '../../packets/libc.ts'
+import { skipWithoutClang } from '../compile-bpf.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
+import type { Ending } from './ending-process.ts'
+import { knowOlder, loadOlder, mapOf, olderTypes, pinOlder } from './older.ts'
+import { TinyPrograms } from './tiny-program.ts'
+
+const skip = skipWithoutPrivileges || skipWithoutClang
+const programs = new TinyPrograms()
+const sizes: Sizes = { ...SMALL_SIZES, cpus: skip ? 1 : possibleCpus() }
+const VERDICT = 3
+const INTERFACES = ['mg0', 'mg1']
+const known = EARLIER_LAYOUTS.length
+
+if (!skip) {
+  enterPrivateNetwork()
+  for (const name of INTERFACES) {
+    ip(`link add ${name} type veth peer name ${name}p`)
+    for (const end of [name, `${name}p`]) ip(`link set ${end} up`)
+  }
+}
+
+after(() => {
+  if (!skip) detachPinned()
+  programs.remove()
+})
+
+function sendFrame(): void {
+  const socket = new PacketSocket('mg0p')
+  socket.send(new Uint8Array(60).fill(0xff))
+  socket.close()
+}
+
+function forgetOlder(): void {
+  ;(EARLIER_LAYOUTS as LayoutText[]).splice(known)
+}
+
+/** An older director ran here: pinned, attached to both interfaces, with one connection and one frame counted. */
+function startOlder(): void {
+  detachPinned()
+  const older = programs.compile(VERDICT, olderTypes)
+  forgetOlder()
+  const layout = knowOlder()
+  const loaded = loadOlder(older, sizes)
+  pinOlder(defaultPinDirectory(), loaded)
+  const pins = new Pins(defaultPinDirectory())
+  for (const name of INTERFACES) {
+    const ifindex = libc.if_nametoindex(name)
+    const fd = attach(loaded.programFd, ifindex)
+    pins.pinLink(ifindex, fd)
+    libc.close(fd)
+  }
+  const connections = mapOf(loaded.mapFds.get('connections4')!, 'connections4', layout)
+  const conn = recordOf(layout, 'connections4').fields.find(({ name }) => name === 'c')!
+  ConnRecord.setWord(connections.view, 9 * connections.entrySize + conn.offset, 0x103)
+  ConnRecord.setReal(connections.view, 9 * connections.entrySize + conn.offset, 5)
+  connections.unmap()
+  const reals = mapOf(loaded.mapFds.get('reals')!, 'reals', layout)
+  const weight = recordOf(layout, 'reals').fields.find(({ name }) => name === 'weight')!
+  reals.view.setInt32(5 * reals.entrySize + weight.offset, 71, true)
+  reals.unmap()
+  loaded.close()
+}
+
+function attach(programFd: number, ifindex: number): number {
+  const options = Buffer.alloc(64)
+  options.writeBigUInt64LE(64n, 0)
+  options.writeUInt32LE(4, 8)
+  return need(libbpf().bpf_link_create(programFd, ifindex, 37, options), 'attach')
+}
+
+function counted(plane: KernelDataplane): bigint {
+  const { u64 } = plane.map('verdicts')
+  return (
+    u64[(sizes.cpus - 1) * PM_VERDICT_MAX + VERDICT + 1]! + u64[(sizes.cpus - 1) * PM_VERDICT_MAX + VERDICT]!
+  )
+}
+
+/** Exactly what one director of this version has pinned, on both interfaces, and nothing beside. */
+function assertFixedPoint(plane: KernelDataplane): void {
+  const links = INTERFACES.map((name) => `link-${libc.if_nametoindex(name)}`)
+  assert.deepEqual(readdirSync(plane.pinDirectory!).sort(), [...MAP_NAMES, 'program', ...links].sort())
+  assert.equal(existsSync(`${plane.pinDirectory}-new`), false)
+  const pins = new Pins(plane.pinDirectory!)
+  for (const ifindex of pins.links()) {
+    const fd = pins.openLink(ifindex)
+    assert.equal(linkInfo(fd).programId, plane.program().id)
+    libc.close(fd)
+  }
+}
+
+function assertCarried(plane: KernelDataplane): void {
+  const { view } = plane.map('connections4')
+  assert.equal(ConnRecord.getWord(view, 9 * Conn4Record.size + Conn4Record.offsets.c), 0x103)
+  assert.equal(ConnRecord.getReal(view, 9 * Conn4Record.size + Conn4Record.offsets.c), 5)
+  assert.equal(RealRecord.getWeight(plane.map('reals').view, 5 * RealRecord.size), 71)
+}
+
+test('migration: connections, rules, counters and attachments of an older layout go on', {
+  skip,
+}, async () => {
+  startOlder()
+  sendFrame()
+  assert.deepEqual(pinnedSizes(defaultPinDirectory()), sizes)
+  const plane = await KernelDataplane.open({ sizes, objectPath: programs.compile(VERDICT + 1) })
+  try {
+    assert.equal(plane.adopted, true)
+    assertFixedPoint(plane)
+    assertCarried(plane)
+    const before = counted(plane)
+    assert.ok(before >= 1n, 'what the older program counted is there')
+    sendFrame()
+    await until(() => counted(plane) > before, 'the new program counts on')
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+})
+
+test('migration: what cannot be carried is refused before anything is changed', { skip }, async () => {
+  startOlder()
+  const pinned = readdirSync(defaultPinDirectory())
+  const other = { ...sizes, connections4: 2048 }
+  await assert.rejects(
+    KernelDataplane.open({ sizes: other, objectPath: programs.compile(VERDICT + 1) }),
+    /its map connections4 has 1024 entries, this version's 2048; .*pointsman detach/,
+  )
+  forgetOlder()
+  await assert.rejects(
+    KernelDataplane.open({ sizes, objectPath: programs.compile(VERDICT + 1) }),
+    /Cannot carry on with .*: .*pointsman detach/,
+  )
+  assert.deepEqual(readdirSync(defaultPinDirectory()), pinned)
+  assert.equal(existsSync(`${defaultPinDirectory()}-new`), false)
+  assert.equal(detachPinned(), true)
+})
+
+/** Runs a director that is killed after a number of steps; the step, or null when it got through. */
+function killedAfter(steps: number, request: Omit<Ending, 'after' | 'options'>): string | null {
+  const script = fileURLToPath(new URL('./ending-process.ts', import.meta.url))
+  const options = { sizes, objectPath: programs.compile(VERDICT + 1) }
+  const argument = JSON.stringify({ ...request, options, after: steps } satisfies Ending)
+  const argv = ['--import', import.meta.resolve('tsx'), script, argument]
+  const { stdout, stderr, signal } = spawnSync(process.execPath, argv, { encoding: 'utf8' })
+  if (signal === 'SIGKILL') return stdout.trim()
+  assert.match(stdout, /^through/, stderr)
+  return null
+}
+
+/** Steps of one kind (a map pinned, a map unpinned) are killed at once or twice, not for each of the maps. */
+async function killAtEveryStep(
+  prepare: () => Omit<Ending, 'after' | 'options'>,
+  judge: (step: string, plane: KernelDataplane) => void,
+): Promise<number> {
+  const seen = new Map<string, number>()
+  let kills = 0
+  for (let steps = 1; ; steps++) {
+    const request = prepare()
+    const step = killedAfter(steps, request)
+    if (step === null) return kills
+    kills++
+    const plane = await KernelDataplane.open({ sizes, objectPath: programs.compile(VERDICT + 1) })
+    try {
+      await plane.attach(INTERFACES)
+      assertFixedPoint(plane)
+      judge(step, plane)
+    } catch (error) {
+      throw new Error(`killed after: ${step}`, { cause: error })
+    } finally {
+      await plane.detach()
+      await plane.close()
+    }
+    assert.equal(
+      existsSync(dirname(defaultPinDirectory())) &&
+        readdirSync(dirname(defaultPinDirectory())).some((name) => defaultPinDirectory().includes(name)),
+      false,
+      `debris of ${step}`,
+    )
+    const kind = step.replace(/(pinned) [a-z_0-9]+ /, '$1 a map ')
+    const times = (seen.get(kind) ?? 0) + 1
+    seen.set(kind, times)
+    if (times === 2 && kind.includes('a map')) steps += MAP_NAMES.length - 4
+  }
+}
+
+test('migration: killed at any step, the next start carries everything and leaves no debris', {
+  skip,
+}, async () => {
+  const kills = await killAtEveryStep(
+    () => {
+      startOlder()
+      return { older: true, interfaces: INTERFACES, detach: false }
+    },
+    (_, plane) => assertCarried(plane),
+  )
+  assert.ok(kills >= 15, `${kills}`)
+})
+
+test('start and attach: killed at any step, one more start is a fixed point', { skip }, async () => {
+  const kills = await killAtEveryStep(
+    () => {
+      detachPinned()
+      return { older: false, interfaces: INTERFACES, detach: false }
+    },
+    () => {},
+  )
+  assert.ok(kills >= 7, `${kills}`)
+})
+
+test('detach: killed at any step, one more start is a fixed point', { skip }, async () => {
+  const kills = await killAtEveryStep(
+    () => {
+      detachPinned()
+      return { older: false, interfaces: INTERFACES, detach: true }
+    },
+    () => {},
+  )
+  assert.ok(kills >= 10, `${kills}`)
+})
