@@ -147,6 +147,12 @@ describe('the lab with the installed programs', { skip: missingForLab() }, () =>
       await withDirector(plane, async (lab) => {
         const words = readFileSync(`/proc/${lab.director.pid()}/cmdline`, 'utf8').split('\0')
         assert.ok(words[1]?.startsWith(home), `what runs is ${words.join(' ')}`)
+        const named = await lab.director.ipvsadm(['bogus'])
+        assert.equal(
+          named.stderr.split(' ')[1],
+          `\`${bin}/ipvsadm`,
+          'the client has the name it was called by',
+        )
         for (const method of METHODS) {
           const service: LabService = { method, protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
           await lab.director.restore(allRules(service))
