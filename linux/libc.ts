@@ -158,6 +158,30 @@ export function addressOf(bytes: Uint8Array): bigint {
   return koffi.address(bytes)
 }
 
+/** A call that may block, made by another thread: its result, negative where it failed. */
+function later(
+  call: { async(...parameters: unknown[]): void },
+  fd: number,
+  bytes: Uint8Array,
+): Promise<number> {
+  return new Promise((resolve) => {
+    // By address, and held by this closure until the other thread is done with it.
+    call.async(fd, addressOf(bytes), bytes.length, 0, (error: Error | null, result: unknown) => {
+      resolve(error === null && bytes.length > 0 ? Number(result) : -1)
+    })
+  })
+}
+
+/** `send` without holding up this thread. */
+export function sendLater(fd: number, bytes: Uint8Array): Promise<number> {
+  return later(bindings.send, fd, bytes)
+}
+
+/** `recv` without holding up this thread. */
+export function recvLater(fd: number, bytes: Uint8Array): Promise<number> {
+  return later(bindings.recv, fd, bytes)
+}
+
 /** Memory at an address as a buffer; never touch it after it was unmapped. */
 export function memoryAt(address: bigint, length: number): ArrayBuffer {
   return koffi.view(address, length)

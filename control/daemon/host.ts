@@ -38,13 +38,7 @@ export function openHost(): LiveHost {
       }
     },
     keepResolved: (addresses: Iterable<IpAddress>) => network.keepResolved(addresses),
-    resolve: (address) => {
-      try {
-        network.nextHop(address)
-      } catch {
-        // An interface or route that went away meanwhile: the next packet asks again.
-      }
-    },
+    resolve: (address) => void network.resolve(address),
     sysctl: (path) => {
       const text = read(`/proc/sys/${path}`)
       return text !== null && /^-?\d+\s*$/.test(text) ? Number(text) : null

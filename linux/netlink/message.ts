@@ -115,7 +115,7 @@ export function decodeAttributes(body: Uint8Array, offset: number): Map<number, 
 
 /** The error number of an NLMSG_ERROR message, positive; 0 is an acknowledgement. */
 export function errorOf(message: NetlinkMessage): number {
-  return message.body.length < 4 ? 0 : -viewOf(message.body).getInt32(0, true)
+  return message.body.length < 4 ? 0 : 0 - viewOf(message.body).getInt32(0, true)
 }
 
 /** The kernel's own words on an error (NLMSGERR_ATTR_MSG), if it had any. */

@@ -1,32 +1,37 @@
 /**
  * This host's network as the kernel sees it, followed live: interfaces, addresses, routes and
- * neighbours. Reading asks the kernel itself wherever its answer is more than a table.
+ * neighbours. Read as a whole once, when it is opened, and that waits for the kernel; from then on every
+ * fact has its event and is compared now and then, and nobody waits: what the kernel has not answered yet
+ * is asked again.
  */
-import type { IpAddress } from '../../net/address.ts'
+import { type IpAddress, isIpv6LinkLocal } from '../../net/address.ts'
 import { Links, sameLink } from '../links.ts'
+import { type Hop, hopKey, KeptNeighbours } from './kept-neighbours.ts'
 import type { NetlinkMessage } from './message.ts'
-import { type NextHop, NextHopResolver, neighbourOf } from './next-hop.ts'
+import { type NextHop, NextHopResolver } from './next-hop.ts'
+import { QuestionSocket, type Questions } from './questions.ts'
 import {
   addressesQuery,
   decodeAddress,
   decodeLink,
   decodeNeighbour,
+  decodeNetConf,
+  decodePrefix,
   decodeRoute,
   Group,
   type Link,
   type LinkAddress,
   linkQuery,
-  manageNeighbour,
   type Neighbour,
   Nud,
   neighbourQuery,
   neighboursQuery,
-  RouteKind,
   Rtm,
   routeQuery,
   useNeighbour,
 } from './rtnetlink.ts'
-import { EventSocket, NetlinkError, RequestSocket } from './socket.ts'
+import { EventSocket, RequestSocket } from './socket.ts'
+import { type Way, Ways, wayOfRoute } from './ways.ts'
 
 /** What changed since the last notice. */
 export interface NetworkChange {
@@ -36,6 +41,13 @@ export interface NetworkChange {
   readonly routes: boolean
   /** A neighbour in use has another link-layer address or is gone. */
   readonly neighbours: boolean
+  /**
+   * Whose next hops may be others now: `kept`, among them those of addresses that are kept resolved, or
+   * anybody's; `others`, those of other addresses at most; `none`.
+   */
+  readonly nextHops: 'kept' | 'others' | 'none'
+  /** Addresses that are kept resolved and have another way, source address included. */
+  readonly ways: ReadonlySet<IpAddress>
 }
 
 export type NetworkListener = (change: NetworkChange) => void
@@ -51,27 +63,21 @@ export interface NetworkInterface {
   readonly addresses: readonly Pick<LinkAddress, 'address' | 'family' | 'prefixLength'>[]
 }
 
-/** Where the kernel would send a packet of ours. */
-export type RouteAnswer =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'local' }
-  | {
-      readonly kind: 'unicast'
-      readonly ifindex: number
-      readonly gateway: IpAddress | null
-      /** The source address the kernel would choose. */
-      readonly source: IpAddress | null
-      /** Bytes of IP packet. */
-      readonly mtu: number
-    }
+export type RouteAnswer = Way
 
-/** Marks the managed neighbour entries that are ours, also after a crash (NDA_PROTOCOL). */
-const OWNER = 0x70
 /** Events come in bursts: wait for silence, but not for long. */
 const QUIET_MS = 20
 const WAIT_MAX_MS = 200
 /** Link-layer addresses remembered after their entries went away, to notice another one. */
 const REMEMBERED_MAX = 65_536
+/** So often what is known is compared with the kernel without any event. */
+const COMPARE_MS = 10_000
+/** Neighbours, of which there may be many, every so many times. */
+const NEIGHBOURS_EVERY = 6
+/** Ways looked at again at every comparison, by turns. */
+const WAYS_AT_ONCE = 500
+/** What the kernel has not answered is asked again after this. */
+const RETRY_MS = 1000
 
 const GROUPS = [
   Group.LINK,
@@ -86,41 +92,75 @@ const GROUPS = [
   Group.IPV6_NETCONF,
 ]
 
-interface Kept {
-  readonly address: IpAddress
-  readonly ifindex: number
+export interface NetworkOptions {
+  /** Who is asked once everything has been read. */
+  readonly questions?: Questions
+  readonly compareMs?: number
+}
+
+interface Pending {
+  links: boolean
+  addresses: boolean
+  routes: boolean
+  neighbours: boolean
+  nextHops: NetworkChange['nextHops']
 }
 
 export class Network {
   readonly #requests = new RequestSocket()
+  readonly #questions: Questions
   readonly #events: EventSocket
   readonly #resolver: NextHopResolver
+  readonly #ways: Ways
+  readonly #kept: KeptNeighbours
   readonly #listeners = new Set<NetworkListener>()
-  readonly #byIndex = new Map<number, Link>()
+  readonly #comparing: NodeJS.Timeout
+  #byIndex = new Map<number, Link>()
   #links: Links | null = null
   #addresses = new Map<string, LinkAddress>()
   /** Last usable link-layer address by neighbour. */
   readonly #macs = new Map<string, string>()
   #interfaces: readonly NetworkInterface[] | null = null
-  #wanted: readonly IpAddress[] = []
-  readonly #kept = new Map<string, Kept>()
   #generation = 0
-  #pending: { links: boolean; addresses: boolean; routes: boolean; neighbours: boolean } | null = null
+  #pending: Pending | null = null
   #timer: NodeJS.Timeout | null = null
   #firstEventMs = 0
+  /** Events while everything is being read again: what was read may be older. */
+  #meanwhile: NetlinkMessage[] | null = null
+  #reading = false
+  #readAgain: { readonly neighbours: boolean } | null = null
+  #comparisons = 0
+  #renewing = false
+  #renewAgain = false
+  #renewTimer: NodeJS.Timeout | null = null
+  #keepWanted = false
+  #reconsidered = 0
+  #closed = false
 
-  constructor() {
+  constructor(options: NetworkOptions = {}) {
+    this.#questions = options.questions ?? new QuestionSocket()
+    this.#ways = new Ways(this.#questions)
+    this.#kept = new KeptNeighbours(this.#questions)
     // Listen first, read then: nothing that happens in between is missed.
     this.#events = new EventSocket(
       GROUPS,
       (messages) => this.#handle(messages),
-      () => this.#resync(),
+      () => this.#lostEvents(),
     )
     this.#resolver = new NextHopResolver(this.#requests, () => this.#generation)
-    this.#readAll()
-    for (const entry of this.#dumpNeighbours()) {
-      if (entry.managed && entry.protocol === OWNER) this.#kept.set(keyOf(entry), entry)
+    for (const message of this.#requests.dump(linkQuery(null), 'read the interfaces')) {
+      const link = decodeLink(message)
+      if (link !== null) this.#byIndex.set(link.ifindex, link)
     }
+    for (const message of this.#requests.dump(addressesQuery(), 'read the addresses')) {
+      const entry = decodeAddress(message)
+      if (entry !== null) this.#addresses.set(keyOf(entry), entry)
+    }
+    for (const entry of this.neighbours()) {
+      this.#noteNeighbour(entry)
+      this.#kept.saw(entry, false)
+    }
+    this.#comparing = setInterval(() => this.#compare(), options.compareMs ?? COMPARE_MS).unref()
   }
 
   /** In order of ifindex; the same list as long as nothing changed. */
@@ -163,26 +203,23 @@ export class Network {
     return this.lookup(address).kind === 'local'
   }
 
-  /** The kernel's routing decision for a packet of this host's own. `source` must be local. */
-  lookup(destination: IpAddress, source: IpAddress | null = null): RouteAnswer {
+  /**
+   * The kernel's routing decision for a packet of this host's own, asked now: for routes it takes no lock.
+   * `source` must be local.
+   */
+  lookup(destination: IpAddress, source: IpAddress | null = null): Way {
     const message = this.#requests.get(routeQuery(destination, source, 0))
-    const route = message === null ? null : decodeRoute(message)
-    if (route === null) return { kind: 'none' }
-    if (route.kind === RouteKind.LOCAL) return { kind: 'local' }
-    if (route.kind !== RouteKind.UNICAST) return { kind: 'none' }
-    return {
-      kind: 'unicast',
-      ifindex: route.ifindex,
-      gateway: route.gateway,
-      source: route.preferredSource,
-      mtu: route.mtu || (this.#byIndex.get(route.ifindex)?.mtu ?? 0),
-    }
+    return wayOfRoute(message === null ? null : decodeRoute(message))
   }
 
   /** The source address for packets to `destination` (outer headers of tunnels), null without route. */
   resolveSource(destination: IpAddress): IpAddress | null {
-    const answer = this.lookup(destination)
-    return answer.kind === 'unicast' ? answer.source : null
+    let way = this.#ways.to(destination)
+    if (way === undefined) {
+      way = this.lookup(destination)
+      this.#ways.learn(destination, way)
+    }
+    return way.kind === 'unicast' ? way.source : null
   }
 
   /** Next hop with link-layer addresses; asks for resolution where it is missing. */
@@ -190,8 +227,23 @@ export class Network {
     return this.#resolver.nextHop(destination)
   }
 
+  /** Asks for resolution of the next hop to an address where it is missing; nobody waits for it. */
+  async resolve(destination: IpAddress): Promise<void> {
+    const [route] = await this.#questions.ask([routeQuery(destination, null, 0)])
+    const way = route?.kind === 'message' ? wayOfRoute(decodeRoute(route.message)) : null
+    if (way?.kind !== 'unicast') return
+    const hop = { address: way.gateway ?? destination, ifindex: way.ifindex }
+    const [entry] = await this.#questions.ask([neighbourQuery(hop.address, hop.ifindex)])
+    if (entry === undefined || entry === null) return
+    const known = entry.kind === 'message' ? decodeNeighbour(entry.message) : null
+    // Asking would end the permanence of an entry that somebody set by hand.
+    if (known?.permanent === true || (known?.valid === true && (known.state & Nud.STALE) === 0)) return
+    await this.#questions.change([useNeighbour(hop.address, hop.ifindex)])
+  }
+
   neighbours(): readonly Neighbour[] {
-    return this.#dumpNeighbours()
+    const messages = this.#requests.dump(neighboursQuery(), 'read the neighbours')
+    return messages.map(decodeNeighbour).filter((entry) => entry !== null)
   }
 
   /** Calls back after changes, some milliseconds later and once for a burst. Returns the way out. */
@@ -205,39 +257,30 @@ export class Network {
    * before. Entries set by hand (permanent) are left alone. Follows changes of routes by itself.
    */
   keepResolved(addresses: Iterable<IpAddress>): void {
-    this.#wanted = [...new Set(addresses)]
-    this.#renewKept()
+    this.#ways.want(addresses)
+    this.#keepWanted = true
+    this.#renewSoon(0)
+  }
+
+  /** Next hops that the kernel keeps resolved for us. */
+  get neighboursKept(): number {
+    return this.#kept.size
   }
 
   /** Lets go of the sockets. Neighbours stay managed unless `keepResolved([])` came before. */
   close(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#closed = true
+    for (const timer of [this.#timer, this.#renewTimer]) if (timer !== null) clearTimeout(timer)
+    clearInterval(this.#comparing)
     this.#timer = null
     this.#listeners.clear()
     this.#events.close()
+    this.#questions.close()
     this.#requests.close()
   }
 
-  #readAll(): void {
-    this.#byIndex.clear()
-    for (const message of this.#requests.dump(linkQuery(null), 'read the interfaces')) {
-      const link = decodeLink(message)
-      if (link !== null) this.#byIndex.set(link.ifindex, link)
-    }
-    this.#addresses = new Map()
-    for (const message of this.#requests.dump(addressesQuery(), 'read the addresses')) {
-      const entry = decodeAddress(message)
-      if (entry !== null) this.#addresses.set(keyOf(entry), entry)
-    }
-    for (const entry of this.#dumpNeighbours()) this.#noteNeighbour(entry)
-  }
-
-  #dumpNeighbours(): Neighbour[] {
-    const messages = this.#requests.dump(neighboursQuery(), 'read the neighbours')
-    return messages.map(decodeNeighbour).filter((entry) => entry !== null)
-  }
-
   #handle(messages: readonly NetlinkMessage[]): void {
+    this.#meanwhile?.push(...messages)
     for (const message of messages) this.#handleOne(message)
   }
 
@@ -246,34 +289,71 @@ export class Network {
       case Rtm.NEWLINK:
       case Rtm.DELLINK: {
         const link = decodeLink(message)
-        if (link === null) return
-        const before = this.#byIndex.get(link.ifindex)
-        if (message.type === Rtm.DELLINK) this.#byIndex.delete(link.ifindex)
-        else this.#byIndex.set(link.ifindex, link)
-        // Links announce much that does not matter here, wireless state for example.
-        if (message.type === Rtm.DELLINK || before === undefined || !sameLink(before, link))
-          this.#note('links')
+        if (link !== null) this.#setLink(link, message.type === Rtm.DELLINK)
         return
       }
       case Rtm.NEWADDR:
       case Rtm.DELADDR: {
         const entry = decodeAddress(message)
-        if (entry === null) return
-        if (message.type === Rtm.DELADDR) this.#addresses.delete(keyOf(entry))
-        else this.#addresses.set(keyOf(entry), entry)
-        this.#note('addresses')
+        if (entry !== null) this.#setAddress(entry, message.type === Rtm.DELADDR)
         return
       }
       case Rtm.NEWNEIGH:
       case Rtm.DELNEIGH: {
         const entry = decodeNeighbour(message)
-        if (entry === null || message.type === Rtm.DELNEIGH) return
-        if (this.#noteNeighbour(entry)) this.#note('neighbours')
+        if (entry === null) return
+        const gone = message.type === Rtm.DELNEIGH
+        if (this.#kept.saw(entry, gone)) this.#keepAgain()
+        if (!gone && this.#noteNeighbour(entry)) this.#note('neighbours', 'kept')
+        return
+      }
+      case Rtm.NEWROUTE:
+      case Rtm.DELROUTE: {
+        const prefix = decodePrefix(message)
+        if (prefix === null) return
+        const kept = this.#ways.prefixChanged(prefix) || prefix.length === 0
+        this.#note('routes', kept ? 'kept' : 'others')
+        return
+      }
+      case Rtm.NEWNETCONF:
+      case Rtm.DELNETCONF: {
+        const conf = decodeNetConf(message)
+        const concerns = conf !== null && (conf.ifindex < 0 || this.#isInUse(conf.ifindex))
+        this.#note('routes', concerns ? 'kept' : 'others')
         return
       }
       default:
-        this.#note('routes')
+        this.#ways.anythingChanged()
+        this.#note('routes', 'kept')
     }
+  }
+
+  #setLink(link: Link, gone: boolean): void {
+    const before = this.#byIndex.get(link.ifindex)
+    if (gone) this.#byIndex.delete(link.ifindex)
+    else this.#byIndex.set(link.ifindex, link)
+    // Links announce much that does not matter here, wireless state for example.
+    if (!gone && before !== undefined && sameLink(before, link)) return
+    const concerns = this.#isInUse(link.ifindex)
+    if (concerns) this.#ways.interfaceChanged(link.ifindex)
+    this.#note('links', concerns ? 'kept' : 'others')
+  }
+
+  #setAddress(entry: LinkAddress, gone: boolean): void {
+    if (gone) this.#addresses.delete(keyOf(entry))
+    else this.#addresses.set(keyOf(entry), entry)
+    // Every link has one of these, and no route prefers it as a source.
+    const concerns = !isIpv6LinkLocal(entry.address)
+    if (concerns) this.#ways.interfaceChanged(entry.ifindex)
+    this.#note('addresses', concerns ? 'kept' : 'others')
+  }
+
+  /** Whether an interface has addresses that others know of: without them no route of ours leads there. */
+  #isInUse(ifindex: number): boolean {
+    for (const entry of this.#addresses.values()) {
+      if (entry.ifindex === ifindex && !isIpv6LinkLocal(entry.address)) return true
+    }
+    return false
   }
 
   /** Remembers a usable address; true if it takes one away that was in use. */
@@ -291,22 +371,87 @@ export class Network {
     return before !== undefined
   }
 
-  #resync(): void {
-    this.#readAll()
-    for (const kind of ['links', 'addresses', 'routes', 'neighbours'] as const) this.#note(kind)
+  #lostEvents(): void {
+    this.#ways.anythingChanged()
+    for (const kind of ['links', 'addresses', 'routes', 'neighbours'] as const) this.#note(kind, 'kept')
+    void this.#read(true)
   }
 
-  #note(kind: keyof NetworkChange): void {
+  #compare(): void {
+    this.#comparisons += 1
+    this.#reconsidered = this.#ways.reconsider(this.#reconsidered, WAYS_AT_ONCE)
+    if (this.#ways.isOpen) this.#renewSoon(0)
+    void this.#read(this.#comparisons % NEIGHBOURS_EVERY === 0)
+  }
+
+  /** Reads tables again and takes over what differs; one reading at a time. */
+  async #read(neighbours: boolean): Promise<void> {
+    if (this.#reading) {
+      this.#readAgain = { neighbours: neighbours || this.#readAgain?.neighbours === true }
+      return
+    }
+    this.#reading = true
+    const whole = await this.#readTables(neighbours)
+    this.#reading = false
+    this.#meanwhile = null
+    const again = this.#readAgain
+    this.#readAgain = null
+    if (this.#closed) return
+    if (again !== null) void this.#read(again.neighbours || (neighbours && !whole))
+    else if (!whole) setTimeout(() => void this.#read(neighbours), RETRY_MS).unref()
+  }
+
+  async #readTables(neighbours: boolean): Promise<boolean> {
+    this.#meanwhile = []
+    const links = new Map<number, Link>()
+    const addresses = new Map<string, LinkAddress>()
+    const whole =
+      (await this.#questions.dump(linkQuery(null), (piece) => {
+        for (const link of piece.map(decodeLink)) if (link !== null) links.set(link.ifindex, link)
+      })) &&
+      (await this.#questions.dump(addressesQuery(), (piece) => {
+        for (const entry of piece.map(decodeAddress)) if (entry !== null) addresses.set(keyOf(entry), entry)
+      }))
+    if (!whole || this.#closed) return whole
+    // The kernel keeps the order: an event that is not here yet is newer than what was read.
+    this.#events.drain()
+    const since = this.#meanwhile ?? []
+    for (const link of [...this.#byIndex.values()]) if (!links.has(link.ifindex)) this.#setLink(link, true)
+    for (const link of links.values()) this.#setLink(link, false)
+    for (const [key, entry] of this.#addresses) if (!addresses.has(key)) this.#setAddress(entry, true)
+    for (const [key, entry] of addresses) {
+      if (!sameAddress(this.#addresses.get(key), entry)) this.#setAddress(entry, false)
+    }
+    this.#meanwhile = null
+    for (const message of since) this.#handleOne(message)
+    return neighbours ? await this.#readNeighbours() : true
+  }
+
+  async #readNeighbours(): Promise<boolean> {
+    let lost = false
+    const whole = await this.#questions.dump(neighboursQuery(), (piece) => {
+      for (const entry of piece.map(decodeNeighbour)) {
+        if (entry === null) continue
+        if (this.#kept.saw(entry, false)) lost = true
+        if (this.#noteNeighbour(entry)) this.#note('neighbours', 'kept')
+      }
+    })
+    if (lost) this.#keepAgain()
+    return whole
+  }
+
+  #note(kind: 'links' | 'addresses' | 'routes' | 'neighbours', nextHops: NetworkChange['nextHops']): void {
     this.#generation += 1
-    this.#interfaces = null
+    if (kind !== 'routes') this.#interfaces = null
     if (kind === 'links') this.#links = null
-    this.#pending ??= { links: false, addresses: false, routes: false, neighbours: false }
+    this.#pending ??= { links: false, addresses: false, routes: false, neighbours: false, nextHops: 'none' }
     this.#pending[kind] = true
+    if (this.#pending.nextHops !== 'kept' && nextHops !== 'none') this.#pending.nextHops = nextHops
     const now = performance.now()
     if (this.#timer === null) this.#firstEventMs = now
-    else clearTimeout(this.#timer)
-    const waitMs = Math.max(0, Math.min(QUIET_MS, this.#firstEventMs + WAIT_MAX_MS - now))
-    this.#timer = setTimeout(() => this.#announce(), waitMs)
+    else if (now - this.#firstEventMs < WAIT_MAX_MS - QUIET_MS) clearTimeout(this.#timer)
+    else return
+    this.#timer = setTimeout(() => this.#announce(), QUIET_MS)
     this.#timer.unref()
   }
 
@@ -314,61 +459,72 @@ export class Network {
     const change = this.#pending
     this.#pending = null
     this.#timer = null
-    if (change === null) return
-    if (change.links || change.addresses || change.routes || change.neighbours) this.#renewKept()
+    if (change === null || this.#closed) return
+    if (this.#ways.isOpen || change.links) this.#keepAgain()
+    this.#tell({ ...change, ways: NOBODY })
+  }
+
+  #tell(change: NetworkChange): void {
     for (const listener of this.#listeners) listener(change)
   }
 
-  #renewKept(): void {
-    const wanted = new Map<string, Kept>()
-    for (const address of this.#wanted) {
-      const hop = neighbourOf(this.#requests, address)
-      if (hop === null) continue
-      const link = this.#byIndex.get(hop.ifindex)
-      if (link === undefined || link.noArp || link.loopback || !link.up) continue
-      wanted.set(keyOf(hop), hop)
-    }
-    for (const [key, hop] of this.#kept) if (!wanted.has(key)) this.#release(key, hop)
-    for (const [key, hop] of wanted) this.#keep(key, hop)
+  #keepAgain(): void {
+    if (this.#keepWanted || this.#ways.isOpen) this.#renewSoon(0)
   }
 
-  #entry(hop: Kept): Neighbour | null {
-    const message = this.#requests.get(neighbourQuery(hop.address, hop.ifindex))
-    return message === null ? null : decodeNeighbour(message)
-  }
-
-  #keep(key: string, hop: Kept): void {
-    const entry = this.#entry(hop)
-    if (entry?.permanent === true || (entry?.managed === true && entry.protocol === OWNER)) {
-      if (entry.managed) this.#kept.set(key, hop)
+  #renewSoon(ms: number): void {
+    if (this.#renewing) {
+      this.#renewAgain = true
       return
     }
-    const action = `keep ${hop.address} resolved`
-    if (this.#try(() => this.#requests.change(manageNeighbour(hop.address, hop.ifindex, OWNER), action))) {
-      this.#kept.set(key, hop)
-    }
+    if (this.#renewTimer !== null) return
+    this.#renewTimer = setTimeout(() => {
+      this.#renewTimer = null
+      void this.#renew()
+    }, ms)
+    this.#renewTimer.unref()
   }
 
-  #release(key: string, hop: Kept): void {
-    this.#kept.delete(key)
-    const entry = this.#entry(hop)
-    if (entry === null || entry.permanent || !entry.managed || entry.protocol !== OWNER) return
-    // Asking without the flag makes it an ordinary entry again.
-    this.#try(() => this.#requests.change(useNeighbour(hop.address, hop.ifindex), `release ${hop.address}`))
+  /** Asks the ways that may be others, then has their next hops kept. */
+  async #renew(): Promise<void> {
+    this.#renewing = true
+    this.#renewAgain = false
+    const began = performance.now()
+    const changed = await this.#ways.renew()
+    const complete = this.#closed || !this.#keepWanted || (await this.#kept.keep(this.#hops()))
+    this.#renewing = false
+    if (this.#closed) return
+    if (changed.size > 0) {
+      const nothing = { links: false, addresses: false, routes: false, neighbours: false } as const
+      this.#tell({ ...nothing, nextHops: 'none', ways: changed })
+    }
+    // A storm over many ways must not be all that this thread does.
+    const tookMs = performance.now() - began
+    if (!complete || this.#ways.isOpen) this.#renewSoon(Math.max(RETRY_MS, 4 * tookMs))
+    else if (this.#renewAgain) this.#renewSoon(4 * tookMs)
   }
 
-  /** An interface may go between two calls, and privileges may be missing: neither is fatal here. */
-  #try(change: () => void): boolean {
-    try {
-      change()
-      return true
-    } catch (error) {
-      if (error instanceof NetlinkError) return false
-      throw error
+  /** Next hops of all kept addresses, each once. */
+  #hops(): ReadonlyMap<string, Hop> {
+    const hops = new Map<string, Hop>()
+    for (const address of this.#ways.wanted()) {
+      const way = this.#ways.to(address)
+      if (way?.kind !== 'unicast') continue
+      const link = this.#byIndex.get(way.ifindex)
+      if (link === undefined || link.noArp || link.loopback || !link.up) continue
+      const hop = { address: way.gateway ?? address, ifindex: way.ifindex }
+      hops.set(hopKey(hop), hop)
     }
+    return hops
   }
 }
 
+const NOBODY: ReadonlySet<IpAddress> = new Set()
+
 function keyOf(entry: { readonly address: IpAddress; readonly ifindex: number }): string {
   return `${entry.ifindex} ${entry.address}`
+}
+
+function sameAddress(a: LinkAddress | undefined, b: LinkAddress): boolean {
+  return a !== undefined && a.prefixLength === b.prefixLength && a.tentative === b.tentative
 }

@@ -183,15 +183,3 @@ export class NextHopResolver {
     }
   }
 }
-
-/** The gateway of a route or the destination itself, and the interface: who must be resolved. */
-export function neighbourOf(
-  socket: RequestSocket,
-  destination: IpAddress,
-): { readonly address: IpAddress; readonly ifindex: number } | null {
-  const message = socket.get(routeQuery(destination, null, 0))
-  const route = message === null ? null : decodeRoute(message)
-  if (route === null || route.kind !== RouteKind.UNICAST) return null
-  const address = route.gateway ?? destination
-  return { address, ifindex: route.ifindex }
-}

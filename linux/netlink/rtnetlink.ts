@@ -273,6 +273,35 @@ export function decodeRoute(message: NetlinkMessage): Route | null {
   }
 }
 
+/** Destinations of a route: `length` bits of the address. */
+export interface Prefix {
+  readonly family: Family
+  /** Of an address of that family. */
+  readonly bytes: Uint8Array
+  readonly length: number
+}
+
+/** The destinations that a route is about, and no more of it: these come by the hundred thousand. */
+export function decodePrefix(message: NetlinkMessage): Prefix | null {
+  const RTA_DST = 1
+  const { body } = message
+  if (body.length < ROUTE_HEADER) return null
+  const family = familyFrom(body[0]!)
+  if (family === null) return null
+  const bytes = new Uint8Array(family === 4 ? 4 : 16)
+  const view = viewOf(body)
+  for (let at = ROUTE_HEADER; at + 4 <= body.length; ) {
+    const length = view.getUint16(at, true)
+    if (length < 4 || at + length > body.length) break
+    if (view.getUint16(at + 2, true) === RTA_DST) {
+      bytes.set(body.subarray(at + 4, Math.min(at + length, at + 4 + bytes.length)))
+      break
+    }
+    at += (length + 3) & ~3
+  }
+  return { family, bytes, length: body[1]! }
+}
+
 /** RTA_VIA: a gateway of another family (RFC 5549), 16 bits of family before the address. */
 function viaAddress(value: Uint8Array | undefined): IpAddress | null {
   if (value === undefined || value.length < 2) return null

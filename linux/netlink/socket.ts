@@ -42,6 +42,8 @@ const DATAGRAM_BYTES = 64 * 1024
 const ANSWER_TIMEOUT_S = 5
 /** Room for bursts of events: thousands of routes changed at once. */
 const EVENT_BUFFER_BYTES = 4 << 20
+/** Longest stretch of reading events in one go. */
+const DRAIN_MS = 3
 /** Dumps that the kernel says are inconsistent are repeated this often. */
 const DUMP_ATTEMPTS = 5
 
@@ -67,6 +69,27 @@ function open(protocol: number): number {
   return fd
 }
 
+/** A socket whose calls give up after some seconds. */
+export function openPatient(protocol: number = NETLINK_ROUTE): number {
+  const fd = open(protocol)
+  const timeout = new Uint8Array(new BigInt64Array([BigInt(ANSWER_TIMEOUT_S), 0n]).buffer)
+  check(libc.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length), 'limit netlink waits')
+  return fd
+}
+
+/**
+ * The result of a call that waits. A signal may end it early (those with a time limit are never restarted,
+ * signal(7)); at the limit there is no answer, which is no broken invariant: rtnl was held so long.
+ */
+function patient(call: () => number, action: string): number {
+  for (;;) {
+    const result = call()
+    if (result >= 0) return result
+    const number = errno()
+    if (number !== Errno.EINTR) throw new NetlinkError(action, number, null)
+  }
+}
+
 /** Asks and waits for the answer. Calls block for some microseconds. Belongs to one thread. */
 export class RequestSocket {
   readonly #fd: number
@@ -76,9 +99,7 @@ export class RequestSocket {
 
   /** `protocol`: the kernel's part to talk to. */
   constructor(protocol: number = NETLINK_ROUTE) {
-    this.#fd = open(protocol)
-    const timeout = new Uint8Array(new BigInt64Array([BigInt(ANSWER_TIMEOUT_S), 0n]).buffer)
-    check(libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length), 'limit netlink waits')
+    this.#fd = openPatient(protocol)
   }
 
   /** One object; null when the kernel answers with an error: there is none, no route, no such device. */
@@ -114,14 +135,14 @@ export class RequestSocket {
     this.#sequence = (this.#sequence + 1) >>> 0
     const sequence = this.#sequence
     const request = encodeRequest({ type: query.type, flags, sequence }, query.header, query.attributes)
-    check(libc.send(this.#fd, request, request.length, 0), 'send a netlink request')
+    patient(() => libc.send(this.#fd, request, request.length, 0), 'send a netlink request')
     const isDump = (flags & NLM_F_DUMP) === NLM_F_DUMP
     const wantsAck = (flags & NLM_F_ACK) !== 0
     const messages: NetlinkMessage[] = []
     let interrupted = false
     for (;;) {
-      const length = check(
-        libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_TRUNC),
+      const length = patient(
+        () => libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_TRUNC),
         'receive a netlink answer',
       )
       if (length > this.#buffer.length)
@@ -178,11 +199,12 @@ export class EventSocket {
     this.#handle.unref()
   }
 
-  /** Handles what has arrived. */
+  /** Handles what has arrived, for some milliseconds: the rest comes round again. */
   drain(): void {
     const messages: NetlinkMessage[] = []
     let overflow = false
-    while (!this.#closed) {
+    const stop = performance.now() + DRAIN_MS
+    while (!this.#closed && performance.now() < stop) {
       const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT | MSG_TRUNC)
       if (length < 0) {
         if (errno() === Errno.EINTR) continue

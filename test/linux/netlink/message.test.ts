@@ -126,6 +126,12 @@ test('link, address, neighbour and forwarding are decoded from their messages', 
     carrier: true,
     loopback: false,
     noArp: false,
+    hardware: 1,
+    kind: '',
+    master: 0,
+    lower: 0,
+    lowerElsewhere: false,
+    otherNames: [],
   })
   assert.deepEqual(decodeAddress(ifaddr!), {
     ifindex: 3,

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { after, before, describe, test } from 'node:test'
+import type { NetlinkMessage } from '../../../linux/netlink/message.ts'
 import { Network, type NetworkChange } from '../../../linux/netlink/network.ts'
 import { NextHopResolver } from '../../../linux/netlink/next-hop.ts'
+import { QuestionSocket, type Questions } from '../../../linux/netlink/questions.ts'
+import type { Query } from '../../../linux/netlink/rtnetlink.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import type { IpAddress } from '../../../net/address.ts'
 import { addressToBytes, parseAddress } from '../../../net/address.ts'
@@ -169,31 +173,154 @@ describe('the network of this host', { skip: skipWithoutPrivileges }, () => {
     assert.deepEqual(changes, [])
   })
 
-  test('the kernel is asked to keep next hops resolved, and released again', () => {
-    const shown = (who: string) => ip(`neigh show ${who} dev r0`)
+  const shown = (who: string): string => ip(`neigh show ${who} dev r0`)
+  const managed = (who: string, wanted = true) =>
+    until(() => shown(who).includes('managed') === wanted, `${who} is managed: ${wanted}`)
+
+  test('the kernel is asked to keep next hops resolved, and released again', async () => {
     network.keepResolved([address('10.0.3.7'), address('10.0.2.12'), address('10.0.2.11')])
-    assert.match(shown('10.0.2.254'), /managed/)
-    assert.match(shown('10.0.2.12'), /managed/)
+    await managed('10.0.2.254')
+    await managed('10.0.2.12')
     assert.match(shown('10.0.2.11'), /PERMANENT/)
     assert.doesNotMatch(shown('10.0.2.11'), /managed/)
     network.keepResolved([address('10.0.2.12')])
-    assert.doesNotMatch(shown('10.0.2.254'), /managed/)
+    await managed('10.0.2.254', false)
     assert.match(shown('10.0.2.12'), /managed/)
   })
 
-  test('what a crashed daemon had kept is released by the next', () => {
-    assert.match(ip('neigh show 10.0.2.12 dev r0'), /managed/)
+  test('what a crashed daemon had kept is released by the next', async () => {
+    network.keepResolved([])
+    await managed('10.0.2.12', false)
+    const crashed = new Network()
+    crashed.keepResolved([address('10.0.2.12')])
+    await managed('10.0.2.12')
+    crashed.close()
     const next = new Network()
     next.keepResolved([])
+    await managed('10.0.2.12', false)
     next.close()
-    assert.doesNotMatch(ip('neigh show 10.0.2.12 dev r0'), /managed/)
+  })
+
+  test('an entry that is taken away is kept again', async () => {
+    network.keepResolved([address('10.0.2.12')])
+    await managed('10.0.2.12')
+    ip('neigh del 10.0.2.12 dev r0')
+    await managed('10.0.2.12')
+    network.keepResolved([])
+    await managed('10.0.2.12', false)
+  })
+
+  test('any number of addresses is kept, each next hop once', async () => {
+    const many = Array.from({ length: 3000 }, (_, i) => address(`10.0.3.${i % 250}`))
+    const servers = Array.from({ length: 700 }, (_, i) => address(`10.0.2.${(i % 150) + 100}`))
+    network.keepResolved([...many, ...servers])
+    await until(() => network.neighboursKept === 151, '150 on the link and a gateway')
+    network.keepResolved([])
+    await until(() => network.neighboursKept === 0, 'none any more')
+  })
+
+  test('a route elsewhere is no change for what is kept; one to it, or the default, is', async () => {
+    network.keepResolved([address('10.0.3.7')])
+    await until(() => network.neighboursKept === 1, 'the gateway is kept')
+    const heard = async (words: string): Promise<readonly string[]> => {
+      changes.length = 0
+      ip(words)
+      await until(() => changes.some(({ routes }) => routes), words)
+      return changes.filter(({ routes }) => routes).map(({ nextHops }) => nextHops)
+    }
+    assert.deepEqual(await heard('route add 203.0.113.0/24 via 10.0.2.254'), ['others'])
+    assert.deepEqual(await heard('route del 203.0.113.0/24 via 10.0.2.254'), ['others'])
+    assert.deepEqual(await heard('route add 10.0.3.4/30 via 10.0.2.14'), ['kept'])
+    await until(() => changes.some(({ ways }) => ways.has(address('10.0.3.7'))), 'its way is another')
+    await managed('10.0.2.14')
+    assert.deepEqual(await heard('route del 10.0.3.4/30 via 10.0.2.14'), ['kept'])
+    assert.deepEqual(await heard('route add default via 10.0.2.254'), ['kept'])
+    network.keepResolved([])
+  })
+
+  test('a source address that changes is a way that changed', async () => {
+    network.keepResolved([address('10.0.3.7')])
+    assert.equal(network.resolveSource(address('10.0.3.7')), '10.0.2.1')
+    await until(() => network.neighboursKept === 1, 'the gateway is kept')
+    changes.length = 0
+    ip('route replace 10.0.3.0/24 via 10.0.2.254 src 10.0.2.2')
+    await until(() => changes.some(({ ways }) => ways.has(address('10.0.3.7'))), 'its way is another')
+    assert.equal(network.resolveSource(address('10.0.3.7')), '10.0.2.2')
+    network.keepResolved([])
   })
 
   test('kept next hops follow the routes', async () => {
     network.keepResolved([address('10.0.3.7')])
     ip('route replace 10.0.3.0/24 via 10.0.2.13')
     await until(() => ip('neigh show 10.0.2.13 dev r0').includes('managed'), 'the new gateway is kept')
-    assert.doesNotMatch(ip('neigh show 10.0.2.254 dev r0'), /managed/)
+    await managed('10.0.2.254', false)
     network.keepResolved([])
+    await until(() => network.neighboursKept === 0, 'none any more')
+  })
+})
+
+describe('a kernel that is late', { skip: skipWithoutPrivileges }, () => {
+  /** Hands on to the kernel, or keeps everything until it is let go. */
+  class Reluctant implements Questions {
+    readonly #real = new QuestionSocket()
+    asked = 0
+    silent = true
+
+    async ask(queries: readonly Query[]) {
+      this.asked += queries.length
+      return this.silent ? queries.map(() => null) : await this.#real.ask(queries)
+    }
+    async change(queries: readonly Query[], flags?: number) {
+      return this.silent ? queries.map(() => null) : await this.#real.change(queries, flags)
+    }
+    async dump(query: Query, piece: (messages: readonly NetlinkMessage[]) => void) {
+      return this.silent ? false : await this.#real.dump(query, piece)
+    }
+    close(): void {
+      this.#real.close()
+    }
+  }
+
+  test('what is not answered is asked again, and nothing fails meanwhile', async () => {
+    const questions = new Reluctant()
+    const network = new Network({ questions, compareMs: 50 })
+    network.keepResolved([address('10.0.2.12')])
+    ip('link set r0 mtu 1300')
+    await until(() => questions.asked >= 2, 'asked again')
+    assert.equal(network.neighboursKept, 0)
+    await network.resolve(address('10.0.2.12'))
+    questions.silent = false
+    await until(() => network.neighboursKept === 1, 'the neighbour is kept in the end')
+    network.keepResolved([])
+    await until(() => network.neighboursKept === 0, 'and released')
+    network.close()
+    ip('link set r0 mtu 1500')
+  })
+
+  test('storms of routes elsewhere ask nothing', async () => {
+    const questions = new Reluctant()
+    questions.silent = false
+    const network = new Network({ questions })
+    network.keepResolved([address('10.0.3.7')])
+    await until(() => network.neighboursKept === 1, 'the gateway is kept')
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    const before = questions.asked
+    let heard = 0
+    network.onChange(({ routes, nextHops }) => {
+      if (!routes) return
+      heard += 1
+      assert.equal(nextHops, 'others')
+    })
+    const lines = Array.from(
+      { length: 4000 },
+      (_, i) => `route add 198.18.${i >> 8}.${i & 255}/32 via 10.0.2.254`,
+    )
+    execFileSync('ip', ['-batch', '-'], { input: lines.join('\n') })
+    await until(() => heard > 0, 'routes have changed')
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    assert.equal(questions.asked, before)
+    network.keepResolved([])
+    await until(() => network.neighboursKept === 0, 'released')
+    network.close()
   })
 })
