@@ -45,6 +45,7 @@ const bindings = {
   if_nametoindex: library.func('uint32_t if_nametoindex(str name)'),
   if_indextoname: library.func('void *if_indextoname(uint32_t index, void *name)'),
   strerror: library.func('str strerror(int number)'),
+  getgrnam: library.func('void *getgrnam(str name)'),
 }
 
 export const libc = bindings as {
@@ -95,6 +96,8 @@ export const libc = bindings as {
   /** `name` has room for 16 bytes; null when there is no such interface. */
   readonly if_indextoname: (index: number, name: Pointer) => bigint | null
   readonly strerror: (number: number) => string
+  /** Address of a struct group that the next call may overwrite; null: no such group. */
+  readonly getgrnam: (name: string) => bigint | null
 }
 
 export const MAP_FAILED = 0xffff_ffff_ffff_ffffn

@@ -32,13 +32,15 @@ import { Clockwork } from './clockwork.ts'
 import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { collectGarbage, Tidy } from './memory.ts'
-import { protectSocket, type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
+import { type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
+import { openSockets, type SocketOptions } from './sockets.ts'
 
 export interface DaemonOptions {
   readonly interfaces: readonly string[]
   readonly dataplane: PlaneChoice
   readonly xdpMode: XdpModeChoice
   readonly runDirectory: string
+  readonly sockets: SocketOptions
   readonly capacity: Capacity
   readonly workers: number
   readonly busyPoll: boolean
@@ -47,6 +49,8 @@ export interface DaemonOptions {
 
 /** Runs until a signal or a detach ends it; the exit status. */
 export async function runDaemon(options: DaemonOptions, log: Logger): Promise<number> {
+  // A terminal that closes while it starts: nothing has to be reloaded yet, and nothing has to end.
+  process.on('SIGHUP', () => {})
   let daemon: Daemon
   try {
     daemon = await Daemon.start(options, log)
@@ -75,6 +79,7 @@ class Daemon {
   #unwind: () => void = () => {}
   #attachments: Attachments | null = null
   #api: Api | null = null
+  #removeSockets: () => void = () => {}
   #finish: (status: number) => void = () => {}
   readonly #ending: Ending
 
@@ -274,7 +279,7 @@ class Daemon {
       answered: () => tidy.requested(),
     })
     this.#api = api
-    await listenPrivately(api, this.#run.socket)
+    this.#removeSockets = await openSockets(api, this.#run, this.#options.sockets)
   }
 
   #status(): Status {
@@ -371,6 +376,7 @@ class Daemon {
       { name: 'close the data plane', limitMs: END_MS, run: () => this.#opened.dataplane?.close() },
       { name: 'close the API', limitMs: END_MS, run: () => this.#api?.close(leftMs()) },
       { name: 'stop following the network', limitMs: 0, run: () => this.#host.close() },
+      { name: 'remove the sockets', limitMs: 0, run: () => this.#removeSockets() },
       { name: 'give up the run directory', limitMs: 0, run: () => this.#run.release() },
     ])
     this.#finish(result)
@@ -391,17 +397,6 @@ class Daemon {
 const NETWORK = 'what changes of the network ask for'
 /** How long a reload waits for a change of the data plane. */
 const RELOAD_TURN_MS = 60_000
-
-/** The socket must never be open to others, not even between bind and chmod. */
-async function listenPrivately(api: Api, socket: string): Promise<void> {
-  const mask = process.umask(0o177)
-  try {
-    await api.listen(socket, 'all')
-  } finally {
-    process.umask(mask)
-  }
-  protectSocket(socket)
-}
 
 function namesOf(dataplane: Dataplane): readonly string[] {
   return dataplane.interfaces().map(({ name }) => name)

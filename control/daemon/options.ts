@@ -4,6 +4,7 @@ import { DEFAULT_RUN_DIRECTORY } from '../front/api/socket.ts'
 import { VERSION } from '../model/version.ts'
 import { DEFAULT_CAPACITY, PLANE_CHOICES, type PlaneChoice } from './choose-plane.ts'
 import type { DaemonOptions } from './daemon.ts'
+import type { SocketOptions } from './sockets.ts'
 
 function count(least: number) {
   return (text: string): number => {
@@ -43,6 +44,11 @@ function command(): Command {
         .default('auto'),
     )
     .option('--run-dir <directory>', 'where the socket and the state lie', DEFAULT_RUN_DIRECTORY)
+    .option('--socket-group <group>', 'members of this group may use the socket, too')
+    .option(
+      '--read-only-socket [group]',
+      'a second socket that only answers questions, for everybody or for a group',
+    )
     .addOption(
       new Option('--connections <lines>', 'IPv4 connection table; a NAT connection takes two lines')
         .argParser(count(64))
@@ -81,6 +87,11 @@ function command(): Command {
     .exitOverride()
 }
 
+function readOnly(option: true | string | undefined): SocketOptions['readOnly'] {
+  if (option === undefined) return null
+  return option === true ? 'everybody' : { group: option }
+}
+
 /**
  * @param words without program and script
  * @param complain told what is wrong, or the help that was asked for
@@ -96,6 +107,8 @@ export function parseDaemonOptions(
     dataplane: PlaneChoice
     xdpMode: DaemonOptions['xdpMode']
     runDir: string
+    socketGroup?: string
+    readOnlySocket?: true | string
     connections: number
     connections6: number
     services: number
@@ -110,6 +123,7 @@ export function parseDaemonOptions(
     dataplane: options.dataplane,
     xdpMode: options.xdpMode,
     runDirectory: options.runDir,
+    sockets: { group: options.socketGroup ?? null, readOnly: readOnly(options.readOnlySocket) },
     capacity: {
       services: options.services,
       realServers: options.realServers,

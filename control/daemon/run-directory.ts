@@ -1,5 +1,5 @@
 /** The daemon's folder: its socket, its state, and the guarantee that it is the only one there. */
-import { chmodSync, realpathSync, rmSync } from 'node:fs'
+import { realpathSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { makeDirectory } from '../../linux/directory.ts'
@@ -91,9 +91,4 @@ function lockFolder(path: string, holder: Holder): FileLock {
 function alreadyRuns(path: string, holder: Holder | null): StartError {
   const who = holder === null ? '' : ` (process ${holder.pid})`
   return new StartError(`Another pointsmand runs in ${path}${who}: stop it first, or use another --run-dir`)
-}
-
-/** Only the owner may talk to the daemon: changing rules takes what the daemon may do. */
-export function protectSocket(socket: string): void {
-  chmodSync(socket, 0o600)
 }

@@ -30,13 +30,14 @@ _pointsmand() {
 	--xdp-mode) choices='auto native generic' ;;
 	--engine) choices='packet xdp' ;;
 	--log-level) choices='debug info warn error' ;;
+	--socket-group | --read-only-socket) choices=$(cut -d: -f1 /etc/group 2>/dev/null) ;;
 	--connections | --connections6 | --services | --real-servers | --workers) return ;;
 	--run-dir)
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
 	*)
-		choices='--interface --dataplane --xdp-mode --run-dir --services --real-servers --connections --connections6
+		choices='--interface --dataplane --xdp-mode --run-dir --socket-group --read-only-socket --services --real-servers --connections --connections6
 			--workers --engine --busy-poll --log-level --help --version'
 		;;
 	esac

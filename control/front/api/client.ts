@@ -1,8 +1,9 @@
 /** HTTP and JSON over the daemon's unix socket, for the command line. */
 import { request } from 'node:http'
+import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { errorAnswer } from './schema/basic.ts'
-import { DEFAULT_SOCKET, SOCKET_NAME } from './socket.ts'
+import { DEFAULT_SOCKET, READ_SOCKET_NAME, SOCKET_NAME } from './socket.ts'
 
 /** What the user is told instead of a result. */
 export class ClientError extends Error {
@@ -12,10 +13,13 @@ export class ClientError extends Error {
 /** Nobody answers on the socket. */
 export class NoDaemonError extends ClientError {}
 
+/** There is a socket, and it is not for us. */
+class ForbiddenError extends NoDaemonError {}
+
 function noDaemon(socket: string, cause: NodeJS.ErrnoException): NoDaemonError {
   const flag = socket === DEFAULT_SOCKET ? '' : ` (socket ${socket})`
   if (cause.code === 'EACCES' || cause.code === 'EPERM') {
-    return new NoDaemonError(
+    return new ForbiddenError(
       `Cannot reach pointsmand${flag}: permission denied; run as root, or as a member of the socket's group (pointsmand --socket-group)`,
       { cause },
     )
@@ -54,7 +58,19 @@ export function understood<T>(schema: z.ZodType<T>, raw: unknown, question: stri
 }
 
 /** Asks the daemon; the answer as JSON, or an error in the daemon's words. */
-export function call(socket: string, method: string, path: string, body?: unknown): Promise<unknown> {
+export async function call(socket: string, method: string, path: string, body?: unknown): Promise<unknown> {
+  try {
+    return await exchange(socket, method, path, body)
+  } catch (error) {
+    if (method !== 'GET' || !(error instanceof ForbiddenError)) throw error
+    // Who may not change anything may be allowed to look.
+    return await exchange(join(dirname(socket), READ_SOCKET_NAME), method, path, body).catch(() => {
+      throw error
+    })
+  }
+}
+
+function exchange(socket: string, method: string, path: string, body: unknown): Promise<unknown> {
   const payload = body === undefined ? undefined : JSON.stringify(body)
   return new Promise((resolve, reject) => {
     const headers = payload === undefined ? {} : { 'content-type': 'application/json' }
