@@ -194,6 +194,7 @@ class Daemon {
     )
     this.#clockwork.ring(NEIGHBOURS)
     return () => {
+      this.#unwind = () => {}
       takeOut()
       unfollow()
       // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
@@ -320,6 +321,7 @@ class Daemon {
     const permit = await this.#api.permits.shared(RELOAD_TURN_MS, () => {})
     try {
       if (permit === null) throw new Error('other requests do not end')
+      await this.#attachments?.bringInLine()
       this.#engine?.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
       this.#engine?.stateChanged()
       await this.#director.settle()
@@ -363,12 +365,12 @@ class Daemon {
         },
       },
       {
-        // A request in the middle of a change must not meet a plane that is gone; nobody comes in after this.
+        // A request in the middle of a change must not meet a plane that is gone.
         name: 'wait for the requests under way',
         limitMs: CLIENTS_MS + 100,
         run: async () => {
-          const permit = await this.#api?.permits.alone(CLIENTS_MS)
-          if (permit === null) throw new Error(`not done after ${CLIENTS_MS} ms`)
+          const left = await this.#api?.permits.close(CLIENTS_MS)
+          if (left === false) throw new Error(`not done after ${CLIENTS_MS} ms`)
         },
       },
       ...first,
@@ -389,8 +391,9 @@ class Daemon {
     this.#unwind()
     await this.#opened.dataplane?.detach()
     this.#engine?.forgetState()
-    // After the answer has gone out.
-    setImmediate(() => void this.#end(0, []))
+    // It goes on when this has been answered; those that wait for their turn are sent away at once, since
+    // what they would change is gone.
+    void this.#end(0, [])
   }
 }
 

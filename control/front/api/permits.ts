@@ -18,6 +18,7 @@ export interface Permit {
 interface Waiting {
   readonly alone: boolean
   readonly grant: () => void
+  readonly refuse: () => void
 }
 
 export class Permits {
@@ -25,30 +26,60 @@ export class Permits {
   readonly #inside = new Set<{ readonly hurry: () => void }>()
   readonly #queue: Waiting[] = []
   #alone = false
+  #closed = false
+  #emptied: () => void = () => {}
 
   /** Whether something goes alone, or waits to. */
   get reserved(): boolean {
     return this.#alone || this.#queue.some(({ alone }) => alone)
   }
 
-  /** @returns null when the turn has not come within the limit */
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /** @returns null when the turn has not come within the limit, or will not come any more */
   shared(limitMs: number, hurry: () => void): Promise<Permit | null> {
     return this.#ask(false, limitMs, hurry)
   }
 
   /** @returns null when those inside have not left within the limit */
-  async alone(limitMs: number): Promise<Permit | null> {
-    const impatient = setTimeout(() => {
+  alone(limitMs: number): Promise<Permit | null> {
+    return this.#impatient(this.#ask(true, limitMs, () => {}))
+  }
+
+  /**
+   * Nobody comes in any more, and those that wait are sent away.
+   * @returns whether all have left within the limit
+   */
+  close(limitMs: number): Promise<boolean> {
+    this.#closed = true
+    for (const { refuse } of this.#queue.splice(0)) refuse()
+    if (this.#inside.size === 0) return Promise.resolve(true)
+    return this.#impatient(
+      new Promise((resolve) => {
+        const timer = setTimeout(() => resolve(false), limitMs)
+        this.#emptied = () => {
+          clearTimeout(timer)
+          resolve(true)
+        }
+      }),
+    )
+  }
+
+  async #impatient<T>(turn: Promise<T>): Promise<T> {
+    const timer = setTimeout(() => {
       for (const { hurry } of this.#inside) hurry()
     }, PATIENCE_MS)
     try {
-      return await this.#ask(true, limitMs, () => {})
+      return await turn
     } finally {
-      clearTimeout(impatient)
+      clearTimeout(timer)
     }
   }
 
   #ask(alone: boolean, limitMs: number, hurry: () => void): Promise<Permit | null> {
+    if (this.#closed) return Promise.resolve(null)
     if (this.#queue.length === 0 && this.#admits(alone)) return Promise.resolve(this.#permit(alone, hurry))
     return new Promise((resolve) => {
       const waiting: Waiting = {
@@ -56,6 +87,10 @@ export class Permits {
         grant: () => {
           clearTimeout(timer)
           resolve(this.#permit(alone, hurry))
+        },
+        refuse: () => {
+          clearTimeout(timer)
+          resolve(null)
         },
       }
       const timer = setTimeout(() => {
@@ -81,6 +116,7 @@ export class Permits {
         if (!this.#inside.delete(holder)) return
         if (alone) this.#alone = false
         this.#next()
+        if (this.#inside.size === 0) this.#emptied()
       },
     }
   }

@@ -165,10 +165,7 @@ class Exchange {
       ? await this.#permits.alone(ALONE_LIMIT_MS)
       : await this.#permits.shared(TURN_LIMIT_MS, () => this.#over.abort())
     if (permit === null) {
-      const message = endpoint.alone
-        ? 'Cannot change the data plane: other requests do not end'
-        : 'The data plane is being changed, and that does not end: see the log of pointsmand'
-      await this.#send(invalid([{ path: 'url', message }], 503))
+      await this.#send(invalid([{ path: 'url', message: this.#whyNot(endpoint) }], 503))
       return
     }
     try {
@@ -180,6 +177,12 @@ class Exchange {
     } finally {
       permit.release()
     }
+  }
+
+  #whyNot({ alone }: Endpoint): string {
+    if (this.#permits.closed) return 'pointsmand is ending; start it again: systemctl start pointsmand'
+    if (alone) return 'Cannot change the data plane: other requests do not end'
+    return 'The data plane is being changed, and that does not end; see why: journalctl -u pointsmand'
   }
 
   async #handle({ endpoint, params, query }: Found, body: Buffer): Promise<Answer> {

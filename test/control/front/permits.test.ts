@@ -73,3 +73,25 @@ test('those inside are told to hurry by what wants to be alone', async () => {
   assert.equal(hurried, 1)
   assert.ok(performance.now() - startedAt >= PATIENCE_MS - 5)
 })
+
+test('closed, it sends away who waits and who comes, and waits for who is inside', async () => {
+  const permits = new Permits()
+  const inside = await permits.shared(LONG_MS, unhurried)
+  const alone = permits.alone(LONG_MS)
+  const waiting = permits.shared(LONG_MS, unhurried)
+  let left: boolean | null = null
+  const closing = permits.close(LONG_MS).then((value) => {
+    left = value
+  })
+  assert.deepEqual([await alone, await waiting, await permits.shared(LONG_MS, unhurried)], [null, null, null])
+  assert.equal(left, null)
+  inside?.release()
+  await closing
+  assert.equal(left, true)
+})
+
+test('closed, it does not wait for ever', async () => {
+  const permits = new Permits()
+  await permits.shared(LONG_MS, () => {})
+  assert.equal(await permits.close(20), false)
+})
