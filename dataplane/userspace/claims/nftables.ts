@@ -132,7 +132,8 @@ function rulesOf(what: 'ether type' | 'meta protocol', ours = 'meta pkttype host
         `. ${ip} daddr @to${family}_any`,
         `. ${ip} saddr @from${family}_any`,
       ].map((key) => `meta l4proto ${key} ${ours} ${whole} drop`),
-      `meta l4proto ${family === 4 ? 'icmp' : 'ipv6-icmp'} ${ours} ${whole} jump ${errorChain(family)}`,
+      // ICMP by number: nft looks its IPv6 name up in /etc/protocols, which not every system has.
+      `meta l4proto ${family === 4 ? 1 : 58} ${ours} ${whole} jump ${errorChain(family)}`,
     ]
     return matches.map((match) => `${what} ${ip} ${match}`)
   })

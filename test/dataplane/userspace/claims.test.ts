@@ -380,6 +380,12 @@ describe('nftables drops exactly what the filter matches', { skip: skipWithoutPr
     })
   }
 
+  test('the table asks for no name of a protocol, which a minimal system has no file of', () => {
+    const input = tableScript([{ name: 'c0', ifindex: interfaceIndex('c0') }], claims)
+    const bare = 'mount --bind /dev/null /etc/protocols && exec nft --check -f -'
+    execFileSync('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', bare], { input })
+  })
+
   test('packets of a VLAN are not dropped', () => {
     assert.equal(wire.dropped(tagged(5)), 0)
     assert.equal(wire.dropped(tagged(0)), 1)
