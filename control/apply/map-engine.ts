@@ -12,7 +12,6 @@ import { SH_TABLE_SIZE } from '../compile/lookup-table.ts'
 import { NatIndex } from '../compile/nat-index.ts'
 import { isPlaced, Placements } from '../compile/placement.ts'
 import {
-  bumpNextHopEpoch,
   defence,
   publishedNatIcmpSend,
   publishedTimeouts,
@@ -38,6 +37,8 @@ import type { ServerEntry, ServiceEntry } from '../rules/entries.ts'
 import { type Host, type HostChange, localAddresses } from '../rules/host.ts'
 import type { Rules } from '../rules/rules.ts'
 import { packetsMoved } from '../rules/scheduler-state.ts'
+import { NextHopEpoch } from './next-hop-epoch.ts'
+import { Placing, type Which } from './placing.ts'
 import { noStateFile, type SavedState, type StateFile } from './state-file.ts'
 
 const LIVE_WORDS = LiveRecord.size / 4
@@ -47,8 +48,6 @@ const SCHEDULE_GRACE_MS = 5
 const GONE_MS_MIN = 120_000
 /** The same when indices run short. */
 const GONE_MS_MIN_SHORT = 2_000
-/** More neighbours than this are not kept resolved: the kernel's own table is small (gc_thresh3). */
-const NEIGHBOURS_MAX = 512
 
 interface Pending {
   created: boolean
@@ -87,6 +86,13 @@ export class MapEngine implements Engine {
   readonly #stateFile: StateFile
   readonly #placements: Placements
   readonly #natIndex: NatIndex
+  readonly #epoch: NextHopEpoch
+  readonly #placing = new Placing<ServiceEntry>(
+    () => this.#rules.entries(),
+    (service, which) => this.#placeServers(service, which),
+  )
+  #own: ReadonlySet<IpAddress> = new Set()
+  #localsLeftOut = 0
   readonly #nowMs: () => number
   readonly #trace: ((operation: Operation) => void) | null
   readonly #warn: (message: string) => void
@@ -114,6 +120,7 @@ export class MapEngine implements Engine {
     this.#rules = options.rules
     this.#stateFile = options.stateFile ?? noStateFile
     this.#placements = new Placements(options.host)
+    this.#epoch = new NextHopEpoch(options.dataplane, () => this.#usesNat())
     this.#nowMs = options.nowMs ?? (() => performance.now())
     this.#trace = options.trace ?? null
     this.#maps = ruleMaps(options.dataplane)
@@ -382,7 +389,7 @@ export class MapEngine implements Engine {
   #followNat(on: boolean): void {
     if (this.#placements.natSources === on) return
     this.#placements.natSources = on
-    for (const service of this.#rules.entries()) this.#placeServers(service)
+    for (const service of this.#rules.entries()) this.#placeServers(service, null)
     if (on) this.#natIndex.fill()
     else this.#natIndex.clear()
   }
@@ -529,19 +536,30 @@ export class MapEngine implements Engine {
 
   /** Links, addresses, routes or neighbours are not what they were. */
   networkChanged(change: HostChange): void {
-    if (change.links || change.addresses || change.routes) {
-      publishLocals(this.dataplane.map('locals'), localAddresses(this.#host).own)
-      this.#placements.forget()
-      for (const service of this.#rules.entries()) this.#placeServers(service)
+    this.#epoch.changed(change)
+    if (change.links || change.addresses) {
+      const { own } = localAddresses(this.#host)
+      this.#localsLeftOut = publishLocals(this.dataplane.map('locals'), own)
+      if (!sameSet(own, this.#own)) this.#placing.renew(null)
+      this.#own = own
     }
-    bumpNextHopEpoch(this.dataplane.map('settings'))
+    const { ways } = change
+    if (ways !== undefined && ways.size > 0) this.#placing.renew(ways)
+    if (ways === undefined && (change.links || change.addresses || change.routes)) this.#placing.renew(null)
+  }
+
+  /** Before the data plane is closed: nothing is left to be done by itself. */
+  stop(): void {
+    this.#epoch.stop()
+    this.#placing.stop()
   }
 
   /** Brings what the network adds to the real servers in force up to date. */
-  #placeServers(service: ServiceEntry): void {
+  #placeServers(service: ServiceEntry, which: Which): void {
     const touched = this.#pending.get(service)?.touched
     for (const server of service.servers) {
       if (server.real < 0 || touched?.has(server)) continue
+      if (which !== null && !which.has(server.value.id.address)) continue
       const placement = this.#placements.place(server.value)
       if (isPlaced(this.#maps.reals.u32, server.real, placement)) continue
       const image = realImage(server.value, service.slot, placement)
@@ -549,17 +567,37 @@ export class MapEngine implements Engine {
     }
   }
 
-  /** Addresses whose next hops should stay resolved, bounded. */
+  #usesNat(): boolean {
+    for (const { servers } of this.#rules.entries()) {
+      if (servers.some(({ value }) => value.method === 'nat')) return true
+    }
+    return false
+  }
+
+  /** Addresses whose next hops should stay resolved. */
   neighboursWanted(): Set<IpAddress> {
     const wanted = new Set<IpAddress>()
     for (const service of this.#rules.entries()) {
-      for (const { value } of service.servers) {
-        wanted.add(value.id.address)
-        if (wanted.size >= NEIGHBOURS_MAX) return wanted
-      }
+      for (const { value } of service.servers) wanted.add(value.id.address)
     }
     return wanted
   }
+
+  /** What the network has more of than the maps have room for, in sentences for the log. */
+  warnings(): readonly string[] {
+    const left = this.#localsLeftOut
+    if (left === 0) return []
+    return [
+      `${left} of the addresses of this host are not known to the packet program, whose table is full: packets that claim to come from them are not dropped as martians; see ip -br addr`,
+    ]
+  }
+}
+
+function sameSet(a: ReadonlySet<IpAddress>, b: ReadonlySet<IpAddress>): boolean {
+  if (a === b) return true
+  if (a.size !== b.size) return false
+  for (const one of a) if (!b.has(one)) return false
+  return true
 }
 
 /** What tells these maps from all others: their hash seed, made with them. */

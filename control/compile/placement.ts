@@ -1,6 +1,5 @@
 /** What the network adds to real servers: whether they are this host, and our source address towards them. */
 import { RealFlag, RealRecord } from '../../dataplane/layout/layout.gen.ts'
-import type { IpAddress } from '../../net/address.ts'
 import { addressWords } from '../../net/address.ts'
 import type { RealServer } from '../model/server.ts'
 import { type Host, isLocalAddress, localAddresses } from '../rules/host.ts'
@@ -11,7 +10,6 @@ const SOURCE = RealRecord.offsets.source / 4
 
 export class Placements {
   readonly #host: Host
-  readonly #sources = new Map<IpAddress, IpAddress | null>()
   /** Whether NAT real servers need a source address, too: a question to the kernel for each. */
   natSources = false
 
@@ -19,23 +17,10 @@ export class Placements {
     this.#host = host
   }
 
-  /** Routes or addresses have changed: ask again. */
-  forget(): void {
-    this.#sources.clear()
-  }
-
   place(server: RealServer): Placement {
     const local = isLocalAddress(server.id.address, localAddresses(this.#host))
     const sourced = server.method === 'tunnel' || (server.method === 'nat' && this.natSources)
-    return { source: sourced ? this.#source(server.id.address) : null, local }
-  }
-
-  #source(address: IpAddress): IpAddress | null {
-    const known = this.#sources.get(address)
-    if (known !== undefined) return known
-    const source = this.#host.resolveSource(address)
-    this.#sources.set(address, source)
-    return source
+    return { source: sourced ? this.#host.resolveSource(server.id.address) : null, local }
   }
 }
 

@@ -3,6 +3,7 @@
  * network. Work is cut into slices, so that a request never waits for more than a few milliseconds.
  */
 
+import type { IpAddress } from '../../net/address.ts'
 import type { MapEngine } from '../apply/map-engine.ts'
 import { UnresolvedHops } from '../connections/unresolved.ts'
 import { ESTIMATION_PERIOD_MS } from '../counting/estimator.ts'
@@ -75,13 +76,19 @@ function expiry(engine: MapEngine): () => number | null {
   }
 }
 
-function neighbours(engine: MapEngine, host: Host): () => null {
-  let kept = ''
+function neighbours(engine: MapEngine, host: Host): () => number | null {
+  let kept: ReadonlySet<IpAddress> = new Set()
+  let freeMs = 0
   return () => {
-    const wanted = [...engine.neighboursWanted()].sort()
-    const text = wanted.join(' ')
-    if (text !== kept) host.keepResolved(wanted)
-    kept = text
+    const beganMs = performance.now()
+    if (beganMs < freeMs) return freeMs - beganMs
+    const wanted = engine.neighboursWanted()
+    const same = wanted.size === kept.size && [...wanted].every((address) => kept.has(address))
+    if (!same) host.keepResolved(wanted)
+    kept = wanted
+    // Of very many, changes are collected for longer.
+    const nowMs = performance.now()
+    freeMs = nowMs + 10 * (nowMs - beganMs)
     return null
   }
 }

@@ -197,6 +197,7 @@ class Daemon {
       this.#unwind = () => {}
       takeOut()
       unfollow()
+      engine.stop()
       // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
       for (const { name, run } of beats) if (name === NEIGHBOURS) this.#guarded(name, run)
     }
@@ -293,6 +294,7 @@ class Daemon {
       engine: this.#engine,
       director: this.#director,
       attachments: this.#attachments?.state() ?? [],
+      warnings: this.#host.warnings(),
     })
   }
 

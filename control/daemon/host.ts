@@ -8,6 +8,8 @@ import type { Host } from '../rules/host.ts'
 const PAGE_KIB = 4
 
 export interface LiveHost extends Host, LinkSource {
+  /** What the kernel has too little room for, in sentences with what mends it. */
+  warnings(): readonly string[]
   close(): void
 }
 
@@ -50,7 +52,20 @@ export function openHost(): LiveHost {
         Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0)
       return Math.floor((kib('MemFree') + kib('Buffers')) / PAGE_KIB)
     },
+    warnings: () => neighbourWarnings(network.neighboursKept),
     onChange: (listener) => network.onChange(listener),
     close: () => network.close(),
   }
+}
+
+/** Entries of ours are not collected, but those of clients and gateways beside them are counted and are. */
+function neighbourWarnings(kept: number): string[] {
+  return (['ipv4', 'ipv6'] as const).flatMap((family) => {
+    const limit = Number(read(`/proc/sys/net/${family}/neigh/default/gc_thresh3`) ?? Number.NaN)
+    if (!(kept > limit / 2)) return []
+    const path = `net.${family}.neigh.default.gc_thresh3`
+    return [
+      `${kept} next hops of real servers are kept resolved, and the kernel's table has room for ${limit} neighbours: sysctl -w ${path}=${4 * kept}`,
+    ]
+  })
 }

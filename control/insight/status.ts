@@ -17,6 +17,8 @@ export interface StatusFacts {
   readonly dataplane: Dataplane | null
   readonly engine: MapEngine | null
   readonly director: Director
+  /** What the machine has too little room for, in sentences. */
+  readonly warnings: readonly string[]
   /** Interfaces that packets are to be taken from. */
   readonly attachments: readonly Attachment[]
 }
@@ -46,7 +48,7 @@ export function readStatus(facts: StatusFacts): Status {
         ...(note === undefined ? {} : { note }),
       })),
       missing,
-      warnings: [...(dataplane?.warnings ?? [])],
+      warnings: [...(dataplane?.warnings ?? []), ...(engine?.warnings() ?? []), ...facts.warnings],
     },
     services: rules.length,
     realServers: rules.reduce((sum, { servers }) => sum + servers.length, 0),

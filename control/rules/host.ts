@@ -29,6 +29,13 @@ export interface HostChange {
   readonly addresses: boolean
   readonly routes: boolean
   readonly neighbours: boolean
+  /**
+   * Whose next hops may be others now: those of addresses that are kept resolved (or anybody's), those of
+   * other addresses at most, or nobody's. Left out: anybody's.
+   */
+  readonly nextHops?: 'kept' | 'others' | 'none'
+  /** Addresses that have another source address towards them, or another way; left out: any may have. */
+  readonly ways?: ReadonlySet<IpAddress>
 }
 
 export interface Host {
@@ -36,7 +43,7 @@ export interface Host {
   interfaces(): readonly HostInterface[]
   /** Source address the kernel would use towards `destination`; null without a route. */
   resolveSource(destination: IpAddress): IpAddress | null
-  /** Asks the kernel to keep the neighbours towards exactly these addresses resolved. */
+  /** Asks the kernel to keep the neighbours towards exactly these addresses resolved, however many. */
   keepResolved(addresses: Iterable<IpAddress>): void
   /** Asks the kernel, once, to resolve the next hop towards an address; nothing if there is no route. */
   resolve(address: IpAddress): void

@@ -23,11 +23,13 @@ export type Way =
 
 /** Questions in one go, between which others have their turn. */
 const SLICE = 96
+/** Up to so many addresses are put in place, more are sorted anew. */
+const FEW = 64
 
 export class Ways {
   readonly #questions: Questions
   /** Order of bytes, by family. */
-  #sorted: Readonly<Record<4 | 6, readonly Wanted[]>> = { 4: [], 6: [] }
+  #sorted: Readonly<Record<4 | 6, Wanted[]>> = { 4: [], 6: [] }
   readonly #known = new Map<IpAddress, Way>()
   readonly #wanted = new Set<IpAddress>()
   /** To be asked. */
@@ -40,24 +42,43 @@ export class Ways {
   /** From now on the ways to exactly these addresses are known. */
   want(addresses: Iterable<IpAddress>): void {
     const wanted = new Set(addresses)
-    for (const address of this.#wanted) {
-      if (wanted.has(address)) continue
+    const dropped = [...this.#wanted].filter((address) => !wanted.has(address))
+    const added = [...wanted].filter((address) => !this.#wanted.has(address))
+    for (const address of dropped) {
       this.#wanted.delete(address)
-      this.#known.delete(address)
       this.#open.delete(address)
     }
-    for (const address of wanted) {
-      if (this.#wanted.has(address)) continue
+    for (const address of added) {
       this.#wanted.add(address)
       if (!this.#known.has(address)) this.#open.add(address)
     }
     for (const address of this.#known.keys()) if (!wanted.has(address)) this.#known.delete(address)
-    const all = [...wanted].map((address) => ({ address, key: keyOf(addressToBytes(address)) }))
+    if (added.length + dropped.length > FEW) this.#sort()
+    else {
+      for (const address of dropped) this.#takeOut(address)
+      for (const address of added) this.#putIn(address)
+    }
+  }
+
+  #sort(): void {
+    const all = [...this.#wanted].map((address) => ({ address, key: keyOf(addressToBytes(address)) }))
     all.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
     this.#sorted = {
       4: all.filter(({ address }) => familyOf(address) === 4),
       6: all.filter(({ address }) => familyOf(address) === 6),
     }
+  }
+
+  #putIn(address: IpAddress): void {
+    const sorted = this.#sorted[familyOf(address)]
+    const key = keyOf(addressToBytes(address))
+    sorted.splice(lowerBound(sorted, key), 0, { address, key })
+  }
+
+  #takeOut(address: IpAddress): void {
+    const sorted = this.#sorted[familyOf(address)]
+    const at = lowerBound(sorted, keyOf(addressToBytes(address)))
+    if (sorted[at]?.address === address) sorted.splice(at, 1)
   }
 
   /** undefined while the kernel has not been asked, or has not answered yet. */

@@ -103,7 +103,8 @@ describe('settings', () => {
 describe('network', () => {
   test('the IPv4 addresses of this host stand where the packet program looks', () => {
     const addresses = Array.from({ length: 200 }, (_, i) => ip(`10.${i}.${(i * 7) % 256}.1`))
-    const image = localsImage([...addresses, ip('::1')])
+    const { image, leftOut } = localsImage([...addresses, ip('::1')])
+    assert.equal(leftOut, 0)
     for (const address of addresses) {
       const word = new DataView(Uint8Array.from(address.split('.').map(Number)).buffer).getUint32(0, true)
       const home = Math.imul(word, 0x9e3779b1) >>> 16
@@ -114,6 +115,26 @@ describe('network', () => {
       assert.ok(found, address)
     }
     assert.equal(image.filter((word) => word !== 0).length, addresses.length)
+  })
+
+  test('addresses beyond the table are counted and told', () => {
+    const many = Array.from({ length: 1200 }, (_, i) => `10.9.${i >> 8}.${i & 255}`)
+    const { image, leftOut } = localsImage(many.map(ip))
+    assert.equal(image.filter((word) => word !== 0).length + leftOut, many.length)
+    assert.ok(leftOut >= many.length - PM_LOCALS * PM_BUCKET)
+    const interfaces = [
+      nic(
+        'eth0',
+        2,
+        many.map((address) => `${address}/32`),
+      ),
+    ]
+    const dataplane = new MemoryDataplane()
+    const { engine } = openDirector({ dataplane, host: { ...fixedHost(), interfaces: () => interfaces } })
+    assert.match(
+      engine.warnings().join(),
+      new RegExp(`^${leftOut} of the addresses of this host are not known`),
+    )
   })
 
   test('real servers learn their tunnel source and whether they are this host, also later', async () => {

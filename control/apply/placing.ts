@@ -1,0 +1,73 @@
+/**
+ * Brings what the network adds to real servers up to date, for all of them or those of some addresses, in
+ * slices: there may be a hundred thousand, and requests wait meanwhile.
+ */
+import type { IpAddress } from '../../net/address.ts'
+
+/** Which real servers: null for all. */
+export type Which = ReadonlySet<IpAddress> | null
+
+/** Longest stretch of work in one go. */
+const BURST_MS = 3
+/** Services between two looks at the clock. */
+const AT_ONCE = 16
+
+export class Placing<Service> {
+  readonly #services: () => Iterable<Service>
+  readonly #place: (service: Service, which: Which) => void
+  readonly #later: (action: () => void) => void
+  #which: Which = new Set()
+  #left: Iterator<Service> | null = null
+  #current: Which = null
+  #waiting = false
+  #stopped = false
+
+  /** `place` must bear with a service that is gone by then. */
+  constructor(
+    services: () => Iterable<Service>,
+    place: (service: Service, which: Which) => void,
+    later: (action: () => void) => void = (action) => void setImmediate(action).unref(),
+  ) {
+    this.#services = services
+    this.#place = place
+    this.#later = later
+  }
+
+  /** A few are done when this returns; the rest follows by itself. */
+  renew(which: Which): void {
+    this.#which = which === null || this.#which === null ? null : new Set([...this.#which, ...which])
+    if (!this.#waiting) this.#slice()
+  }
+
+  /** The maps are about to go: nothing of what is left is done. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  #slice(): void {
+    if (this.#stopped) return
+    const stop = performance.now() + BURST_MS
+    do {
+      if (this.#left === null && !this.#next()) return
+      for (let i = 0; i < AT_ONCE && this.#left !== null; i++) {
+        const { done, value } = this.#left.next()
+        if (done) this.#left = null
+        else this.#place(value, this.#current)
+      }
+    } while (performance.now() < stop)
+    this.#waiting = true
+    this.#later(() => {
+      this.#waiting = false
+      this.#slice()
+    })
+  }
+
+  /** The next round, over the services as they are now. */
+  #next(): boolean {
+    if (this.#which !== null && this.#which.size === 0) return false
+    this.#current = this.#which
+    this.#which = new Set()
+    this.#left = [...this.#services()][Symbol.iterator]()
+    return true
+  }
+}
