@@ -42,6 +42,20 @@ export function putInterface(
   Atomics.store(map.u32, (at + InterfaceRecord.offsets.ifindex) / 4, device.ifindex)
 }
 
+/** Addresses under which frames that arrive there are for the host; null where they are not taken at all. */
+export function knownAddresses(map: MapMemory, ifindex: number): readonly Uint8Array[] | null {
+  const slot = probes(ifindex).find((at) => ifindexAt(map, at) === ifindex)
+  if (slot === undefined) return null
+  const at = slot * map.entrySize
+  const own = at + InterfaceRecord.offsets.mac
+  const more = at + InterfaceRecord.offsets.more
+  const count = InterfaceRecord.getMacs(map.view, at)
+  return [
+    map.bytes.slice(own, own + 6),
+    ...Array.from({ length: count }, (_, i) => map.bytes.slice(more + 8 * i, more + 8 * i + 6)),
+  ]
+}
+
 export function removeInterface(map: MapMemory, ifindex: number): void {
   for (const slot of probes(ifindex)) {
     const word = (slot * map.entrySize + InterfaceRecord.offsets.ifindex) / 4

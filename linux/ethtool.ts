@@ -1,21 +1,12 @@
 /** Offload switches of network interfaces (ethtool's ioctl), for `pointsman doctor`. */
-import {
-  AF_INET,
-  DRVINFO_SIZE,
-  ETHTOOL_GDRVINFO,
-  IFNAMSIZ,
-  IFREQ_SIZE,
-  SIOCETHTOOL,
-  SOCK_DGRAM_CLOEXEC,
-} from './abi.ts'
+import { AF_INET, IFNAMSIZ, IFREQ_SIZE, SIOCETHTOOL, SOCK_DGRAM_CLOEXEC } from './abi.ts'
 import { addressOf, errno, libc, SystemError } from './libc.ts'
 
 /** <linux/ethtool.h> */
-const COMMANDS = { receiveChecksum: 0x14, transmitChecksum: 0x16, gro: 0x2b } as const
+const COMMANDS = { receiveChecksum: 0x14, transmitChecksum: 0x16, tso: 0x1e, gso: 0x23, gro: 0x2b } as const
 const ETHTOOL_GFLAGS = 0x25
+const ETH_FLAG_RXVLAN = 1 << 8
 const ETH_FLAG_LRO = 1 << 15
-const ETHTOOL_GSTATS = 0x1d
-const DRVINFO_STATISTICS = 180
 
 export interface Offloads {
   /** null: the driver has no such switch. */
@@ -23,6 +14,10 @@ export interface Offloads {
   readonly transmitChecksum: boolean | null
   readonly gro: boolean | null
   readonly lro: boolean | null
+  /** Packets leave longer than the MTU, for something behind to cut (TSO, GSO). */
+  readonly segmentation: boolean | null
+  /** Tags are taken off received frames. */
+  readonly receiveVlan: boolean | null
 }
 
 function ask(socket: number, name: string, request: Buffer): boolean {
@@ -60,23 +55,12 @@ export function readOffloads(name: string): Offloads {
       transmitChecksum: on(COMMANDS.transmitChecksum),
       gro: on(COMMANDS.gro),
       lro: flags === null ? null : (flags & ETH_FLAG_LRO) !== 0,
+      segmentation: either(on(COMMANDS.tso), on(COMMANDS.gso)),
+      receiveVlan: flags === null ? null : (flags & ETH_FLAG_RXVLAN) !== 0,
     }
   })
 }
 
-/** Index of the other end of a veth pair (its first statistic), in whatever namespace that is. */
-export function readVethPeer(name: string): number | null {
-  return withSocket((socket) => {
-    const info = Buffer.alloc(DRVINFO_SIZE)
-    info.writeUInt32LE(ETHTOOL_GDRVINFO, 0)
-    if (!ask(socket, name, info)) return null
-    // Newer kernels fill in nothing unless the room is exactly right.
-    const count = info.readUInt32LE(DRVINFO_STATISTICS)
-    if (count === 0) return null
-    const request = Buffer.alloc(8 + 8 * count)
-    request.writeUInt32LE(ETHTOOL_GSTATS, 0)
-    request.writeUInt32LE(count, 4)
-    if (!ask(socket, name, request) || request.readUInt32LE(4) === 0) return null
-    return Number(request.readBigUInt64LE(8))
-  })
+function either(a: boolean | null, b: boolean | null): boolean | null {
+  return a === null && b === null ? null : a === true || b === true
 }

@@ -6,7 +6,7 @@ import { servicesAnswer } from '../front/api/schema/service.ts'
 import { sysctlsAnswer, verdictsAnswer } from '../front/api/schema/settings.ts'
 import { statusAnswer } from '../front/api/schema/status.ts'
 import { diagnose } from '../insight/doctor/checks.ts'
-import { gatherFacts } from '../insight/doctor/facts.ts'
+import { gatherFacts } from '../insight/doctor/gather.ts'
 import {
   connectionsText,
   diagnosisText,

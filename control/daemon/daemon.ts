@@ -47,6 +47,11 @@ export interface DaemonOptions {
   readonly engine: 'packet' | 'xdp'
 }
 
+const FORWARDING = [
+  { family: 'IPv4', path: 'net/ipv4/ip_forward' },
+  { family: 'IPv6', path: 'net/ipv6/conf/all/forwarding' },
+] as const
+
 /** Runs until a signal or a detach ends it; the exit status. */
 export async function runDaemon(options: DaemonOptions, log: Logger): Promise<number> {
   // A terminal that closes while it starts: nothing has to be reloaded yet, and nothing has to end.
@@ -260,9 +265,12 @@ class Daemon {
 
   /** What will not stop the daemon but will stop packets. */
   #warnOfTraps(host: Host): void {
-    if (host.sysctl('net/ipv4/ip_forward') === 0) {
+    // Hosts without IPv6 services have it off by default.
+    const six = this.#director.rules().some(({ service }) => service.id.family === 6)
+    for (const { family, path } of FORWARDING) {
+      if (host.sysctl(path) !== 0 || (family === 'IPv6' && !six)) continue
       this.#log.warn(
-        'IPv4 forwarding is off, answers of NAT real servers will not pass: sysctl -w net.ipv4.ip_forward=1',
+        `${family} forwarding is off: its packets will not pass, with any forwarding method: sysctl -w ${path.replaceAll('/', '.')}=1`,
       )
     }
   }

@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { diagnosisText, statusText, table } from '../../../control/cli/text.ts'
-import { type DoctorFacts, diagnose, type InterfaceFacts } from '../../../control/insight/doctor/checks.ts'
+import { diagnose } from '../../../control/insight/doctor/checks.ts'
+import type {
+  DoctorFacts,
+  InterfaceFacts,
+  NeighbourDevice,
+  WayOut,
+} from '../../../control/insight/doctor/facts.ts'
+import type { Finding } from '../../../control/insight/doctor/finding.ts'
 import type { Status } from '../../../control/insight/status.ts'
+import { verdictNames } from '../../../dataplane/layout/layout.gen.ts'
 
 const status: Status = {
   version: '0.1.0',
@@ -25,28 +33,74 @@ const status: Status = {
   unsupported: [],
   memoryMiB: 90,
 }
-const off = { receiveChecksum: false, transmitChecksum: false, gro: true, lro: false }
+const off = {
+  receiveChecksum: false,
+  transmitChecksum: false,
+  gro: true,
+  lro: false,
+  segmentation: false,
+  receiveVlan: false,
+}
+const wire: NeighbourDevice = { name: 'wire', namespace: null, offloads: off, hasXdp: false }
 const nic: InterfaceFacts = {
   name: 'c0',
   driver: 'veth',
+  kind: 'veth',
   up: true,
   mtu: 1500,
   mode: 'native',
   note: null,
   offloads: off,
-  peer: { name: 'wire', offloads: off, hasXdp: false },
+  peer: wire,
+  below: [],
+  vlans: [],
+  hasProgram: true,
+  unknownMacs: [],
+  forwarding: { ipv4: true, ipv6: false },
 }
+const way: WayOut = {
+  name: 'r0',
+  kind: '',
+  families: ['ipv4'],
+  towardsClients: false,
+  limit: null,
+  peer: null,
+}
+const server = { address: '10.0.0.1', methods: ['nat'], route: 'ok', wayOut: 'r0', mtu: 1500 } as const
+const direct = { ...server, methods: ['direct-routing'] }
 const healthy: DoctorFacts = {
   status,
   unreachable: null,
   verdicts: { forward_nat: 10 },
+  sysctls: { sloppy_tcp: 1, backup_only: 0 },
   kernel: '6.1.0-40-amd64',
   root: true,
+  service: false,
+  candidate: 'c0',
   together: true,
   interfaces: [nic],
-  servers: [{ address: '10.0.0.1', methods: ['nat'], route: 'ok', mtu: 1500 }],
-  virtual: [{ address: '192.0.2.100', local: true }],
+  servers: [server],
+  serverCount: 1,
+  waysOut: [way],
+  virtual: [{ address: '192.0.2.100', ports: [80], local: true }],
+  ownAddresses: 3,
   forwarding: { ipv4: true, ipv6: false },
+  claims: null,
+  firewall: [],
+}
+
+/**
+ * A command that can be typed as it stands: a program that a director has, words without a gap to be filled
+ * in, perhaps a second command behind the first.
+ */
+function assertTypable({ remedy }: Finding): void {
+  const programs =
+    'ip|ethtool|sysctl|pointsman|pointsmand|ipvsadm|nft|iptables|ip6tables|ping|systemctl|nsenter|lsns|findmnt|sudo|apt-get'
+  for (const command of remedy.split(' && ')) {
+    assert.match(command, new RegExp(`^(${programs})( [-+\\w.:/=@%,]+)+$`), remedy)
+    assert.doesNotMatch(command, /(^| )[A-Z][A-Z_]+( |$)/, `a gap to be filled in: ${remedy}`)
+    assert.doesNotMatch(command, /\b(the|or|see|once|with a)\b/, `prose: ${remedy}`)
+  }
 }
 
 describe('doctor', () => {
@@ -59,95 +113,174 @@ describe('doctor', () => {
     assert.ok(diagnosis.healthy)
   })
 
+  const dataplane = (change: Partial<Status['dataplane']>): Partial<DoctorFacts> => ({
+    status: { ...status, dataplane: { ...status.dataplane, ...change } },
+  })
+  const interfaces = (change: Partial<InterfaceFacts>): Partial<DoctorFacts> => ({
+    interfaces: [{ ...nic, ...change }],
+  })
+  const hidden = { name: 'eth0', namespace: 'shop', offloads: off, hasXdp: false }
+  const chain = {
+    name: 'inet filter input',
+    command: 'nft -a list chain inet filter input',
+    closed: false,
+    rules: [{ text: 'input handle 4', to: null, ports: null, interfaces: null }],
+  }
   const traps: readonly (readonly [string, Partial<DoctorFacts>, string, RegExp])[] = [
     [
       'no daemon',
       { status: null, unreachable: 'No pointsmand is running' },
       'failure',
-      /pointsmand --interface/,
+      /^pointsmand --interface c0$/,
     ],
-    ['not forwarding', { status: { ...status, forwarding: false } }, 'failure', /pointsmand --interface/],
+    [
+      'no daemon where it is a service',
+      { status: null, unreachable: 'No pointsmand is running', service: true },
+      'failure',
+      /^systemctl restart pointsmand$/,
+    ],
+    ['not forwarding', { status: { ...status, forwarding: false } }, 'failure', /pointsmand --interface c0/],
+    [
+      'an interface that is waited for',
+      dataplane({ missing: [{ name: 'd1', state: 'waiting', why: 'No interface "d1"' }] }),
+      'failure',
+      /^ip -br link$/,
+    ],
     ['an old kernel', { kernel: '5.10.0-30-amd64' }, 'failure', /userspace/],
+    ['an interface that is down', interfaces({ up: false }), 'failure', /ip link set dev c0 up/],
+    ['generic mode', interfaces({ mode: 'generic', note: 'driver refuses' }), 'warning', /native/],
     [
-      'an interface that is down',
-      { interfaces: [{ ...nic, up: false }] },
+      'an interface that does not run the program (C3, B5)',
+      interfaces({ hasProgram: false }),
       'failure',
-      /ip link set dev c0 up/,
+      /^pointsmand --interface c0$/,
     ],
     [
-      'generic mode',
-      { interfaces: [{ ...nic, mode: 'generic', note: 'driver refuses' }] },
+      'a MAC address that the program does not know (C3, S3)',
+      interfaces({ unknownMacs: ['00:00:5e:00:01:33'] }),
+      'failure',
+      /^pointsmand --interface c0$/,
+    ],
+    ['LRO', interfaces({ offloads: { ...off, lro: true } }), 'failure', /^ethtool -K c0 lro off$/],
+    [
+      'VLAN tags taken off by hardware (S10)',
+      interfaces({ kind: '', driver: 'igb', offloads: { ...off, receiveVlan: true }, vlans: ['c0.100'] }),
+      'failure',
+      /^ethtool -K c0 rxvlan off$/,
+    ],
+    [
+      'a way out whose other end sleeps (C4)',
+      { servers: [direct], waysOut: [{ ...way, kind: 'veth', limit: 'takes no frames', peer: hidden }] },
+      'failure',
+      /^ip netns exec shop ethtool -K eth0 gro on$/,
+    ],
+    [
+      'a bridge as way out of direct routing (C4)',
+      { servers: [direct], waysOut: [{ ...way, kind: 'bridge', limit: 'takes no frames' }] },
+      'failure',
+      /^pointsman dataplane userspace$/,
+    ],
+    [
+      'a bridge as way out of NAT (C4)',
+      { waysOut: [{ ...way, kind: 'bridge', limit: 'takes no frames' }] },
       'warning',
-      /native/,
+      /^pointsman dataplane userspace$/,
     ],
     [
-      'LRO',
-      { interfaces: [{ ...nic, offloads: { ...off, lro: true } }] },
+      'clients behind an interface that takes no frames, not attached (C4)',
+      {
+        servers: [],
+        waysOut: [{ ...way, name: 'br0', kind: 'bridge', limit: 'takes no frames', towardsClients: true }],
+      },
       'failure',
-      /ethtool -K c0 lro off/,
+      /^pointsman dataplane userspace$/,
     ],
     [
-      'a veth peer that takes no frames',
-      { interfaces: [{ ...nic, peer: { name: 'wire', offloads: { ...off, gro: false }, hasXdp: false } }] },
+      'a layer-3 device as way out',
+      {
+        servers: [{ ...direct, wayOut: 'tun0' }],
+        waysOut: [{ ...way, name: 'tun0', kind: 'tun', limit: 'no Ethernet' }],
+      },
       'failure',
-      /ethtool -K wire gro on/,
+      /^ip -d link show dev tun0$/,
     ],
     [
       'a veth peer with transmit checksum offload',
-      {
-        interfaces: [
-          { ...nic, peer: { name: 'wire', offloads: { ...off, transmitChecksum: true }, hasXdp: true } },
-        ],
-      },
+      interfaces({ peer: { ...wire, offloads: { ...off, transmitChecksum: true } } }),
       'failure',
-      /ethtool -K wire tx off/,
+      /^ethtool -K wire tx off$/,
+    ],
+    [
+      'the same in a namespace of its own',
+      interfaces({ peer: { ...hidden, offloads: { ...off, transmitChecksum: true } } }),
+      'failure',
+      /^ip netns exec shop ethtool -K eth0 tx off$/,
     ],
     [
       'virtio with guest checksums',
-      {
-        interfaces: [
-          { ...nic, driver: 'virtio_net', peer: null, offloads: { ...off, receiveChecksum: true } },
-        ],
-      },
+      interfaces({ driver: 'virtio_net', kind: '', peer: null, offloads: { ...off, receiveChecksum: true } }),
       'warning',
-      /ethtool -K c0 rx off/,
-    ],
-    ['a bond', { interfaces: [{ ...nic, driver: 'bonding', peer: null }] }, 'warning', /member/],
-    [
-      'a VLAN device',
-      { interfaces: [{ ...nic, driver: '802.1Q VLAN Support', peer: null }] },
-      'warning',
-      /parent/,
+      /^ethtool -K c0 rx off$/,
     ],
     [
-      'IPv4 forwarding off',
+      'a bridge that packets are taken from',
+      interfaces({ kind: 'bridge', driver: 'bridge', peer: null, below: [wire] }),
+      'warning',
+      /^pointsmand --interface wire$/,
+    ],
+    [
+      'a VLAN device that packets are taken from',
+      interfaces({ kind: 'vlan', driver: '802.1Q VLAN Support', peer: null }),
+      'warning',
+      /^pointsman dataplane userspace$/,
+    ],
+    [
+      'IPv4 forwarding off (S4)',
       { forwarding: { ipv4: false, ipv6: true } },
       'failure',
-      /sysctl -w net\.ipv4\.ip_forward=1/,
+      /^sysctl -w net\.ipv4\.ip_forward=1$/,
+    ],
+    [
+      'IPv4 forwarding off, with direct routing only (S4)',
+      { forwarding: { ipv4: false, ipv6: true }, servers: [direct] },
+      'failure',
+      /^sysctl -w net\.ipv4\.ip_forward=1$/,
+    ],
+    [
+      'forwarding off on one interface (S4)',
+      interfaces({ forwarding: { ipv4: false, ipv6: false } }),
+      'failure',
+      /^sysctl -w net\.ipv4\.conf\.c0\.forwarding=1$/,
+    ],
+    [
+      'the same where its name has a dot',
+      interfaces({ name: 'c0.7', forwarding: { ipv4: false, ipv6: false } }),
+      'failure',
+      /^sysctl -w net\/ipv4\/conf\/c0\.7\/forwarding=1$/,
     ],
     [
       'a virtual address nobody answers for',
-      { virtual: [{ address: '2001:db8::1', local: false }] },
+      { virtual: [{ address: '2001:db8::1', ports: [80], local: false }] },
       'warning',
       /ip addr add 2001:db8::1\/128 dev c0/,
     ],
     [
       'a real server without a route',
-      { servers: [{ address: '10.0.0.9', methods: ['nat'], route: 'none', mtu: null }] },
+      { servers: [{ ...server, route: 'none', wayOut: null, mtu: null }] },
       'failure',
-      /ip route add 10\.0\.0\.9/,
+      /^ip route get 10\.0\.0\.1$/,
     ],
     [
       'a real server that does not answer',
-      { servers: [{ address: '10.0.0.9', methods: ['nat'], route: 'unresolved', mtu: null }] },
+      { servers: [{ ...server, route: 'unresolved', mtu: null }] },
       'warning',
-      /ping 10\.0\.0\.9/,
+      /^ping -c 3 10\.0\.0\.1$/,
     ],
     [
       'a tunnel that is too narrow',
-      { servers: [{ address: '10.0.0.9', methods: ['tunnel'], route: 'ok', mtu: 1500 }] },
+      { servers: [{ ...server, methods: ['tunnel'] }] },
       'warning',
-      /mtu 1520/,
+      /^ip link set dev r0 mtu 1520$/,
     ],
     [
       'a rule that is not in force',
@@ -158,15 +291,29 @@ describe('doctor', () => {
         },
       },
       'warning',
-      /ipvsadm -E/,
+      /^ipvsadm -Ln$/,
     ],
-    ['a full connection table', { verdicts: { drop_table_full: 3 } }, 'warning', /--connections/],
     [
-      'pins that end with the session',
-      { status: { ...status, dataplane: { ...status.dataplane, warnings: ['private mount'] } } },
+      'a setting that is kept and not acted on (B20)',
+      { sysctls: { backup_only: 1 } },
       'warning',
-      /nsenter/,
+      /^pointsman set backup_only=0$/,
     ],
+    [
+      'the table of the userspace plane gone (C6, B9)',
+      { ...dataplane({ kind: 'userspace' }), claims: false },
+      'failure',
+      /^pointsmand --interface c0$/,
+    ],
+    [
+      'rules of the host that see no packet for virtual services (S6)',
+      { firewall: [chain] },
+      'warning',
+      /^nft -a list chain inet filter input$/,
+    ],
+    ['a full connection table', { verdicts: { drop_table_full: 3 } }, 'warning', /--connections 2097152$/],
+    ['frames that found no way out', { verdicts: { drop_egress: 3 } }, 'warning', /userspace$/],
+    ['pins that end with the session', dataplane({ warnings: ['private mount'] }), 'warning', /findmnt/],
   ]
   for (const [name, facts, severity, remedy] of traps) {
     test(`${name}: ${severity}, with what mends it`, () => {
@@ -175,21 +322,59 @@ describe('doctor', () => {
       assert.equal(findings.length, 1, JSON.stringify(findings))
       assert.equal(findings[0]!.severity, severity)
       assert.match(findings[0]!.remedy, remedy)
+      assertTypable(findings[0]!)
       assert.ok(!diagnosis.healthy)
       assert.match(diagnosisText(diagnosis), /so: .+\n {9}do: /)
     })
   }
 
-  test('forwarding that is off does not matter without NAT of that family', () => {
-    const servers = [{ address: '10.0.0.1', methods: ['direct-routing'], route: 'ok', mtu: 1500 } as const]
-    assert.ok(diagnose({ ...healthy, servers, forwarding: { ipv4: false, ipv6: false } }).healthy)
+  test('forwarding that is off does not matter without real servers of that family', () => {
+    assert.ok(diagnose({ ...healthy, servers: [], forwarding: { ipv4: false, ipv6: false } }).healthy)
+  })
+
+  test('packets merged below generic XDP, whatever it is stacked on (S1)', () => {
+    const merged = { ...wire, name: 'd0', offloads: { ...off, gro: true } }
+    const below = (kind: string, facts: Partial<InterfaceFacts>): Finding[] =>
+      diagnose({ ...healthy, ...interfaces({ kind, mode: 'generic', peer: null, ...facts }) }).checks.flatMap(
+        ({ name, findings }) => (name === 'packets merged below generic XDP' ? findings : []),
+      )
+    for (const kind of ['macvlan', 'vlan', 'bond', 'bridge']) {
+      const [finding] = below(kind, { below: [merged] })
+      assert.equal(finding?.severity, 'failure', kind)
+      assert.equal(finding?.remedy, 'ethtool -K d0 gro off')
+    }
+    assert.deepEqual(below('macvlan', { below: [{ ...merged, offloads: { ...off, gro: false } }] }), [])
+    const cutting = { ...wire, offloads: { ...off, segmentation: true } }
+    assert.equal(below('veth', { peer: cutting })[0]?.remedy, 'ethtool -K wire tso off gso off')
+    assert.deepEqual(below('macvlan', { mode: 'native', below: [merged] }), [])
+  })
+
+  test('a chain that only drops what it does not accept is a note, for nearly every host has one', () => {
+    const diagnosis = diagnose({ ...healthy, firewall: [{ ...chain, closed: true, rules: [] }] })
+    assert.ok(diagnosis.healthy)
+    assert.match(diagnosisText(diagnosis), /note .*inet filter input/)
+  })
+
+  test('every remedy of every verdict can be typed', () => {
+    const verdicts = Object.fromEntries(Object.values(verdictNames).map((name) => [name, 1]))
+    const { checks } = diagnose({ ...healthy, verdicts })
+    const findings = checks.flatMap((check) => check.findings)
+    assert.ok(findings.length > 8)
+    for (const finding of findings) assertTypable(finding)
   })
 
   test('what cannot be seen is a note and keeps the status', () => {
-    const diagnosis = diagnose({ ...healthy, root: false, interfaces: [{ ...nic, peer: null }] })
+    const diagnosis = diagnose({
+      ...healthy,
+      root: false,
+      firewall: null,
+      serverCount: 600,
+      interfaces: [{ ...nic, peer: null }],
+    })
+    for (const { findings } of diagnosis.checks) findings.forEach(assertTypable)
     assert.deepEqual(
       diagnosis.checks.flatMap(({ findings }) => findings.map(({ severity }) => severity)),
-      ['note', 'note'],
+      ['note', 'note', 'note'],
     )
     assert.ok(diagnosis.healthy)
   })

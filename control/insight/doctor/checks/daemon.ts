@@ -1,0 +1,81 @@
+/** The daemon itself: whether it answers, works where it should, and may see what the doctor asks for. */
+import type { Check } from '../finding.ts'
+import { startDaemon } from '../finding.ts'
+
+const KERNEL_MIN = [6, 1] as const
+
+export const daemon: Check = (facts) => {
+  const { status, unreachable } = facts
+  if (status === null) {
+    return [
+      {
+        severity: 'failure',
+        cause: unreachable ?? 'No daemon answers',
+        consequence: 'rules cannot be changed, ended connections are not cleared away',
+        remedy: startDaemon(facts),
+      },
+    ]
+  }
+  if (status.dataplane.missing.length > 0) {
+    return status.dataplane.missing.map(({ name, state, why }) => ({
+      severity: 'failure',
+      cause: state === 'waiting' ? `${name} is asked for, and there is no such interface` : why,
+      consequence: `packets for virtual services that arrive at ${name} go to the local stack`,
+      remedy: state === 'waiting' ? 'ip -br link' : `ip -d link show dev ${name}`,
+    }))
+  }
+  if (status.forwarding) return []
+  return [
+    {
+      severity: 'failure',
+      cause: 'pointsmand takes packets from no interface',
+      consequence: 'packets for virtual services go to the local stack',
+      remedy: facts.candidate === null ? 'ip -br link' : `pointsmand --interface ${facts.candidate}`,
+    },
+  ]
+}
+
+export const lifetime: Check = ({ status }) =>
+  (status?.dataplane.warnings ?? []).map((cause) => ({
+    severity: 'warning',
+    cause,
+    consequence: 'forwarding may end with the processes of this session',
+    remedy: 'findmnt --target /sys/fs/bpf',
+  }))
+
+export const kernel: Check = ({ kernel: release }) => {
+  const [major = 0, minor = 0] = release.split('.').map(Number)
+  if (major > KERNEL_MIN[0] || (major === KERNEL_MIN[0] && minor >= KERNEL_MIN[1])) return []
+  return [
+    {
+      severity: 'failure',
+      cause: `The kernel is ${release}, older than ${KERNEL_MIN.join('.')}`,
+      consequence: 'the packet program may not load',
+      remedy: 'pointsman dataplane userspace',
+    },
+  ]
+}
+
+export const privileges: Check = ({ root }) =>
+  root
+    ? []
+    : [
+        {
+          severity: 'note',
+          cause: 'Not run as root',
+          consequence: 'offloads, routes, neighbours and firewall may not be readable: some traps go unseen',
+          remedy: 'sudo pointsman doctor',
+        },
+      ]
+
+export const namespace: Check = ({ together, status }) =>
+  together || status === null
+    ? []
+    : [
+        {
+          severity: 'warning',
+          cause: 'The daemon is in another network namespace, which cannot be entered from here',
+          consequence: 'interfaces, routes and addresses below are not the director’s',
+          remedy: `nsenter --target ${status.pid} --net pointsman doctor`,
+        },
+      ]

@@ -1,0 +1,174 @@
+/** Interfaces that packets are taken from: what arrives there, and in what shape. */
+import type { InterfaceFacts, NeighbourDevice } from '../facts.ts'
+import { at, type Check, type Finding, startDaemon } from '../finding.ts'
+
+function each(judge: (nic: InterfaceFacts) => readonly Finding[]): Check {
+  return ({ interfaces }) => interfaces.flatMap(judge)
+}
+
+export const attachment: Check = each((nic) => {
+  const findings: Finding[] = []
+  if (!nic.up) {
+    findings.push({
+      severity: 'failure',
+      cause: `${nic.name} is down`,
+      consequence: 'no packet arrives',
+      remedy: `ip link set dev ${nic.name} up`,
+    })
+  }
+  if (nic.mode === 'generic') {
+    findings.push({
+      severity: 'warning',
+      cause: nic.note ?? `XDP runs in generic mode on ${nic.name}`,
+      consequence: 'forwarding works, at a fraction of the speed',
+      remedy: `pointsmand --xdp-mode native --interface ${nic.name}`,
+    })
+  }
+  return findings
+})
+
+/** The kernel’s word against the status’s, and against the program’s table of interfaces. */
+export const reality: Check = (facts) =>
+  facts.interfaces.flatMap((nic): Finding[] => {
+    const findings: Finding[] = []
+    if (nic.hasProgram === false) {
+      findings.push({
+        severity: 'failure',
+        cause: `${nic.name} does not run the packet program that the daemon speaks of`,
+        consequence: 'its packets go to the local stack, or to another program',
+        remedy: startDaemon(facts),
+      })
+    }
+    for (const mac of nic.unknownMacs) {
+      findings.push({
+        severity: 'failure',
+        cause: `${nic.name} receives for ${mac}, which the packet program does not know`,
+        consequence: 'frames for that address go to the local stack (verdict pass_not_for_host)',
+        remedy: startDaemon(facts),
+      })
+    }
+    return findings
+  })
+
+export const largeReceive: Check = each(({ name, offloads }) =>
+  offloads.lro !== true
+    ? []
+    : [
+        {
+          severity: 'failure',
+          cause: `LRO is on at ${name}`,
+          consequence: 'received packets are merged beyond the MTU and cannot be forwarded',
+          remedy: `ethtool -K ${name} lro off`,
+        },
+      ],
+)
+
+/**
+ * In generic mode the kernel switches off merging on the interface itself, but not below it: packets arrive
+ * merged, longer than the MTU, and clients are told to send smaller ones for ever.
+ */
+export const merging: Check = each((nic) => {
+  if (nic.mode !== 'generic') return []
+  const findings = nic.below.flatMap(({ name, offloads, namespace }): Finding[] => {
+    const on = (['gro', 'lro'] as const).filter((offload) => offloads[offload] === true)
+    if (on.length === 0) return []
+    return [
+      {
+        severity: 'failure',
+        cause: `${name}, below ${nic.name}, merges received packets (${on.join(', ')}), and XDP on ${nic.name} is generic`,
+        consequence: 'packets longer than the MTU arrive and are answered as too big: uploads crawl',
+        remedy: at(namespace, `ethtool -K ${name} ${on.map((offload) => `${offload} off`).join(' ')}`),
+      },
+    ]
+  })
+  const { peer } = nic
+  if (peer?.offloads.segmentation === true) {
+    findings.push({
+      severity: 'failure',
+      cause: `${peer.name}, the other end of ${nic.name} (veth), leaves segmentation to an offload, and XDP on ${nic.name} is generic`,
+      consequence: 'packets longer than the MTU arrive and are answered as too big: uploads crawl',
+      remedy: at(peer.namespace, `ethtool -K ${peer.name} tso off gso off`),
+    })
+  }
+  return findings
+})
+
+/** A tag that the NIC takes off stands beside the frame, where an XDP program does not see it. */
+export const vlanTags: Check = ({ interfaces, status }) =>
+  interfaces.flatMap(({ name, offloads, vlans }): Finding[] => {
+    if (status?.dataplane.kind !== 'xdp' || offloads.receiveVlan !== true || vlans.length === 0) return []
+    return [
+      {
+        severity: 'failure',
+        cause: `${name} takes VLAN tags off in hardware, and ${vlans.join(', ')} on top of it need${vlans.length === 1 ? 's' : ''} them`,
+        consequence:
+          'packets of a VLAN look untagged, are balanced, and leave untagged: into another network',
+        remedy: `ethtool -K ${name} rxvlan off`,
+      },
+    ]
+  })
+
+/** What the other end of a veth sends is not finished: nothing behind it was going to look. */
+export const veth: Check = ({ interfaces, status }) =>
+  interfaces.flatMap((nic): Finding[] => {
+    if (nic.kind !== 'veth' || status?.dataplane.kind !== 'xdp') return []
+    const { peer } = nic
+    if (peer === null) {
+      return [
+        {
+          severity: 'note',
+          cause: `The other end of ${nic.name} (veth) is in a network namespace that cannot be found`,
+          consequence:
+            'with transmit checksum offload there, TCP and UDP checksums are unfinished and NAT keeps them so: there, ethtool -K with tx off',
+          remedy: 'lsns --type net',
+        },
+      ]
+    }
+    return unfinished(nic, peer)
+  })
+
+function unfinished(nic: InterfaceFacts, peer: NeighbourDevice): Finding[] {
+  if (peer.offloads.transmitChecksum !== true) return []
+  return [
+    {
+      severity: 'failure',
+      cause: `${peer.name}, the other end of ${nic.name} (veth), leaves checksums to an offload that does not exist`,
+      consequence: 'packets through NAT carry wrong checksums: ping works, TCP does not',
+      remedy: at(peer.namespace, `ethtool -K ${peer.name} tx off`),
+    },
+  ]
+}
+
+export const virtio: Check = ({ interfaces, status }) =>
+  interfaces.flatMap(({ name, driver, offloads }): Finding[] => {
+    if (driver !== 'virtio_net' || status?.dataplane.kind !== 'xdp') return []
+    if (offloads.receiveChecksum !== true) return []
+    return [
+      {
+        severity: 'warning',
+        cause: `${name} (virtio) may receive unfinished checksums from its host`,
+        consequence:
+          'packets from guests on the same host pass NAT with wrong checksums; where the switch is fixed, set guest_csum=off in the definition of the VM',
+        remedy: `ethtool -K ${name} rx off`,
+      },
+    ]
+  })
+
+const STACKED: ReadonlySet<string> = new Set(['bridge', 'team', 'vlan', 'macvlan', 'ipvlan'])
+
+export const stacked: Check = ({ interfaces, status }) =>
+  interfaces.flatMap(({ name, kind, below }): Finding[] => {
+    if (!STACKED.has(kind) || status?.dataplane.kind !== 'xdp') return []
+    const names = below.map((device) => device.name)
+    return [
+      {
+        severity: 'warning',
+        cause: `${name} is a ${kind === 'vlan' ? 'VLAN device' : kind}${names.length === 0 ? '' : ` over ${names.join(', ')}`}, which has no XDP of its own`,
+        consequence: 'only generic XDP works on it',
+        remedy:
+          kind === 'vlan' || names.length === 0
+            ? 'pointsman dataplane userspace'
+            : `pointsmand ${names.map((below) => `--interface ${below}`).join(' ')}`,
+      },
+    ]
+  })

@@ -1,0 +1,172 @@
+/** What the doctor must know of interfaces: asked of the kernel, in this thread’s network namespace. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { knownAddresses } from '../../../dataplane/interface-table.ts'
+import { readEgress } from '../../../dataplane/kernel/egress.ts'
+import { readPinnedMap } from '../../../dataplane/kernel/pinned-map.ts'
+import { queryXdp, type XdpMode } from '../../../dataplane/kernel/xdp.ts'
+import { EgressFlag } from '../../../dataplane/layout/layout.gen.ts'
+import { driverOf } from '../../../linux/device.ts'
+import { type Offloads, readOffloads } from '../../../linux/ethtool.ts'
+import { type Link, type Links, readLinks } from '../../../linux/links.ts'
+import { inNetns } from '../../../linux/netns.ts'
+import type { Status } from '../status.ts'
+import type { InterfaceFacts, NeighbourDevice, ServerFacts, WayOut } from './facts.ts'
+
+const UNKNOWN: Offloads = {
+  receiveChecksum: null,
+  transmitChecksum: null,
+  gro: null,
+  lro: null,
+  segmentation: null,
+  receiveVlan: null,
+}
+/** Where `ip netns` keeps the namespaces that have names. */
+const NAMED = '/run/netns'
+
+/** The answer, or `otherwise` where the system does not let one look. */
+export function attempt<T>(action: () => T, otherwise: T): T {
+  try {
+    return action()
+  } catch {
+    return otherwise
+  }
+}
+
+/** A switch below /proc/sys/net; null where it cannot be read. */
+export function isOn(path: string): boolean | null {
+  return attempt(() => readFileSync(`/proc/sys/net/${path}`, 'utf8').trim() !== '0', null)
+}
+
+function neighbour(link: Link, namespace: string | null): NeighbourDevice {
+  return {
+    name: link.name,
+    namespace,
+    offloads: attempt(() => readOffloads(link.name), UNKNOWN),
+    hasXdp: attempt(() => queryXdp(link.ifindex).programId !== 0, false),
+  }
+}
+
+/** The other end of a veth pair, here or in a namespace that has a name. */
+function peerOf(link: Link, links: Links): NeighbourDevice | null {
+  if (link.kind !== 'veth') return null
+  const here = links.peerOf(link)
+  if (here !== null) return neighbour(here, null)
+  if (!link.lowerElsewhere || !existsSync(NAMED)) return null
+  // An ifindex means nothing in another namespace: the pair has to point at each other, and there may be
+  // another pair that happens to have the same numbers.
+  const found = attempt(() => readdirSync(NAMED), []).flatMap((namespace) =>
+    attempt(
+      () =>
+        inNetns(`${NAMED}/${namespace}`, () => {
+          const other = readLinks().at(link.lower)
+          const isPeer = other?.kind === 'veth' && other.lowerElsewhere && other.lower === link.ifindex
+          return isPeer && other !== null ? [neighbour(other, namespace)] : []
+        }),
+      [],
+    ),
+  )
+  return found.length === 1 ? found[0]! : null
+}
+
+/** What received packets pass before they come to a stacked device. */
+function belowOf(link: Link, links: Links): NeighbourDevice[] {
+  if (link.kind === 'veth') return []
+  const lower = link.lower !== 0 && !link.lowerElsewhere ? links.at(link.lower) : null
+  const members = links.slavesOf(link.ifindex).filter(() => link.kind !== 'vrf')
+  return [...(lower === null ? [] : [lower]), ...members].map((below) => neighbour(below, null))
+}
+
+function text(mac: Uint8Array): string {
+  return Buffer.from(mac)
+    .toString('hex')
+    .replace(/..(?!$)/g, '$&:')
+}
+
+/** Addresses of the host that frames there may be for, and that the program's table does not have. */
+function unknownMacs(link: Link, links: Links): string[] {
+  const map = attempt(() => readPinnedMap('interfaces'), null)
+  if (map === null) return []
+  const known = knownAddresses(map, link.ifindex)
+  // A bond's program runs in its members, whose records it looks at.
+  if (known === null) return []
+  const have = new Set(known.map(text))
+  return links
+    .addressesOf(link.ifindex)
+    .map(text)
+    .filter((mac) => !have.has(mac))
+}
+
+export function interfaceFacts(status: Status, links: Links): InterfaceFacts[] {
+  const { kind: plane, interfaces, program } = status.dataplane
+  return interfaces.map(({ name, ifindex, mode, note }) => {
+    const link = links.named(name)
+    return {
+      name,
+      driver: attempt(() => driverOf(name), ''),
+      kind: link?.kind ?? '',
+      up: link?.up ?? false,
+      mtu: link?.mtu ?? 0,
+      mode,
+      note: note ?? null,
+      offloads: attempt(() => readOffloads(name), UNKNOWN),
+      peer: link === null ? null : peerOf(link, links),
+      below: link === null ? [] : belowOf(link, links),
+      vlans: link === null ? [] : vlansOn(link, links),
+      hasProgram:
+        plane !== 'xdp' || program === null || program.id === null
+          ? null
+          : attempt(() => queryXdp(ifindex).programId === program.id, null),
+      unknownMacs: plane !== 'xdp' || link === null ? [] : unknownMacs(link, links),
+      forwarding: {
+        ipv4: isOn(`ipv4/conf/${name}/forwarding`),
+        ipv6: isOn(`ipv6/conf/${name}/forwarding`),
+      },
+    }
+  })
+}
+
+function vlansOn(link: Link, links: Links): string[] {
+  return links
+    .upperOf(link.ifindex)
+    .filter(({ kind }) => kind === 'vlan')
+    .map(({ name }) => name)
+}
+
+/** Interfaces that packets leave by, and what they take. */
+export function waysOut(
+  status: Status,
+  links: Links,
+  servers: readonly ServerFacts[],
+  defaults: { readonly ipv4: string | null; readonly ipv6: string | null },
+): WayOut[] {
+  const families = new Map<string, Set<'ipv4' | 'ipv6'>>()
+  const note = (name: string | null, family: 'ipv4' | 'ipv6'): void => {
+    if (name !== null) families.set(name, (families.get(name) ?? new Set()).add(family))
+  }
+  for (const { wayOut, address } of servers) note(wayOut, address.includes(':') ? 'ipv6' : 'ipv4')
+  note(defaults.ipv4, 'ipv4')
+  note(defaults.ipv6, 'ipv6')
+  const { interfaces } = status.dataplane
+  const modes = new Map(interfaces.map(({ ifindex, mode }) => [ifindex, mode as XdpMode]))
+  const flags = attempt(() => readEgress(links, modes), new Map<number, number>())
+  // What comes in where the program is generic can leave anywhere, as long as it is Ethernet.
+  const generic = interfaces.length > 0 && interfaces.every(({ mode }) => mode === 'generic')
+  return [...families].flatMap(([name, used]): WayOut[] => {
+    const link = links.named(name)
+    if (link === null) return []
+    const flag = flags.get(link.ifindex) ?? 0
+    let limit: WayOut['limit'] = null
+    if ((flag & EgressFlag.NoEthernet) !== 0) limit = 'no Ethernet'
+    else if ((flag & EgressFlag.NoRedirect) !== 0 && !generic) limit = 'takes no frames'
+    return [
+      {
+        name,
+        kind: link.kind,
+        families: [...used],
+        towardsClients: name === defaults.ipv4 || name === defaults.ipv6,
+        limit,
+        peer: peerOf(link, links),
+      },
+    ]
+  })
+}
