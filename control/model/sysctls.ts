@@ -2,6 +2,7 @@
  * The settings IPVS keeps under `net.ipv4.vs`, by short name. Defaults and ranges are the kernel's
  * (Linux 6.1); what the packet program does with each is in `control/compile/settings.ts`.
  */
+import { INT_MAX } from './limits.ts'
 import type { Outcome } from './outcome.ts'
 import { done, refuse } from './outcome.ts'
 
@@ -13,24 +14,23 @@ export interface Sysctl {
   readonly inForce: boolean
 }
 
-const MAX = 2147483647
-const flag = (initial: number, inForce: boolean): Sysctl => ({ initial, min: 0, max: MAX, inForce })
+const flag = (initial: number, inForce: boolean): Sysctl => ({ initial, min: 0, max: INT_MAX, inForce })
 const mode = (inForce: boolean): Sysctl => ({ initial: 0, min: 0, max: 3, inForce })
 
 export const SYSCTLS: Readonly<Record<string, Sysctl>> = {
-  amemthresh: { initial: 1024, min: 0, max: MAX, inForce: true },
-  am_droprate: { initial: 10, min: 0, max: MAX, inForce: true },
+  amemthresh: { initial: 1024, min: 0, max: INT_MAX, inForce: true },
+  am_droprate: { initial: 10, min: 0, max: INT_MAX, inForce: true },
   backup_only: flag(0, false),
   cache_bypass: flag(0, false),
-  conn_reuse_mode: { initial: 1, min: 0, max: MAX, inForce: true },
+  conn_reuse_mode: { initial: 1, min: 0, max: INT_MAX, inForce: true },
   conntrack: flag(0, false),
   drop_entry: mode(false),
   drop_packet: mode(true),
   expire_nodest_conn: flag(0, true),
   expire_quiescent_template: flag(0, false),
   ignore_tunneled: flag(0, false),
-  lblc_expiration: { initial: 86400, min: 0, max: MAX, inForce: false },
-  lblcr_expiration: { initial: 86400, min: 0, max: MAX, inForce: false },
+  lblc_expiration: { initial: 86400, min: 0, max: INT_MAX, inForce: false },
+  lblcr_expiration: { initial: 86400, min: 0, max: INT_MAX, inForce: false },
   nat_icmp_send: flag(0, true),
   pmtu_disc: flag(1, true),
   run_estimation: flag(1, true),
@@ -41,9 +41,9 @@ export const SYSCTLS: Readonly<Record<string, Sysctl>> = {
   snat_reroute: flag(1, false),
   sync_persist_mode: flag(0, false),
   sync_ports: { initial: 1, min: 1, max: 64, inForce: false },
-  sync_refresh_period: { initial: 0, min: 0, max: MAX, inForce: false },
+  sync_refresh_period: { initial: 0, min: 0, max: INT_MAX, inForce: false },
   sync_retries: { initial: 0, min: 0, max: 3, inForce: false },
-  sync_sock_size: { initial: 0, min: 0, max: MAX, inForce: false },
+  sync_sock_size: { initial: 0, min: 0, max: INT_MAX, inForce: false },
   sync_version: { initial: 1, min: 0, max: 1, inForce: false },
 }
 

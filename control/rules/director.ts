@@ -7,6 +7,7 @@ import type { ConnectionListing } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
 import { serverKey } from '../model/identity.ts'
+import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { RealServer, ServerId, ServerListing } from '../model/server.ts'
@@ -19,12 +20,12 @@ import type { Engine } from './applier.ts'
 import { NO_TALLY } from './applier.ts'
 import { newestFirst, type ServerEntry, type ServiceEntry } from './entries.ts'
 import type { Host } from './host.ts'
-import { INT_MAX, noServer, noService, Rules } from './rules.ts'
+import { noServer, noService, Rules } from './rules.ts'
 
 export const DEFAULT_TIMEOUTS: Timeouts = { tcp: 900, tcpFin: 120, udp: 300 }
 
 /** The kernel keeps timeouts in jiffies of a signed 32-bit number; HZ is 250 in Debian. */
-const TIMEOUT_MAX_S = Math.floor(INT_MAX / 250)
+const JIFFIES_MAX_S = Math.floor(INT_MAX / 250)
 
 /** What a director starts with: nothing, or what an earlier one left behind. */
 export interface DirectorState {
@@ -171,10 +172,10 @@ class RuleDirector implements Director {
   setTimeouts(timeouts: Timeouts): Outcome {
     for (const name of ['tcp', 'tcpFin', 'udp'] as const) {
       const value = timeouts[name]
-      if (!Number.isInteger(value) || value < 0 || value > TIMEOUT_MAX_S) {
+      if (!Number.isInteger(value) || value < 0 || value > JIFFIES_MAX_S) {
         return refuse(
           'EINVAL',
-          `Cannot set timeout ${name} to ${value}: expected 0 to ${TIMEOUT_MAX_S} seconds`,
+          `Cannot set timeout ${name} to ${value}: expected 0 to ${JIFFIES_MAX_S} seconds`,
         )
       }
     }

@@ -5,6 +5,7 @@
 import { familyOf } from '../../net/address.ts'
 import { endpointText } from '../../net/endpoint.ts'
 import { serverKey, serviceKey, serviceText } from '../model/identity.ts'
+import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { SchedulerName } from '../model/scheduler.ts'
@@ -30,7 +31,6 @@ export interface RuleWatcher {
   serverRemoved(service: ServiceEntry, server: ServerEntry): void
 }
 
-export const INT_MAX = 2147483647
 const FLAG_BITS = 0x38
 
 /** Schedulers a client may name; `twos` is not among them, as in the IPVS of Debian's kernel. */

@@ -8,21 +8,18 @@
 import type { Family, IpAddress } from '../../../net/address.ts'
 import { ipv4ToNumber, isMulticast, parseIpv4, parseIpv6, unspecified } from '../../../net/address.ts'
 import type { Protocol } from '../../../net/protocol.ts'
+import { INT_MAX, TIMEOUT_MAX_S, WHOLE_ADDRESS } from '../../model/limits.ts'
 import type { ForwardingMethod } from '../../model/server.ts'
 import {
   DEFAULT_PERSISTENCE_S,
   ENGINE_BYTES_MAX,
   NAME_BYTES_MAX,
   type ReaderName,
-  TIMEOUT_MAX_S,
   type TunnelType,
 } from './grammar.ts'
 import type { Names } from './names.ts'
 import { parseEndpoint, parseMask, parseNumber, parsePrefix } from './values.ts'
 
-export const IPV4_MASK_ALL = 0xffffffff
-export const IPV6_PREFIX_ALL = 128
-const INT_MAX = 2147483647
 /** Largest UDP payload over IPv4: 65535 - 20 - 8 (RFC 768, RFC 791). */
 const SYNC_MESSAGE_MAX = 65507
 
@@ -73,7 +70,7 @@ export function newDraft(): Draft {
     scheduler: '',
     engine: '',
     persistenceTimeoutS: 0,
-    netmask: IPV4_MASK_ALL,
+    netmask: WHOLE_ADDRESS[4],
     onePacket: false,
     flags: '',
     serverFamily: 4,
@@ -122,7 +119,7 @@ export const READERS: Readonly<Record<ReaderName, Reader>> = {
     if (endpoint === null) return 'illegal virtual server address[:port] specified'
     draft.family = endpoint.family
     draft.address = endpoint.address
-    if (endpoint.family === 6) draft.netmask = IPV6_PREFIX_ALL
+    if (endpoint.family === 6) draft.netmask = WHOLE_ADDRESS[6]
     draft.port = endpoint.port ?? 0
     return null
   },

@@ -10,11 +10,11 @@ import { ipv4FromNumber } from '../../../net/address.ts'
 import type { Protocol } from '../../../net/protocol.ts'
 import type { ConnectionListing } from '../../model/connection.ts'
 import type { Counters, Rates } from '../../model/counters.ts'
+import { WHOLE_ADDRESS } from '../../model/limits.ts'
 import type { ForwardingMethod, ServerListing, Tunnel } from '../../model/server.ts'
 import type { ServiceId, ServiceListing, ServiceSettings } from '../../model/service.ts'
 import type { SyncDaemon } from '../../model/sync-daemon.ts'
 import type { Timeouts } from '../../model/timeouts.ts'
-import { IPV4_MASK_ALL, IPV6_PREFIX_ALL } from './draft.ts'
 import type { Names } from './names.ts'
 import type { ListFormat, ListStyle } from './parse.ts'
 
@@ -81,8 +81,8 @@ export function flagNames(scheduler: string, flags: number): string {
 
 /** The persistence mask if it is not the default, else null. */
 export function maskText(family: 4 | 6, netmask: number): string | null {
-  if (family === 6) return netmask === IPV6_PREFIX_ALL ? null : String(netmask)
-  return netmask === IPV4_MASK_ALL ? null : ipv4FromNumber(netmask)
+  if (netmask === WHOLE_ADDRESS[family]) return null
+  return family === 6 ? String(netmask) : ipv4FromNumber(netmask)
 }
 
 /** ` (sh-port) persistent 100 mask 255.255.255.0 pe sip ops` */

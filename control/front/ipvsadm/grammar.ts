@@ -319,8 +319,6 @@ export const SCHEDULER_FLAGS: Readonly<
 export const DEFAULT_SCHEDULER = 'wlc'
 /** Seconds. ipvsadm(8) of 1.31 says 300, the program uses 360. */
 export const DEFAULT_PERSISTENCE_S = 360
-/** Seconds: 31 days, for persistence and the three timeouts of `--set`. */
-export const TIMEOUT_MAX_S = 31 * 24 * 60 * 60
 export const DEFAULT_INTERFACE = 'eth0'
 /** Bytes kept of a scheduler's or an interface's name, as the kernel's structures hold them. */
 export const NAME_BYTES_MAX = 15

@@ -1,17 +1,13 @@
 /** From the words of a command line to a request that may be carried out, or a refusal. */
+
 import type { Family, IpAddress } from '../../../net/address.ts'
 import type { Protocol } from '../../../net/protocol.ts'
+import { TIMEOUT_MAX_S } from '../../model/limits.ts'
 import type { RealServer, ServerId, Tunnel } from '../../model/server.ts'
 import type { ServiceId, ServiceRequest } from '../../model/service.ts'
 import type { Timeouts } from '../../model/timeouts.ts'
 import { type Draft, newDraft, persistByDefault, READERS, timeoutRefusal } from './draft.ts'
-import {
-  type CommandName,
-  DEFAULT_INTERFACE,
-  DEFAULT_SCHEDULER,
-  type OptionName,
-  TIMEOUT_MAX_S,
-} from './grammar.ts'
+import { type CommandName, DEFAULT_INTERFACE, DEFAULT_SCHEDULER, type OptionName } from './grammar.ts'
 import { checkLegality, type OptionSet } from './legality.ts'
 import type { Names } from './names.ts'
 import { parseNumber, parseSchedulerFlags } from './values.ts'

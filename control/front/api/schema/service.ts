@@ -1,11 +1,11 @@
 /** Virtual services and real servers as they cross the API. */
 import { z } from 'zod'
 import { familyOf, type IpAddress, ipv4FromNumber, ipv4ToNumber, parseIpv4 } from '../../../../net/address.ts'
+import { INT_MAX, TIMEOUT_MAX_S, WHOLE_ADDRESS } from '../../../model/limits.ts'
 import { SCHEDULERS } from '../../../model/scheduler.ts'
 import type { RealServer, ServerId, ServerListing, Tunnel } from '../../../model/server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest } from '../../../model/service.ts'
 import { unsupported } from '../../../model/supported.ts'
-import { INT_MAX } from '../../../rules/rules.ts'
 import {
   address,
   addressShown,
@@ -43,8 +43,6 @@ const serverSettings = {
 export const serverBody = z.strictObject(serverSettings).meta({ id: 'ServerSettings' })
 export const serverEntry = z.strictObject({ address, port, ...serverSettings }).meta({ id: 'Server' })
 
-const PERSISTENCE_MAX_S = 2_678_400
-
 export const serviceBody = z
   .strictObject({
     scheduler: z
@@ -56,7 +54,7 @@ export const serviceBody = z
     persistenceTimeoutS: z
       .int()
       .min(0)
-      .max(PERSISTENCE_MAX_S)
+      .max(TIMEOUT_MAX_S)
       .default(0)
       .meta({ description: 'seconds, 0 = not persistent' }),
     netmask: z
@@ -123,7 +121,7 @@ export function serviceRequest(id: ServiceId, body: z.infer<typeof serviceBody>)
     schedulerFlags: body.schedulerFlags,
     onePacket: body.onePacket,
     persistenceTimeoutS: body.persistenceTimeoutS,
-    netmask: mask ?? (id.family === 4 ? 0xffffffff : 128),
+    netmask: mask ?? WHOLE_ADDRESS[id.family],
     persistenceEngine: body.persistenceEngine,
   }
 }

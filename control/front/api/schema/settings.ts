@@ -1,8 +1,9 @@
 /** Timeouts, settings and verdicts as they cross the API. */
 import { z } from 'zod'
+import { TIMEOUT_MAX_S } from '../../../model/limits.ts'
 import { SYSCTLS } from '../../../model/sysctls.ts'
 
-const seconds = z.int().min(0).max(2_678_400)
+const seconds = z.int().min(0).max(TIMEOUT_MAX_S)
 export const timeoutsBody = z
   .strictObject({ tcp: seconds, tcpFin: seconds, udp: seconds })
   .partial()
