@@ -25,18 +25,51 @@
 #define PM_ICMP_TOS 0xc0 /* precedence internetwork control (RFC 1812 §4.3.2.5) */
 #define PM_ANSWER_TTL 64
 
-/* RFC 1812 §4.3.2.8: the rate of errors is limited; 0 leaves it open. */
-pm_inline int pm_answer_allowed(struct pm_settings *set, __u32 now)
-{
-	__u32 second = now >> 7; /* 1.07 s */
+/* A CPU takes its share of the budget in pieces of this part of it. */
+#define PM_BUDGET_PIECES 64
 
-	if (!set->icmp_per_second)
+/*
+ * RFC 1812 §4.3.2.8: the rate of errors is limited; 0 leaves it open. Path MTU discovery is not: without
+ * "too big" connections hang (Linux exempts it too). Each CPU takes pieces of the budget, and once it is
+ * used up only reads.
+ */
+PM_PART int pm_answer_allowed(__u32 why, __u32 now)
+{
+	struct pm_cpu_state *mine = pm_cpus(pm_cpu());
+	struct pm_settings *set = pm_settings(0);
+	__u32 budget, second = now >> 7; /* 1.07 s */
+
+	if (!set)
+		return 0;
+	budget = set->icmp_per_second;
+	if (!budget || why == PM_ANSWER_TOO_BIG)
 		return 1;
-	if (pm_read(set->icmp_second) != second) {
-		pm_write(set->icmp_second, second);
-		pm_write(set->icmp_sent, 0);
+	if (!mine)
+		return 0;
+	if (mine->icmp_second == second && mine->icmp_left) {
+		mine->icmp_left--;
+		return 1;
 	}
-	return __sync_fetch_and_add(&set->icmp_sent, 1) < set->icmp_per_second;
+	for (int n = 0; n < PM_TRIES; n++) {
+		__u64 was = pm_read(set->icmp_budget);
+		__u32 given = was, piece = budget / PM_BUDGET_PIECES + 1;
+
+		/* A CPU whose clock is a tick behind takes of the second that others have begun. */
+		if ((__s32)(second - (__u32)(was >> 32)) > 0)
+			given = 0;
+		else
+			second = was >> 32;
+		if (given >= budget)
+			return 0;
+		if (piece > budget - given)
+			piece = budget - given;
+		if (!pm_swap(&set->icmp_budget, was, (__u64)second << 32 | (given + piece)))
+			continue;
+		mine->icmp_second = second;
+		mine->icmp_left = piece - 1;
+		return 1;
+	}
+	return 0;
 }
 
 /*
@@ -190,15 +223,14 @@ PM_PART int pm_answer6(PM_HOST *host, __u32 ip_length, __u32 what, __u32 mtu, __
 }
 
 /* What a failed packet is answered with; the verdict names the reason. `to` as in pm_turn. */
-pm_inline enum pm_verdict pm_answer_as(struct pm_frame *f, struct pm_settings *set, int family,
-				       __u32 ip_length, enum pm_verdict why, __u16 mtu, __u32 now, __u32 to)
+pm_inline enum pm_verdict pm_answer_as(struct pm_frame *f, int family, __u32 ip_length, enum pm_verdict why, __u16 mtu, __u32 now, __u32 to)
 {
 	__u32 what, ifindex;
 
 	/* The whole quote must be in reach to be summed. */
 	if (pm_reach(f) < f->length)
 		return PM_WANT_PAYLOAD;
-	if (!pm_answer_allowed(set, now))
+	if (!pm_answer_allowed(why, now))
 		return PM_DROP_ANSWER_LIMIT;
 	switch (why) {
 	case PM_ANSWER_TIME_EXCEEDED:
@@ -226,8 +258,7 @@ pm_inline enum pm_verdict pm_answer_as(struct pm_frame *f, struct pm_settings *s
 }
 
 /* The same to a client: from the address that its packet was for. */
-pm_inline enum pm_verdict pm_answer(struct pm_frame *f, struct pm_settings *set, int family, __u32 ip_length,
-				    enum pm_verdict why, __u16 mtu, __u32 now)
+pm_inline enum pm_verdict pm_answer(struct pm_frame *f, int family, __u32 ip_length, enum pm_verdict why, __u16 mtu, __u32 now)
 {
-	return pm_answer_as(f, set, family, ip_length, why, mtu, now, PM_NONE);
+	return pm_answer_as(f, family, ip_length, why, mtu, now, PM_NONE);
 }

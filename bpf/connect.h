@@ -4,17 +4,16 @@
 
 #include "send.h"
 
-/* Fills a claimed line; the caller publishes it. */
+/* Fills a claimed line. */
 pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, const __be32 *new_addr)
 {
 	c->sport = k->sport;
 	c->dport = k->dport;
 	c->protocol = k->protocol;
+	c->flags = 0;
 	c->mtu = 0;
 	c->hop_epoch = 0;
 	c->ifindex = 0;
-	c->packets = 0;
-	c->state = PM_TCP_NONE;
 	if (family == 4) {
 		struct pm_conn4 *l = (void *)c;
 
@@ -30,142 +29,267 @@ pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, co
 	}
 }
 
-pm_inline void pm_go_live(struct pm_conn *c)
-{
-	pm_publish(&c->word, (c->word & ~PM_CONN_STATUS) | PM_CONN_LIVE);
-}
-
-/* The connection exists: counted, and found by packets from now on. */
-pm_inline void pm_begin(struct pm_conn *c)
-{
-	struct pm_counters *n = pm_counters(c->real * pm_limits.cpus + pm_cpu());
-	struct pm_real *real = pm_reals(c->real);
-	struct pm_live *live = pm_live(c->real);
-
-	if (n)
-		n->conns++;
-	if (live && real) {
-		pm_count(live, 0, 1);
-		pm_bound(real, live);
-	}
-	pm_go_live(c);
-}
-
-/* The line of the client's direction; still claimed if a line for replies has to come. */
-pm_inline __u32 pm_connect_client(int family, const struct pm_key *k, const struct pm_place *at,
-				  __u32 real_index)
+/* The line of the client's direction, claimed and filled. */
+pm_inline __u64 pm_connect_client(int family, const struct pm_key *k, const struct pm_place *at, __u32 real_index,
+				  __u32 now, int force)
 {
 	struct pm_real *real = pm_reals(real_index);
-	struct pm_settings *set = pm_settings(0);
-	__u32 now = pm_now(), index;
 	struct pm_conn *c;
+	__be16 port;
+	__u64 line;
 
-	if (!real || !set || !k)
-		return PM_NONE;
-	index = pm_claim_at(family, at, now);
-	c = pm_line(family, index);
+	if (!real || !k)
+		return PM_NO_LINE;
+	line = pm_claim(family, at, now, force);
+	if (line >= PM_ONLY_BY_FORCE)
+		return line;
+	c = pm_line(family, line >> 32);
 	if (!c)
-		return PM_NONE;
+		return PM_NO_LINE;
 	pm_fill(family, c, k, (const __be32 *)real->addr);
 	c->kind = PM_CONN_IN;
-	c->method = real->method;
+	/* Once: the daemon may edit the record meanwhile. */
+	c->method = pm_read(real->method);
 	c->real = real_index;
 	c->peer = PM_NONE;
-	c->new_port = real->port ? real->port : k->dport;
-	c->flags = real->method == PM_METHOD_NAT ? 0 : PM_CONN_NO_OUTPUT;
-	c->expires = now + set->timeouts[PM_TIMEOUT_INITIAL];
-	if (real->method != PM_METHOD_NAT)
-		pm_begin(c);
-	return index;
+	port = pm_read(real->port);
+	c->new_port = port ? port : k->dport;
+	return line;
 }
 
-PM_PART __u32 pm_connect_client4(const struct pm_key *k, const struct pm_place *at, __u32 real)
+PM_PART __u64 pm_connect_client4(const struct pm_key *k, const struct pm_place *at, __u32 real, __u32 now, int force)
 {
-	return pm_connect_client(4, k, at, real);
+	return pm_connect_client(4, k, at, real, now, force);
 }
 
-PM_PART __u32 pm_connect_client6(const struct pm_key *k, const struct pm_place *at, __u32 real)
+PM_PART __u64 pm_connect_client6(const struct pm_key *k, const struct pm_place *at, __u32 real, __u32 now, int force)
 {
-	return pm_connect_client(6, k, at, real);
+	return pm_connect_client(6, k, at, real, now, force);
 }
 
-/*
- * The line of a NAT connection's other direction, to the claimed line `index` of the client's. Gives
- * that up when there is no room; PM_NONE then.
- */
-pm_inline __u32 pm_connect_reply(int family, const struct pm_key *k, __u32 index)
+/* The key of what a NAT real server answers to packets of `k`. */
+pm_inline void pm_reply_key(int family, const struct pm_key *k, const struct pm_real *real, __be16 port,
+			    struct pm_key *r)
 {
-	struct pm_conn *c = pm_line(family, index), *peer;
-	struct pm_settings *set = pm_settings(0);
-	struct pm_key r = {};
-	struct pm_place at;
-	struct pm_real *real;
-	__u32 found = 0;
-
-	if (!c || !set || !k)
-		return PM_NONE;
-	real = pm_reals(c->real);
-	if (!real)
-		return PM_NONE;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		if (family == 6 || i == 0) {
-			r.saddr[i] = ((const __be32 *)real->addr)[i];
-			r.daddr[i] = k->saddr[i];
+			r->saddr[i] = ((const __be32 *)real->addr)[i];
+			r->daddr[i] = k->saddr[i];
 		}
 	}
-	r.sport = c->new_port;
-	r.dport = k->sport;
-	r.protocol = k->protocol;
-	at = pm_place(family, set->hash_seed, &r);
-	/*
-	 * Two connections of one client port to one real server by different virtual addresses: replies
-	 * belong to the newer one, as in IPVS.
-	 */
-	peer = pm_find(family, &at, &r, &found);
-	if (peer) {
-		if (peer->kind != PM_CONN_REPLY || !pm_claim(peer, pm_read(peer->word)))
-			peer = PM_NULL;
-	} else {
-		found = pm_claim_at(family, &at, pm_now());
-		peer = pm_line(family, found);
-	}
-	if (!peer) {
-		pm_publish(&c->word, (c->word & ~PM_CONN_STATUS) | PM_CONN_FREED);
-		return PM_NONE;
-	}
+	r->sport = port;
+	r->dport = k->sport;
+	r->protocol = k->protocol;
+}
+
+/*
+ * Where the line of a NAT connection's other direction may stand: into `at`, whose hash stays that of the
+ * flow. If there is one of this key already, it is claimed and returned: two connections of one client port to
+ * one real server by different virtual addresses, and replies belong to the newer one, as in IPVS.
+ */
+pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_index, __u16 port, __u32 now,
+			      struct pm_place *at)
+{
+	struct pm_settings *set = pm_settings(0);
+	struct pm_real *real = pm_reals(real_index);
+	struct pm_key r = {};
+	__u32 found = 0, hash;
+	struct pm_conn *c;
+	__u64 head, line;
+
+	if (!set || !real || !k || !at)
+		return PM_NO_LINE;
+	pm_reply_key(family, k, real, port, &r);
+	hash = at->hash;
+	*at = pm_place(family, set->hash_seed, &r);
+	at->hash = hash;
+	c = pm_find(family, at, &r, &found, &head);
+	if (!c)
+		return PM_NO_LINE;
+	line = pm_claimed(head, now);
+	if (pm_glance(pm_after(c, head)->kind) != PM_CONN_REPLY || ((__u32)head & PM_CONN_HELD) ||
+	    !pm_swap_head(c, head, line))
+		return PM_NO_LINE;
+	return (__u64)found << 32 | (__u32)line;
+}
+
+/* `which`: index in reals in the high half, the real server's port in the low. */
+PM_PART __u64 pm_seek_reply4(const struct pm_key *k, __u64 which, __u32 now, struct pm_place *at)
+{
+	return pm_seek_reply(4, k, which >> 32, which, now, at);
+}
+
+PM_PART __u64 pm_seek_reply6(const struct pm_key *k, __u64 which, __u32 now, struct pm_place *at)
+{
+	return pm_seek_reply(6, k, which >> 32, which, now, at);
+}
+
+/* Fills the claimed line for replies to line `index` of the client's, which is claimed too. */
+pm_inline void pm_fill_reply(int family, const struct pm_key *k, __u32 index, __u32 reply)
+{
+	struct pm_conn *c = pm_line(family, index), *peer = pm_line(family, reply);
+	struct pm_key r = {};
+	struct pm_real *real;
+
+	if (!c || !peer || !k)
+		return;
+	real = pm_reals(c->real);
+	if (!real)
+		return;
+	pm_reply_key(family, k, real, c->new_port, &r);
 	pm_fill(family, peer, &r, k->daddr);
 	peer->kind = PM_CONN_REPLY;
 	peer->method = PM_METHOD_NAT;
 	peer->real = c->real;
 	peer->peer = index;
 	peer->new_port = k->dport;
-	peer->flags = 0;
-	peer->expires = c->expires;
-	c->peer = found;
-	pm_go_live(peer);
-	pm_begin(c);
-	return index;
+	c->peer = reply;
 }
 
-PM_PART __u32 pm_connect_reply4(const struct pm_key *k, __u32 index)
+PM_PART int pm_fill_reply4(const struct pm_key *k, __u32 index, __u32 reply)
 {
-	return pm_connect_reply(4, k, index);
+	pm_fill_reply(4, k, index, reply);
+	return 0;
 }
 
-PM_PART __u32 pm_connect_reply6(const struct pm_key *k, __u32 index)
+PM_PART int pm_fill_reply6(const struct pm_key *k, __u32 index, __u32 reply)
 {
-	return pm_connect_reply(6, k, index);
+	pm_fill_reply(6, k, index, reply);
+	return 0;
 }
 
-/* A new connection of this key to that real server: its line, PM_NONE when the table has no room. */
-pm_inline __u32 pm_connect(int family, const struct pm_flow *flow, __u32 real_index, const struct pm_real *real)
+/* The line for replies to line `index` of the client's, which is claimed; the flow's place is used up by it. */
+pm_inline __u64 pm_connect_reply(int family, struct pm_flow *flow, __u32 index, const struct pm_conn *c)
 {
 	const struct pm_key *k = &flow->p.key;
-	__u32 index = family == 4 ? pm_connect_client4(k, &flow->at, real_index) :
-				    pm_connect_client6(k, &flow->at, real_index);
+	__u64 which = (__u64)c->real << 32 | c->new_port, line;
 
-	if (index == PM_NONE || real->method != PM_METHOD_NAT)
-		return index;
-	return family == 4 ? pm_connect_reply4(k, index) : pm_connect_reply6(k, index);
+	line = family == 4 ? pm_seek_reply4(k, which, flow->now, &flow->at) :
+			     pm_seek_reply6(k, which, flow->now, &flow->at);
+	if (line == PM_NO_LINE)
+		line = pm_claim(family, &flow->at, flow->now, 1);
+	if (line == PM_NO_LINE)
+		return PM_NO_LINE;
+	if (family == 4)
+		pm_fill_reply4(k, index, line >> 32);
+	else
+		pm_fill_reply6(k, index, line >> 32);
+	return line;
+}
+
+/* Whether the line for replies would find a place, so that nobody gives way for half a connection. */
+pm_inline int pm_reply_has_room(int family, const struct pm_key *k, __u32 real_index, __u32 now)
+{
+	struct pm_settings *set = pm_settings(0);
+	struct pm_real *real = pm_reals(real_index);
+	struct pm_key r = {};
+	struct pm_place at;
+	__be16 port;
+
+	if (!set || !real || !k)
+		return 0;
+	port = pm_read(real->port);
+	pm_reply_key(family, k, real, port ? port : k->dport, &r);
+	at = pm_place(family, set->hash_seed, &r);
+	return pm_has_room(family, &at, now);
+}
+
+PM_PART int pm_reply_has_room4(const struct pm_key *k, __u32 real_index, __u32 now)
+{
+	return pm_reply_has_room(4, k, real_index, now);
+}
+
+PM_PART int pm_reply_has_room6(const struct pm_key *k, __u32 real_index, __u32 now)
+{
+	return pm_reply_has_room(6, k, real_index, now);
+}
+
+/* Publishes a claimed line; 0 if somebody has taken it for abandoned meanwhile. */
+pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live)
+{
+	return pm_swap_head(c, pm_head_of(claimed, now), live);
+}
+
+/*
+ * The claimed lines become a connection: counted, and found by packets from now on. It begins in the state
+ * that its first packet leads to. The client's line comes first: one for replies is never without it.
+ */
+pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
+{
+	struct pm_conn *c = pm_line(family, line >> 32), *peer = pm_line(family, reply >> 32);
+	__u32 index = line >> 32, word = line, bits, real;
+	struct pm_settings *set = pm_settings(0);
+	struct pm_counters *n;
+	__u64 live, copy;
+
+	if (!c || !set)
+		return PM_NO_LINE;
+	real = c->real;
+	bits = c->method == PM_METHOD_NAT ? 0 : PM_CONN_INPUT_ONLY;
+	live = pm_head_of(pm_live_word(word, PM_TCP_NONE, PM_CONN_NEW, bits), now);
+	live = pm_next_head(set, c->protocol, live, PM_DIR_IN, tcp_flags, now);
+	live = pm_head_of((__u32)live & ~(PM_CONN_CLASS_MASK << PM_CONN_CLASS_SHIFT), pm_until(live));
+	copy = pm_head_of(pm_live_word(reply, pm_state(live), PM_CONN_NEW, 0), pm_until(live));
+	pm_settle(real, word, live);
+	if (!pm_go_live(c, word, now, live)) {
+		pm_settle(real, live, word);
+		if (peer)
+			pm_free(peer, pm_head_of(reply, now));
+		return PM_NO_LINE;
+	}
+	n = pm_counters(real * pm_limits.cpus + pm_cpu());
+	if (n)
+		n->conns++;
+	if (peer) {
+		if (!pm_go_live(peer, reply, now, copy))
+			pm_end(family, index, live);
+		else if (!pm_same_owner(pm_head(c), live))
+			pm_end(family, reply >> 32, copy); /* it had to give way already */
+	}
+	return (__u64)index << 32 | (__u32)live;
+}
+
+PM_PART __u64 pm_begin4(__u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
+{
+	return pm_begin(4, line, reply, tcp_flags, now);
+}
+
+PM_PART __u64 pm_begin6(__u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
+{
+	return pm_begin(6, line, reply, tcp_flags, now);
+}
+
+/* A new connection of this key to that real server: its line and word; PM_NO_LINE when the table has no room. */
+pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u8 flags)
+{
+	const struct pm_key *k = &flow->p.key;
+	__u64 line, reply = PM_NO_LINE;
+	__u32 now = flow->now;
+	struct pm_conn *c;
+
+	line = family == 4 ? pm_connect_client4(k, &flow->at, real, now, 0) :
+			     pm_connect_client6(k, &flow->at, real, now, 0);
+	if (pm_unlikely(line == PM_ONLY_BY_FORCE)) {
+		struct pm_real *r = pm_reals(real);
+
+		if (!r || (r->method == PM_METHOD_NAT && !(family == 4 ? pm_reply_has_room4(k, real, now) :
+									pm_reply_has_room6(k, real, now))))
+			return PM_NO_LINE;
+		line = family == 4 ? pm_connect_client4(k, &flow->at, real, now, 1) :
+				     pm_connect_client6(k, &flow->at, real, now, 1);
+	}
+	c = pm_line(family, line >> 32);
+	if (!c)
+		return PM_NO_LINE;
+	c->flags = flags;
+	if (c->method == PM_METHOD_NAT) {
+		reply = pm_connect_reply(family, flow, line >> 32, c);
+		if (reply == PM_NO_LINE) {
+			pm_free(c, pm_head_of(line, now));
+			return PM_NO_LINE;
+		}
+	}
+	return family == 4 ? pm_begin4(line, reply, flow->p.tcp_flags, now) :
+			     pm_begin6(line, reply, flow->p.tcp_flags, now);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Life of a connection line: claimed by compare-and-swap on its word, filled, published, followed
- * through the TCP states, freed. Whoever wins the swap owns the accounting that goes with it: packets
- * on any CPU and the daemon's sweeper (control/connections/sweep.ts) play by the same rules.
+ * Life of a connection: followed through its states, ended. The daemon's sweeper
+ * (control/connections/sweep.ts) plays by the same rules.
  */
 #pragma once
 
@@ -14,322 +13,419 @@ pm_inline int pm_past(__u32 now, __u32 then)
 	return (__s32)(now - then) > 0;
 }
 
-/* The line of the other direction, if it still belongs to this one. */
-pm_inline struct pm_conn *pm_peer(int family, const struct pm_conn *c, __u32 index)
+/* The line of the other direction and its head, if it still belongs to this one. */
+pm_inline struct pm_conn *pm_peer(int family, __u32 index, __u32 peer_index, __u64 *head)
 {
 	struct pm_conn *peer;
 
-	if (c->peer == PM_NONE)
+	if (peer_index == PM_NONE)
 		return PM_NULL;
-	peer = pm_line(family, c->peer);
-	if (!peer || (pm_read(peer->word) & PM_CONN_STATUS) != PM_CONN_LIVE || peer->peer != index)
+	peer = pm_line(family, peer_index);
+	if (!peer)
+		return PM_NULL;
+	*head = pm_head(peer);
+	if (!pm_is_live(*head) || pm_glance(pm_after(peer, *head)->peer) != index)
 		return PM_NULL;
 	return peer;
 }
 
-/* The later of both directions' times counts. */
-pm_inline int pm_expired(int family, const struct pm_conn *c, __u32 index, __u32 now)
+/*
+ * Whether a live line's time is over. The later of both directions' counts; a line for replies whose
+ * connection has ended, ended with it.
+ */
+pm_inline int pm_over(int family, const struct pm_conn *c, __u32 index, __u64 head, __u32 now)
 {
-	const struct pm_conn *peer;
+	__u64 other;
 
-	if (pm_likely(!pm_past(now, pm_read(c->expires))))
+	if (pm_likely(!pm_past(now, pm_until(head))))
 		return 0;
-	peer = pm_peer(family, c, index);
-	return !peer || pm_past(now, pm_read(peer->expires));
+	return !pm_peer(family, index, pm_glance(pm_after(c, head)->peer), &other) || pm_past(now, pm_until(other));
+}
+
+/* Counts in this CPU's row of the verdicts. */
+pm_inline void pm_tally(enum pm_verdict v)
+{
+	__u64 *n = pm_verdicts(pm_cpu() * PM_VERDICT_MAX + (v & (PM_VERDICT_MAX - 1)));
+
+	if (n)
+		++*n;
 }
 
 /*
  * dataplane.md §10.1: the overload flag changes when the count of connections reaches the upper
- * threshold, and when it falls below the lower one (three quarters of the upper if none is set).
+ * threshold, and when it falls below the lower one (three quarters of the upper if none is set). To be
+ * called after the count has changed. Flag and count are two words: whoever writes the one looks at the
+ * other again, so that the last of several CPUs leaves them in accord.
  */
-pm_inline void pm_bound(const struct pm_real *real, struct pm_live *live)
+PM_PART int pm_weigh(__u32 index)
 {
-	if (pm_unlikely(real->upper) && live->active + live->inactive >= real->upper)
-		pm_write(live->overloaded, 1);
-}
+	struct pm_real *real = pm_reals(index);
+	struct pm_live *live = pm_live(index);
+	__u32 upper, lower;
 
-pm_inline void pm_unbound(const struct pm_real *real, struct pm_live *live)
-{
-	__u32 total, lower;
+	if (!real || !live)
+		return 0;
+	upper = pm_read(real->upper);
+	if (!upper)
+		return 0;
+	lower = pm_read(real->lower);
+	if (!lower)
+		lower = upper - upper / 4;
+	for (int n = 0; n < PM_TRIES; n++) {
+		/* With its result wanted, a full barrier in BPF too. */
+		__u32 total = __sync_fetch_and_add(&live->inactive, 0) + pm_read(live->active);
+		__u32 was = pm_read(live->overloaded), is = was;
 
-	if (pm_likely(!pm_read(live->overloaded)))
-		return;
-	total = live->active + live->inactive;
-	lower = real->lower ? real->lower : real->upper - real->upper / 4;
-	if (total < lower && total < real->upper)
-		pm_write(live->overloaded, 0);
-}
-
-pm_inline void pm_count(struct pm_live *live, int active, __s32 by)
-{
-	pm_add(active ? &live->active : &live->inactive, by);
-}
-
-/* Frees a line that this caller has claimed; settles the counts it stood for. */
-pm_inline void pm_release(struct pm_conn *c)
-{
-	__u32 word = c->word;
-
-	if (c->kind == PM_CONN_IN) {
-		struct pm_real *real = pm_reals(c->real);
-		struct pm_live *live = pm_live(c->real);
-
-		if (real && live) {
-			pm_count(live, pm_is_active(c->protocol, c->state), -1);
-			pm_unbound(real, live);
-		}
+		if (total >= upper)
+			is = 1;
+		else if (total < lower)
+			is = 0;
+		if (is == was)
+			return is;
+		pm_publish(&live->overloaded, is);
 	}
-	pm_publish(&c->word, (word & ~PM_CONN_STATUS) | PM_CONN_FREED);
-}
-
-pm_inline int pm_claim(struct pm_conn *c, __u32 word)
-{
-	return pm_swap(&c->word, word,
-		       ((word & ~PM_CONN_STATUS) + PM_CONN_GENERATION) | PM_CONN_CLAIMED);
-}
-
-pm_inline void pm_forget_line(int family, __u32 index)
-{
-	struct pm_conn *c = pm_line(family, index), *peer;
-	__u32 word;
-
-	if (!c)
-		return;
-	word = pm_read(c->word);
-	if ((word & PM_CONN_STATUS) != PM_CONN_LIVE)
-		return;
-	peer = pm_peer(family, c, index);
-	if (!pm_claim(c, word))
-		return;
-	if (peer) {
-		word = pm_read(peer->word);
-		if ((word & PM_CONN_STATUS) == PM_CONN_LIVE && pm_claim(peer, word))
-			pm_release(peer);
-	}
-	pm_release(c);
-}
-
-PM_PART int pm_forget4(__u32 index)
-{
-	pm_forget_line(4, index);
 	return 0;
 }
 
-PM_PART int pm_forget6(__u32 index)
+/* Moves the counts of a real server by what was swapped out of a line's word, and in. */
+pm_inline void pm_settle(__u32 real_index, __u32 from, __u32 to)
 {
-	pm_forget_line(6, index);
-	return 0;
+	struct pm_live *live = pm_live(real_index);
+	struct pm_real *real;
+
+	if (!live)
+		return;
+	if (pm_is_live(from) != pm_is_live(to)) {
+		pm_add(pm_is_live(to) ? (to & PM_CONN_ACTIVE ? &live->active : &live->inactive) :
+					(from & PM_CONN_ACTIVE ? &live->active : &live->inactive),
+		       pm_is_live(to) ? 1 : -1);
+		real = pm_reals(real_index);
+		if (pm_unlikely(real && real->upper))
+			pm_weigh(real_index);
+	} else if ((from ^ to) & PM_CONN_ACTIVE) {
+		pm_add(to & PM_CONN_ACTIVE ? &live->active : &live->inactive, 1);
+		pm_add(to & PM_CONN_ACTIVE ? &live->inactive : &live->active, -1);
+	}
 }
 
-/* Takes a live connection, both lines, out of the table. Loses gracefully against another CPU. */
-pm_inline void pm_forget(int family, __u32 index)
-{
-	if (family == 4)
-		pm_forget4(index);
-	else
-		pm_forget6(index);
-}
+/* Fewer than PM_TRIES: a line for replies that is left behind ends by itself. */
+#define PM_END_TRIES 2
 
 /*
- * What a look over the two sets of a key found. A line in use is claimed or live and not expired.
+ * Takes a connection, both lines, out of the table, if the line's head is still this one. 1 if so: then
+ * its counts are settled and the lines are free.
  */
-struct pm_room {
-	__u32 used1, used2; /* lines in use, by set */
-	__u32 free1, free2; /* first line that may be taken, PM_NONE */
-	__u32 victim;	    /* the half-open connection that ends soonest, PM_NONE */
-};
-
-pm_inline void pm_survey(int family, const struct pm_place *at, __u32 now, struct pm_room *room)
+pm_inline int pm_end_line(int family, __u32 index, __u64 head)
 {
-	__u32 victim_left = PM_NONE;
+	struct pm_conn *c = pm_line(family, index), *fields, *peer;
+	__u32 now = pm_now(), real, peer_index;
+	__u64 claimed = pm_claimed(head, now), other;
+	__u8 kind;
 
-	room->used1 = room->used2 = 0;
-	room->free1 = room->free2 = room->victim = PM_NONE;
-	for (__u32 n = 0; n < PM_LINES; n++) {
-		__u32 i = pm_nth(at, n), word;
-		struct pm_conn *c = pm_line(family, i);
-		int used = 1;
+	if (!c || !pm_is_live(head) || ((__u32)head & PM_CONN_HELD))
+		return 0;
+	fields = pm_after(c, head);
+	real = pm_glance(fields->real);
+	kind = pm_glance(fields->kind);
+	peer_index = pm_glance(fields->peer);
+	if (!pm_swap_head(c, head, claimed))
+		return 0;
+	if (kind == PM_CONN_IN)
+		pm_settle(real, head, claimed);
+	for (int n = 0; n < PM_END_TRIES; n++) {
+		__u64 taken;
 
-		if (!c)
-			return;
-		word = pm_read(c->word);
-		if ((word & PM_CONN_STATUS) == PM_CONN_LIVE && !pm_expired(family, c, i, now)) {
-			__u32 left = c->expires - now;
-
-			if (c->kind == PM_CONN_IN && !(c->flags & PM_CONN_ASSURED) && left < victim_left) {
-				room->victim = i;
-				victim_left = left;
-			}
-		} else {
-			used = (word & PM_CONN_STATUS) == PM_CONN_CLAIMED;
-		}
-		if (n < PM_WAYS) {
-			room->used1 += used;
-			if (!used && room->free1 == PM_NONE)
-				room->free1 = i;
-		} else {
-			room->used2 += used;
-			if (!used && room->free2 == PM_NONE)
-				room->free2 = i;
+		peer = pm_peer(family, index, peer_index, &other);
+		/* A line whose next hop is being written is left: without its connection it is over. */
+		if (!peer || kind != PM_CONN_IN || ((__u32)other & PM_CONN_HELD))
+			break;
+		taken = pm_claimed(other, now);
+		if (pm_swap_head(peer, other, taken)) {
+			pm_free(peer, taken);
+			break;
 		}
 	}
+	pm_free(c, claimed);
+	return 1;
 }
 
-/* Claims one line, after what stood in it is gone. 0 when somebody else was quicker. */
-pm_inline int pm_take(int family, __u32 index)
+PM_PART int pm_end4(__u32 index, __u64 head)
+{
+	return pm_end_line(4, index, head);
+}
+
+PM_PART int pm_end6(__u32 index, __u64 head)
+{
+	return pm_end_line(6, index, head);
+}
+
+pm_inline int pm_end(int family, __u32 index, __u64 head)
+{
+	return family == 4 ? pm_end4(index, head) : pm_end6(index, head);
+}
+
+pm_inline void pm_forget_line(int family, __u32 index, __u32 word)
 {
 	struct pm_conn *c = pm_line(family, index);
-	__u32 word;
 
 	if (!c)
-		return 0;
-	pm_forget(family, index);
-	word = pm_read(c->word);
-	return (word & PM_CONN_STATUS) < PM_CONN_CLAIMED && pm_claim(c, word);
-}
+		return;
+	for (int n = 0; n < PM_TRIES; n++) {
+		__u64 head = pm_head(c);
 
-/*
- * While the first set has room for a spare it is preferred, so that most hits are found there; then the
- * emptier one is. Simulated with half of all lines in use: both sets are full for 2 keys in 10,000.
- */
-#define PM_WAYS_PREFERRED 3
-
-pm_inline __u32 pm_claim_line(int family, const struct pm_place *at, __u32 now)
-{
-	struct pm_room room;
-	__u32 first, second;
-
-	if (!at)
-		return PM_NONE;
-	pm_survey(family, at, now, &room);
-	first = room.free1;
-	second = room.free2;
-	if (room.used1 >= PM_WAYS_PREFERRED && room.used2 < room.used1) {
-		first = room.free2;
-		second = room.free1;
+		if (!pm_same_owner(head, word) || pm_end(family, index, head))
+			return;
 	}
-	if (pm_take(family, first))
-		return first;
-	if (pm_take(family, second))
-		return second;
-	if (pm_take(family, room.victim))
-		return room.victim;
-	return PM_NONE;
 }
 
-PM_PART __u32 pm_claim4(const struct pm_place *at, __u32 now)
+PM_PART int pm_forget4(__u32 index, __u32 word)
 {
-	return pm_claim_line(4, at, now);
+	pm_forget_line(4, index, word);
+	return 0;
 }
 
-PM_PART __u32 pm_claim6(const struct pm_place *at, __u32 now)
+PM_PART int pm_forget6(__u32 index, __u32 word)
 {
-	return pm_claim_line(6, at, now);
+	pm_forget_line(6, index, word);
+	return 0;
+}
+
+/* The same, whatever its state and time have become, while the owner is that of `word`. */
+pm_inline void pm_forget(int family, __u32 index, __u32 word)
+{
+	if (family == 4)
+		pm_forget4(index, word);
+	else
+		pm_forget6(index, word);
 }
 
 /*
- * A line for a new key: the first that is free or expired, else the half-open one that ends soonest.
- * An assured connection (the client has answered) is never given up. The line is claimed; PM_NONE
- * when the sets are full.
+ * Ends a live line whose time is over, and the connection it belongs to. 0: it could not be, or somebody
+ * was quicker.
  */
-pm_inline __u32 pm_claim_at(int family, const struct pm_place *at, __u32 now)
+pm_inline int pm_end_over(int family, struct pm_conn *c, __u32 index, __u64 head)
 {
-	return family == 4 ? pm_claim4(at, now) : pm_claim6(at, now);
+	struct pm_conn *fields = pm_after(c, head);
+	__u32 in = pm_glance(fields->peer);
+	__u64 other;
+
+	if (pm_glance(fields->kind) == PM_CONN_REPLY && pm_peer(family, index, in, &other))
+		return pm_end(family, in, other);
+	return pm_end(family, index, head);
 }
 
-pm_inline void pm_change_state(int family, __u32 index, __u32 dir, __u32 tcp_flags, __u32 now)
+pm_inline __u32 pm_timeout_of(__u8 protocol, __u8 state)
 {
-	struct pm_conn *c = pm_line(family, index), *peer, *in;
+	return protocol == PM_PROTO_TCP ? state & (PM_TIMEOUTS - 1) : PM_TIMEOUT_UDP;
+}
+
+/* Ticks since the last packet that moved the line's timer. */
+pm_inline __u32 pm_age(const struct pm_settings *set, __u8 protocol, __u64 head, __u32 now)
+{
+	__s32 age = now - (pm_until(head) - set->timeouts[pm_timeout_of(protocol, pm_state(head))]);
+
+	return age < 0 ? 0 : age; /* a timeout has been shortened meanwhile */
+}
+
+/*
+ * What a packet makes of a connection's head. An answer of the real server is one; where answers go
+ * another way, the client's coming back a second time, later than the first, stands for it: a flood of
+ * forged packets comes in one go.
+ */
+pm_inline __u64 pm_next_head(const struct pm_settings *set, __u8 protocol, __u64 head, enum pm_direction dir,
+			     __u8 tcp_flags, __u32 now)
+{
+	__u32 bits = (__u32)head & (PM_CONN_INPUT_ONLY | PM_CONN_HELD), class = pm_class(head);
+	__u8 state = pm_state(head), next = state;
+
+	if (dir == PM_DIR_OUT) {
+		class = PM_CONN_ANSWERED;
+		bits &= ~PM_CONN_INPUT_ONLY;
+	} else if (protocol != PM_PROTO_TCP || !(tcp_flags & PM_TCP_SYN)) {
+		if (class == PM_CONN_NEW)
+			class = PM_CONN_RETURNED;
+		else if (class == PM_CONN_RETURNED && (bits & PM_CONN_INPUT_ONLY) &&
+			 pm_age(set, protocol, head, now))
+			class = PM_CONN_ANSWERED;
+	}
+	if (protocol == PM_PROTO_TCP)
+		next = pm_tcp_next(!!(set->flags & PM_SETTING_SECURE_TCP),
+				   dir == PM_DIR_IN && (bits & PM_CONN_INPUT_ONLY) ? PM_DIR_IN_ONLY : dir,
+				   tcp_flags, state);
+	if (pm_is_active(protocol, next))
+		bits |= PM_CONN_ACTIVE;
+	return pm_head_of(pm_live_word(head, next, class, bits),
+			  now + set->timeouts[pm_timeout_of(protocol, next)]);
+}
+
+#define PM_LOST 0xfffffffeu /* no index: another CPU was quicker */
+
+/*
+ * The slow way of pm_follow, one attempt. A NAT connection's state stands in both lines; that of the IN line
+ * is the connection's, the other one is a copy. The index of the other line, which is to follow, or PM_NONE.
+ */
+pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
+{
+	struct pm_conn *c = pm_line(family, index), *fields;
 	struct pm_settings *set = pm_settings(0);
-	__u32 *box, old, new, expires;
-	__u8 state, next;
+	__u32 peer, real;
+	__u8 protocol;
+	__u64 head, next;
 
 	if (!c || !set)
-		return;
-	peer = pm_peer(family, c, index);
-	in = c->kind == PM_CONN_IN ? c : peer;
-	if (!in)
-		return;
-	/*
-	 * The four bytes protocol, kind, method, state change as one word, so that of two packets on
-	 * two CPUs only one moves the counts.
-	 */
-	box = (__u32 *)&in->protocol;
-	old = pm_read(*box);
-	state = old >> 24;
-	next = pm_tcp_next(!!(set->flags & PM_SETTING_SECURE_TCP), dir, tcp_flags, state);
-	new = (old & 0x00ffffff) | (__u32)next << 24;
-	expires = now + set->timeouts[next & (PM_TIMEOUTS - 1)];
-	if (state != next && pm_swap(box, old, new)) {
-		int was = pm_is_active(PM_PROTO_TCP, state), is = pm_is_active(PM_PROTO_TCP, next);
-		struct pm_live *live = pm_live(in->real);
-
-		if (live && was != is) {
-			pm_count(live, was, -1);
-			pm_count(live, is, 1);
-		}
+		return PM_NONE;
+	head = pm_head(c);
+	if (!pm_same_owner(head, word))
+		return PM_NONE;
+	fields = pm_after(c, head);
+	protocol = pm_glance(fields->protocol);
+	peer = pm_glance(fields->peer);
+	if (pm_glance(fields->kind) == PM_CONN_REPLY) {
+		c = pm_peer(family, index, peer, &head);
+		if (!c)
+			return PM_NONE;
 	}
-	pm_write(c->expires, expires);
-	if (peer) {
-		pm_write(peer->expires, expires);
-		if (in == c)
-			pm_write(peer->state, next);
-		else
-			pm_write(c->state, next);
-	}
+	real = pm_glance(pm_after(c, head)->real);
+	next = pm_next_head(set, protocol, head, dir, tcp_flags, now);
+	if (!pm_swap_head(c, head, next))
+		return PM_LOST;
+	pm_settle(real, head, next);
+	return peer;
 }
 
-PM_PART int pm_change_state4(__u32 index, __u32 dir, __u32 tcp_flags, __u32 now)
+PM_PART __u32 pm_change_once4(__u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
 {
-	pm_change_state(4, index, dir, tcp_flags, now);
+	return pm_change_once(4, index, word, dir, tcp_flags, now);
+}
+
+PM_PART __u32 pm_change_once6(__u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
+{
+	return pm_change_once(6, index, word, dir, tcp_flags, now);
+}
+
+/* Brings the copy of a NAT connection's state in its REPLY line up to date, one attempt; 0 when they agree. */
+pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
+{
+	struct pm_conn *in = pm_line(family, one), *out;
+	__u32 in_index = one, out_index = other;
+	__u64 head, copy;
+
+	if (!in)
+		return 0;
+	head = pm_head(in);
+	if (pm_glance(pm_after(in, head)->kind) == PM_CONN_REPLY) {
+		in_index = other;
+		out_index = one;
+		in = pm_line(family, in_index);
+		if (!in)
+			return 0;
+		head = pm_head(in);
+	}
+	if (!pm_is_live(head) || pm_glance(pm_after(in, head)->peer) != out_index)
+		return 0;
+	out = pm_peer(family, in_index, out_index, &copy);
+	if (!out)
+		return 0;
+	if (!pm_swap_head(out, copy,
+			  pm_head_of(pm_live_word(copy, pm_state(head), pm_class(head), (__u32)copy & PM_CONN_HELD),
+				     pm_until(head))))
+		return 1;
+	/* Of packets on two CPUs, the one that writes the copy last has seen the last state. */
+	copy = pm_head(in);
+	return pm_same_owner(copy, head) && pm_state(copy) != pm_state(head);
+}
+
+PM_PART int pm_copy_once4(__u32 one, __u32 other)
+{
+	return pm_copy_once(4, one, other);
+}
+
+PM_PART int pm_copy_once6(__u32 one, __u32 other)
+{
+	return pm_copy_once(6, one, other);
+}
+
+pm_inline void pm_change_state(int family, __u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
+{
+	__u32 peer = PM_LOST;
+
+	for (int n = 0; n < PM_TRIES && peer == PM_LOST; n++)
+		peer = family == 4 ? pm_change_once4(index, word, dir, tcp_flags, now) :
+				     pm_change_once6(index, word, dir, tcp_flags, now);
+	if (peer >= PM_LOST)
+		return;
+	for (int n = 0; n < PM_TRIES; n++)
+		if (!(family == 4 ? pm_copy_once4(index, peer) : pm_copy_once6(index, peer)))
+			return;
+}
+
+PM_PART int pm_change_state4(__u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
+{
+	pm_change_state(4, index, word, dir, tcp_flags, now);
 	return 0;
 }
 
-PM_PART int pm_change_state6(__u32 index, __u32 dir, __u32 tcp_flags, __u32 now)
+PM_PART int pm_change_state6(__u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
 {
-	pm_change_state(6, index, dir, tcp_flags, now);
+	pm_change_state(6, index, word, dir, tcp_flags, now);
 	return 0;
 }
 
 /*
- * Follows a packet in line `c`: new state, restarted timer. A NAT connection's state stands in both
- * lines, and the later of their timers counts, so that nearly every packet (an ACK of an established
- * connection, a datagram) touches only the line of its own direction.
+ * A timer is restarted when it moves by more than this, or by a sixty-fourth of itself: not every packet
+ * writes to a line that others read.
+ */
+#define PM_RESTART_TICKS 32u
+#define PM_RESTART_SHIFT 6
+
+/*
+ * Follows a packet in the line that was seen: new state, restarted timer. The later of a NAT connection's
+ * timers counts, so that nearly every packet (an ACK of an established connection, a datagram) touches only
+ * the line of its own direction.
  */
 pm_inline void pm_follow(int family, const struct pm_settings *set, struct pm_conn *c, __u32 index,
-			 enum pm_direction dir, __u8 tcp_flags, __u32 now)
+			 const struct pm_conn *seen, enum pm_direction dir, __u8 tcp_flags, __u32 now)
 {
-	__u32 timeout = PM_TIMEOUT_UDP, expires;
+	__u32 timeout, grain, until, word = seen->word, class = pm_class(word);
+	__u64 head = pm_head_of(word, seen->expires);
+	int settled;
 
-	if (c->protocol == PM_PROTO_TCP) {
-		if (pm_unlikely(c->state != PM_TCP_ESTABLISHED ||
-				(tcp_flags & (PM_TCP_RST | PM_TCP_SYN | PM_TCP_FIN | PM_TCP_ACK)) !=
-					PM_TCP_ACK)) {
-			if (family == 4)
-				pm_change_state4(index, dir, tcp_flags, now);
-			else
-				pm_change_state6(index, dir, tcp_flags, now);
+	if (dir == PM_DIR_OUT)
+		settled = class == PM_CONN_ANSWERED && !(word & PM_CONN_INPUT_ONLY);
+	else
+		settled = class == PM_CONN_ANSWERED ||
+			  (class == PM_CONN_RETURNED && !(word & PM_CONN_INPUT_ONLY));
+	if (seen->protocol == PM_PROTO_TCP)
+		settled = settled && pm_state(word) == PM_TCP_ESTABLISHED &&
+			  (tcp_flags & (PM_TCP_RST | PM_TCP_SYN | PM_TCP_FIN | PM_TCP_ACK)) == PM_TCP_ACK;
+	if (pm_likely(settled)) {
+		timeout = set->timeouts[seen->protocol == PM_PROTO_TCP ? PM_TCP_ESTABLISHED : PM_TIMEOUT_UDP];
+		grain = timeout >> PM_RESTART_SHIFT;
+		if (grain > PM_RESTART_TICKS)
+			grain = PM_RESTART_TICKS;
+		until = now + timeout;
+		if (pm_likely(until - seen->expires <= grain) || pm_swap_head(c, head, pm_head_of(word, until)))
 			return;
-		}
-		timeout = PM_TCP_ESTABLISHED;
 	}
-	expires = now + set->timeouts[timeout];
-	if (c->expires != expires)
-		pm_write(c->expires, expires);
+	if (family == 4)
+		pm_change_state4(index, word, dir, tcp_flags, now);
+	else
+		pm_change_state6(index, word, dir, tcp_flags, now);
 }
 
-/* Counts a packet on its real server, in this CPU's record. */
-pm_inline void pm_account(__u32 real, __u32 bytes, int reply)
+/* Counts a packet on its real server, in this CPU's record; how many there are now in that direction. */
+pm_inline __u32 pm_account(__u32 real, __u32 bytes, int reply)
 {
 	struct pm_counters *n = pm_counters(real * pm_limits.cpus + pm_cpu());
 
 	if (!n)
-		return;
+		return 0;
 	if (reply) {
 		n->out_packets++;
 		n->out_bytes += bytes;
-	} else {
-		n->in_packets++;
-		n->in_bytes += bytes;
+		return n->out_packets;
 	}
+	n->in_packets++;
+	n->in_bytes += bytes;
+	return n->in_packets;
 }

@@ -8,6 +8,15 @@
 /* Makes the compiler forget what it knows of x, so that it keeps the tests the verifier wants. */
 #define pm_opaque(x) asm volatile("" : "+r"(x))
 
+/* There is no load-acquire in BPF before Linux 6.15: an address that depends on a value is read after it. */
+#define pm_glance(x) pm_read(x)
+#define pm_after(p, x)                                          \
+	({                                                      \
+		__u64 _none = (x);                              \
+		asm volatile("%0 &= 0" : "+r"(_none));          \
+		(typeof(p))((__u8 *)(p) + _none);               \
+	})
+
 /*
  * Where the last byte that pm_sum covers may be: the verifier lets nobody look beyond 2^16 bytes of a frame.
  * Native XDP has smaller frames; generic mode shows any that the MTU allows.
@@ -169,6 +178,8 @@ pm_inline enum pm_fib_result pm_host_fib(PM_HOST *host, struct pm_fib *q)
 	}
 	rc = bpf_fib_lookup(host, &p, sizeof(p), 0);
 	q->ifindex = p.ifindex;
+	/* The kernel puts the gateway, if there is one, in the destination's place. */
+	q->gateway = (p.ipv6_dst[0] * 31 + p.ipv6_dst[1]) * 31 + p.ipv6_dst[2] * 17 + p.ipv6_dst[3];
 	switch (rc) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		__builtin_memcpy(q->smac, p.smac, 6);

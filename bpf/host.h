@@ -46,14 +46,25 @@ struct pm_frame {
 
 #define PM_NULL ((void *)0)
 
-/* One load or store of exactly this width, not to be torn or repeated. */
+/* Where other CPUs' work may come in between; tests put something there. */
+#ifndef PM_STEP
+#define PM_STEP() ((void)0)
+#endif
+
+/*
+ * One load or store of exactly this width, not to be torn or repeated.
+ *
+ * Records that others rewrite meanwhile are read in an order that every processor keeps: pm_glance(x) reads
+ * a word before anything that is read after it (BPF: through pm_after), and pm_after(p, x) is the pointer p
+ * that nothing can be read by before x is known.
+ */
 #define pm_read(x) (*(volatile typeof(x) *)&(x))
 #define pm_write(x, v) (*(volatile typeof(x) *)&(x) = (v))
-#define pm_add(p, v) ((void)__sync_fetch_and_add((p), (v)))
-#define pm_swap(p, old, new) (__sync_val_compare_and_swap((p), (old), (new)) == (old))
+#define pm_add(p, v) (PM_STEP(), (void)__sync_fetch_and_add((p), (v)))
+#define pm_swap(p, old, new) (PM_STEP(), __sync_val_compare_and_swap((p), (old), (new)) == (old))
 
 /* Everything written before is visible to whoever reads the new value. */
-#define pm_publish(p, v) ((void)__sync_lock_test_and_set((p), (v)))
+#define pm_publish(p, v) (PM_STEP(), (void)__sync_lock_test_and_set((p), (v)))
 
 #define pm_likely(x) __builtin_expect(!!(x), 1)
 #define pm_unlikely(x) __builtin_expect(!!(x), 0)

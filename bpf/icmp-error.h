@@ -60,6 +60,7 @@ pm_inline __u64 pm_find_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
 	struct pm_icmp *head;
 	struct pm_conn *c;
 	__be16 *port;
+	__u64 line;
 
 	head = pm_at_offset(&f, icmp, PM_ICMP_LEN);
 	if (!set || !head || !pm_is_error(family, head->type) || f.data + PM_ETH_LEN + PM_IPV6_LEN > f.end)
@@ -95,8 +96,8 @@ pm_inline __u64 pm_find_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
 	k.sport = port[1];
 	k.dport = port[0];
 	at = pm_place(family, set->hash_seed, &k);
-	c = pm_find(family, &at, &k, &index);
-	if (!c || pm_expired(family, c, index, pm_now()))
+	c = pm_find(family, &at, &k, &index, &line);
+	if (!c || pm_over(family, c, index, line, pm_now()))
 		return PM_NO_ERROR;
 	/* To the virtual address, or to the client: an error to anybody else is not about us. */
 	if (family == 4) {
@@ -205,14 +206,15 @@ pm_inline enum pm_verdict pm_translate_error(struct pm_frame *f, int family, con
 }
 
 /* Sends an error about an answer on to the real server, by the connection's method. */
-pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_conn *c, __u32 index,
+pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_seen *seen, __u32 index,
 				      struct pm_packet *p, const struct pm_quote *q)
 {
 	struct pm_settings *set = pm_settings(0);
+	struct pm_conn *c = &seen->c;
 	struct pm_real *real = pm_reals(c->real);
 	__u32 end = PM_ETH_LEN + p->ip_length, limit;
 	int stack_only = 0;
-	__u16 epoch;
+	__u32 epoch;
 
 	if (!set || !real)
 		return PM_DROP_MAP;
@@ -221,7 +223,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	pm_account(c->real, p->ip_length, 0);
 	epoch = pm_epoch(set, pm_now());
 	if (!pm_hop_known(c, epoch)) {
-		switch (pm_route(f->host, family, index, epoch)) {
+		switch (pm_route(f->host, family, seen, &p->key, index, epoch)) {
 		case PM_FIB_OK:
 			break;
 		case PM_FIB_STACK_ONLY:
@@ -279,14 +281,15 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 }
 
 /* Sends an error about a request that was translated on to the client. */
-pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm_conn *c, __u32 index,
+pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm_seen *seen, __u32 index,
 				       struct pm_packet *p, const struct pm_quote *q)
 {
 	struct pm_settings *set = pm_settings(0);
+	struct pm_conn *c = &seen->c;
 	struct pm_real *real = pm_reals(c->real);
 	__u32 hop = PM_FIB_OK;
 	enum pm_verdict v;
-	__u16 epoch;
+	__u32 epoch;
 
 	if (!set || !real)
 		return PM_DROP_MAP;
@@ -294,7 +297,7 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 		return PM_PASS_REPLY_TTL;
 	epoch = pm_epoch(set, pm_now());
 	if (!pm_hop_known(c, epoch))
-		hop = pm_route(f->host, family, index, epoch);
+		hop = pm_route(f->host, family, seen, &p->key, index, epoch);
 	if (hop != PM_FIB_OK && hop != PM_FIB_STACK_ONLY)
 		return PM_PASS_NO_ROUTE_REPLY;
 	if (hop == PM_FIB_OK && p->ip_length > c->mtu)
@@ -306,10 +309,7 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	if (real->slot == PM_SLOT_LIVE)
 		pm_account(c->real, p->ip_length, 1);
 	pm_cut_padding(f, p, PM_ETH_MIN);
-	v = pm_translate_error(f, family, q,
-			       family == 4 ? &((struct pm_conn4 *)c)->new_addr :
-					     (const __be32 *)((struct pm_conn6 *)c)->new_addr,
-			       c->new_port, 1);
+	v = pm_translate_error(f, family, q, seen->new_addr, c->new_port, 1);
 	if (v != PM_CONTINUE)
 		return v;
 	if (family == 6 && (hop == PM_FIB_STACK_ONLY || !pm_host_takes(f->host, c->ifindex)))
@@ -326,16 +326,23 @@ pm_inline __u64 pm_send_error(PM_HOST *host, int family, __u32 index, __u32 icmp
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_quote q = { .icmp = icmp, .ip = icmp + PM_ICMP_LEN, .ports = ports };
 	struct pm_packet p = { .ip_length = ip_length };
+	struct pm_seen seen = {};
 	enum pm_verdict v;
+	__u64 head;
 
 	if (!c || f.data + PM_ETH_LEN + PM_IPV6_LEN > f.end)
 		return PM_DROP_MAP;
+	head = pm_head(c);
+	pm_line_key(family, pm_after(c, head), &p.key);
+	/* It may have ended since it was found: then the error is about nothing of ours. */
+	if (!pm_is_live(head) || !pm_look(family, c, head, &seen))
+		return PM_PASS_ICMP;
 	p.ttl = family == 4 ? ((struct pm_ipv4 *)(f.data + PM_ETH_LEN))->ttl :
 			      ((struct pm_ipv6 *)(f.data + PM_ETH_LEN))->hops;
-	if (c->kind == PM_CONN_IN)
-		v = pm_error_in(&f, family, c, index, &p, &q);
+	if (seen.c.kind == PM_CONN_IN)
+		v = pm_error_in(&f, family, &seen, index, &p, &q);
 	else
-		v = pm_error_out(&f, family, c, index, &p, &q);
+		v = pm_error_out(&f, family, &seen, index, &p, &q);
 	return (__u64)f.ifindex << 32 | v;
 }
 

@@ -2,7 +2,7 @@
 /* Finding things: the interface, the virtual service, the connection, our own addresses. */
 #pragma once
 
-#include "parse.h"
+#include "line.h"
 
 #define PM_LINES (2 * PM_WAYS) /* where a key may stand: two sets */
 
@@ -223,12 +223,6 @@ pm_inline __u32 pm_nth(const struct pm_place *at, __u32 n)
 	return at->set[n / PM_WAYS] * PM_WAYS + ((at->way + n) % PM_WAYS);
 }
 
-pm_inline struct pm_conn *pm_line(int family, __u32 index)
-{
-	return family == 4 ? (struct pm_conn *)pm_connections4(index) :
-			     (struct pm_conn *)pm_connections6(index);
-}
-
 pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_key *k)
 {
 	if (c->sport != k->sport || c->dport != k->dport || c->protocol != k->protocol ||
@@ -240,7 +234,7 @@ pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_k
 		return l->saddr == k->saddr[0] && l->daddr == k->daddr[0];
 	} else {
 		const struct pm_conn6 *l = (const void *)c;
-		const __be32 *s = (const __be32 *)l->saddr, *d = (const __be32 *)l->daddr;
+		const pm_u32 *s = (const pm_u32 *)l->saddr, *d = (const pm_u32 *)l->daddr;
 
 		return s[0] == k->saddr[0] && s[1] == k->saddr[1] && s[2] == k->saddr[2] &&
 		       s[3] == k->saddr[3] && d[0] == k->daddr[0] && d[1] == k->daddr[1] &&
@@ -248,12 +242,36 @@ pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_k
 	}
 }
 
+/* The key of a line, for whoever has only its index. To be read before the line is looked at (pm_look). */
+pm_inline void pm_line_key(int family, const struct pm_conn *c, struct pm_key *k)
+{
+	k->sport = pm_glance(c->sport);
+	k->dport = pm_glance(c->dport);
+	k->protocol = pm_glance(c->protocol);
+	if (family == 4) {
+		const struct pm_conn4 *l = (const void *)c;
+
+		k->saddr[0] = pm_glance(l->saddr);
+		k->daddr[0] = pm_glance(l->daddr);
+	} else {
+		const pm_u32 *s = (const pm_u32 *)((const struct pm_conn6 *)c)->saddr;
+		const pm_u32 *d = (const pm_u32 *)((const struct pm_conn6 *)c)->daddr;
+
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			k->saddr[i] = pm_glance(s[i]);
+			k->daddr[i] = pm_glance(d[i]);
+		}
+	}
+}
+
 /*
- * The live line with this key, or NULL. Within a set, lines are filled in the order of this search, so a
+ * The live line with this key, or NULL; its index, and the head it was found with. Within a set, lines are filled in the order of this search, so a
  * line that was never used ends the search of its set: in a table that is not crowded a hit is mostly the
  * first look, and a miss costs one line of each set.
  */
-pm_inline struct pm_conn *pm_find(int family, const struct pm_place *at, const struct pm_key *k, __u32 *index)
+pm_inline struct pm_conn *pm_find(int family, const struct pm_place *at, const struct pm_key *k, __u32 *index,
+				  __u64 *head)
 {
 #pragma unroll
 	for (__u32 set = 0; set < 2; set++) {
@@ -261,15 +279,16 @@ pm_inline struct pm_conn *pm_find(int family, const struct pm_place *at, const s
 		for (__u32 way = 0; way < PM_WAYS; way++) {
 			__u32 i = pm_nth(at, set * PM_WAYS + way);
 			struct pm_conn *c = pm_line(family, i);
-			__u32 word;
+			__u64 h;
 
 			if (!c)
 				return PM_NULL;
-			word = pm_read(c->word);
-			if (word == PM_CONN_CLEAN)
+			h = pm_head(c);
+			if (pm_status(h) == PM_CONN_CLEAN)
 				break;
-			if ((word & PM_CONN_STATUS) == PM_CONN_LIVE && pm_same_key(family, c, k)) {
+			if (pm_is_live(h) && pm_same_key(family, pm_after(c, h), k)) {
 				*index = i;
+				*head = h;
 				return c;
 			}
 		}

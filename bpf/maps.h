@@ -8,6 +8,7 @@
  *   egress         daemon writes; what interfaces cannot do as a way out, hashed by ifindex
  *   services       daemon writes; a slot is complete before a bucket names it
  *   service_index  daemon writes single 64-bit entries; two choices of eight
+ *   cpus           program writes its own CPU's record
  *   nat_index      the same for NAT real servers, only filled while PM_SETTING_NAT_ICMP_SEND is set
  *   schedules      daemon writes the idle one of each pair; cursor is the program's
  *   members        daemon writes ranges that no active schedule names
@@ -35,4 +36,5 @@
 	MAP(locals, struct pm_local_bucket, 128)       \
 	MAP(interest, __u64, 8192)                     \
 	MAP(nat_index, struct pm_service_bucket, 64)   \
-	MAP(egress, struct pm_egress, 1024)
+	MAP(egress, struct pm_egress, 1024)            \
+	MAP(cpus, struct pm_cpu_state, 2)

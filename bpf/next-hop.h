@@ -10,7 +10,7 @@
  */
 #define PM_EPOCH_SHIFT 12
 
-pm_inline __u16 pm_epoch(const struct pm_settings *set, __u32 now)
+pm_inline __u32 pm_epoch(const struct pm_settings *set, __u32 now)
 {
 	return pm_read(set->next_hop_epoch) + (now >> PM_EPOCH_SHIFT);
 }
@@ -39,34 +39,60 @@ pm_inline void pm_fib_addresses(struct pm_fib *q, int family, const __be32 *sadd
 	}
 }
 
-/* Looks up the next hop of a connection line: to the real server, or of its replies to the client. */
-pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, __u32 epoch)
+/* Writes a next hop to the line it belongs to, unless another CPU is doing so, or the line has a new owner. */
+pm_inline void pm_keep_hop(struct pm_conn *c, const struct pm_conn *seen)
 {
-	struct pm_conn *c = pm_line(family, index);
+	if (!c || !pm_hold(c, seen->word))
+		return;
+	pm_copy_mac(c->smac, seen->smac);
+	pm_copy_mac(c->dmac, seen->dmac);
+	c->mtu = seen->mtu;
+	c->ifindex = seen->ifindex;
+	c->gateway = seen->gateway;
+	c->hop_epoch = seen->hop_epoch;
+	pm_commit(c);
+}
+
+PM_PART int pm_keep_hop4(__u32 index, const struct pm_seen *seen)
+{
+	if (seen)
+		pm_keep_hop(pm_line(4, index), &seen->c);
+	return 0;
+}
+
+PM_PART int pm_keep_hop6(__u32 index, const struct pm_seen *seen)
+{
+	if (seen)
+		pm_keep_hop(pm_line(6, index), &seen->c);
+	return 0;
+}
+
+/*
+ * Looks up the next hop of a connection that was seen: to the real server, or of its replies to the client.
+ * `k` is that of the line.
+ */
+pm_inline __u32 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k,
+			      __u32 epoch)
+{
 	enum pm_fib_result rc;
 	struct pm_fib q = {};
 	struct pm_real *real;
+	struct pm_conn *c;
 
-	if (!c)
+	if (!seen || !k)
 		return PM_FIB_NO_ROUTE;
+	c = &seen->c;
 	real = pm_reals(c->real);
 	if (!real)
 		return PM_FIB_NO_ROUTE;
 	q.protocol = c->protocol;
 	if (c->kind == PM_CONN_REPLY) {
 		/* Like a packet of our own from the virtual address (sysctl snat_reroute=1). */
-		pm_fib_addresses(&q, family,
-				 family == 4 ? &((struct pm_conn4 *)c)->new_addr :
-					       (const __be32 *)((struct pm_conn6 *)c)->new_addr,
-				 family == 4 ? &((struct pm_conn4 *)c)->daddr :
-					       (const __be32 *)((struct pm_conn6 *)c)->daddr);
+		pm_fib_addresses(&q, family, seen->new_addr, k->daddr);
 	} else if (c->method == PM_METHOD_TUN) {
 		pm_fib_addresses(&q, real->family, (const __be32 *)real->source, (const __be32 *)real->addr);
 	} else {
-		pm_fib_addresses(&q, family,
-				 family == 4 ? &((struct pm_conn4 *)c)->saddr :
-					       (const __be32 *)((struct pm_conn6 *)c)->saddr,
-				 (const __be32 *)real->addr);
+		pm_fib_addresses(&q, family, k->saddr, (const __be32 *)real->addr);
 	}
 	q.ifindex = pm_frame_open(host).ifindex;
 	rc = pm_host_fib(host, &q);
@@ -78,11 +104,12 @@ pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, __u32 epoc
 		c->ifindex = 0;
 		return PM_FIB_STACK_ONLY;
 	}
-	if (rc == PM_FIB_NO_NEIGHBOUR && c->ifindex) {
-		/* A neighbour that is being resolved again does not interrupt a connection that had one. */
-		c->hop_epoch = epoch;
-		return PM_FIB_OK;
-	}
+	/*
+	 * A neighbour that is being resolved again does not interrupt a connection that had it. Another one
+	 * that is not known yet does: the daemon is told by the drop. Neither is kept as good.
+	 */
+	if (rc == PM_FIB_NO_NEIGHBOUR && c->ifindex && c->ifindex == q.ifindex && c->gateway == q.gateway)
+		return PM_FIB_OLD;
 	if (rc != PM_FIB_OK) {
 		c->ifindex = 0;
 		return rc;
@@ -91,27 +118,37 @@ pm_inline __u32 pm_route_line(PM_HOST *host, int family, __u32 index, __u32 epoc
 	pm_copy_mac(c->dmac, q.dmac);
 	c->mtu = q.mtu > 65535 ? 65535 : q.mtu;
 	c->ifindex = q.ifindex;
+	c->gateway = q.gateway;
 	c->hop_epoch = epoch;
 	return PM_FIB_OK;
 }
 
-PM_PART __u32 pm_route4(PM_HOST *host, __u32 index, __u32 epoch)
+PM_PART __u32 pm_route4(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k, __u32 epoch)
 {
-	return pm_route_line(host, 4, index, epoch);
+	return pm_route_line(host, 4, seen, k, epoch);
 }
 
-PM_PART __u32 pm_route6(PM_HOST *host, __u32 index, __u32 epoch)
+PM_PART __u32 pm_route6(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k, __u32 epoch)
 {
-	return pm_route_line(host, 6, index, epoch);
+	return pm_route_line(host, 6, seen, k, epoch);
 }
 
-/* The next hop into the line; PM_FIB_LOCAL means that the real server is this host. */
-pm_inline __u32 pm_route(PM_HOST *host, int family, __u32 index, __u32 epoch)
+/* The next hop into what was seen, and its line; PM_FIB_LOCAL means that the real server is this host. */
+pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k, __u32 index,
+			 __u32 epoch)
 {
-	return family == 4 ? pm_route4(host, index, epoch) : pm_route6(host, index, epoch);
+	__u32 rc = family == 4 ? pm_route4(host, seen, k, epoch) : pm_route6(host, seen, k, epoch);
+
+	if (rc == PM_FIB_OLD)
+		return PM_FIB_OK;
+	if (family == 4)
+		pm_keep_hop4(index, seen);
+	else
+		pm_keep_hop6(index, seen);
+	return rc;
 }
 
-pm_inline int pm_hop_known(const struct pm_conn *c, __u16 epoch)
+pm_inline int pm_hop_known(const struct pm_conn *c, __u32 epoch)
 {
 	return c->ifindex && c->hop_epoch == epoch;
 }

@@ -7,6 +7,7 @@
 
 #include "schedule.h"
 #include "connect.h"
+#include "expiry.h"
 #include "stray.h"
 
 /*
@@ -14,12 +15,12 @@
  * be looked at as if there were none.
  */
 pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struct pm_flow *flow,
-					   struct pm_conn *c)
+					   struct pm_conn *line)
 {
+	const struct pm_conn *c = &flow->seen.c;
 	struct pm_settings *set = flow->set;
 	struct pm_packet *p = &flow->p;
 	struct pm_real *real = pm_reals(c->real);
-	__u16 flags = c->flags;
 
 	if (!real)
 		return PM_DROP_MAP;
@@ -27,53 +28,48 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 	if (!(f->flags & PM_JOB_RESUMED)) {
 		if (pm_unlikely(p->key.protocol == PM_PROTO_TCP && (p->tcp_flags & PM_TCP_SYN))) {
 			__u32 mode = set->reuse_mode;
-			__u8 state = c->state;
+			__u8 state = pm_state(c->word);
 
 			/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
 			if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
 			    (mode && (state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE)) ||
-			    ((mode & 2) && state == PM_TCP_FIN_WAIT && (flags & PM_CONN_NO_OUTPUT))) {
-				pm_forget(family, flow->index);
+			    ((mode & 2) && state == PM_TCP_FIN_WAIT && (c->word & PM_CONN_INPUT_ONLY))) {
+				pm_forget(family, flow->index, c->word);
 				return PM_CONTINUE;
 			}
-		} else if (!(flags & PM_CONN_ASSURED)) {
-			c->flags = flags |= PM_CONN_ASSURED;
 		}
 		if (pm_unlikely(real->slot != PM_SLOT_LIVE)) {
 			if (!(set->flags & PM_SETTING_EXPIRE_NODEST))
 				return PM_DROP_REAL_SERVER_GONE;
-			pm_forget(family, flow->index);
+			pm_forget(family, flow->index, c->word);
 			return PM_CONTINUE;
 		}
 		pm_frame_counted(f);
 		pm_account(c->real, p->ip_length, 0);
-		pm_follow(family, set, c, flow->index, flags & PM_CONN_NO_OUTPUT ? PM_DIR_IN_ONLY : PM_DIR_IN,
-			  p->tcp_flags, flow->now);
-		c->packets++;
+		pm_follow(family, set, line, flow->index, c, PM_DIR_IN, p->tcp_flags, flow->now);
 	}
-	return pm_send(f, family, flow, c, real);
+	return pm_send(f, family, flow, real);
 }
 
 /* A packet of a NAT real server on its connection: it leaves with the virtual address as source. */
 pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struct pm_flow *flow,
-					   struct pm_conn *c)
+					   struct pm_conn *line)
 {
+	const struct pm_conn *c = &flow->seen.c;
 	struct pm_packet *p = &flow->p;
 	struct pm_real *real = pm_reals(c->real);
-	__u16 epoch = pm_epoch(flow->set, flow->now);
-	struct pm_nat nat = { .port = c->new_port, .source = 1, .decrement = 1 };
+	__u32 epoch = pm_epoch(flow->set, flow->now);
+	struct pm_nat nat = { .addr = flow->seen.new_addr, .port = c->new_port, .source = 1, .decrement = 1 };
 	int stack_only = 0;
 	enum pm_verdict v;
 
 	if (!real)
 		return PM_DROP_MAP;
-	nat.addr = family == 4 ? &((struct pm_conn4 *)c)->new_addr :
-				 (const __be32 *)((struct pm_conn6 *)c)->new_addr;
 	/* The kernel checks TTL and size before IPVS sees a forwarded packet, and answers by itself. */
 	if (pm_unlikely(p->ttl <= 1))
 		return PM_PASS_REPLY_TTL;
 	if (pm_unlikely(!pm_hop_known(c, epoch))) {
-		switch (pm_route(f->host, family, flow->index, epoch)) {
+		switch (pm_route(f->host, family, &flow->seen, &p->key, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
 		case PM_FIB_STACK_ONLY:
@@ -93,8 +89,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		pm_frame_counted(f);
 		if (real->slot == PM_SLOT_LIVE)
 			pm_account(c->real, p->ip_length, 1);
-		pm_follow(family, flow->set, c, flow->index, PM_DIR_OUT, p->tcp_flags, flow->now);
-		c->packets++;
+		pm_follow(family, flow->set, line, flow->index, c, PM_DIR_OUT, p->tcp_flags, flow->now);
 	}
 	pm_cut_padding(f, p, PM_ETH_MIN);
 	/* Not for IPv4: the stack takes no packet from outside whose source is an address of its own. */
@@ -146,20 +141,22 @@ pm_inline int pm_defend(struct pm_settings *set)
 }
 
 /*
- * Counts an answer that a DR or TUN real server sends through the director; from then on the
- * connection's states follow both sides. 1 if there is such a connection.
+ * Counts an answer that a DR or TUN real server sends through the director: the connection's line and word,
+ * PM_NO_LINE if there is none.
  */
-PM_PART int pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 tcp_flags, __u32 now)
+PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 {
 	struct pm_settings *set = pm_settings(0);
+	struct pm_seen seen = {};
 	struct pm_key r = {};
 	struct pm_place at;
 	struct pm_real *real;
 	struct pm_conn *c;
 	__u32 index = 0;
+	__u64 head;
 
 	if (!k || !set)
-		return 0;
+		return PM_NO_LINE;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		r.saddr[i] = k->daddr[i];
@@ -169,15 +166,14 @@ PM_PART int pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 tcp_fla
 	r.dport = k->sport;
 	r.protocol = k->protocol;
 	at = pm_place(6, set->hash_seed, &r);
-	c = pm_find(6, &at, &r, &index);
-	if (!c || c->kind != PM_CONN_IN || c->method == PM_METHOD_NAT || pm_expired(6, c, index, now))
-		return 0;
-	real = pm_reals(c->real);
+	c = pm_find(6, &at, &r, &index, &head);
+	if (!c || pm_over(6, c, index, head, now) || !pm_look(6, c, head, &seen) ||
+	    seen.c.kind != PM_CONN_IN || seen.c.method == PM_METHOD_NAT)
+		return PM_NO_LINE;
+	real = pm_reals(seen.c.real);
 	if (real && real->slot == PM_SLOT_LIVE)
-		pm_account(c->real, ip_length, 1);
-	c->flags &= ~PM_CONN_NO_OUTPUT;
-	pm_follow(6, set, c, index, PM_DIR_OUT, tcp_flags, now);
-	return 1;
+		pm_account(seen.c.real, ip_length, 1);
+	return (__u64)index << 32 | seen.c.word;
 }
 
 #define PM_FTP_DATA_PORT 20
@@ -197,9 +193,10 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	struct pm_settings *set = flow->set;
 	struct pm_packet *p = &flow->p;
 	struct pm_service *service;
-	struct pm_conn *c;
 	struct pm_real *real;
 	__u32 slot = 0, pick;
+	struct pm_conn *c;
+	__u64 line;
 
 	service = pm_find_service(family, p->key.daddr, p->key.dport, p->key.protocol, &slot);
 	if (!service && (set->flags & PM_SETTING_PORT0))
@@ -212,8 +209,14 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		 */
 		if (family == 6 &&
 		    pm_find_service(family, p->key.saddr, p->key.sport, p->key.protocol, &slot) &&
-		    p->ttl > 1 && pm_note_reply(&p->key, p->ip_length, p->tcp_flags, flow->now))
+		    p->ttl > 1) {
+			line = pm_note_reply(&p->key, p->ip_length, flow->now);
+			if (line == PM_NO_LINE)
+				return PM_PASS_NO_SERVICE;
+			/* From now on its states follow both sides. */
+			pm_change_state6(line >> 32, line, PM_DIR_OUT, p->tcp_flags, flow->now);
 			return PM_PASS_REPLY;
+		}
 		return PM_PASS_NO_SERVICE;
 	}
 	if (pm_martian(family, &p->key))
@@ -227,26 +230,24 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	pm_frame_counted(f);
 	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT))
 		return PM_PASS_FTP_DATA;
+	pm_expire(set, flow->now);
 	pick = service->port == p->key.dport ? pm_schedule_pick(slot, &p->key) : PM_NONE;
 	real = pick == PM_NONE ? PM_NULL : pm_reals(pick);
 	if (!real)
-		return pm_answer(f, set, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
-	flow->index = pm_connect(family, flow, pick, real);
+		return pm_answer(f, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
+	line = pm_connect(family, flow, pick, service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0);
+	flow->index = line >> 32;
 	c = pm_line(family, flow->index);
-	if (!c)
+	/* Or so full that it had to give way again at once. */
+	if (!c || !pm_look(family, c, (__u32)line, &flow->seen))
 		return PM_DROP_TABLE_FULL;
 	pm_frame_connected(f, flow->index);
 	pm_account(pick, p->ip_length, 0);
-	pm_follow(family, set, c, flow->index, c->flags & PM_CONN_NO_OUTPUT ? PM_DIR_IN_ONLY : PM_DIR_IN,
-		  p->tcp_flags, flow->now);
-	c->packets = 1;
-	if (service->flags & PM_SERVICE_ONE_PACKET)
-		c->flags |= PM_CONN_ONE_PACKET;
-	return pm_send(f, family, flow, c, real);
+	return pm_send(f, family, flow, real);
 }
 
 /* The connection that a frame made when only its headers were in reach; NULL if it is another's by now. */
-pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, struct pm_flow *flow)
+pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, struct pm_flow *flow, __u64 *head)
 {
 	__u32 index = pm_frame_connection(f);
 	struct pm_conn *c;
@@ -254,7 +255,10 @@ pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, s
 	if (index == PM_NONE)
 		return PM_NULL;
 	c = pm_line(family, index);
-	if (!c || (pm_read(c->word) & PM_CONN_STATUS) != PM_CONN_LIVE || !pm_same_key(family, c, &flow->p.key))
+	if (!c)
+		return PM_NULL;
+	*head = pm_head(c);
+	if (!pm_is_live(*head) || !pm_same_key(family, pm_after(c, *head), &flow->p.key))
 		return PM_NULL;
 	flow->index = index;
 	return c;
@@ -265,6 +269,7 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	struct pm_flow flow = { .set = set };
 	enum pm_verdict v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
 	struct pm_conn *c;
+	__u64 head = 0;
 	int made;
 
 	if (v == PM_PASS_ICMP) {
@@ -278,16 +283,18 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 		return PM_PASS_NO_SERVICE;
 	flow.now = pm_now();
 	flow.at = pm_place(family, set->hash_seed, &flow.p.key);
-	c = pm_made_before(f, family, &flow);
+	c = pm_made_before(f, family, &flow, &head);
 	made = c != PM_NULL;
 	if (!made)
-		c = pm_find(family, &flow.at, &flow.p.key, &flow.index);
+		c = pm_find(family, &flow.at, &flow.p.key, &flow.index, &head);
 	if (c) {
-		if (pm_unlikely(pm_expired(family, c, flow.index, flow.now))) {
+		if (pm_unlikely(pm_over(family, c, flow.index, head, flow.now))) {
 			/* The first run of a frame has done so; there may be several lines of source port 0. */
 			if (!(f->flags & PM_JOB_RESUMED))
-				pm_forget(family, flow.index);
-		} else if (c->kind == PM_CONN_REPLY) {
+				pm_end_over(family, c, flow.index, head);
+		} else if (!pm_look(family, c, head, &flow.seen)) {
+			/* Its owner has ended just now: this packet came too late. */
+		} else if (flow.seen.c.kind == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);
 		} else if (flow.p.key.sport || made) {
 			/* IPVS never finds a connection by source port 0: it means "any" there. */
@@ -391,10 +398,3 @@ pm_inline enum pm_action pm_act(enum pm_verdict v)
 	return v < PM_DROP_ANSWER_LIMIT ? PM_ACTION_SEND : PM_ACTION_DROP;
 }
 
-pm_inline void pm_tally(enum pm_verdict v)
-{
-	__u64 *n = pm_verdicts(pm_cpu() * PM_VERDICT_MAX + (v & (PM_VERDICT_MAX - 1)));
-
-	if (n)
-		++*n;
-}

@@ -6,8 +6,7 @@
  */
 #pragma once
 
-#include "connection.h"
-
+#include "room.h"
 
 /* A walk over a schedule: what pm_loop carries along. */
 struct pm_walk {
@@ -23,10 +22,21 @@ struct pm_walk {
 	__s32 heaviest; /* wrr: largest usable weight met */
 };
 
+/*
+ * A count that others move. A connection ends on one CPU before another has counted what it became: for
+ * nanoseconds a count may be below zero, and must not look like four thousand million.
+ */
+pm_inline __u32 pm_counted(const __u32 *count)
+{
+	__u32 n = pm_read(*count);
+
+	return (__s32)n < 0 ? 0 : n;
+}
+
 /* IPVS: 256 * active + total; the two compare connections that do something with idle ones. */
 pm_inline __u64 pm_load(const struct pm_live *live)
 {
-	return 257ull * live->active + live->inactive;
+	return 257ull * pm_counted(&live->active) + pm_counted(&live->inactive);
 }
 
 /* The first usable member, for rr and wrr. */
@@ -86,20 +96,20 @@ static long pm_walk_least(__u32 i, void *arg)
 		better = w->best_load * weight > load * w->best_weight;
 		break;
 	case PM_SCHEDULER_NQ:
-		if (!live->active) {
+		if (!pm_counted(&live->active)) {
 			w->found = i;
 			w->real = m->real;
 			return 1;
 		}
-		load = live->active + 1;
+		load = pm_counted(&live->active) + 1;
 		better = w->best_load * weight > load * w->best_weight;
 		break;
 	case PM_SCHEDULER_SED:
-		load = live->active + 1;
+		load = pm_counted(&live->active) + 1;
 		better = w->best_load * weight > load * w->best_weight;
 		break;
 	case PM_SCHEDULER_OVF:
-		if (live->active > (__u32)weight)
+		if (pm_counted(&live->active) > (__u32)weight)
 			return 0;
 		load = 0;
 		better = weight > w->best_weight;
@@ -273,8 +283,14 @@ pm_inline __u32 pm_pick_mh(struct pm_schedule *s, const struct pm_service *servi
 	m.base = port + pm_fold_addr(service->family, k->saddr);
 	m.from = pm_mh_hash(m.base) % size;
 	m.real = pm_table_real(s, m.from);
-	if (m.real == PM_NONE && (service->flags & PM_SERVICE_SCHED_1))
-		pm_loop(size, pm_mh_next, &m);
+	if (m.real == PM_NONE && (service->flags & PM_SERVICE_SCHED_1)) {
+		/* The table has thousands of slots, the list few members: is there anybody to be found? */
+		struct pm_walk w = { .first = s->first, .count = s->count, .floor = 1, .real = PM_NONE };
+
+		pm_loop(w.count, pm_walk_first, &w);
+		if (w.real != PM_NONE)
+			pm_loop(size, pm_mh_next, &m);
+	}
 	return m.real;
 }
 

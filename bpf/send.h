@@ -14,6 +14,7 @@ struct pm_flow {
 	struct pm_place at; /* of p.key */
 	__u32 now;
 	__u32 index; /* of the line */
+	struct pm_seen seen; /* what stands there */
 };
 
 /* Bytes that must fit the path: a super-packet is cut into segments later. */
@@ -42,7 +43,7 @@ pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
 pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct pm_flow *flow,
 				    const struct pm_conn *c, enum pm_verdict why, __u32 mtu)
 {
-	enum pm_verdict v = pm_answer(f, flow->set, family, flow->p.ip_length, why, mtu, flow->now);
+	enum pm_verdict v = pm_answer(f, family, flow->p.ip_length, why, mtu, flow->now);
 	__u32 max = family == 4 ? PM_ICMP_MAX : PM_ICMPV6_MAX;
 	__u32 length = flow->p.ip_length + (family == 4 ? PM_IPV4_LEN : PM_IPV6_LEN) + PM_ICMP_LEN;
 
@@ -52,16 +53,17 @@ pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct
 }
 
 /* Client to real server, connection known: the next hop, the limits, the method's headers. */
-pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_flow *flow, struct pm_conn *c,
+pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_flow *flow,
 				     const struct pm_real *real)
 {
+	struct pm_conn *c = &flow->seen.c;
 	struct pm_packet *p = &flow->p;
-	__u16 epoch = pm_epoch(flow->set, flow->now);
+	__u32 epoch = pm_epoch(flow->set, flow->now);
 	int stack_only = 0;
 	__u32 limit;
 
 	if (pm_unlikely(!pm_hop_known(c, epoch))) {
-		switch (pm_route(f->host, family, flow->index, epoch)) {
+		switch (pm_route(f->host, family, &flow->seen, &p->key, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
 		case PM_FIB_STACK_ONLY:
@@ -138,12 +140,11 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 }
 
 /* The same, and the end of a connection that was for one datagram only (dataplane.md §3.4). */
-pm_inline enum pm_verdict pm_send(struct pm_frame *f, int family, struct pm_flow *flow, struct pm_conn *c,
-				  const struct pm_real *real)
+pm_inline enum pm_verdict pm_send(struct pm_frame *f, int family, struct pm_flow *flow, const struct pm_real *real)
 {
-	enum pm_verdict v = pm_send_in(f, family, flow, c, real);
+	enum pm_verdict v = pm_send_in(f, family, flow, real);
 
-	if (pm_unlikely(c->flags & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD)
-		pm_forget(family, flow->index);
+	if (pm_unlikely(flow->seen.c.flags & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD)
+		pm_forget(family, flow->index, flow->seen.c.word);
 	return v;
 }

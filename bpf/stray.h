@@ -78,7 +78,7 @@ pm_inline __u64 pm_stray(PM_HOST *host, int family)
 		return PM_WANT_PAYLOAD;
 	if (pm_decrement_ttl(&f, family))
 		return PM_DROP_MAP;
-	v = pm_answer_as(&f, set, family, p.ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, pm_now(), index);
+	v = pm_answer_as(&f, family, p.ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, pm_now(), index);
 	return (__u64)f.ifindex << 32 | v;
 }
 

@@ -165,6 +165,17 @@ pm_inline int pm_put_outer6(struct pm_frame *f, const struct pm_real *real, __u3
 	return 0;
 }
 
+/*
+ * RFC 6864 §4.3: the identification of a packet that may be fragmented differs from others between the same
+ * two addresses; a real server's packets are counted per CPU.
+ */
+pm_inline __be16 pm_outer_id(const struct pm_conn *c)
+{
+	struct pm_counters *n = pm_counters(c->real * pm_limits.cpus + pm_cpu());
+
+	return n ? pm_htons((__u16)(n->in_packets * pm_limits.cpus + pm_cpu())) : 0;
+}
+
 /* The inner packet's TTL has been taken down already; the outer header repeats it. */
 pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_packet *p, int family,
 					 const struct pm_settings *set, const struct pm_real *real,
@@ -200,7 +211,7 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 		return PM_DROP_HEADROOM;
 	if (real->family == 4)
 		err = pm_put_outer4(f, real, p->ip_length + overhead, tos, ttl, protocol, fragment,
-				    pm_htons(c->packets) ^ c->sport);
+				    pm_outer_id(c));
 	else
 		err = pm_put_outer6(f, real, p->ip_length + overhead - PM_IPV6_LEN, tos, ttl, protocol);
 	if (err || pm_address_frame(f, c, real->family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))

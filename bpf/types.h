@@ -17,8 +17,12 @@ typedef unsigned long long __u64;
 typedef __u16 __be16;
 typedef __u32 __be32;
 
+/* Records as words, whatever their fields. */
+typedef __u32 __attribute__((__may_alias__)) pm_u32;
+typedef __u64 __attribute__((__may_alias__)) pm_u64;
+
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 6
+#define PM_LAYOUT_VERSION 7
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -89,6 +93,17 @@ enum pm_verdict {
 	PM_DROP_ICMP_TTL = 65,	    /* ICMP error at the end of its TTL: never answered by another */
 	PM_DROP_EGRESS = 66,	    /* the interface it would leave by takes no frame of ours */
 	PM_DROP_CHECKSUM_LIMIT = 67, /* needs a checksum over more bytes than the program can sum */
+
+	/*
+	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
+	 * found no room took the place of one that was over, half-open, not answered, or idle.
+	 */
+	PM_EVICTED_ENDED = 96,
+	PM_EVICTED_HALF_OPEN = 97,
+	PM_EVICTED_UNANSWERED = 98,
+	PM_EVICTED_IDLE = 99,
+	PM_EXPIRED_BY_PACKET = 100, /* the time had run out, and no daemon was there to see it */
+	PM_REPAIRED_COUNT = 101,    /* the daemon's: a real server's count that was not what its lines say */
 
 	PM_VERDICT_MAX = 128,
 };
@@ -194,8 +209,9 @@ enum pm_setting {
 };
 
 /*
- * One entry. Written by the daemon, read by the program; drop_count is the program's. `layout` and
- * `fingerprint` never move: they say which layout everything else has.
+ * One entry. Written by the daemon, read by the program. What the program writes stands in a cache line
+ * of its own: every packet reads the others. `layout` and `fingerprint` never move: they say which layout
+ * everything else has.
  */
 struct pm_settings {
 	__u32 layout;		/* PM_LAYOUT_VERSION */
@@ -204,14 +220,27 @@ struct pm_settings {
 	__u32 reuse_mode;	/* sysctl conn_reuse_mode */
 	__u32 timeouts[PM_TIMEOUTS]; /* ticks, by state */
 	__u32 drop_rate;	/* drop_packet: every n-th new connection, 0 never */
-	__u32 drop_count;	/* new connections until the next drop */
 	__u32 unprivileged_port; /* host order, first port that may be FTP data (1024) */
 	__u32 icmp_per_second;	/* budget of ICMP errors we send, 0 = without limit */
-	__u32 icmp_second;	/* the program's: second of the budget in use */
-	__u32 icmp_sent;	/* the program's: sent in that second */
 	__u32 hash_seed;	/* of the connection tables; random, set once when the maps are made */
+	__u32 swept;		/* ticks: when the daemon last looked after the connection tables */
+	__u32 pad[2];
 	__u32 fingerprint[2];	/* LAYOUT_FINGERPRINT, high half first */
-	__u32 pad[3];
+	__u32 pad2[3];
+	/* The program's. */
+	__u64 icmp_budget;	/* second in the high half, how much of its budget is given out in the low */
+	__u32 drop_count;	/* new connections until the next drop */
+	__u32 pad3[13];
+};
+
+/* What the program keeps for each CPU: nobody else writes there. */
+struct pm_cpu_state {
+	__u32 icmp_second; /* of the share below */
+	__u32 icmp_left;   /* ICMP errors this CPU may still send in that second */
+	__u32 swept;	   /* ticks: last look for expired connections */
+	__u32 sweep4;	   /* line of connections4 to look at next */
+	__u32 sweep6;
+	__u32 pad[11];
 };
 
 /* Interfaces the program is attached to, hashed by ifindex: slot = (ifindex + i) % PM_INTERFACES. */
@@ -281,14 +310,15 @@ struct pm_schedule {
 	__u32 count;	  /* real servers */
 	__u32 table_first; /* sh, dh, mh: first index of the lookup table in members */
 	__u32 table_count;
-	/*
-	 * The program's state. rr: low half = 1 + position last chosen, 0 = head. wrr: the same in
-	 * the low half, current weight (signed) in the high half.
-	 */
-	__u64 cursor;
 	__s32 weight_max; /* wrr: largest weight - (step - 1) */
 	__s32 weight_step; /* wrr: greatest common divisor of the weights */
-	__u32 pad[8];
+	__u32 pad[10];
+	/*
+	 * The program's state, in a cache line of its own. rr: low half = 1 + position last chosen, 0 = head.
+	 * wrr: the same in the low half, current weight (signed) in the high half.
+	 */
+	__u64 cursor;
+	__u32 pad2[14];
 };
 
 /* One real server in a schedule. */
@@ -320,12 +350,16 @@ enum pm_real_flag {
 	PM_REAL_LOCAL = 0x01, /* the address is one of this host's */
 };
 
-/* Live counts of a real server: changed by packets and by the sweeper, atomically. */
+/*
+ * Live counts of a real server: changed by packets and by the sweeper, atomically. A cache line each, or
+ * CPUs that serve different real servers would wait for one another.
+ */
 struct pm_live {
 	__u32 active;
 	__u32 inactive;
 	__u32 persistent; /* templates */
 	__u32 overloaded; /* 1: upper threshold reached */
+	__u32 pad[12];
 };
 
 /* One record per real server and CPU, at index real * cpus + cpu. A service's are its sum. */
@@ -361,15 +395,44 @@ struct pm_local_bucket {
 #define PM_INTEREST_BITS 524288
 #define PM_INTEREST_WORDS 8192 /* of 64 bits: 64 KiB, stays in a CPU's second cache */
 
-/* pm_conn.word: status in the low two bits, generation above. */
+/*
+ * pm_conn.word: all of a line that changes while it lives, apart from its time, which stands beside it:
+ * the two are read and swapped as one 64-bit head (connection.h).
+ *
+ *   bits 0-1   status
+ *   bits 2-5   state: enum pm_tcp_state; UDP: 0
+ *   bits 6-7   enum pm_conn_class
+ *   bit  8     counted as active
+ *   bit  9     no packet of the real server seen: input-only states
+ *   bit  10    held: somebody is writing the line's next hop
+ *   bits 11-27 generation: counts the line's owners
+ *   bits 28-31 counts the next hops written
+ */
 enum pm_conn_status {
 	PM_CONN_CLEAN = 0,   /* never used: a search may stop here */
 	PM_CONN_FREED = 1,   /* used before and free again */
-	PM_CONN_CLAIMED = 2, /* being written */
+	PM_CONN_CLAIMED = 2, /* being written; the time is that of the claim */
 	PM_CONN_LIVE = 3,
 };
 #define PM_CONN_STATUS 3u
-#define PM_CONN_GENERATION 4u /* increment */
+#define PM_CONN_STATE_SHIFT 2
+#define PM_CONN_STATE_MASK 15u
+#define PM_CONN_CLASS_SHIFT 6
+#define PM_CONN_CLASS_MASK 3u
+#define PM_CONN_ACTIVE 0x100u
+#define PM_CONN_INPUT_ONLY 0x200u
+#define PM_CONN_HELD 0x400u
+#define PM_CONN_GENERATION 0x800u /* increment */
+#define PM_CONN_GENERATIONS 0x0ffff800u
+#define PM_CONN_HOP 0x10000000u /* increment */
+#define PM_CONN_HOPS 0xf0000000u
+
+/* How sure it is that two ends talk to each other; decides who gives way (connection.h). */
+enum pm_conn_class {
+	PM_CONN_NEW = 0,      /* packets of one go only */
+	PM_CONN_RETURNED = 1, /* the client sent another that starts nothing */
+	PM_CONN_ANSWERED = 2, /* NAT: the real server has answered; DR, TUN: the client came back again, later */
+};
 
 enum pm_conn_kind {
 	PM_CONN_IN = 0,	      /* client to virtual service: owns the accounting */
@@ -377,41 +440,39 @@ enum pm_conn_kind {
 	PM_CONN_TEMPLATE = 2, /* persistence */
 };
 
-/*
- * An IN line counts as active while its state is ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK (TCP), else
- * as inactive: who changes the state, or frees the line, moves pm_live accordingly.
- */
+/* Set before a line is published, constant from then on. */
 enum pm_conn_flag {
-	PM_CONN_NO_OUTPUT = 0x02, /* no packet of the real server seen: input-only table */
-	PM_CONN_ASSURED = 0x04,	  /* the client's second packet was seen: a SYN may not evict it */
 	PM_CONN_ONE_PACKET = 0x08,
-	PM_CONN_LOCAL = 0x10,	  /* the real server is this host */
+	PM_CONN_LOCAL = 0x10, /* the real server is this host */
 };
 
 /*
  * A connection line: what forwarding an established packet needs. Lines stand in sets of four;
  * a key has two sets, the first is preferred while it has room to spare (connection.h). A NAT connection has
  * two lines, one per direction. Key: protocol, source, destination as in the packet.
+ *
+ * An IN line counts as active while its state is ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK (TCP), else
+ * as inactive: who swaps its head moves pm_live by what was swapped out and in.
  */
 struct pm_conn {
 	__u32 word;
+	__u32 expires; /* ticks; the later of both lines counts */
 	__be16 sport;
 	__be16 dport;
 	__u8 protocol;
 	__u8 kind;   /* enum pm_conn_kind */
 	__u8 method; /* enum pm_method, copied when the connection was made */
-	__u8 state;  /* enum pm_tcp_state; UDP: 0 */
-	__u32 expires; /* ticks; the later of both lines counts */
+	__u8 flags;  /* enum pm_conn_flag */
 	__u32 real;  /* index in reals */
 	__u32 peer;  /* the other line of a NAT connection, else PM_NONE */
 	__be16 new_port; /* IN: destination port; REPLY: source port on the way out */
-	__u16 flags; /* enum pm_conn_flag, kept in the IN line */
+	/* The next hop: written while the word says HELD, read if it does not. */
 	__u16 mtu;   /* of the path to the next hop, 0 while unknown */
-	__u16 hop_epoch; /* next hop valid while this equals the current epoch */
+	__u32 hop_epoch; /* next hop valid while this equals the current epoch */
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u32 ifindex; /* egress; 0: next hop not looked up */
-	__u32 packets; /* in this line's direction, modulo 2^32 */
+	__u32 gateway; /* pm_fib.gateway of the next hop */
 };
 
 struct pm_conn4 {
@@ -521,6 +582,7 @@ enum pm_fib_result {
 	PM_FIB_NO_NEIGHBOUR = 3,
 	PM_FIB_FORWARDING_OFF = 4,
 	PM_FIB_STACK_ONLY = 5, /* never the host's answer: nobody but the stack can send there */
+	PM_FIB_OLD = 6, /* the same: the neighbour is being resolved, and is the one known */
 };
 
 struct pm_fib {
@@ -534,4 +596,5 @@ struct pm_fib {
 	__u8 smac[6];
 	__u8 dmac[6];
 	__u32 mtu;
+	__u32 gateway;	 /* out: a hash of the neighbour's address, 0 if the host does not say */
 };

@@ -13,7 +13,23 @@
  *    named in `forgets`.
  */
 import type { MapMemory } from './dataplane.ts'
-import type { MapName } from './layout/layout.gen.ts'
+import {
+  ConnClass,
+  ConnFlag,
+  ConnKind,
+  ConnRecord,
+  ConnStatus,
+  type MapName,
+  Method,
+  PM_CONN_ACTIVE,
+  PM_CONN_CLASS_SHIFT,
+  PM_CONN_GENERATION,
+  PM_CONN_GENERATIONS,
+  PM_CONN_INPUT_ONLY,
+  PM_CONN_STATE_SHIFT,
+  PM_CONN_STATUS,
+  TcpState,
+} from './layout/layout.gen.ts'
 
 /** A record of an earlier layout; fields of nested records by path, `c.expires`. */
 export interface OldRecord {
@@ -39,8 +55,68 @@ export interface Conversion {
   readonly forgets?: readonly string[]
 }
 
+const PROTO_TCP = 6
+const ACTIVE_STATES: readonly number[] = [
+  TcpState.Established,
+  TcpState.SynSent,
+  TcpState.SynRecv,
+  TcpState.Synack,
+]
+
+/**
+ * Before version 7 a line's word held status and generation only; state and what is known of the two ends
+ * stood beside it. A line that is being written when it is looked at is taken as free: if it comes to
+ * live, that is a change, and it is looked at again.
+ */
+function connectionWord(old: OldRecord, view: DataView, base: number): void {
+  const oldNoOutput = 0x02
+  const oldAssured = 0x04
+  const word = old.number('c.word')
+  if (word === 0) return
+  const generation = ((word >>> 2) * PM_CONN_GENERATION) & PM_CONN_GENERATIONS
+  const flags = old.number('c.flags')
+  const state = old.number('c.state')
+  const isIn = old.number('c.kind') === ConnKind.In
+  const active = old.number('c.protocol') === PROTO_TCP && ACTIVE_STATES.includes(state)
+  const isLive = (word & PM_CONN_STATUS) === ConnStatus.Live
+  ConnRecord.setFlags(view, base, flags & (ConnFlag.OnePacket | ConnFlag.Local))
+  ConnRecord.setWord(
+    view,
+    base,
+    (!isLive
+      ? generation | ConnStatus.Freed
+      : generation |
+        (state << PM_CONN_STATE_SHIFT) |
+        ((flags & oldAssured) === 0 ? ConnClass.New : ConnClass.Answered << PM_CONN_CLASS_SHIFT) |
+        (active && isIn ? PM_CONN_ACTIVE : 0) |
+        (isIn && old.number('c.method') !== Method.Nat && (flags & oldNoOutput) !== 0
+          ? PM_CONN_INPUT_ONLY
+          : 0) |
+        ConnStatus.Live) >>> 0,
+  )
+}
+
+const BEFORE_7: Conversion = {
+  records: { connections4: connectionWord, connections6: connectionWord },
+  forgets: [
+    // Their meaning is in the word now; how many packets a line has seen was asked for by nobody.
+    'pm_conn4.c.state',
+    'pm_conn6.c.state',
+    'pm_conn4.c.packets',
+    'pm_conn6.c.packets',
+    // A second's budget of ICMP errors begins anew.
+    'pm_settings.icmp_second',
+    'pm_settings.icmp_sent',
+    'PM_CONN_GENERATION',
+  ],
+}
+
 /** By PM_LAYOUT_VERSION of the maps that are carried over. */
-export const CONVERSIONS: { readonly [version: number]: Conversion } = {}
+export const CONVERSIONS: { readonly [version: number]: Conversion } = {
+  4: BEFORE_7,
+  5: BEFORE_7,
+  6: BEFORE_7,
+}
 
 /**
  * Two programs may have changed one record while a running director is moved to new maps: the old one
@@ -59,8 +135,6 @@ export const MERGES = {
     'live active',
     'live inactive',
     'live persistent',
-    'connections4 c.packets',
-    'connections6 c.packets',
   ]),
   /** Times: the later one. */
   later: new Set(['connections4 c.expires', 'connections6 c.expires']),

@@ -38,6 +38,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     locals: PM_LOCALS,
     interest: PM_INTEREST_WORDS,
     egress: PM_EGRESSES,
+    cpus: sizes.cpus,
   }
 }
 

@@ -436,8 +436,8 @@ export class MapEngine implements Engine {
     return {
       counters: this.#book.real(server.real),
       rates: this.#estimation.reals.rates(server.real),
-      activeConns: u32[base + LiveRecord.offsets.active / 4]!,
-      inactiveConns: u32[base + LiveRecord.offsets.inactive / 4]!,
+      activeConns: counted(u32[base + LiveRecord.offsets.active / 4]!),
+      inactiveConns: counted(u32[base + LiveRecord.offsets.inactive / 4]!),
       persistentConns: u32[base + LiveRecord.offsets.persistent / 4]!,
     }
   }
@@ -492,6 +492,12 @@ export class MapEngine implements Engine {
   /** Whether a sweep of the tables can have anything to do. */
   sweepIsDue(): boolean {
     return this.sweep.due() || this.#ledger.goneReals.size > 0
+  }
+
+  /** Somebody looks after the tables: packets need not (bpf/expiry.h). To be said every second or so. */
+  presence(): void {
+    const word = SettingsRecord.offsets.swept / 4
+    Atomics.store(this.dataplane.map('settings').u32, word, this.dataplane.nowTicks())
   }
 
   /** One slice of expiry; true when it finished a sweep of the tables. */
@@ -607,6 +613,11 @@ function identityOf(dataplane: Dataplane): number {
   // Attackers who know the hash could fill chosen sets; it must never change under live connections.
   if (u32[seed] === 0) Atomics.store(u32, seed, randomInt(1, 0xffffffff))
   return u32[seed]!
+}
+
+/** For nanoseconds a count may be below zero: a connection ends on one CPU before another has counted it. */
+function counted(count: number): number {
+  return Math.max(0, count | 0)
 }
 
 function sleep(ms: number): Promise<void> {

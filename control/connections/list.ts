@@ -1,7 +1,7 @@
 /** Connections as `ipvsadm -Lc` lists them. */
 import type { MapMemory } from '../../dataplane/dataplane.ts'
 import {
-  ConnFlag,
+  ConnClass,
   ConnKind,
   ConnStatus,
   Method,
@@ -18,7 +18,7 @@ import type { ConnectionTable } from './table.ts'
 
 function stateText(table: ConnectionTable, line: number): string {
   if (table.kind(line) === ConnKind.Template) {
-    return (table.flags(line) & ConnFlag.Assured) !== 0 ? 'ASSURED' : 'NONE'
+    return table.class(line) === ConnClass.New ? 'NONE' : 'ASSURED'
   }
   const protocol = protocolOfNumber(table.protocol(line))
   if (protocol === 'udp') return 'UDP'

@@ -1,16 +1,19 @@
 /**
  * Expiry: walks the connection tables in slices, frees what has run out, settles the counts of its real
- * servers, and finds out which removed real servers no connection refers to any more.
+ * servers, and finds out which removed real servers no connection refers to any more, and whether the
+ * counts are what the lines say.
  *
- * The packet program plays by the same rules (bpf/connection.h): whoever swaps a line's word from live to
- * claimed owns it and its accounting.
+ * The packet program plays by the same rules (bpf/connection.h): what is done about a line is decided from
+ * its head, and done by swapping exactly that head.
  */
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import {
   ConnKind,
   ConnStatus,
+  CountersRecord,
   LiveRecord,
-  PM_CONN_GENERATION,
+  PM_CONN_ACTIVE,
+  PM_CONN_HELD,
   PM_CONN_STATUS,
   PM_VERDICT_MAX,
   RealRecord,
@@ -19,13 +22,15 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import { REAL_WORDS } from '../compile/images.ts'
 import { overloadedAfterRelease } from '../rules/thresholds.ts'
-import { ConnectionTable, isActive } from './table.ts'
+import { ConnectionTable, claimedHead, freedHead, type Head, isLive } from './table.ts'
 
 const LIVE_WORDS = LiveRecord.size / 4
 const ACTIVE = LiveRecord.offsets.active / 4
 const INACTIVE = LiveRecord.offsets.inactive / 4
 const PERSISTENT = LiveRecord.offsets.persistent / 4
 const OVERLOADED = LiveRecord.offsets.overloaded / 4
+const COUNTER_WORDS = CountersRecord.size / 4
+const CONNS = CountersRecord.offsets.conns / 4
 
 export interface SweepOptions {
   /** Connections of removed real servers end at once (sysctl expire_nodest_conn). */
@@ -42,8 +47,20 @@ export interface SweepReport {
   readonly expired: number
   /** Lines someone had claimed and never finished. */
   readonly abandoned: number
+  /** Real servers whose counts were not what the lines say, and have been put right. */
+  readonly repaired: number
   /** Live lines per real server; valid until the next report but one. */
   readonly references: Uint32Array
+}
+
+/** A real server whose counts are not what a sweep met: all that must be the same in the next one. */
+interface Doubt {
+  readonly active: number
+  readonly inactive: number
+  readonly metActive: number
+  readonly metInactive: number
+  /** Connections it ever got, modulo 2^32. */
+  readonly made: number
 }
 
 export class Sweep {
@@ -66,9 +83,14 @@ export class Sweep {
   #templates = 0
   #expired = 0
   #abandoned = 0
-  /** Claimed lines met in this sweep and in the one before, with their words. */
-  #claimed = new Map<string, number>()
-  #claimedBefore = new Map<string, number>()
+  #repaired = 0
+  /** Connections met in this sweep, by real server, as they are counted. */
+  readonly #metActive: Uint32Array
+  readonly #metInactive: Uint32Array
+  #doubts = new Map<number, Doubt>()
+  /** Claimed and held lines met in this sweep and in the one before, with their heads. */
+  #claimed = new Map<string, Head>()
+  #claimedBefore = new Map<string, Head>()
 
   constructor(dataplane: Dataplane) {
     this.#dataplane = dataplane
@@ -78,11 +100,14 @@ export class Sweep {
     this.#live = dataplane.map('live')
     this.#references = new Uint32Array(dataplane.sizes.reals)
     this.#referencesSpare = new Uint32Array(dataplane.sizes.reals)
+    this.#metActive = new Uint32Array(dataplane.sizes.reals)
+    this.#metInactive = new Uint32Array(dataplane.sizes.reals)
   }
 
   /** False while the tables are surely empty: a sweep found them so, and no packet since can have made a line. */
   due(): boolean {
-    return this.#table !== 0 || this.#line !== 0 || this.#emptySince !== this.#touches()
+    if (this.#table !== 0 || this.#line !== 0 || this.#doubts.size > 0) return true
+    return this.#emptySince !== this.#touches()
   }
 
   /** Packets with a verdict that a packet with a connection may get, modulo 2^32. */
@@ -126,12 +151,14 @@ export class Sweep {
   }
 
   #report(): SweepReport {
+    this.#compareCounts()
     const report: SweepReport = {
       connections4: this.#connections[0],
       connections6: this.#connections[1],
       templates: this.#templates,
       expired: this.#expired,
       abandoned: this.#abandoned,
+      repaired: this.#repaired,
       references: this.#references,
     }
     this.#references = this.#referencesSpare
@@ -143,6 +170,9 @@ export class Sweep {
     this.#templates = 0
     this.#expired = 0
     this.#abandoned = 0
+    this.#repaired = 0
+    this.#metActive.fill(0)
+    this.#metInactive.fill(0)
     this.#claimedBefore = this.#claimed
     this.#claimed = new Map()
     return report
@@ -161,93 +191,163 @@ export class Sweep {
   }
 
   #meetLive(table: ConnectionTable, line: number, now: number, options: SweepOptions): void {
+    const head = table.head(line)
+    if (!isLive(head.word)) return
     const real = table.real(line)
     const over = table.remaining(line, now) < 0 || (options.expireGone && this.#isGone(real))
-    if (over && this.#forget(table, line, now, options)) return
+    if (over && this.#end(table, line, head, now)) return
+    if ((head.word & PM_CONN_HELD) !== 0) this.#meetHeld(table, line, head)
     if (real < this.#references.length) this.#references[real]!++
     const kind = table.kind(line)
-    if (kind === ConnKind.In) this.#connections[table.family === 4 ? 0 : 1]++
-    else if (kind === ConnKind.Template) this.#templates++
+    if (kind === ConnKind.In) {
+      this.#connections[table.family === 4 ? 0 : 1]++
+      if (real < this.#metActive.length) {
+        if ((head.word & PM_CONN_ACTIVE) !== 0) this.#metActive[real]!++
+        else this.#metInactive[real]!++
+      }
+    } else if (kind === ConnKind.Template) {
+      this.#templates++
+    }
   }
 
   #isGone(real: number): boolean {
     return real < this.#reals.entries && this.#reals.u32[real * REAL_WORDS] === Slot.Gone
   }
 
-  /** Frees a connection, both lines; false if a packet came first. */
-  #forget(table: ConnectionTable, line: number, now: number, options: SweepOptions): boolean {
-    const word = table.word(line)
-    if ((word & PM_CONN_STATUS) !== ConnStatus.Live) return false
+  /** Frees a connection, both lines, if its head is still this one; false if a packet came first. */
+  #end(table: ConnectionTable, line: number, head: Head, now: number): boolean {
+    const kind = table.kind(line)
     const peer = table.peer(line)
-    const claimed = claimedWord(word)
-    if (!table.swapWord(line, word, claimed)) return false
-    // A packet may have restarted the timer between the look and the swap: then the line goes back.
-    const late = peer >= 0 ? table.expires(peer) : table.expires(line)
-    const alive = Math.max((table.expires(line) - now) | 0, (late - now) | 0) >= 0
-    if (alive && !(options.expireGone && this.#isGone(table.real(line)))) {
-      table.storeWord(line, (claimed & ~PM_CONN_STATUS) | ConnStatus.Live)
-      return false
+    if (kind === ConnKind.Reply && peer >= 0) {
+      const other = table.head(peer)
+      return isLive(other.word) && table.peer(peer) === line && this.#end(table, peer, other, now)
+    }
+    if ((head.word & PM_CONN_HELD) !== 0) return false
+    const real = table.real(line)
+    const claimed = claimedHead(head.word, now)
+    if (!table.swapHead(line, head, claimed)) return false
+    if (real < this.#reals.entries) {
+      if (kind === ConnKind.In) this.#settle(real, head.word)
+      else if (kind === ConnKind.Template) this.#subtract(real, PERSISTENT)
     }
     if (peer >= 0) {
-      const peerWord = table.word(peer)
-      if (
-        (peerWord & PM_CONN_STATUS) === ConnStatus.Live &&
-        table.swapWord(peer, peerWord, claimedWord(peerWord))
-      ) {
-        this.#release(table, peer, claimedWord(peerWord))
-      }
+      const other = table.head(peer)
+      const taken = claimedHead(other.word, now)
+      if (isLive(other.word) && (other.word & PM_CONN_HELD) === 0 && table.swapHead(peer, other, taken))
+        this.#free(table, peer, taken)
     }
-    this.#release(table, line, claimed)
+    this.#free(table, line, claimed)
     return true
   }
 
-  /** Frees a line this sweep has claimed, and settles the counts it stood for. */
-  #release(table: ConnectionTable, line: number, claimed: number): void {
-    const kind = table.kind(line)
-    const real = table.real(line)
-    if (real < this.#reals.entries) {
-      if (kind === ConnKind.In) this.#unbind(real, isActive(table.protocol(line), table.state(line)))
-      else if (kind === ConnKind.Template) this.#subtract(real, PERSISTENT)
-    }
-    table.storeWord(line, (claimed & ~PM_CONN_STATUS) | ConnStatus.Freed)
-    this.#expired++
+  #free(table: ConnectionTable, line: number, claimed: Head): void {
+    if (table.swapHead(line, claimed, freedHead(claimed.word))) this.#expired++
   }
 
   #subtract(real: number, word: number): void {
     Atomics.sub(this.#live.u32, real * LIVE_WORDS + word, 1)
   }
 
-  #unbind(real: number, active: boolean): void {
-    this.#subtract(real, active ? ACTIVE : INACTIVE)
-    const { u32 } = this.#live
-    const base = real * LIVE_WORDS
-    if (u32[base + OVERLOADED] === 0) return
-    const total = u32[base + ACTIVE]! + u32[base + INACTIVE]!
-    const record = real * REAL_WORDS
-    const upper = this.#reals.u32[record + RealRecord.offsets.upper / 4]!
-    const lower = this.#reals.u32[record + RealRecord.offsets.lower / 4]!
-    if (!overloadedAfterRelease(true, upper, lower, total)) Atomics.store(u32, base + OVERLOADED, 0)
+  /** A connection with this word is gone. */
+  #settle(real: number, word: number): void {
+    this.#subtract(real, (word & PM_CONN_ACTIVE) !== 0 ? ACTIVE : INACTIVE)
+    this.#weigh(real)
   }
 
   /**
-   * A claimed line is being written, for nanoseconds. One that still carries the same word a whole sweep
-   * later was left behind by a process that died: nobody else will free it.
+   * Takes the overload flag back when the count has fallen far enough. Flag and count are two words: after
+   * the one is written the other is looked at again, as bpf/connection.h does.
+   */
+  #weigh(real: number): void {
+    const { u32 } = this.#live
+    const base = real * LIVE_WORDS
+    const record = real * REAL_WORDS
+    const upper = this.#reals.u32[record + RealRecord.offsets.upper / 4]!
+    const lower = this.#reals.u32[record + RealRecord.offsets.lower / 4]!
+    const total = () => (Atomics.load(u32, base + ACTIVE) + Atomics.load(u32, base + INACTIVE)) >>> 0
+    if (Atomics.load(u32, base + OVERLOADED) === 0) return
+    if (overloadedAfterRelease(true, upper, lower, total())) return
+    Atomics.store(u32, base + OVERLOADED, 0)
+    if (upper !== 0 && total() >= upper) Atomics.store(u32, base + OVERLOADED, 1)
+  }
+
+  /**
+   * A claimed line is being written, for nanoseconds. One that still has the same head a whole sweep later
+   * was left behind by a process that died: nobody else will free it.
    */
   #meetClaimed(table: ConnectionTable, line: number): void {
-    const key = `${table.family} ${line}`
-    const word = table.word(line)
-    if ((word & PM_CONN_STATUS) !== ConnStatus.Claimed) return
-    const before = this.#claimedBefore.get(key)
-    if (before !== word) {
-      this.#claimed.set(key, word)
-      const real = table.real(line)
-      if (real < this.#references.length) this.#references[real]!++
+    const head = table.head(line)
+    if ((head.word & PM_CONN_STATUS) !== ConnStatus.Claimed) return
+    if (this.#metBefore(table, line, head)) {
+      if (table.swapHead(line, head, freedHead(head.word))) this.#abandoned++
       return
     }
-    if (table.swapWord(line, word, (word & ~PM_CONN_STATUS) | ConnStatus.Freed)) this.#abandoned++
+    const real = table.real(line)
+    if (real < this.#references.length) this.#references[real]!++
+  }
+
+  /** The same of a line whose next hop is being written. */
+  #meetHeld(table: ConnectionTable, line: number, head: Head): void {
+    if (!this.#metBefore(table, line, head)) return
+    const released = { word: (head.word & ~PM_CONN_HELD) >>> 0, until: head.until }
+    if (table.swapHead(line, head, released)) this.#abandoned++
+  }
+
+  #metBefore(table: ConnectionTable, line: number, head: Head): boolean {
+    const key = `${table.family} ${line}`
+    const before = this.#claimedBefore.get(key)
+    if (before !== undefined && before.word === head.word && before.until === head.until) return true
+    this.#claimed.set(key, head)
+    return false
+  }
+
+  /**
+   * Puts right what two sweeps agree on. Lines and counts move while a sweep is under way, so a difference
+   * means something only of a real server about which nothing changed from the end of one sweep to the end
+   * of the next. A correct program never needs this: each repair is counted (`repaired_count`).
+   */
+  #compareCounts(): void {
+    const { u32 } = this.#live
+    const doubts = new Map<number, Doubt>()
+    for (let real = 0; real < this.#metActive.length; real++) {
+      const base = real * LIVE_WORDS
+      const active = u32[base + ACTIVE]!
+      const inactive = u32[base + INACTIVE]!
+      const metActive = this.#metActive[real]!
+      const metInactive = this.#metInactive[real]!
+      if (active === metActive && inactive === metInactive) continue
+      const doubt: Doubt = { active, inactive, metActive, metInactive, made: this.#made(real) }
+      const before = this.#doubts.get(real)
+      if (before === undefined || !sameDoubt(before, doubt)) {
+        doubts.set(real, doubt)
+        continue
+      }
+      Atomics.add(u32, base + ACTIVE, metActive - active)
+      Atomics.add(u32, base + INACTIVE, metInactive - inactive)
+      this.#weigh(real)
+      this.#repaired++
+    }
+    this.#doubts = doubts
+    if (this.#repaired === 0) return
+    // No CPU counts this one, so that a row of theirs can be written to.
+    Atomics.add(this.#dataplane.map('verdicts').u64, Verdict.RepairedCount, BigInt(this.#repaired))
+  }
+
+  #made(real: number): number {
+    const { u32 } = this.#dataplane.map('counters')
+    const { cpus } = this.#dataplane.sizes
+    let sum = 0
+    for (let cpu = 0; cpu < cpus; cpu++) sum = (sum + u32[(real * cpus + cpu) * COUNTER_WORDS + CONNS]!) >>> 0
+    return sum
   }
 }
 
-function claimedWord(word: number): number {
-  return (((word & ~PM_CONN_STATUS) + PM_CONN_GENERATION) | ConnStatus.Claimed) >>> 0
+function sameDoubt(one: Doubt, other: Doubt): boolean {
+  return (
+    one.active === other.active &&
+    one.inactive === other.inactive &&
+    one.metActive === other.metActive &&
+    one.metInactive === other.metInactive &&
+    one.made === other.made
+  )
 }

@@ -6,36 +6,57 @@ import {
   ConnKind,
   ConnRecord,
   ConnStatus,
+  PM_CONN_CLASS_MASK,
+  PM_CONN_CLASS_SHIFT,
+  PM_CONN_GENERATION,
+  PM_CONN_GENERATIONS,
+  PM_CONN_HOPS,
+  PM_CONN_STATE_MASK,
+  PM_CONN_STATE_SHIFT,
   PM_CONN_STATUS,
   PM_NONE,
-  TcpState,
 } from '../../dataplane/layout/layout.gen.ts'
 import type { Family, IpAddress } from '../../net/address.ts'
 import { ipv4FromNumber, readAddress } from '../../net/address.ts'
 
 const { offsets } = ConnRecord
 const WORD = offsets.word / 4
-/** Protocol, kind, method and state share a word. */
+/** Protocol, kind and method share a word. */
 const KIND = offsets.protocol / 4
 const EXPIRES = offsets.expires / 4
 const REAL = offsets.real / 4
 const PEER = offsets.peer / 4
-const PROTO_TCP = 6
-
-/** Counted as active; every other state, and every other protocol, as inactive. */
-export function isActive(protocol: number, state: number): boolean {
-  if (protocol !== PROTO_TCP) return false
-  return (
-    state === TcpState.Established ||
-    state === TcpState.SynSent ||
-    state === TcpState.SynRecv ||
-    state === TcpState.Synack
-  )
-}
-
 /** Ticks from `now` until `then`, negative when past; both modulo 2^32. */
 export function ticksUntil(now: number, then: number): number {
   return (then - now) | 0
+}
+
+/**
+ * What a line stands for at one moment (bpf/line.h): its word, and the time it ends. All that changes in a
+ * live line; read once, and swapped as a whole.
+ */
+export interface Head {
+  readonly word: number
+  readonly until: number
+}
+
+export function isLive(word: number): boolean {
+  return (word & PM_CONN_STATUS) === ConnStatus.Live
+}
+
+function headBits({ word, until }: Head): bigint {
+  return (BigInt(until >>> 0) << 32n) | BigInt(word >>> 0)
+}
+
+/** The head of a line that is taken from whoever has `word`, at this time. */
+export function claimedHead(word: number, nowTicks: number): Head {
+  const generation = (word + PM_CONN_GENERATION) & PM_CONN_GENERATIONS
+  return { word: ((word & PM_CONN_HOPS) | generation | ConnStatus.Claimed) >>> 0, until: nowTicks >>> 0 }
+}
+
+/** The head of a line that nobody has any more. */
+export function freedHead(word: number): Head {
+  return { word: ((word & (PM_CONN_HOPS | PM_CONN_GENERATIONS)) | ConnStatus.Freed) >>> 0, until: 0 }
 }
 
 export class ConnectionTable {
@@ -45,6 +66,7 @@ export class ConnectionTable {
   readonly u32: Uint32Array
   /** Words from one line to the next. */
   readonly stride: number
+  readonly #u64: BigUint64Array
   readonly #view: DataView
   readonly #bytes: Uint8Array
 
@@ -54,6 +76,7 @@ export class ConnectionTable {
     this.lines = map.entries
     this.u32 = map.u32
     this.stride = map.entrySize / 4
+    this.#u64 = map.u64
     this.#view = map.view
     this.#bytes = map.bytes
   }
@@ -63,16 +86,18 @@ export class ConnectionTable {
   }
 
   isLive(line: number): boolean {
-    return (this.word(line) & PM_CONN_STATUS) === ConnStatus.Live
+    return isLive(this.word(line))
   }
 
-  /** Replaces the word if it is still `from`; the winner owns the line. */
-  swapWord(line: number, from: number, to: number): boolean {
-    return Atomics.compareExchange(this.u32, line * this.stride + WORD, from >>> 0, to >>> 0) === from >>> 0
+  head(line: number): Head {
+    const bits = Atomics.load(this.#u64, (line * this.stride) / 2)
+    return { word: Number(bits & 0xffff_ffffn), until: Number(bits >> 32n) }
   }
 
-  storeWord(line: number, word: number): void {
-    Atomics.store(this.u32, line * this.stride + WORD, word >>> 0)
+  /** Replaces a line's head if it is still `from`; the winner owns what goes with it. */
+  swapHead(line: number, from: Head, to: Head): boolean {
+    const bits = headBits(from)
+    return Atomics.compareExchange(this.#u64, (line * this.stride) / 2, bits, headBits(to)) === bits
   }
 
   expires(line: number): number {
@@ -96,11 +121,11 @@ export class ConnectionTable {
   }
 
   state(line: number): number {
-    return this.u32[line * this.stride + KIND]! >>> 24
+    return (this.word(line) >>> PM_CONN_STATE_SHIFT) & PM_CONN_STATE_MASK
   }
 
-  flags(line: number): number {
-    return ConnRecord.getFlags(this.#view, line * this.stride * 4)
+  class(line: number): number {
+    return (this.word(line) >>> PM_CONN_CLASS_SHIFT) & PM_CONN_CLASS_MASK
   }
 
   /** The line of the other direction if it still belongs to this one, else -1. */

@@ -30,6 +30,7 @@ export const NEIGHBOURS = 'neighbours of the real servers'
 
 export function directorBeats(engine: MapEngine, host: Host): readonly Beat[] {
   const beats: Beat[] = [
+    { name: 'presence', everyMs: BEAT_MS, run: whole(() => engine.presence()) },
     { name: 'expiry', everyMs: BEAT_MS, run: expiry(engine) },
     {
       name: 'rates',

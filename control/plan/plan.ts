@@ -268,18 +268,19 @@ function scheduleImage(service: ServiceEntry, range: MemberRange, table: number)
   const image = new Uint32Array(SCHEDULE_WORDS)
   const { state, servers } = service
   const count = servers.length
-  image[0] = range.first
-  image[1] = count
-  image[2] = table === 0 ? 0 : range.first + count
-  image[3] = table
+  const steps = state.weights === null ? null : weightSteps(state.weights)
   // Positions count from 1 in list order, newest first; 0 is the head.
-  image[4] = state.last === null ? 0 : count - servers.indexOf(state.last)
-  if (state.weights !== null) {
-    const { step, max } = weightSteps(state.weights)
-    image[5] = state.weight
-    image[6] = max
-    image[7] = step
-  }
+  const position = state.last === null ? 0 : count - servers.indexOf(state.last)
+  const weight = steps === null ? 0 : state.weight
+  ScheduleRecord.write(new DataView(image.buffer), 0, {
+    first: range.first,
+    count,
+    tableFirst: table === 0 ? 0 : range.first + count,
+    tableCount: table,
+    weightMax: steps?.max ?? 0,
+    weightStep: steps?.step ?? 0,
+    cursor: BigInt(position) | (BigInt.asUintN(32, BigInt(weight)) << 32n),
+  })
   return image
 }
 

@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 6
+export const PM_LAYOUT_VERSION = 7
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -25,7 +25,17 @@ export const PM_LOCALS = 128
 export const PM_INTEREST_BITS = 524288
 export const PM_INTEREST_WORDS = 8192
 export const PM_CONN_STATUS = 3
-export const PM_CONN_GENERATION = 4
+export const PM_CONN_STATE_SHIFT = 2
+export const PM_CONN_STATE_MASK = 15
+export const PM_CONN_CLASS_SHIFT = 6
+export const PM_CONN_CLASS_MASK = 3
+export const PM_CONN_ACTIVE = 0x100
+export const PM_CONN_INPUT_ONLY = 0x200
+export const PM_CONN_HELD = 0x400
+export const PM_CONN_GENERATION = 0x800
+export const PM_CONN_GENERATIONS = 0x0ffff800
+export const PM_CONN_HOP = 0x10000000
+export const PM_CONN_HOPS = 0xf0000000
 export const PM_WAYS = 4
 export const PM_HEADROOM = 128
 export const PM_XSK_ENTRIES = 2048
@@ -85,6 +95,12 @@ export const Verdict = {
   DropIcmpTtl: 65,
   DropEgress: 66,
   DropChecksumLimit: 67,
+  EvictedEnded: 96,
+  EvictedHalfOpen: 97,
+  EvictedUnanswered: 98,
+  EvictedIdle: 99,
+  ExpiredByPacket: 100,
+  RepairedCount: 101,
 } as const
 export type Verdict = (typeof Verdict)[keyof typeof Verdict]
 
@@ -138,6 +154,12 @@ export const verdictNames: { readonly [value: number]: string } = {
   65: 'drop_icmp_ttl',
   66: 'drop_egress',
   67: 'drop_checksum_limit',
+  96: 'evicted_ended',
+  97: 'evicted_half_open',
+  98: 'evicted_unanswered',
+  99: 'evicted_idle',
+  100: 'expired_by_packet',
+  101: 'repaired_count',
 }
 
 /** enum pm_action */
@@ -374,6 +396,20 @@ export const connStatusNames: { readonly [value: number]: string } = {
   3: 'live',
 }
 
+/** enum pm_conn_class */
+export const ConnClass = {
+  New: 0,
+  Returned: 1,
+  Answered: 2,
+} as const
+export type ConnClass = (typeof ConnClass)[keyof typeof ConnClass]
+
+export const connClassNames: { readonly [value: number]: string } = {
+  0: 'new',
+  1: 'returned',
+  2: 'answered',
+}
+
 /** enum pm_conn_kind */
 export const ConnKind = {
   In: 0,
@@ -390,16 +426,12 @@ export const connKindNames: { readonly [value: number]: string } = {
 
 /** enum pm_conn_flag */
 export const ConnFlag = {
-  NoOutput: 2,
-  Assured: 4,
   OnePacket: 8,
   Local: 16,
 } as const
 export type ConnFlag = (typeof ConnFlag)[keyof typeof ConnFlag]
 
 export const connFlagNames: { readonly [value: number]: string } = {
-  2: 'no_output',
-  4: 'assured',
   8: 'one_packet',
   16: 'local',
 }
@@ -426,6 +458,7 @@ export const FibResult = {
   NoNeighbour: 3,
   ForwardingOff: 4,
   StackOnly: 5,
+  Old: 6,
 } as const
 export type FibResult = (typeof FibResult)[keyof typeof FibResult]
 
@@ -436,9 +469,10 @@ export const fibResultNames: { readonly [value: number]: string } = {
   3: 'no_neighbour',
   4: 'forwarding_off',
   5: 'stack_only',
+  6: 'old',
 }
 
-/** struct pm_settings, 128 bytes. */
+/** struct pm_settings, 192 bytes. */
 export interface SettingsRecord {
   readonly layout: number
   readonly flags: number
@@ -446,17 +480,17 @@ export interface SettingsRecord {
   readonly reuseMode: number
   readonly timeouts: readonly number[]
   readonly dropRate: number
-  readonly dropCount: number
   readonly unprivilegedPort: number
   readonly icmpPerSecond: number
-  readonly icmpSecond: number
-  readonly icmpSent: number
   readonly hashSeed: number
+  readonly swept: number
   readonly fingerprint: readonly number[]
+  readonly icmpBudget: bigint
+  readonly dropCount: number
 }
 
 export const SettingsRecord = {
-  size: 128,
+  size: 192,
   offsets: {
     layout: 0,
     flags: 4,
@@ -464,13 +498,13 @@ export const SettingsRecord = {
     reuseMode: 12,
     timeouts: 16,
     dropRate: 80,
-    dropCount: 84,
-    unprivilegedPort: 88,
-    icmpPerSecond: 92,
-    icmpSecond: 96,
-    icmpSent: 100,
-    hashSeed: 104,
+    unprivilegedPort: 84,
+    icmpPerSecond: 88,
+    hashSeed: 92,
+    swept: 96,
     fingerprint: 108,
+    icmpBudget: 128,
+    dropCount: 136,
   },
   read(view: DataView, base: number): SettingsRecord {
     return {
@@ -480,13 +514,13 @@ export const SettingsRecord = {
       reuseMode: view.getUint32(base + 12, true),
       timeouts: Array.from({ length: 16 }, (_, index) => view.getUint32(base + 16 + index * 4, true)),
       dropRate: view.getUint32(base + 80, true),
-      dropCount: view.getUint32(base + 84, true),
-      unprivilegedPort: view.getUint32(base + 88, true),
-      icmpPerSecond: view.getUint32(base + 92, true),
-      icmpSecond: view.getUint32(base + 96, true),
-      icmpSent: view.getUint32(base + 100, true),
-      hashSeed: view.getUint32(base + 104, true),
+      unprivilegedPort: view.getUint32(base + 84, true),
+      icmpPerSecond: view.getUint32(base + 88, true),
+      hashSeed: view.getUint32(base + 92, true),
+      swept: view.getUint32(base + 96, true),
       fingerprint: Array.from({ length: 2 }, (_, index) => view.getUint32(base + 108 + index * 4, true)),
+      icmpBudget: view.getBigUint64(base + 128, true),
+      dropCount: view.getUint32(base + 136, true),
     }
   },
   write(view: DataView, base: number, value: SettingsRecord): void {
@@ -496,14 +530,16 @@ export const SettingsRecord = {
     view.setUint32(base + 12, value.reuseMode, true)
     elements('SettingsRecord.timeouts', 16, value.timeouts, (item, index) => view.setUint32(base + 16 + index * 4, item, true))
     view.setUint32(base + 80, value.dropRate, true)
-    view.setUint32(base + 84, value.dropCount, true)
-    view.setUint32(base + 88, value.unprivilegedPort, true)
-    view.setUint32(base + 92, value.icmpPerSecond, true)
-    view.setUint32(base + 96, value.icmpSecond, true)
-    view.setUint32(base + 100, value.icmpSent, true)
-    view.setUint32(base + 104, value.hashSeed, true)
+    view.setUint32(base + 84, value.unprivilegedPort, true)
+    view.setUint32(base + 88, value.icmpPerSecond, true)
+    view.setUint32(base + 92, value.hashSeed, true)
+    view.setUint32(base + 96, value.swept, true)
+    clear(view, base + 100, 8)
     elements('SettingsRecord.fingerprint', 2, value.fingerprint, (item, index) => view.setUint32(base + 108 + index * 4, item, true))
     clear(view, base + 116, 12)
+    view.setBigUint64(base + 128, value.icmpBudget, true)
+    view.setUint32(base + 136, value.dropCount, true)
+    clear(view, base + 140, 52)
   },
   getLayout: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setLayout: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -517,20 +553,67 @@ export const SettingsRecord = {
   setTimeouts: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 16 + element('SettingsRecord.timeouts', 16, index) * 4, value, true),
   getDropRate: (view: DataView, base: number): number => view.getUint32(base + 80, true),
   setDropRate: (view: DataView, base: number, value: number): void => view.setUint32(base + 80, value, true),
-  getDropCount: (view: DataView, base: number): number => view.getUint32(base + 84, true),
-  setDropCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 84, value, true),
-  getUnprivilegedPort: (view: DataView, base: number): number => view.getUint32(base + 88, true),
-  setUnprivilegedPort: (view: DataView, base: number, value: number): void => view.setUint32(base + 88, value, true),
-  getIcmpPerSecond: (view: DataView, base: number): number => view.getUint32(base + 92, true),
-  setIcmpPerSecond: (view: DataView, base: number, value: number): void => view.setUint32(base + 92, value, true),
-  getIcmpSecond: (view: DataView, base: number): number => view.getUint32(base + 96, true),
-  setIcmpSecond: (view: DataView, base: number, value: number): void => view.setUint32(base + 96, value, true),
-  getIcmpSent: (view: DataView, base: number): number => view.getUint32(base + 100, true),
-  setIcmpSent: (view: DataView, base: number, value: number): void => view.setUint32(base + 100, value, true),
-  getHashSeed: (view: DataView, base: number): number => view.getUint32(base + 104, true),
-  setHashSeed: (view: DataView, base: number, value: number): void => view.setUint32(base + 104, value, true),
+  getUnprivilegedPort: (view: DataView, base: number): number => view.getUint32(base + 84, true),
+  setUnprivilegedPort: (view: DataView, base: number, value: number): void => view.setUint32(base + 84, value, true),
+  getIcmpPerSecond: (view: DataView, base: number): number => view.getUint32(base + 88, true),
+  setIcmpPerSecond: (view: DataView, base: number, value: number): void => view.setUint32(base + 88, value, true),
+  getHashSeed: (view: DataView, base: number): number => view.getUint32(base + 92, true),
+  setHashSeed: (view: DataView, base: number, value: number): void => view.setUint32(base + 92, value, true),
+  getSwept: (view: DataView, base: number): number => view.getUint32(base + 96, true),
+  setSwept: (view: DataView, base: number, value: number): void => view.setUint32(base + 96, value, true),
   getFingerprint: (view: DataView, base: number, index: number): number => view.getUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, true),
   setFingerprint: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, value, true),
+  getIcmpBudget: (view: DataView, base: number): bigint => view.getBigUint64(base + 128, true),
+  setIcmpBudget: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 128, value, true),
+  getDropCount: (view: DataView, base: number): number => view.getUint32(base + 136, true),
+  setDropCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 136, value, true),
+} as const
+
+/** struct pm_cpu_state, 64 bytes. */
+export interface CpuStateRecord {
+  readonly icmpSecond: number
+  readonly icmpLeft: number
+  readonly swept: number
+  readonly sweep4: number
+  readonly sweep6: number
+}
+
+export const CpuStateRecord = {
+  size: 64,
+  offsets: {
+    icmpSecond: 0,
+    icmpLeft: 4,
+    swept: 8,
+    sweep4: 12,
+    sweep6: 16,
+  },
+  read(view: DataView, base: number): CpuStateRecord {
+    return {
+      icmpSecond: view.getUint32(base + 0, true),
+      icmpLeft: view.getUint32(base + 4, true),
+      swept: view.getUint32(base + 8, true),
+      sweep4: view.getUint32(base + 12, true),
+      sweep6: view.getUint32(base + 16, true),
+    }
+  },
+  write(view: DataView, base: number, value: CpuStateRecord): void {
+    view.setUint32(base + 0, value.icmpSecond, true)
+    view.setUint32(base + 4, value.icmpLeft, true)
+    view.setUint32(base + 8, value.swept, true)
+    view.setUint32(base + 12, value.sweep4, true)
+    view.setUint32(base + 16, value.sweep6, true)
+    clear(view, base + 20, 44)
+  },
+  getIcmpSecond: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setIcmpSecond: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getIcmpLeft: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setIcmpLeft: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getSwept: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setSwept: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getSweep4: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setSweep4: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getSweep6: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setSweep6: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
 } as const
 
 /** struct pm_interface, 128 bytes. */
@@ -692,27 +775,27 @@ export const ServiceRecord = {
   setOrder: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
 } as const
 
-/** struct pm_schedule, 64 bytes. */
+/** struct pm_schedule, 128 bytes. */
 export interface ScheduleRecord {
   readonly first: number
   readonly count: number
   readonly tableFirst: number
   readonly tableCount: number
-  readonly cursor: bigint
   readonly weightMax: number
   readonly weightStep: number
+  readonly cursor: bigint
 }
 
 export const ScheduleRecord = {
-  size: 64,
+  size: 128,
   offsets: {
     first: 0,
     count: 4,
     tableFirst: 8,
     tableCount: 12,
-    cursor: 16,
-    weightMax: 24,
-    weightStep: 28,
+    weightMax: 16,
+    weightStep: 20,
+    cursor: 64,
   },
   read(view: DataView, base: number): ScheduleRecord {
     return {
@@ -720,9 +803,9 @@ export const ScheduleRecord = {
       count: view.getUint32(base + 4, true),
       tableFirst: view.getUint32(base + 8, true),
       tableCount: view.getUint32(base + 12, true),
-      cursor: view.getBigUint64(base + 16, true),
-      weightMax: view.getInt32(base + 24, true),
-      weightStep: view.getInt32(base + 28, true),
+      weightMax: view.getInt32(base + 16, true),
+      weightStep: view.getInt32(base + 20, true),
+      cursor: view.getBigUint64(base + 64, true),
     }
   },
   write(view: DataView, base: number, value: ScheduleRecord): void {
@@ -730,10 +813,11 @@ export const ScheduleRecord = {
     view.setUint32(base + 4, value.count, true)
     view.setUint32(base + 8, value.tableFirst, true)
     view.setUint32(base + 12, value.tableCount, true)
-    view.setBigUint64(base + 16, value.cursor, true)
-    view.setInt32(base + 24, value.weightMax, true)
-    view.setInt32(base + 28, value.weightStep, true)
-    clear(view, base + 32, 32)
+    view.setInt32(base + 16, value.weightMax, true)
+    view.setInt32(base + 20, value.weightStep, true)
+    clear(view, base + 24, 40)
+    view.setBigUint64(base + 64, value.cursor, true)
+    clear(view, base + 72, 56)
   },
   getFirst: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -743,12 +827,12 @@ export const ScheduleRecord = {
   setTableFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
   getTableCount: (view: DataView, base: number): number => view.getUint32(base + 12, true),
   setTableCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
-  getCursor: (view: DataView, base: number): bigint => view.getBigUint64(base + 16, true),
-  setCursor: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 16, value, true),
-  getWeightMax: (view: DataView, base: number): number => view.getInt32(base + 24, true),
-  setWeightMax: (view: DataView, base: number, value: number): void => view.setInt32(base + 24, value, true),
-  getWeightStep: (view: DataView, base: number): number => view.getInt32(base + 28, true),
-  setWeightStep: (view: DataView, base: number, value: number): void => view.setInt32(base + 28, value, true),
+  getWeightMax: (view: DataView, base: number): number => view.getInt32(base + 16, true),
+  setWeightMax: (view: DataView, base: number, value: number): void => view.setInt32(base + 16, value, true),
+  getWeightStep: (view: DataView, base: number): number => view.getInt32(base + 20, true),
+  setWeightStep: (view: DataView, base: number, value: number): void => view.setInt32(base + 20, value, true),
+  getCursor: (view: DataView, base: number): bigint => view.getBigUint64(base + 64, true),
+  setCursor: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 64, value, true),
 } as const
 
 /** struct pm_member, 8 bytes. */
@@ -875,7 +959,7 @@ export const RealRecord = {
   setFlags: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, true),
 } as const
 
-/** struct pm_live, 16 bytes. */
+/** struct pm_live, 64 bytes. */
 export interface LiveRecord {
   readonly active: number
   readonly inactive: number
@@ -884,7 +968,7 @@ export interface LiveRecord {
 }
 
 export const LiveRecord = {
-  size: 16,
+  size: 64,
   offsets: {
     active: 0,
     inactive: 4,
@@ -904,6 +988,7 @@ export const LiveRecord = {
     view.setUint32(base + 4, value.inactive, true)
     view.setUint32(base + 8, value.persistent, true)
     view.setUint32(base + 12, value.overloaded, true)
+    clear(view, base + 16, 48)
   },
   getActive: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setActive: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1009,121 +1094,115 @@ export const LocalBucketRecord = {
 /** struct pm_conn, 52 bytes. */
 export interface ConnRecord {
   readonly word: number
+  readonly expires: number
   readonly sport: number
   readonly dport: number
   readonly protocol: number
   readonly kind: number
   readonly method: number
-  readonly state: number
-  readonly expires: number
+  readonly flags: number
   readonly real: number
   readonly peer: number
   readonly newPort: number
-  readonly flags: number
   readonly mtu: number
   readonly hopEpoch: number
   readonly dmac: Uint8Array
   readonly smac: Uint8Array
   readonly ifindex: number
-  readonly packets: number
+  readonly gateway: number
 }
 
 export const ConnRecord = {
   size: 52,
   offsets: {
     word: 0,
-    sport: 4,
-    dport: 6,
-    protocol: 8,
-    kind: 9,
-    method: 10,
-    state: 11,
-    expires: 12,
+    expires: 4,
+    sport: 8,
+    dport: 10,
+    protocol: 12,
+    kind: 13,
+    method: 14,
+    flags: 15,
     real: 16,
     peer: 20,
     newPort: 24,
-    flags: 26,
-    mtu: 28,
-    hopEpoch: 30,
+    mtu: 26,
+    hopEpoch: 28,
     dmac: 32,
     smac: 38,
     ifindex: 44,
-    packets: 48,
+    gateway: 48,
   },
   read(view: DataView, base: number): ConnRecord {
     return {
       word: view.getUint32(base + 0, true),
-      sport: view.getUint16(base + 4, false),
-      dport: view.getUint16(base + 6, false),
-      protocol: view.getUint8(base + 8),
-      kind: view.getUint8(base + 9),
-      method: view.getUint8(base + 10),
-      state: view.getUint8(base + 11),
-      expires: view.getUint32(base + 12, true),
+      expires: view.getUint32(base + 4, true),
+      sport: view.getUint16(base + 8, false),
+      dport: view.getUint16(base + 10, false),
+      protocol: view.getUint8(base + 12),
+      kind: view.getUint8(base + 13),
+      method: view.getUint8(base + 14),
+      flags: view.getUint8(base + 15),
       real: view.getUint32(base + 16, true),
       peer: view.getUint32(base + 20, true),
       newPort: view.getUint16(base + 24, false),
-      flags: view.getUint16(base + 26, true),
-      mtu: view.getUint16(base + 28, true),
-      hopEpoch: view.getUint16(base + 30, true),
+      mtu: view.getUint16(base + 26, true),
+      hopEpoch: view.getUint32(base + 28, true),
       dmac: copyOf(view, base + 32, 6),
       smac: copyOf(view, base + 38, 6),
       ifindex: view.getUint32(base + 44, true),
-      packets: view.getUint32(base + 48, true),
+      gateway: view.getUint32(base + 48, true),
     }
   },
   write(view: DataView, base: number, value: ConnRecord): void {
     view.setUint32(base + 0, value.word, true)
-    view.setUint16(base + 4, value.sport, false)
-    view.setUint16(base + 6, value.dport, false)
-    view.setUint8(base + 8, value.protocol)
-    view.setUint8(base + 9, value.kind)
-    view.setUint8(base + 10, value.method)
-    view.setUint8(base + 11, value.state)
-    view.setUint32(base + 12, value.expires, true)
+    view.setUint32(base + 4, value.expires, true)
+    view.setUint16(base + 8, value.sport, false)
+    view.setUint16(base + 10, value.dport, false)
+    view.setUint8(base + 12, value.protocol)
+    view.setUint8(base + 13, value.kind)
+    view.setUint8(base + 14, value.method)
+    view.setUint8(base + 15, value.flags)
     view.setUint32(base + 16, value.real, true)
     view.setUint32(base + 20, value.peer, true)
     view.setUint16(base + 24, value.newPort, false)
-    view.setUint16(base + 26, value.flags, true)
-    view.setUint16(base + 28, value.mtu, true)
-    view.setUint16(base + 30, value.hopEpoch, true)
+    view.setUint16(base + 26, value.mtu, true)
+    view.setUint32(base + 28, value.hopEpoch, true)
     store(view, base + 32, 6, value.dmac, 'ConnRecord.dmac')
     store(view, base + 38, 6, value.smac, 'ConnRecord.smac')
     view.setUint32(base + 44, value.ifindex, true)
-    view.setUint32(base + 48, value.packets, true)
+    view.setUint32(base + 48, value.gateway, true)
   },
   getWord: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setWord: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
-  getSport: (view: DataView, base: number): number => view.getUint16(base + 4, false),
-  setSport: (view: DataView, base: number, value: number): void => view.setUint16(base + 4, value, false),
-  getDport: (view: DataView, base: number): number => view.getUint16(base + 6, false),
-  setDport: (view: DataView, base: number, value: number): void => view.setUint16(base + 6, value, false),
-  getProtocol: (view: DataView, base: number): number => view.getUint8(base + 8),
-  setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 8, value),
-  getKind: (view: DataView, base: number): number => view.getUint8(base + 9),
-  setKind: (view: DataView, base: number, value: number): void => view.setUint8(base + 9, value),
-  getMethod: (view: DataView, base: number): number => view.getUint8(base + 10),
-  setMethod: (view: DataView, base: number, value: number): void => view.setUint8(base + 10, value),
-  getState: (view: DataView, base: number): number => view.getUint8(base + 11),
-  setState: (view: DataView, base: number, value: number): void => view.setUint8(base + 11, value),
-  getExpires: (view: DataView, base: number): number => view.getUint32(base + 12, true),
-  setExpires: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getExpires: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setExpires: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getSport: (view: DataView, base: number): number => view.getUint16(base + 8, false),
+  setSport: (view: DataView, base: number, value: number): void => view.setUint16(base + 8, value, false),
+  getDport: (view: DataView, base: number): number => view.getUint16(base + 10, false),
+  setDport: (view: DataView, base: number, value: number): void => view.setUint16(base + 10, value, false),
+  getProtocol: (view: DataView, base: number): number => view.getUint8(base + 12),
+  setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 12, value),
+  getKind: (view: DataView, base: number): number => view.getUint8(base + 13),
+  setKind: (view: DataView, base: number, value: number): void => view.setUint8(base + 13, value),
+  getMethod: (view: DataView, base: number): number => view.getUint8(base + 14),
+  setMethod: (view: DataView, base: number, value: number): void => view.setUint8(base + 14, value),
+  getFlags: (view: DataView, base: number): number => view.getUint8(base + 15),
+  setFlags: (view: DataView, base: number, value: number): void => view.setUint8(base + 15, value),
   getReal: (view: DataView, base: number): number => view.getUint32(base + 16, true),
   setReal: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
   getPeer: (view: DataView, base: number): number => view.getUint32(base + 20, true),
   setPeer: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
   getNewPort: (view: DataView, base: number): number => view.getUint16(base + 24, false),
   setNewPort: (view: DataView, base: number, value: number): void => view.setUint16(base + 24, value, false),
-  getFlags: (view: DataView, base: number): number => view.getUint16(base + 26, true),
-  setFlags: (view: DataView, base: number, value: number): void => view.setUint16(base + 26, value, true),
-  getMtu: (view: DataView, base: number): number => view.getUint16(base + 28, true),
-  setMtu: (view: DataView, base: number, value: number): void => view.setUint16(base + 28, value, true),
-  getHopEpoch: (view: DataView, base: number): number => view.getUint16(base + 30, true),
-  setHopEpoch: (view: DataView, base: number, value: number): void => view.setUint16(base + 30, value, true),
+  getMtu: (view: DataView, base: number): number => view.getUint16(base + 26, true),
+  setMtu: (view: DataView, base: number, value: number): void => view.setUint16(base + 26, value, true),
+  getHopEpoch: (view: DataView, base: number): number => view.getUint32(base + 28, true),
+  setHopEpoch: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, true),
   getIfindex: (view: DataView, base: number): number => view.getUint32(base + 44, true),
   setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
-  getPackets: (view: DataView, base: number): number => view.getUint32(base + 48, true),
-  setPackets: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
+  getGateway: (view: DataView, base: number): number => view.getUint32(base + 48, true),
+  setGateway: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
 } as const
 
 /** struct pm_conn4, 64 bytes. */
@@ -1577,7 +1656,7 @@ export const PoolRecord = {
   setCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
 } as const
 
-/** struct pm_fib, 56 bytes. */
+/** struct pm_fib, 60 bytes. */
 export interface FibRecord {
   readonly family: number
   readonly protocol: number
@@ -1588,10 +1667,11 @@ export interface FibRecord {
   readonly smac: Uint8Array
   readonly dmac: Uint8Array
   readonly mtu: number
+  readonly gateway: number
 }
 
 export const FibRecord = {
-  size: 56,
+  size: 60,
   offsets: {
     family: 0,
     protocol: 1,
@@ -1602,6 +1682,7 @@ export const FibRecord = {
     smac: 40,
     dmac: 46,
     mtu: 52,
+    gateway: 56,
   },
   read(view: DataView, base: number): FibRecord {
     return {
@@ -1614,6 +1695,7 @@ export const FibRecord = {
       smac: copyOf(view, base + 40, 6),
       dmac: copyOf(view, base + 46, 6),
       mtu: view.getUint32(base + 52, true),
+      gateway: view.getUint32(base + 56, true),
     }
   },
   write(view: DataView, base: number, value: FibRecord): void {
@@ -1627,6 +1709,7 @@ export const FibRecord = {
     store(view, base + 40, 6, value.smac, 'FibRecord.smac')
     store(view, base + 46, 6, value.dmac, 'FibRecord.dmac')
     view.setUint32(base + 52, value.mtu, true)
+    view.setUint32(base + 56, value.gateway, true)
   },
   getFamily: (view: DataView, base: number): number => view.getUint8(base + 0),
   setFamily: (view: DataView, base: number, value: number): void => view.setUint8(base + 0, value),
@@ -1638,6 +1721,8 @@ export const FibRecord = {
   setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
   getMtu: (view: DataView, base: number): number => view.getUint32(base + 52, true),
   setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, true),
+  getGateway: (view: DataView, base: number): number => view.getUint32(base + 56, true),
+  setGateway: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, true),
 } as const
 
 export type MapName =
@@ -1657,6 +1742,7 @@ export type MapName =
   | 'interest'
   | 'nat_index'
   | 'egress'
+  | 'cpus'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -1676,6 +1762,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'interest',
   'nat_index',
   'egress',
+  'cpus',
 ]
 
 export interface MapShape {
@@ -1689,14 +1776,14 @@ export interface MapShape {
 }
 
 export const MAPS: Readonly<Record<MapName, MapShape>> = {
-  settings: { index: 0, record: 'pm_settings', entrySize: 128, entries: 1 },
+  settings: { index: 0, record: 'pm_settings', entrySize: 192, entries: 1 },
   interfaces: { index: 1, record: 'pm_interface', entrySize: 128, entries: 64 },
   services: { index: 2, record: 'pm_service', entrySize: 64, entries: 256 },
   service_index: { index: 3, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
-  schedules: { index: 4, record: 'pm_schedule', entrySize: 64, entries: 512 },
+  schedules: { index: 4, record: 'pm_schedule', entrySize: 128, entries: 512 },
   members: { index: 5, record: 'pm_member', entrySize: 8, entries: 4096 },
   reals: { index: 6, record: 'pm_real', entrySize: 64, entries: 1024 },
-  live: { index: 7, record: 'pm_live', entrySize: 16, entries: 1024 },
+  live: { index: 7, record: 'pm_live', entrySize: 64, entries: 1024 },
   counters: { index: 8, record: 'pm_counters', entrySize: 64, entries: 2048 },
   connections4: { index: 9, record: 'pm_conn4', entrySize: 64, entries: 4096 },
   connections6: { index: 10, record: 'pm_conn6', entrySize: 128, entries: 4096 },
@@ -1705,10 +1792,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   interest: { index: 13, record: '__u64', entrySize: 8, entries: 8192 },
   nat_index: { index: 14, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
   egress: { index: 15, record: 'pm_egress', entrySize: 8, entries: 1024 },
+  cpus: { index: 16, record: 'pm_cpu_state', entrySize: 64, entries: 2 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '1805e256f71542ec'
+export const LAYOUT_FINGERPRINT = 'b8c04c486a5cbf31'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -1727,27 +1815,29 @@ locals pm_local_bucket
 interest __u64
 nat_index pm_service_bucket
 egress pm_egress
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_GENERATION=4 PM_WAYS=4 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
-pm_settings 128 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:drop_count:u32 88:unprivileged_port:u32 92:icmp_per_second:u32 96:icmp_second:u32 100:icmp_sent:u32 104:hash_seed:u32 108:fingerprint:u32[2] 116:pad:u32[3]
+cpus pm_cpu_state
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:pad:u32[2] 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:pad3:u32[13]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
-pm_schedule 64 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:cursor:u64 24:weight_max:s32 28:weight_step:s32 32:pad:u32[8]
+pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:pad:u32[10] 64:cursor:u64 72:pad2:u32[14]
 pm_member 8 0:real:u32 4:weight:s32
 pm_real 64 0:slot:u32 4:service:u32 8:addr:u8[16] 24:port:be16 26:family:u8 27:method:u8 28:tunnel:u8 29:tunnel_flags:u8 30:tunnel_port:be16 32:weight:s32 36:upper:u32 40:lower:u32 44:source:u8[16] 60:flags:u32
-pm_live 16 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32
+pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:pad:u32[12]
 pm_counters 64 0:conns:u64 8:in_packets:u64 16:in_bytes:u64 24:out_packets:u64 32:out_bytes:u64 40:pad:u64[3]
 pm_conn4 64 0:c:pm_conn 52:saddr:be32 56:daddr:be32 60:new_addr:be32
 pm_conn6 128 0:c:pm_conn 52:saddr:u8[16] 68:daddr:u8[16] 84:new_addr:u8[16] 100:pad:u32[7]
 pm_local_bucket 32 0:addr:be32[8]
 pm_egress 8 0:ifindex:u32 4:flags:u32
-pm_conn 52 0:word:u32 4:sport:be16 6:dport:be16 8:protocol:u8 9:kind:u8 10:method:u8 11:state:u8 12:expires:u32 16:real:u32 20:peer:u32 24:new_port:be16 26:flags:u16 28:mtu:u16 30:hop_epoch:u16 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:packets:u32`
+pm_cpu_state 64 0:icmp_second:u32 4:icmp_left:u32 8:swept:u32 12:sweep4:u32 16:sweep6:u32 20:pad:u32[11]
+pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u32 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   {
     name: 'pm_settings',
-    size: 128,
+    size: 192,
     fields: [
       { name: 'layout', offset: 0, type: 'u32', count: null },
       { name: 'flags', offset: 4, type: 'u32', count: null },
@@ -1755,14 +1845,28 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'reuse_mode', offset: 12, type: 'u32', count: null },
       { name: 'timeouts', offset: 16, type: 'u32', count: 16 },
       { name: 'drop_rate', offset: 80, type: 'u32', count: null },
-      { name: 'drop_count', offset: 84, type: 'u32', count: null },
-      { name: 'unprivileged_port', offset: 88, type: 'u32', count: null },
-      { name: 'icmp_per_second', offset: 92, type: 'u32', count: null },
-      { name: 'icmp_second', offset: 96, type: 'u32', count: null },
-      { name: 'icmp_sent', offset: 100, type: 'u32', count: null },
-      { name: 'hash_seed', offset: 104, type: 'u32', count: null },
+      { name: 'unprivileged_port', offset: 84, type: 'u32', count: null },
+      { name: 'icmp_per_second', offset: 88, type: 'u32', count: null },
+      { name: 'hash_seed', offset: 92, type: 'u32', count: null },
+      { name: 'swept', offset: 96, type: 'u32', count: null },
+      { name: 'pad', offset: 100, type: 'u32', count: 2 },
       { name: 'fingerprint', offset: 108, type: 'u32', count: 2 },
-      { name: 'pad', offset: 116, type: 'u32', count: 3 },
+      { name: 'pad2', offset: 116, type: 'u32', count: 3 },
+      { name: 'icmp_budget', offset: 128, type: 'u64', count: null },
+      { name: 'drop_count', offset: 136, type: 'u32', count: null },
+      { name: 'pad3', offset: 140, type: 'u32', count: 13 },
+    ],
+  },
+  {
+    name: 'pm_cpu_state',
+    size: 64,
+    fields: [
+      { name: 'icmp_second', offset: 0, type: 'u32', count: null },
+      { name: 'icmp_left', offset: 4, type: 'u32', count: null },
+      { name: 'swept', offset: 8, type: 'u32', count: null },
+      { name: 'sweep4', offset: 12, type: 'u32', count: null },
+      { name: 'sweep6', offset: 16, type: 'u32', count: null },
+      { name: 'pad', offset: 20, type: 'u32', count: 11 },
     ],
   },
   {
@@ -1805,16 +1909,17 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_schedule',
-    size: 64,
+    size: 128,
     fields: [
       { name: 'first', offset: 0, type: 'u32', count: null },
       { name: 'count', offset: 4, type: 'u32', count: null },
       { name: 'table_first', offset: 8, type: 'u32', count: null },
       { name: 'table_count', offset: 12, type: 'u32', count: null },
-      { name: 'cursor', offset: 16, type: 'u64', count: null },
-      { name: 'weight_max', offset: 24, type: 's32', count: null },
-      { name: 'weight_step', offset: 28, type: 's32', count: null },
-      { name: 'pad', offset: 32, type: 'u32', count: 8 },
+      { name: 'weight_max', offset: 16, type: 's32', count: null },
+      { name: 'weight_step', offset: 20, type: 's32', count: null },
+      { name: 'pad', offset: 24, type: 'u32', count: 10 },
+      { name: 'cursor', offset: 64, type: 'u64', count: null },
+      { name: 'pad2', offset: 72, type: 'u32', count: 14 },
     ],
   },
   {
@@ -1847,12 +1952,13 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_live',
-    size: 16,
+    size: 64,
     fields: [
       { name: 'active', offset: 0, type: 'u32', count: null },
       { name: 'inactive', offset: 4, type: 'u32', count: null },
       { name: 'persistent', offset: 8, type: 'u32', count: null },
       { name: 'overloaded', offset: 12, type: 'u32', count: null },
+      { name: 'pad', offset: 16, type: 'u32', count: 12 },
     ],
   },
   {
@@ -1886,23 +1992,22 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     size: 52,
     fields: [
       { name: 'word', offset: 0, type: 'u32', count: null },
-      { name: 'sport', offset: 4, type: 'be16', count: null },
-      { name: 'dport', offset: 6, type: 'be16', count: null },
-      { name: 'protocol', offset: 8, type: 'u8', count: null },
-      { name: 'kind', offset: 9, type: 'u8', count: null },
-      { name: 'method', offset: 10, type: 'u8', count: null },
-      { name: 'state', offset: 11, type: 'u8', count: null },
-      { name: 'expires', offset: 12, type: 'u32', count: null },
+      { name: 'expires', offset: 4, type: 'u32', count: null },
+      { name: 'sport', offset: 8, type: 'be16', count: null },
+      { name: 'dport', offset: 10, type: 'be16', count: null },
+      { name: 'protocol', offset: 12, type: 'u8', count: null },
+      { name: 'kind', offset: 13, type: 'u8', count: null },
+      { name: 'method', offset: 14, type: 'u8', count: null },
+      { name: 'flags', offset: 15, type: 'u8', count: null },
       { name: 'real', offset: 16, type: 'u32', count: null },
       { name: 'peer', offset: 20, type: 'u32', count: null },
       { name: 'new_port', offset: 24, type: 'be16', count: null },
-      { name: 'flags', offset: 26, type: 'u16', count: null },
-      { name: 'mtu', offset: 28, type: 'u16', count: null },
-      { name: 'hop_epoch', offset: 30, type: 'u16', count: null },
+      { name: 'mtu', offset: 26, type: 'u16', count: null },
+      { name: 'hop_epoch', offset: 28, type: 'u32', count: null },
       { name: 'dmac', offset: 32, type: 'u8', count: 6 },
       { name: 'smac', offset: 38, type: 'u8', count: 6 },
       { name: 'ifindex', offset: 44, type: 'u32', count: null },
-      { name: 'packets', offset: 48, type: 'u32', count: null },
+      { name: 'gateway', offset: 48, type: 'u32', count: null },
     ],
   },
   {
@@ -2012,7 +2117,7 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_fib',
-    size: 56,
+    size: 60,
     fields: [
       { name: 'family', offset: 0, type: 'u8', count: null },
       { name: 'protocol', offset: 1, type: 'u8', count: null },
@@ -2024,6 +2129,7 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'smac', offset: 40, type: 'u8', count: 6 },
       { name: 'dmac', offset: 46, type: 'u8', count: 6 },
       { name: 'mtu', offset: 52, type: 'u32', count: null },
+      { name: 'gateway', offset: 56, type: 'u32', count: null },
     ],
   },
 ]

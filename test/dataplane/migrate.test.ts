@@ -3,14 +3,22 @@ import assert from 'node:assert/strict'
 import test from 'node:test'
 import fc from 'fast-check'
 import { CONVERSIONS, type Conversion, MERGES } from '../../dataplane/conversions.ts'
-import { leavesOf, planRecord } from '../../dataplane/layout/convert.ts'
+import { leavesOf, planRecord, writeScalar } from '../../dataplane/layout/convert.ts'
 import {
   Conn4Record,
+  ConnFlag,
   ConnRecord,
+  ConnStatus,
   CountersRecord,
   LAYOUT_DESCRIPTION,
+  LiveRecord,
   MAP_NAMES,
   type MapName,
+  PM_CONN_ACTIVE,
+  PM_CONN_CLASS_SHIFT,
+  PM_CONN_GENERATION,
+  PM_CONN_INPUT_ONLY,
+  PM_CONN_STATE_SHIFT,
   PM_LAYOUT_VERSION,
   SettingsRecord,
 } from '../../dataplane/layout/layout.gen.ts'
@@ -22,13 +30,13 @@ import { Migration, type OldMaps, planMigration } from '../../dataplane/migrate.
 import { mapEntries } from '../../dataplane/sizes.ts'
 
 /**
- * A layout in which connections are ten bytes... shaped otherwise: another order, a narrower counter, a
- * field that is no more, other sizes.
+ * A layout in which connections are ten bytes... shaped otherwise: another order, a narrower epoch, a
+ * field that is no more, other sizes. Counts stand elsewhere, too.
  */
 const OLD_CONN = [
-  'pm_conn 56 0:word:u32 4:expires:u32 8:protocol:u8 9:kind:u8 10:method:u8 11:state:u8 12:sport:be16 14:dport:be16',
-  '16:real:u32 20:peer:u32 24:new_port:be16 26:flags:u16 28:mtu:u16 30:hop_epoch:u16 32:dmac:u8[6] 38:smac:u8[6]',
-  '44:ifindex:u32 48:packets:u16 50:pad:u16 52:gone:u32',
+  'pm_conn 56 0:word:u32 4:expires:u32 8:protocol:u8 9:kind:u8 10:method:u8 11:flags:u8 12:sport:be16 14:dport:be16',
+  '16:real:u32 20:peer:u32 24:new_port:be16 26:pad:u16 28:mtu:u16 30:hop_epoch:u16 32:dmac:u8[6] 38:smac:u8[6]',
+  '44:ifindex:u32 48:gateway:u32 52:gone:u32',
 ].join(' ')
 const OLD_CONN4 = 'pm_conn4 72 0:c:pm_conn 56:saddr:u32 60:daddr:be32 64:new_addr:be32 68:pad:u32'
 
@@ -36,6 +44,7 @@ function oldLayout(): Layout {
   const description = LAYOUT_DESCRIPTION.replace(/^pm_conn \d.*$/m, OLD_CONN)
     .replace(/^pm_conn4 \d.*$/m, OLD_CONN4)
     .replace(/^pm_conn6 \d.*$/m, 'pm_conn6 56 0:c:pm_conn')
+    .replace(/^pm_live \d.*$/m, 'pm_live 16 0:inactive:u32 4:active:u32 8:persistent:u32 12:overloaded:u32')
   return parseLayout({ version: 1, description })
 }
 
@@ -79,14 +88,14 @@ const OLD_LINE = 72
 function putLine(
   old: Buffers,
   line: number,
-  values: { word?: number; expires?: number; packets?: number; state?: number },
+  values: { word?: number; expires?: number; epoch?: number; ifindex?: number },
 ) {
   const view = old.view('connections4')
   const at = line * OLD_LINE
   if (values.word !== undefined) view.setUint32(at, values.word, true)
   if (values.expires !== undefined) view.setUint32(at + 4, values.expires, true)
-  if (values.packets !== undefined) view.setUint16(at + 48, values.packets, true)
-  if (values.state !== undefined) view.setUint8(at + 11, values.state)
+  if (values.epoch !== undefined) view.setUint16(at + 30, values.epoch, true)
+  if (values.ifindex !== undefined) view.setUint32(at + 44, values.ifindex, true)
   view.setUint16(at + 12, 40_000 + line)
   view.setUint32(at + 56, 0xc0000200 + line, true)
 }
@@ -97,21 +106,21 @@ function line(to: MemoryDataplane, index: number) {
 
 test('migrate: what did not change is shared, what did is carried, settings always', () => {
   const { plan } = scene()
-  assert.deepEqual(plan.carried, ['settings', 'connections4', 'connections6'])
+  assert.deepEqual(plan.carried, ['settings', 'live', 'connections4', 'connections6'])
   assert.deepEqual([...plan.shared, ...plan.carried].sort(), [...MAP_NAMES].sort())
 })
 
 test('migrate: fields find their places, widths and byte orders; new bytes are zero', () => {
   const { to, old, migration } = scene()
-  putLine(old, 7, { word: 0x103, expires: 99, packets: 65_535, state: 1 })
+  putLine(old, 7, { word: 0x103, expires: 99, epoch: 65_535, ifindex: 1 })
   SettingsRecord.setHashSeed(old.view('settings'), 0, 0xabc)
   migration.copy()
   const { c, saddr } = line(to, 7)
   assert.equal(c.word, 0x103)
   assert.equal(c.expires, 99)
-  assert.equal(c.packets, 65_535)
+  assert.equal(c.hopEpoch, 65_535)
   assert.equal(c.sport, 40_007)
-  assert.equal(c.state, 1)
+  assert.equal(c.ifindex, 1)
   assert.equal(saddr, 0xc0000207)
   assert.equal(SettingsRecord.getHashSeed(to.map('settings').view, 0), 0xabc)
   assert.deepEqual(readStamp(to.map('settings').view), OWN_STAMP)
@@ -119,26 +128,26 @@ test('migrate: fields find their places, widths and byte orders; new bytes are z
 
 test('migrate: what the old program does between the passes arrives, also after the exchange', () => {
   const { to, old, migration } = scene()
-  for (const index of [1, 2, 3]) putLine(old, index, { word: 0x103, expires: 10, packets: 5, state: 2 })
+  for (const index of [1, 2, 3]) putLine(old, index, { word: 0x103, expires: 10, epoch: 5, ifindex: 2 })
   migration.copy()
   assert.equal(migration.catchUp(), 0)
-  putLine(old, 1, { state: 1, expires: 20 })
-  putLine(old, 1000, { word: 0x7, packets: 1 })
+  putLine(old, 1, { ifindex: 1, expires: 20 })
+  putLine(old, 1000, { word: 0x7, epoch: 1 })
   assert.equal(migration.catchUp(), 2)
-  assert.equal(line(to, 1).c.state, 1)
+  assert.equal(line(to, 1).c.ifindex, 1)
   assert.equal(line(to, 1000).c.word, 0x7)
 
   // From here on both programs work: the old one for its last packets.
-  putLine(old, 1, { packets: 8, expires: 30 })
-  putLine(old, 2, { state: 1, packets: 6, expires: 40 })
+  putLine(old, 1, { epoch: 8, expires: 30 })
+  putLine(old, 2, { ifindex: 1, epoch: 6, expires: 40 })
   putLine(old, 3, { word: 0x107 })
   const map = to.map('connections4')
-  ConnRecord.setPackets(map.view, 2 * Conn4Record.size, 9)
+  ConnRecord.setHopEpoch(map.view, 2 * Conn4Record.size, 9)
   ConnRecord.setExpires(map.view, 2 * Conn4Record.size, 44)
   ConnRecord.setWord(map.view, 3 * Conn4Record.size, 0x10b)
   assert.equal(migration.finish(), 1, 'line 3 belongs to two connections')
-  assert.deepEqual([line(to, 1).c.packets, line(to, 1).c.expires], [8, 30])
-  assert.deepEqual([line(to, 2).c.state, line(to, 2).c.packets, line(to, 2).c.expires], [1, 10, 44])
+  assert.deepEqual([line(to, 1).c.hopEpoch, line(to, 1).c.expires], [8, 30])
+  assert.deepEqual([line(to, 2).c.ifindex, line(to, 2).c.hopEpoch, line(to, 2).c.expires], [1, 9, 44])
   assert.equal(line(to, 3).c.word, 0x10b)
 })
 
@@ -164,11 +173,11 @@ test('migrate: counters of both programs add up', () => {
   assert.equal(CountersRecord.getConns(view, 0), 123n)
 })
 
-test('migrate: any history of both programs leaves each line with the last of either', () => {
+test('migrate: any history of both programs leaves each count with what both have counted', () => {
   const change = fc.record({
     who: fc.constantFrom('old', 'new' as const),
-    line: fc.nat(3),
-    packets: fc.integer({ min: 1, max: 9 }),
+    real: fc.nat(3),
+    more: fc.integer({ min: 1, max: 9 }),
   })
   fc.assert(
     fc.property(fc.array(change, { maxLength: 20 }), fc.array(change, { maxLength: 20 }), (before, after) => {
@@ -180,26 +189,24 @@ test('migrate: any history of both programs leaves each line with the last of ei
       const own = [0, 0, 0, 0]
       const oldDoes = (at: number, more: number): void => {
         own[at] = own[at]! + more
-        putLine(old, at, { word: 0x103, packets: own[at]! })
+        old.view('live').setUint32(at * 16 + 4, own[at]!, true)
       }
-      for (const { line: at } of before) oldDoes(at, 0)
+      for (const { real } of before) oldDoes(real, 0)
       migration.copy()
-      for (const { line: at, packets } of before) {
-        oldDoes(at, packets)
-        count(at, packets)
+      for (const { real, more } of before) {
+        oldDoes(real, more)
+        count(real, more)
       }
       migration.catchUp()
-      for (const { who, line: at, packets } of after) {
-        count(at, packets)
-        if (who === 'old') oldDoes(at, packets)
-        else {
-          const { view } = to.map('connections4')
-          const base = at * Conn4Record.size
-          ConnRecord.setPackets(view, base, ConnRecord.getPackets(view, base) + packets)
-        }
+      const { view } = to.map('live')
+      for (const { who, real, more } of after) {
+        count(real, more)
+        const base = real * LiveRecord.size
+        if (who === 'old') oldDoes(real, more)
+        else LiveRecord.setActive(view, base, LiveRecord.getActive(view, base) + more)
       }
       migration.finish()
-      for (const at of [0, 1, 2, 3]) assert.equal(line(to, at).c.packets, sums[at])
+      for (const at of [0, 1, 2, 3]) assert.equal(LiveRecord.getActive(view, at * LiveRecord.size), sums[at])
     }),
   )
 })
@@ -226,14 +233,54 @@ test('migrate: a conversion changes what a field means, and puts records elsewhe
   assert.equal(ConnRecord.getReal(six.view, (six.entries - 6) * six.entrySize), 77)
 })
 
+test('migrate: state, class and counting of connections before version 7 are in the word afterwards', () => {
+  for (const text of EARLIER_LAYOUTS.filter(({ version }) => version < 7)) {
+    const layout = parseLayout(text)
+    const to = new MemoryDataplane()
+    const old = new Buffers(layout, mapEntries(to.sizes))
+    const plan = planMigration(old, mapEntries(to.sizes))
+    assert.ok(!('refusal' in plan), 'refusal' in plan ? plan.refusal : '')
+    const leaves = leavesOf(recordOf(layout, 'connections4'), layout)
+    const put = (index: number, values: Readonly<Record<string, number>>): void => {
+      for (const [path, value] of Object.entries(values)) {
+        const leaf = leaves.find((known) => known.path === `c.${path}`)!
+        writeScalar(old.view('connections4'), index * 64 + leaf.offset, leaf.type, BigInt(value))
+      }
+    }
+    const generation = 9
+    const live = { word: (generation << 2) | 3, protocol: 6, real: 5, expires: 77, kind: 0, sport: 40_000 }
+    put(0, { ...live, method: 3, state: 1, flags: 0x06 })
+    put(1, { ...live, method: 0, state: 3, flags: 0x00, peer: 2 })
+    put(2, { ...live, method: 0, state: 3, kind: 1, peer: 1 })
+    put(3, { ...live, method: 3, protocol: 17, flags: 0x0a })
+    put(4, { ...live, word: (generation << 2) | 2 })
+    new Migration(old, to, plan).copy()
+    const words = [0, 1, 2, 3, 4, 5].map((index) => line(to, index).c.word)
+    const age = generation * PM_CONN_GENERATION
+    const established = ConnStatus.Live | (1 << PM_CONN_STATE_SHIFT) | (2 << PM_CONN_CLASS_SHIFT)
+    const halfOpen = ConnStatus.Live | (3 << PM_CONN_STATE_SHIFT)
+    assert.deepEqual(words, [
+      age | established | PM_CONN_ACTIVE | PM_CONN_INPUT_ONLY,
+      age | halfOpen | PM_CONN_ACTIVE,
+      age | halfOpen,
+      age | ConnStatus.Live | PM_CONN_INPUT_ONLY,
+      age | ConnStatus.Freed,
+      0,
+    ])
+    const { c } = line(to, 0)
+    assert.deepEqual([c.real, c.expires, c.sport, c.flags], [5, 77, 40_000, 0])
+    assert.equal(line(to, 3).c.flags, ConnFlag.OnePacket)
+  }
+})
+
 test('migrate: after a kill in the last pass, unused lines are taken and used ones kept', () => {
   const { to, old, migration } = scene()
-  putLine(old, 1, { word: 0x103, packets: 5 })
-  putLine(old, 2, { word: 0x103, packets: 5 })
-  ConnRecord.setPackets(to.map('connections4').view, 2 * Conn4Record.size, 70)
+  putLine(old, 1, { word: 0x103, epoch: 5 })
+  putLine(old, 2, { word: 0x103, epoch: 5 })
+  ConnRecord.setHopEpoch(to.map('connections4').view, 2 * Conn4Record.size, 70)
   migration.salvage()
-  assert.equal(line(to, 1).c.packets, 5)
-  assert.equal(line(to, 2).c.packets, 70)
+  assert.equal(line(to, 1).c.hopEpoch, 5)
+  assert.equal(line(to, 2).c.hopEpoch, 70)
 })
 
 test('migrate: other sizes and another placing are refused in words', () => {

@@ -17,6 +17,7 @@ import {
   Conn6Record,
   ConnRecord,
   ConnStatus,
+  CpuStateRecord,
   InterfaceRecord,
   JobRecord,
   MAP_NAMES,
@@ -120,6 +121,8 @@ export class Twin {
     for (const name of MAP_NAMES) this.wasm.map(name).bytes.fill(0)
     stampLayout(this.wasm.map('settings').view)
     SettingsRecord.setHashSeed(this.wasm.map('settings').view, 0, hashSeed)
+    // A daemon looks after the tables: packets expire only what they meet.
+    SettingsRecord.setSwept(this.wasm.map('settings').view, 0, (this.kernel.nowTicks() + 2 ** 29) >>> 0)
     const interfaces = this.wasm.map('interfaces')
     for (const device of ['c0', 'r0'] as const) {
       const ifindex = this.indices[device]
@@ -249,8 +252,19 @@ export class Twin {
     return differs < 0 ? 'nothing of its own' : (verdictNames[differs] ?? String(differs))
   }
 
+  /** Only the kernel's FIB says which gateway it was: lines that differ in that are made equal. */
+  #adoptGateways(): void {
+    const { gateway } = ConnRecord.offsets
+    for (const { name, kernel, wasm } of this.#pairs) {
+      if ((name !== 'connections4' && name !== 'connections6') || kernel.equals(wasm)) continue
+      const { entrySize } = this.wasm.map(name)
+      for (let at = gateway; at < wasm.length; at += entrySize) kernel.copy(wasm, at, at, at + 4)
+    }
+  }
+
   /** Null when all maps are equal, else every record that differs, up to a few. */
   compareMaps(): string[] | null {
+    this.#adoptGateways()
     const differing = this.#pairs.filter(({ kernel, wasm }) => Buffer.compare(kernel, wasm) !== 0)
     if (differing.length === 0) return null
     return differing.flatMap(({ name }) => this.#differingRecords(name)).slice(0, 30)
@@ -297,23 +311,32 @@ function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-/** Times in connection lines, the hop epoch taken from them, and the budget of ICMP errors. */
+/**
+ * Times in connection lines, the hop epoch taken from them, what only the kernel's FIB says of a gateway, and
+ * the budget of ICMP errors.
+ */
 function recordSameButTime(name: MapName, one: Buffer, other: Buffer, ticks: number): boolean {
   if (name === 'settings') {
-    const { icmpSecond, icmpSent } = SettingsRecord.offsets
+    const { icmpBudget } = SettingsRecord.offsets
+    return equalWithout(one, other, [[icmpBudget, 8]])
+  }
+  if (name === 'cpus') {
+    const { icmpSecond, icmpLeft, swept } = CpuStateRecord.offsets
     return equalWithout(one, other, [
       [icmpSecond, 4],
-      [icmpSent, 4],
+      [icmpLeft, 4],
+      [swept, 4],
     ])
   }
   if (name !== 'connections4' && name !== 'connections6') return false
-  const { expires, hopEpoch } = ConnRecord.offsets
+  const { expires, hopEpoch, gateway } = ConnRecord.offsets
   const apart = (one.readUInt32LE(expires) - other.readUInt32LE(expires)) | 0
   return (
     Math.abs(apart) <= ticks &&
     equalWithout(one, other, [
       [expires, 4],
-      [hopEpoch, 2],
+      [hopEpoch, 4],
+      [gateway, 4],
     ])
   )
 }

@@ -110,6 +110,7 @@ static void make_maps(void)
 		[PM_REGION_locals] = PM_LOCALS,
 		[PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS,
+		[PM_REGION_cpus] = 1,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
@@ -333,15 +334,17 @@ static void check_counts(void)
 	for (uint32_t i = 0; i < 2 * LINES; i++) {
 		const struct pm_conn *c = i < LINES ? &pm_connections4(i)->c : &pm_connections6(i - LINES)->c;
 
-		insist((c->word & PM_CONN_STATUS) != PM_CONN_CLAIMED);
-		if ((c->word & PM_CONN_STATUS) != PM_CONN_LIVE)
+		insist(pm_status(c->word) != PM_CONN_CLAIMED);
+		if (!pm_is_live(c->word))
 			continue;
+		insist(!(c->word & PM_CONN_HELD));
 		insist(c->real < REALS);
-		insist(c->state < PM_TCP_STATE_MAX);
+		insist(pm_state(c->word) < PM_TCP_STATE_MAX);
 		insist(c->peer == PM_NONE || c->peer < LINES);
 		if (c->kind != PM_CONN_IN)
 			continue;
-		if (pm_is_active(c->protocol, c->state))
+		insist(!(c->word & PM_CONN_ACTIVE) == !pm_is_active(c->protocol, pm_state(c->word)));
+		if (c->word & PM_CONN_ACTIVE)
 			active[c->real]++;
 		else
 			inactive[c->real]++;

@@ -37,6 +37,7 @@ export class BenchHost implements Host {
       smac: new Uint8Array(6),
       dmac: new Uint8Array(6),
       mtu: 0,
+      gateway: 0,
     }
     const hop = this.#routes.lookup(query)
     if (hop.result !== 'ok') return null

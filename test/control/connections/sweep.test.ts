@@ -11,6 +11,9 @@ import {
   ConnStatus,
   LiveRecord,
   Method,
+  PM_CONN_ACTIVE,
+  PM_CONN_GENERATION,
+  PM_CONN_STATE_SHIFT,
   PM_NONE,
   PM_VERDICT_MAX,
   RealRecord,
@@ -35,28 +38,47 @@ interface Line {
   readonly status?: number
 }
 
+/** Generation of the lines that `put` makes. */
+const GENERATION = 5 * PM_CONN_GENERATION
+const ACTIVE_STATES: readonly number[] = [
+  TcpState.Established,
+  TcpState.SynSent,
+  TcpState.SynRecv,
+  TcpState.Synack,
+]
+
+function wordOf(line: Line): number {
+  const state = line.state ?? TcpState.Established
+  const active = (line.protocol ?? 6) === 6 && ACTIVE_STATES.includes(state)
+  return (
+    GENERATION |
+    (state << PM_CONN_STATE_SHIFT) |
+    (active ? PM_CONN_ACTIVE : 0) |
+    (line.status ?? ConnStatus.Live)
+  )
+}
+
 function put(dataplane: MemoryDataplane, index: number, line: Line): void {
   const base = index * Conn4Record.size
   const { view } = dataplane.map('connections4')
   ConnRecord.write(view, base, {
-    word: 40 | (line.status ?? ConnStatus.Live),
+    word: wordOf(line),
     sport: 40000 + index,
     dport: 80,
     protocol: line.protocol ?? 6,
     kind: line.kind ?? ConnKind.In,
     method: Method.Nat,
-    state: line.state ?? TcpState.Established,
     expires: (NOW + line.left) >>> 0,
     real: line.real ?? 1,
     peer: line.peer ?? PM_NONE,
     newPort: 8080,
     flags: 0,
+    gateway: 0,
     mtu: 0,
     hopEpoch: 0,
     dmac: new Uint8Array(6),
     smac: new Uint8Array(6),
     ifindex: 0,
-    packets: 0,
   })
   Conn4Record.setSaddr(view, base, 0xc0000202)
   Conn4Record.setDaddr(view, base, 0xc0000264)
@@ -145,7 +167,7 @@ describe('sweep', () => {
     setLive(dataplane, 1, 0)
     put(dataplane, 0, { left: -1 })
     new Sweep(dataplane).run(KEEP)
-    assert.equal(dataplane.map('connections4').u32[0], 44 | ConnStatus.Freed)
+    assert.equal(dataplane.map('connections4').u32[0], (GENERATION + PM_CONN_GENERATION) | ConnStatus.Freed)
   })
 
   test('counts come out right whatever ends in whatever order', () => {
@@ -219,7 +241,7 @@ describe('sweep', () => {
     put(dataplane, 1, { left: 50, status: ConnStatus.Claimed })
     const sweep = new Sweep(dataplane)
     assert.equal(sweep.run(KEEP).abandoned, 0)
-    dataplane.map('connections4').u32[16] = 44 | ConnStatus.Claimed
+    dataplane.map('connections4').u32[16] = (GENERATION + PM_CONN_GENERATION) | ConnStatus.Claimed
     assert.equal(sweep.run(KEEP).abandoned, 1)
     const status = (line: number) => dataplane.map('connections4').u32[line * 16]! & 3
     assert.deepEqual([status(0), status(1)], [ConnStatus.Freed, ConnStatus.Claimed])
@@ -230,6 +252,7 @@ describe('sweep', () => {
     const { u64 } = dataplane.map('verdicts')
     const sweep = new Sweep(dataplane)
     assert.equal(sweep.due(), true, 'nobody has looked yet')
+    setLive(dataplane, 1, 0)
     put(dataplane, 3, { left: 50 })
     sweep.run(KEEP)
     assert.equal(sweep.due(), true, 'a connection lives')

@@ -161,6 +161,7 @@ function entries(): Record<string, number> {
     locals: 128,
     interest: PM_INTEREST_WORDS,
     egress: PM_EGRESSES,
+    cpus,
   }
 }
 

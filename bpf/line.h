@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * A line of a connection table, as packets on many CPUs and the daemon's sweeper share it.
+ *
+ * Its head is one 64-bit word: status, state, class, counts, generation, and the time it ends. Everything
+ * about a live line is decided from a head that was read once, and done by swapping exactly that head for
+ * another: who wins the swap owns what goes with it. Fields behind the head are written by the line's
+ * owner alone, while it is claimed; the next hop, while it is held. Packets work on a copy (pm_look) that
+ * is proven to be all of one owner.
+ */
+#pragma once
+
+#include "parse.h"
+
+/* Attempts at a swap that others keep winning: each loss means that somebody else has got on. */
+#define PM_TRIES 8
+
+pm_inline struct pm_conn *pm_line(int family, __u32 index)
+{
+	return family == 4 ? (struct pm_conn *)pm_connections4(index) :
+			     (struct pm_conn *)pm_connections6(index);
+}
+
+pm_inline __u64 pm_head(const struct pm_conn *c)
+{
+	return pm_glance(*(const pm_u64 *)c);
+}
+
+pm_inline __u64 pm_head_of(__u32 word, __u32 until)
+{
+	return (__u64)until << 32 | word;
+}
+
+pm_inline __u32 pm_until(__u64 head)
+{
+	return head >> 32;
+}
+
+pm_inline __u32 pm_status(__u64 head)
+{
+	return head & PM_CONN_STATUS;
+}
+
+pm_inline int pm_is_live(__u64 head)
+{
+	return pm_status(head) == PM_CONN_LIVE;
+}
+
+pm_inline __u8 pm_state(__u64 head)
+{
+	return (__u32)head >> PM_CONN_STATE_SHIFT & PM_CONN_STATE_MASK;
+}
+
+pm_inline __u32 pm_class(__u64 head)
+{
+	return (__u32)head >> PM_CONN_CLASS_SHIFT & PM_CONN_CLASS_MASK;
+}
+
+/* Whether two words of a line say that the same owner had it. */
+pm_inline int pm_same_owner(__u32 one, __u32 other)
+{
+	return !((one ^ other) & (PM_CONN_STATUS | PM_CONN_GENERATIONS));
+}
+
+/* A live connection's word, as the next of another's in the same line. */
+pm_inline __u32 pm_live_word(__u32 word, __u8 state, __u32 class, __u32 bits)
+{
+	return (word & (PM_CONN_GENERATIONS | PM_CONN_HOPS)) | (__u32)state << PM_CONN_STATE_SHIFT |
+	       class << PM_CONN_CLASS_SHIFT | bits | PM_CONN_LIVE;
+}
+
+pm_inline int pm_swap_head(struct pm_conn *c, __u64 from, __u64 to)
+{
+	return pm_swap((pm_u64 *)c, from, to);
+}
+
+/* The head of a line that is taken from whoever has `head`, at this time. */
+pm_inline __u64 pm_claimed(__u64 head, __u32 now)
+{
+	__u32 word = head;
+
+	word = (word & PM_CONN_HOPS) | ((word + PM_CONN_GENERATION) & PM_CONN_GENERATIONS);
+	return pm_head_of(word | PM_CONN_CLAIMED, now);
+}
+
+/*
+ * Gives back a line that is claimed with this head. If somebody has taken it for abandoned meanwhile, it is
+ * no longer ours to give.
+ */
+pm_inline void pm_free(struct pm_conn *c, __u64 claimed)
+{
+	pm_swap_head(c, claimed, (__u32)claimed - PM_CONN_CLAIMED + PM_CONN_FREED);
+}
+
+/* A line as it was seen: what packets need of it. */
+struct pm_seen {
+	struct pm_conn c;
+	__be32 new_addr[4]; /* of REPLY lines */
+};
+
+#define PM_SEEN_FIRST (__builtin_offsetof(struct pm_conn, protocol) / 4)
+#define PM_SEEN_WORDS (sizeof(struct pm_conn) / 4)
+
+/*
+ * Copies the live line that `head` was read of. 0: its owner has gone meanwhile, and what was read may be
+ * another's in part. A next hop that somebody is writing is none.
+ */
+pm_inline int pm_look(int family, const struct pm_conn *c, __u64 head, struct pm_seen *seen)
+{
+	const pm_u32 *from = (const pm_u32 *)pm_after(c, head), *address;
+	pm_u32 *to = (pm_u32 *)&seen->c;
+	__u32 any = 0, changed;
+	__u64 again;
+
+#pragma unroll
+	for (__u32 i = PM_SEEN_FIRST; i < PM_SEEN_WORDS; i++)
+		any |= to[i] = pm_glance(from[i]);
+	if (family == 4)
+		address = &((const struct pm_conn4 *)from)->new_addr;
+	else
+		address = (const pm_u32 *)((const struct pm_conn6 *)from)->new_addr;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (family == 6 || i == 0)
+			any |= seen->new_addr[i] = pm_glance(address[i]);
+	again = pm_head(pm_after(c, any));
+	if (!pm_same_owner(again, head))
+		return 0;
+	changed = (__u32)(again ^ head) & PM_CONN_HOPS;
+	if (pm_unlikely(changed || ((__u32)(again | head) & PM_CONN_HELD)))
+		seen->c.ifindex = 0;
+	seen->c.word = again;
+	seen->c.expires = pm_until(again);
+	return 1;
+}
+
+/*
+ * The right to write the next hop of a live line: nobody ends it meanwhile. 0 if its owner is not that of
+ * `word`, or somebody else is writing.
+ */
+pm_inline int pm_hold(struct pm_conn *c, __u32 word)
+{
+	for (int n = 0; n < PM_TRIES; n++) {
+		__u64 head = pm_head(c);
+
+		if (!pm_same_owner(head, word) || ((__u32)head & PM_CONN_HELD))
+			return 0;
+		if (pm_swap_head(c, head, head | PM_CONN_HELD))
+			return 1;
+	}
+	return 0;
+}
+
+/* Others may move state and time meanwhile, so that this is an addition: it cannot fail. */
+pm_inline void pm_commit(struct pm_conn *c)
+{
+	pm_add(&c->word, PM_CONN_HOP - PM_CONN_HELD);
+}

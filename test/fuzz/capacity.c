@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Whom a full connection table serves: minutes of traffic in seconds of work, through the native program and
+ * a table of the size a director has by default. Each scenario prints what became of it; 1 if somebody who
+ * must not suffer did.
+ *
+ *     capacity SCENARIO [SECONDS]
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../bpf/pointsman.native.c"
+
+#define TICKS(seconds) ((uint32_t)((seconds) * 1e9 / (1u << PM_TICK_SHIFT)))
+#define VIP 0xc0000264u
+#define REAL 0x0a00020au
+#define HONEST 0x0b000000u
+enum { REALS = 8, SERVICES = 2, BUCKETS = 4, MEMBERS = 32, WEB = 80, DNS = 53 };
+
+static uint32_t lines = 1 << 20;
+static uint32_t start = 1000;
+static double clock_s;
+static uint8_t frame[256];
+static int bad;
+
+static uint32_t rnd(void)
+{
+	static uint64_t x = 88172645463325252ull;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return x >> 16;
+}
+
+static __u32 fib(struct pm_fib *q)
+{
+	q->ifindex = 3;
+	memset(q->dmac, 0x22, 6);
+	memset(q->smac, 0x21, 6);
+	q->mtu = 1500;
+	return PM_FIB_OK;
+}
+
+static void at(double seconds)
+{
+	clock_s = seconds;
+}
+
+static void add_service(uint32_t slot, uint8_t protocol, uint16_t port, uint8_t method, uint32_t upper)
+{
+	struct pm_schedule *schedule = pm_schedules(2 * slot);
+	struct pm_service *s = pm_services(slot);
+	uint32_t h;
+
+	s->slot = PM_SLOT_LIVE;
+	s->family = 4;
+	s->protocol = protocol;
+	s->port = pm_htons(port);
+	*(__be32 *)s->addr = pm_htonl(VIP);
+	s->schedule = PM_SCHEDULER_RR;
+	schedule->first = slot * 16;
+	schedule->count = 4;
+	for (uint32_t n = 0; n < 4; n++) {
+		struct pm_real *r = pm_reals(4 * slot + n);
+
+		r->slot = PM_SLOT_LIVE;
+		r->service = slot;
+		r->family = 4;
+		r->method = method;
+		r->weight = 1;
+		r->upper = upper;
+		r->port = s->port;
+		*(__be32 *)r->addr = pm_htonl(REAL + 4 * slot + n);
+		*pm_members(schedule->first + n) = (struct pm_member){ .real = 4 * slot + n, .weight = 1 };
+	}
+	h = pm_service_hash(4, (const __be32 *)s->addr, s->port, s->protocol, 0);
+	for (int i = 0; i < PM_BUCKET; i++) {
+		__u64 *entry = &pm_service_index(h & (BUCKETS - 1))->entry[i];
+
+		if (!*entry) {
+			*entry = (uint64_t)(h | 1) | (uint64_t)(slot + 1) << 32;
+			return;
+		}
+	}
+}
+
+/* Empty tables, a web service and a DNS service. */
+static void begin(uint8_t method, uint32_t upper)
+{
+	static const size_t sizes[] = {
+#define PM_SIZE(name, record, size) sizeof(record),
+		PM_MAPS(PM_SIZE)
+	};
+	/* Seconds, as a director has them by default: by TCP state, UDP last. */
+	static const uint16_t timeouts[] = { 2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 300 };
+	uint32_t entries[PM_REGIONS] = {
+		[PM_REGION_settings] = 1,	    [PM_REGION_interfaces] = PM_INTERFACES,
+		[PM_REGION_services] = SERVICES,    [PM_REGION_service_index] = BUCKETS,
+		[PM_REGION_schedules] = 2 * SERVICES, [PM_REGION_members] = MEMBERS,
+		[PM_REGION_reals] = REALS,	    [PM_REGION_live] = REALS,
+		[PM_REGION_counters] = REALS,	    [PM_REGION_connections4] = lines,
+		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX,
+		[PM_REGION_locals] = PM_LOCALS,	    [PM_REGION_interest] = PM_INTEREST_WORDS,
+		[PM_REGION_nat_index] = BUCKETS,    [PM_REGION_cpus] = 1,
+	};
+	static void *base[PM_REGIONS];
+	struct pm_settings *set;
+
+	for (int i = 0; i < PM_REGIONS; i++) {
+		size_t bytes = (entries[i] * sizes[i] + 63) & ~(size_t)63;
+
+		free(base[i]);
+		base[i] = aligned_alloc(64, bytes);
+		memset(base[i], 0, bytes);
+		pm_map_set(i, base[i], entries[i]);
+	}
+	pm_limits = (struct pm_limits){ .cpus = 1, .conn4_mask = lines / PM_WAYS - 1, .service_mask = BUCKETS - 1,
+					.nat_mask = BUCKETS - 1 };
+	pm_fib_hook = fib;
+	pm_frames = frame;
+	set = pm_settings(0);
+	set->flags = PM_SETTING_READY | PM_SETTING_V4;
+	set->reuse_mode = 1;
+	set->hash_seed = 0x1234567;
+	for (uint32_t i = 0; i < sizeof(timeouts) / sizeof(*timeouts); i++)
+		set->timeouts[i] = TICKS(timeouts[i]);
+	for (uint32_t ifindex = 2; ifindex <= 3; ifindex++) {
+		struct pm_interface *nic = pm_interfaces(ifindex);
+
+		nic->ifindex = ifindex;
+		memset(nic->mac, 2, 6);
+	}
+	add_service(0, PM_PROTO_TCP, WEB, method, upper);
+	add_service(1, PM_PROTO_UDP, DNS, method, upper);
+	at(0);
+}
+
+static uint32_t packet(uint32_t ifindex, uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t protocol,
+		       uint8_t flags)
+{
+	uint32_t bytes = PM_IPV4_LEN + (protocol == PM_PROTO_TCP ? PM_TCP_LEN : PM_UDP_LEN);
+	struct pm_ipv4 *ip = (void *)(frame + 128 + PM_ETH_LEN);
+	struct pm_udp *udp = (void *)(ip + 1);
+	struct pm_job job = { .data = 128, .linear = PM_ETH_LEN + bytes, .length = PM_ETH_LEN + bytes,
+			      .ifindex = ifindex };
+
+	memset(frame + 128, 0, PM_ETH_LEN + bytes);
+	memset(frame + 128, 2, 6);
+	frame[128 + 12] = 8;
+	ip->version_ihl = 0x45;
+	ip->length = pm_htons(bytes);
+	ip->ttl = 64;
+	ip->protocol = protocol;
+	ip->saddr = pm_htonl(saddr);
+	ip->daddr = pm_htonl(daddr);
+	ip->check = ~pm_fold(pm_sum_ipv4(ip));
+	udp->sport = pm_htons(sport);
+	udp->dport = pm_htons(dport);
+	if (protocol == PM_PROTO_TCP) {
+		((struct pm_tcp *)udp)->flags = flags;
+	} else {
+		udp->length = pm_htons(PM_UDP_LEN);
+		udp->check = 1;
+	}
+	pm_set_now(start + TICKS(clock_s));
+	pm_run_batch(&job, 1);
+	return job.verdict;
+}
+
+/* A client's packet; where it went is kept for the answers. */
+static uint32_t sent_to;
+static uint32_t ask(uint32_t client, uint16_t port, uint8_t protocol, uint8_t flags)
+{
+	uint32_t v = packet(2, client, port, VIP, protocol == PM_PROTO_TCP ? WEB : DNS, protocol, flags);
+
+	sent_to = pm_ntohl(((struct pm_ipv4 *)(frame + 128 + PM_ETH_LEN))->daddr);
+	return v;
+}
+
+static uint32_t answer(uint32_t client, uint16_t port, uint8_t protocol, uint8_t flags)
+{
+	return packet(3, sent_to, protocol == PM_PROTO_TCP ? WEB : DNS, client, port, protocol, flags);
+}
+
+static uint32_t stranger(void)
+{
+	return 0x10000000 + rnd() % 0x40000000;
+}
+
+static int forwarded(uint32_t verdict)
+{
+	return verdict >= PM_FORWARD_NAT && verdict <= PM_FORWARD_TUN;
+}
+
+static void report(const char *what, uint8_t method, unsigned long failed, unsigned long all, double most)
+{
+	double share = all ? (double)failed / all : 0;
+
+	printf("%s, %s: %lu of %lu (%.4f %%)%s; gave way:", method == PM_METHOD_NAT ? "NAT" : "DR", what, failed, all,
+	       100 * share, share > most ? " TOO MANY" : "");
+	for (int v = PM_EVICTED_ENDED; v <= PM_EVICTED_IDLE; v++)
+		printf(" %llu", (unsigned long long)*pm_verdicts(v));
+	printf(" (ended, half-open, unanswered, idle), expired %llu\n", (unsigned long long)*pm_verdicts(PM_EXPIRED_BY_PACKET));
+	bad |= share > most;
+}
+
+/* A whole connection in no time: what is left is its closing state. */
+static int visit(uint8_t method)
+{
+	uint32_t a = stranger();
+	uint16_t p = 1024 + rnd() % 60000;
+
+	if (!forwarded(ask(a, p, PM_PROTO_TCP, PM_TCP_SYN)))
+		return 0;
+	if (method == PM_METHOD_NAT)
+		answer(a, p, PM_PROTO_TCP, PM_TCP_SYN | PM_TCP_ACK);
+	if (!forwarded(ask(a, p, PM_PROTO_TCP, PM_TCP_ACK)) ||
+	    !forwarded(ask(a, p, PM_PROTO_TCP, PM_TCP_ACK | PM_TCP_FIN)))
+		return 0;
+	if (method == PM_METHOD_NAT)
+		answer(a, p, PM_PROTO_TCP, PM_TCP_ACK | PM_TCP_FIN);
+	return forwarded(ask(a, p, PM_PROTO_TCP, PM_TCP_ACK));
+}
+
+static void short_connections(uint8_t method, double seconds)
+{
+	unsigned long refused = 0, n = 0;
+
+	begin(method, 0);
+	for (; clock_s < seconds; n++) {
+		at(n / 20000.0);
+		refused += !visit(method);
+	}
+	report("20,000 short connections/s: refused or broken off", method, refused, n, 0);
+}
+
+/* A and AAAA from one port, as the C library asks, answered at once. */
+static int lookup(uint8_t method)
+{
+	uint32_t a = stranger();
+	uint16_t p = 1024 + rnd() % 60000;
+	int ok = forwarded(ask(a, p, PM_PROTO_UDP, 0)) && forwarded(ask(a, p, PM_PROTO_UDP, 0));
+
+	if (method == PM_METHOD_NAT)
+		ok = ok && answer(a, p, PM_PROTO_UDP, 0) == PM_FORWARD_NAT_REPLY &&
+		     answer(a, p, PM_PROTO_UDP, 0) == PM_FORWARD_NAT_REPLY;
+	return ok;
+}
+
+static void lookups(uint8_t method, double seconds)
+{
+	unsigned long refused = 0, n = 0;
+
+	begin(method, 0);
+	for (; clock_s < seconds; n++) {
+		at(n / 10000.0);
+		refused += !lookup(method);
+	}
+	report("10,000 lookups/s: refused", method, refused, n, 0);
+}
+
+/* People who came before a flood, and others who come in it, with a round trip of 100 ms. */
+enum { OLD = 1000, ROUND = 100 };
+static unsigned long old_lost, old_sent, new_lost, new_sent;
+
+static void old_come(uint8_t method)
+{
+	for (uint32_t i = 0; i < OLD; i++) {
+		at(clock_s + 0.001);
+		ask(HONEST + i, 3000, PM_PROTO_TCP, PM_TCP_SYN);
+		if (method == PM_METHOD_NAT)
+			answer(HONEST + i, 3000, PM_PROTO_TCP, PM_TCP_SYN | PM_TCP_ACK);
+		ask(HONEST + i, 3000, PM_PROTO_TCP, PM_TCP_ACK);
+		at(clock_s + 0.1);
+		ask(HONEST + i, 3000, PM_PROTO_TCP, PM_TCP_ACK);
+	}
+	old_lost = old_sent = new_lost = new_sent = 0;
+}
+
+/* `flood` once for each of so many a second; meanwhile everybody old speaks every 10 s, and 100 new people a second come. */
+static void under_flood(uint8_t method, uint32_t per_second, double seconds, void (*flood)(void))
+{
+	struct { uint32_t client, to; double due; } waiting[ROUND];
+	double from = clock_s;
+	uint32_t client = HONEST + OLD, head = 0, count = 0;
+
+	for (unsigned long n = 0; n < per_second * seconds; n++) {
+		at(from + (double)n / per_second);
+		flood();
+		if (n % (per_second / 100) == 0) {
+			old_sent++;
+			old_lost += !forwarded(ask(HONEST + old_sent % OLD, 3000, PM_PROTO_TCP, PM_TCP_ACK));
+			new_sent++;
+			if (forwarded(ask(client, 4000, PM_PROTO_TCP, PM_TCP_SYN)) && count < ROUND) {
+				uint32_t to = sent_to;
+
+				if (method == PM_METHOD_NAT)
+					answer(client, 4000, PM_PROTO_TCP, PM_TCP_SYN | PM_TCP_ACK);
+				waiting[(head + count) % ROUND].client = client;
+				waiting[(head + count) % ROUND].to = to;
+				waiting[(head + count++) % ROUND].due = clock_s + 0.1;
+			} else {
+				new_lost++;
+			}
+			client++;
+		}
+		while (count && waiting[head].due <= clock_s) {
+			new_lost += !forwarded(ask(waiting[head].client, 4000, PM_PROTO_TCP, PM_TCP_ACK));
+			head = (head + 1) % ROUND;
+			count--;
+		}
+	}
+}
+
+static void flood_report(const char *what, uint8_t method, double most)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "%s: packets of established connections lost", what);
+	report(text, method, old_lost, old_sent, 0);
+	snprintf(text, sizeof(text), "%s: handshakes failed", what);
+	report(text, method, new_lost, new_sent, most);
+}
+
+static uint8_t flood_method;
+
+static void syn(void)
+{
+	uint32_t a = stranger();
+	uint16_t p = 1024 + rnd() % 60000;
+
+	if (forwarded(ask(a, p, PM_PROTO_TCP, PM_TCP_SYN)) && flood_method == PM_METHOD_NAT)
+		answer(a, p, PM_PROTO_TCP, PM_TCP_SYN | PM_TCP_ACK);
+}
+
+/* Two forged packets; a real server resets what it has not answered for. */
+static void forged(void)
+{
+	uint32_t a = stranger();
+	uint16_t p = 1024 + rnd() % 60000;
+
+	if (!forwarded(ask(a, p, PM_PROTO_TCP, PM_TCP_SYN)))
+		return;
+	if (flood_method == PM_METHOD_NAT)
+		answer(a, p, PM_PROTO_TCP, PM_TCP_SYN | PM_TCP_ACK);
+	if (forwarded(ask(a, p, PM_PROTO_TCP, PM_TCP_ACK)) && flood_method == PM_METHOD_NAT)
+		answer(a, p, PM_PROTO_TCP, PM_TCP_RST);
+}
+
+static void datagram(void)
+{
+	ask(stranger(), 1024 + rnd() % 60000, PM_PROTO_UDP, 0);
+}
+
+static void floods(uint8_t method, uint32_t per_second, double seconds, const char *what, void (*flood)(void))
+{
+	flood_method = method;
+	begin(method, 0);
+	old_come(method);
+	under_flood(method, per_second, seconds, flood);
+	flood_report(what, method, 0.01);
+}
+
+/* Thresholds, and a daemon that is dead: as soon as time has ended connections there is room again. */
+static void thresholds(uint8_t method)
+{
+	unsigned long taken = 0;
+	uint32_t v = 0, tries = 0;
+
+	begin(method, 100);
+	for (uint32_t i = 0; i < 1000; i++) {
+		taken += forwarded(v = ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_SYN));
+		ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_ACK);
+		ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_RST); /* CLOSE: ten seconds */
+	}
+	at(20);
+	for (tries = 0; tries < 1000 && !forwarded(v); tries++) {
+		at(clock_s + 1);
+		v = ask(HONEST + 5000 + tries, 2000, PM_PROTO_TCP, PM_TCP_SYN);
+	}
+	printf("%s, four real servers of at most 100 connections, nobody else alive: %lu of 1000 taken, then open again after %u tries, one a second\n",
+	       method == PM_METHOD_NAT ? "NAT" : "DR", taken, tries);
+	bad |= taken != 400 || !forwarded(v) || tries > 40;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+	double seconds = argc > 2 ? atof(argv[2]) : 60;
+	static const uint8_t methods[] = { PM_METHOD_DR, PM_METHOD_NAT };
+
+	for (int i = 0; i < 2; i++) {
+		uint8_t method = methods[i];
+
+		if (!strcmp(name, "short"))
+			short_connections(method, seconds);
+		else if (!strcmp(name, "lookups"))
+			lookups(method, seconds);
+		else if (!strcmp(name, "syn"))
+			floods(method, 1000000, seconds, "a million SYNs/s", syn);
+		else if (!strcmp(name, "forged"))
+			floods(method, 50000, seconds, "50,000 forged connections/s of two packets", forged);
+		else if (!strcmp(name, "datagrams"))
+			floods(method, 100000, seconds, "100,000 single datagrams/s", datagram);
+		else if (!strcmp(name, "thresholds"))
+			thresholds(method);
+		else
+			return 2;
+	}
+	return bad;
+}

@@ -1,0 +1,33 @@
+/** Threads of the packet program over tables that are full all the time, see race.c. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { missingTool } from './harness.ts'
+
+const run = promisify(execFile)
+const source = fileURLToPath(new URL('race.c', import.meta.url))
+const SECONDS = 4
+
+describe('several threads, whatever they meet in a line', { skip: missingTool() ?? false }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pm-race-'))
+  const program = join(folder, 'race')
+  after(() => rmSync(folder, { recursive: true }))
+
+  test('the program compiles', async () => {
+    await run('clang', ['-O2', '-g', '-Wall', '-Wextra', '-Werror', '-pthread', source, '-o', program])
+  })
+
+  for (const lines of [16, 128, 2048]) {
+    test(`${lines} lines: counts are what the lines say, and every packet finds its real server`, async () => {
+      const result = await run(program, [String(SECONDS), String(lines)]).catch((error: unknown) => error)
+      const { stdout } = result as { stdout: string }
+      assert.ok(!(result instanceof Error), stdout)
+      assert.match(stdout, / 0 elsewhere; claimed 0, held 0;/)
+    })
+  }
+})
