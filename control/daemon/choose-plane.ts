@@ -94,16 +94,24 @@ function mapFile(options: OpenOptions): string {
   return join(options.runDirectory, 'userspace.maps')
 }
 
-/** The sizes of what is pinned here; null where nothing is, or where this process may not look. */
+/**
+ * The sizes of what is pinned here, which it keeps; null where nothing is. Throws where this version cannot
+ * carry on with it: beside a program of ours that forwards by other rules, no plane must start.
+ */
 function sizesInUse(options: OpenOptions): Sizes | null {
-  let pinned: Sizes | null = null
+  const directory = defaultPinDirectory()
+  let pinned: Sizes | null
   try {
-    pinned = pinnedSizes(defaultPinDirectory())
-  } catch {
-    return null
+    pinned = pinnedSizes(directory)
+  } catch (cause) {
+    if (cause instanceof DataplaneError) throw cause
+    throw new DataplaneError(
+      `Cannot look at what is pinned in ${directory}, and no other data plane may start beside it: ${describe(cause)}; as root: pointsman detach (connections are lost)`,
+      { cause },
+    )
   }
-  if (pinned === null || pinned.cpus < cpus(options.workers)) return null
-  const wanted = sizesFor(options.capacity, cpus(options.workers))
+  if (pinned === null) return null
+  const wanted = sizesFor(options.capacity, pinned.cpus)
   const differs = (Object.keys(wanted) as (keyof Sizes)[]).filter((name) => pinned[name] !== wanted[name])
   if (differs.length > 0) {
     options.log(
@@ -114,11 +122,11 @@ function sizesInUse(options: OpenOptions): Sizes | null {
 }
 
 /** XDP with what is pinned, else with what the userspace plane saved, else with nothing. */
-async function openXdp(options: OpenOptions): Promise<Opened> {
+async function openXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
   for (const directory of removeDeadPins()) {
     options.log(`Removed ${directory}: its network namespace is gone`)
   }
-  const sizes = sizesInUse(options) ?? sizesFor(options.capacity, cpus(options.workers))
+  const sizes = pinned ?? sizesFor(options.capacity, cpus(options.workers))
   const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode, links: options.links })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
   const restored = restoreMaps(dataplane, mapFile(options)) === null
@@ -138,26 +146,34 @@ async function openUserspacePlane(options: OpenOptions, sizes: Sizes): Promise<U
 }
 
 /** Userspace; if XDP forwards here, it hands over what it has. */
-async function openUserspace(options: OpenOptions): Promise<Opened> {
-  const pinned = sizesInUse(options)
-  const sizes = pinned ?? sizesFor(options.capacity, cpus(options.workers))
-  const dataplane = await openUserspacePlane(options, sizes)
-  if (pinned === null) return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
+async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
+  if (pinned === null) {
+    const dataplane = await openUserspacePlane(options, sizesFor(options.capacity, cpus(options.workers)))
+    return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
+  }
+  if (options.workers > pinned.cpus) {
+    throw new DataplaneError(
+      `Cannot take over what XDP has pinned with ${options.workers} workers: its maps have room for ${pinned.cpus}; start with --workers ${pinned.cpus}, or run pointsman detach first (connections are lost)`,
+    )
+  }
+  const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode, links: options.links })
+  let dataplane: UserspaceDataplane | null = null
   try {
-    const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode, links: options.links })
+    dataplane = await openUserspacePlane(options, pinned)
     const present = from.interfaces().map(({ name }) => name)
     await changePlane(from, dataplane, options.interfaces.length > 0 ? options.interfaces : present)
-    await from.close()
     return { dataplane, reason: 'asked for', adopted: true }
   } catch (error) {
-    await dataplane.close()
+    await dataplane?.close()
     throw error
+  } finally {
+    await from.close()
   }
 }
 
 /** Whether XDP works on these interfaces is only known once it is attached. */
-async function tryXdp(options: OpenOptions): Promise<Opened> {
-  const opened = await openXdp(options)
+async function tryXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
+  const opened = await openXdp(options, pinned)
   const { dataplane, adopted } = opened
   if (dataplane === null || options.interfaces.length === 0) return opened
   try {
@@ -173,29 +189,30 @@ async function tryXdp(options: OpenOptions): Promise<Opened> {
 }
 
 export async function openDataplane(options: OpenOptions): Promise<Opened> {
+  const pinned = options.choice === 'none' ? null : sizesInUse(options)
   switch (options.choice) {
     case 'none':
       return { dataplane: null, reason: 'asked for: rules are kept, packets are left alone', adopted: false }
     case 'xdp':
-      return await openXdp(options)
+      return await openXdp(options, pinned)
     case 'userspace':
-      return await openUserspace(options)
+      return await openUserspace(options, pinned)
     case 'auto':
       try {
-        return { ...(await tryXdp(options)), reason: 'XDP works here' }
+        return { ...(await tryXdp(options, pinned)), reason: 'XDP works here' }
       } catch (error) {
         options.log(`XDP does not work here, trying userspace: ${describe(error)}`)
         // The verifier's words fill pages; the log has them.
-        return await openInstead(options, describe(error).split('\n')[0] ?? '')
+        return await openInstead(options, pinned, describe(error).split('\n')[0] ?? '')
       }
     default:
       return options.choice satisfies never
   }
 }
 
-async function openInstead(options: OpenOptions, why: string): Promise<Opened> {
+async function openInstead(options: OpenOptions, pinned: Sizes | null, why: string): Promise<Opened> {
   try {
-    return { ...(await openUserspace(options)), reason: `XDP does not work here: ${why}` }
+    return { ...(await openUserspace(options, pinned)), reason: `XDP does not work here: ${why}` }
   } catch (error) {
     throw new DataplaneError(`No data plane works here. xdp: ${why}. userspace: ${describe(error)}`)
   }
