@@ -49,6 +49,13 @@ test('capabilities are the four that are documented, and no others', async () =>
   }
 })
 
+test('the BPF file system can be written', () => {
+  // ProtectKernelTunables has it in its own list of what is read-only; ReadWritePaths does not undo that.
+  assert.notEqual(directive('ProtectKernelTunables'), 'yes')
+  assert.match(directive('ReadOnlyPaths') ?? '', /(^| )\/sys( |$)/)
+  assert.equal(directive('ReadWritePaths'), '/sys/fs/bpf')
+})
+
 test('a late interface trips no limit, a detached director stays detached', () => {
   assert.equal(directive('StartLimitIntervalSec'), '0')
   assert.equal(directive('Restart'), 'on-failure')
