@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { call } from '../../control/front/api/client.ts'
 import type { Status } from '../../control/front/api/schema/status.ts'
 import { must, run, until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
@@ -113,9 +114,21 @@ export class Wires {
     return this.#log.join('')
   }
 
+  environment(): NodeJS.ProcessEnv {
+    return { ...process.env, POINTSMAN_SOCKET: this.#socket }
+  }
+
+  get #socket(): string {
+    return join(this.#folder, 'pointsman.sock')
+  }
+
+  call(method: 'GET', path: string): Promise<unknown> {
+    return call(this.#socket, method, path)
+  }
+
   #ask(program: 'ipvsadm' | 'pointsman', ...words: string[]) {
     return run(inNamespace(this.director, [executable(program), ...words]), {
-      env: { ...process.env, POINTSMAN_SOCKET: join(this.#folder, 'pointsman.sock') },
+      env: this.environment(),
     })
   }
 
