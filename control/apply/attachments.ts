@@ -41,7 +41,7 @@ export class Attachments {
   #results = new Map<string, AttachResult>()
   #plane: Dataplane | null = null
   /** What the last attach was made for: nothing to do while that is so. */
-  #madeFor = ''
+  #madeFor: unknown = null
   #retryMs = RETRY_MS_MIN
   #retry: NodeJS.Timeout | null = null
   #queue: Promise<void> = Promise.resolve()
@@ -52,14 +52,17 @@ export class Attachments {
     this.#source = source
     this.#log = log
     this.#unfollow = source.onLinkChange(() => void this.bringInLine())
-    this.#comparing = setInterval(() => void this.bringInLine(), COMPARE_MS).unref()
+    this.#comparing = setInterval(() => {
+      if (this.#plane?.plane === 'xdp') this.#madeFor = null
+      void this.bringInLine()
+    }, COMPARE_MS).unref()
   }
 
   /** From now on packets are taken by this plane; null: by none, whatever is under way has ended. */
   async use(plane: Dataplane | null): Promise<readonly Attachment[]> {
     await this.#inOrder(async () => {
       this.#plane = plane
-      this.#madeFor = ''
+      this.#madeFor = null
       this.#results = new Map()
     })
     await this.bringInLine()
@@ -126,7 +129,11 @@ export class Attachments {
     const plane = this.#plane
     if (plane === null || this.#stopped || this.wanted.length === 0) return
     const found = this.#follow()
-    const facts = JSON.stringify(found.map(({ link }) => this.#facts(link)))
+    // In XDP every link may be a way out, and what it can take is told again with each attach.
+    const facts =
+      plane.plane === 'xdp'
+        ? this.#source.links()
+        : JSON.stringify(found.map(({ link }) => this.#facts(link)))
     const before = this.#results
     if (facts === this.#madeFor && this.#isComplete(plane, found)) return
     const names = found.map(({ link }) => link.name)
@@ -144,7 +151,7 @@ export class Attachments {
         return result === undefined ? [] : [[wanted, result] as const]
       }),
     )
-    this.#madeFor = results.some((result) => 'refused' in result) ? '' : facts
+    this.#madeFor = results.some((result) => 'refused' in result) ? null : facts
     this.#tell(before)
     this.#tryAgain(results)
   }
@@ -161,6 +168,7 @@ export class Attachments {
         nic.kind,
         nic.noArp,
         links.addressesOf(nic.ifindex).map((mac) => Buffer.from(mac).toString('hex')),
+        links.upperOf(nic.ifindex).map(({ name, kind }) => [name, kind]),
       ])
   }
 
@@ -174,8 +182,9 @@ export class Attachments {
   #tell(before: ReadonlyMap<string, AttachResult>): void {
     for (const wanted of this.wanted) {
       const [was, is] = [before.get(wanted), this.#results.get(wanted)]
-      const [said, saying] = [told(was), told(is)]
-      if (said === saying) continue
+      const [said, saying] = [told(wanted, was), told(wanted, is)]
+      // What a plane takes at once is told by whoever starts it.
+      if (said === saying || (before.size === 0 && is !== undefined && 'attached' in is)) continue
       if (is === undefined) this.#log(`Interface ${wanted} is gone: waiting for it`)
       else if ('attached' in is) this.#log(`Interface ${saying}`)
       else this.#log(is.refused)
@@ -195,11 +204,10 @@ export class Attachments {
   }
 }
 
-function told(result: AttachResult | undefined): string {
+function told(wanted: string, result: AttachResult | undefined): string {
   if (result === undefined) return ''
   if ('refused' in result) return result.refused
-  const { name, mode } = result.attached
-  return name === result.name
-    ? `${name} is attached (${mode})`
-    : `${result.name} is attached as ${name} (${mode})`
+  const { name, mode, note } = result.attached
+  const as = name === wanted ? name : `${wanted} is called ${name} now and`
+  return `${as} is attached (${mode})${note === undefined ? '' : `: ${note}`}`
 }

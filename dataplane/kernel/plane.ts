@@ -24,6 +24,7 @@ import { readEgress } from './egress.ts'
 import { linkInfo, type ProgramInfo, programInfo } from './object-info.ts'
 import { type OpenedProgram, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
 import { Pins, type Trace } from './pins.ts'
+import { mergingTrap, vlanTrap } from './traps.ts'
 import { attachXdp, queryXdp, type XdpMode, type XdpModeChoice } from './xdp.ts'
 
 export interface KernelOptions {
@@ -45,6 +46,8 @@ interface OwnLink {
   readonly mode: XdpMode
   /** Why it is not native. */
   readonly note: string | null
+  /** What has come about since and is no good. */
+  trap: string | null
 }
 
 /** CPUs the kernel may ever use: the least `sizes.cpus` that XDP works with. */
@@ -139,9 +142,9 @@ export class KernelDataplane implements Dataplane {
   }
 
   interfaces(): readonly AttachedInterface[] {
-    return [...this.#links].flatMap(([ifindex, { mode, note }]) => {
+    return [...this.#links].flatMap(([ifindex, own]) => {
       const name = this.#isAlive(ifindex) ? netDeviceName(ifindex) : null
-      return name === null ? [] : [described({ name, ifindex }, mode, note)]
+      return name === null ? [] : [described({ name, ifindex }, own)]
     })
   }
 
@@ -173,18 +176,22 @@ export class KernelDataplane implements Dataplane {
       return { name, refused: `No interface "${name}" in this network namespace: see ip link`, absent: true }
     }
     try {
-      const why = whyNotTaken(link)
+      const keeps = this.#keepsLink(link.ifindex)
+      const trap = vlanTrap(link, links)
+      const why = whyNotTaken(link) ?? (keeps ? null : trap)
       if (why !== null) throw new DataplaneError(why)
       // First the table: what arrives before that would pass as not configured.
       for (const receiving of links.receivingFor(link.ifindex)) {
         putInterface(this.map('interfaces'), receiving, links.addressesOf(receiving.ifindex))
       }
-      if (!this.#keepsLink(link.ifindex)) {
+      if (!keeps) {
         this.#removeLink(link.ifindex)
-        this.#makeLink(link)
+        this.#makeLink(link, links)
       }
-      const { mode, note } = this.#links.get(link.ifindex)!
-      return { name, attached: described(link, mode, note) }
+      const own = this.#links.get(link.ifindex)!
+      // Forwarding does not end for a VLAN that was made on top later.
+      own.trap = trap
+      return { name, attached: described(link, own) }
     } catch (error) {
       if (!(error instanceof MachineError)) throw error
       return { name, refused: error.message, absent: false }
@@ -231,7 +238,7 @@ export class KernelDataplane implements Dataplane {
       if (info.programId !== this.#program.id) {
         need(libbpf().bpf_link_update(fd, this.programFd, null), `replace the program on ${name}`)
       }
-      this.#links.set(ifindex, { fd, mode: queryXdp(ifindex).mode ?? 'native', note: null })
+      this.#links.set(ifindex, { fd, mode: queryXdp(ifindex).mode ?? 'native', note: null, trap: null })
     }
   }
 
@@ -247,9 +254,14 @@ export class KernelDataplane implements Dataplane {
     return this.#isAlive(ifindex) && (this.#mode === 'auto' || this.#mode === this.#links.get(ifindex)?.mode)
   }
 
-  #makeLink(link: Link): void {
+  #makeLink(link: Link, links: Links): void {
     const { fd, mode, note } = attachXdp(this.programFd, link, this.#mode)
-    this.#links.set(link.ifindex, { fd, mode, note })
+    const trap = mode === 'generic' ? mergingTrap(link, links) : null
+    if (trap !== null) {
+      libc.close(fd)
+      throw new DataplaneError(trap)
+    }
+    this.#links.set(link.ifindex, { fd, mode, note, trap: null })
     this.#pins?.pinLink(link.ifindex, fd)
   }
 
@@ -264,8 +276,8 @@ export class KernelDataplane implements Dataplane {
 
 function described(
   { name, ifindex }: { readonly name: string; readonly ifindex: number },
-  mode: XdpMode,
-  note: string | null,
+  { mode, note, trap }: OwnLink,
 ): AttachedInterface {
-  return { name, ifindex, mode, ...(note === null ? {} : { note }) }
+  const text = trap ?? note
+  return { name, ifindex, mode, ...(text === null ? {} : { note: text }) }
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { after, before, describe, test } from 'node:test'
-import { must, run } from '../../lab/command.ts'
+import { must } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import { inNamespace } from '../../lab/namespace.ts'
 import { missingFor } from './scene.ts'
@@ -73,9 +73,7 @@ describe('a storm of routes', { skip: missingFor('xdp') }, () => {
     })
   }
 
-  test('the real servers are where the routes say in the end', async () => {
-    const { status } = await run(['ip', '-n', wires.director, 'route', 'flush', 'root', '198.18.0.0/15'])
-    assert.equal(status, 0)
+  test('memory does not grow with the routes', () => {
     const memory = wires.memoryMiB()
     assert.ok(memory < 400, `${memory} MiB`)
   })
