@@ -1,5 +1,5 @@
 /** The notices systemd understands (sd_notify(3)): one datagram to the socket it names. */
-import { AF_UNIX, SOCK_DGRAM_CLOEXEC } from './abi.ts'
+import { AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM_CLOEXEC } from './abi.ts'
 import { errno, libc, SystemError } from './libc.ts'
 
 /**
@@ -14,7 +14,8 @@ export function notify(state: string, path: string | undefined = process.env.NOT
   const data = Buffer.from(state)
   const fd = libc.socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0)
   if (fd < 0) throw new SystemError('open a socket for systemd', errno())
-  const sent = libc.sendto(fd, data, data.length, 0, address, address.length)
+  // A systemd that does not read must not hold up the thread.
+  const sent = libc.sendto(fd, data, data.length, MSG_DONTWAIT, address, address.length)
   const number = errno()
   libc.close(fd)
   if (sent < 0) throw new SystemError(`notify ${path}`, number)

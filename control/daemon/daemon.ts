@@ -87,6 +87,8 @@ class Daemon {
   #removeSockets: () => void = () => {}
   #finish: (status: number) => void = () => {}
   readonly #ending: Ending
+  /** Signals to end, so far. */
+  #signals = 0
 
   static async start(options: DaemonOptions, log: Logger): Promise<Daemon> {
     const run = await takeRunDirectory(options.runDirectory, options.dataplane !== 'none')
@@ -310,7 +312,7 @@ class Daemon {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => {
         // Whoever says it twice does not want to wait.
-        if (this.#ending.begun) process.exit(1)
+        if (this.#signals++ > 0) process.exit(1)
         this.#log.info({ signal }, 'stopping')
         void this.#end(0, [this.#settled()])
       })
@@ -327,7 +329,7 @@ class Daemon {
   async #reload(): Promise<void> {
     if (this.#ending.begun || this.#api === null) return
     const us = process.hrtime.bigint() / 1000n
-    notify(`RELOADING=1\nMONOTONIC_USEC=${us}`)
+    this.#tell(`RELOADING=1\nMONOTONIC_USEC=${us}`)
     const permit = await this.#api.permits.shared(RELOAD_TURN_MS, () => {})
     try {
       if (permit === null) throw new Error('other requests do not end')
@@ -341,12 +343,23 @@ class Daemon {
     } finally {
       permit?.release()
     }
-    notify('READY=1')
+    this.#tell('READY=1')
+  }
+
+  /** A systemd that cannot be told is no reason to end. */
+  #tell(state: string): void {
+    try {
+      notify(state)
+    } catch (error) {
+      if (!isMachineTrouble(error)) throw error
+      this.#log.warn({ err: error }, 'Cannot tell systemd of it')
+    }
   }
 
   /** A broken invariant: better to end and be started again than to go on with it. */
   #fail(error: unknown): void {
     this.#log.fatal({ err: error }, 'failed')
+    this.#ending.failed()
     void this.#end(1, [])
   }
 
@@ -364,7 +377,7 @@ class Daemon {
     const startedAt = performance.now()
     const leftMs = (): number => Math.max(0, CLIENTS_MS - (performance.now() - startedAt))
     const result = await this.#ending.run(status, [
-      { name: 'tell systemd of the end', limitMs: 0, run: () => notify('STOPPING=1') },
+      { name: 'tell systemd of the end', limitMs: 0, run: () => this.#tell('STOPPING=1') },
       { name: 'leave the interfaces as they are', limitMs: 0, run: () => this.#attachments?.stop() },
       {
         name: 'stop the clockwork',

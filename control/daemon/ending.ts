@@ -25,6 +25,7 @@ export interface EndingOptions {
 export class Ending {
   readonly #options: EndingOptions
   #begun = false
+  #failed = false
 
   constructor(options: EndingOptions) {
     this.#options = options
@@ -34,10 +35,14 @@ export class Ending {
     return this.#begun
   }
 
+  /** Whatever the reason to end was, it is a failure now. */
+  failed(): void {
+    this.#failed = true
+  }
+
   /**
-   * Runs the steps in order, each whether or not those before it could be done. Asked a second time it does
-   * not wait any longer.
-   * @returns the exit status: `status`, or 1 if a step failed
+   * Runs the steps in order, each whether or not those before it could be done.
+   * @returns the exit status: `status`, or 1 if something failed
    */
   async run(status: number, steps: readonly Step[]): Promise<number> {
     this.#begun = true
@@ -45,17 +50,16 @@ export class Ending {
       this.#options.warn(null, `Cannot end within ${END_MS} ms: leaving as it is`)
       this.#options.exit(1)
     }, END_MS)
-    let result = status
     for (const { name, limitMs, run } of steps) {
       try {
         await within(limitMs, run())
       } catch (error) {
         this.#options.warn(error, `Cannot ${name}`)
-        result = 1
+        this.#failed = true
       }
     }
     clearTimeout(last)
-    return result
+    return this.#failed ? 1 : status
   }
 }
 

@@ -1,6 +1,7 @@
 /** What signals do to a daemon, and what systemd is told. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -8,13 +9,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { call } from '../../../control/front/api/client.ts'
 import { AF_UNIX, MSG_DONTWAIT, SOCK_DGRAM_CLOEXEC } from '../../../linux/abi.ts'
 import { check, libc } from '../../../linux/libc.ts'
+import { ask } from '../front/ask.ts'
 import { type Daemon, withDaemon } from './process.ts'
 
 /** Takes the place of systemd's end of the notices. */
 class Notices {
   readonly path: string
   readonly #folder = mkdtempSync(join(tmpdir(), 'pointsman-notify-'))
-  readonly #fd: number
+  #fd: number
   readonly heard: string[] = []
 
   constructor() {
@@ -42,8 +44,9 @@ class Notices {
   }
 
   close(): void {
-    libc.close(this.#fd)
-    rmSync(this.#folder, { recursive: true })
+    if (this.#fd >= 0) libc.close(this.#fd)
+    this.#fd = -1
+    rmSync(this.#folder, { recursive: true, force: true })
   }
 }
 
@@ -74,6 +77,30 @@ test('a reload is announced, changes no rule, ends nothing, and is over when sys
     }
     assert.equal(((await call(socket, 'GET', '/v1/services')) as unknown[]).length, 1)
     assert.equal(child.exitCode, null)
+  }))
+
+test('a systemd that is gone changes nothing', () =>
+  withNotices({ WATCHDOG_USEC: '200000' }, async ({ socket, child, ended }, notices) => {
+    await notices.until(/^READY=1/, 5000)
+    notices.close()
+    child.kill('SIGHUP')
+    await sleep(300)
+    assert.equal((await ask(socket, 'GET', '/v1/status')).status, 200)
+    child.kill('SIGTERM')
+    assert.equal(await ended(4000), 0)
+  }))
+
+test('a second signal does not wait for what the first waits for', () =>
+  withNotices({}, async ({ socket, child, ended }, notices) => {
+    await notices.until(/^READY=1/, 5000)
+    const client = connect(socket)
+    client.on('error', () => {})
+    client.write('PUT /v1/timeouts HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n')
+    await sleep(200)
+    child.kill('SIGTERM')
+    await notices.until(/^STOPPING=1/, 1000)
+    child.kill('SIGINT')
+    assert.equal(await ended(1000), 1)
   }))
 
 test('the watchdog is told of every beat, as often as it wants', () =>
