@@ -1,40 +1,71 @@
 /** A director over a data plane, made from what its maps hold. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import type { Director } from '../model/director.ts'
-import { createDirector } from '../rules/director.ts'
+import { adoptRules } from '../plan/adopt.ts'
+import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
 import { Rules } from '../rules/rules.ts'
-import { MapEngine, type MapEngineOptions } from './map-engine.ts'
-import type { StateFile } from './state-file.ts'
+import { MapApplier, type MapApplierOptions } from './map-applier.ts'
 
 export interface ManagedDirector {
-  readonly director: Director
-  readonly engine: MapEngine
+  readonly director: RuleDirector
+  readonly applier: MapApplier
   readonly rules: Rules
 }
 
-/** Adopts what the maps and the state file hold. Nothing is published before the first `settle`. */
-export function openDirector(options: {
+export interface OpenDirectorOptions extends Omit<MapApplierOptions, 'rules' | 'saved'> {
   readonly dataplane: Dataplane
   readonly host: Host
-  readonly stateFile?: StateFile
-  readonly nowMs?: () => number
-  readonly trace?: NonNullable<MapEngineOptions['trace']>
-  readonly warn?: NonNullable<MapEngineOptions['warn']>
-}): ManagedDirector {
+}
+
+const EVERYTHING = { links: true, addresses: true, routes: true, neighbours: true }
+
+/** Adopts what the maps and the state file hold. Nothing is published before the first `settle`. */
+export function openDirector(options: OpenDirectorOptions): ManagedDirector {
   const rules = new Rules(options.host)
-  const engine = new MapEngine({ ...options, rules })
-  const timeouts = engine.publishedTimeouts()
-  const { saved } = engine
+  const applier = new MapApplier({ ...options, rules })
+  const { saved, adoption } = applier
+  adoptRules(adoption.held, rules, new Map(saved?.lastWeights ?? []), new Map(saved?.saidWeights ?? []))
+  applier.networkChanged(EVERYTHING)
+  const timeouts = applier.publishedTimeouts()
   const director = createDirector({
     host: options.host,
     rules,
-    engine,
+    applier,
     state: {
       ...(timeouts === null ? {} : { timeouts }),
       ...(saved === null ? {} : { sysctls: saved.sysctls, daemons: saved.daemons }),
     },
   })
-  engine.followDaemons(() => director.daemons())
-  return { director, engine, rules }
+  applier.followDaemons(() => director.daemons())
+  return { director, applier, rules }
+}
+
+/**
+ * Puts another data plane below a director, which goes on: `change` moves what the old maps hold into new
+ * ones. If it fails, the director goes on over the old ones, and the error is handed back.
+ */
+export async function exchangePlane(
+  { director, applier, rules }: ManagedDirector,
+  options: Omit<OpenDirectorOptions, 'dataplane'>,
+  change: () => Promise<Dataplane>,
+): Promise<{ readonly applier: MapApplier; readonly error: unknown }> {
+  let { dataplane } = applier
+  let error: unknown = null
+  let next = applier
+  await director.exchange(async () => {
+    await applier.stop()
+    const saved = applier.state()
+    try {
+      dataplane = await change()
+    } catch (failure) {
+      error = failure
+    }
+    next = new MapApplier({ ...options, dataplane, rules, saved })
+    next.followDaemons(() => director.daemons())
+    // Its identity may be another one.
+    next.stateChanged()
+    next.networkChanged(EVERYTHING)
+    return next
+  })
+  return { applier: next, error }
 }

@@ -44,6 +44,8 @@ const savedState = z.object({
   counters: z.object({ reals: rows, services: rows, total: counts }),
   /** Index of a real server whose weight is 0, and its last other weight. */
   lastWeights: z.array(z.tuple([z.int().nonnegative(), z.int().nonnegative()])),
+  /** Index of a real server that an overlay has taken weight from, and the weight that was said. */
+  saidWeights: z.array(z.tuple([z.int().nonnegative(), z.int().nonnegative()])),
 })
 export type SavedState = Omit<z.infer<typeof savedState>, 'version' | 'bootId' | 'maps'>
 

@@ -33,6 +33,7 @@ export function servicesText(services: readonly ServiceShown[]): string {
     .map((service) => {
       const lines = [`virtual service: ${serviceTitle(service)}`, `  scheduler: ${service.scheduler}`]
       if (service.persistenceTimeoutS > 0) lines.push(`  persistence: ${service.persistenceTimeoutS} s`)
+      if (service.why !== undefined) lines.push(`  ${service.state}: ${service.why}`)
       if (service.unsupported.length > 0) lines.push(`  not in force: ${service.unsupported.join(', ')}`)
       lines.push('  real servers:')
       const rows = service.servers.map((server) => [
@@ -78,6 +79,11 @@ export function statusText(status: Status): string {
     ],
   )
   for (const warning of dataplane.warnings) rows.push(['warning', warning])
+  for (const { service, state, why } of status.notInForce) {
+    rows.push([state, `${serviceTitle(service)}: ${why}`])
+  }
+  const repairs = Object.entries(status.repairs).map(([what, count]) => `${what} ${count}`)
+  if (repairs.length > 0) rows.push(['repaired', repairs.join(', ')])
   for (const { service, reasons } of status.unsupported) {
     rows.push(['not in force', `${serviceTitle(service)}: ${reasons.join(', ')}`])
   }

@@ -133,6 +133,13 @@ export function findEntries(index: MapMemory, services: MapMemory, slot: number)
   return entriesOf(index, serviceHash(services.u32, slot * RECORD_WORDS), slot)
 }
 
+/** Whether the entry at `at` is one by which packets find the service in `slot`. */
+export function isEntryOf(index: MapMemory, services: MapMemory, slot: number, at: number): boolean {
+  const hash = serviceHash(services.u32, slot * RECORD_WORDS)
+  const bucket = Math.floor(at / PM_BUCKET)
+  return index.u64[at] === indexEntry(hash, slot) && bucketsOf(hash, index.entries - 1).includes(bucket)
+}
+
 /** Where a slot of this hash has its entries. */
 export function entriesOf(index: MapMemory, hash: number, slot: number): number[] {
   const found: number[] = []

@@ -12,6 +12,7 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Host } from '../rules/host.ts'
+import type { ServiceKinds } from '../rules/rules.ts'
 
 const TICK_MS = 2 ** PM_TICK_SHIFT / 1e6
 
@@ -42,14 +43,6 @@ const TCP_TIMEOUTS_S: readonly (readonly [number, number])[] = [
 /** Before the first state change. */
 const INITIAL_S = 3
 
-/** How many services have what the packet path asks for first. */
-export interface ServiceCounts {
-  readonly v4: number
-  readonly v6: number
-  readonly port0: number
-  readonly ftp: number
-}
-
 /** What the defence sysctls come to under the memory there is. */
 export interface Defence {
   /** Every n-th new connection is dropped, 0: none. */
@@ -77,7 +70,7 @@ export function defence(sysctls: Readonly<Record<string, number>>, availablePage
 export function settingsWords(
   timeouts: Timeouts,
   sysctls: Readonly<Record<string, number>>,
-  counts: ServiceCounts,
+  kinds: ServiceKinds,
   state: Defence,
   host: Pick<Host, 'sysctl'>,
 ): ReadonlyMap<number, number> {
@@ -99,10 +92,10 @@ export function settingsWords(
     offsets.flags,
     Setting.Ready |
       Setting.Interest |
-      on(counts.v4, Setting.V4) |
-      on(counts.v6, Setting.V6) |
-      on(counts.port0, Setting.Port0) |
-      on(counts.ftp, Setting.Ftp) |
+      on(kinds.v4, Setting.V4) |
+      on(kinds.v6, Setting.V6) |
+      on(kinds.port0, Setting.Port0) |
+      on(kinds.ftp, Setting.Ftp) |
       on(sysctls.sloppy_tcp, Setting.SloppyTcp) |
       on(sysctls.expire_nodest_conn, Setting.ExpireNodest) |
       on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |

@@ -4,7 +4,7 @@
  */
 
 import type { IpAddress } from '../../net/address.ts'
-import type { MapEngine } from '../apply/map-engine.ts'
+import type { MapApplier } from '../apply/map-applier.ts'
 import { UnresolvedHops } from '../connections/unresolved.ts'
 import { ESTIMATION_PERIOD_MS } from '../counting/estimator.ts'
 import type { Host } from '../rules/host.ts'
@@ -16,6 +16,8 @@ const BEAT_MS = 1000
 const SETTINGS_MS = 10_000
 /** Longest stretch of work in one go. */
 const BURST_MS = 4
+/** What of each second goes into comparing the maps with what is wanted: 100,000 real servers take minutes. */
+const COMPARE_MS = 1
 /** Between two slices of one sweep. */
 const SLICE_PAUSE_MS = 20
 /** Lines between two looks at the clock. */
@@ -28,28 +30,29 @@ const NEIGHBOURS_MS = 10
 /** The beat that rules which have changed are to ring: real servers may have come or gone. */
 export const NEIGHBOURS = 'neighbours of the real servers'
 
-export function directorBeats(engine: MapEngine, host: Host): readonly Beat[] {
+export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] {
   const beats: Beat[] = [
-    { name: 'presence', everyMs: BEAT_MS, run: whole(() => engine.presence()) },
-    { name: 'expiry', everyMs: BEAT_MS, run: expiry(engine) },
+    { name: 'presence', everyMs: BEAT_MS, run: whole(() => applier.presence()) },
+    { name: 'expiry', everyMs: BEAT_MS, run: expiry(applier) },
     {
       name: 'rates',
       everyMs: ESTIMATION_PERIOD_MS,
-      run: () => (engine.estimateSlice() ? null : 0),
+      run: () => (applier.estimateSlice() ? null : 0),
     },
-    { name: 'settings', everyMs: SETTINGS_MS, run: whole(() => engine.publishSettings()) },
+    { name: 'settings', everyMs: SETTINGS_MS, run: whole(() => applier.publishSettings()) },
     {
       name: 'defence',
       everyMs: BEAT_MS,
       run: whole(() => {
-        if (engine.watchesMemory) engine.publishSettings()
+        if (applier.watchesMemory) applier.publishSettings()
       }),
     },
-    { name: 'state', everyMs: BEAT_MS, run: whole(() => engine.saveState()) },
-    { name: NEIGHBOURS, everyMs: null, restMs: NEIGHBOURS_MS, run: neighbours(engine, host) },
+    { name: 'state', everyMs: BEAT_MS, run: whole(() => applier.saveState()) },
+    { name: 'comparison', everyMs: BEAT_MS, run: whole(() => applier.compareSlice(COMPARE_MS)) },
+    { name: NEIGHBOURS, everyMs: null, restMs: NEIGHBOURS_MS, run: neighbours(applier, host) },
   ]
-  if (!engine.dataplane.resolvesNextHops) {
-    const run = searchIn(new UnresolvedHops(engine.dataplane), host)
+  if (!applier.dataplane.resolvesNextHops) {
+    const run = searchIn(new UnresolvedHops(applier.dataplane), host)
     beats.push({ name: 'next hops', everyMs: UNRESOLVED_MS, run })
   }
   return beats
@@ -61,14 +64,14 @@ const whole = (action: () => void) => (): null => {
   return null
 }
 
-function expiry(engine: MapEngine): () => number | null {
+function expiry(applier: MapApplier): () => number | null {
   let sweeping = false
   return () => {
-    if (!sweeping && !engine.sweepIsDue()) return null
+    if (!sweeping && !applier.sweepIsDue()) return null
     sweeping = true
     const stop = performance.now() + BURST_MS
     do {
-      if (engine.sweepSlice(LINES)) {
+      if (applier.sweepSlice(LINES)) {
         sweeping = false
         return null
       }
@@ -77,13 +80,13 @@ function expiry(engine: MapEngine): () => number | null {
   }
 }
 
-function neighbours(engine: MapEngine, host: Host): () => number | null {
+function neighbours(applier: MapApplier, host: Host): () => number | null {
   let kept: ReadonlySet<IpAddress> = new Set()
   let freeMs = 0
   return () => {
     const beganMs = performance.now()
     if (beganMs < freeMs) return freeMs - beganMs
-    const wanted = engine.neighboursWanted()
+    const wanted = applier.neighboursWanted()
     const same = wanted.size === kept.size && [...wanted].every((address) => kept.has(address))
     if (!same) host.keepResolved(wanted)
     kept = wanted

@@ -7,17 +7,15 @@ import { bootId } from '../../linux/boot.ts'
 import { isMachineTrouble, MachineError } from '../../linux/machine-error.ts'
 import { notify, watchdogPeriodMs } from '../../linux/sd-notify.ts'
 import { Attachments } from '../apply/attachments.ts'
-import type { MapEngine } from '../apply/map-engine.ts'
-import { openDirector } from '../apply/open.ts'
+import type { MapApplier } from '../apply/map-applier.ts'
+import { exchangePlane, type ManagedDirector, type OpenDirectorOptions, openDirector } from '../apply/open.ts'
 import { type StateFile, stateFile } from '../apply/state-file.ts'
-import { SwitchableDirector } from '../apply/switchable-director.ts'
 import { readVerdicts } from '../counting/verdicts.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import { type Api, createApi } from '../front/api/server.ts'
 import { readStatus } from '../insight/status.ts'
-import type { Director } from '../model/director.ts'
 import { VERSION } from '../model/version.ts'
-import { createDirector } from '../rules/director.ts'
+import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
 import { directorBeats, NEIGHBOURS } from './beats.ts'
 import {
@@ -77,8 +75,9 @@ class Daemon {
   #opened: Opened
   readonly #state: StateFile
   readonly #startedAt = new Date()
-  #director!: SwitchableDirector
-  #engine: MapEngine | null = null
+  #director!: RuleDirector
+  /** Absent in a daemon that only keeps rules. */
+  #managed: ManagedDirector | null = null
   readonly #clockwork: Clockwork
   /** Takes the director's beats out of the clockwork. */
   #unwind: () => void = () => {}
@@ -138,7 +137,7 @@ class Daemon {
   async #serve(): Promise<void> {
     const { dataplane, reason, adopted } = this.#opened
     this.#makeDirector(dataplane, adopted)
-    await this.#director.settle()
+    await this.#director.settle([])
     if (dataplane !== null) await this.#attach(dataplane)
     this.#listenForSignals()
     await this.#listen()
@@ -169,42 +168,46 @@ class Daemon {
   }
 
   #makeDirector(dataplane: Dataplane | null, adopted: boolean): void {
-    const director = dataplane === null ? createDirector({ host: this.#host }) : this.#direct(dataplane)
-    this.#director = new SwitchableDirector(director, () => this.#clockwork.ring(NEIGHBOURS))
-    if (adopted && this.#engine !== null) {
-      this.#log.info(this.#engine.adoption, 'carrying on with what the maps hold')
+    if (dataplane === null) {
+      this.#director = createDirector({ host: this.#host })
+      return
+    }
+    this.#managed = openDirector({ ...this.#directorOptions(), dataplane })
+    const { director, applier } = this.#managed
+    this.#director = director
+    director.onSettled = () => this.#clockwork.ring(NEIGHBOURS)
+    this.#unwind = this.#wind(applier)
+    if (adopted) {
+      const { services, servers, gone } = applier.adoption
+      this.#log.info({ services, servers, gone }, 'carrying on with what the maps hold')
       // Reading a large table back leaves much behind, and nobody is waiting yet.
       collectGarbage()
     }
-    for (const warning of dataplane?.warnings ?? []) this.#log.warn(warning)
+    for (const warning of dataplane.warnings ?? []) this.#log.warn(warning)
   }
 
-  /** A director of what the maps hold. */
-  #direct(dataplane: Dataplane): Director {
-    const { director, engine } = openDirector({
-      dataplane,
+  #directorOptions(): Omit<OpenDirectorOptions, 'dataplane'> {
+    return {
       host: this.#host,
       stateFile: this.#state,
       warn: (message) => this.#log.warn(message),
-    })
-    this.#engine = engine
-    this.#unwind = this.#wind(engine)
-    return director
+      failed: (error) => this.#beatFailed('bring rules in force', error),
+    }
   }
 
   /** Sets the director's beats going; the way to take them out again. */
-  #wind(engine: MapEngine): () => void {
-    const beats = directorBeats(engine, this.#host)
+  #wind(applier: MapApplier): () => void {
+    const beats = directorBeats(applier, this.#host)
     const takeOut = this.#clockwork.add(beats)
     const unfollow = this.#host.onChange((change) =>
-      this.#guarded(NETWORK, () => engine.networkChanged(change)),
+      this.#guarded(NETWORK, () => applier.networkChanged(change)),
     )
     this.#clockwork.ring(NEIGHBOURS)
     return () => {
       this.#unwind = () => {}
       takeOut()
       unfollow()
-      engine.stop()
+      applier.stopFollowing()
       // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
       for (const { name, run } of beats) if (name === NEIGHBOURS) this.#guarded(name, run)
     }
@@ -224,25 +227,27 @@ class Daemon {
     else this.#log.warn({ err: error }, `Cannot do ${name} now: trying again`)
   }
 
-  /** Rules, connections and counters go from one plane to the other; no request is under way meanwhile. */
+  /** The director stays; rules, connections and counters go from one plane to the other below it. */
   async #changePlane(kind: 'xdp' | 'userspace'): Promise<void> {
-    const from = this.#opened.dataplane
-    if (from === null) throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
+    const managed = this.#managed
+    if (managed === null)
+      throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
+    const from = managed.applier.dataplane
     if (from.plane === kind) return
-    this.#engine?.stateChanged()
-    await this.#director.settle()
+    await this.#director.settle([])
     this.#unwind()
-    let dataplane = from
     await this.#attachments?.use(null)
-    try {
-      dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
+    const { applier, error } = await exchangePlane(managed, this.#directorOptions(), async () => {
+      const dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
       this.#opened = { dataplane, reason: 'changed to while running', adopted: true }
-      this.#log.info({ dataplane: kind }, 'changed the data plane')
-    } finally {
-      this.#director.current = this.#direct(dataplane)
-      await this.#director.settle()
-      await this.#attachments?.use(dataplane)
-    }
+      return dataplane
+    })
+    this.#managed = { ...managed, applier }
+    this.#unwind = this.#wind(applier)
+    await this.#director.settle([])
+    await this.#attachments?.use(applier.dataplane)
+    if (error !== null) throw error
+    this.#log.info({ dataplane: kind }, 'changed the data plane')
   }
 
   async #attach(dataplane: Dataplane): Promise<void> {
@@ -301,7 +306,7 @@ class Daemon {
       reason: this.#opened.reason,
       adopted: this.#opened.adopted,
       dataplane: this.#opened.dataplane,
-      engine: this.#engine,
+      applier: this.#managed?.applier ?? null,
       director: this.#director,
       attachments: this.#attachments?.state() ?? [],
       warnings: this.#host.warnings(),
@@ -334,9 +339,9 @@ class Daemon {
     try {
       if (permit === null) throw new Error('other requests do not end')
       await this.#attachments?.bringInLine()
-      this.#engine?.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
-      this.#engine?.stateChanged()
-      await this.#director.settle()
+      this.#managed?.applier.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
+      this.#managed?.applier.stateChanged()
+      await this.#director.settle([])
       this.#log.info('reloaded')
     } catch (error) {
       this.#log.error({ err: error }, 'Cannot reload')
@@ -367,7 +372,7 @@ class Daemon {
     return {
       name: 'bring the last changes into force',
       limitMs: CLIENTS_MS,
-      run: () => this.#director.settle(),
+      run: () => this.#director.settle([]),
     }
   }
 
@@ -397,7 +402,9 @@ class Daemon {
         },
       },
       ...first,
-      { name: 'save the state', limitMs: 0, run: () => this.#engine?.saveState() },
+      // Its maps are about to go.
+      { name: 'stop bringing rules in force', limitMs: END_MS, run: () => this.#managed?.applier.stop() },
+      { name: 'save the state', limitMs: 0, run: () => this.#managed?.applier.saveState() },
       { name: 'close the data plane', limitMs: END_MS, run: () => this.#opened.dataplane?.close() },
       { name: 'close the API', limitMs: END_MS, run: () => this.#api?.close(leftMs()) },
       { name: 'stop following the network', limitMs: 0, run: () => this.#host.close() },
@@ -412,8 +419,9 @@ class Daemon {
     await this.#attachments?.use(null)
     this.#attachments?.stop()
     this.#unwind()
+    await this.#managed?.applier.stop()
     await this.#opened.dataplane?.detach()
-    this.#engine?.forgetState()
+    this.#managed?.applier.forgetState()
     // It goes on when this has been answered; those that wait for their turn are sent away at once, since
     // what they would change is gone.
     void this.#end(0, [])

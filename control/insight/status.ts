@@ -1,10 +1,11 @@
 /** What `pointsman status` shows. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import type { Attachment } from '../apply/attachments.ts'
-import type { MapEngine } from '../apply/map-engine.ts'
+import type { MapApplier } from '../apply/map-applier.ts'
 import { serviceIdJson } from '../front/api/schema/service.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import type { Director } from '../model/director.ts'
+import { serviceKey } from '../model/identity.ts'
 import { unsupported } from '../model/supported.ts'
 
 export type { Status }
@@ -15,7 +16,7 @@ export interface StatusFacts {
   readonly reason: string
   readonly adopted: boolean
   readonly dataplane: Dataplane | null
-  readonly engine: MapEngine | null
+  readonly applier: MapApplier | null
   readonly director: Director
   /** What the machine has too little room for, in sentences. */
   readonly warnings: readonly string[]
@@ -24,13 +25,13 @@ export interface StatusFacts {
 }
 
 export function readStatus(facts: StatusFacts): Status {
-  const { dataplane, director, engine } = facts
+  const { dataplane, director, applier } = facts
   const rules = director.rules()
   const interfaces = dataplane?.interfaces() ?? []
   const missing = facts.attachments.flatMap((one) =>
     one.state === 'attached' ? [] : [{ name: one.wanted, state: one.state, why: one.why }],
   )
-  const sweep = engine?.lastSweep ?? null
+  const sweep = applier?.lastSweep ?? null
   return {
     version: facts.version,
     pid: process.pid,
@@ -48,7 +49,7 @@ export function readStatus(facts: StatusFacts): Status {
         ...(note === undefined ? {} : { note }),
       })),
       missing,
-      warnings: [...(dataplane?.warnings ?? []), ...(engine?.warnings() ?? []), ...facts.warnings],
+      warnings: [...(dataplane?.warnings ?? []), ...(applier?.warnings() ?? []), ...facts.warnings],
     },
     services: rules.length,
     realServers: rules.reduce((sum, { servers }) => sum + servers.length, 0),
@@ -58,6 +59,8 @@ export function readStatus(facts: StatusFacts): Status {
       templates: sweep?.templates ?? 0,
     },
     capacity: dataplane === null ? {} : { ...dataplane.sizes },
+    notInForce: notInForce(rules, director.states()),
+    repairs: Object.fromEntries(applier?.repairs ?? []),
     unsupported: rules
       .map(({ service, servers }) => ({
         service: serviceIdJson(service.id),
@@ -66,4 +69,15 @@ export function readStatus(facts: StatusFacts): Status {
       .filter(({ reasons }) => reasons.length > 0),
     memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
   }
+}
+
+function notInForce(
+  rules: ReturnType<Director['rules']>,
+  states: ReturnType<Director['states']>,
+): Status['notInForce'] {
+  if (states.size === 0) return []
+  return rules.flatMap(({ service: { id } }) => {
+    const state = states.get(serviceKey(id))
+    return state === undefined ? [] : [{ service: serviceIdJson(id), ...state }]
+  })
 }

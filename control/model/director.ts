@@ -3,7 +3,7 @@ import type { ConnectionListing } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { Outcome } from './outcome.ts'
 import type { RealServer, ServerId, ServerListing } from './server.ts'
-import type { ServiceId, ServiceListing, ServiceRequest, VirtualService } from './service.ts'
+import type { ServiceId, ServiceListing, ServiceRequest, ServiceState, VirtualService } from './service.ts'
 import type { DaemonRequest, SyncDaemon } from './sync-daemon.ts'
 import type { Timeouts } from './timeouts.ts'
 
@@ -25,12 +25,14 @@ export interface Director {
   editServer(id: ServiceId, server: RealServer): Outcome
   deleteServer(id: ServiceId, server: ServerId): Outcome
 
-  /** In IPVS's unsorted order: newest service first, port services before firewall marks. */
+  /**
+   * What is in force, in IPVS's unsorted order: newest service first, port services before firewall marks.
+   */
   services(): readonly ServiceListing[]
   service(id: ServiceId): Outcome<ServiceListing>
   /** One real server, at the price of one: its service may have 100,000. */
   server(id: ServiceId, server: ServerId): Outcome<ServerListing>
-  /** The rules alone, in the same order, without looking at counters. */
+  /** What was said, to be saved, in the same order; without looking at counters. */
   rules(): readonly { readonly service: VirtualService; readonly servers: readonly RealServer[] }[]
   connections(): Iterable<ConnectionListing>
   /** Number of buckets/lines shown by `IP Virtual Server version 1.2.1 (size=N)`. */
@@ -49,6 +51,17 @@ export interface Director {
   sysctls(): Readonly<Record<string, number>>
   setSysctl(name: string, value: number): Outcome
 
-  /** Returns when all changes so far are in force in the packet path; rejects if they cannot be. */
-  settle(): Promise<void>
+  /**
+   * Returns when all changes so far are in force in the packet path; rejects if those of `own` cannot be
+   * (left out: any). What others have asked for and cannot be goes on by itself.
+   */
+  settle(own?: Iterable<ServiceId>): Promise<void>
+  /**
+   * One change of many parts. `body` works on a director of its own, for as long as it takes; everybody else
+   * goes on with the old rules, and may change them. When it is done, its rules become the rules at once,
+   * with what others have changed meanwhile on top. If it throws, nothing has happened.
+   */
+  transact<T>(body: (draft: Director) => Promise<T>): Promise<T>
+  /** Services that are not in force as they are wanted, by identity (`serviceKey`). */
+  states(): ReadonlyMap<string, ServiceState>
 }

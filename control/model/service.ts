@@ -39,7 +39,15 @@ export interface ServiceRequest extends Omit<VirtualService, 'scheduler' | 'pers
   readonly persistenceEngine: string | null
 }
 
+/** Whether packets meet a service as it is wanted; if not, why, and whether it comes by itself. */
+export type ServiceState =
+  | { readonly state: 'in force' }
+  | { readonly state: 'waiting' | 'refused'; readonly why: string }
+
+export const IN_FORCE: ServiceState = { state: 'in force' }
+
 export interface ServiceListing extends VirtualService {
+  readonly state: ServiceState
   /** In IPVS's list order: newest first. */
   readonly servers: readonly ServerListing[]
   readonly counters: Counters

@@ -1,6 +1,6 @@
 /**
- * Takes over what the maps hold: rules, slots and positions of an earlier director, which may have died
- * at any step of a plan. Rules are what packets see (published services and their active schedules);
+ * Takes over what the maps hold: identities, slots and ranges of an earlier director, which may have died
+ * at any step of a plan. In force is what packets see (published services and their active schedules);
  * everything else is a leftover and is retired.
  */
 import {
@@ -19,10 +19,9 @@ import {
 } from '../compile/images.ts'
 import { entrySlot, findEntries } from '../compile/service-index.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
-import type { ServiceId } from '../model/service.ts'
-import type { ServiceEntry } from '../rules/entries.ts'
+import type { RealServer } from '../model/server.ts'
+import type { VirtualService } from '../model/service.ts'
 import type { Rules } from '../rules/rules.ts'
-import { restoreState } from '../rules/scheduler-state.ts'
 import type { Ledger, ServiceHolding } from './ledger.ts'
 import { execute, type RuleMaps, SCHEDULE_WORDS } from './operations.ts'
 
@@ -31,42 +30,64 @@ export class AdoptionError extends Error {
   override readonly name = 'AdoptionError'
 }
 
+/** A service in force, as the maps tell it. */
+export interface Held {
+  readonly service: VirtualService
+  readonly order: number
+  /** Oldest first. */
+  readonly servers: readonly { readonly real: number; readonly value: RealServer }[]
+}
+
 export interface Adoption {
+  /** Oldest first. */
+  readonly held: readonly Held[]
   readonly services: number
   readonly servers: number
   /** Real servers that only connections may refer to. */
   readonly gone: number
 }
 
-/** @param lastWeights of drained real servers, by index */
-export function adopt(
-  maps: RuleMaps,
-  ledger: Ledger,
-  rules: Rules,
-  lastWeights: ReadonlyMap<number, number>,
-  nowMs: number,
-): Adoption {
+/** Fills an empty ledger. */
+export function adopt(maps: RuleMaps, ledger: Ledger, nowMs: number): Adoption {
   const published = publishedSlots(maps)
-  const found = adoptServices(maps, ledger, published)
   const inUse = new Set<number>()
-  let servers = 0
-  for (const { holding, id, order } of found) {
-    const record = serviceOfImage(maps.services.view, holding.slot * ServiceRecord.size)
-    if (record === null || holding.state === 'gone') continue
-    const entry = rules.adopt(record.service, order)
-    entry.slot = holding.slot
-    for (const real of activeMembers(maps, ledger, holding, id)) {
-      adoptMember(maps, ledger, rules, entry, holding, real, lastWeights)
+  const held: Held[] = []
+  for (const { holding, service, order } of adoptServices(maps, ledger, published)) {
+    if (holding.state === 'gone') continue
+    const servers = activeMembers(maps, ledger, holding).map((real) => {
       inUse.add(real)
-      servers++
-    }
-    adoptState(maps, entry)
+      return { real, value: adoptMember(maps, ledger, holding, real) }
+    })
+    held.push({ service, order, servers })
   }
   const gone = retireRest(maps, ledger, inUse, nowMs)
-  freeEmpty(maps, ledger)
+  freeEmpty(maps, ledger, nowMs)
   // Nothing left that a packet could be about: the filter may forget what it collected.
-  if (rules.serviceCount === 0 && gone === 0) maps.interest.u32.fill(0)
-  return { services: rules.serviceCount, servers, gone }
+  if (held.length === 0 && gone === 0) maps.interest.u32.fill(0)
+  return { held, services: held.length, servers: inUse.size, gone }
+}
+
+/**
+ * What is in force becomes what is wanted: for a director that knows no rules yet.
+ * @param lastWeights of drained real servers, by index
+ * @param said weights of real servers that an overlay has taken some from, by index
+ */
+export function adoptRules(
+  held: readonly Held[],
+  rules: Rules,
+  lastWeights: ReadonlyMap<number, number>,
+  said: ReadonlyMap<number, number>,
+): void {
+  for (const { service, order, servers } of held) {
+    const entry = rules.adopt(service, order)
+    for (const { real, value } of servers) {
+      const server = rules.adoptServer(entry, value)
+      if (value.weight === 0) server.lastWeight = lastWeights.get(real) ?? 0
+      const weight = said.get(real)
+      if (weight !== undefined) server.said = { ...value, weight }
+    }
+    rules.adopted(entry)
+  }
 }
 
 function publishedSlots(maps: RuleMaps): Set<number> {
@@ -77,7 +98,7 @@ function publishedSlots(maps: RuleMaps): Set<number> {
 
 interface Found {
   readonly holding: ServiceHolding
-  readonly id: ServiceId
+  readonly service: VirtualService
   readonly order: number
 }
 
@@ -103,14 +124,13 @@ function adoptServices(maps: RuleMaps, ledger: Ledger, published: ReadonlySet<nu
     if (other !== undefined)
       throw new AdoptionError(`Service slots ${other.slot} and ${slot} are the same service`)
     const holding = ledger.adoptService(slot, key, live ? 'live' : 'gone')
-    found.push({ holding, id: record.service.id, order: record.order })
+    found.push({ holding, ...record })
   }
   return found.sort((a, b) => a.order - b.order)
 }
 
 /** The indices in the active schedule, oldest real server first; its range is noted as taken. */
-function activeMembers(maps: RuleMaps, ledger: Ledger, holding: ServiceHolding, id: ServiceId): number[] {
-  const { slot } = holding
+function activeMembers(maps: RuleMaps, ledger: Ledger, { slot, key }: ServiceHolding): number[] {
   const word = maps.services.u32[slot * SERVICE_WORDS + ServiceRecord.offsets.schedule / 4]!
   const active = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
   const base = (slot * 2 + active) * SCHEDULE_WORDS
@@ -118,56 +138,31 @@ function activeMembers(maps: RuleMaps, ledger: Ledger, holding: ServiceHolding, 
   const count = maps.schedules.u32[base + ScheduleRecord.offsets.count / 4]!
   const table = maps.schedules.u32[base + ScheduleRecord.offsets.tableCount / 4]!
   const range = { first, count: count + table }
-  if (first + range.count > maps.members.entries || !ledger.adoptRange(range)) {
+  if (first + range.count > maps.members.entries || !ledger.adoptRange(slot, active, range)) {
     throw new AdoptionError(
-      `Cannot take over service "${serviceKey(id)}": its members ${first} to ${first + range.count - 1} are not its own`,
+      `Cannot take over service "${key}": its members ${first} to ${first + range.count - 1} are not its own`,
     )
   }
-  holding.ranges[active] = range
   const reals: number[] = []
   for (let i = count - 1; i >= 0; i--) reals.push(maps.members.u32[(first + i) * 2]!)
   return reals
 }
 
-function adoptMember(
-  maps: RuleMaps,
-  ledger: Ledger,
-  rules: Rules,
-  entry: ServiceEntry,
-  holding: ServiceHolding,
-  real: number,
-  lastWeights: ReadonlyMap<number, number>,
-): void {
+function adoptMember(maps: RuleMaps, ledger: Ledger, holding: ServiceHolding, real: number): RealServer {
   const value = real < maps.reals.entries ? serverOfImage(maps.reals.view, real * RealRecord.size) : null
   if (value === null || maps.reals.u32[real * REAL_WORDS] === Slot.Free) {
     throw new AdoptionError(
-      `Cannot take over service "${entry.key}": its real server ${real} is none of ours`,
+      `Cannot take over service "${holding.key}": its real server ${real} is none of ours`,
     )
   }
-  const server = rules.adoptServer(entry, value)
-  server.real = real
-  if (value.weight === 0) server.lastWeight = lastWeights.get(real) ?? 0
-  ledger.adoptReal(real, holding, server.key)
-}
-
-function adoptState(maps: RuleMaps, entry: ServiceEntry): void {
-  const { last, weight } = readCursor(maps, entry)
-  restoreState(entry, last, weight)
-}
-
-/** Where the active schedule of a service in force stands, in terms of its list. */
-export function readCursor(
-  maps: RuleMaps,
-  entry: ServiceEntry,
-): { position: number; weight: number; last: ServiceEntry['servers'][number] | null } {
-  const word = maps.services.u32[entry.slot * SERVICE_WORDS + ServiceRecord.offsets.schedule / 4]!
-  const active = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
-  const at = (entry.slot * 2 + active) * SCHEDULE_WORDS + ScheduleRecord.offsets.cursor / 4
-  const cursor = Atomics.load(maps.schedules.u64, at / 2)
-  const position = Number(cursor & 0xffffffffn)
-  const weight = Number(BigInt.asIntN(32, cursor >> 32n))
-  const last = position === 0 ? null : (entry.servers[entry.servers.length - position] ?? null)
-  return { position, weight, last }
+  const key = serverKey(value.id)
+  if (ledger.real(real) !== undefined || holding.reals.has(key)) {
+    throw new AdoptionError(
+      `Cannot take over service "${holding.key}": its real server ${real} is there twice`,
+    )
+  }
+  ledger.adoptReal(real, holding.slot, key)
+  return value
 }
 
 /** Whatever else is in use belongs to no schedule: connections may refer to it, nothing else. */
@@ -185,18 +180,17 @@ function retireRest(maps: RuleMaps, ledger: Ledger, inUse: ReadonlySet<number>, 
       execute(maps, { op: 'free-real', real })
       continue
     }
-    ledger.adoptReal(real, holding, key)
-    ledger.goneReals.set(real, nowMs)
+    ledger.adoptReal(real, holding.slot, key, nowMs)
     gone++
   }
   return gone
 }
 
 /** Services that are gone and have no real servers left. */
-function freeEmpty(maps: RuleMaps, ledger: Ledger): void {
-  for (const holding of [...ledger.holdings()]) {
-    if (holding.state === 'live' || holding.reals.size > 0) continue
-    execute(maps, { op: 'free-service', slot: holding.slot })
-    ledger.dropService(holding)
+function freeEmpty(maps: RuleMaps, ledger: Ledger, nowMs: number): void {
+  for (const { slot, state, reals } of [...ledger.holdings()]) {
+    if (state === 'live' || reals.size > 0) continue
+    execute(maps, { op: 'free-service', slot })
+    ledger.commit([{ claim: 'free-service', slot }], nowMs)
   }
 }

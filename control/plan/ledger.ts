@@ -18,12 +18,19 @@ export interface ServiceHolding {
   readonly slot: number
   readonly key: string
   /** Gone: no index entry names it, but connections of its real servers may be left. */
-  state: 'live' | 'gone'
+  readonly state: 'live' | 'gone'
   /** Real servers by identity: those of the service, and removed ones that connections may refer to. */
-  readonly reals: Map<string, number>
+  readonly reals: ReadonlyMap<string, number>
   /** Range of each of the two schedules. */
-  readonly ranges: [MemberRange | null, MemberRange | null]
+  readonly ranges: readonly [MemberRange | null, MemberRange | null]
   /** When the active schedule was switched last (ms, monotonic). */
+  readonly switchedAtMs: number
+}
+
+interface Holding extends ServiceHolding {
+  state: 'live' | 'gone'
+  readonly reals: Map<string, number>
+  readonly ranges: [MemberRange | null, MemberRange | null]
   switchedAtMs: number
 }
 
@@ -31,6 +38,49 @@ export interface ServiceHolding {
 export interface RealHolding {
   readonly service: ServiceHolding
   readonly key: string
+}
+
+/**
+ * What a plan takes and gives back, committed together with its operations. Until then the ledger knows
+ * nothing of it: a plan that is thrown away has cost nothing.
+ */
+export type Claim =
+  | { readonly claim: 'take-service'; readonly slot: number; readonly key: string }
+  | { readonly claim: 'publish-service'; readonly slot: number }
+  | { readonly claim: 'retire-service'; readonly slot: number }
+  | { readonly claim: 'free-service'; readonly slot: number }
+  | { readonly claim: 'take-real'; readonly real: number; readonly slot: number; readonly key: string }
+  /** Removed before, wanted again. */
+  | { readonly claim: 'revive-real'; readonly real: number }
+  | { readonly claim: 'retire-real'; readonly real: number }
+  | { readonly claim: 'free-real'; readonly real: number }
+  /** One of the two schedules of a service gets a range; no other of this service is read any more. */
+  | {
+      readonly claim: 'switch'
+      readonly slot: number
+      readonly schedule: 0 | 1
+      readonly range: MemberRange
+    }
+
+/** What planning may look at. */
+export interface LedgerView {
+  readonly sizes: Sizes
+  readonly servicesFree: number
+  readonly realsFree: number
+  /** Removed real servers, and since when (ms, monotonic); oldest first. */
+  readonly goneReals: ReadonlyMap<number, number>
+  service(slot: number): ServiceHolding | undefined
+  serviceOfKey(key: string): ServiceHolding | undefined
+  holdings(): IterableIterator<ServiceHolding>
+  real(index: number): RealHolding | undefined
+  /** A free slot; null when all are in use. */
+  freeService(): number | null
+  /** Up to `count` free indices. */
+  freeReals(count: number): number[]
+  /** A range of members nobody reads; null when there is none. */
+  freeRange(count: number): MemberRange | null
+  /** How long until a range comes back that packets may still be reading (ms); null if none does. */
+  rangeWaitMs(nowMs: number): number | null
 }
 
 interface Quarantined {
@@ -44,29 +94,24 @@ interface Quarantined {
  */
 export const QUARANTINE_MS = 100
 
-export class Ledger {
-  readonly #sizes: Sizes
-  readonly #services: (ServiceHolding | undefined)[]
-  readonly #byKey = new Map<string, ServiceHolding>()
-  readonly #reals: (RealHolding | undefined)[]
+export class Ledger implements LedgerView {
+  readonly sizes: Sizes
+  readonly #services: (Holding | undefined)[]
+  readonly #byKey = new Map<string, Holding>()
+  readonly #reals: ({ readonly service: Holding; readonly key: string } | undefined)[]
   readonly #freeServices: SlotPool
   readonly #freeReals: SlotPool
   readonly #ranges: RangeAllocator
+  readonly #goneReals = new Map<number, number>()
   #quarantine: Quarantined[] = []
-  /** Removed real servers, and since when (ms, monotonic). */
-  readonly goneReals = new Map<number, number>()
 
   constructor(sizes: Sizes) {
-    this.#sizes = sizes
-    this.#services = new Array<ServiceHolding | undefined>(sizes.services)
-    this.#reals = new Array<RealHolding | undefined>(sizes.reals)
+    this.sizes = sizes
+    this.#services = new Array<Holding | undefined>(sizes.services)
+    this.#reals = new Array<{ service: Holding; key: string } | undefined>(sizes.reals)
     this.#freeServices = new SlotPool(sizes.services)
     this.#freeReals = new SlotPool(sizes.reals)
     this.#ranges = new RangeAllocator(sizes.members)
-  }
-
-  get sizes(): Sizes {
-    return this.#sizes
   }
 
   get servicesFree(): number {
@@ -75,6 +120,10 @@ export class Ledger {
 
   get realsFree(): number {
     return this.#freeReals.free
+  }
+
+  get goneReals(): ReadonlyMap<number, number> {
+    return this.#goneReals
   }
 
   service(slot: number): ServiceHolding | undefined {
@@ -93,22 +142,115 @@ export class Ledger {
     return this.#reals[index]
   }
 
-  /** The slot of a service, a new one if it has none; null when all are in use. */
-  takeService(key: string): ServiceHolding | null {
-    const known = this.#byKey.get(key)
-    if (known !== undefined) return known
-    const slot = this.#freeServices.take()
-    return slot === null ? null : this.#hold(slot, key, 'live')
+  freeService(): number | null {
+    return this.#freeServices.peek(1)[0] ?? null
+  }
+
+  freeReals(count: number): number[] {
+    return this.#freeReals.peek(count)
+  }
+
+  freeRange(count: number): MemberRange | null {
+    if (count === 0) return { first: 0, count: 0 }
+    const first = this.#ranges.find(count)
+    return first === null ? null : { first, count }
+  }
+
+  rangeWaitMs(nowMs: number): number | null {
+    const [next] = this.#quarantine
+    return next === undefined ? null : Math.max(0, next.untilMs - nowMs)
   }
 
   /** Notes a slot found in use (adoption). */
   adoptService(slot: number, key: string, state: ServiceHolding['state']): ServiceHolding {
-    this.#freeServices.occupy(slot)
     return this.#hold(slot, key, state)
   }
 
-  #hold(slot: number, key: string, state: ServiceHolding['state']): ServiceHolding {
-    const holding: ServiceHolding = {
+  /** Notes an index found in use (adoption), by a real server that is gone since `goneMs` or is not. */
+  adoptReal(index: number, slot: number, key: string, goneMs: number | null = null): void {
+    this.#takeReal(index, slot, key)
+    if (goneMs !== null) this.#goneReals.set(index, goneMs)
+  }
+
+  /** Notes the range of an active schedule (adoption); false if it overlaps another. */
+  adoptRange(slot: number, schedule: 0 | 1, range: MemberRange): boolean {
+    if (range.count > 0 && !this.#ranges.reserve(range.first, range.count)) return false
+    this.#holding(slot).ranges[schedule] = range
+    return true
+  }
+
+  /** What is done cannot be undone: the maps hold it already. */
+  commit(claims: readonly Claim[], nowMs: number): void {
+    for (const claim of claims) this.#commit(claim, nowMs)
+  }
+
+  #commit(claim: Claim, nowMs: number): void {
+    switch (claim.claim) {
+      case 'take-service':
+        this.#hold(claim.slot, claim.key, 'live')
+        return
+      case 'publish-service':
+        this.#holding(claim.slot).state = 'live'
+        return
+      case 'retire-service': {
+        const holding = this.#holding(claim.slot)
+        holding.state = 'gone'
+        for (const range of holding.ranges) this.#giveRange(range, nowMs)
+        holding.ranges.fill(null)
+        return
+      }
+      case 'free-service': {
+        const holding = this.#holding(claim.slot)
+        for (const range of holding.ranges) this.#giveRange(range, nowMs)
+        this.#services[claim.slot] = undefined
+        this.#byKey.delete(holding.key)
+        this.#freeServices.give(claim.slot)
+        return
+      }
+      case 'take-real':
+        this.#takeReal(claim.real, claim.slot, claim.key)
+        return
+      case 'revive-real':
+        this.#goneReals.delete(claim.real)
+        return
+      case 'retire-real':
+        this.#goneReals.set(claim.real, nowMs)
+        return
+      case 'free-real': {
+        const real = this.#reals[claim.real]
+        if (real === undefined) throw new Error(`Cannot free real server ${claim.real}: it is free`)
+        real.service.reals.delete(real.key)
+        this.#reals[claim.real] = undefined
+        this.#goneReals.delete(claim.real)
+        this.#freeReals.give(claim.real)
+        return
+      }
+      case 'switch': {
+        const holding = this.#holding(claim.slot)
+        const { first, count } = claim.range
+        if (count > 0 && !this.#ranges.reserve(first, count)) {
+          throw new Error(`Cannot take members ${first} to ${first + count - 1}: they are in use`)
+        }
+        for (const range of holding.ranges) this.#giveRange(range, nowMs)
+        holding.ranges.fill(null)
+        holding.ranges[claim.schedule] = claim.range
+        holding.switchedAtMs = nowMs
+        return
+      }
+      default:
+        claim satisfies never
+    }
+  }
+
+  #holding(slot: number): Holding {
+    const holding = this.#services[slot]
+    if (holding === undefined) throw new Error(`Service slot ${slot} is free`)
+    return holding
+  }
+
+  #hold(slot: number, key: string, state: ServiceHolding['state']): Holding {
+    this.#freeServices.take(slot)
+    const holding: Holding = {
       slot,
       key,
       state,
@@ -121,67 +263,21 @@ export class Ledger {
     return holding
   }
 
-  dropService(holding: ServiceHolding): void {
-    this.#services[holding.slot] = undefined
-    this.#byKey.delete(holding.key)
-    this.#freeServices.give(holding.slot)
-  }
-
-  /** The index of a real server; `fresh` if it had none, null when all are in use. */
-  takeReal(service: ServiceHolding, key: string): { index: number; fresh: boolean } | null {
-    const known = service.reals.get(key)
-    if (known !== undefined) {
-      this.goneReals.delete(known)
-      return { index: known, fresh: false }
-    }
-    const index = this.#freeReals.take()
-    if (index === null) return null
+  #takeReal(index: number, slot: number, key: string): void {
+    const service = this.#holding(slot)
+    this.#freeReals.take(index)
     this.#reals[index] = { service, key }
     service.reals.set(key, index)
-    return { index, fresh: true }
-  }
-
-  /** Notes an index found in use (adoption). */
-  adoptReal(index: number, service: ServiceHolding, key: string): void {
-    this.#freeReals.occupy(index)
-    this.#reals[index] = { service, key }
-    service.reals.set(key, index)
-  }
-
-  dropReal(index: number): void {
-    const holding = this.#reals[index]
-    if (holding === undefined) return
-    holding.service.reals.delete(holding.key)
-    this.#reals[index] = undefined
-    this.goneReals.delete(index)
-    this.#freeReals.give(index)
-  }
-
-  /**
-   * A range of members nobody reads any more.
-   * @returns the range, or how long to wait for one (ms, infinite if there is nothing to wait for).
-   */
-  takeRange(count: number, nowMs: number): MemberRange | { readonly waitMs: number } {
-    this.#releaseQuarantined(nowMs)
-    if (count === 0) return { first: 0, count: 0 }
-    const first = this.#ranges.allocate(count)
-    if (first !== null) return { first, count }
-    const next = this.#quarantine[0]
-    return { waitMs: next === undefined ? Number.POSITIVE_INFINITY : next.untilMs - nowMs }
-  }
-
-  /** Notes a range found in use (adoption); false if it overlaps another. */
-  adoptRange(range: MemberRange): boolean {
-    return range.count === 0 || this.#ranges.reserve(range.first, range.count)
   }
 
   /** Packets may still be reading the range: it becomes free a little later. */
-  giveRange(range: MemberRange | null, nowMs: number): void {
+  #giveRange(range: MemberRange | null, nowMs: number): void {
     if (range === null || range.count === 0) return
     this.#quarantine.push({ range, untilMs: nowMs + QUARANTINE_MS })
   }
 
-  #releaseQuarantined(nowMs: number): void {
+  /** Time has passed: ranges that no packet can be reading any more are free again. */
+  release(nowMs: number): void {
     let done = 0
     while (done < this.#quarantine.length && this.#quarantine[done]!.untilMs <= nowMs) {
       const { range } = this.#quarantine[done]!
@@ -195,8 +291,8 @@ export class Ledger {
 /** Free slots: those never used first, then the one that has been free for longest. */
 class SlotPool {
   readonly #used: Uint8Array
-  #queue: number[] = []
-  #head = 0
+  /** Given back and not taken since, each once. */
+  readonly #queue = new Set<number>()
   #next = 0
   #free: number
 
@@ -209,35 +305,34 @@ class SlotPool {
     return this.#free
   }
 
-  take(): number | null {
-    while (this.#next < this.#used.length && this.#used[this.#next] === 1) this.#next++
-    let slot: number | undefined
-    if (this.#next < this.#used.length) {
-      slot = this.#next++
-    } else {
-      slot = this.#queue[this.#head]
-      if (slot === undefined) return null
-      this.#head++
-      if (this.#head > 1024 && this.#head * 2 > this.#queue.length) {
-        this.#queue = this.#queue.slice(this.#head)
-        this.#head = 0
-      }
+  /** Up to `count` slots that are free, in the order in which they should be taken. */
+  peek(count: number): number[] {
+    const slots: number[] = []
+    for (let slot = this.#next; slot < this.#used.length && slots.length < count; slot++) {
+      if (!this.#knows(slot)) slots.push(slot)
     }
-    this.#used[slot] = 1
-    this.#free--
-    return slot
+    for (const slot of this.#queue) {
+      if (slots.length >= count) break
+      slots.push(slot)
+    }
+    return slots
   }
 
-  /** Marks a slot as used that no `take` has handed out. */
-  occupy(slot: number): void {
-    if (this.#used[slot] === 1) return
+  take(slot: number): void {
+    if (this.#used[slot] !== 0) throw new Error(`Slot ${slot} is in use`)
     this.#used[slot] = 1
     this.#free--
+    this.#queue.delete(slot)
+    while (this.#next < this.#used.length && this.#knows(this.#next)) this.#next++
   }
 
   give(slot: number): void {
     this.#used[slot] = 0
     this.#free++
-    if (slot < this.#next) this.#queue.push(slot)
+    this.#queue.add(slot)
+  }
+
+  #knows(slot: number): boolean {
+    return this.#used[slot] === 1 || this.#queue.has(slot)
   }
 }

@@ -1,5 +1,6 @@
 /**
- * From rules and what the maps hold to the steps between them. Order, per service:
+ * From rules and what the maps hold to the steps between them, as a value: nothing is taken, written or
+ * marked here. Order, per service:
  *
  *   1. real servers: filled before a schedule names them;
  *   2. members and the idle schedule: filled before the switch;
@@ -26,34 +27,61 @@ import {
   serviceImage,
 } from '../compile/images.ts'
 import { dhTable, mhTable, shTable, type TableEntry } from '../compile/lookup-table.ts'
-import { findEntries, planEntry } from '../compile/service-index.ts'
+import { entrySlot, findEntries, planEntry } from '../compile/service-index.ts'
 import { serviceText } from '../model/identity.ts'
 import type { RealServer } from '../model/server.ts'
-import { newestFirst, type ServerEntry, type ServiceEntry } from '../rules/entries.ts'
-import { weightSteps } from '../rules/scheduler-state.ts'
+import type { Change } from '../rules/changes.ts'
+import type { ServerEntry, ServiceEntry } from '../rules/entries.ts'
+import {
+  type Cursor,
+  moved,
+  START,
+  type WeightSteps,
+  weightSteps,
+  weightsOf,
+} from '../rules/scheduler-state.ts'
 import { overloadedAfterEdit } from '../rules/thresholds.ts'
-import type { Ledger, MemberRange, ServiceHolding } from './ledger.ts'
+import { isPinned } from './capacity.ts'
+import {
+  type Claim,
+  type LedgerView,
+  type MemberRange,
+  QUARANTINE_MS,
+  type ServiceHolding,
+} from './ledger.ts'
 import { type Operation, type RuleMaps, SCHEDULE_WORDS, SERVICE_REVISIONS } from './operations.ts'
 
-/** The maps have no room for what the rules ask for. */
+/** A service cannot be brought in force, or not yet; the message says which and why. */
 export class CapacityError extends Error {
   override readonly name = 'CapacityError'
 }
 
-/** What has changed about a service since the maps were right. */
-export interface Change {
-  /** New, perhaps in the place of one with the same identity that the maps still hold. */
-  readonly created: boolean
-  /** The real servers, their weights or the scheduler differ. */
-  readonly reschedule: boolean
-  /** Added or edited. */
-  readonly touched: ReadonlySet<ServerEntry>
-  /** Identities of removed ones. */
-  readonly removed: ReadonlySet<string>
+/** What the maps have too little of. */
+export interface Lack {
+  readonly what: 'services' | 'real servers' | 'members' | 'index entries'
+  readonly wanted: number
+  readonly free: number
+  /** How many there are at all. */
+  readonly size: number
 }
 
-export interface PlanContext {
-  readonly ledger: Ledger
+/** Steps, and what they take: to be executed and committed together. */
+export interface Steps {
+  readonly kind: 'steps'
+  readonly operations: readonly Operation[]
+  readonly claims: readonly Claim[]
+  /** What the steps leave out, if only a part was asked for. */
+  readonly lack: Lack | null
+}
+
+export type Plan =
+  | Steps
+  | { readonly kind: 'wait'; readonly waitMs: number }
+  | { readonly kind: 'lacks'; readonly lack: Lack }
+
+/** What is looked at: all of it only read. */
+export interface PlanView {
+  readonly ledger: LedgerView
   readonly maps: RuleMaps
   /** Milliseconds, monotonic. */
   readonly nowMs: number
@@ -62,110 +90,176 @@ export interface PlanContext {
 
 const SLOT_WORD = RealRecord.offsets.slot / 4
 const LIVE_WORDS = LiveRecord.size / 4
+const SCHEDULE_WORD = ServiceRecord.offsets.schedule / 4
+const CURSOR = ScheduleRecord.offsets.cursor / 4
+
+export function describeLack(service: ServiceEntry, { what, wanted, free, size }: Lack): string {
+  const need = wanted > size ? `it needs ${wanted} ${what}, and there are ${size}` : null
+  return `Cannot bring service "${serviceText(service.value.id)}" in force: ${
+    need ?? `it needs ${wanted} more ${what}, and of all ${size} only ${free} are free`
+  }`
+}
+
+/** A plan in the making: what it has found out, and what it will take. */
+interface Draft {
+  readonly view: PlanView
+  readonly service: ServiceEntry
+  readonly change: Change
+  /** Null for a service that the maps do not hold. */
+  readonly holding: ServiceHolding | null
+  readonly slot: number
+  /** Real servers that take part, oldest first: all, or those there is room for. */
+  readonly servers: readonly ServerEntry[]
+  /** Indices of those that the maps do not hold yet. */
+  readonly fresh: ReadonlyMap<string, number>
+  readonly operations: Operation[]
+  readonly claims: Claim[]
+}
+
+function indexOf(draft: Draft, key: string): number {
+  const index = draft.holding?.reals.get(key) ?? draft.fresh.get(key)
+  if (index === undefined) throw new Error(`Real server "${key}" of "${draft.service.key}" has no index`)
+  return index
+}
+
+/**
+ * The steps that bring a service in force; or how long to wait, or what there is too little of.
+ * @param partly take as many real servers as there is room for, rather than none
+ */
+export function planService(view: PlanView, service: ServiceEntry, change: Change, partly = false): Plan {
+  const { ledger, maps } = view
+  const holding = ledger.serviceOfKey(service.key) ?? null
+  const slot = holding?.slot ?? ledger.freeService()
+  if (slot === null) {
+    return lacks({ what: 'services', wanted: 1, free: 0, size: ledger.sizes.services })
+  }
+  const published = isPublished(view, service, holding, change)
+  const everything = change.all || change.created || !published
+  const looked = everything ? new Set(service.byKey.keys()) : change.servers
+  const missing = [...looked].filter((key) => service.byKey.has(key) && holding?.reals.has(key) !== true)
+  const indices = ledger.freeReals(missing.length)
+  const lack: Lack | null =
+    indices.length === missing.length
+      ? null
+      : {
+          what: 'real servers',
+          wanted: missing.length,
+          free: indices.length,
+          size: ledger.sizes.reals,
+        }
+  if (lack !== null && !partly) return lacks(lack)
+  const fresh = new Map(indices.map((index, i) => [missing[i]!, index]))
+  const absent = new Set(missing.slice(indices.length))
+
+  const draft: Draft = {
+    view,
+    service,
+    change,
+    holding,
+    slot,
+    servers: absent.size === 0 ? service.servers : service.servers.filter(({ key }) => !absent.has(key)),
+    fresh,
+    operations: [],
+    claims: [],
+  }
+  if (holding === null) draft.claims.push({ claim: 'take-service', slot, key: service.key })
+  const current = published ? maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]! : 0
+  const table = lookupTable(draft)
+  let word = (current & PM_SCHEDULE_ACTIVE) | schedulerNumber(service.value.scheduler)
+  let range: MemberRange | null = null
+  const patched = everything || absent.size > 0 ? null : oldMembers(draft)
+  const reschedule = change.reschedule || !published || (change.all && !isScheduled(draft, table))
+  if (reschedule) {
+    const count = draft.servers.length + table.length
+    range = ledger.freeRange(count)
+    if (range === null) {
+      const waitMs = ledger.rangeWaitMs(view.nowMs)
+      if (waitMs !== null) return { kind: 'wait', waitMs }
+      return lacks({ what: 'members', wanted: count, free: 0, size: ledger.sizes.members })
+    }
+  }
+
+  for (const key of looked) {
+    const server = service.byKey.get(key)
+    if (server !== undefined && !absent.has(key)) planServer(draft, server)
+  }
+  if (range !== null) {
+    word ^= PM_SCHEDULE_ACTIVE
+    const idle = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
+    if (range.count > 0) {
+      const words = memberWords(draft, table, patched)
+      draft.operations.push({ op: 'fill-members', first: range.first, words })
+    }
+    draft.operations.push({
+      op: 'fill-schedule',
+      schedule: slot * 2 + idle,
+      image: scheduleImage(draft, range, table.length),
+    })
+    draft.claims.push({ claim: 'switch', slot, schedule: idle, range })
+  }
+  const room = planRecord(draft, word, published)
+  if (room !== null) return lacks(room)
+  if (holding !== null && holding.state !== 'live') draft.claims.push({ claim: 'publish-service', slot })
+
+  for (const key of everything ? [...(holding?.reals.keys() ?? [])] : looked) {
+    if (!service.byKey.has(key)) planRetirement(draft, holding, key)
+  }
+  return { kind: 'steps', operations: draft.operations, claims: draft.claims, lack }
+}
+
+function lacks(lack: Lack): Plan {
+  return { kind: 'lacks', lack }
+}
+
+/** Whether packets find the service, as what it is. */
+function isPublished(
+  { maps }: PlanView,
+  service: ServiceEntry,
+  holding: ServiceHolding | null,
+  change: Change,
+): boolean {
+  if (holding === null || holding.state !== 'live') return false
+  const base = holding.slot * SERVICE_WORDS
+  if (maps.services.u32[base] !== Slot.Live) return false
+  if (!change.all) return true
+  const image = serviceImage(service.value, service.order, 0)
+  for (let word = 0; word < IDENTITY_WORDS; word++) {
+    if (maps.services.u32[base + word] !== image[word]) return false
+  }
+  return findEntries(maps.serviceIndex, maps.services, holding.slot).length > 0
+}
+
+/** Slot, family, protocol, port, address and mark: what a packet finds a service by. */
+const IDENTITY_WORDS = ServiceRecord.offsets.flags / 4
 
 /** Slots of the lookup table, as indices into the list of real servers; empty for most schedulers. */
-function lookupTable(service: ServiceEntry): Uint32Array {
+function lookupTable({ service, servers }: Draft): Uint32Array {
   const { scheduler, id } = service.value
   if (scheduler !== 'dh' && scheduler !== 'sh' && scheduler !== 'mh') return new Uint32Array(0)
-  const entries: TableEntry[] = Array.from(newestFirst(service), ({ value, lastWeight }) => ({
+  const entries: TableEntry[] = servers.map(({ value, lastWeight }) => ({
     address: value.id.address,
     port: value.id.port,
     weight: value.weight,
     lastWeight,
   }))
+  entries.reverse()
   if (scheduler === 'dh') return dhTable(entries)
   return scheduler === 'sh' ? shTable(entries) : mhTable(entries, id.family)
 }
 
-/** The steps that bring a service in force, or how long to wait until there is room. */
-export function planService(
-  context: PlanContext,
-  service: ServiceEntry,
-  change: Change,
-): Operation[] | { readonly waitMs: number } {
-  const { ledger, maps } = context
-  const holding = ledger.takeService(service.key)
-  if (holding === null) throw full('services', ledger.sizes.services, service)
-  const base = holding.slot * SERVICE_WORDS
-  const published = maps.services.u32[base] === Slot.Live
-  const current = maps.services.u32[base + ServiceRecord.offsets.schedule / 4]!
-
-  const operations: Operation[] = []
-  const reschedule = change.reschedule || change.created || !published
-  let table: Uint32Array | null = null
-  let range: MemberRange | null = null
-  if (reschedule) {
-    table = lookupTable(service)
-    const room = ledger.takeRange(service.servers.length + table.length, context.nowMs)
-    if ('waitMs' in room) {
-      if (room.waitMs === Number.POSITIVE_INFINITY) throw full('members', ledger.sizes.members, service)
-      return room
-    }
-    range = room
+function planServer(draft: Draft, server: ServerEntry): void {
+  const { view, slot, operations, claims } = draft
+  const { maps, ledger } = view
+  const real = indexOf(draft, server.key)
+  const image = realImage(server.value, slot, view.place(server.value))
+  if (draft.fresh.has(server.key)) {
+    claims.push({ claim: 'take-real', real, slot, key: server.key })
+    operations.push({ op: 'fill-real', real, image })
+    return
   }
-
-  service.slot = holding.slot
-  for (const server of change.touched) planServer(context, holding, service, server, operations)
-
-  let word = (current & PM_SCHEDULE_ACTIVE) | schedulerNumber(service.value.scheduler)
-  if (range !== null && table !== null) {
-    word ^= PM_SCHEDULE_ACTIVE
-    const idle = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
-    if (range.count > 0) {
-      const words = memberWords(
-        service,
-        table,
-        change.created ? null : oldMembers(maps, holding, 1 - idle),
-        change,
-        holding,
-      )
-      operations.push({ op: 'fill-members', first: range.first, words })
-    }
-    operations.push({
-      op: 'fill-schedule',
-      schedule: holding.slot * 2 + idle,
-      image: scheduleImage(service, range, table.length),
-    })
-    ledger.giveRange(holding.ranges[1 - idle]!, context.nowMs)
-    holding.ranges[idle] = range
-    holding.ranges[1 - idle] = null
-    holding.switchedAtMs = context.nowMs
-  }
-
-  planRecord(context, holding, service, word, published, operations)
-  holding.state = 'live'
-
-  const removed = change.created ? leftBehind(holding, service) : change.removed
-  for (const key of removed) {
-    if (!service.byKey.has(key)) planRetirement(context, holding, key, operations)
-  }
-  return operations
-}
-
-function* leftBehind(holding: ServiceHolding, service: ServiceEntry): Generator<string> {
-  for (const key of holding.reals.keys()) if (!service.byKey.has(key)) yield key
-}
-
-function full(what: string, size: number, service: ServiceEntry): CapacityError {
-  return new CapacityError(
-    `Cannot bring service "${serviceText(service.value.id)}" in force: all ${size} ${what} are in use`,
-  )
-}
-
-function planServer(
-  context: PlanContext,
-  holding: ServiceHolding,
-  service: ServiceEntry,
-  server: ServerEntry,
-  operations: Operation[],
-): void {
-  const { ledger, maps } = context
-  const taken = ledger.takeReal(holding, server.key)
-  if (taken === null) throw full('real servers', ledger.sizes.reals, service)
-  const real = taken.index
-  server.real = real
-  const image = realImage(server.value, holding.slot, context.place(server.value))
+  if (ledger.goneReals.has(real)) claims.push({ claim: 'revive-real', real })
   const base = real * REAL_WORDS
+  // Nobody frees an index that the ledger holds: somebody has written to the maps beside us.
   if (maps.reals.u32[base + SLOT_WORD] === Slot.Free) {
     operations.push({ op: 'fill-real', real, image })
     return
@@ -189,62 +283,90 @@ function differs(memory: Uint32Array, base: number, image: Uint32Array): boolean
 /** Fewer changes than this are patched into a copy of the old members. */
 const PATCH_MAX = 16
 
-/** The members of a schedule in force. */
-function oldMembers(maps: RuleMaps, holding: ServiceHolding, index: number): Uint32Array | null {
-  const range = holding.ranges[index]
-  if (range === null || range === undefined) return null
-  const base = (holding.slot * 2 + index) * SCHEDULE_WORDS
-  const count = maps.schedules.u32[base + ScheduleRecord.offsets.count / 4]!
-  return maps.members.u32.subarray(range.first * 2, (range.first + count) * 2)
+/** Number of the schedule in force. */
+function activeSchedule({ view, slot }: Draft): 0 | 1 {
+  const word = view.maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
+  return (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
+}
+
+/** The members of the schedule in force; null if they are not known to be ours. */
+function oldMembers(draft: Draft): Uint32Array | null {
+  const { view, holding, slot } = draft
+  if (holding === null) return null
+  const active = activeSchedule(draft)
+  const range = holding.ranges[active]
+  if (range === null) return null
+  const base = (slot * 2 + active) * SCHEDULE_WORDS
+  const count = view.maps.schedules.u32[base + ScheduleRecord.offsets.count / 4]!
+  return view.maps.members.u32.subarray(range.first * 2, (range.first + Math.min(count, range.count)) * 2)
+}
+
+/** Whether the schedule in force names these real servers with these weights, in this order. */
+function isScheduled(draft: Draft, table: Uint32Array): boolean {
+  const { view, holding, slot, service, servers } = draft
+  const active = activeSchedule(draft)
+  const range = holding?.ranges[active] ?? null
+  if (range === null || range.count !== servers.length + table.length) return false
+  const { services, schedules, members } = view.maps
+  const word = services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
+  if ((word & 0xff) !== schedulerNumber(service.value.scheduler)) return false
+  const base = (slot * 2 + active) * SCHEDULE_WORDS
+  const image = scheduleImage(draft, range, table.length)
+  for (let at = 0; at < SCHEDULE_WORDS; at++) {
+    // The cursor is the packets'.
+    if (at !== CURSOR && at !== CURSOR + 1 && schedules.u32[base + at] !== image[at]) return false
+  }
+  if (servers.some(({ key }) => holding?.reals.has(key) !== true)) return false
+  const words = memberWords(draft, table, null)
+  for (let at = 0; at < words.length; at++) {
+    if (members.u32[range.first * 2 + at] !== words[at]) return false
+  }
+  return true
 }
 
 /** Members in list order, then the lookup table: each entry is the index of a real server and its weight. */
-function memberWords(
-  service: ServiceEntry,
-  table: Uint32Array,
-  old: Uint32Array | null,
-  change: Change,
-  holding: ServiceHolding,
-): Uint32Array {
-  const { servers } = service
+function memberWords(draft: Draft, table: Uint32Array, old: Uint32Array | null): Uint32Array {
+  const { servers, change } = draft
   const words = new Uint32Array((servers.length + table.length) * 2)
-  if (old === null || change.touched.size + change.removed.size > PATCH_MAX) {
-    for (let i = servers.length - 1, at = 0; i >= 0; i--) at = putMember(words, at, servers[i]!)
-  } else {
-    patchMembers(words, servers, old, change, holding)
+  if (old === null || change.servers.size > PATCH_MAX || !patchMembers(draft, words, old)) {
+    for (let i = servers.length - 1, at = 0; i >= 0; i--) at = putMember(draft, words, at, servers[i]!)
   }
   let at = servers.length * 2
-  for (const index of table) at = putMember(words, at, servers[servers.length - 1 - index]!)
+  for (const index of table) at = putMember(draft, words, at, servers[servers.length - 1 - index]!)
   return words
 }
 
-function putMember(words: Uint32Array, at: number, server: ServerEntry): number {
-  words[at] = server.real
+function putMember(draft: Draft, words: Uint32Array, at: number, server: ServerEntry): number {
+  words[at] = indexOf(draft, server.key)
   words[at + 1] = server.value.weight
   return at + 2
 }
 
 /**
- * The old members without the removed ones, behind the added ones, with edited weights: one change among
- * 100,000 real servers does not visit the other 99,999 objects.
+ * The old members without the changed ones that have left or moved, behind the added ones, with edited
+ * weights: one change among 100,000 real servers does not visit the other 99,999 objects. False if that
+ * does not come to the list that is wanted, because the maps did not hold what was there before.
  */
-function patchMembers(
-  words: Uint32Array,
-  servers: readonly ServerEntry[],
-  old: Uint32Array,
-  change: Change,
-  holding: ServiceHolding,
-): void {
+function patchMembers(draft: Draft, words: Uint32Array, old: Uint32Array): boolean {
+  const { service, servers, change, holding } = draft
+  // Removed and added again stands in front, too: newest first. Whatever changed and is not among the
+  // newest has kept its place, unless it is not wanted any more.
+  const newest = new Set<string>()
+  for (let i = servers.length - 1; i >= 0 && change.servers.has(servers[i]!.key); i--) {
+    newest.add(servers[i]!.key)
+  }
   const gaps: number[] = []
-  for (const key of change.removed) {
-    const at = findMember(old, holding.reals.get(key))
+  for (const key of change.servers) {
+    if (service.byKey.has(key) && !newest.has(key)) continue
+    const at = findMember(old, holding?.reals.get(key))
     if (at >= 0) gaps.push(at)
   }
+  if (old.length / 2 - gaps.length + newest.size !== servers.length) return false
   gaps.sort((a, b) => a - b)
-  // Whatever was not there before was added, and stands in front: newest first.
   let at = 0
-  const kept = old.length / 2 - gaps.length
-  for (let i = servers.length - 1; i >= kept; i--) at = putMember(words, at, servers[i]!)
+  for (let i = servers.length - 1; i >= servers.length - newest.size; i--) {
+    at = putMember(draft, words, at, servers[i]!)
+  }
   const first = at
   let from = 0
   for (const gap of [...gaps, old.length]) {
@@ -252,10 +374,14 @@ function patchMembers(
     at += gap - from
     from = gap + 2
   }
-  for (const { real, value } of change.touched) {
-    const member = findMember(words.subarray(first, at), real)
-    if (member >= 0) words[first + member + 1] = value.weight
+  for (const key of change.servers) {
+    const server = service.byKey.get(key)
+    if (server === undefined || newest.has(key)) continue
+    const member = findMember(words.subarray(first, at), indexOf(draft, key))
+    if (member < 0) return false
+    words[first + member + 1] = server.value.weight
   }
+  return true
 }
 
 /** Word of the member that stands for a real server, -1 if none does. */
@@ -264,14 +390,39 @@ function findMember(words: Uint32Array, real: number | undefined): number {
   return -1
 }
 
-function scheduleImage(service: ServiceEntry, range: MemberRange, table: number): Uint32Array {
+/** Where packets have left the cursor of the schedule in force. */
+function readCursor(draft: Draft): Cursor {
+  const { view, holding, slot } = draft
+  if (holding === null || holding.state !== 'live') return START
+  const active = activeSchedule(draft)
+  const { schedules, members } = view.maps
+  const at = (slot * 2 + active) * SCHEDULE_WORDS + CURSOR
+  const cursor = Atomics.load(schedules.u64, at / 2)
+  const weight = Number(BigInt.asIntN(32, cursor >> 32n))
+  const position = Number(cursor & 0xffffffffn)
+  const range = holding.ranges[active]
+  if (position === 0 || range === null || position > range.count) return { last: null, weight }
+  const real = members.u32[(range.first + position - 1) * 2]!
+  return { last: view.ledger.real(real)?.key ?? null, weight }
+}
+
+function scheduleImage(draft: Draft, range: MemberRange, table: number): Uint32Array {
   const image = new Uint32Array(SCHEDULE_WORDS)
-  const { state, servers } = service
+  const { servers, service, change } = draft
   const count = servers.length
-  const steps = state.weights === null ? null : weightSteps(state.weights)
+  let cursor = moved(change.created ? START : readCursor(draft), change.moves)
+  let steps: WeightSteps | null = null
+  if (service.weights !== null) {
+    const whole = count === service.servers.length
+    steps = weightSteps(whole ? service.weights : weightsOf(servers))
+    // A part of the list has weights of its own, which no change of the rules has noted.
+    if (!whole || change.all) cursor = moved(cursor, reweighted(draft, steps))
+  }
   // Positions count from 1 in list order, newest first; 0 is the head.
-  const position = state.last === null ? 0 : count - servers.indexOf(state.last)
-  const weight = steps === null ? 0 : state.weight
+  const last = cursor.last === null ? undefined : service.byKey.get(cursor.last)
+  const at = last === undefined ? -1 : servers.indexOf(last)
+  const position = at < 0 ? 0 : count - at
+  const weight = steps === null ? 0 : cursor.weight
   ScheduleRecord.write(new DataView(image.buffer), 0, {
     first: range.first,
     count,
@@ -284,17 +435,21 @@ function scheduleImage(service: ServiceEntry, range: MemberRange, table: number)
   return image
 }
 
-/** The service's own record and its way to the packets. */
-function planRecord(
-  context: PlanContext,
-  holding: ServiceHolding,
-  service: ServiceEntry,
-  schedule: number,
-  published: boolean,
-  operations: Operation[],
-): void {
-  const { maps } = context
-  const { slot } = holding
+/** The move to these weights, unless the schedule in force has them already. */
+function reweighted(draft: Draft, steps: WeightSteps): Parameters<typeof moved>[1] {
+  const base = (draft.slot * 2 + activeSchedule(draft)) * SCHEDULE_WORDS
+  const { u32 } = draft.view.maps.schedules
+  const same =
+    draft.holding?.state === 'live' &&
+    u32[base + ScheduleRecord.offsets.weightMax / 4] === steps.max &&
+    u32[base + ScheduleRecord.offsets.weightStep / 4] === steps.step
+  return same ? [] : [{ move: 'reweighted', ...steps }]
+}
+
+/** The service's own record and its way to the packets; what there is no room for, if anything. */
+function planRecord(draft: Draft, schedule: number, published: boolean): Lack | null {
+  const { view, service, slot, holding, operations } = draft
+  const { maps } = view
   const image = serviceImage(service.value, service.order, schedule)
   if (published) {
     for (const word of SERVICE_REVISIONS) {
@@ -304,46 +459,108 @@ function planRecord(
         operations.push({ op: 'revise-service', slot, word, value })
       }
     }
-    const at = slot * SERVICE_WORDS + ServiceRecord.offsets.schedule / 4
-    if (maps.services.u32[at] !== schedule) operations.push({ op: 'switch', slot, value: schedule })
-    return
+    if (maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD] !== schedule) {
+      operations.push({ op: 'switch', slot, value: schedule })
+    }
+    return null
   }
   const stores = planEntry(maps.serviceIndex, maps.services, slot, image)
-  if (stores === null) throw full('index entries near its place', maps.serviceIndex.entries * 8, service)
+  if (stores === null) {
+    return { what: 'index entries', wanted: 1, free: 0, size: maps.serviceIndex.entries * 8 }
+  }
+  // What is in force and yet not found as what it is has been written to beside us: it leaves the index
+  // while its record is put right.
+  if (holding?.state === 'live') {
+    for (const [at, entry] of maps.serviceIndex.u64.entries()) {
+      if (entry !== 0n && entrySlot(entry) === slot) operations.push({ op: 'index', at, entry: 0n })
+    }
+  }
   operations.push({ op: 'fill-service', slot, image })
   for (const store of stores) operations.push({ op: 'index', ...store })
+  return null
 }
 
 function planRetirement(
-  context: PlanContext,
-  holding: ServiceHolding,
+  { view, operations, claims }: Pick<Draft, 'view' | 'operations' | 'claims'>,
+  holding: ServiceHolding | null,
   key: string,
-  operations: Operation[],
 ): void {
-  const real = holding.reals.get(key)
-  if (real === undefined || context.maps.reals.u32[real * REAL_WORDS + SLOT_WORD] !== Slot.Live) return
+  const real = holding?.reals.get(key)
+  if (real === undefined || view.ledger.goneReals.has(real)) return
   operations.push({ op: 'retire-real', real })
-  context.ledger.goneReals.set(real, context.nowMs)
+  claims.push({ claim: 'retire-real', real })
 }
 
 /** The steps that take a service away from packets. Its slot stays while connections may refer to it. */
-export function planRemoval(context: PlanContext, holding: ServiceHolding): Operation[] {
-  const { ledger, maps } = context
+export function planRemoval(view: PlanView, holding: ServiceHolding): Steps {
+  const { maps } = view
   const { slot } = holding
   const operations: Operation[] = findEntries(maps.serviceIndex, maps.services, slot).map((at) => ({
     op: 'index',
     at,
     entry: 0n,
   }))
-  for (const key of holding.reals.keys()) planRetirement(context, holding, key, operations)
-  for (const range of holding.ranges) ledger.giveRange(range, context.nowMs)
-  holding.ranges.fill(null)
-  holding.state = 'gone'
+  const claims: Claim[] = []
+  for (const key of holding.reals.keys()) planRetirement({ view, operations, claims }, holding, key)
   if (holding.reals.size > 0) {
     operations.push({ op: 'retire-service', slot })
+    claims.push({ claim: 'retire-service', slot })
   } else {
     operations.push({ op: 'free-service', slot })
-    ledger.dropService(holding)
+    claims.push({ claim: 'free-service', slot })
   }
-  return operations
+  return { kind: 'steps', operations, claims, lack: null }
+}
+
+/** Removed real servers that may go, and how long until more of them may; null if only connections know. */
+export interface Reclaim extends Steps {
+  readonly freed: number
+  readonly waitMs: number | null
+}
+
+/**
+ * The steps that free removed real servers without connections, for others that lack their indices: up to
+ * `count`, those removed first. No earlier than a packet that has read an old schedule is done with it.
+ * @param services only such whose service is gone, too: then its slot may follow
+ */
+export function planReclaim(view: PlanView, count: number, services = false): Reclaim {
+  const { ledger, maps, nowMs } = view
+  const freed = new Map<ServiceHolding, number>()
+  const operations: Operation[] = []
+  const claims: Claim[] = []
+  let done = 0
+  let waitMs: number | null = null
+  for (const [real, sinceMs] of ledger.goneReals) {
+    if (done >= count && waitMs !== null) break
+    const holding = ledger.real(real)?.service
+    if (holding === undefined || (services && holding.state !== 'gone')) continue
+    if (isPinned(maps.live, real)) continue
+    const left = sinceMs + QUARANTINE_MS - nowMs
+    if (left > 0) {
+      // Removed later, to be had later: the first is the soonest.
+      waitMs ??= left
+      continue
+    }
+    if (done >= count) continue
+    done++
+    freeReal(holding, real, freed, operations, claims)
+  }
+  return { kind: 'steps', operations, claims, lack: null, freed: done, waitMs }
+}
+
+/** Frees an index, and behind the last of a gone service its slot. */
+export function freeReal(
+  holding: ServiceHolding,
+  real: number,
+  freed: Map<ServiceHolding, number>,
+  operations: Operation[],
+  claims: Claim[],
+): void {
+  operations.push({ op: 'free-real', real })
+  claims.push({ claim: 'free-real', real })
+  const gone = (freed.get(holding) ?? 0) + 1
+  freed.set(holding, gone)
+  if (holding.state !== 'gone' || gone < holding.reals.size) return
+  operations.push({ op: 'free-service', slot: holding.slot })
+  claims.push({ claim: 'free-service', slot: holding.slot })
 }

@@ -33,19 +33,16 @@ export class RangeAllocator {
     }
   }
 
-  /** First entry of a range of `count`, or null when no block is left. */
-  allocate(count: number): number | null {
-    const order = blockOrder(count)
-    for (let at = order; at < this.#free.length; at++) {
+  /** First entry of a free range of `count`, or null when no block is left. It stays free. */
+  find(count: number): number | null {
+    for (let at = blockOrder(count); at < this.#free.length; at++) {
       const [first] = this.#free[at]!
-      if (first === undefined) continue
-      this.#split(first, at, first, order)
-      return first
+      if (first !== undefined) return first
     }
     return null
   }
 
-  /** Takes the block a known range came from; false if some of it is taken already. */
+  /** Takes the block of a range; false if some of it is taken already. */
   reserve(first: number, count: number): boolean {
     const order = blockOrder(count)
     const size = 2 ** order
@@ -85,36 +82,5 @@ export class RangeAllocator {
       start = Math.min(start, buddy)
     }
     this.#free[order]!.add(start)
-  }
-}
-
-/** How many members all services need, in blocks. */
-export class MemberDemand {
-  #total = 0
-  /** How many services need a block of each size. */
-  readonly #sizes = new Map<number, number>()
-
-  add(size: number): void {
-    if (size === 0) return
-    this.#total += size
-    this.#sizes.set(size, (this.#sizes.get(size) ?? 0) + 1)
-  }
-
-  remove(size: number): void {
-    if (size === 0) return
-    this.#total -= size
-    const left = (this.#sizes.get(size) ?? 0) - 1
-    if (left <= 0) this.#sizes.delete(size)
-    else this.#sizes.set(size, left)
-  }
-
-  /**
-   * The need once a service grows from one block size to another, with room to rewrite the largest: for a
-   * moment it holds two ranges, the old one until packets have left it.
-   */
-  after(from: number, to: number): number {
-    let largest = to
-    for (const size of this.#sizes.keys()) if (size > largest) largest = size
-    return this.#total - from + to + largest
   }
 }

@@ -2,9 +2,10 @@
 
 import type { ConnectionListing } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
+import type { ServiceState } from '../model/service.ts'
 import type { Timeouts } from '../model/timeouts.ts'
-import type { ServerEntry, ServiceEntry } from './entries.ts'
-import type { RuleWatcher } from './rules.ts'
+import type { ServiceEntry } from './entries.ts'
+import type { Room } from './room.ts'
 
 export interface Tally {
   readonly counters: Counters
@@ -17,9 +18,16 @@ export interface ServerTally extends Tally {
   readonly persistentConns: number
 }
 
-export interface Engine extends RuleWatcher {
-  serverTally(server: ServerEntry): ServerTally
-  serviceTally(service: ServiceEntry): Tally
+/** Summed up when it is asked for: a service may have 100,000 real servers. */
+export interface ServiceTally extends Tally {
+  /** By identity. */
+  server(key: string): ServerTally
+}
+
+export interface Applier {
+  readonly room: Room
+  /** Nothing, while the maps hold no service of this identity, or an earlier one. */
+  tally(service: ServiceEntry): ServiceTally
   totals(): Tally
   /** Zeroes one service and its real servers, or everything. */
   zero(service: ServiceEntry | null): void
@@ -29,7 +37,13 @@ export interface Engine extends RuleWatcher {
   settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void
   /** Something that only the state file keeps has changed. */
   stateChanged(): void
-  settle(): Promise<void>
+  /**
+   * Brings everything that has changed in force, and waits for it. Rejects if one of the services in `own`
+   * cannot be; what else cannot be goes on in the background.
+   */
+  settle(own?: Iterable<string>): Promise<void>
+  /** Services that are not in force as they are wanted, by identity. */
+  states(): ReadonlyMap<string, ServiceState>
 }
 
 export const NO_COUNTERS: Counters = {
@@ -40,10 +54,11 @@ export const NO_COUNTERS: Counters = {
   outBytes: 0n,
 }
 export const NO_RATES: Rates = { cps: 0, inPps: 0, outPps: 0, inBps: 0, outBps: 0 }
-export const NO_TALLY: ServerTally = {
+const NO_SERVER_TALLY: ServerTally = {
   counters: NO_COUNTERS,
   rates: NO_RATES,
   activeConns: 0,
   inactiveConns: 0,
   persistentConns: 0,
 }
+export const NO_TALLY: ServiceTally & ServerTally = { ...NO_SERVER_TALLY, server: () => NO_SERVER_TALLY }

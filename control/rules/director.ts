@@ -1,25 +1,28 @@
 /**
  * The director: rules, timeouts, sysctls and daemons as its clients see them (`Director` in
- * control/model.ts). With an engine the rules reach packets; without one they are kept and listed.
+ * control/model/director.ts). With an applier the rules reach packets; without one they are kept and
+ * listed.
  */
 
 import type { ConnectionListing } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
-import { serverKey } from '../model/identity.ts'
+import { serverKey, serviceKey } from '../model/identity.ts'
 import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { RealServer, ServerId, ServerListing } from '../model/server.ts'
-import type { ServiceId, ServiceListing, ServiceRequest } from '../model/service.ts'
+import type { ServiceId, ServiceListing, ServiceRequest, ServiceState } from '../model/service.ts'
+import { IN_FORCE } from '../model/service.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import { completeDaemon, type DaemonRequest } from '../model/sync-daemon.ts'
 import { checkSysctl, initialSysctls } from '../model/sysctls.ts'
 import type { Timeouts } from '../model/timeouts.ts'
-import type { Engine } from './applier.ts'
+import type { Applier, ServiceTally } from './applier.ts'
 import { NO_TALLY } from './applier.ts'
 import { newestFirst, type ServerEntry, type ServiceEntry } from './entries.ts'
 import type { Host } from './host.ts'
+import { UNLIMITED } from './room.ts'
 import { noServer, noService, Rules } from './rules.ts'
 
 export const DEFAULT_TIMEOUTS: Timeouts = { tcp: 900, tcpFin: 120, udp: 300 }
@@ -36,132 +39,171 @@ export interface DirectorState {
 
 export interface DirectorOptions {
   readonly host: Host
-  /** Made and filled by the engine when it adopts what the maps hold. */
+  /** Filled by whoever adopts what the maps hold. */
   readonly rules?: Rules
-  readonly engine?: Engine
+  readonly applier?: Applier
   readonly state?: DirectorState
 }
 
-class RuleDirector implements Director {
+/** A change that came while a transaction was open, to be made again on top of it. */
+interface Meanwhile {
+  /** Identities of the services it was about. */
+  readonly services: readonly string[]
+  again(director: Director): void
+}
+
+/**
+ * The director stays for as long as the daemon runs. What brings its rules in force may be exchanged below
+ * it (another data plane), or be absent.
+ */
+export class RuleDirector implements Director {
   readonly #host: Host
   readonly #rules: Rules
-  readonly #engine: Engine | null
-  readonly #sysctls: Record<string, number>
-  readonly #daemons = new Map<'master' | 'backup', SyncDaemon>()
+  #applier: Applier | null
+  #sysctls: Record<string, number>
+  #daemons = new Map<'master' | 'backup', SyncDaemon>()
   #timeouts: Timeouts
+  /** In a draft: services whose counters are to be zeroed when it comes in force; null is everything. */
+  readonly #zeroed: (ServiceEntry | null)[] | null
+  #meanwhile: Meanwhile[] | null = null
+  /** Transactions and exchanges of the applier, one after the other. */
+  #turn: Promise<unknown> = Promise.resolve()
+  /** While the applier is being exchanged. */
+  #exchange: Promise<unknown> | null = null
+  /** Told whenever changes have come in force. */
+  onSettled: () => void = () => {}
 
-  constructor(options: DirectorOptions) {
+  constructor(options: DirectorOptions, isDraft = false) {
     this.#host = options.host
     this.#rules = options.rules ?? new Rules(options.host)
-    this.#engine = options.engine ?? null
     this.#timeouts = options.state?.timeouts ?? DEFAULT_TIMEOUTS
     this.#sysctls = { ...initialSysctls(), ...options.state?.sysctls }
     for (const daemon of options.state?.daemons ?? []) this.#daemons.set(daemon.state, daemon)
     this.#rules.synchronising = this.#daemons.size > 0
-    if (this.#engine !== null) {
-      this.#rules.watch(this.#engine)
-      this.#engine.settingsChanged(this.#timeouts, this.#sysctls)
-    }
+    this.#applier = options.applier ?? null
+    this.#zeroed = isDraft ? [] : null
+    if (!isDraft) this.#limit()
+  }
+
+  /** The rules have to fit into what the applier has room for. */
+  #limit(): void {
+    this.#rules.limit(this.#applier?.room ?? UNLIMITED)
+    this.#publishSettings()
+  }
+
+  #publishSettings(): void {
+    if (this.#zeroed === null) this.#applier?.settingsChanged(this.#timeouts, this.#sysctls)
+  }
+
+  /** Notes an accepted change for the transaction that is open, if one is. */
+  #noted(outcome: Outcome, services: readonly string[], again: (director: Director) => void): Outcome {
+    if (outcome.ok) this.#meanwhile?.push({ services, again })
+    return outcome
   }
 
   addService(service: ServiceRequest): Outcome {
-    return this.#rules.addService(service)
+    return this.#noted(this.#rules.addService(service), [serviceKey(service.id)], (director) =>
+      director.addService(service),
+    )
   }
 
   editService(service: ServiceRequest): Outcome {
-    return this.#rules.editService(service)
+    return this.#noted(this.#rules.editService(service), [serviceKey(service.id)], (director) =>
+      director.editService(service),
+    )
   }
 
   deleteService(id: ServiceId): Outcome {
-    return this.#rules.deleteService(id)
+    return this.#noted(this.#rules.deleteService(id), [serviceKey(id)], (director) =>
+      director.deleteService(id),
+    )
   }
 
   flush(): Outcome {
-    return this.#rules.flush()
-  }
-
-  zero(id?: ServiceId): Outcome {
-    if (id === undefined) {
-      this.#engine?.zero(null)
-      return done
-    }
-    const service = this.#rules.find(id)
-    if (service === undefined) return noService(id)
-    this.#engine?.zero(service)
-    return done
+    const services = this.#meanwhile === null ? [] : Array.from(this.#rules.entries(), ({ key }) => key)
+    return this.#noted(this.#rules.flush(), services, (director) => director.flush())
   }
 
   addServer(id: ServiceId, server: RealServer): Outcome {
-    return this.#rules.addServer(id, server)
+    return this.#noted(this.#rules.addServer(id, server), [serviceKey(id)], (director) =>
+      director.addServer(id, server),
+    )
   }
 
   editServer(id: ServiceId, server: RealServer): Outcome {
-    return this.#rules.editServer(id, server)
+    return this.#noted(this.#rules.editServer(id, server), [serviceKey(id)], (director) =>
+      director.editServer(id, server),
+    )
   }
 
   deleteServer(id: ServiceId, server: ServerId): Outcome {
-    return this.#rules.deleteServer(id, server)
+    return this.#noted(this.#rules.deleteServer(id, server), [serviceKey(id)], (director) =>
+      director.deleteServer(id, server),
+    )
+  }
+
+  zero(id?: ServiceId): Outcome {
+    let service: ServiceEntry | null = null
+    if (id !== undefined) {
+      service = this.#rules.find(id) ?? null
+      if (service === null) return noService(id)
+    }
+    if (this.#zeroed === null) this.#applier?.zero(service)
+    else this.#zeroed.push(service)
+    return done
   }
 
   services(): readonly ServiceListing[] {
-    return this.#rules.list().map((service) => this.#listing(service))
+    const states = this.states()
+    return this.#rules.list().map((service) => this.#listing(service, states))
   }
 
   service(id: ServiceId): Outcome<ServiceListing> {
     const service = this.#rules.find(id)
-    if (service === undefined) return noService(id)
-    return success(this.#listing(service))
+    return service === undefined ? noService(id) : success(this.#listing(service, this.states()))
   }
 
   server(id: ServiceId, serverId: ServerId): Outcome<ServerListing> {
     const service = this.#rules.find(id)
     if (service === undefined) return noService(id)
     const server = service.byKey.get(serverKey(serverId))
-    return server === undefined ? noServer(serverId) : success(this.#serverListing(server))
+    return server === undefined ? noServer(serverId) : success(serverListing(server, this.#tally(service)))
   }
 
-  #listing(service: ServiceEntry): ServiceListing {
-    const { counters, rates } = this.#engine?.serviceTally(service) ?? NO_TALLY
-    const servers = Array.from(newestFirst(service), (server) => this.#serverListing(server))
-    return { ...service.value, servers, counters, rates }
+  #listing(service: ServiceEntry, states: ReadonlyMap<string, ServiceState>): ServiceListing {
+    const tally = this.#tally(service)
+    const servers = Array.from(newestFirst(service), (server) => serverListing(server, tally))
+    const state = states.get(service.key) ?? IN_FORCE
+    return { ...service.value, state, servers, counters: tally.counters, rates: tally.rates }
   }
 
-  #serverListing(server: ServerEntry): ServerListing {
-    // Field by field: spreading costs a microsecond, and there may be 100,000 of these.
-    const { id, method, tunnel, weight, upperThreshold, lowerThreshold } = server.value
-    const tally = this.#engine?.serverTally(server) ?? NO_TALLY
-    return {
-      id,
-      method,
-      tunnel,
-      weight,
-      upperThreshold,
-      lowerThreshold,
-      activeConns: tally.activeConns,
-      inactiveConns: tally.inactiveConns,
-      persistentConns: tally.persistentConns,
-      counters: tally.counters,
-      rates: tally.rates,
-    }
+  /** What was made a moment ago has counted nothing, whatever an earlier service of its identity has. */
+  #tally(service: ServiceEntry): ServiceTally {
+    if (this.#applier === null || this.#rules.changes.created(service.key)) return NO_TALLY
+    return this.#applier.tally(service)
   }
 
   rules(): ReturnType<Director['rules']> {
     return this.#rules.list().map((service) => ({
       service: service.value,
-      servers: Array.from(newestFirst(service), (server) => server.value),
+      servers: Array.from(newestFirst(service), (server) => server.said),
     }))
   }
 
+  states(): ReadonlyMap<string, ServiceState> {
+    return this.#applier?.states() ?? new Map()
+  }
+
   connections(): Iterable<ConnectionListing> {
-    return this.#engine?.connections() ?? []
+    return this.#applier?.connections() ?? []
   }
 
   connectionTableSize(): number {
-    return this.#engine?.connectionTableSize() ?? CONNECTION_TABLE_SIZE
+    return this.#applier?.connectionTableSize() ?? CONNECTION_TABLE_SIZE
   }
 
   totals(): ReturnType<Director['totals']> {
-    const { counters, rates } = this.#engine?.totals() ?? NO_TALLY
+    const { counters, rates } = this.#applier?.totals() ?? NO_TALLY
     return { counters, rates }
   }
 
@@ -184,8 +226,8 @@ class RuleDirector implements Director {
       tcpFin: timeouts.tcpFin || this.#timeouts.tcpFin,
       udp: timeouts.udp || this.#timeouts.udp,
     }
-    this.#engine?.settingsChanged(this.#timeouts, this.#sysctls)
-    return done
+    this.#publishSettings()
+    return this.#noted(done, [], (director) => director.setTimeouts(timeouts))
   }
 
   daemons(): readonly SyncDaemon[] {
@@ -208,19 +250,19 @@ class RuleDirector implements Director {
     }
     this.#daemons.set(request.state, daemon.value)
     this.#daemonsChanged()
-    return done
+    return this.#noted(done, [], (director) => director.startDaemon(request))
   }
 
   stopDaemon(state: 'master' | 'backup'): Outcome {
     if (!this.#daemons.delete(state))
       return refuse('ESRCH', `Cannot stop the ${state} daemon: it does not run`)
     this.#daemonsChanged()
-    return done
+    return this.#noted(done, [], (director) => director.stopDaemon(state))
   }
 
   #daemonsChanged(): void {
     this.#rules.synchronising = this.#daemons.size > 0
-    this.#engine?.stateChanged()
+    if (this.#zeroed === null) this.#applier?.stateChanged()
   }
 
   sysctls(): Readonly<Record<string, number>> {
@@ -231,17 +273,122 @@ class RuleDirector implements Director {
     const checked = checkSysctl(name, value)
     if (!checked.ok) return checked
     this.#sysctls[name] = value
-    this.#engine?.settingsChanged(this.#timeouts, this.#sysctls)
-    this.#engine?.stateChanged()
-    return done
+    this.#publishSettings()
+    if (this.#zeroed === null) this.#applier?.stateChanged()
+    return this.#noted(done, [], (director) => director.setSysctl(name, value))
   }
 
-  async settle(): Promise<void> {
-    await this.#engine?.settle()
+  async settle(own?: Iterable<ServiceId>): Promise<void> {
+    if (this.#zeroed !== null) return
+    const keys = own === undefined ? undefined : Array.from(own, serviceKey)
+    for (;;) {
+      // What changes meanwhile comes in force with the applier that comes.
+      while (this.#exchange !== null) await this.#exchange.catch(() => {})
+      const applier = this.#applier
+      if (applier === null) this.#rules.changes.clear()
+      else await applier.settle(keys)
+      if (this.#applier === applier) break
+    }
+    this.onSettled()
+  }
+
+  /** The next one begins when all earlier ones are through. */
+  #inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(action)
+    this.#turn = mine.catch(() => {})
+    return mine
+  }
+
+  transact<T>(body: (draft: Director) => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => {
+      const draft = new RuleDirector(
+        {
+          host: this.#host,
+          rules: this.#rules.draft(),
+          state: {
+            timeouts: this.#timeouts,
+            sysctls: this.#sysctls,
+            daemons: [...this.#daemons.values()],
+          },
+          ...(this.#applier === null ? {} : { applier: this.#applier }),
+        },
+        true,
+      )
+      this.#meanwhile = []
+      try {
+        const result = await body(draft)
+        this.#become(draft, this.#meanwhile)
+        return result
+      } finally {
+        this.#meanwhile = null
+      }
+    })
+  }
+
+  /**
+   * Others did not wait: their changes were answered, may be in force already, and are made again on top.
+   * One that has become impossible is left out, so what it was about is compared with the maps.
+   */
+  #become(draft: RuleDirector, meanwhile: readonly Meanwhile[]): void {
+    for (const { services, again } of meanwhile) {
+      again(draft)
+      for (const key of services) draft.#rules.changes.noteAll(key)
+    }
+    this.#rules.become(draft.#rules)
+    this.#timeouts = draft.#timeouts
+    this.#sysctls = draft.#sysctls
+    this.#daemons = draft.#daemons
+    this.#publishSettings()
+    this.#applier?.stateChanged()
+    for (const service of draft.#zeroed ?? []) {
+      // A service of the draft may have been removed by it, or never have been in force.
+      const now = service === null ? null : this.#rules.findKey(service.key)
+      if (now !== undefined) this.#applier?.zero(now)
+    }
+  }
+
+  /**
+   * Carries on over another applier, which holds what the maps of this one held, or held at some time: all
+   * rules are compared with it. Changes made meanwhile wait for it in `settle`; tallies are not known.
+   */
+  exchange(make: () => Promise<Applier | null>): Promise<void> {
+    return this.#inTurn(async () => {
+      const exchange = (async () => {
+        this.#applier = null
+        this.#applier = await make()
+        this.#rules.lookAtAll()
+        this.#limit()
+      })()
+      this.#exchange = exchange
+      try {
+        await exchange
+      } finally {
+        this.#exchange = null
+      }
+    })
   }
 }
 
-/** A director over an engine, or one that only keeps rules. */
-export function createDirector(options: DirectorOptions): Director {
+function serverListing(server: ServerEntry, service: ServiceTally): ServerListing {
+  // Field by field: spreading costs a microsecond, and there may be 100,000 of these.
+  const { id, method, tunnel, weight, upperThreshold, lowerThreshold } = server.value
+  const tally = service.server(server.key)
+  return {
+    id,
+    method,
+    tunnel,
+    weight,
+    upperThreshold,
+    lowerThreshold,
+    activeConns: tally.activeConns,
+    inactiveConns: tally.inactiveConns,
+    persistentConns: tally.persistentConns,
+    counters: tally.counters,
+    rates: tally.rates,
+  }
+}
+
+/** A director over an applier, or one that only keeps rules. */
+export function createDirector(options: DirectorOptions): RuleDirector {
   return new RuleDirector(options)
 }

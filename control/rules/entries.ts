@@ -1,24 +1,15 @@
-/** The director's own, mutable record of a virtual service and its real servers. */
+/** What is wanted of a virtual service and its real servers. Where the maps hold it is the ledger's to know. */
 import type { RealServer } from '../model/server.ts'
 import type { VirtualService } from '../model/service.ts'
 
 export interface ServerEntry {
   readonly key: string
+  /** As it was said: what is saved. */
+  said: RealServer
+  /** As it is to be in force: the same, but for the weight, which overlays may lower (layers.ts). */
   value: RealServer
-  /** The last weight that was not 0, 0 if there was none: mh keeps a drained server's slots by it. */
+  /** The last weight in force that was not 0, 0 if there was none: mh keeps a drained server's slots by it. */
   lastWeight: number
-  /** Index in `reals`, or -1 while the maps do not hold it. */
-  real: number
-}
-
-/** rr and wrr; the other schedulers remember nothing here. */
-export interface SchedulerState {
-  /** Chosen last; null is the head of the list, before the first entry. */
-  last: ServerEntry | null
-  /** wrr: the current weight. */
-  weight: number
-  /** wrr: how many real servers have each positive weight; null for other schedulers. */
-  weights: Map<number, number> | null
 }
 
 export interface ServiceEntry {
@@ -29,21 +20,27 @@ export interface ServiceEntry {
   /** Oldest first; IPVS's list order is the reverse. */
   readonly servers: ServerEntry[]
   readonly byKey: Map<string, ServerEntry>
-  state: SchedulerState
-  /** Index in `services`, or -1 while the maps do not hold it. */
-  slot: number
-}
-
-export function startState(): SchedulerState {
-  return { last: null, weight: 0, weights: null }
+  /** wrr: how many real servers have each positive weight; null for other schedulers. */
+  weights: Map<number, number> | null
 }
 
 export function serverEntry(key: string, value: RealServer): ServerEntry {
-  return { key, value, lastWeight: value.weight, real: -1 }
+  return { key, said: value, value, lastWeight: value.weight }
 }
 
 export function serviceEntry(key: string, value: VirtualService, order: number): ServiceEntry {
-  return { key, value, order, servers: [], byKey: new Map(), state: startState(), slot: -1 }
+  return { key, value, order, servers: [], byKey: new Map(), weights: null }
+}
+
+/** A copy that can be changed while others look at the original. */
+export function copyEntry(service: ServiceEntry): ServiceEntry {
+  const servers = service.servers.map((server) => ({ ...server }))
+  return {
+    ...service,
+    servers,
+    byKey: new Map(servers.map((server) => [server.key, server])),
+    weights: service.weights === null ? null : new Map(service.weights),
+  }
 }
 
 /** The real servers in IPVS's list order: newest first. */

@@ -1,6 +1,6 @@
 /**
- * The rules as the operator wants them, with IPVS's refusals in IPVS's order. Nothing here knows of
- * maps or packets: whoever applies the rules is told of every change through `RuleWatcher`.
+ * The rules as they are wanted, with IPVS's refusals in IPVS's order. Nothing here knows of maps or
+ * packets: every change is noted (changes.ts), and whoever brings rules in force looks the notes up.
  */
 import { familyOf } from '../../net/address.ts'
 import { endpointText } from '../../net/endpoint.ts'
@@ -12,24 +12,14 @@ import type { SchedulerName } from '../model/scheduler.ts'
 import { MH_TABLE_SIZE } from '../model/scheduler.ts'
 import type { RealServer, ServerId } from '../model/server.ts'
 import type { ServiceId, ServiceRequest, VirtualService } from '../model/service.ts'
-import { type ServerEntry, type ServiceEntry, serverEntry, serviceEntry } from './entries.ts'
+import { ChangeLog } from './changes.ts'
+import { copyEntry, type ServerEntry, type ServiceEntry, serverEntry, serviceEntry } from './entries.ts'
 import { type Host, isServerAddress, localAddresses } from './host.ts'
-import { bindScheduler, serverAdded, serverEdited, serverRemoved } from './scheduler-state.ts'
-
-/** Hears of every change, in order. */
-export interface RuleWatcher {
-  /** Whether another service or another real server of `service` fits; else ENOMEM. */
-  admitService(): boolean
-  admitServer(service: ServiceEntry): boolean
-  /** Before anything of the service changes: the last moment to see its old list. */
-  changing(service: ServiceEntry): void
-  serviceAdded(service: ServiceEntry): void
-  serviceEdited(service: ServiceEntry, schedulerChanged: boolean): void
-  serviceRemoved(service: ServiceEntry): void
-  /** Added, or edited: its record in the maps may differ now. */
-  serverChanged(service: ServiceEntry, server: ServerEntry, added: boolean): void
-  serverRemoved(service: ServiceEntry, server: ServerEntry): void
-}
+import type { Overlays } from './layers.ts'
+import { NO_OVERLAYS } from './layers.ts'
+import type { Room } from './room.ts'
+import { UNLIMITED } from './room.ts'
+import { bindScheduler, serverAdded, serverEdited, serverRemoved, weigh } from './scheduler-state.ts'
 
 const FLAG_BITS = 0x38
 
@@ -40,21 +30,33 @@ const NAMED: Readonly<Record<string, SchedulerName>> = Object.fromEntries(
   ).map((name) => [name, name]),
 )
 
+/** How many services have what packets are asked for first. */
+export interface ServiceKinds {
+  readonly v4: number
+  readonly v6: number
+  readonly port0: number
+  readonly ftp: number
+}
+
+const NO_KINDS: ServiceKinds = { v4: 0, v6: 0, port0: 0, ftp: 0 }
+
 export class Rules {
-  readonly #services = new Map<string, ServiceEntry>()
   readonly #host: Host
-  #watcher: RuleWatcher | null = null
+  #services = new Map<string, ServiceEntry>()
+  /** In a draft: the entries that nobody else looks at. Null: all are our own. */
+  #own: Set<ServiceEntry> | null = null
+  #room: Room = UNLIMITED
+  #overlays: Overlays = NO_OVERLAYS
   #orderNext = 1
   #mixed = 0
+  #kinds: ServiceKinds = NO_KINDS
   /** Whether a synchronisation daemon runs; it cannot carry mixed families. */
   synchronising = false
+  /** What has changed since the rules were last brought in force. */
+  readonly changes = new ChangeLog()
 
   constructor(host: Host) {
     this.#host = host
-  }
-
-  watch(watcher: RuleWatcher): void {
-    this.#watcher = watcher
   }
 
   /** Real servers whose family is not their service's. */
@@ -64,6 +66,20 @@ export class Rules {
 
   get serviceCount(): number {
     return this.#services.size
+  }
+
+  get kinds(): ServiceKinds {
+    return this.#kinds
+  }
+
+  #count({ value: { id } }: ServiceEntry, by: 1 | -1): void {
+    const { v4, v6, port0, ftp } = this.#kinds
+    this.#kinds = {
+      v4: v4 + (id.family === 4 ? by : 0),
+      v6: v6 + (id.family === 6 ? by : 0),
+      port0: port0 + (id.kind === 'address' && id.port === 0 ? by : 0),
+      ftp: ftp + (id.kind === 'address' && id.protocol === 'tcp' && id.port === 21 ? by : 0),
+    }
   }
 
   find(id: ServiceId): ServiceEntry | undefined {
@@ -88,10 +104,50 @@ export class Rules {
     ]
   }
 
+  /** From now on the rules have to fit in there; they are measured as they are. */
+  limit(room: Room): void {
+    this.#room = room
+    for (const service of this.#services.values()) room.entered(service)
+  }
+
+  /** Everything is to be compared with what the maps hold. */
+  lookAtAll(): void {
+    for (const key of this.#services.keys()) this.changes.noteAll(key)
+  }
+
+  /**
+   * The same rules, to be changed beside these, which stay as they are. Entries are copied when they are
+   * changed first, so a draft costs what it changes.
+   */
+  draft(): Rules {
+    const draft = new Rules(this.#host)
+    draft.#services = new Map(this.#services)
+    draft.#own = new Set()
+    draft.#room = this.#room.fork()
+    draft.#overlays = this.#overlays
+    draft.#orderNext = this.#orderNext
+    draft.#mixed = this.#mixed
+    draft.#kinds = this.#kinds
+    draft.synchronising = this.synchronising
+    return draft
+  }
+
+  /** Takes over, in one go, what a draft of these rules has become. */
+  become(draft: Rules): void {
+    this.#services = draft.#services
+    this.#room = draft.#room
+    this.#orderNext = draft.#orderNext
+    this.#mixed = draft.#mixed
+    this.#kinds = draft.#kinds
+    this.synchronising = draft.synchronising
+    this.changes.append(draft.changes)
+  }
+
   /** Takes over a service found in the maps; services come oldest first. */
   adopt(value: VirtualService, order: number): ServiceEntry {
     const entry = serviceEntry(serviceKey(value.id), value, order)
     this.#services.set(entry.key, entry)
+    this.#count(entry, 1)
     this.#orderNext = Math.max(this.#orderNext, order + 1)
     return entry
   }
@@ -105,6 +161,20 @@ export class Rules {
     return entry
   }
 
+  /** All real servers of an adopted service are there. */
+  adopted(service: ServiceEntry): void {
+    weigh(service)
+  }
+
+  /** The entry as one that may be changed. */
+  #writable(entry: ServiceEntry): ServiceEntry {
+    if (this.#own === null || this.#own.has(entry)) return entry
+    const copy = copyEntry(entry)
+    this.#own.add(copy)
+    this.#services.set(copy.key, copy)
+    return copy
+  }
+
   addService(request: ServiceRequest): Outcome {
     const key = serviceKey(request.id)
     const known = checkFamily(request.id)
@@ -114,35 +184,42 @@ export class Rules {
     }
     const checked = checkService(request)
     if (!checked.ok) return checked
-    if (this.#watcher?.admitService() === false) {
+    if (!this.#room.admitsService(this.#services)) {
       return refuse('ENOMEM', `Cannot add service "${serviceText(request.id)}": the table is full`)
     }
     const entry = serviceEntry(key, checked.value, this.#orderNext++)
-    bindScheduler(entry, checked.value.scheduler)
     this.#services.set(key, entry)
-    this.#watcher?.serviceAdded(entry)
+    this.#own?.add(entry)
+    this.#count(entry, 1)
+    this.#room.entered(entry)
+    this.changes.noteCreated(key, bindScheduler(entry, checked.value.scheduler))
     return done
   }
 
   editService(request: ServiceRequest): Outcome {
     const known = checkFamily(request.id)
     if (!known.ok) return known
-    const entry = this.find(request.id)
-    if (entry === undefined) return noService(request.id)
+    const found = this.find(request.id)
+    if (found === undefined) return noService(request.id)
     const checked = checkService(request)
     if (!checked.ok) return checked
     const { scheduler } = checked.value
-    const changes = scheduler !== entry.value.scheduler
-    if (changes && scheduler === 'mh' && entry.servers.length > MH_TABLE_SIZE) {
+    const changes = scheduler !== found.value.scheduler
+    if (changes && scheduler === 'mh' && found.servers.length > MH_TABLE_SIZE) {
       return refuse(
         'EINVAL',
-        `Cannot use scheduler "mh" for ${entry.servers.length} real servers: expected at most ${MH_TABLE_SIZE}`,
+        `Cannot use scheduler "mh" for ${found.servers.length} real servers: expected at most ${MH_TABLE_SIZE}`,
       )
     }
-    this.#watcher?.changing(entry)
+    if (changes && !this.#room.admitsScheduler(found, scheduler)) {
+      return refuse('ENOMEM', `Cannot use scheduler "${scheduler}" for this service: its table does not fit`)
+    }
+    const entry = this.#writable(found)
+    this.#room.left(entry)
     entry.value = checked.value
-    if (changes) bindScheduler(entry, scheduler)
-    this.#watcher?.serviceEdited(entry, changes)
+    const bound = changes ? bindScheduler(entry, scheduler) : null
+    this.#room.entered(entry)
+    this.changes.noteEdited(entry.key, bound)
     return done
   }
 
@@ -159,70 +236,95 @@ export class Rules {
   }
 
   #remove(entry: ServiceEntry): void {
-    this.#watcher?.changing(entry)
     this.#services.delete(entry.key)
+    this.#count(entry, -1)
     for (const server of entry.servers) {
       if (server.value.id.family !== entry.value.id.family) this.#mixed--
     }
-    this.#watcher?.serviceRemoved(entry)
+    this.#room.left(entry)
+    this.changes.noteRemoved(entry.key)
   }
 
   addServer(id: ServiceId, value: RealServer): Outcome {
-    const entry = this.find(id)
-    if (entry === undefined) return noService(id)
-    const checked = this.#checkServer(entry, value)
+    const found = this.find(id)
+    if (found === undefined) return noService(id)
+    const checked = this.#checkServer(found, value)
     if (!checked.ok) return checked
     const key = serverKey(value.id)
-    if (entry.byKey.has(key)) {
+    if (found.byKey.has(key)) {
       return refuse('EEXIST', `Cannot add real server "${endpointText(value.id)}": it exists`)
     }
     if (!isServerAddress(value.id.address, localAddresses(this.#host))) {
       return refuse('EINVAL', `Cannot use "${value.id.address}" as real server: expected a unicast address`)
     }
-    if (this.#watcher?.admitServer(entry) === false) {
+    if (!this.#room.admitsServer(found, key, this.#services)) {
       return refuse('ENOMEM', `Cannot add real server "${endpointText(value.id)}": the table is full`)
     }
-    this.#watcher?.changing(entry)
+    const entry = this.#writable(found)
+    this.#room.left(entry)
     const server = serverEntry(key, ownFields(value))
+    this.#overlay(entry, server)
     entry.servers.push(server)
     entry.byKey.set(key, server)
     if (value.id.family !== entry.value.id.family) this.#mixed++
-    serverAdded(entry, server)
-    this.#watcher?.serverChanged(entry, server, true)
+    this.#room.entered(entry)
+    this.changes.noteServer(entry.key, key, serverAdded(entry, server))
     return done
   }
 
   editServer(id: ServiceId, value: RealServer): Outcome {
-    const entry = this.find(id)
-    if (entry === undefined) return noService(id)
-    const checked = this.#checkServer(entry, value)
+    const found = this.find(id)
+    if (found === undefined) return noService(id)
+    const checked = this.#checkServer(found, value)
     if (!checked.ok) return checked
-    const server = entry.byKey.get(serverKey(value.id))
-    if (server === undefined) return noServer(value.id)
-    this.#watcher?.changing(entry)
+    if (!found.byKey.has(serverKey(value.id))) return noServer(value.id)
+    const entry = this.#writable(found)
+    const server = entry.byKey.get(serverKey(value.id))!
     const before = server.value.weight
-    server.value = ownFields(value)
-    if (value.weight !== 0) server.lastWeight = value.weight
-    serverEdited(entry, before, value.weight)
-    this.#watcher?.serverChanged(entry, server, false)
+    server.said = ownFields(value)
+    this.#overlay(entry, server)
+    if (server.value.weight !== 0) server.lastWeight = server.value.weight
+    this.changes.noteServer(entry.key, server.key, serverEdited(entry, before, server.value.weight))
     return done
   }
 
   deleteServer(id: ServiceId, serverId: ServerId): Outcome {
-    const entry = this.find(id)
-    if (entry === undefined) return noService(id)
-    const server = entry.byKey.get(serverKey(serverId))
-    if (server === undefined) return noServer(serverId)
-    this.#watcher?.changing(entry)
+    const found = this.find(id)
+    if (found === undefined) return noService(id)
+    if (!found.byKey.has(serverKey(serverId))) return noServer(serverId)
+    const entry = this.#writable(found)
+    const server = entry.byKey.get(serverKey(serverId))!
+    this.#room.left(entry)
     const at = entry.servers.indexOf(server)
     // The list runs newest first: in front of an entry stands the next newer one, or the head.
     const previous = entry.servers[at + 1] ?? null
     entry.servers.splice(at, 1)
     entry.byKey.delete(server.key)
     if (server.value.id.family !== entry.value.id.family) this.#mixed--
-    serverRemoved(entry, server, previous)
-    this.#watcher?.serverRemoved(entry, server)
+    this.#room.entered(entry)
+    this.changes.noteServer(entry.key, server.key, serverRemoved(entry, server, previous))
     return done
+  }
+
+  /** Overlays say something else than before: weights in force follow, what was said stays. */
+  overlay(overlays: Overlays): void {
+    this.#overlays = overlays
+    for (const found of [...this.#services.values()]) {
+      for (const { key, said, value } of found.servers) {
+        if (overlays.weight(found.key, key, said.weight) === value.weight) continue
+        const entry = this.#writable(found)
+        const server = entry.byKey.get(key)!
+        this.#overlay(entry, server)
+        if (server.value.weight !== 0) server.lastWeight = server.value.weight
+        this.changes.noteServer(entry.key, key, serverEdited(entry, value.weight, server.value.weight))
+      }
+    }
+  }
+
+  #overlay(service: ServiceEntry, server: ServerEntry): void {
+    const { said } = server
+    const weight = this.#overlays.weight(service.key, server.key, said.weight)
+    server.value = weight === said.weight ? said : { ...said, weight }
   }
 
   /** The refusals common to adding and editing, in the kernel's order. */

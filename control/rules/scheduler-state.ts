@@ -1,11 +1,20 @@
 /**
- * What a scheduler remembers between connections (IPVS's per-service scheduler data), and how a change
- * of the real servers moves it. Packets move it too: the engine reads it back from the maps before the
- * first change and writes it out with the new schedule.
+ * What a scheduler remembers between connections (IPVS's per-service scheduler data), and how a change of
+ * the real servers moves it. Packets move it too, so it stands in the maps alone: rules only note the moves
+ * that their changes make, and whoever plans reads the cursor and plays them.
  */
-
 import type { SchedulerName } from '../model/scheduler.ts'
-import { type SchedulerState, type ServerEntry, type ServiceEntry, startState } from './entries.ts'
+import type { ServerEntry, ServiceEntry } from './entries.ts'
+
+/** Where a scheduler stands. */
+export interface Cursor {
+  /** Key of the real server chosen last; null is the head of the list, before the first entry. */
+  readonly last: string | null
+  /** wrr: the current weight. */
+  readonly weight: number
+}
+
+export const START: Cursor = { last: null, weight: 0 }
 
 /** wrr: step and largest value of the current weight. */
 export interface WeightSteps {
@@ -13,6 +22,38 @@ export interface WeightSteps {
   readonly step: number
   /** Largest weight less (step - 1); 0 if nothing can be chosen. */
   readonly max: number
+}
+
+/** What one change does to a cursor. */
+export type Move =
+  /** The scheduler was given to the service: it starts at the head; wrr at its largest weight. */
+  | { readonly move: 'bound'; readonly weight: number }
+  /** wrr: the list is another one, and these are its weights. */
+  | ({ readonly move: 'reweighted' } & WeightSteps)
+  /** A real server has left the list; `previous` stood in front of it, null for the head. */
+  | { readonly move: 'left'; readonly key: string; readonly previous: string | null }
+
+export function moved(cursor: Cursor, moves: Iterable<Move>): Cursor {
+  let { last, weight } = cursor
+  for (const move of moves) {
+    switch (move.move) {
+      case 'bound':
+        last = null
+        weight = move.weight
+        break
+      case 'reweighted':
+        last = null
+        if (weight > move.max || weight === 0) weight = move.max
+        else if (move.step > 1) weight = Math.floor(weight / move.step) * move.step + 1
+        break
+      case 'left':
+        if (last === move.key) last = move.previous
+        break
+      default:
+        move satisfies never
+    }
+  }
+  return { last, weight }
 }
 
 function gcd(a: number, b: number): number {
@@ -32,6 +73,13 @@ export function weightSteps(weights: ReadonlyMap<number, number>): WeightSteps {
   return { step, max: max - (step - 1) }
 }
 
+/** How many of `servers` have each positive weight. */
+export function weightsOf(servers: Iterable<ServerEntry>): Map<number, number> {
+  const weights = new Map<number, number>()
+  for (const { value } of servers) count(weights, value.weight, 1)
+  return weights
+}
+
 function count(weights: Map<number, number>, weight: number, by: 1 | -1): void {
   if (weight <= 0) return
   const left = (weights.get(weight) ?? 0) + by
@@ -39,45 +87,30 @@ function count(weights: Map<number, number>, weight: number, by: 1 | -1): void {
   else weights.set(weight, left)
 }
 
-/** What every change of a wrr service's real servers does to its state. */
-function recompute(state: SchedulerState, weights: Map<number, number>): void {
-  const { step, max } = weightSteps(weights)
-  state.last = null
-  if (state.weight > max || state.weight === 0) state.weight = max
-  else if (step > 1) state.weight = Math.floor(state.weight / step) * step + 1
+/** Builds what is derived from the real servers. */
+export function weigh(service: ServiceEntry): void {
+  service.weights = service.value.scheduler === 'wrr' ? weightsOf(service.servers) : null
 }
 
 /** A scheduler is given to a service: at its creation, or by an edit that names another one. */
-export function bindScheduler(service: ServiceEntry, scheduler: SchedulerName): void {
-  const state = startState()
-  if (scheduler === 'wrr') {
-    state.weights = new Map()
-    for (const server of service.servers) count(state.weights, server.value.weight, 1)
-    state.weight = weightSteps(state.weights).max
-  }
-  service.state = state
+export function bindScheduler(service: ServiceEntry, scheduler: SchedulerName): Move {
+  service.weights = scheduler === 'wrr' ? weightsOf(service.servers) : null
+  return { move: 'bound', weight: service.weights === null ? 0 : weightSteps(service.weights).max }
 }
 
-/** Builds what is derived from the real servers, keeping position and current weight (adoption). */
-export function restoreState(service: ServiceEntry, last: ServerEntry | null, weight: number): void {
-  bindScheduler(service, service.value.scheduler)
-  service.state.last = last
-  service.state.weight = weight
-}
-
-export function serverAdded(service: ServiceEntry, server: ServerEntry): void {
-  const { weights } = service.state
-  if (weights === null) return
+export function serverAdded(service: ServiceEntry, server: ServerEntry): Move | null {
+  const { weights } = service
+  if (weights === null) return null
   count(weights, server.value.weight, 1)
-  recompute(service.state, weights)
+  return { move: 'reweighted', ...weightSteps(weights) }
 }
 
-export function serverEdited(service: ServiceEntry, before: number, after: number): void {
-  const { weights } = service.state
-  if (weights === null) return
+export function serverEdited(service: ServiceEntry, before: number, after: number): Move | null {
+  const { weights } = service
+  if (weights === null) return null
   count(weights, before, -1)
   count(weights, after, 1)
-  recompute(service.state, weights)
+  return { move: 'reweighted', ...weightSteps(weights) }
 }
 
 /**
@@ -88,30 +121,9 @@ export function serverRemoved(
   service: ServiceEntry,
   server: ServerEntry,
   previous: ServerEntry | null,
-): void {
-  const { state } = service
-  if (state.weights !== null) {
-    count(state.weights, server.value.weight, -1)
-    recompute(state, state.weights)
-  } else if (state.last === server) {
-    state.last = previous
-  }
-}
-
-/**
- * Packets have moved the state after it was read for a change that is not in force yet.
- * @param last chosen last according to the maps; undefined if it has left the list since
- */
-export function packetsMoved(
-  service: ServiceEntry,
-  last: ServerEntry | null | undefined,
-  weight: number,
-): void {
-  const { state } = service
-  if (state.weights !== null) {
-    state.weight = weight
-    recompute(state, state.weights)
-  } else if (last !== undefined) {
-    state.last = last
-  }
+): Move {
+  const { weights } = service
+  if (weights === null) return { move: 'left', key: server.key, previous: previous?.key ?? null }
+  count(weights, server.value.weight, -1)
+  return { move: 'reweighted', ...weightSteps(weights) }
 }

@@ -61,18 +61,23 @@ export function lookUp(dataplane: Dataplane, service: VirtualService): number {
   return findService(dataplane.map('service_index'), dataplane.map('services'), serviceImage(service, 0, 0))
 }
 
-/** Identities of a service's real servers in list order. */
-export function membersOf(dataplane: Dataplane, service: VirtualService): string[] {
+/** Indices of a service's real servers in list order. */
+export function realsOf(dataplane: Dataplane, service: VirtualService): number[] {
   const slot = lookUp(dataplane, service)
   if (slot < 0) return []
   const { schedule } = activeSchedule(dataplane, slot)
-  return Array.from({ length: schedule.count }, (_, i) => {
-    const { real } = MemberRecord.read(
-      dataplane.map('members').view,
-      (schedule.first + i) * MemberRecord.size,
-    )
-    return serverKey(serverIdOfImage(dataplane.map('reals').view, real * RealRecord.size))
-  })
+  const { view } = dataplane.map('members')
+  return Array.from(
+    { length: schedule.count },
+    (_, i) => MemberRecord.read(view, (schedule.first + i) * MemberRecord.size).real,
+  )
+}
+
+/** Identities of a service's real servers in list order. */
+export function membersOf(dataplane: Dataplane, service: VirtualService): string[] {
+  return realsOf(dataplane, service).map((real) =>
+    serverKey(serverIdOfImage(dataplane.map('reals').view, real * RealRecord.size)),
+  )
 }
 
 /** Whom rr and wrr of the packet program choose next; moves the cursor in the maps. */

@@ -1,5 +1,6 @@
 /** Short ways to write rules in tests. */
 
+import type { Clock } from '../../control/apply/reconciler.ts'
 import type { SavedState, StateFile } from '../../control/apply/state-file.ts'
 import type { Outcome } from '../../control/model/outcome.ts'
 import type { RealServer } from '../../control/model/server.ts'
@@ -98,5 +99,38 @@ export function memoryState(): StateFile {
     load: (maps) => states.get(maps) ?? null,
     save: (maps, saved) => void states.set(maps, structuredClone(saved)),
     remove: (maps) => void states.delete(maps),
+  }
+}
+
+/** A clock that is set by hand; what is due is called when the test says so. */
+export class HandClock implements Clock {
+  readonly #due = new Set<{ readonly atMs: number; readonly action: () => void }>()
+  #nowMs: number
+
+  constructor(nowMs = 0) {
+    this.#nowMs = nowMs
+  }
+
+  nowMs(): number {
+    return this.#nowMs
+  }
+
+  after(ms: number, action: () => void): () => void {
+    const due = { atMs: this.#nowMs + ms, action }
+    this.#due.add(due)
+    return () => this.#due.delete(due)
+  }
+
+  /** Calls, in order, what is due until then. */
+  advance(ms: number): void {
+    const untilMs = this.#nowMs + ms
+    for (;;) {
+      const next = [...this.#due].sort((a, b) => a.atMs - b.atMs).find(({ atMs }) => atMs <= untilMs)
+      if (next === undefined) break
+      this.#due.delete(next)
+      this.#nowMs = Math.max(this.#nowMs, next.atMs)
+      next.action()
+    }
+    this.#nowMs = untilMs
   }
 }

@@ -50,8 +50,8 @@ export class DirectorUnderTest {
   /** Runs an ipvsadm command; anything but `ipvsadm` as its first word is refused. */
   async run(argv: readonly string[]): Promise<CommandResult> {
     if (argv[0] !== 'ipvsadm') throw new Error(`Cannot run ${argv.join(' ')}: expected an ipvsadm command`)
-    const { director, engine } = this.#current()
-    engine.sweepSlice(this.#lines())
+    const { director, applier } = this.#current()
+    applier.sweepSlice(this.#lines())
     const result = await runIpvsadm({ argv, stdin: '', director, names: () => namesFrom('', '') })
     if (typeof result === 'string') throw new Error(`${argv.join(' ')} reads its standard input`)
     return { stdout: result.stdout.toString(), stderr: result.stderr.toString(), rc: result.status }
@@ -66,17 +66,17 @@ export class DirectorUnderTest {
   }
 
   networkChanged(change: HostChange): void {
-    this.#managed?.engine.networkChanged(change)
+    this.#managed?.applier.networkChanged(change)
   }
 
   /** What the daemon does by its clock: expiry, defence, rates every two seconds. */
   housekeeping(): void {
-    const engine = this.#managed?.engine
-    if (engine === undefined) return
-    engine.sweepSlice(this.#lines())
+    const applier = this.#managed?.applier
+    if (applier === undefined) return
+    applier.sweepSlice(this.#lines())
     this.#ticks++
-    if (this.#ticks % (1000 / HOUSEKEEPING_MS) === 0) engine.publishSettings()
-    if (this.#ticks % (2000 / HOUSEKEEPING_MS) === 0) while (!engine.estimateSlice()) {}
+    if (this.#ticks % (1000 / HOUSEKEEPING_MS) === 0) applier.publishSettings()
+    if (this.#ticks % (2000 / HOUSEKEEPING_MS) === 0) while (!applier.estimateSlice()) {}
   }
 
   #lines(): number {

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
 import type { Director } from '../../model/director.ts'
 import type { Errno, Outcome } from '../../model/outcome.ts'
+import type { ServiceId } from '../../model/service.ts'
 import type { Status } from './schema/status.ts'
 
 /** What the routes work on. */
@@ -195,15 +196,19 @@ export function refusal(path: string, outcome: Outcome<unknown> & { ok: false })
   return { status: STATUS[errno], json: { error: { path, message, errno } } }
 }
 
-/** The change is in force when the answer goes out. */
+/**
+ * The change is in force when the answer goes out.
+ * @param own services it is about: others that cannot be brought in force are not its affair
+ */
 export async function settled(
   context: ApiContext,
   path: string,
   outcome: Outcome<unknown>,
   answer: () => Answer,
+  own: readonly ServiceId[] = [],
 ): Promise<Answer> {
   if (!outcome.ok) return refusal(path, outcome)
-  await context.director.settle()
+  await context.director.settle(own)
   return answer()
 }
 

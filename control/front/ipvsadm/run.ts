@@ -1,6 +1,7 @@
 /** One ipvsadm command, from its words to its output and exit status. */
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Turns } from '../../apply/turns.ts'
 import type { Director } from '../../model/director.ts'
+import type { ServiceId } from '../../model/service.ts'
 import { type DirectorRequest, execute } from './execute.ts'
 import type { Names } from './names.ts'
 import { helpHint, LIST_ALL, parse, type Refusal, type Request } from './parse.ts'
@@ -25,18 +26,17 @@ export interface IpvsadmResult {
 
 export const STDIN_WANTED = 'stdin wanted'
 
-/** Lines of a restore after which others get their turn on the daemon's only thread. */
-const LINES_PER_TURN = 2000
-
 const bytes = (value: string | Uint8Array): string => Buffer.from(value as Uint8Array).toString('latin1')
 
-/** State of one run: output so far, and whether the packet path has to catch up. */
+/** State of one run: output so far, and what the packet path has to catch up with. */
 interface Run {
   readonly director: Director
   readonly names: Names
   readonly stdout: string[]
   readonly stderr: string[]
   changed: boolean
+  /** The services it is about: whether others are in force is not this command's affair. */
+  readonly own: ServiceId[]
 }
 
 export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult | typeof STDIN_WANTED> {
@@ -47,6 +47,7 @@ export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult
     stdout: [],
     stderr: [],
     changed: false,
+    own: [],
   }
   const request = await read(words, run)
   let status: number
@@ -58,7 +59,7 @@ export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult
   }
   if (run.changed) {
     try {
-      await command.director.settle()
+      await command.director.settle(run.own)
     } catch (error) {
       run.stderr.push(
         `Cannot bring the change into force: ${error instanceof Error ? error.message : error}\n`,
@@ -119,30 +120,81 @@ async function direct(request: DirectorRequest, run: Run): Promise<Ended> {
   }
   if (done.stdout !== '') run.stdout.push(done.stdout)
   if (done.stderr !== '') run.stderr.push(done.stderr)
-  run.changed ||= done.changed
+  if (done.changed) {
+    run.changed = true
+    const id = serviceOf(request)
+    if (id !== null) run.own.push(id)
+  }
   return done
 }
 
+/** The service that a change is about; null where it is about none, or about all. */
+function serviceOf(request: DirectorRequest): ServiceId | null {
+  switch (request.kind) {
+    case 'add-service':
+    case 'edit-service':
+      return request.service.id
+    case 'delete-service':
+    case 'add-server':
+    case 'edit-server':
+    case 'delete-server':
+      return request.id
+    default:
+      return null
+  }
+}
+
 /**
- * Runs the lines one after the other. Changes the director refuses and words popt does not understand are
- * reported and passed over; any other wrong line ends the restore, as does a refused listing. The status
- * is that of the last line carried out.
+ * Runs the lines one after the other, as one change: everybody else sees the old rules until the last line
+ * is through, and then the new ones. Changes the director refuses and words popt does not understand are
+ * reported and passed over; any other wrong line ends the restore, as does a refused listing, and what came
+ * before it stands. The status is that of the last line carried out.
  */
 async function restore(input: string, program: string, run: Run): Promise<number> {
-  let status = 0
-  let lines = 0
-  for (const words of restoreLines(input, program)) {
-    if (++lines % LINES_PER_TURN === 0) await nextTurn()
-    let request = parse(words, run.names)
-    if (run.names.pending > 0) request = await read(words, run)
-    if (request.kind === 'restore') {
-      // A restore within a restore would read its own input.
-      run.stderr.push(`${helpHint(program)}\n`)
-      return 255
+  // Names are asked for before anything is changed: only here somebody else decides how long it takes.
+  const lines = await readLines(input, program, run)
+  return await run.director.transact(async (director) => {
+    const inside: Run = { ...run, director }
+    const turns = new Turns()
+    let status = 0
+    for (const { request, words } of lines) {
+      if (turns.over) await turns.pass()
+      if (request.kind === 'restore') {
+        // A restore within a restore would read its own input.
+        run.stderr.push(`${helpHint(program)}\n`)
+        return 255
+      }
+      const ended = await carryOut(request, words, inside)
+      run.changed = inside.changed
+      status = ended.status
+      if (ended.ends) break
     }
-    const ended = await carryOut(request, words, run)
-    status = ended.status
-    if (ended.ends) break
+    return status
+  })
+}
+
+interface Line {
+  readonly words: readonly string[]
+  readonly request: Request | Refusal
+}
+
+/** All lines, up to the first that ends the restore whatever the rules are. */
+async function readLines(input: string, program: string, run: Run): Promise<readonly Line[]> {
+  const turns = new Turns()
+  for (;;) {
+    const lines: Line[] = []
+    for (const words of restoreLines(input, program)) {
+      if (turns.over) await turns.pass()
+      const request = parse(words, run.names)
+      lines.push({ words, request })
+      // While names are unknown, a line may look wrong that is not.
+      if (run.names.pending === 0 && endsRestore(request)) break
+    }
+    if (run.names.pending === 0) return lines
+    await run.names.resolve()
   }
-  return status
+}
+
+function endsRestore(request: Request | Refusal): boolean {
+  return request.kind === 'restore' || (request.kind === 'refused' && request.ends)
 }

@@ -14,6 +14,7 @@ import {
   SettingsRecord,
 } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import { realsOf } from '../map-reader.ts'
 import { ip, nic, server, service, testHost } from '../support.ts'
 
 const settings = (dataplane: MemoryDataplane) => SettingsRecord.read(dataplane.map('settings').view, 0)
@@ -130,9 +131,9 @@ describe('network', () => {
       ),
     ]
     const dataplane = new MemoryDataplane()
-    const { engine } = openDirector({ dataplane, host: { ...fixedHost(), interfaces: () => interfaces } })
+    const { applier } = openDirector({ dataplane, host: { ...fixedHost(), interfaces: () => interfaces } })
     assert.match(
-      engine.warnings().join(),
+      applier.warnings().join(),
       new RegExp(`^${leftOut} of the addresses of this host are not known`),
     )
   })
@@ -146,14 +147,14 @@ describe('network', () => {
       resolveSource: (to: string) => sources[to] ?? null,
     }
     const dataplane = new MemoryDataplane()
-    const { director, engine, rules } = openDirector({ dataplane, host })
+    const { director, applier } = openDirector({ dataplane, host })
     const web = service('tcp 10.0.0.1:80', { scheduler: 'rr' })
     director.addService(web)
     director.addServer(web.id, server('10.0.0.9:80', { method: 'tunnel' }))
     director.addServer(web.id, server('10.0.0.1:81'))
     await director.settle()
     const record = (i: number) => {
-      const { real } = rules.find(web.id)!.servers[i]!
+      const real = realsOf(dataplane, web).at(-1 - i)!
       const { source, flags } = RealRecord.read(dataplane.map('reals').view, real * RealRecord.size)
       return [source.subarray(0, 4).join('.'), flags]
     }
@@ -166,10 +167,10 @@ describe('network', () => {
     )
     const epoch = settings(dataplane).nextHopEpoch
     sources = { '10.0.0.9': ip('10.0.0.1') }
-    engine.networkChanged({ links: false, addresses: false, routes: false, neighbours: true })
+    applier.networkChanged({ links: false, addresses: false, routes: false, neighbours: true })
     assert.deepEqual(record(0), ['0.0.0.0', 0])
     interfaces = []
-    engine.networkChanged({ links: false, addresses: true, routes: true, neighbours: false })
+    applier.networkChanged({ links: false, addresses: true, routes: true, neighbours: false })
     assert.deepEqual(
       [record(0), record(1)],
       [

@@ -22,6 +22,7 @@ import {
   Verdict,
 } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { realsOf } from '../map-reader.ts'
 import { server, service, testHost } from '../support.ts'
 
 const NOW = 1_000_000
@@ -276,12 +277,13 @@ describe('sweep', () => {
   test('a removed real server is freed when nothing refers to it, after two minutes', async () => {
     const dataplane = plane()
     let ms = 0
-    const { director, engine, rules } = openDirector({ dataplane, host: testHost(), nowMs: () => ms })
+    const clock = { nowMs: () => ms, after: () => () => {} }
+    const { director, applier } = openDirector({ dataplane, host: testHost(), clock })
     const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
     director.addService(web)
     director.addServer(web.id, server('10.0.0.1:8080'))
     await director.settle()
-    const { real } = rules.find(web.id)!.servers[0]!
+    const [real] = realsOf(dataplane, web) as [number]
     dataplane.map('counters').u64[real * SMALL_SIZES.cpus * 8] = 4n
     put(dataplane, 0, { left: 10, real })
     LiveRecord.setActive(dataplane.map('live').view, real * LiveRecord.size, 1)
@@ -289,7 +291,7 @@ describe('sweep', () => {
     await director.settle()
     const slot = () => RealRecord.getSlot(dataplane.map('reals').view, real * RealRecord.size)
     const sweep = () => {
-      while (!engine.sweepSlice(100));
+      while (!applier.sweepSlice(100));
     }
     ms = 130_000
     sweep()
@@ -308,20 +310,20 @@ describe('sweep', () => {
 
   test('a sweep is due as long as removed real servers wait for one', async () => {
     const dataplane = plane()
-    const { director, engine } = openDirector({ dataplane, host: testHost() })
+    const { director, applier } = openDirector({ dataplane, host: testHost() })
     const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
     director.addService(web)
     director.addServer(web.id, server('10.0.0.1:8080'))
     await director.settle()
     const sweep = () => {
-      while (!engine.sweepSlice(100));
+      while (!applier.sweepSlice(100));
     }
     sweep()
-    assert.equal(engine.sweepIsDue(), false)
+    assert.equal(applier.sweepIsDue(), false)
     director.deleteServer(web.id, server('10.0.0.1:8080').id)
     await director.settle()
     sweep()
-    assert.equal(engine.sweepIsDue(), true, 'it is kept for two minutes')
+    assert.equal(applier.sweepIsDue(), true, 'it is kept for two minutes')
   })
 
   test('connections are listed with what is left of the later direction, ended ones are not', async () => {

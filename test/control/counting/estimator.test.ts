@@ -3,6 +3,7 @@ import { describe, test } from 'node:test'
 import { openDirector } from '../../../control/apply/open.ts'
 import { Averages, nextAverage, shownRate } from '../../../control/counting/estimator.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { realsOf } from '../map-reader.ts'
 import { server, service, testHost } from '../support.ts'
 
 describe('estimator', () => {
@@ -55,17 +56,17 @@ describe('estimator', () => {
 
   test('sums real servers up to their service and the whole', async () => {
     const dataplane = new MemoryDataplane()
-    const { director, engine, rules } = openDirector({ dataplane, host: testHost() })
+    const { director, applier } = openDirector({ dataplane, host: testHost() })
     const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
     director.addService(web)
     director.addServer(web.id, server('10.0.0.1:80'))
     director.addServer(web.id, server('10.0.0.2:80'))
     await director.settle()
     const { u64 } = dataplane.map('counters')
-    for (const { real } of rules.find(web.id)!.servers) {
+    for (const real of realsOf(dataplane, web)) {
       for (let cpu = 0; cpu < SMALL_SIZES.cpus; cpu++) u64[(real * SMALL_SIZES.cpus + cpu) * 8 + 1] = 100n
     }
-    while (!engine.estimateSlice());
+    while (!applier.estimateSlice());
     const listing = director.services()[0]!
     assert.equal(listing.rates.inPps, 50)
     assert.equal(listing.servers[0]!.rates.inPps, 25)

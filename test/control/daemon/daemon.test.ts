@@ -232,6 +232,7 @@ describe('state file', () => {
     daemons: [],
     counters: { reals: [], services: [], total: [] },
     lastWeights: [],
+    saidWeights: [],
   }
 
   const inFolder = (play: (folder: string) => void): void => {

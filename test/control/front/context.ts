@@ -21,6 +21,8 @@ export const STATUS: Status = {
   realServers: 0,
   connections: { ipv4: 0, ipv6: 0, templates: 0 },
   capacity: {},
+  notInForce: [],
+  repairs: {},
   unsupported: [],
   memoryMiB: 1,
 }

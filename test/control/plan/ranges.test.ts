@@ -15,8 +15,10 @@ describe('ranges of members', () => {
         const held: { first: number; count: number }[] = []
         for (const { take, count, which } of steps) {
           if (take || held.length === 0) {
-            const first = ranges.allocate(count)
+            const first = ranges.find(count)
+            assert.equal(ranges.find(count), first, 'looking takes nothing')
             if (first === null) continue
+            assert.ok(ranges.reserve(first, count))
             assert.ok(first + count <= total)
             for (const other of held) {
               assert.ok(
@@ -34,31 +36,68 @@ describe('ranges of members', () => {
         for (const { first, count } of held) assert.ok(next.reserve(first, count))
         for (const { first, count } of held) assert.ok(!next.reserve(first, count), 'taken already')
         for (const { first, count } of held) ranges.release(first, count)
-        assert.equal(ranges.allocate(256), 0)
+        assert.equal(ranges.find(256), 0)
       }),
     )
   })
 
   test('a range given back waits until packets have left it', () => {
     const ledger = new Ledger({ ...SMALL_SIZES, members: 8 })
-    const range = ledger.takeRange(8, 0)
-    assert.ok('first' in range)
-    ledger.giveRange(range, 10)
-    assert.deepEqual(ledger.takeRange(8, 50), { waitMs: 10 + QUARANTINE_MS - 50 })
-    assert.deepEqual(ledger.takeRange(8, 10 + QUARANTINE_MS), { first: 0, count: 8 })
-    assert.deepEqual(ledger.takeRange(1, 1000), { waitMs: Number.POSITIVE_INFINITY })
+    const range = { first: 0, count: 8 }
+    assert.deepEqual(ledger.freeRange(8), range)
+    ledger.commit(
+      [
+        { claim: 'take-service', slot: 0, key: 'a' },
+        { claim: 'switch', slot: 0, schedule: 1, range },
+      ],
+      0,
+    )
+    assert.equal(ledger.freeRange(1), null)
+    assert.equal(ledger.rangeWaitMs(0), null)
+    ledger.commit([{ claim: 'switch', slot: 0, schedule: 0, range: { first: 0, count: 0 } }], 10)
+    ledger.release(50)
+    assert.equal(ledger.freeRange(8), null)
+    assert.equal(ledger.rangeWaitMs(50), 10 + QUARANTINE_MS - 50)
+    ledger.release(10 + QUARANTINE_MS)
+    assert.deepEqual(ledger.freeRange(8), range)
   })
 })
 
 describe('slots', () => {
   test('the one that has been free for longest is used first', () => {
     const ledger = new Ledger({ ...SMALL_SIZES, services: 3 })
-    const [a, b, c] = ['a', 'b', 'c'].map((key) => ledger.takeService(key)!)
-    assert.equal(ledger.takeService('d'), null)
-    ledger.dropService(b!)
-    ledger.dropService(a!)
-    assert.deepEqual([ledger.takeService('d')!.slot, ledger.takeService('e')!.slot], [b!.slot, a!.slot])
-    assert.equal(ledger.takeService('c'), c)
+    const take = (key: string): number => {
+      const slot = ledger.freeService()!
+      ledger.commit([{ claim: 'take-service', slot, key }], 0)
+      return slot
+    }
+    const [a, b, c] = ['a', 'b', 'c'].map(take) as [number, number, number]
+    assert.equal(ledger.freeService(), null)
+    for (const slot of [b, a]) ledger.commit([{ claim: 'free-service', slot }], 0)
+    assert.equal(ledger.servicesFree, 2)
+    assert.deepEqual([take('d'), take('e')], [b, a])
+    assert.equal(ledger.serviceOfKey('c')?.slot, c)
     assert.equal(ledger.servicesFree, 0)
+  })
+
+  test('whatever is taken and given back, each free one is offered once', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat({ max: 9 }), { maxLength: 60 }), (steps) => {
+        const ledger = new Ledger({ ...SMALL_SIZES, reals: 10 })
+        ledger.commit([{ claim: 'take-service', slot: 0, key: 'a' }], 0)
+        const used = new Set<number>()
+        for (const real of steps) {
+          if (used.delete(real)) ledger.commit([{ claim: 'free-real', real }], 0)
+          else {
+            used.add(real)
+            ledger.commit([{ claim: 'take-real', real, slot: 0, key: `${real}` }], 0)
+          }
+          const free = ledger.freeReals(10)
+          assert.equal(new Set([...free, ...used]).size, 10)
+          assert.equal(free.length, 10 - used.size)
+          assert.deepEqual(ledger.freeReals(3), free.slice(0, 3))
+        }
+      }),
+    )
   })
 })

@@ -60,7 +60,7 @@ async function putService(
     else director.deleteService(id)
     return refused
   }
-  await director.settle()
+  await director.settle([id])
   return showService(context, id, known.ok ? 200 : 201)
 }
 
@@ -118,7 +118,7 @@ async function putServer(
   const request = serverRequest(server, body)
   const outcome = known.ok ? director.editServer(id, request) : director.addServer(id, request)
   if (!outcome.ok) return refusal('body', outcome)
-  await director.settle()
+  await director.settle([id])
   return showServer(context, id, server, known.ok ? 200 : 201)
 }
 
@@ -200,7 +200,9 @@ function serviceRoutes<T>(
       params: member,
       answers: DELETED,
       handle: (context, input) =>
-        settled(context, 'params', context.director.deleteServer(...both(input.params)), noContent),
+        settled(context, 'params', context.director.deleteServer(...both(input.params)), noContent, [
+          idOf(input.params),
+        ]),
     }),
   ]
 }

@@ -173,9 +173,18 @@ export const serverAnswer = z
   })
   .meta({ id: 'ServerShown' })
 
+/** Whether packets meet the service as it is wanted. */
+export const stateAnswer = {
+  state: z
+    .enum(['in force', 'waiting', 'refused'])
+    .meta({ description: 'waiting: it comes by itself; refused: it does not fit' }),
+  why: z.string().optional().meta({ description: 'why it is not in force' }),
+}
+
 export const serviceAnswer = z
   .object({
     ...serviceName,
+    ...stateAnswer,
     scheduler: z.enum(SCHEDULERS),
     schedulerFlags: z.int(),
     onePacket: z.boolean(),
@@ -202,9 +211,10 @@ export function serverJson(server: ServerListing): z.infer<typeof serverAnswer> 
 }
 
 export function serviceJson(service: ServiceListing): ServiceShown {
-  const { id, servers, counters, rates, netmask, ...settings } = service
+  const { id, servers, counters, rates, netmask, state, ...settings } = service
   return {
     ...serviceIdJson(id),
+    ...state,
     ...settings,
     netmask: id.family === 4 ? ipv4FromNumber(netmask) : netmask,
     unsupported: unsupported(service, servers),

@@ -1,6 +1,6 @@
 /** The state of the director as `pointsman status` shows it. */
 import { z } from 'zod'
-import { serviceNameAnswer } from './service.ts'
+import { serviceNameAnswer, stateAnswer } from './service.ts'
 
 export const dataplaneBody = z
   .strictObject({ kind: z.enum(['xdp', 'userspace']) })
@@ -40,6 +40,10 @@ export const statusAnswer = z
     realServers: z.int(),
     connections: z.object({ ipv4: z.int(), ipv6: z.int(), templates: z.int() }),
     capacity: z.record(z.string(), z.number()),
+    notInForce: z.array(z.object({ service: serviceNameAnswer, ...stateAnswer })),
+    repairs: z
+      .record(z.string(), z.int())
+      .meta({ description: 'what was put right in the maps without a change of the rules' }),
     unsupported: z.array(z.object({ service: serviceNameAnswer, reasons: z.array(z.string()) })),
     memoryMiB: z.int(),
   })

@@ -9,7 +9,7 @@ import type { Counters, Rates } from '../../../../control/model/counters.ts'
 import type { Director } from '../../../../control/model/director.ts'
 import type { Errno } from '../../../../control/model/outcome.ts'
 import type { ServerListing } from '../../../../control/model/server.ts'
-import type { ServiceListing } from '../../../../control/model/service.ts'
+import { IN_FORCE, type ServiceListing } from '../../../../control/model/service.ts'
 import { parseAddress, writeAddress } from '../../../../net/address.ts'
 import { commandLine, restoreInput } from './command-lines.ts'
 import { Debian } from './oracle/debian.ts'
@@ -320,6 +320,7 @@ const service: fc.Arbitrary<ServiceListing> = fc
   })
   .map((value) => ({
     ...value,
+    state: IN_FORCE,
     netmask: value.id.family === 6 ? (value.netmask % 128) + 1 : value.netmask,
   }))
 

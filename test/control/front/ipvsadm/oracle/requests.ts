@@ -195,6 +195,8 @@ export class ListeningDirector implements Director {
   sysctls = (): Record<string, number> => ({})
   setSysctl = (): Outcome => ({ ok: true, value: undefined })
   settle = async (): Promise<void> => {}
+  transact: Director['transact'] = (body) => body(this)
+  states: Director['states'] = () => new Map()
 }
 
 /** For answers: netlink messages as libnl takes them, each after its length. */

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { openDirector } from '../../../control/apply/open.ts'
+import { type Clock, systemClock } from '../../../control/apply/reconciler.ts'
 import type { StateFile } from '../../../control/apply/state-file.ts'
 import type { Director } from '../../../control/model/director.ts'
 import { serverKey } from '../../../control/model/identity.ts'
 import { describe as describeOperation, type Operation } from '../../../control/plan/operations.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
-import { checkReadable, choose, lookUp, membersOf } from '../map-reader.ts'
+import { checkReadable, choose, lookUp, membersOf, realsOf } from '../map-reader.ts'
 import { SchedulerModel } from '../scheduler-model.ts'
 import { answer, memoryState, server, service, testHost } from '../support.ts'
 
@@ -16,7 +17,7 @@ const ROOMY = { ...SMALL_SIZES, members: 16_384 }
 
 function open(
   dataplane = new MemoryDataplane(ROOMY),
-  more: { stateFile?: StateFile; trace?: (operation: Operation) => void; nowMs?: () => number } = {},
+  more: { stateFile?: StateFile; trace?: (operation: Operation) => void; clock?: Clock } = {},
 ) {
   return { dataplane, ...openDirector({ dataplane, host: testHost(), ...more }) }
 }
@@ -72,7 +73,7 @@ function apply(director: Director, { what, name, server: index, scheduler, weigh
 /** Changes, settled in groups. */
 const history = fc.array(fc.array(change, { minLength: 1, maxLength: 6 }), { maxLength: 12, size: 'max' })
 
-describe('engine over maps', () => {
+describe('applier over maps', () => {
   test('a service is published with its real servers newest first', async () => {
     const { dataplane, director } = open()
     director.addService(web)
@@ -243,11 +244,11 @@ describe('engine over maps', () => {
   })
 
   test('a removed real server comes back to its index, with its counts', async () => {
-    const { dataplane, director, rules } = open()
+    const { dataplane, director } = open()
     director.addService(web)
     director.addServer(web.id, server('10.1.0.1:80'))
     await director.settle()
-    const { real } = rules.find(web.id)!.servers[0]!
+    const [real] = realsOf(dataplane, web) as [number]
     dataplane.map('counters').u64[real * SMALL_SIZES.cpus * 8] = 5n
     director.deleteServer(web.id, server('10.1.0.1:80').id)
     await director.settle()
@@ -257,18 +258,18 @@ describe('engine over maps', () => {
     await director.settle()
     const listing = director.service(web.id)
     assert.ok(listing.ok)
-    assert.equal(rules.find(web.id)!.servers[1]!.real, real)
+    assert.equal(realsOf(dataplane, web)[0], real)
     assert.equal(listing.value.servers[0]!.counters.conns, 5n)
     assert.equal(listing.value.counters.conns, 5n)
   })
 
   test('a service made anew counts from zero, with the real servers it revives', async () => {
     const stateFile = memoryState()
-    const { dataplane, director, rules } = open(new MemoryDataplane(), { stateFile })
+    const { dataplane, director } = open(new MemoryDataplane(), { stateFile })
     director.addService(web)
     director.addServer(web.id, server('10.1.0.1:80'))
     await director.settle()
-    const { real } = rules.find(web.id)!.servers[0]!
+    const [real] = realsOf(dataplane, web) as [number]
     dataplane.map('counters').u64[real * SMALL_SIZES.cpus * 8] = 7n
     director.flush()
     director.addService(web)
@@ -284,11 +285,11 @@ describe('engine over maps', () => {
 
   test('zeroing survives a restart and leaves the maps alone', async () => {
     const stateFile = memoryState()
-    const { dataplane, director, rules } = open(new MemoryDataplane(), { stateFile })
+    const { dataplane, director } = open(new MemoryDataplane(), { stateFile })
     director.addService(web)
     director.addServer(web.id, server('10.1.0.1:80'))
     await director.settle()
-    const { real } = rules.find(web.id)!.servers[0]!
+    const [real] = realsOf(dataplane, web) as [number]
     const { u64 } = dataplane.map('counters')
     u64[real * SMALL_SIZES.cpus * 8] = 7n
     u64[real * SMALL_SIZES.cpus * 8 + 8] = 3n
@@ -330,14 +331,14 @@ describe('engine over maps', () => {
     }
     const dataplane = new MemoryDataplane()
     const options = { dataplane, host: testHost(), stateFile, warn: (text: string) => warnings.push(text) }
-    const { director, engine } = openDirector(options)
+    const { director, applier } = openDirector(options)
     assert.equal(answer(director.setSysctl('sloppy_tcp', 1)), 'ok')
     await director.settle()
-    engine.saveState()
+    applier.saveState()
     assert.equal(warnings.length, 1, 'said once')
     assert.match(warnings[0]!, /no space left/)
     full = false
-    engine.saveState()
+    applier.saveState()
     assert.equal(open(dataplane, { stateFile }).director.sysctls().sloppy_tcp, 1)
     full = true
     director.setSysctl('sloppy_tcp', 0)
@@ -388,7 +389,7 @@ describe('engine over maps', () => {
   test('rewriting one service over and over does not use up the members', async () => {
     let ms = 0
     const dataplane = new MemoryDataplane({ ...SMALL_SIZES, members: 16 })
-    const { director } = open(dataplane, { nowMs: () => (ms += 60) })
+    const { director } = open(dataplane, { clock: { ...systemClock, nowMs: () => (ms += 20) } })
     director.addService(web)
     for (const text of servers) director.addServer(web.id, server(text))
     for (let weight = 0; weight < 50; weight++) {

@@ -1,0 +1,380 @@
+/**
+ * The applier over a data plane's maps: puts together who reconciles, counts, expires and follows the
+ * network. What each does stands in its own file; here is what they share, and who hears of what.
+ */
+import { randomInt } from 'node:crypto'
+import type { Dataplane } from '../../dataplane/dataplane.ts'
+import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import type { IpAddress } from '../../net/address.ts'
+import { NatIndex } from '../compile/nat-index.ts'
+import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
+import { listConnections } from '../connections/list.ts'
+import { planExpiry } from '../connections/reclaim.ts'
+import { Sweep, type SweepReport } from '../connections/sweep.ts'
+import { CounterBook } from '../counting/counters.ts'
+import { Estimation } from '../counting/estimation.ts'
+import { Tallies } from '../counting/tallies.ts'
+import type { ConnectionListing } from '../model/connection.ts'
+import type { ServiceState } from '../model/service.ts'
+import type { SyncDaemon } from '../model/sync-daemon.ts'
+import type { Timeouts } from '../model/timeouts.ts'
+import { type Adoption, adopt } from '../plan/adopt.ts'
+import { Capacity } from '../plan/capacity.ts'
+import { Ledger } from '../plan/ledger.ts'
+import { execute, type Operation, type RuleMaps, ruleMaps } from '../plan/operations.ts'
+import { type Applier, NO_TALLY, type ServiceTally, type Tally } from '../rules/applier.ts'
+import type { ServiceEntry } from '../rules/entries.ts'
+import type { Host, HostChange } from '../rules/host.ts'
+import type { Room } from '../rules/room.ts'
+import type { Rules } from '../rules/rules.ts'
+import { Comparison } from './comparison.ts'
+import { NetworkFacts } from './network.ts'
+import { type Clock, Reconciler, systemClock } from './reconciler.ts'
+import { Settings } from './settings.ts'
+import { noStateFile, type SavedState, type StateFile } from './state-file.ts'
+
+/** A schedule is not rewritten sooner after it went idle than any packet can still be reading it. */
+const SCHEDULE_GRACE_MS = 5
+
+export interface MapApplierOptions {
+  readonly dataplane: Dataplane
+  readonly host: Host
+  readonly rules: Rules
+  readonly stateFile?: StateFile
+  /** What an applier over a copy of these maps kept beside them; else the state file is asked. */
+  readonly saved?: SavedState | null
+  readonly clock?: Clock
+  /** Told of every step before it is done, in order. */
+  readonly trace?: (operation: Operation) => void
+  /** Told of what goes wrong without stopping anything. */
+  readonly warn?: (message: string) => void
+  /** Told of a broken invariant that no caller is waiting for. */
+  readonly failed?: (error: unknown) => void
+}
+
+export class MapApplier implements Applier {
+  readonly dataplane: Dataplane
+  readonly adoption: Adoption
+  readonly sweep: Sweep
+  readonly room: Room
+  /** What an earlier director left in the state file. */
+  readonly saved: SavedState | null
+  readonly #rules: Rules
+  readonly #maps: RuleMaps
+  readonly #ledger: Ledger
+  readonly #book: CounterBook
+  readonly #estimation: Estimation
+  readonly #tallies: Tallies
+  readonly #natIndex: NatIndex
+  readonly #network: NetworkFacts
+  readonly #settings: Settings
+  readonly #reconciler: Reconciler
+  readonly #comparison: Comparison
+  readonly #stateFile: StateFile
+  readonly #identity: number
+  readonly #clock: Clock
+  readonly #trace: ((operation: Operation) => void) | null
+  readonly #warn: (message: string) => void
+  #daemons: () => readonly SyncDaemon[] = () => []
+  #stateDirty = false
+  /** Whether the state could not be written at the last try. */
+  #stateFailed = false
+  #report: SweepReport | null = null
+  /** When the sweep under way began (ms). */
+  #sweepBeganMs: number
+
+  constructor(options: MapApplierOptions) {
+    const { dataplane, host, rules } = options
+    this.dataplane = dataplane
+    this.#rules = rules
+    this.#stateFile = options.stateFile ?? noStateFile
+    this.#clock = options.clock ?? systemClock
+    this.#trace = options.trace ?? null
+    this.#warn = options.warn ?? (() => {})
+    this.#maps = ruleMaps(dataplane)
+    this.#natIndex = new NatIndex(this.#maps)
+    this.#ledger = new Ledger(dataplane.sizes)
+    this.#book = new CounterBook(this.#maps, this.#ledger)
+    this.#estimation = new Estimation(this.#maps, this.#ledger)
+    this.#tallies = new Tallies(this.#maps, this.#ledger, this.#book, this.#estimation)
+    this.sweep = new Sweep(dataplane)
+    this.#sweepBeganMs = this.#clock.nowMs()
+    this.room = new Capacity(this.#ledger, this.#maps.live, () => this.#clock.nowMs())
+    this.#network = new NetworkFacts({
+      dataplane,
+      host,
+      rules,
+      ledger: this.#ledger,
+      isPending: (service) => this.#reconciler.isPending(service),
+      execute: (operation) => this.#execute(operation),
+    })
+    this.#settings = new Settings(dataplane, host, rules, (on) => this.#followNat(on))
+    const view = () => ({
+      ledger: this.#ledger,
+      maps: this.#maps,
+      nowMs: this.#clock.nowMs(),
+      place: this.#network.placements.place.bind(this.#network.placements),
+    })
+    this.#reconciler = new Reconciler({
+      rules,
+      ledger: this.#ledger,
+      clock: this.#clock,
+      // Nobody reads the maps of tests behind their back.
+      graceMs: dataplane.plane === 'memory' ? 0 : SCHEDULE_GRACE_MS,
+      view,
+      execute: (operation) => this.#execute(operation),
+      created: (service) => this.#created(service),
+      publish: () => this.#publish(),
+      failed: options.failed ?? (() => {}),
+    })
+    this.#comparison = new Comparison(view, rules, (service) => this.#reconciler.isPending(service))
+    this.#identity = identityOf(dataplane)
+    this.saved = options.saved ?? this.#stateFile.load(this.#identity)
+    this.adoption = adopt(this.#maps, this.#ledger, this.#clock.nowMs())
+    this.#afterAdoption()
+  }
+
+  #afterAdoption(): void {
+    if (this.saved !== null) this.#book.restore(this.saved.counters)
+    for (const holding of this.#ledger.holdings()) {
+      for (const real of holding.reals.values()) this.#estimation.restart(real)
+    }
+    this.#network.placements.natSources = publishedNatIcmpSend(this.dataplane.map('settings'))
+    if (this.#network.placements.natSources) this.#natIndex.fill()
+  }
+
+  /** Timeouts in force before this director; null when the maps are new. */
+  publishedTimeouts(): Timeouts | null {
+    return publishedTimeouts(this.dataplane.map('settings'))
+  }
+
+  /** Where the state file finds the daemons. */
+  followDaemons(daemons: () => readonly SyncDaemon[]): void {
+    this.#daemons = daemons
+  }
+
+  // Rules in force
+
+  settle(own?: readonly string[]): Promise<void> {
+    return this.#reconciler.settle(own)
+  }
+
+  states(): ReadonlyMap<string, ServiceState> {
+    return this.#reconciler.states()
+  }
+
+  /** What was put right in the maps without a change of the rules, by what was wrong. */
+  get repairs(): ReadonlyMap<string, number> {
+    return this.#reconciler.repairs
+  }
+
+  /** A little of the comparison of the maps with what is wanted. */
+  compareSlice(ms: number): void {
+    for (const found of this.#comparison.slice(performance.now() + ms)) {
+      if ('unplaced' in found) {
+        const service = this.#rules.findKey(found.unplaced)
+        if (service !== undefined) this.#network.place(service, null)
+      } else if ('entry' in found) {
+        this.#warn(`Entry ${found.entry} of the service index named no service in force: withdrawn`)
+        this.#reconciler.withdraw(found.entry)
+      } else {
+        const { service, difference } = found
+        this.#warn(`The ${difference} of service ${service} in the maps was not as wanted: put right`)
+        this.#reconciler.repair(service, difference)
+      }
+    }
+  }
+
+  async #publish(): Promise<void> {
+    this.#natIndex.update()
+    this.publishSettings()
+    this.saveState()
+    await this.dataplane.published?.()
+  }
+
+  #execute(operation: Operation): void {
+    this.#trace?.(operation)
+    // A service keeps what its real servers counted, and the maps forget it with the index.
+    if (operation.op === 'free-real' && this.#book.fold(operation.real)) this.#stateDirty = true
+    if (operation.op === 'free-service') this.#book.forget(operation.slot)
+    execute(this.#maps, operation)
+    if ('real' in operation) this.#natIndex.touch(operation.real)
+    if (operation.op === 'fill-real') this.#estimation.restart(operation.real)
+  }
+
+  /**
+   * Also in a slot that has counted before, and with real servers revived from an earlier service of these
+   * addresses: IPVS zeroes a destination that changes its service.
+   */
+  #created(service: ServiceEntry): void {
+    if (this.#tallies.zero(service)) this.#stateDirty = true
+  }
+
+  // Settings, and what is kept beside the maps
+
+  settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void {
+    this.#settings.want(timeouts, sysctls)
+  }
+
+  get watchesMemory(): boolean {
+    return this.#settings.watchesMemory
+  }
+
+  publishSettings(): void {
+    this.#settings.publish()
+  }
+
+  /** Keeps, or no longer, what nat_icmp_send needs: our address towards each NAT real server, and the index. */
+  #followNat(on: boolean): void {
+    const { placements } = this.#network
+    if (placements.natSources === on) return
+    placements.natSources = on
+    this.#network.placeAll()
+    if (on) this.#natIndex.fill()
+    else this.#natIndex.clear()
+  }
+
+  stateChanged(): void {
+    this.#stateDirty = true
+  }
+
+  /** What the maps have no place for. */
+  state(): SavedState {
+    const lastWeights: [number, number][] = []
+    const saidWeights: [number, number][] = []
+    for (const service of this.#rules.entries()) {
+      const reals = this.#ledger.serviceOfKey(service.key)?.reals
+      for (const { key, said, value, lastWeight } of service.servers) {
+        if (value.weight !== 0 && said.weight === value.weight) continue
+        const real = reals?.get(key)
+        if (real === undefined) continue
+        if (value.weight === 0 && lastWeight !== 0) lastWeights.push([real, lastWeight])
+        if (said.weight !== value.weight) saidWeights.push([real, said.weight])
+      }
+    }
+    return {
+      sysctls: { ...this.#settings.sysctls },
+      daemons: [...this.#daemons()],
+      counters: this.#book.state(),
+      lastWeights,
+      saidWeights,
+    }
+  }
+
+  /**
+   * Writes what only the state file keeps, if it has changed. A disk without room is no reason to refuse a
+   * rule: the state stays unsaved, and the next beat tries again.
+   */
+  saveState(): void {
+    if (!this.#stateDirty) return
+    try {
+      this.#stateFile.save(this.#identity, this.state())
+      this.#stateDirty = false
+      this.#stateFailed = false
+    } catch (error) {
+      if (!this.#stateFailed) this.#warn(`${(error as Error).message}; it is tried again every second`)
+      this.#stateFailed = true
+    }
+  }
+
+  /** The maps are about to go: nobody will ask for what was kept beside them. */
+  forgetState(): void {
+    this.#stateDirty = false
+    this.#stateFile.remove(this.#identity)
+  }
+
+  // Counters and connections
+
+  tally(service: ServiceEntry): ServiceTally {
+    return this.#reconciler.created(service.key) ? NO_TALLY : this.#tallies.service(service.key)
+  }
+
+  totals(): Tally {
+    return this.#tallies.totals()
+  }
+
+  zero(service: ServiceEntry | null): void {
+    this.#stateDirty = true
+    if (service === null) this.#tallies.zeroAll(this.#rules.entries())
+    else this.#tallies.zero(service)
+  }
+
+  connections(): Iterable<ConnectionListing> {
+    return listConnections(this.sweep.tables, this.#maps.reals, () => this.dataplane.nowTicks())
+  }
+
+  connectionTableSize(): number {
+    return this.dataplane.sizes.connections4
+  }
+
+  // What the clockwork calls
+
+  /** The last finished sweep; null before the first. */
+  get lastSweep(): SweepReport | null {
+    return this.#report
+  }
+
+  /** Whether a sweep of the tables can have anything to do. */
+  sweepIsDue(): boolean {
+    return this.sweep.due() || this.#ledger.goneReals.size > 0
+  }
+
+  /** Somebody looks after the tables: packets need not (bpf/expiry.h). To be said every second or so. */
+  presence(): void {
+    const word = SettingsRecord.offsets.swept / 4
+    Atomics.store(this.dataplane.map('settings').u32, word, this.dataplane.nowTicks())
+  }
+
+  /** One slice of expiry; true when it finished a sweep of the tables. */
+  sweepSlice(lines: number): boolean {
+    const { sysctls } = this.#settings
+    const report = this.sweep.slice(lines, { expireGone: (sysctls.expire_nodest_conn ?? 0) !== 0 })
+    if (report === null) return false
+    this.#report = report
+    const nowMs = this.#clock.nowMs()
+    const steps = planExpiry(this.#ledger, report, this.#sweepBeganMs, nowMs)
+    this.#reconciler.apply(steps)
+    // Connections that have ended may be what others were waiting for.
+    if (steps.operations.length > 0 || report.expired > 0) this.#reconciler.soon()
+    this.#sweepBeganMs = nowMs
+    return true
+  }
+
+  /** One slice of rate estimation; true when a step of all rates is complete. */
+  estimateSlice(): boolean {
+    if (this.#settings.sysctls.run_estimation === 0) return true
+    return this.#estimation.slice()
+  }
+
+  networkChanged(change: HostChange): void {
+    this.#network.changed(change)
+  }
+
+  neighboursWanted(): Set<IpAddress> {
+    return this.#network.neighboursWanted()
+  }
+
+  /** The network is not followed any more: nothing is placed by itself. */
+  stopFollowing(): void {
+    this.#network.stop()
+  }
+
+  /** Another applier takes over, or the daemon ends: nothing is tried again. */
+  async stop(): Promise<void> {
+    this.#network.stop()
+    await this.#reconciler.stop()
+  }
+
+  warnings(): readonly string[] {
+    return this.#network.warnings()
+  }
+}
+
+/** What tells these maps from all others: their hash seed, made with them. */
+function identityOf(dataplane: Dataplane): number {
+  const { u32 } = dataplane.map('settings')
+  const seed = SettingsRecord.offsets.hashSeed / 4
+  // Attackers who know the hash could fill chosen sets; it must never change under live connections.
+  if (u32[seed] === 0) Atomics.store(u32, seed, randomInt(1, 0xffffffff))
+  return u32[seed]!
+}

@@ -1,0 +1,117 @@
+/** What the network adds to the rules in the maps: our addresses, our sources, the age of next hops. */
+import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { IpAddress } from '../../net/address.ts'
+import { realImage } from '../compile/images.ts'
+import { publishLocals } from '../compile/locals.ts'
+import { isPlaced, Placements } from '../compile/placement.ts'
+import type { LedgerView } from '../plan/ledger.ts'
+import type { Operation } from '../plan/operations.ts'
+import type { ServiceEntry } from '../rules/entries.ts'
+import { type Host, type HostChange, localAddresses } from '../rules/host.ts'
+import type { Rules } from '../rules/rules.ts'
+import { NextHopEpoch } from './next-hop-epoch.ts'
+import { Placing, type Which } from './placing.ts'
+
+export interface NetworkOptions {
+  readonly dataplane: Dataplane
+  readonly host: Host
+  readonly rules: Rules
+  readonly ledger: LedgerView
+  /** Services that are about to be brought in force, and placed with that. */
+  isPending(service: string): boolean
+  execute(operation: Operation): void
+}
+
+export class NetworkFacts {
+  readonly placements: Placements
+  readonly #options: NetworkOptions
+  readonly #epoch: NextHopEpoch
+  readonly #placing: Placing<ServiceEntry>
+  #own: ReadonlySet<IpAddress> = new Set()
+  #localsLeftOut = 0
+
+  constructor(options: NetworkOptions) {
+    this.#options = options
+    this.placements = new Placements(options.host)
+    this.#epoch = new NextHopEpoch(options.dataplane, () => this.#usesNat())
+    this.#placing = new Placing<ServiceEntry>(
+      () => options.rules.entries(),
+      (service, which) => this.place(service, which),
+    )
+  }
+
+  /** Links, addresses, routes or neighbours are not what they were. */
+  changed(change: HostChange): void {
+    const { dataplane, host } = this.#options
+    this.#epoch.changed(change)
+    if (change.links || change.addresses) {
+      const { own } = localAddresses(host)
+      this.#localsLeftOut = publishLocals(dataplane.map('locals'), own)
+      if (!sameSet(own, this.#own)) this.#placing.renew(null)
+      this.#own = own
+    }
+    const { ways } = change
+    if (ways !== undefined && ways.size > 0) this.#placing.renew(ways)
+    if (ways === undefined && (change.links || change.addresses || change.routes)) this.#placing.renew(null)
+  }
+
+  /** Before the data plane is closed: nothing is left to be done by itself. */
+  stop(): void {
+    this.#epoch.stop()
+    this.#placing.stop()
+  }
+
+  placeAll(): void {
+    for (const service of this.#options.rules.entries()) this.place(service, null)
+  }
+
+  /** Brings what the network adds to the real servers in force up to date. */
+  place({ key: identity }: ServiceEntry, which: Which): void {
+    const { dataplane, rules, ledger, isPending, execute } = this.#options
+    // It may have been removed, or exchanged for another of its identity, since it was listed.
+    const service = rules.findKey(identity)
+    const holding = ledger.serviceOfKey(identity)
+    if (service === undefined || holding === undefined || isPending(identity)) return
+    const { u32 } = dataplane.map('reals')
+    for (const { key, value } of service.servers) {
+      const real = holding.reals.get(key)
+      if (real === undefined) continue
+      if (which !== null && !which.has(value.id.address)) continue
+      const placement = this.placements.place(value)
+      if (isPlaced(u32, real, placement)) continue
+      execute({ op: 'revise-real', real, image: realImage(value, holding.slot, placement) })
+    }
+  }
+
+  #usesNat(): boolean {
+    for (const { servers } of this.#options.rules.entries()) {
+      if (servers.some(({ value }) => value.method === 'nat')) return true
+    }
+    return false
+  }
+
+  /** Addresses whose next hops should stay resolved. */
+  neighboursWanted(): Set<IpAddress> {
+    const wanted = new Set<IpAddress>()
+    for (const service of this.#options.rules.entries()) {
+      for (const { value } of service.servers) wanted.add(value.id.address)
+    }
+    return wanted
+  }
+
+  /** What the network has more of than the maps have room for, in sentences for the log. */
+  warnings(): readonly string[] {
+    const left = this.#localsLeftOut
+    if (left === 0) return []
+    return [
+      `${left} of the addresses of this host are not known to the packet program, whose table is full: packets that claim to come from them are not dropped as martians; see ip -br addr`,
+    ]
+  }
+}
+
+function sameSet(a: ReadonlySet<IpAddress>, b: ReadonlySet<IpAddress>): boolean {
+  if (a === b) return true
+  if (a.size !== b.size) return false
+  for (const one of a) if (!b.has(one)) return false
+  return true
+}

@@ -1,0 +1,170 @@
+/**
+ * Whether rules will fit into the maps, asked before they are accepted: what is admitted can be brought in
+ * force in the end. Removed real servers count for as long as connections keep their index; without any the
+ * index is there for others.
+ */
+import type { MapMemory } from '../../dataplane/dataplane.ts'
+import { LiveRecord } from '../../dataplane/layout/layout.gen.ts'
+import { SH_TABLE_SIZE } from '../compile/lookup-table.ts'
+import type { SchedulerName } from '../model/scheduler.ts'
+import { MH_TABLE_SIZE } from '../model/scheduler.ts'
+import type { ServiceEntry } from '../rules/entries.ts'
+import type { Room, Services } from '../rules/room.ts'
+import type { LedgerView } from './ledger.ts'
+import { blockSize } from './ranges.ts'
+
+const LIVE_WORDS = LiveRecord.size / 4
+const ACTIVE = LiveRecord.offsets.active / 4
+const INACTIVE = LiveRecord.offsets.inactive / 4
+const PERSISTENT = LiveRecord.offsets.persistent / 4
+/**
+ * Connections end all the time: what was counted is believed for so long (ms). Wrong by then, it admits a
+ * service that will have to wait, or refuses one that a moment later fits.
+ */
+const PINNED_MS = 20
+
+/** Whether connections refer to a real server. */
+export function isPinned(live: MapMemory, real: number): boolean {
+  const at = real * LIVE_WORDS
+  const { u32 } = live
+  return u32[at + ACTIVE] !== 0 || u32[at + INACTIVE] !== 0 || u32[at + PERSISTENT] !== 0
+}
+
+/** How many members a service of so many real servers takes, as a block. */
+function demandOf(scheduler: SchedulerName, servers: number): number {
+  const table =
+    scheduler === 'mh' ? MH_TABLE_SIZE : scheduler === 'sh' || scheduler === 'dh' ? SH_TABLE_SIZE : 0
+  return servers === 0 ? 0 : blockSize(servers + table)
+}
+
+export class Capacity implements Room {
+  readonly #ledger: LedgerView
+  readonly #live: MapMemory
+  readonly #nowMs: () => number
+  #demand = new MemberDemand()
+  #servers = 0
+  /** Real servers that are not wanted any more but have connections: known for a moment. */
+  #pinned = { count: 0, atMs: Number.NEGATIVE_INFINITY }
+
+  constructor(ledger: LedgerView, live: MapMemory, nowMs: () => number) {
+    this.#ledger = ledger
+    this.#live = live
+    this.#nowMs = nowMs
+  }
+
+  admitsService(services: Services): boolean {
+    const { sizes, servicesFree } = this.#ledger
+    const free = sizes.services - services.size
+    if (free <= 0) return false
+    // Those held are wanted ones and gone ones; where both fit, nobody has to be counted.
+    if (services.size + (sizes.services - servicesFree) < sizes.services) return true
+    let gone = 0
+    for (const { key, reals } of this.#ledger.holdings()) {
+      if (services.has(key)) continue
+      for (const real of reals.values()) {
+        if (!isPinned(this.#live, real)) continue
+        gone++
+        break
+      }
+    }
+    return gone < free
+  }
+
+  admitsServer(service: ServiceEntry, server: string, services: Services): boolean {
+    const { scheduler } = service.value
+    const count = service.servers.length
+    const members = this.#demand.after(demandOf(scheduler, count), demandOf(scheduler, count + 1))
+    if (members > this.#ledger.sizes.members) return false
+    const held = this.#ledger.serviceOfKey(service.key)?.reals.get(server)
+    const back = held !== undefined && isPinned(this.#live, held)
+    if (!this.#fits(back, services)) return false
+    // It counts as wanted from now on.
+    if (back) this.#pinned.count--
+    return true
+  }
+
+  #fits(back: boolean, services: Services): boolean {
+    const { sizes, realsFree } = this.#ledger
+    const free = sizes.reals - this.#servers
+    if (free <= 0) return false
+    if (sizes.reals - realsFree < free) return true
+    const nowMs = this.#nowMs()
+    if (nowMs - this.#pinned.atMs >= PINNED_MS) {
+      this.#pinned = { count: this.#countPinned(services), atMs: nowMs }
+    }
+    return this.#pinned.count - (back ? 1 : 0) < free
+  }
+
+  #countPinned(services: Services): number {
+    let count = 0
+    for (const { key, reals } of this.#ledger.holdings()) {
+      const wanted = services.get(key)
+      for (const [server, real] of reals) {
+        if (wanted?.byKey.has(server) !== true && isPinned(this.#live, real)) count++
+      }
+    }
+    return count
+  }
+
+  admitsScheduler(service: ServiceEntry, scheduler: SchedulerName): boolean {
+    const count = service.servers.length
+    const before = demandOf(service.value.scheduler, count)
+    const after = demandOf(scheduler, count)
+    return after <= before || this.#demand.after(before, after) <= this.#ledger.sizes.members
+  }
+
+  entered(service: ServiceEntry): void {
+    this.#demand.add(demandOf(service.value.scheduler, service.servers.length))
+    this.#servers += service.servers.length
+  }
+
+  left(service: ServiceEntry): void {
+    this.#demand.remove(demandOf(service.value.scheduler, service.servers.length))
+    this.#servers -= service.servers.length
+  }
+
+  fork(): Capacity {
+    const fork = new Capacity(this.#ledger, this.#live, this.#nowMs)
+    fork.#demand = this.#demand.copy()
+    fork.#servers = this.#servers
+    return fork
+  }
+}
+
+/** How many members all services need, in blocks. */
+class MemberDemand {
+  #total = 0
+  /** How many services need a block of each size. */
+  readonly #sizes = new Map<number, number>()
+
+  copy(): MemberDemand {
+    const copy = new MemberDemand()
+    copy.#total = this.#total
+    for (const [size, services] of this.#sizes) copy.#sizes.set(size, services)
+    return copy
+  }
+
+  add(size: number): void {
+    if (size === 0) return
+    this.#total += size
+    this.#sizes.set(size, (this.#sizes.get(size) ?? 0) + 1)
+  }
+
+  remove(size: number): void {
+    if (size === 0) return
+    this.#total -= size
+    const left = (this.#sizes.get(size) ?? 0) - 1
+    if (left <= 0) this.#sizes.delete(size)
+    else this.#sizes.set(size, left)
+  }
+
+  /**
+   * The need once a service grows from one block size to another, with room to rewrite the largest: for a
+   * moment it holds two ranges, the old one until packets have left it.
+   */
+  after(from: number, to: number): number {
+    let largest = to
+    for (const size of this.#sizes.keys()) if (size > largest) largest = size
+    return this.#total - from + to + largest
+  }
+}

@@ -1,0 +1,28 @@
+/** What the data plane has room for: rules ask before they grow. */
+import type { SchedulerName } from '../model/scheduler.ts'
+import type { ServiceEntry } from './entries.ts'
+
+/** The services there are, by identity. */
+export type Services = ReadonlyMap<string, ServiceEntry>
+
+export interface Room {
+  admitsService(services: Services): boolean
+  admitsServer(service: ServiceEntry, server: string, services: Services): boolean
+  /** Whether the service may change over to another scheduler. */
+  admitsScheduler(service: ServiceEntry, scheduler: SchedulerName): boolean
+  /** A service takes its place, or another one once it has changed; `left` comes before the change. */
+  entered(service: ServiceEntry): void
+  left(service: ServiceEntry): void
+  /** The same room, to be furnished by a draft of the rules. */
+  fork(): Room
+}
+
+/** For rules that reach no packets. */
+export const UNLIMITED: Room = {
+  admitsService: () => true,
+  admitsServer: () => true,
+  admitsScheduler: () => true,
+  entered: () => {},
+  left: () => {},
+  fork: () => UNLIMITED,
+}
