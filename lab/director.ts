@@ -1,6 +1,6 @@
 /** The director of the lab: its daemon, and the commands an operator would type there. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type CommandResult, must, run, until } from './command.ts'
@@ -115,6 +115,20 @@ export class LabDirector {
     return daemon.signalCode ?? daemon.exitCode
   }
 
+  /** Process id of the userspace plane's forwarder, which outlives the daemon; null without one. */
+  forwarder(): number | null {
+    for (const name of readdirSync('/proc')) {
+      if (!/^\d+$/.test(name)) continue
+      try {
+        const words = readFileSync(`/proc/${name}/cmdline`, 'utf8')
+        if (words.includes('pointsman-forwarder') && words.includes(`"${this.runDir}"`)) return Number(name)
+      } catch {
+        // It has just ended.
+      }
+    }
+    return null
+  }
+
   /** Lets the daemon go on without this process. */
   release(): void {
     this.#daemon?.unref()
@@ -173,7 +187,8 @@ export class LabDirector {
 
   /** Ends the daemon, takes the packet program off and removes what it left in the file system. */
   async remove(): Promise<void> {
-    if (this.running()) await this.pointsman(['detach']).catch(() => undefined)
+    // Whoever forwards does so without the daemon too.
+    await this.pointsman(['detach']).catch(() => undefined)
     await this.end('SIGTERM')
     removeTraces(this.runDir)
   }

@@ -30,6 +30,7 @@ const bindings = {
     'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
   ),
   munmap: library.func('int munmap(void *address, size_t length)'),
+  fallocate: library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
   madvise: library.func('int madvise(void *address, size_t length, int advice)'),
   eventfd: library.func('int eventfd(uint32_t initial, int flags)'),
   read: library.func('int64_t read(int fd, void *data, size_t length)'),
@@ -77,6 +78,7 @@ export const libc = bindings as {
     offset: number,
   ) => bigint
   readonly munmap: (address: Pointer, length: number) => number
+  readonly fallocate: (fd: number, mode: number, offset: number, length: number) => number
   readonly madvise: (address: Pointer, length: number, advice: number) => number
   readonly eventfd: (initial: number, flags: number) => number
   readonly read: (fd: number, data: Pointer, length: number) => number
@@ -203,8 +205,8 @@ export interface Mapping {
 }
 
 /** Maps `length` bytes of a file descriptor for reading and writing. `what` completes "Cannot mmap ...". */
-export function mapShared(fd: number, length: number, what: string): Mapping {
-  const address = libc.mmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0)
+export function mapShared(fd: number, length: number, what: string, offset = 0): Mapping {
+  const address = libc.mmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, offset)
   if (address === MAP_FAILED) throw new SystemError(`mmap ${what}`, koffi.errno())
   return {
     buffer: memoryAt(address, length),

@@ -2,13 +2,14 @@
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { changePlane } from '../../dataplane/change.ts'
-import { forgetNextHops } from '../../dataplane/copy.ts'
+import { copyMaps } from '../../dataplane/copy.ts'
 import { type Dataplane, DataplaneError, type Sizes, throwRefusals } from '../../dataplane/dataplane.ts'
 import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pinned-program.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
-import { restoreMaps, saveMaps } from '../../dataplane/userspace/maps-file.ts'
+import { MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
+import { MapsFile, sizesInFile } from '../../dataplane/userspace/maps-file.ts'
 import { UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
 import { defaultPinDirectory } from '../../linux/bpffs.ts'
 import type { Links } from '../../linux/links.ts'
@@ -91,7 +92,7 @@ function cpus(workers: number): number {
 }
 
 function mapFile(options: OpenOptions): string {
-  return join(options.runDirectory, 'userspace.maps')
+  return join(options.runDirectory, MAPS_NAME)
 }
 
 /**
@@ -126,21 +127,37 @@ async function openXdp(options: OpenOptions, pinned: Sizes | null): Promise<Open
   for (const directory of removeDeadPins()) {
     options.log(`Removed ${directory}: its network namespace is gone`)
   }
-  const sizes = pinned ?? sizesFor(options.capacity, cpus(options.workers))
+  const sizes = pinned ?? sizesInFile(mapFile(options)) ?? sizesFor(options.capacity, cpus(options.workers))
   const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode, links: options.links })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
-  const restored = restoreMaps(dataplane, mapFile(options)) === null
-  if (restored) forgetNextHops(dataplane)
-  return { dataplane, reason: 'asked for', adopted: restored }
+  return { dataplane, reason: 'asked for', adopted: carryOver(mapFile(options), dataplane) }
 }
 
-async function openUserspacePlane(options: OpenOptions, sizes: Sizes): Promise<UserspaceDataplane> {
+/** What a userspace plane has here goes along; its file stays until this plane has taken its packets. */
+function carryOver(path: string, to: KernelDataplane): boolean {
+  const from = MapsFile.open(path)
+  if (!(from instanceof MapsFile)) return false
+  try {
+    copyMaps(from, to)
+    return true
+  } finally {
+    from.close()
+  }
+}
+
+/** `fresh`: another plane has the rules, whatever lies about. */
+async function openUserspacePlane(
+  options: OpenOptions,
+  sizes: Sizes,
+  fresh: boolean,
+): Promise<UserspaceDataplane> {
   return await UserspaceDataplane.open({
     sizes,
+    fresh,
     workers: options.workers,
     busyPoll: options.busyPoll,
     intake: options.engine,
-    stateFile: mapFile(options),
+    runDirectory: options.runDirectory,
     log: options.log,
   })
 }
@@ -148,7 +165,8 @@ async function openUserspacePlane(options: OpenOptions, sizes: Sizes): Promise<U
 /** Userspace; if XDP forwards here, it hands over what it has. */
 async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
   if (pinned === null) {
-    const dataplane = await openUserspacePlane(options, sizesFor(options.capacity, cpus(options.workers)))
+    const sizes = sizesFor(options.capacity, cpus(options.workers))
+    const dataplane = await openUserspacePlane(options, sizes, false)
     return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
   }
   if (options.workers > pinned.cpus) {
@@ -159,11 +177,13 @@ async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promis
   const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode, links: options.links })
   let dataplane: UserspaceDataplane | null = null
   try {
-    dataplane = await openUserspacePlane(options, pinned)
+    dataplane = await openUserspacePlane(options, pinned, true)
     const present = from.interfaces().map(({ name }) => name)
     await changePlane(from, dataplane, options.interfaces.length > 0 ? options.interfaces : present)
     return { dataplane, reason: 'asked for', adopted: true }
   } catch (error) {
+    // Its forwarder would go on without us, beside what XDP goes on doing.
+    await dataplane?.detach().catch(() => {})
     await dataplane?.close()
     throw error
   } finally {
@@ -174,14 +194,12 @@ async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promis
 /** Whether XDP works on these interfaces is only known once it is attached. */
 async function tryXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
   const opened = await openXdp(options, pinned)
-  const { dataplane, adopted } = opened
+  const { dataplane } = opened
   if (dataplane === null || options.interfaces.length === 0) return opened
   try {
     throwRefusals(await dataplane.attach(options.interfaces))
     return opened
   } catch (error) {
-    // What was restored goes back to where the other plane finds it.
-    if (adopted && !(dataplane as KernelDataplane).adopted) saveMaps(dataplane, mapFile(options))
     if (!(dataplane as KernelDataplane).adopted) await dataplane.detach().catch(() => {})
     await dataplane.close()
     throw error
@@ -228,7 +246,7 @@ export async function exchangeDataplane(
   const to =
     kind === 'xdp'
       ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode, links: options.links })
-      : await openUserspacePlane(options, from.sizes)
+      : await openUserspacePlane(options, from.sizes, true)
   try {
     await changePlane(from, to, names.length > 0 ? names : options.interfaces)
   } catch (error) {

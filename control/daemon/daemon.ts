@@ -258,7 +258,7 @@ class Daemon {
       if (one.state === 'refused') throw new DataplaneError(one.why)
       if (one.state === 'waiting') this.#log.warn(`Waiting for interface ${one.wanted}: ${one.why}`)
     }
-    if (dataplane.plane === 'xdp' && (await removeLeftovers())) {
+    if (dataplane.plane === 'xdp' && (await removeLeftovers(this.#run.path))) {
       this.#log.info('removed what an earlier userspace plane had left in the kernel')
     }
     if (wanted.length === 0) {
@@ -376,7 +376,7 @@ class Daemon {
     }
   }
 
-  /** Ends the daemon; XDP goes on forwarding, the userspace plane saves its maps. */
+  /** Ends the daemon; whoever forwards goes on. */
   async #end(status: number, first: readonly Step[]): Promise<void> {
     if (this.#ending.begun) return
     const startedAt = performance.now()

@@ -1,22 +1,76 @@
-/** What a userspace plane that was killed leaves in the kernel, in this network namespace. */
+/** What a userspace plane that nobody talks to any more has in this network namespace, dead or alive. */
 import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { decodeLink, linkQuery } from '../../linux/netlink/rtnetlink.ts'
 import { RequestSocket } from '../../linux/netlink/socket.ts'
+import { netnsHolder } from '../../linux/netns-lock.ts'
 import { removeStaleEarlyDrops } from './claims/early-drop.ts'
 import { deleteScript, runNft } from './claims/nftables.ts'
+import { ForwarderLink } from './forwarder/forwarder-link.ts'
+import { MAPS_NAME } from './forwarder/protocol.ts'
+import { removeMaps } from './maps-file.ts'
 import { removeStaleWaysBack } from './way-back.ts'
 
-/** For when no userspace plane runs here; whether there was anything. */
-export async function removeLeftovers(): Promise<boolean> {
+const END_MS = 5000
+const PAUSE_MS = 5
+
+/** Has a forwarder remove everything and end; whether there was one. */
+export async function endForwarder(socket: string): Promise<boolean> {
+  const link = await ForwarderLink.connect(socket)
+  if (link === null) return false
+  try {
+    await link.order({ order: 'detach' })
+  } catch (error) {
+    // It has ended over it: what it leaves is for the caller to remove.
+    if (!link.over) throw error
+  }
+  await link.ended(END_MS)
+  link.close()
+  return true
+}
+
+/**
+ * For who holds the namespace's lock while no daemon wants a userspace plane here: ends the forwarder, and
+ * removes what one that was killed has left. `runDirectory`: its maps go too. Whether there was anything.
+ */
+export async function removeLeftovers(runDirectory: string | null = null): Promise<boolean> {
+  const holder = netnsHolder('plane')
+  const ended =
+    holder !== null && holder !== 'unknown' && holder.socket !== undefined
+      ? await endForwarder(holder.socket)
+      : false
+  // One that does not answer: what it holds in the kernel is taken away from it, and it with that.
+  if (!ended && holder !== null && holder !== 'unknown') await kill(holder.pid)
+  const maps = runDirectory === null ? null : join(runDirectory, MAPS_NAME)
+  const hadMaps = maps !== null && existsSync(maps)
+  if (maps !== null) removeMaps(maps)
+  return (await removeFromKernel()) || ended || hadMaps
+}
+
+/** Returns when it no longer holds the namespace's lock. */
+async function kill(pid: number): Promise<void> {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has just ended.
+  }
+  for (const end = performance.now() + END_MS; performance.now() < end; await sleep(PAUSE_MS)) {
+    if (netnsHolder('plane') === null) return
+  }
+}
+
+async function removeFromKernel(): Promise<boolean> {
   const socket = new RequestSocket()
   try {
     const messages = socket.dump(linkQuery(null), 'read the interfaces')
     const links = messages.map(decodeLink).filter((link) => link !== null)
-    const ports = removeStaleWaysBack(socket, links)
+    const ways = removeStaleWaysBack(socket, links)
     const programs = removeStaleEarlyDrops(socket)
     const table = tableExists()
     if (table) await runNft(deleteScript(), 'remove the nftables table of the userspace plane')
-    return ports > 0 || programs > 0 || table
+    return ways > 0 || programs > 0 || table
   } finally {
     socket.close()
   }

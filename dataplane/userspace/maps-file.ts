@@ -1,73 +1,199 @@
 /**
- * The maps of this plane in a file, between a clean stop and the next start. Valid once, on the same
- * boot (times in the maps count from it), for the same layout and sizes.
+ * The maps of this plane as a file that everybody maps: the daemon writes rules into it, the forwarder has it
+ * in the place of its linear memory. They outlive both processes, whatever ends these.
  *
- * Form: one line of JSON, then for every map in order its pages that are not zero, each with its number
- * (32 bits, little-endian) before it; 0xffffffff ends a map.
+ * Form: a page with one line of JSON, then the maps in their order, each from the start of a page. All of it
+ * is reserved when the file is made: on a full file system a write to a page that is not there yet would
+ * kill the process (SIGBUS).
  */
-
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { closeSync, constants, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { bootId } from '../../linux/boot.ts'
-import { type Dataplane, DataplaneError, type Sizes } from '../dataplane.ts'
-import { LAYOUT_FINGERPRINT, MAP_NAMES } from '../layout/layout.gen.ts'
+import {
+  addressOf,
+  Errno,
+  errno,
+  libc,
+  MAP_FAILED,
+  type Mapping,
+  mapShared,
+  SystemError,
+} from '../../linux/libc.ts'
+import { DataplaneError, type MapMemory, type Sizes } from '../dataplane.ts'
+import {
+  LAYOUT_FINGERPRINT,
+  MAP_NAMES,
+  MAPS,
+  type MapName,
+  PM_LAYOUT_VERSION,
+  SettingsRecord,
+} from '../layout/layout.gen.ts'
+import { mapMemory } from '../map-memory.ts'
+import { checkSizes, mapEntries } from '../sizes.ts'
+import { MAP_ALIGNMENT, type MapsBacking } from '../wasm/program.ts'
 
-const PAGE = 4096
-const END = 0xffff_ffff
+const HEAD_BYTES = MAP_ALIGNMENT
+const PROT_READ_WRITE = 3
+const MAP_SHARED_FIXED = 0x01 | 0x10
 
 interface Head {
   readonly layout: string
+  /** Times in the maps count from it. */
   readonly boot: string
   readonly sizes: Sizes
 }
 
-/** Writes all maps beside the final name and moves them there; no packets may be handled meanwhile. */
-export function saveMaps(plane: Pick<Dataplane, 'map' | 'sizes'>, path: string, boot = bootId()): void {
-  const temporary = `${path}.new`
-  const fd = openSync(temporary, 'w', 0o600)
-  try {
-    const head: Head = { layout: LAYOUT_FINGERPRINT, boot, sizes: plane.sizes }
-    writeAll(fd, Buffer.from(`${JSON.stringify(head)}\n`))
-    for (const name of MAP_NAMES) writePages(fd, plane.map(name).bytes)
-  } catch (cause) {
+/** Why a file cannot be carried on with; `absent` when there is none. */
+export interface Unusable {
+  readonly reason: string
+  readonly absent: boolean
+}
+
+export class MapsFile implements MapsBacking {
+  readonly path: string
+  readonly sizes: Sizes
+  /** Bytes of all maps. */
+  readonly bytes: number
+  /** Tells this file from another that has its name later. */
+  readonly inode: number
+  readonly #fd: number
+  #closed = false
+  readonly #offsets: ReadonlyMap<MapName, number>
+  readonly #mapped = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
+
+  /** One that is there already. */
+  static open(path: string, boot = bootId()): MapsFile | Unusable {
+    let fd: number
+    try {
+      fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW)
+    } catch (error) {
+      const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
+      return { reason: absent ? 'there are none' : String(error), absent }
+    }
+    const head = readHead(fd)
+    const reason = head === null ? `${path} does not begin as expected` : whyNot(head, boot, fd)
+    if (head === null || reason !== null) {
+      closeSync(fd)
+      return { reason: reason ?? '', absent: false }
+    }
+    return new MapsFile(path, fd, head.sizes)
+  }
+
+  /** A new one, empty; who has mapped an earlier one of that name keeps that. */
+  static create(path: string, sizes: Sizes, boot = bootId()): MapsFile {
+    checkSizes(sizes)
+    const temporary = `${path}.new`
+    const length = HEAD_BYTES + layOut(sizes).bytes
     rmSync(temporary, { force: true })
-    throw new DataplaneError(`Cannot save connections to ${path}: ${messageOf(cause)}`, { cause })
-  } finally {
-    closeSync(fd)
+    const fd = openSync(temporary, 'wx+', 0o600)
+    try {
+      if (libc.fallocate(fd, 0, 0, length) < 0) throw noRoom(path, length, errno())
+      const head: Head = { layout: LAYOUT_FINGERPRINT, boot, sizes }
+      writeSync(fd, Buffer.from(`${JSON.stringify(head)}\n`), 0, null, 0)
+      const file = new MapsFile(path, fd, sizes)
+      const settings = file.map('settings').view
+      SettingsRecord.setLayout(settings, 0, PM_LAYOUT_VERSION)
+      SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
+      renameSync(temporary, path)
+      return file
+    } catch (error) {
+      closeSync(fd)
+      rmSync(temporary, { force: true })
+      throw error
+    }
   }
-  renameSync(temporary, path)
+
+  private constructor(path: string, fd: number, sizes: Sizes) {
+    const { offsets, bytes } = layOut(sizes)
+    this.path = path
+    this.sizes = sizes
+    this.bytes = bytes
+    this.inode = fstatSync(fd).ino
+    this.#fd = fd
+    this.#offsets = offsets
+  }
+
+  offset(name: MapName): number {
+    return this.#offsets.get(name)!
+  }
+
+  /** In this process's own memory. */
+  map(name: MapName): MapMemory {
+    const known = this.#mapped.get(name)
+    if (known !== undefined) return known.memory
+    const entries = mapEntries(this.sizes)[name]
+    const length = entries * MAPS[name].entrySize
+    const mapping = mapShared(this.#fd, length, `map ${name}`, HEAD_BYTES + this.offset(name))
+    const memory = mapMemory(name, entries, mapping.buffer)
+    this.#mapped.set(name, { memory, mapping })
+    return memory
+  }
+
+  mapInto(memory: WebAssembly.Memory, base: number): void {
+    const address = addressOf(new Uint8Array(memory.buffer)) + BigInt(base)
+    const mapped = libc.mmap(address, this.bytes, PROT_READ_WRITE, MAP_SHARED_FIXED, this.#fd, HEAD_BYTES)
+    if (mapped === MAP_FAILED) throw new SystemError(`map ${this.path} into wasm memory`, errno())
+  }
+
+  /** No view of `map` may be touched afterwards; what was mapped into wasm memory stays. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const { mapping } of this.#mapped.values()) mapping.unmap()
+    this.#mapped.clear()
+    closeSync(this.#fd)
+  }
 }
 
-/**
- * Reads back what `saveMaps` wrote and removes the file, so that no later crash finds it. Returns why
- * the state could not be used, or null when it was restored; the maps are untouched if not.
- */
-export function restoreMaps(
-  plane: Pick<Dataplane, 'map' | 'sizes'>,
-  path: string,
-  boot = bootId(),
-): string | null {
-  let file: Buffer
-  try {
-    file = readFileSync(path)
-  } catch {
-    return 'nothing was saved'
+/** The same rules, connections and counters for more CPUs, in a file of the same name. */
+export function widen(file: MapsFile, cpus: number): MapsFile {
+  const wide = MapsFile.create(file.path, { ...file.sizes, cpus })
+  for (const name of MAP_NAMES) {
+    const from = file.map(name).bytes
+    const to = wide.map(name).bytes
+    if (name !== 'counters') to.set(from)
+    else copyRows(from, to, MAPS.counters.entrySize * file.sizes.cpus, MAPS.counters.entrySize * cpus)
   }
-  rmSync(path, { force: true })
-  const newline = file.indexOf(10)
-  const head = newline < 0 ? null : parseHead(file.toString('utf8', 0, newline))
-  if (head === null) return `${path} does not begin as expected`
-  if (head.layout !== LAYOUT_FINGERPRINT) return 'it was saved by a version with another layout'
-  if (head.boot !== boot) return 'it was saved before the last boot'
-  if (JSON.stringify(head.sizes) !== JSON.stringify(plane.sizes)) return 'it was saved with other sizes'
-  const pages = readPages(plane, file, newline + 1)
-  if (pages === null) return `${path} is damaged`
-  for (const { bytes, at, page } of pages) bytes.set(page, at)
-  return null
+  file.close()
+  return wide
 }
 
-function parseHead(text: string): Head | null {
+/** One row per real server, with a record per CPU. */
+function copyRows(from: Uint8Array, to: Uint8Array, fromRow: number, toRow: number): void {
+  for (let row = 0; row * fromRow < from.length; row++) {
+    to.set(from.subarray(row * fromRow, (row + 1) * fromRow), row * toRow)
+  }
+}
+
+function layOut(sizes: Sizes): { readonly offsets: ReadonlyMap<MapName, number>; readonly bytes: number } {
+  const entries = mapEntries(sizes)
+  const offsets = new Map<MapName, number>()
+  let bytes = 0
+  for (const name of MAP_NAMES) {
+    offsets.set(name, bytes)
+    bytes += Math.ceil((entries[name] * MAPS[name].entrySize) / MAP_ALIGNMENT) * MAP_ALIGNMENT
+  }
+  return { offsets, bytes }
+}
+
+function whyNot(head: Head, boot: string, fd: number): string | null {
+  if (head.layout !== LAYOUT_FINGERPRINT) return 'they are of a version with another layout'
+  if (head.boot !== boot) return 'they are from before the last boot'
   try {
-    const head: unknown = JSON.parse(text)
+    checkSizes(head.sizes)
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+  return fstatSync(fd).size === HEAD_BYTES + layOut(head.sizes).bytes ? null : 'their file was cut'
+}
+
+function readHead(fd: number): Head | null {
+  const page = Buffer.alloc(HEAD_BYTES)
+  const read = readSync(fd, page, 0, HEAD_BYTES, 0)
+  const end = page.subarray(0, read).indexOf(10)
+  try {
+    const head: unknown = JSON.parse(page.toString('utf8', 0, Math.max(0, end)))
     if (typeof head !== 'object' || head === null) return null
     return 'layout' in head && 'boot' in head && 'sizes' in head ? (head as Head) : null
   } catch {
@@ -75,64 +201,23 @@ function parseHead(text: string): Head | null {
   }
 }
 
-function writePages(fd: number, bytes: Uint8Array): void {
-  const pieces: Uint8Array[] = []
-  for (let at = 0; at < bytes.length; at += PAGE) {
-    const page = bytes.subarray(at, Math.min(at + PAGE, bytes.length))
-    if (isZero(page)) continue
-    pieces.push(numberBytes(at / PAGE), page)
-    if (pieces.length >= 512) {
-      writeAll(fd, Buffer.concat(pieces))
-      pieces.length = 0
-    }
-  }
-  pieces.push(numberBytes(END))
-  writeAll(fd, Buffer.concat(pieces))
+function noRoom(path: string, bytes: number, number: number): DataplaneError {
+  const mebibytes = Math.ceil(bytes / (1 << 20))
+  if (number !== Errno.ENOSPC) return new DataplaneError(new SystemError(`reserve ${path}`, number).message)
+  return new DataplaneError(
+    `Cannot reserve ${mebibytes} MiB for ${path}: its file system is full; make it larger (mount -o remount,size=… of what df ${dirname(path)} shows), use another --run-dir, or fewer --connections`,
+  )
 }
 
-function isZero(page: Uint8Array): boolean {
-  if (page.byteOffset % 4 !== 0 || page.length % 4 !== 0) return page.every((byte) => byte === 0)
-  const words = new Uint32Array(page.buffer, page.byteOffset, page.length / 4)
-  for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false
-  return true
+/** Who has mapped them keeps them until the end. */
+export function removeMaps(path: string): void {
+  rmSync(path, { force: true })
 }
 
-function numberBytes(value: number): Uint8Array {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32LE(value)
-  return bytes
-}
-
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at)
-}
-
-interface Page {
-  readonly bytes: Uint8Array
-  readonly at: number
-  readonly page: Uint8Array
-}
-
-function readPages(plane: Pick<Dataplane, 'map'>, file: Buffer, start: number): Page[] | null {
-  const pages: Page[] = []
-  let offset = start
-  for (const name of MAP_NAMES) {
-    const { bytes } = plane.map(name)
-    for (;;) {
-      if (offset + 4 > file.length) return null
-      const number = file.readUInt32LE(offset)
-      offset += 4
-      if (number === END) break
-      const at = number * PAGE
-      const length = Math.min(PAGE, bytes.length - at)
-      if (length <= 0 || offset + length > file.length) return null
-      pages.push({ bytes, at, page: file.subarray(offset, offset + length) })
-      offset += length
-    }
-  }
-  return offset === file.length ? pages : null
-}
-
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause)
+/** The sizes of maps that can be carried on with, null where there are none. */
+export function sizesInFile(path: string): Sizes | null {
+  const file = MapsFile.open(path)
+  if (!(file instanceof MapsFile)) return null
+  file.close()
+  return file.sizes
 }

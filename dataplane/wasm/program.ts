@@ -44,7 +44,21 @@ export interface WasmOptions {
   readonly fib: NextHopLookup
   /** Clock in ticks; CLOCK_MONOTONIC if left out. */
   readonly now?: () => number
+  /** Puts memory of the caller's in the place of the maps'; memory of their own if left out. */
+  readonly backing?: MapsBacking
 }
+
+/** Memory that maps lie in, one after the other, and how it becomes linear memory. */
+export interface MapsBacking {
+  readonly bytes: number
+  /** Multiples of `MAP_ALIGNMENT` from the start of that memory. */
+  offset(name: MapName): number
+  /** In the place of `bytes` of linear memory from `base` on. */
+  mapInto(memory: WebAssembly.Memory, base: number): void
+}
+
+/** Pages of the machine: maps that lie in memory of others start at one. */
+export const MAP_ALIGNMENT = 4096
 
 /** A frame for the program. */
 export interface FrameIn {
@@ -129,12 +143,16 @@ export class WasmDataplane implements Dataplane {
     this.owner = new ProgramOwner(options.module, memory, fibHost(memory, options.fib))
 
     const entries = mapEntries(sizes)
+    const { backing } = options
+    const start = backing === undefined ? 0 : this.owner.allocate(backing.bytes, PAGE)
     const bases = MAP_NAMES.map((name) => {
-      const base = this.owner.allocate(entries[name] * MAPS[name].entrySize)
+      const bytes = entries[name] * MAPS[name].entrySize
+      const base = backing === undefined ? this.owner.allocate(bytes) : start + backing.offset(name)
       this.owner.setMap(MAPS[name].index, base, entries[name])
       return [name, base] as const
     })
-    useHugePages(memory, bases[0]![1])
+    if (backing === undefined) useHugePages(memory, bases[0]![1])
+    else backing.mapInto(memory, start)
     this.#jobs = this.owner.allocate(BATCH * JobRecord.size)
     this.#scratch = this.owner.allocate(SCRATCH_BYTES)
     // All of the above may have grown the memory: views are made when it has its size.

@@ -9,7 +9,7 @@ import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
 import { PM_VERDICT_MAX, Verdict } from '../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../dataplane/memory.ts'
-import { UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
+import { Forwarder } from '../../dataplane/userspace/forwarder/forwarder.ts'
 import { parseAddress } from '../../net/address.ts'
 import { ethernet, ipv4, tcp } from '../packets/frame.ts'
 import { PacketSocket } from '../packets/libc.ts'
@@ -45,7 +45,7 @@ describe('changing the data plane of a running director', { skip }, () => {
     return plane
   }
   const userspace = async () => {
-    const plane = await UserspaceDataplane.open({ sizes })
+    const plane = await Forwarder.open({ sizes })
     planes.push(plane)
     return plane
   }

@@ -7,7 +7,7 @@ import type { Lab } from '../../lab/lab.ts'
 import { addServer, addService, type LabService, serverWords, virtualEndpoint } from '../../lab/rules.ts'
 import type { ConversationReport } from '../../lab/talk.ts'
 import { FAMILIES, hostNamed, METHODS, realServers } from '../../lab/topology.ts'
-import { missingFor, withDirector } from './scene.ts'
+import { missingFor, PLANES, withDirector } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
 const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
@@ -55,83 +55,110 @@ async function findNeighbours(lab: Lab): Promise<void> {
     }
 }
 
-test(
-  'xdp: a connection per method lives through kill -9, restart and every change beside it',
-  { skip: missingFor('xdp') },
-  (t) =>
-    withDirector('xdp', async (lab) => {
-      const { director } = lab
-      await findNeighbours(lab)
-      await startConversations(lab)
-      await allGoOn(lab, 'the start')
-      const connections = async (): Promise<number> =>
-        (await readStatistics(lab)).reduce((sum, { conns }) => sum + conns, 0)
-      const opened = await connections()
-      assert.equal(opened, SERVICES.length * 2)
+for (const dataplane of PLANES)
+  test(
+    `${dataplane}: a connection per method lives through kill -9, restart and every change beside it`,
+    { skip: missingFor(dataplane) },
+    (t) =>
+      withDirector(dataplane, async (lab) => {
+        const { director } = lab
+        await findNeighbours(lab)
+        await startConversations(lab)
+        await allGoOn(lab, 'the start')
+        const connections = async (): Promise<number> =>
+          (await readStatistics(lab)).reduce((sum, { conns }) => sum + conns, 0)
+        const opened = await connections()
+        assert.equal(opened, SERVICES.length * 2)
 
-      await t.test('kill -9 of the daemon: connections go on, new ones are made', async () => {
-        assert.equal(await director.end('SIGKILL'), 'SIGKILL')
-        await allGoOn(lab, 'kill -9')
-        for (const service of SERVICES) {
-          const answer = await lab.client.http(virtualEndpoint(service))
-          assert.match(answer.server, /^rs[12]$/)
-        }
-      })
+        await t.test('kill -9 of the daemon: connections go on, new ones are made', async () => {
+          assert.equal(await director.end('SIGKILL'), 'SIGKILL')
+          await allGoOn(lab, 'kill -9')
+          for (const service of SERVICES) {
+            const answer = await lab.client.http(virtualEndpoint(service))
+            assert.match(answer.server, /^rs[12]$/)
+          }
+        })
 
-      await t.test('restart: rules, connections and counters are found again', async () => {
-        await director.start({ dataplane: 'xdp' })
-        await allGoOn(lab, 'the restart')
-        assert.equal(await connections(), opened + SERVICES.length)
-        assert.deepEqual(await drops(lab), {})
-        const listed = await director.rule('-Lnc')
-        for (const one of await lab.client.conversations())
-          assert.match(listed, new RegExp(`ESTABLISHED \\S+:${one.localPort} `))
-      })
+        await t.test('restart: rules, connections and counters are found again', async () => {
+          await director.start({ dataplane })
+          await allGoOn(lab, 'the restart')
+          assert.equal(await connections(), opened + SERVICES.length)
+          assert.deepEqual(await drops(lab), {})
+          const listed = await director.rule('-Lnc')
+          for (const one of await lab.client.conversations())
+            assert.match(listed, new RegExp(`ESTABLISHED \\S+:${one.localPort} `))
+        })
 
-      await t.test('another real server is added and removed', async () => {
-        const rs3 = hostNamed('rs3')
-        for (const service of SERVICES) await director.rule(addServer(service, rs3))
-        const answers = await Promise.all(
-          SERVICES.flatMap((service) => [0, 1, 2].map(() => lab.client.http(virtualEndpoint(service)))),
+        await t.test('another real server is added and removed', async () => {
+          const rs3 = hostNamed('rs3')
+          for (const service of SERVICES) await director.rule(addServer(service, rs3))
+          const answers = await Promise.all(
+            SERVICES.flatMap((service) => [0, 1, 2].map(() => lab.client.http(virtualEndpoint(service)))),
+          )
+          assert.ok(answers.some(({ server }) => server === 'rs3'))
+          await allGoOn(lab, 'adding rs3')
+          for (const service of SERVICES) await director.rule(`-d ${serverWords(service, rs3)}`)
+          await allGoOn(lab, 'removing rs3')
+          const later = await Promise.all(
+            SERVICES.map((service) => lab.client.http(virtualEndpoint(service))),
+          )
+          assert.ok(later.every(({ server }) => server !== 'rs3'))
+          assert.deepEqual(await drops(lab), {})
+        })
+
+        await t.test('a clean stop and a start', async () => {
+          assert.equal(await director.end('SIGTERM'), 0)
+          await allGoOn(lab, 'a clean stop')
+          await director.start({ dataplane })
+          await allGoOn(lab, 'the start after it')
+          assert.deepEqual(await drops(lab), {})
+        })
+
+        const withoutForwarder = dataplane !== 'userspace' && 'the kernel forwards'
+        await t.test('kill -9 of the forwarder, with a daemon', { skip: withoutForwarder }, async () => {
+          for (let round = 0; round < 3; round++) {
+            const forwarder = director.forwarder()
+            assert.notEqual(forwarder, null)
+            process.kill(forwarder!, 'SIGKILL')
+            await allGoOn(lab, 'kill -9 of the forwarder')
+            assert.notEqual(director.forwarder(), forwarder)
+          }
+        })
+
+        await t.test('kill -9 of the daemon while it starts', { skip: withoutForwarder }, async () => {
+          for (const afterMs of [50, 150, 300, 600, 900]) {
+            await director.end('SIGKILL')
+            const starting = director.start({ dataplane }).catch(() => {})
+            await new Promise((resolve) => setTimeout(resolve, afterMs))
+            await director.end('SIGKILL')
+            await starting
+            await allGoOn(lab, `kill -9 ${afterMs} ms after the start`)
+          }
+          await director.start({ dataplane })
+          await allGoOn(lab, 'the start after all that')
+        })
+
+        await t.test('save and restore of the rules', async () => {
+          const saved = await director.rule('-Sn')
+          const restored = await director.command([executable('ipvsadm-restore')], saved)
+          assert.equal(restored.status, 0, restored.stderr)
+          assert.equal(await director.rule('-Sn'), saved)
+          await allGoOn(lab, 'the restore')
+          assert.deepEqual(await drops(lab), {})
+        })
+
+        const end = await lab.client.closeConversations()
+        assert.deepEqual(
+          end.map(({ failure }) => failure),
+          end.map(() => null),
         )
-        assert.ok(answers.some(({ server }) => server === 'rs3'))
-        await allGoOn(lab, 'adding rs3')
-        for (const service of SERVICES) await director.rule(`-d ${serverWords(service, rs3)}`)
-        await allGoOn(lab, 'removing rs3')
-        const later = await Promise.all(SERVICES.map((service) => lab.client.http(virtualEndpoint(service))))
-        assert.ok(later.every(({ server }) => server !== 'rs3'))
-        assert.deepEqual(await drops(lab), {})
-      })
-
-      await t.test('a clean stop and a start', async () => {
-        assert.equal(await director.end('SIGTERM'), 0)
-        await allGoOn(lab, 'a clean stop')
-        await director.start({ dataplane: 'xdp' })
-        await allGoOn(lab, 'the start after it')
-        assert.deepEqual(await drops(lab), {})
-      })
-
-      await t.test('save and restore of the rules', async () => {
-        const saved = await director.rule('-Sn')
-        const restored = await director.command([executable('ipvsadm-restore')], saved)
-        assert.equal(restored.status, 0, restored.stderr)
-        assert.equal(await director.rule('-Sn'), saved)
-        await allGoOn(lab, 'the restore')
-        assert.deepEqual(await drops(lab), {})
-      })
-
-      const end = await lab.client.closeConversations()
-      assert.deepEqual(
-        end.map(({ failure }) => failure),
-        end.map(() => null),
-      )
-      // Both real servers of every service had one conversation throughout.
-      assert.equal(end.filter(({ server }) => server === 'rs1').length, SERVICES.length)
-    }),
-)
+        // Both real servers of every service had one conversation throughout.
+        assert.equal(end.filter(({ server }) => server === 'rs1').length, SERVICES.length)
+      }),
+  )
 
 test(
-  'a userspace daemon that is killed leaves nothing that hinders the next one, on either plane',
+  'what a killed userspace daemon leaves running goes to the next one, on either plane',
   { skip: missingFor('xdp') || missingFor('userspace') },
   (t) =>
     withDirector('userspace', async (lab) => {
@@ -157,7 +184,10 @@ test(
         await t.test(`${dataplane} comes after it`, async () => {
           assert.equal(await director.end('SIGKILL'), 'SIGKILL')
           assert.deepEqual(await left(), ['nftables', 'tc', 'veth'])
+          // Nobody needs the daemon.
+          assert.equal((await lab.client.http({ address, port })).server, 'rs1')
           await director.start({ dataplane })
+          assert.equal((await lab.client.http({ address, port })).server, 'rs1')
           assert.deepEqual(await left(), dataplane === 'xdp' ? [] : ['nftables', 'tc', 'veth'])
           await director.rule('-C')
           await director.restore(rules)

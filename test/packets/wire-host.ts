@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Host } from '../../control/rules/host.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
-import { UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
+import { Forwarder } from '../../dataplane/userspace/forwarder/forwarder.ts'
 import { Network } from '../../linux/netlink/network.ts'
 import { Bench } from './bench.ts'
 import { unhex } from './bytes.ts'
@@ -161,6 +161,6 @@ async function openPlane(plane: WirePlane): Promise<Dataplane> {
         mode: 'native',
       })
     case 'userspace':
-      return await UserspaceDataplane.open({ sizes: VECTOR_SIZES, stateFile: null })
+      return await Forwarder.open({ sizes: VECTOR_SIZES })
   }
 }

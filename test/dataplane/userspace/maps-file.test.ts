@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, test } from 'node:test'
+import { builtFile } from '../../../dataplane/assets.ts'
+import { MAP_NAMES, MAPS, type MapName } from '../../../dataplane/layout/layout.gen.ts'
+import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { MapsFile, sizesInFile, widen } from '../../../dataplane/userspace/maps-file.ts'
+import { loadModule, WasmDataplane } from '../../../dataplane/wasm/program.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'pointsman-maps-'))
+const path = join(folder, 'maps')
+after(() => rmSync(folder, { recursive: true }))
+
+/** Another byte in every map, at its start and at its end. */
+function fill(map: (name: MapName) => { readonly bytes: Uint8Array }): void {
+  for (const [i, name] of MAP_NAMES.entries()) {
+    const { bytes } = map(name)
+    bytes[0] = i + 1
+    bytes[bytes.length - 1] = i + 101
+  }
+}
+
+function assertFilled(map: (name: MapName) => { readonly bytes: Uint8Array }): void {
+  for (const [i, name] of MAP_NAMES.entries()) {
+    const { bytes } = map(name)
+    assert.deepEqual([bytes[0], bytes.at(-1)], [i + 1, i + 101], name)
+  }
+}
+
+function reopen(boot?: string): MapsFile {
+  const found = MapsFile.open(path, boot)
+  assert.ok(found instanceof MapsFile, JSON.stringify(found))
+  return found
+}
+
+describe('maps in a file', () => {
+  test('what one process writes another reads, and the next one finds', () => {
+    const made = MapsFile.create(path, SMALL_SIZES)
+    const other = reopen()
+    fill((name) => made.map(name))
+    assertFilled((name) => other.map(name))
+    made.close()
+    other.close()
+    const later = reopen()
+    assert.deepEqual(later.sizes, SMALL_SIZES)
+    assertFilled((name) => later.map(name))
+    later.close()
+    assert.deepEqual(sizesInFile(path), SMALL_SIZES)
+    assert.equal(statSync(path).mode & 0o777, 0o600)
+  })
+
+  test('the program in wasm works on the same memory', () => {
+    const maps = MapsFile.create(path, SMALL_SIZES)
+    const fib = () => ({ result: 'no-route' }) as const
+    const module = loadModule(builtFile('pointsman.wasm'))
+    const plane = new WasmDataplane({ sizes: SMALL_SIZES, module, fib, backing: maps })
+    fill((name) => plane.map(name))
+    assertFilled((name) => maps.map(name))
+    for (const name of MAP_NAMES) assert.equal(plane.map(name).bytes.length, maps.map(name).bytes.length)
+    maps.close()
+  })
+
+  test('all of it is reserved: a full file system cannot end a process later', () => {
+    const maps = MapsFile.create(path, { ...SMALL_SIZES, connections4: 1 << 16 })
+    const { blocks, size } = statSync(path)
+    assert.ok(blocks * 512 >= size, `${blocks * 512} of ${size} bytes`)
+    maps.close()
+  })
+
+  test('a new file has a seed of its own, and leaves an earlier one to who has it', () => {
+    const first = MapsFile.create(path, SMALL_SIZES)
+    fill((name) => first.map(name))
+    const second = MapsFile.create(path, SMALL_SIZES)
+    assertFilled((name) => first.map(name))
+    assert.ok(second.map('services').bytes.every((byte) => byte === 0))
+    assert.notEqual(first.inode, second.inode)
+    first.close()
+    second.close()
+  })
+
+  test('more rows for CPUs: everything else stays', () => {
+    const narrow = MapsFile.create(path, { ...SMALL_SIZES, cpus: 2 })
+    fill((name) => narrow.map(name))
+    const record = MAPS.counters.entrySize
+    narrow.map('counters').bytes.fill(7, 2 * record, 4 * record)
+    const wide = widen(narrow, 5)
+    assert.equal(wide.sizes.cpus, 5)
+    for (const [i, name] of MAP_NAMES.entries()) {
+      const { bytes } = wide.map(name)
+      assert.equal(bytes[0], i + 1)
+      if (name !== 'counters' && name !== 'verdicts') assert.equal(bytes.at(-1), i + 101)
+    }
+    const row = wide.map('counters').bytes.subarray(5 * record, 10 * record)
+    assert.ok(row.subarray(0, 2 * record).every((byte) => byte === 7))
+    assert.ok(row.subarray(2 * record).every((byte) => byte === 0))
+    wide.close()
+    reopen().close()
+  })
+
+  for (const [what, spoil, reason] of [
+    ['no file', () => rmSync(path), /there are none/],
+    ['another form', () => writeFileSync(path, 'something else'), /does not begin as expected/],
+    ['a shorter file', () => truncateSync(path, 10_000), /was cut/],
+    [
+      'another layout',
+      () => {
+        const bytes = readFileSync(path)
+        bytes.write('"layout":"0123456789abcdef"', bytes.indexOf('"layout"'))
+        writeFileSync(path, bytes)
+      },
+      /another layout/,
+    ],
+  ] as const)
+    test(`${what} is refused with the reason`, () => {
+      MapsFile.create(path, SMALL_SIZES).close()
+      spoil()
+      const found = MapsFile.open(path)
+      assert.ok(!(found instanceof MapsFile))
+      assert.match(found.reason, reason)
+      assert.equal(found.absent, what === 'no file')
+      assert.equal(sizesInFile(path), null)
+    })
+
+  test('maps of an earlier boot are refused: their times mean nothing', () => {
+    MapsFile.create(path, SMALL_SIZES, 'boot 1').close()
+    reopen('boot 1').close()
+    const found = MapsFile.open(path, 'boot 2')
+    assert.ok(!(found instanceof MapsFile) && /before the last boot/.test(found.reason))
+  })
+})
