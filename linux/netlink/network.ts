@@ -121,6 +121,10 @@ export class Network {
   /** Last usable link-layer address by neighbour. */
   readonly #macs = new Map<string, string>()
   #interfaces: readonly NetworkInterface[] | null = null
+  /** Interfaces that are not what they were when the ways were asked. */
+  readonly #changedLinks = new Set<number>()
+  /** Routes may lead out by one of them. */
+  #routable = false
   #generation = 0
   #pending: Pending | null = null
   #timer: NodeJS.Timeout | null = null
@@ -165,7 +169,15 @@ export class Network {
 
   /** In order of ifindex; the same list as long as nothing changed. */
   interfaces(): readonly NetworkInterface[] {
-    this.#interfaces ??= this.links()
+    if (this.#interfaces !== null) return this.#interfaces
+    const byLink = new Map<number, LinkAddress[]>()
+    for (const entry of this.#addresses.values()) {
+      if (entry.tentative) continue
+      const known = byLink.get(entry.ifindex)
+      if (known === undefined) byLink.set(entry.ifindex, [entry])
+      else known.push(entry)
+    }
+    this.#interfaces = this.links()
       .all()
       .map((link) => ({
         name: link.name,
@@ -173,9 +185,7 @@ export class Network {
         mac: link.mac.some((byte) => byte !== 0) ? link.mac : null,
         mtu: link.mtu,
         up: link.up,
-        addresses: [...this.#addresses.values()].filter(
-          (entry) => entry.ifindex === link.ifindex && !entry.tentative,
-        ),
+        addresses: byLink.get(link.ifindex) ?? [],
       }))
     return this.#interfaces
   }
@@ -335,7 +345,8 @@ export class Network {
     // Links announce much that does not matter here, wireless state for example.
     if (!gone && before !== undefined && sameLink(before, link)) return
     const concerns = this.#isInUse(link.ifindex)
-    if (concerns) this.#ways.interfaceChanged(link.ifindex)
+    this.#changedLinks.add(link.ifindex)
+    this.#routable ||= concerns
     this.#note('links', concerns ? 'kept' : 'others')
   }
 
@@ -344,7 +355,10 @@ export class Network {
     else this.#addresses.set(keyOf(entry), entry)
     // Every link has one of these, and no route prefers it as a source.
     const concerns = !isIpv6LinkLocal(entry.address)
-    if (concerns) this.#ways.interfaceChanged(entry.ifindex)
+    if (concerns) {
+      this.#changedLinks.add(entry.ifindex)
+      this.#routable = true
+    }
     this.#note('addresses', concerns ? 'kept' : 'others')
   }
 
@@ -460,7 +474,11 @@ export class Network {
     this.#pending = null
     this.#timer = null
     if (change === null || this.#closed) return
-    if (this.#ways.isOpen || change.links) this.#keepAgain()
+    // Once for all: a thousand addresses may have come at once.
+    if (this.#ways.interfacesChanged(this.#changedLinks, this.#routable)) change.nextHops = 'kept'
+    this.#changedLinks.clear()
+    this.#routable = false
+    if (this.#ways.isOpen || (change.links && change.nextHops === 'kept')) this.#keepAgain()
     this.#tell({ ...change, ways: NOBODY })
   }
 

@@ -111,14 +111,17 @@ export class Ways {
     return true
   }
 
-  /** An interface has changed: what leads out by it may not any more, what has no way may have one. */
-  interfaceChanged(ifindex: number): boolean {
+  /**
+   * Interfaces have changed: what leads out by them may not any more; `routable`: what has no way may have
+   * one. Whether any way leads out by them.
+   */
+  interfacesChanged(ifindices: ReadonlySet<number>, routable: boolean): boolean {
     let concerns = false
     for (const [address, way] of this.#known) {
-      if (!this.#wanted.has(address)) continue
-      if (way.kind === 'local' || (way.kind === 'unicast' && way.ifindex !== ifindex)) continue
-      this.#open.add(address)
-      concerns = true
+      if (!this.#wanted.has(address) || way.kind === 'local') continue
+      const leads = way.kind === 'unicast' && ifindices.has(way.ifindex)
+      if (leads || (routable && way.kind === 'none')) this.#open.add(address)
+      concerns ||= leads
     }
     return concerns
   }

@@ -30,6 +30,7 @@ import {
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { defaultPinDirectory, makePinDirectory } from '../../../linux/bpffs.ts'
 import { libbpf, need, needPointer } from '../../../linux/libbpf.ts'
+import { Links, readLinks } from '../../../linux/links.ts'
 import { MachineError } from '../../../linux/machine-error.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
@@ -286,6 +287,55 @@ test('kernel: attached again, an interface goes on with the MAC and MTU it has n
     assert.equal(record?.mtu, 1400)
     assert.equal(ip('-d link show kh3').match(/prog\/xdp id \d+/)?.[0], id, 'the same link')
     ip('link del kh3')
+  })
+})
+
+test('kernel: slaves of a bond receive under its address, and are followed', { skip }, async () => {
+  // This kernel may have no bonds: the reading of links says that kh0 is one, and kh1 a part of it or not.
+  let enslaved = true
+  const links = (): Links =>
+    new Links(
+      readLinks()
+        .all()
+        .map((link) => {
+          if (link.name === 'kh0') return { ...link, kind: 'bond' }
+          return link.name === 'kh1' && enslaved
+            ? { ...link, master: readLinks().named('kh0')!.ifindex }
+            : link
+        }),
+    )
+  await withPlane({ objectPath: programs.compile(3), links }, async (plane) => {
+    const records = () => {
+      const { view, entrySize, entries } = plane.map('interfaces')
+      const all = Array.from({ length: entries }, (_, i) => InterfaceRecord.read(view, i * entrySize))
+      return all.filter(({ ifindex }) => ifindex !== 0)
+    }
+    await plane.attach(['kh0'])
+    const [kh0, kh1] = [links().named('kh0')!, links().named('kh1')!]
+    assert.deepEqual(
+      records()
+        .map(({ ifindex }) => ifindex)
+        .sort(),
+      [kh0.ifindex, kh1.ifindex].sort(),
+    )
+    const slave = records().find(({ ifindex }) => ifindex === kh1.ifindex)
+    assert.equal(slave?.macs, 1)
+    assert.equal(
+      slave?.more[0],
+      Buffer.from(kh0.mac)
+        .reverse()
+        .reduce((word, byte) => (word << 8n) | BigInt(byte), 0n),
+    )
+    assert.deepEqual(
+      plane.interfaces().map(({ name }) => name),
+      ['kh0'],
+    )
+    enslaved = false
+    await plane.attach(['kh0'])
+    assert.deepEqual(
+      records().map(({ ifindex }) => ifindex),
+      [kh0.ifindex],
+    )
   })
 })
 

@@ -238,6 +238,22 @@ describe('the network of this host', { skip: skipWithoutPrivileges }, () => {
     network.keepResolved([])
   })
 
+  test('a link that goes down takes its ways along, also one without an address', async () => {
+    ip('link add u0 type veth peer name u1')
+    ip('link set u0 up')
+    ip('link set u1 up')
+    ip('route add 10.0.7.0/24 dev u0')
+    network.keepResolved([address('10.0.7.7')])
+    await until(() => network.neighboursKept === 1, 'it is kept')
+    changes.length = 0
+    ip('link set u0 down')
+    await until(() => changes.some(({ ways }) => ways.has(address('10.0.7.7'))), 'its way is gone')
+    assert.ok(changes.some(({ links, nextHops }) => links && nextHops === 'kept'))
+    ip('link del u0')
+    network.keepResolved([])
+    await until(() => network.neighboursKept === 0, 'none any more')
+  })
+
   test('a source address that changes is a way that changed', async () => {
     network.keepResolved([address('10.0.3.7')])
     assert.equal(network.resolveSource(address('10.0.3.7')), '10.0.2.1')
