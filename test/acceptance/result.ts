@@ -1,0 +1,7 @@
+/** What the virtual machine says of each step, as a line of JSON. */
+export interface StepResult {
+  readonly name: string
+  readonly passed: boolean
+  readonly detail: string
+  readonly seconds: number
+}

@@ -1,0 +1,112 @@
+/**
+ * Both ends of the traffic, as processes in namespaces: `traffic.js server ADDRESS...` and
+ * `traffic.js client ADDRESS PORT`. The client keeps connections open and talks over each all the time,
+ * makes new ones beside them, and tells its parent how it goes.
+ */
+import { connect, createServer, type Socket } from 'node:net'
+
+export const SERVER_PORT = 8080
+/** Connections that are kept open. */
+export const KEPT = 12
+const PAUSE_MS = 40
+const NEW_EVERY_MS = 250
+/** Longer than what TCP needs to send again after nobody has forwarded for a while on a slow machine. */
+const ANSWER_MS = 60_000
+
+export interface Tally {
+  /** Of the connections that are kept: those that still talk. */
+  readonly kept: number
+  /** What ended them. */
+  readonly broken: readonly string[]
+  readonly answers: number
+  readonly opened: number
+  readonly refused: number
+}
+
+function serve(addresses: readonly string[]): void {
+  for (const address of addresses)
+    createServer((socket) => {
+      socket.on('error', () => {})
+      socket.pipe(socket)
+    }).listen(SERVER_PORT, address)
+}
+
+/** One question and its answer. */
+function talk(socket: Socket, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let got = ''
+    const done = (error?: Error): void => {
+      clearTimeout(late)
+      socket.off('data', data).off('error', done).off('close', closed)
+      if (error === undefined) resolve()
+      else reject(error)
+    }
+    const late = setTimeout(() => done(new Error(`no answer within ${ANSWER_MS} ms`)), ANSWER_MS)
+    const data = (chunk: Buffer): void => {
+      got += chunk.toString()
+      if (got.length < text.length) return
+      done(got === text ? undefined : new Error(`asked ${text}, was answered ${got}`))
+    }
+    const closed = (): void => done(new Error('closed by the other end'))
+    socket.on('data', data).on('error', done).on('close', closed)
+    socket.write(text)
+  })
+}
+
+function open(address: string, port: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: address, port, timeout: ANSWER_MS }, () => {
+      socket.setTimeout(0)
+      resolve(socket)
+    })
+    socket.once('error', reject).once('timeout', () => socket.destroy(new Error('not opened in time')))
+  })
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+async function ask(address: string, port: number): Promise<void> {
+  const broken: string[] = []
+  let [kept, answers, opened, refused] = [0, 0, 0, 0]
+  const keep = async (): Promise<void> => {
+    try {
+      const socket = await open(address, port)
+      socket.on('error', () => {})
+      kept++
+      try {
+        for (let i = 0; ; i++) {
+          await talk(socket, `question ${i}\n`)
+          answers++
+          await pause(PAUSE_MS)
+        }
+      } finally {
+        kept--
+      }
+    } catch (error) {
+      broken.push(error instanceof Error ? error.message : String(error))
+    }
+  }
+  for (let i = 0; i < KEPT; i++) void keep()
+  setInterval(() => process.send?.({ kept, broken, answers, opened, refused } satisfies Tally), 100)
+  for (;;) {
+    await pause(NEW_EVERY_MS)
+    open(address, port)
+      .then(
+        async (socket) => {
+          await talk(socket, 'hello\n')
+          opened++
+          socket.destroy()
+        },
+        () => refused++,
+      )
+      .catch(() => refused++)
+  }
+}
+
+/** Whether this process was started as one of the ends; it is one then. */
+export function isTraffic([role, ...words]: readonly string[]): boolean {
+  if (role === 'server') serve(words)
+  else if (role === 'client') void ask(words[0]!, Number(words[1]))
+  else return false
+  return true
+}
