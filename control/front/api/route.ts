@@ -213,19 +213,3 @@ export async function settled(
 }
 
 export const noContent = (): Answer => ({ status: 204 })
-
-/** A list that is never whole in memory as text. */
-export function* jsonArray<T>(
-  items: Iterable<T>,
-  show: (item: T) => object,
-  limit = Number.POSITIVE_INFINITY,
-): Generator<string> {
-  let count = 0
-  yield '['
-  for (const item of items) {
-    if (count === limit) break
-    yield `${count === 0 ? '' : ','}${JSON.stringify(show(item))}`
-    count++
-  }
-  yield ']'
-}

@@ -1,5 +1,6 @@
 /** Connections and what is counted. */
-import { jsonArray, noContent, type Route, route, settled } from '../route.ts'
+import { jsonArray } from '../json.ts'
+import { noContent, type Route, route, settled } from '../route.ts'
 import { countersJson, totalsAnswer } from '../schema/basic.ts'
 import { connectionJson, connectionsAnswer, connectionsQuery } from '../schema/connection.ts'
 import { zeroBody, zeroedService } from '../schema/service.ts'
@@ -14,7 +15,11 @@ export const CONNECTION_ROUTES: readonly Route[] = [
     answers: { 200: { description: 'Connections, in no particular order', schema: connectionsAnswer } },
     handle: ({ director }, { query }) => ({
       status: 200,
-      pieces: jsonArray(director.connections(), connectionJson, query.limit),
+      pieces: jsonArray(
+        director.connections(),
+        (connection) => [JSON.stringify(connectionJson(connection))],
+        query.limit,
+      ),
     }),
   }),
   route({

@@ -4,11 +4,11 @@ import type { Director } from '../../../model/director.ts'
 import { serverKey } from '../../../model/identity.ts'
 import type { ServerId } from '../../../model/server.ts'
 import type { ServiceId, ServiceListing } from '../../../model/service.ts'
+import { jsonArray } from '../json.ts'
 import {
   type Answer,
   type ApiContext,
   invalid,
-  jsonArray,
   noContent,
   type Route,
   refusal,
@@ -30,6 +30,7 @@ import {
   serviceAnswer,
   serviceBody,
   serviceJson,
+  servicePieces,
   serviceRequest,
   servicesAnswer,
 } from '../schema/service.ts'
@@ -213,7 +214,7 @@ export const SERVICE_ROUTES: readonly Route[] = [
     path: '/v1/services',
     summary: 'All virtual services, newest first',
     answers: { 200: { description: 'Services', schema: servicesAnswer } },
-    handle: ({ director }) => ({ status: 200, pieces: jsonArray(director.services(), serviceJson) }),
+    handle: ({ director }) => ({ status: 200, pieces: jsonArray(director.services(), servicePieces) }),
   }),
   route({
     method: 'DELETE',

@@ -6,6 +6,7 @@ import { SCHEDULERS } from '../../../model/scheduler.ts'
 import type { RealServer, ServerId, ServerListing, Tunnel } from '../../../model/server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest } from '../../../model/service.ts'
 import { unsupported } from '../../../model/supported.ts'
+import { jsonArray } from '../json.ts'
 import {
   address,
   addressShown,
@@ -210,7 +211,7 @@ export function serverJson(server: ServerListing): z.infer<typeof serverAnswer> 
   return { address: id.address, port: id.port, ...settings, counters: countersJson(counters), rates }
 }
 
-export function serviceJson(service: ServiceListing): ServiceShown {
+function serviceHead(service: ServiceListing): Omit<ServiceShown, 'servers'> {
   const { id, servers, counters, rates, netmask, state, ...settings } = service
   return {
     ...serviceIdJson(id),
@@ -220,6 +221,16 @@ export function serviceJson(service: ServiceListing): ServiceShown {
     unsupported: unsupported(service, servers),
     counters: countersJson(counters),
     rates,
-    servers: servers.map(serverJson),
   }
+}
+
+export function serviceJson(service: ServiceListing): ServiceShown {
+  return { ...serviceHead(service), servers: service.servers.map(serverJson) }
+}
+
+/** The same as text, a real server at a time: there may be 100,000 of them. */
+export function* servicePieces(service: ServiceListing): Generator<string> {
+  yield `${JSON.stringify(serviceHead(service)).slice(0, -1)},"servers":`
+  yield* jsonArray(service.servers, (server) => [JSON.stringify(serverJson(server))])
+  yield '}'
 }
