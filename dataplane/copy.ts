@@ -5,6 +5,7 @@
  */
 import { type Dataplane, DataplaneError } from './dataplane.ts'
 import { MAP_NAMES, SettingsRecord } from './layout/layout.gen.ts'
+import { stampLayout } from './layout/stamp.ts'
 
 export function copyMaps(from: Pick<Dataplane, 'map'>, to: Pick<Dataplane, 'map'>): void {
   for (const name of MAP_NAMES) {
@@ -20,6 +21,8 @@ export function copyMaps(from: Pick<Dataplane, 'map'>, to: Pick<Dataplane, 'map'
     // Each plane knows its own interfaces.
     if (name !== 'interfaces') to.map(name).bytes.set(from.map(name).bytes)
   }
+  // They are of one layout, whatever the source says of itself: the target's next adopter relies on it.
+  stampLayout(to.map('settings').view)
   forgetNextHops(to)
 }
 

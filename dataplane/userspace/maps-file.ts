@@ -21,14 +21,8 @@ import {
   SystemError,
 } from '../../linux/libc.ts'
 import { DataplaneError, type MapMemory, type Sizes } from '../dataplane.ts'
-import {
-  LAYOUT_FINGERPRINT,
-  MAP_NAMES,
-  MAPS,
-  type MapName,
-  PM_LAYOUT_VERSION,
-  SettingsRecord,
-} from '../layout/layout.gen.ts'
+import { LAYOUT_FINGERPRINT, MAP_NAMES, MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
+import { stampLayout } from '../layout/stamp.ts'
 import { mapMemory } from '../map-memory.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { MAP_ALIGNMENT, type MapsBacking } from '../wasm/program.ts'
@@ -93,7 +87,7 @@ export class MapsFile implements MapsBacking {
       writeSync(fd, Buffer.from(`${JSON.stringify(head)}\n`), 0, null, 0)
       const file = new MapsFile(path, fd, sizes)
       const settings = file.map('settings').view
-      SettingsRecord.setLayout(settings, 0, PM_LAYOUT_VERSION)
+      stampLayout(settings)
       SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
       renameSync(temporary, path)
       return file

@@ -5,10 +5,12 @@ import { openDirector } from '../../control/apply/open.ts'
 import { fixedHost } from '../../control/rules/host.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import { changePlane } from '../../dataplane/change.ts'
+import { copyMaps } from '../../dataplane/copy.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
-import { PM_VERDICT_MAX, Verdict } from '../../dataplane/layout/layout.gen.ts'
-import { SMALL_SIZES } from '../../dataplane/memory.ts'
+import { PM_VERDICT_MAX, SettingsRecord, Verdict } from '../../dataplane/layout/layout.gen.ts'
+import { OWN_STAMP, readStamp } from '../../dataplane/layout/stamp.ts'
+import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
 import { Forwarder } from '../../dataplane/userspace/forwarder/forwarder.ts'
 import { parseAddress } from '../../net/address.ts'
 import { ethernet, ipv4, tcp } from '../packets/frame.ts'
@@ -158,4 +160,11 @@ describe('changing the data plane of a running director', { skip }, () => {
     await assert.rejects(changePlane(old, other, ['lo']), /Cannot take packets from lo/)
     await passes(1000, old)
   })
+})
+
+test('change plane: the maps say of themselves which layout they have, whatever the others said', () => {
+  const [from, to] = [new MemoryDataplane(), new MemoryDataplane()]
+  SettingsRecord.setFingerprint(from.map('settings').view, 0, 0, 0)
+  copyMaps(from, to)
+  assert.deepEqual(readStamp(to.map('settings').view), OWN_STAMP)
 })

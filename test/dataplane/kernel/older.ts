@@ -2,7 +2,7 @@
  * An older version of the layout: records begin with a field that is no more, so that every field of
  * theirs stands elsewhere. Objects with it, and maps of today turned back into its.
  */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import type { MapMemory, Sizes } from '../../../dataplane/dataplane.ts'
 import { linkInfo, mapInfo } from '../../../dataplane/kernel/object-info.ts'
 import { openPinnedMaps } from '../../../dataplane/kernel/pinned-maps.ts'
@@ -22,6 +22,7 @@ import { Migration, planMigration } from '../../../dataplane/migrate.ts'
 import { mapEntries } from '../../../dataplane/sizes.ts'
 import { libbpf, need } from '../../../linux/libbpf.ts'
 import { libc, mapShared } from '../../../linux/libc.ts'
+import { compileBpf } from '../compile-bpf.ts'
 
 /** Smaller than any that was. */
 export const OLDER_VERSION = 1
@@ -34,6 +35,15 @@ export function olderTypes(header: string): string {
     header,
   )
   return moved.replace(/#define PM_LAYOUT_VERSION \d+/, `#define PM_LAYOUT_VERSION ${OLDER_VERSION}`)
+}
+
+/** The packet program with that layout. */
+export function compileOlder(): Buffer {
+  const folder = new URL('../../../bpf/', import.meta.url)
+  const text = (name: string) => readFileSync(new URL(name, folder), 'utf8')
+  const names = readdirSync(folder).filter((name) => name.endsWith('.h'))
+  const headers = Object.fromEntries(names.map((name) => [name, text(name)]))
+  return compileBpf(text('pointsman.bpf.c'), { ...headers, 'types.h': olderTypes(text('types.h')) })
 }
 
 /** The description of that version: every field of those records stands eight bytes further. */
