@@ -3,7 +3,7 @@
  * binding per function, and its log kept for error messages instead of printed.
  */
 import koffi from 'koffi'
-import { errno, libc } from './libc.ts'
+import { addressOf, errno, libc } from './libc.ts'
 import { MachineError } from './machine-error.ts'
 
 /** `struct bpf_object *` and its like: the address, 0n for NULL. */
@@ -42,6 +42,27 @@ interface Bindings {
 }
 
 let loaded: Bindings | undefined
+
+/**
+ * `bpf_obj_get_info_by_fd` by another thread: for some kinds of object the kernel takes rtnl, which drivers
+ * hold for seconds. Resolves with what the call returned.
+ */
+export function objectInfoLater(fd: number, info: Uint8Array): Promise<number> {
+  // Large enough to stay where they are in memory while the other thread writes there.
+  const size = new Uint32Array(64)
+  size[0] = info.length
+  const call: unknown = libbpf().bpf_obj_get_info_by_fd
+  return new Promise((resolve) => {
+    ;(call as { async(...parameters: unknown[]): void }).async(
+      fd,
+      addressOf(info),
+      addressOf(new Uint8Array(size.buffer)),
+      (error: Error | null, result: unknown) => {
+        resolve(error === null && size.length > 0 && info.length > 0 ? Number(result) : -1)
+      },
+    )
+  })
+}
 
 /** The library, loaded at first use: the userspace plane runs on machines without it. */
 export function libbpf(): Bindings {

@@ -1,6 +1,6 @@
 /** What the kernel says of its own objects (BPF_OBJ_GET_INFO_BY_FD), decoded by offset from <linux/bpf.h>. */
 
-import { libbpf, need } from '../../linux/libbpf.ts'
+import { libbpf, need, objectInfoLater } from '../../linux/libbpf.ts'
 import { addressOf, libc } from '../../linux/libc.ts'
 import { type Btf, parseBtf } from '../layout/btf.ts'
 
@@ -61,6 +61,14 @@ export function mapInfo(fd: number): MapInfo {
 
 export function linkInfo(fd: number): LinkInfo {
   const bytes = info(fd, LINK_INFO_SIZE, 'a link')
+  return { programId: bytes.readUInt32LE(8), ifindex: bytes.readUInt32LE(16) }
+}
+
+/** The same without holding up this thread; null where the kernel does not say. */
+export async function linkInfoLater(fd: number): Promise<LinkInfo | null> {
+  // The kernel fills in what it knows of; the rest is room.
+  const bytes = Buffer.alloc(256)
+  if ((await objectInfoLater(fd, bytes)) < 0) return null
   return { programId: bytes.readUInt32LE(8), ifindex: bytes.readUInt32LE(16) }
 }
 

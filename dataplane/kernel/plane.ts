@@ -4,7 +4,10 @@ import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
 import { type Links, readLinks, whyNotTaken } from '../../linux/links.ts'
 import { MachineError } from '../../linux/machine-error.ts'
+import { askXdpFeatures } from '../../linux/netlink/netdev.ts'
+import { QuestionSocket, SocketCourier } from '../../linux/netlink/questions.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
+import { NETLINK_GENERIC } from '../../linux/netlink/socket.ts'
 import { builtFile } from '../assets.ts'
 import { monotonicTicks } from '../clock.ts'
 import {
@@ -21,7 +24,7 @@ import { MAPS, type MapName } from '../layout/layout.gen.ts'
 import { mapMemory } from '../map-memory.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { readEgress } from './egress.ts'
-import { linkInfo, type ProgramInfo, programInfo } from './object-info.ts'
+import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object-info.ts'
 import { type OpenedProgram, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
 import { Pins, type Trace } from './pins.ts'
 import { mergingTrap, vlanTrap } from './traps.ts'
@@ -46,6 +49,8 @@ interface OwnLink {
   readonly mode: XdpMode
   /** Why it is not native. */
   readonly note: string | null
+  /** Frames of its interface come to our program, as the kernel said at the last change or comparison. */
+  holds: boolean
   /** What has come about since and is no good. */
   trap: string | null
 }
@@ -80,6 +85,8 @@ export class KernelDataplane implements Dataplane {
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
   readonly #links = new Map<number, OwnLink>()
+  /** Generic netlink, once it is needed. */
+  #questions: QuestionSocket | null = null
   #closed = false
 
   /**
@@ -143,12 +150,14 @@ export class KernelDataplane implements Dataplane {
 
   interfaces(): readonly AttachedInterface[] {
     return [...this.#links].flatMap(([ifindex, own]) => {
-      const name = this.#isAlive(ifindex) ? netDeviceName(ifindex) : null
+      const name = own.holds ? netDeviceName(ifindex) : null
       return name === null ? [] : [described({ name, ifindex }, own)]
     })
   }
 
   async attach(names: readonly string[]): Promise<readonly AttachResult[]> {
+    await this.#look()
+    if (this.#closed) throw new DataplaneError('Cannot attach: the data plane is closed')
     const links = this.#readLinks()
     const results = [...new Set(names)].map((name) => this.#attachOne(name, links))
     const attached = results.flatMap((result) => ('attached' in result ? [result.attached.ifindex] : []))
@@ -158,16 +167,20 @@ export class KernelDataplane implements Dataplane {
       if (!receiving.has(ifindex)) removeInterface(this.map('interfaces'), ifindex)
     }
     // Behind the links: some drivers can send from the moment that a program is attached.
-    this.#publishEgress(links)
+    await this.#publishEgress(links)
     return results
   }
 
-  #publishEgress(links: Links): void {
+  async #publishEgress(links: Links): Promise<void> {
+    this.#questions ??= new QuestionSocket(new SocketCourier(NETLINK_GENERIC))
+    const features = await askXdpFeatures(this.#questions)
+    // Not answered yet: what the table says holds until the next time.
+    if (features === undefined || this.#closed) return
     const modes = new Map<number, XdpMode>()
     for (const [ifindex, { mode }] of this.#links) {
       for (const receiving of links.receivingFor(ifindex)) modes.set(receiving.ifindex, mode)
     }
-    publishEgress(this.map('egress'), readEgress(links, modes))
+    publishEgress(this.map('egress'), readEgress(links, modes, features))
   }
 
   #attachOne(name: string, links: Links): AttachResult {
@@ -209,6 +222,7 @@ export class KernelDataplane implements Dataplane {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    this.#questions?.close()
     for (const { mapping } of this.#maps.values()) mapping.unmap()
     this.#maps.clear()
     for (const { fd } of this.#links.values()) libc.close(fd)
@@ -238,20 +252,29 @@ export class KernelDataplane implements Dataplane {
       if (info.programId !== this.#program.id) {
         need(libbpf().bpf_link_update(fd, this.programFd, null), `replace the program on ${name}`)
       }
-      this.#links.set(ifindex, { fd, mode: queryXdp(ifindex).mode ?? 'native', note: null, trap: null })
+      this.#links.set(ifindex, {
+        fd,
+        mode: queryXdp(ifindex).mode ?? 'native',
+        note: null,
+        holds: true,
+        trap: null,
+      })
     }
   }
 
-  /** Whether the link holds: it is cut by the kernel when its interface goes. */
-  #isAlive(ifindex: number): boolean {
-    const link = this.#links.get(ifindex)
-    if (link === undefined) return false
-    const info = linkInfo(link.fd)
-    return info.ifindex === ifindex && info.programId === this.#program.id
+  /** Asks the kernel which links hold: it cuts them when an interface goes. */
+  async #look(): Promise<void> {
+    await Promise.all(
+      [...this.#links].map(async ([ifindex, own]) => {
+        const info = await linkInfoLater(own.fd)
+        if (info !== null) own.holds = info.ifindex === ifindex && info.programId === this.#program.id
+      }),
+    )
   }
 
   #keepsLink(ifindex: number): boolean {
-    return this.#isAlive(ifindex) && (this.#mode === 'auto' || this.#mode === this.#links.get(ifindex)?.mode)
+    const own = this.#links.get(ifindex)
+    return own?.holds === true && (this.#mode === 'auto' || this.#mode === own.mode)
   }
 
   #makeLink(link: Link, links: Links): void {
@@ -261,7 +284,7 @@ export class KernelDataplane implements Dataplane {
       libc.close(fd)
       throw new DataplaneError(trap)
     }
-    this.#links.set(link.ifindex, { fd, mode, note, trap: null })
+    this.#links.set(link.ifindex, { fd, mode, note, holds: true, trap: null })
     this.#pins?.pinLink(link.ifindex, fd)
   }
 

@@ -4,6 +4,7 @@
  * is attached to them, a veth only while its other end runs NAPI.
  */
 import { decodeAttributes, type NetlinkMessage, u32Of, viewOf } from './message.ts'
+import type { Questions } from './questions.ts'
 import { NETLINK_GENERIC, NetlinkError, RequestSocket } from './socket.ts'
 
 /** enum netdev_xdp_act, as far as it matters here. */
@@ -59,6 +60,19 @@ export function decodeDevice(message: NetlinkMessage): readonly [number, number]
   // 64 bits, of which the kernel uses a handful.
   if (ifindex === null || features === undefined || features.length < 8) return null
   return [ifindex, viewOf(features).getUint32(0, true)]
+}
+
+/** The same from somebody who does not wait; undefined where the kernel has not answered yet. */
+export async function askXdpFeatures(questions: Questions): Promise<XdpFeatures | undefined> {
+  const [answer] = await questions.ask([familyQuery('netdev')])
+  if (answer === undefined || answer === null) return undefined
+  const family = answer.kind === 'message' ? decodeFamily(answer.message) : null
+  if (family === null) return null
+  const features = new Map<number, number>()
+  const whole = await questions.dump(devicesQuery(family), (piece) => {
+    for (const device of piece.map(decodeDevice)) if (device !== null) features.set(...device)
+  })
+  return whole ? features : undefined
 }
 
 /** Asks the kernel for all interfaces of the calling thread's network namespace. */

@@ -163,9 +163,15 @@ export class QuestionSocket implements Questions {
   }
 }
 
-class SocketCourier implements Courier {
-  readonly #fd = openPatient()
+/** The kernel, by a socket of the calling thread's network namespace. */
+export class SocketCourier implements Courier {
+  readonly #fd: number
   readonly #buffer = new Uint8Array(DATAGRAM_BYTES)
+
+  /** `protocol`: the kernel's part to talk to, rtnetlink unless said otherwise. */
+  constructor(protocol?: number) {
+    this.#fd = openPatient(protocol)
+  }
 
   send(bytes: Uint8Array): Promise<boolean> {
     return sendLater(this.#fd, bytes).then((sent) => sent === bytes.length)
