@@ -38,16 +38,18 @@ function tell(result: StepResult): void {
   process.stdout.write(`${JSON.stringify(result)}\n`)
 }
 
-/** A step's text is what was seen. */
-async function step(name: string, body: () => Promise<string>): Promise<void> {
+/** A step's text is what was seen. Returns whether it passed. */
+async function step(name: string, body: () => Promise<string>): Promise<boolean> {
   const startedAt = performance.now()
   const seconds = (): number => Math.round((performance.now() - startedAt) / 100) / 10
   try {
     tell({ name, passed: true, detail: await body(), seconds: seconds() })
+    return true
   } catch (error) {
     const detail =
       error instanceof Wrong ? error.message : String(error instanceof Error ? error.stack : error)
     tell({ name, passed: false, detail, seconds: seconds() })
+    return false
   }
 }
 
@@ -163,9 +165,8 @@ class Traffic {
     expect(this.#tally.answers === before, `${this.#tally.answers - before} answers came all the same`)
   }
 
-  /** New connections by the rules as they were, after a step that broke them. */
+  /** Rules as they were and new connections, after a step that may have broken them. */
   async mend(): Promise<void> {
-    if (this.#tally.kept === KEPT && this.#tally.broken.length === 0) return
     await run(['ipvsadm-restore'], { input: `${RULES.join('\n')}\n` })
     this.end()
     this.#start()
@@ -239,8 +240,7 @@ async function installAndStart(): Promise<void> {
 async function onePlane(name: string, traffic: Traffic): Promise<void> {
   const mainPid = (): Promise<string> => property('MainPID')
   const on = async (what: string, body: () => Promise<string>): Promise<void> => {
-    await step(`${name}: ${what}`, () => traffic.through(body))
-    await traffic.mend()
+    if (!(await step(`${name}: ${what}`, () => traffic.through(body)))) await traffic.mend()
   }
   const keepsRules = async (): Promise<void> => {
     const saved = await sh('ipvsadm -Sn')

@@ -1,24 +1,36 @@
 /** Manual pages and completion know every word and every option that `--help` does, and no others. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const SOURCES = { pointsmand: 'control/daemon/pointsmand.ts', pointsman: 'control/cli/pointsman.ts' }
 type Program = keyof typeof SOURCES
 
+/** Bundled first: each of some dozen calls would compile them again. */
+const bundles = join(root, 'test/tmp', `help-${process.pid}`)
+await build({
+  entryPoints: Object.values(SOURCES).map((path) => join(root, path)),
+  outdir: bundles,
+  outExtension: { '.js': '.mjs' },
+  entryNames: '[name]',
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  external: ['koffi'],
+  loader: { '.html': 'text', '.yaml': 'text' },
+  banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
+})
+after(() => rmSync(bundles, { recursive: true }))
+
 function help(program: Program, ...words: readonly string[]): string {
-  const loader = import.meta.resolve('tsx')
-  return execFileSync(
-    process.execPath,
-    ['--import', loader, join(root, SOURCES[program]), ...words, '--help'],
-    {
-      encoding: 'utf8',
-    },
-  )
+  return execFileSync(process.execPath, [join(bundles, `${program}.mjs`), ...words, '--help'], {
+    encoding: 'utf8',
+  })
 }
 
 /** Long options, `--help` left out: every program has it. */

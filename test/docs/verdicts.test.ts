@@ -4,11 +4,11 @@ import { test } from 'node:test'
 
 const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
 
-/** Names of the verdicts a packet can end with, as `pointsman verdicts` prints them. */
+/** Names of the verdicts a packet can end with, and of what can become of a connection, as `pointsman verdicts` prints them. */
 function verdictNames(): string[] {
-  return [...read('bpf/types.h').matchAll(/^\tPM_((?:PASS|FORWARD|ANSWER|DROP)_\w+) = \d+,/gm)].map((match) =>
-    (match[1] ?? '').toLowerCase(),
-  )
+  return [
+    ...read('bpf/types.h').matchAll(/^\tPM_((?:PASS|FORWARD|ANSWER|DROP|EVICTED|EXPIRED)_\w+) = \d+,/gm),
+  ].map((match) => (match[1] ?? '').toLowerCase())
 }
 
 test('docs/verdicts.md explains every verdict and no other', () => {
