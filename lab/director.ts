@@ -16,6 +16,8 @@ export interface DirectorOptions {
   readonly withoutBpf?: boolean
   /** Starts the daemon with exactly these capabilities (`net_admin`). */
   readonly capabilities?: readonly string[]
+  /** How many real servers there is room for. */
+  readonly realServers?: number
 }
 
 const START_TIMEOUT_MS = 30_000
@@ -66,6 +68,7 @@ export class LabDirector {
       '--dataplane',
       options.dataplane ?? 'auto',
       ...(options.xdpMode === undefined ? [] : ['--xdp-mode', options.xdpMode]),
+      ...(options.realServers === undefined ? [] : ['--real-servers', String(options.realServers)]),
     ]
   }
 
