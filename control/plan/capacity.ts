@@ -18,10 +18,12 @@ const ACTIVE = LiveRecord.offsets.active / 4
 const INACTIVE = LiveRecord.offsets.inactive / 4
 const PERSISTENT = LiveRecord.offsets.persistent / 4
 /**
- * Connections end all the time: what was counted is believed for so long (ms). Wrong by then, it admits a
- * service that will have to wait, or refuses one that a moment later fits.
+ * Counting real servers with connections costs what the maps hold, and connections come and go: for so long
+ * a count is believed that has room (ms), and one that has none. Wrong by then, the one admits a service
+ * that will have to wait, and the other refuses one that a moment later fits.
  */
-const PINNED_MS = 20
+const ROOM_MS = 1000
+const NO_ROOM_MS = 100
 
 /** Whether connections refer to a real server. */
 export function isPinned(live: MapMemory, real: number): boolean {
@@ -88,11 +90,12 @@ export class Capacity implements Room {
     const free = sizes.reals - this.#servers
     if (free <= 0) return false
     if (sizes.reals - realsFree < free) return true
-    const nowMs = this.#nowMs()
-    if (nowMs - this.#pinned.atMs >= PINNED_MS) {
-      this.#pinned = { count: this.#countPinned(services), atMs: nowMs }
-    }
-    return this.#pinned.count - (back ? 1 : 0) < free
+    const fits = (): boolean => this.#pinned.count - (back ? 1 : 0) < free
+    const ageMs = this.#nowMs() - this.#pinned.atMs
+    if (ageMs < NO_ROOM_MS || (ageMs < ROOM_MS && fits())) return fits()
+    this.#pinned.count = this.#countPinned(services)
+    this.#pinned.atMs = this.#nowMs()
+    return fits()
   }
 
   #countPinned(services: Services): number {
