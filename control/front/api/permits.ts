@@ -34,6 +34,11 @@ export class Permits {
     return this.#alone || this.#queue.some(({ alone }) => alone)
   }
 
+  /** Whether something goes alone at this moment. */
+  get exclusive(): boolean {
+    return this.#alone
+  }
+
   get closed(): boolean {
     return this.#closed
   }

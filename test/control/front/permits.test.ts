@@ -42,6 +42,7 @@ test('what goes alone waits for those before it, and those after it wait for it'
 test('two that want to be alone come one after the other', async () => {
   const permits = new Permits()
   const one = await permits.alone(LONG_MS)
+  assert.equal(permits.exclusive, true)
   const two = permits.alone(LONG_MS)
   one?.release()
   const permit = await two
