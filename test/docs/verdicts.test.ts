@@ -4,10 +4,12 @@ import { test } from 'node:test'
 
 const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
 
-/** Names of the verdicts a packet can end with, and of what can become of a connection, as `pointsman verdicts` prints them. */
+/** What `pointsman verdicts` prints: what a packet can end with, and what can become of a connection. */
 function verdictNames(): string[] {
   return [
-    ...read('bpf/types.h').matchAll(/^\tPM_((?:PASS|FORWARD|ANSWER|DROP|EVICTED|EXPIRED)_\w+) = \d+,/gm),
+    ...read('bpf/types.h').matchAll(
+      /^\tPM_((?:PASS|FORWARD|ANSWER|DROP|EVICTED|EXPIRED|REPAIRED)_\w+) = \d+,/gm,
+    ),
   ].map((match) => (match[1] ?? '').toLowerCase())
 }
 
