@@ -52,6 +52,17 @@ pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct
 	return v;
 }
 
+/* Whether the packet has the real server's address and port already. */
+pm_inline int pm_is_for(const struct pm_packet *p, int family, const struct pm_real *real, __be16 port)
+{
+	const __be32 *addr = (const __be32 *)real->addr;
+	__be32 differs = addr[0] ^ p->key.daddr[0];
+
+	if (family == 6)
+		differs |= (addr[1] ^ p->key.daddr[1]) | (addr[2] ^ p->key.daddr[2]) | (addr[3] ^ p->key.daddr[3]);
+	return !differs && port == p->key.dport;
+}
+
 /* Client to real server, connection known: the next hop, the limits, the method's headers. */
 pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_flow *flow,
 				     const struct pm_real *real)
@@ -74,17 +85,13 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;
 		case PM_FIB_LOCAL:
-			if (c->method == PM_METHOD_NAT) {
-				struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = c->new_port };
-				enum pm_verdict v;
-
-				/* 127/8 and ::1 must not be reached from outside (RFC 1122 §3.2.1.3). */
-				if (family == 4 && real->addr[0] == 127)
-					return PM_DROP_NO_ROUTE;
-				v = pm_translate(f, p, family, &nat);
-				if (v != PM_CONTINUE)
-					return v;
-			}
+			/*
+			 * The answer of a local socket passes no program of ours, so nobody would translate it
+			 * back: NAT to this host is done where there is nothing to translate
+			 * (control/model/supported.ts).
+			 */
+			if (c->method == PM_METHOD_NAT && !pm_is_for(p, family, real, c->new_port))
+				return PM_PASS_UNSUPPORTED;
 			return PM_PASS_LOCAL_NODE;
 		default:
 			return pm_refuse(f, family, flow, c, PM_ANSWER_HOST_UNREACHABLE, 0);

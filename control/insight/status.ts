@@ -6,7 +6,6 @@ import { serviceIdJson } from '../front/api/schema/service.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import type { Director } from '../model/director.ts'
 import { serviceKey } from '../model/identity.ts'
-import { unsupported } from '../model/supported.ts'
 
 export type { Status }
 
@@ -64,7 +63,7 @@ export function readStatus(facts: StatusFacts): Status {
     unsupported: rules
       .map(({ service, servers }) => ({
         service: serviceIdJson(service.id),
-        reasons: unsupported(service, servers),
+        reasons: [...director.unsupported(service, servers)],
       }))
       .filter(({ reasons }) => reasons.length > 0),
     memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),

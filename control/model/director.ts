@@ -34,6 +34,8 @@ export interface Director {
   server(id: ServiceId, server: ServerId): Outcome<ServerListing>
   /** What was said, to be saved, in the same order; without looking at counters. */
   rules(): readonly { readonly service: VirtualService; readonly servers: readonly RealServer[] }[]
+  /** What of a service is kept and not in force, and why; empty if all of it is. */
+  unsupported(service: VirtualService, servers: readonly RealServer[]): readonly string[]
   connections(): Iterable<ConnectionListing>
   /** Number of buckets/lines shown by `IP Virtual Server version 1.2.1 (size=N)`. */
   connectionTableSize(): number

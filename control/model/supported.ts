@@ -4,6 +4,8 @@
  * change when the program learns more.
  */
 
+import type { IpAddress } from '../../net/address.ts'
+import { endpointText } from '../../net/endpoint.ts'
 import type { SchedulerName } from './scheduler.ts'
 import type { RealServer } from './server.ts'
 import type { VirtualService } from './service.ts'
@@ -25,8 +27,15 @@ export const SUPPORTED_SCHEDULERS: ReadonlySet<SchedulerName> = new Set<Schedule
 export const SUPPORTED_PROTOCOLS: ReadonlySet<string> = new Set(['tcp', 'udp'])
 export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'gre'])
 
-/** Why the packet program cannot serve this service as asked; empty if it can. */
-export function unsupported(service: VirtualService, servers: Iterable<RealServer>): string[] {
+/**
+ * Why the packet program cannot serve this service as asked; empty if it can. `isLocal`: the address is
+ * one of this host's.
+ */
+export function unsupported(
+  service: VirtualService,
+  servers: Iterable<RealServer>,
+  isLocal: (address: IpAddress) => boolean,
+): string[] {
   const reasons: string[] = []
   if (service.id.kind === 'fwmark') reasons.push('firewall marks')
   else if (!SUPPORTED_PROTOCOLS.has(service.id.protocol)) reasons.push(`protocol ${service.id.protocol}`)
@@ -34,9 +43,18 @@ export function unsupported(service: VirtualService, servers: Iterable<RealServe
   if (service.persistenceTimeoutS > 0) reasons.push('persistence')
   if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
   const tunnels = new Set<string>()
+  const locals: string[] = []
   for (const server of servers) {
+    if (server.method === 'nat' && isLocal(server.id.address) && !isItself(service, server)) {
+      locals.push(`NAT to ${endpointText(server.id)}, an address of this host`)
+    }
     if (server.method === 'tunnel' && !SUPPORTED_TUNNELS.has(server.tunnel.type))
       tunnels.add(server.tunnel.type)
   }
-  return [...reasons, ...[...tunnels].map((type) => `tunnel ${type}`)]
+  return [...reasons, ...[...tunnels].map((type) => `tunnel ${type}`), ...locals]
+}
+
+/** Nothing to translate: the packet goes to the stack as it came, and so does its answer. */
+function isItself({ id }: VirtualService, { id: server }: RealServer): boolean {
+  return id.kind === 'address' && id.address === server.address && id.port === server.port
 }

@@ -12,8 +12,15 @@ import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { RealServer, ServerId, ServerListing } from '../model/server.ts'
-import type { ServiceId, ServiceListing, ServiceRequest, ServiceState } from '../model/service.ts'
+import type {
+  ServiceId,
+  ServiceListing,
+  ServiceRequest,
+  ServiceState,
+  VirtualService,
+} from '../model/service.ts'
 import { IN_FORCE } from '../model/service.ts'
+import { unsupported } from '../model/supported.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import { completeDaemon, type DaemonRequest } from '../model/sync-daemon.ts'
 import { checkSysctl, initialSysctls } from '../model/sysctls.ts'
@@ -21,7 +28,7 @@ import type { Timeouts } from '../model/timeouts.ts'
 import type { Applier, ServiceTally } from './applier.ts'
 import { NO_TALLY } from './applier.ts'
 import { newestFirst, type ServerEntry, type ServiceEntry } from './entries.ts'
-import type { Host } from './host.ts'
+import { type Host, isLocalAddress, localAddresses } from './host.ts'
 import { UNLIMITED } from './room.ts'
 import { noServer, noService, Rules } from './rules.ts'
 
@@ -192,6 +199,11 @@ export class RuleDirector implements Director {
 
   states(): ReadonlyMap<string, ServiceState> {
     return this.#applier?.states() ?? new Map()
+  }
+
+  unsupported(service: VirtualService, servers: readonly RealServer[]): readonly string[] {
+    const locals = localAddresses(this.#host)
+    return unsupported(service, servers, (address) => isLocalAddress(address, locals))
   }
 
   connections(): Iterable<ConnectionListing> {

@@ -260,6 +260,32 @@ function zeroSumPayload(): Uint8Array {
   throw new Error('No payload gives a checksum of zero')
 }
 
+/** Real servers that are the director itself: what the stack's answers would need is nobody's to do. */
+const LOCAL: Case[] = FAMILIES.flatMap((family) => {
+  const bracket = (text: string): string => (family === 6 ? `[${text}]` : text)
+  const { vip } = ENDS[family]
+  const own = family === 4 ? DIRECTOR4 : DIRECTOR6
+  const rules = (to: string): string[] => [
+    `ipvsadm -A -t ${bracket(vip)}:80 -s rr`,
+    `ipvsadm -a -t ${bracket(vip)}:80 -r ${to} -m`,
+  ]
+  const sent = request(family, syn())
+  return [
+    once(
+      `nat: IPv${family} to a socket of the director is not begun`,
+      rules(`${bracket(own)}:80`),
+      sent,
+      'pass_unsupported',
+    ),
+    once(
+      `nat: IPv${family} where nothing is to translate`,
+      rules(`${bracket(vip)}:80`),
+      sent,
+      'pass_local_node',
+    ),
+  ]
+})
+
 const REFUSED: Case[] = [
   pass(
     'not IP at all',
@@ -462,6 +488,7 @@ const CASES: readonly Case[] = [
   ...METHODS,
   ...FIELDS,
   ...EXTENSIONS,
+  ...LOCAL,
   ...REFUSED,
   ...strayCases(),
 ]

@@ -21,6 +21,7 @@ import {
   markService,
   markServiceParams,
   type ServerParams,
+  type ServiceShown,
   serverAnswer,
   serverBody,
   serverId,
@@ -37,7 +38,11 @@ import {
 
 function showService(context: ApiContext, id: ServiceId, status = 200): Answer {
   const service = context.director.service(id)
-  return service.ok ? { status, json: serviceJson(service.value) } : refusal('params', service)
+  return service.ok ? { status, json: shown(context.director, service.value) } : refusal('params', service)
+}
+
+function shown(director: Director, service: ServiceListing): ServiceShown {
+  return serviceJson(service, director.unsupported(service, service.servers))
 }
 
 async function putService(
@@ -214,7 +219,12 @@ export const SERVICE_ROUTES: readonly Route[] = [
     path: '/v1/services',
     summary: 'All virtual services, newest first',
     answers: { 200: { description: 'Services', schema: servicesAnswer } },
-    handle: ({ director }) => ({ status: 200, pieces: jsonArray(director.services(), servicePieces) }),
+    handle: ({ director }) => ({
+      status: 200,
+      pieces: jsonArray(director.services(), (service) =>
+        servicePieces(service, director.unsupported(service, service.servers)),
+      ),
+    }),
   }),
   route({
     method: 'DELETE',

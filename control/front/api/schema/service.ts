@@ -5,7 +5,6 @@ import { INT_MAX, TIMEOUT_MAX_S, WHOLE_ADDRESS } from '../../../model/limits.ts'
 import { SCHEDULERS } from '../../../model/scheduler.ts'
 import type { RealServer, ServerId, ServerListing, Tunnel } from '../../../model/server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest } from '../../../model/service.ts'
-import { unsupported } from '../../../model/supported.ts'
 import { jsonArray } from '../json.ts'
 import {
   address,
@@ -211,26 +210,27 @@ export function serverJson(server: ServerListing): z.infer<typeof serverAnswer> 
   return { address: id.address, port: id.port, ...settings, counters: countersJson(counters), rates }
 }
 
-function serviceHead(service: ServiceListing): Omit<ServiceShown, 'servers'> {
+/** `reasons`: what of it is not in force. */
+function serviceHead(service: ServiceListing, reasons: readonly string[]): Omit<ServiceShown, 'servers'> {
   const { id, servers, counters, rates, netmask, state, ...settings } = service
   return {
     ...serviceIdJson(id),
     ...state,
     ...settings,
     netmask: id.family === 4 ? ipv4FromNumber(netmask) : netmask,
-    unsupported: unsupported(service, servers),
+    unsupported: [...reasons],
     counters: countersJson(counters),
     rates,
   }
 }
 
-export function serviceJson(service: ServiceListing): ServiceShown {
-  return { ...serviceHead(service), servers: service.servers.map(serverJson) }
+export function serviceJson(service: ServiceListing, reasons: readonly string[]): ServiceShown {
+  return { ...serviceHead(service, reasons), servers: service.servers.map(serverJson) }
 }
 
 /** The same as text, a real server at a time: there may be 100,000 of them. */
-export function* servicePieces(service: ServiceListing): Generator<string> {
-  yield `${JSON.stringify(serviceHead(service)).slice(0, -1)},"servers":`
+export function* servicePieces(service: ServiceListing, reasons: readonly string[]): Generator<string> {
+  yield `${JSON.stringify(serviceHead(service, reasons)).slice(0, -1)},"servers":`
   yield* jsonArray(service.servers, (server) => [JSON.stringify(serverJson(server))])
   yield '}'
 }

@@ -184,6 +184,10 @@ export class ListeningDirector implements Director {
   service: Director['service'] = () => ({ ok: false, errno: 'ESRCH', message: 'No services here' })
   server: Director['server'] = () => ({ ok: false, errno: 'ESRCH', message: 'No services here' })
   rules = (): never[] => []
+  unsupported(): readonly string[] {
+    return []
+  }
+
   connections = (): never[] => []
   connectionTableSize = (): number => 4096
   totals: Director['totals'] = () => ({
