@@ -61,7 +61,8 @@ async function kill(pid: number): Promise<void> {
   }
 }
 
-async function removeFromKernel(): Promise<boolean> {
+/** Table, filters and veth pairs; whether there were any. Nobody may be forwarding. */
+export async function removeFromKernel(): Promise<boolean> {
   const socket = new RequestSocket()
   try {
     const messages = socket.dump(linkQuery(null), 'read the interfaces')

@@ -7,7 +7,17 @@
  * kill the process (SIGBUS).
  */
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, fstatSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 import { bootId } from '../../linux/boot.ts'
 import {
@@ -21,9 +31,18 @@ import {
   SystemError,
 } from '../../linux/libc.ts'
 import { DataplaneError, type MapMemory, type Sizes } from '../dataplane.ts'
-import { LAYOUT_FINGERPRINT, MAP_NAMES, MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
+import {
+  LAYOUT_FINGERPRINT,
+  MAP_NAMES,
+  MAPS,
+  type MapName,
+  PM_LAYOUT_VERSION,
+  SettingsRecord,
+} from '../layout/layout.gen.ts'
 import { stampLayout } from '../layout/stamp.ts'
+import { findLayout, recordOf } from '../layout/version.ts'
 import { mapMemory } from '../map-memory.ts'
+import { Migration, type OldMaps, planMigration } from '../migrate.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { MAP_ALIGNMENT, type MapsBacking } from '../wasm/program.ts'
 
@@ -32,16 +51,22 @@ const PROT_READ_WRITE = 3
 const MAP_SHARED_FIXED = 0x01 | 0x10
 
 interface Head {
+  /** PM_LAYOUT_VERSION and fingerprint of who made it. */
+  readonly version: number
   readonly layout: string
   /** Times in the maps count from it. */
   readonly boot: string
   readonly sizes: Sizes
+  /** So that a later version finds them without knowing how this one lays them out. */
+  readonly maps: Readonly<Record<string, { readonly offset: number; readonly entries: number }>>
 }
 
 /** Why a file cannot be carried on with; `absent` when there is none. */
 export interface Unusable {
   readonly reason: string
   readonly absent: boolean
+  /** They can be carried over to this version's layout: see `migrate`. */
+  readonly older?: true
 }
 
 export class MapsFile implements MapsBacking {
@@ -66,6 +91,12 @@ export class MapsFile implements MapsBacking {
       return { reason: absent ? 'there are none' : String(error), absent }
     }
     const head = readHead(fd)
+    if (head !== null && head.boot === boot && head.layout !== LAYOUT_FINGERPRINT) {
+      closeSync(fd)
+      const older = findLayout({ version: head.version, fingerprint: head.layout }) !== null
+      const reason = 'they are of a version with another layout'
+      return { reason, absent: false, ...(older ? { older } : {}) }
+    }
     const reason = head === null ? `${path} does not begin as expected` : whyNot(head, boot, fd)
     if (head === null || reason !== null) {
       closeSync(fd)
@@ -83,7 +114,12 @@ export class MapsFile implements MapsBacking {
     const fd = openSync(temporary, 'wx+', 0o600)
     try {
       if (libc.fallocate(fd, 0, 0, length) < 0) throw noRoom(path, length, errno())
-      const head: Head = { layout: LAYOUT_FINGERPRINT, boot, sizes }
+      const { offsets } = layOut(sizes)
+      const entries = mapEntries(sizes)
+      const maps = Object.fromEntries(
+        MAP_NAMES.map((name) => [name, { offset: HEAD_BYTES + offsets.get(name)!, entries: entries[name] }]),
+      )
+      const head: Head = { version: PM_LAYOUT_VERSION, layout: LAYOUT_FINGERPRINT, boot, sizes, maps }
       writeSync(fd, Buffer.from(`${JSON.stringify(head)}\n`), 0, null, 0)
       const file = new MapsFile(path, fd, sizes)
       const settings = file.map('settings').view
@@ -153,6 +189,36 @@ export function widen(file: MapsFile, cpus: number): MapsFile {
   return wide
 }
 
+/**
+ * Rules, connections and counters of an earlier version, field by field, in a new file of the same name; why
+ * not, in words, where that cannot be done. Nobody may be forwarding meanwhile.
+ */
+export function migrate(path: string): MapsFile | string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  try {
+    const head = readHead(fd)
+    const layout = head === null ? null : findLayout({ version: head.version, fingerprint: head.layout })
+    if (head === null || layout === null) return 'this version does not know their layout'
+    const bytes = readFileSync(fd)
+    const old: OldMaps = {
+      layout,
+      entries: (name) => head.maps[name]?.entries ?? 0,
+      bytes: (name) => {
+        const { offset, entries } = head.maps[name]!
+        return new Uint8Array(bytes.subarray(offset, offset + entries * recordOf(layout, name).size))
+      },
+    }
+    const plan = planMigration(old, mapEntries(head.sizes))
+    if ('refusal' in plan) return plan.refusal
+    const file = MapsFile.create(path, head.sizes)
+    new Migration(old, file, plan).copy()
+    for (const name of plan.shared) file.map(name).bytes.set(old.bytes(name))
+    return file
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** One row per real server, with a record per CPU. */
 function copyRows(from: Uint8Array, to: Uint8Array, fromRow: number, toRow: number): void {
   for (let row = 0; row * fromRow < from.length; row++) {
@@ -172,7 +238,6 @@ function layOut(sizes: Sizes): { readonly offsets: ReadonlyMap<MapName, number>;
 }
 
 function whyNot(head: Head, boot: string, fd: number): string | null {
-  if (head.layout !== LAYOUT_FINGERPRINT) return 'they are of a version with another layout'
   if (head.boot !== boot) return 'they are from before the last boot'
   try {
     checkSizes(head.sizes)

@@ -19,7 +19,7 @@ import { ForwarderLink } from './forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, type ForwarderSetup, MAPS_NAME, type Order } from './forwarder/protocol.ts'
 import { forwarderBuild, startForwarder } from './forwarder/start.ts'
 import { endForwarder, removeLeftovers } from './leftovers.ts'
-import { MapsFile, removeMaps, widen } from './maps-file.ts'
+import { MapsFile, migrate, removeMaps, widen } from './maps-file.ts'
 
 export interface UserspaceOptions {
   /** Of maps that are made; those that are there keep theirs. */
@@ -267,6 +267,19 @@ async function takeMaps(options: UserspaceOptions, workers: number): Promise<Tak
   }
   const link = await ForwarderLink.connect(socket)
   const found = MapsFile.open(path)
+  if (!(found instanceof MapsFile) && found.older === true) {
+    // It runs by an older program. The kernel drops what is claimed until the new one stands.
+    if (link !== null) await link.order({ order: 'leave' }, LEAVE_MS).catch(() => {})
+    await link?.ended(LEAVE_MS)
+    link?.close()
+    const migrated = migrate(path)
+    if (migrated instanceof MapsFile) {
+      log?.('The maps of the userspace plane were carried over from an earlier version')
+      return { maps: migrated, adopted: true, link: null }
+    }
+    log?.(`Rules and connections of the userspace plane are lost: ${migrated}`)
+    return { maps: MapsFile.create(path, sizes), adopted: false, link: null }
+  }
   if (!(found instanceof MapsFile)) {
     if (!found.absent) log?.(`Rules and connections of the userspace plane are lost: ${found.reason}`)
     // It has maps that nobody can reach any more.

@@ -50,8 +50,15 @@ export interface HopQuery {
 
 /** Learned path MTUs come without an event, and stale neighbours want to be asked again: answers age. */
 const ANSWER_AGE_MS = 1000
-/** Answers kept; clients on the far side of NAT replies are many. */
+/** Answers kept, those asked for last; clients on the far side of NAT replies are many. */
 const ANSWERS_MAX = 65_536
+/**
+ * Questions that may be asked one right after the other, and how many more with every millisecond: each
+ * takes some 10 µs. A flood of new addresses, or a change of routes under a million of them, leaves the
+ * asking thread most of its time for packets that need no question.
+ */
+const QUESTIONS_AT_ONCE = 256
+const QUESTIONS_PER_MS = 25
 
 interface Answer {
   readonly hop: NextHop
@@ -66,7 +73,12 @@ export class NextHopResolver {
   readonly #answers = new Map<string, Answer>()
   readonly #links = new Map<number, Link | null>()
   readonly #forwarding = new Map<string, boolean>()
+  /** Usable ones: whoever is behind the same gateway shares its answer. */
+  readonly #neighbours = new Map<string, { readonly neighbour: Neighbour; readonly until: number }>()
   #locals: Set<string> | null = null
+  /** Questions that may still be asked, as of `#countedAt`. */
+  #questions = QUESTIONS_AT_ONCE
+  #countedAt: number
 
   /**
    * `epoch` changes when links, addresses, routes or neighbours did: everything remembered is asked
@@ -77,6 +89,7 @@ export class NextHopResolver {
     this.#epoch = epoch
     this.#now = now
     this.#seen = epoch()
+    this.#countedAt = now()
   }
 
   /** The route of a packet that is being forwarded. */
@@ -96,20 +109,43 @@ export class NextHopResolver {
     const key = `${destination} ${source ?? ''} ${query.tos}`
     const now = this.#now()
     const known = this.#answers.get(key)
-    if (known !== undefined && known.until > now) return known.hop
-
-    const hop = this.nextHop(destination, source, query.tos)
-    if (hop.result === 'no-neighbour') {
-      this.#answers.delete(key)
-      return hop
+    // What was asked for last stands last.
+    this.#answers.delete(key)
+    if (known !== undefined && known.until > now) {
+      this.#answers.set(key, known)
+      return known.hop
     }
-    if (this.#answers.size >= ANSWERS_MAX) this.#answers.clear()
+    // Not known yet: the packet's sender tries again.
+    if (!this.#mayAsk(now)) return { result: 'no-neighbour' }
+    const hop = this.#ask(destination, source, query.tos, (gateway, ifindex) =>
+      this.#rememberedNeighbour(gateway, ifindex, now),
+    )
+    if (hop.result === 'no-neighbour') return hop
+    makeRoom(this.#answers)
     this.#answers.set(key, { hop, until: now + ANSWER_AGE_MS })
     return hop
   }
 
+  #mayAsk(now: number): boolean {
+    const earned = (now - this.#countedAt) * QUESTIONS_PER_MS
+    this.#questions = Math.min(QUESTIONS_AT_ONCE, this.#questions + earned)
+    this.#countedAt = now
+    if (this.#questions < 1) return false
+    this.#questions -= 1
+    return true
+  }
+
   /** Asks the kernel, whatever is remembered. Starts resolution of a neighbour that needs it. */
   nextHop(destination: IpAddress, source: IpAddress | null = null, tos = 0): NextHop {
+    return this.#ask(destination, source, tos, (gateway, ifindex) => this.#neighbour(gateway, ifindex))
+  }
+
+  #ask(
+    destination: IpAddress,
+    source: IpAddress | null,
+    tos: number,
+    neighbourAt: (gateway: IpAddress, ifindex: number) => Neighbour | null,
+  ): NextHop {
     const message = this.#socket.get(routeQuery(destination, source, tos))
     const route = message === null ? null : decodeRoute(message)
     if (route === null) return { result: 'no-route' }
@@ -124,7 +160,7 @@ export class NextHopResolver {
     }
     if (link.noArp) return found(new Uint8Array(6))
     const gateway = route.gateway ?? destination
-    const neighbour = this.#neighbour(gateway, link.ifindex)
+    const neighbour = neighbourAt(gateway, link.ifindex)
     const dmac = neighbour?.valid ? neighbour.mac : null
     const stale = ((neighbour?.state ?? 0) & Nud.STALE) !== 0
     if (dmac === null || stale) this.#poke(gateway, link.ifindex, neighbour)
@@ -133,6 +169,7 @@ export class NextHopResolver {
 
   #forget(): void {
     this.#answers.clear()
+    this.#neighbours.clear()
     this.#links.clear()
     this.#forwarding.clear()
     this.#locals = null
@@ -167,6 +204,20 @@ export class NextHopResolver {
     return link
   }
 
+  #rememberedNeighbour(address: IpAddress, ifindex: number, now: number): Neighbour | null {
+    const key = `${ifindex} ${address}`
+    const known = this.#neighbours.get(key)
+    if (known !== undefined && known.until > now) return known.neighbour
+    this.#neighbours.delete(key)
+    const neighbour = this.#neighbour(address, ifindex)
+    // One that is missing or stale is asked about again, so that it is resolved.
+    if (neighbour?.valid === true && (neighbour.state & Nud.STALE) === 0) {
+      makeRoom(this.#neighbours)
+      this.#neighbours.set(key, { neighbour, until: now + ANSWER_AGE_MS })
+    }
+    return neighbour
+  }
+
   #neighbour(address: IpAddress, ifindex: number): Neighbour | null {
     const message = this.#socket.get(neighbourQuery(address, ifindex))
     return message === null ? null : decodeNeighbour(message)
@@ -181,5 +232,14 @@ export class NextHopResolver {
       // Without CAP_NET_ADMIN, or with a full table, the next packet asks again.
       if (!(error instanceof NetlinkError)) throw error
     }
+  }
+}
+
+/** The one that has stood there longest gives way. */
+function makeRoom(remembered: Map<string, unknown>): void {
+  if (remembered.size < ANSWERS_MAX) return
+  for (const oldest of remembered.keys()) {
+    remembered.delete(oldest)
+    return
   }
 }

@@ -10,6 +10,7 @@ import { MachineError } from '../../../linux/machine-error.ts'
 import { lockNetns } from '../../../linux/netns-lock.ts'
 import { MapsFile, removeMaps } from '../maps-file.ts'
 import { ControlServer } from './control-server.ts'
+import { DeadMansSwitch, SWEEP, sweep } from './dead-mans-switch.ts'
 import { Forwarder } from './forwarder.ts'
 import { ForwarderLink } from './forwarder-link.ts'
 import { CONTROL_SOCKET, type ForwarderSetup, MAPS_NAME } from './protocol.ts'
@@ -66,6 +67,7 @@ async function main({ runDirectory, setup, interfaces }: ForwarderArguments): Pr
   // What takes time is done: the one before it goes on until here.
   await replace(socket)
   const lock = await lockPlane(socket)
+  const lease = new DeadMansSwitch()
   let ending = false
   const end = async (how: 'close' | 'detach'): Promise<void> => {
     if (ending) return
@@ -75,6 +77,7 @@ async function main({ runDirectory, setup, interfaces }: ForwarderArguments): Pr
       if (how === 'detach') {
         await forwarder.detach()
         removeMaps(maps.path)
+        await lease.disarm()
       }
       await forwarder.close()
     } catch (error) {
@@ -102,4 +105,8 @@ async function main({ runDirectory, setup, interfaces }: ForwarderArguments): Pr
 
 const argument = process.argv[2]
 if (argument === undefined) throw new Error('The forwarder is started by pointsmand')
+if (argument === SWEEP) {
+  await sweep()
+  process.exit(0)
+}
 await main(JSON.parse(argument) as ForwarderArguments)

@@ -310,6 +310,29 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
+  test('what nobody comes back for is gone after half a minute', async () => {
+    managed.director.addService(HTTP)
+    managed.director.addServer(HTTP.id, server(`${REAL}:8080`))
+    await managed.director.settle()
+    const forwarder = pid()
+    await plane.close()
+    process.kill(forwarder, 'SIGKILL')
+    await until(() => !running(forwarder), 'it to end')
+    assert.deepEqual(left().slice(0, 3), ['nftables', 'tc', 'veth'])
+    // The next forwarder takes over what there is, and the old one's lease does it no harm.
+    await open()
+    await attach()
+    await wait(32_000)
+    await goesOn(await connect())
+    const second = pid()
+    await plane.close()
+    process.kill(second, 'SIGKILL')
+    await until(() => left().every((name) => name.includes('.')), `all to be removed: ${left()}`, 45_000)
+    await open()
+    await attach()
+    await goesOn(await connect())
+  })
+
   test('without its run directory it can never be told to end: it does, and takes everything along', async () => {
     const forwarder = pid()
     await plane.close()

@@ -144,6 +144,39 @@ describe('the network of this host', { skip: skipWithoutPrivileges }, () => {
     socket.close()
   })
 
+  test('a flood of addresses is asked about so fast and no faster, and known ones stay known', () => {
+    const ifindex = network.interfaces().find((entry) => entry.name === 'r0')!.ifindex
+    let now = 0
+    let questions = 0
+    const socket = new RequestSocket()
+    const counting = new Proxy(socket, {
+      get: (target, name) => {
+        if (name === 'get') questions += 1
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+    const resolver = new NextHopResolver(
+      counting,
+      () => 1,
+      () => now,
+    )
+    const hop = (destination: string) => resolver.resolve(query(destination, '198.51.100.1', ifindex)).result
+    ip('route add 10.5.0.0/16 via 10.0.2.11')
+    assert.equal(hop('10.5.0.1'), 'ok')
+    questions = 0
+    for (let i = 0; i < 100; i++) assert.equal(hop(`10.5.1.${i}`), 'ok')
+    // One question each for the route: they share the gateway's neighbour.
+    assert.equal(questions, 100)
+    for (let i = 0; i < 5000; i++) hop(`10.5.${2 + (i >> 8)}.${i & 255}`)
+    assert.ok(questions < 300, `${questions} questions`)
+    assert.equal(hop('10.5.250.1'), 'no-neighbour')
+    assert.equal(hop('10.5.1.99'), 'ok')
+    now += 5
+    assert.equal(hop('10.5.250.1'), 'ok')
+    socket.close()
+  })
+
   test('listeners hear of addresses, routes, links, and neighbours that moved', async () => {
     changes.length = 0
     ip('addr add 10.0.2.2/24 dev r0')
