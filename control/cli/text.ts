@@ -5,6 +5,7 @@ import { serviceTitle } from '../front/api/names.ts'
 import type { ConnectionShown } from '../front/api/schema/connection.ts'
 import type { ServiceShown } from '../front/api/schema/service.ts'
 import type { Status } from '../front/api/schema/status.ts'
+import { expiry } from '../front/ipvsadm/format.ts'
 import type { Diagnosis } from '../insight/doctor/checks.ts'
 import { SYSCTLS } from '../model/sysctls.ts'
 
@@ -106,18 +107,13 @@ export function settingsText(settings: Readonly<Record<string, number>>): string
     .join('')
 }
 
-function minutes(ms: number): string {
-  const seconds = Math.floor(ms / 1000)
-  return `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(seconds % 60).padStart(2, '0')}`
-}
-
 export function connectionsText(connections: readonly ConnectionShown[]): string {
   if (connections.length === 0) return 'No connections.\n'
   return table([
     ['protocol', 'expires', 'state', 'client', 'virtual', 'real server'],
     ...connections.map((c) => [
       c.protocol,
-      minutes(c.remainingMs),
+      expiry(c.remainingMs),
       c.state,
       endpointText({ address: c.client, port: c.clientPort }),
       endpointText({ address: c.virtual, port: c.virtualPort }),

@@ -7,6 +7,7 @@
 import type { Family, IpAddress } from '../../net/address.ts'
 import { addressWords } from '../../net/address.ts'
 import { MH_TABLE_SIZE } from '../model/scheduler.ts'
+import { gcd } from '../rules/scheduler-state.ts'
 import { siphash13Word } from './siphash.ts'
 
 /** What a table needs to know of a real server; in list order, newest first. */
@@ -83,11 +84,6 @@ export function mhStart(entry: TableEntry, family: Family): { offset: number; sk
     offset: siphash13Word(key, MH_KEY_OFFSET) % MH_TABLE_SIZE,
     skip: (siphash13Word(key, MH_KEY_SKIP) % (MH_TABLE_SIZE - 1)) + 1,
   }
-}
-
-function gcd(a: number, b: number): number {
-  while (b !== 0) [a, b] = [b, a % b]
-  return a
 }
 
 /** Slots each entry claims per round. */

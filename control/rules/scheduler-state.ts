@@ -56,7 +56,7 @@ export function moved(cursor: Cursor, moves: Iterable<Move>): Cursor {
   return { last, weight }
 }
 
-function gcd(a: number, b: number): number {
+export function gcd(a: number, b: number): number {
   while (b !== 0) [a, b] = [b, a % b]
   return a
 }
