@@ -210,7 +210,7 @@ export class Reconciler {
     for (const key of new Set([...this.#pending.keys(), ...rules.changes.keys()])) {
       if (turns.over) await turns.pass()
       if (rules.findKey(key) === undefined) removed.push(key)
-      else if (!this.#bring(key, false)) lacking.push(key)
+      else if (!(await this.#bringWhole(key, false, turns))) lacking.push(key)
     }
     for (const key of removed) {
       if (turns.over) await turns.pass()
@@ -220,7 +220,7 @@ export class Reconciler {
     for (const key of lacking) {
       if (turns.over) await turns.pass()
       this.#reclaimFor(key)
-      if (this.#bring(key, true)) continue
+      if (await this.#bringWhole(key, true, turns)) continue
       const pending = this.#pending.get(key)
       if (pending !== undefined) pending.dueMs = this.#reclaimFor(key, 0)
     }
@@ -238,8 +238,17 @@ export class Reconciler {
     }
   }
 
+  /** A service with very many new real servers comes in several plans, with turns for others between them. */
+  async #bringWhole(key: string, partly: boolean, turns: Turns): Promise<boolean> {
+    for (;;) {
+      const brought = this.#bring(key, partly)
+      if (brought !== 'unfinished') return brought
+      if (turns.over) await turns.pass()
+    }
+  }
+
   /** True if nothing is left to do for the service but to wait a moment; false if there is no room for it. */
-  #bring(key: string, partly: boolean): boolean {
+  #bring(key: string, partly: boolean): boolean | 'unfinished' {
     const { rules, ledger, clock } = this.#options
     const service = rules.findKey(key)
     if (service === undefined) {
@@ -267,6 +276,11 @@ export class Reconciler {
         this.#wait(key, change, { why: describeLack(service, plan.lack), lack: plan.lack })
         return false
       case 'steps':
+        if (plan.unfinished) {
+          this.#wait(key, change, { why: 'its real servers are being filled in', dueMs: nowMs })
+          this.apply(plan)
+          return 'unfinished'
+        }
         this.#pending.delete(key)
         this.apply(plan)
         this.#done(service, change, plan)

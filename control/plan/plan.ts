@@ -72,6 +72,8 @@ export interface Steps {
   readonly claims: readonly Claim[]
   /** What the steps leave out, if only a part was asked for. */
   readonly lack: Lack | null
+  /** Real servers are filled that no schedule names yet: the same change is to be planned again. */
+  readonly unfinished?: true
 }
 
 export type Plan =
@@ -122,11 +124,21 @@ function indexOf(draft: Draft, key: string): number {
   return index
 }
 
+/** More new real servers than this are filled in plans of their own: one of 100,000 takes too long to wait for. */
+const FILL_MAX = 2048
+
 /**
  * The steps that bring a service in force; or how long to wait, or what there is too little of.
  * @param partly take as many real servers as there is room for, rather than none
+ * @param fillMax at most so many new real servers in one plan
  */
-export function planService(view: PlanView, service: ServiceEntry, change: Change, partly = false): Plan {
+export function planService(
+  view: PlanView,
+  service: ServiceEntry,
+  change: Change,
+  partly = false,
+  fillMax = FILL_MAX,
+): Plan {
   const { ledger, maps } = view
   const holding = ledger.serviceOfKey(service.key) ?? null
   const slot = holding?.slot ?? ledger.freeService()
@@ -163,6 +175,7 @@ export function planService(view: PlanView, service: ServiceEntry, change: Chang
     claims: [],
   }
   if (holding === null) draft.claims.push({ claim: 'take-service', slot, key: service.key })
+  if (fresh.size > fillMax) return planFilling(draft, fillMax)
   const current = published ? maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]! : 0
   const table = lookupTable(draft)
   let word = (current & PM_SCHEDULE_ACTIVE) | schedulerNumber(service.value.scheduler)
@@ -205,6 +218,17 @@ export function planService(view: PlanView, service: ServiceEntry, change: Chang
     if (!service.byKey.has(key)) planRetirement(draft, holding, key)
   }
   return { kind: 'steps', operations: draft.operations, claims: draft.claims, lack }
+}
+
+/** Some of the new real servers, which nothing points at until all are there. */
+function planFilling(draft: Draft, fillMax: number): Steps {
+  const { service, fresh, operations, claims } = draft
+  let left = fillMax
+  for (const key of fresh.keys()) {
+    if (left-- === 0) break
+    planServer(draft, service.byKey.get(key)!)
+  }
+  return { kind: 'steps', operations, claims, lack: null, unfinished: true }
 }
 
 function lacks(lack: Lack): Plan {

@@ -9,6 +9,7 @@ import { together } from '../../../control/rules/changes.ts'
 import { Rules } from '../../../control/rules/rules.ts'
 import { MAP_NAMES } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { checkReadable } from '../map-reader.ts'
 import { server, service, testHost } from '../support.ts'
 
 /** Everything that can be asked of a ledger. */
@@ -88,7 +89,13 @@ describe('plan', () => {
               continue
             }
             twice(() => planService(view(), entry, change!, true))
-            const plan = twice(() => planService(view(), entry, change!))
+            let plan = twice(() => planService(view(), entry, change!, false, 2))
+            while (plan.kind === 'steps' && plan.unfinished) {
+              for (const operation of plan.operations) execute(maps, operation)
+              ledger.commit(plan.claims, nowMs)
+              checkReadable(dataplane)
+              plan = twice(() => planService(view(), entry, change!, false, 2))
+            }
             if (plan.kind !== 'steps') {
               left.set(key, change!)
               const room = twice(() => planReclaim(view(), 2))
