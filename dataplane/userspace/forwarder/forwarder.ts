@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { addressOf, check, libc } from '../../../linux/libc.ts'
 import { Links, whyNotTaken } from '../../../linux/links.ts'
-import { Network } from '../../../linux/netlink/network.ts'
+import { Network, type NetworkChange } from '../../../linux/netlink/network.ts'
 import type { Link } from '../../../linux/netlink/rtnetlink.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import { watchFilters } from '../../../linux/netlink/traffic-control.ts'
@@ -87,6 +87,8 @@ const STRANGE_MS = 50
 const AGAIN_MS = 1000
 /** Claims of removed services are looked after so often while connections of theirs live. */
 const LINGER_MS = 1000
+/** Longest time between a route to elsewhere that changed and all connections asking again. */
+const FORGET_MS = 1000
 /** A worker that ended is started again after so long, then twice as long each time it ends young. */
 const REVIVE_MS = 100
 const REVIVE_MAX_MS = 30_000
@@ -119,6 +121,8 @@ export class Forwarder implements Dataplane {
   readonly #options: ForwarderOptions
   readonly #memory: bigint
   readonly #network = new Network()
+  /** Waits until routes to elsewhere have flapped for long enough. */
+  #forgetting: NodeJS.Timeout | null = null
   readonly #netlink = new RequestSocket()
   readonly #tracker: ClaimTracker
   readonly #workers: WorkerThread[] = []
@@ -182,9 +186,24 @@ export class Forwarder implements Dataplane {
     this.#leaseTimer = setInterval(() => void this.#inOrder(() => this.#renewLease()), RENEW_MS)
     this.#leaseTimer.unref()
     this.#network.onChange((change) => {
-      forgetNextHops(this)
-      if (change.links || change.routes) this.#inOrder(() => this.#followLinks()).catch(() => {})
+      this.#forget(change.nextHops)
+      // Forwarding of our own interfaces comes as a change of routes that concerns us.
+      const follows = change.links || (change.routes && change.nextHops === 'kept')
+      if (follows) this.#inOrder(() => this.#followLinks()).catch(() => {})
     })
+  }
+
+  /**
+   * Routes to elsewhere may lead to clients, but all connections ask again for them: once in a while. Those to
+   * real servers the daemon knows, and acts on at once.
+   */
+  #forget(whose: NetworkChange['nextHops']): void {
+    if (whose === 'kept') forgetNextHops(this)
+    if (whose !== 'others' || this.#forgetting !== null) return
+    this.#forgetting = setTimeout(() => {
+      this.#forgetting = null
+      if (!this.#closed) forgetNextHops(this)
+    }, FORGET_MS).unref()
   }
 
   /** What the intake may use. */
