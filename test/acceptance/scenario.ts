@@ -300,7 +300,7 @@ async function lessUsual(traffic: Traffic): Promise<void> {
     const as = (user: string, command: string): Promise<CommandResult> =>
       run(['setpriv', `--reuid=${user}`, '--regid=nogroup', '--init-groups', 'sh', '-c', command])
     const may = await as(
-      'operator',
+      'attendant',
       `ipvsadm -E -t ${VIRTUAL}:80 -s wrr && ipvsadm -E -t ${VIRTUAL}:80 -s rr`,
     )
     expect(may.status === 0, `attendant: ${may.stderr}`)
@@ -433,6 +433,7 @@ async function leave(traffic: Traffic): Promise<void> {
 async function main(): Promise<void> {
   await installAndStart()
   const server = inNamespace('servers', 'server', ...SERVERS)
+  await new Promise((resolve) => server.once('message', resolve))
   let traffic = new Traffic()
   await onePlane('xdp', traffic)
   await lessUsual(traffic)

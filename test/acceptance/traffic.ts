@@ -23,12 +23,16 @@ export interface Tally {
   readonly refused: number
 }
 
-function serve(addresses: readonly string[]): void {
-  for (const address of addresses)
-    createServer((socket) => {
+/** Says so when it listens everywhere. */
+async function serve(addresses: readonly string[]): Promise<void> {
+  for (const address of addresses) {
+    const server = createServer((socket) => {
       socket.on('error', () => {})
       socket.pipe(socket)
-    }).listen(SERVER_PORT, address)
+    })
+    await new Promise<void>((resolve) => server.listen(SERVER_PORT, address, resolve))
+  }
+  process.send?.('listening')
 }
 
 /** One question and its answer. */
@@ -105,7 +109,7 @@ async function ask(address: string, port: number): Promise<void> {
 
 /** Whether this process was started as one of the ends; it is one then. */
 export function isTraffic([role, ...words]: readonly string[]): boolean {
-  if (role === 'server') serve(words)
+  if (role === 'server') void serve(words)
   else if (role === 'client') void ask(words[0]!, Number(words[1]))
   else return false
   return true
