@@ -28,6 +28,7 @@ interface Bindings {
   readonly bpf_map_update_elem: (map: number, key: Uint8Array, value: Uint8Array, flags: number) => number
   readonly bpf_map_delete_elem: (map: number, key: Uint8Array) => number
   readonly bpf_program__fd: (program: Handle) => number
+  readonly bpf_raw_tracepoint_open: (name: string | null, program: number) => number
   readonly bpf_obj_pin: (fd: number, path: string) => number
   readonly bpf_obj_get: (path: string) => number
   readonly bpf_obj_get_info_by_fd: (fd: number, info: Uint8Array, size: Uint32Array) => number
@@ -99,6 +100,7 @@ function load(): Bindings {
     ),
     bpf_map_delete_elem: library.func('int bpf_map_delete_elem(int map, void *key)'),
     bpf_program__fd: library.func('int bpf_program__fd(void *program)'),
+    bpf_raw_tracepoint_open: library.func('int bpf_raw_tracepoint_open(str name, int program)'),
     bpf_obj_pin: library.func('int bpf_obj_pin(int fd, str path)'),
     bpf_obj_get: library.func('int bpf_obj_get(str path)'),
     bpf_obj_get_info_by_fd: library.func('int bpf_obj_get_info_by_fd(int fd, void *info, void *size)'),

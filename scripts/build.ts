@@ -288,6 +288,7 @@ async function main(): Promise<number> {
   const program = [
     bpfObject(at('bpf/pointsman.bpf.c')),
     bpfObject(at('bpf/steer.bpf.c')),
+    bpfObject(at('bpf/failures.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),
     nativeObject(at('bpf/pointsman.native.c')),
     ...machines.map(([, machine]) => nativeClient(at('control/cli/ipvsadm.c'), machine!)),

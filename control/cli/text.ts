@@ -80,6 +80,12 @@ export function statusText(status: Status): string {
     ],
   )
   for (const warning of dataplane.warnings) rows.push(['warning', warning])
+  if (dataplane.sendFailures?.counted === false) {
+    rows.push(['redirect_failed', `not counted: ${dataplane.sendFailures.why ?? ''}`])
+  }
+  for (const { interface: name, error, frames } of dataplane.sendFailures?.ways ?? []) {
+    rows.push(['redirect_failed', `${frames} frames to ${name}: ${error}`])
+  }
   for (const { service, state, why } of status.notInForce) {
     rows.push([state, `${serviceTitle(service)}: ${why}`])
   }

@@ -1,6 +1,8 @@
 /** The daemon: from an empty process to a served API, and back. */
 import type { Logger } from 'pino'
+import { builtFile } from '../../dataplane/assets.ts'
 import { type Dataplane, DataplaneError } from '../../dataplane/dataplane.ts'
+import { countSendFailures, type SendFailures } from '../../dataplane/kernel/failures.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
 import { bootId } from '../../linux/boot.ts'
@@ -45,6 +47,9 @@ export interface DaemonOptions {
   readonly engine: 'packet' | 'xdp'
 }
 
+/** Beside the verdicts: frames that were counted as sent, and the kernel did not send. */
+const REDIRECT_FAILED = 'redirect_failed'
+
 const FORWARDING = [
   { family: 'IPv4', path: 'net/ipv4/ip_forward' },
   { family: 'IPv6', path: 'net/ipv6/conf/all/forwarding' },
@@ -72,6 +77,8 @@ class Daemon {
   readonly #log: Logger
   readonly #run: RunDirectory
   readonly #host: LiveHost
+  /** Who counts frames that the kernel did not send, or why nobody does; null where it does not apply. */
+  #sendFailures: SendFailures | string | null = null
   #opened: Opened
   readonly #state: StateFile
   readonly #startedAt = new Date()
@@ -247,6 +254,7 @@ class Daemon {
     await this.#director.settle([])
     await this.#attachments?.use(applier.dataplane)
     if (error !== null) throw error
+    this.#countSendFailures(applier.dataplane)
     this.#log.info({ dataplane: kind }, 'changed the data plane')
   }
 
@@ -267,7 +275,29 @@ class Daemon {
     for (const { name, note } of dataplane.interfaces()) {
       if (note !== undefined) this.#log.warn({ interface: name }, note)
     }
+    this.#countSendFailures(dataplane)
     this.#warnOfTraps(this.#host)
+  }
+
+  /** Frames that the kernel takes and then loses show nowhere else. */
+  #countSendFailures({ plane }: Dataplane): void {
+    this.#stopCountingSendFailures()
+    if (plane === 'xdp') this.#sendFailures = countSendFailures(builtFile('failures.bpf.o'))
+  }
+
+  #stopCountingSendFailures(): void {
+    if (this.#sendFailures !== null && typeof this.#sendFailures !== 'string') this.#sendFailures.close()
+    this.#sendFailures = null
+  }
+
+  #verdicts(): Map<string, bigint> {
+    const { dataplane } = this.#opened
+    if (dataplane === null) return new Map()
+    const verdicts = readVerdicts(dataplane)
+    const failures = this.#sendFailures
+    if (failures === null || typeof failures === 'string') return verdicts
+    const frames = failures.read().reduce((sum, failure) => sum + failure.frames, 0n)
+    return frames === 0n ? verdicts : verdicts.set(REDIRECT_FAILED, frames)
   }
 
   /** What will not stop the daemon but will stop packets. */
@@ -288,7 +318,7 @@ class Daemon {
       context: {
         director: this.#director,
         status: () => this.#status(),
-        verdicts: () => (this.#opened.dataplane === null ? new Map() : readVerdicts(this.#opened.dataplane)),
+        verdicts: () => this.#verdicts(),
         changePlane: (kind) => this.#changePlane(kind),
         detach: () => this.#detach(),
       },
@@ -310,6 +340,7 @@ class Daemon {
       director: this.#director,
       attachments: this.#attachments?.state() ?? [],
       warnings: this.#host.warnings(),
+      sendFailures: this.#sendFailures,
     })
   }
 
@@ -409,6 +440,7 @@ class Daemon {
       { name: 'save the state', limitMs: 0, run: () => this.#managed?.applier.saveState() },
       { name: 'close the data plane', limitMs: END_MS, run: () => this.#opened.dataplane?.close() },
       { name: 'close the API', limitMs: END_MS, run: () => this.#api?.close(leftMs()) },
+      { name: 'stop counting', limitMs: 0, run: () => this.#stopCountingSendFailures() },
       { name: 'stop following the network', limitMs: 0, run: () => this.#host.close() },
       { name: 'remove the sockets', limitMs: 0, run: () => this.#removeSockets() },
       { name: 'give up the run directory', limitMs: 0, run: () => this.#run.release() },

@@ -1,5 +1,7 @@
 /** What `pointsman status` shows. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { SendFailures } from '../../dataplane/kernel/failures.ts'
+import { netDeviceName } from '../../linux/device.ts'
 import type { Attachment } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
 import { serviceIdJson } from '../front/api/schema/service.ts'
@@ -10,6 +12,8 @@ import { serviceKey } from '../model/identity.ts'
 export type { Status }
 
 export interface StatusFacts {
+  /** Who counts frames that the kernel did not send, or why nobody does; null where it does not apply. */
+  readonly sendFailures: SendFailures | string | null
   readonly version: string
   readonly startedAt: Date
   readonly reason: string
@@ -49,6 +53,7 @@ export function readStatus(facts: StatusFacts): Status {
       })),
       missing,
       warnings: [...(dataplane?.warnings ?? []), ...(applier?.warnings() ?? []), ...facts.warnings],
+      sendFailures: sendFailures(facts.sendFailures),
     },
     services: rules.length,
     realServers: rules.reduce((sum, { servers }) => sum + servers.length, 0),
@@ -79,4 +84,15 @@ function notInForce(
     const state = states.get(serviceKey(id))
     return state === undefined ? [] : [{ service: serviceIdJson(id), ...state }]
   })
+}
+
+function sendFailures(counting: SendFailures | string | null): Status['dataplane']['sendFailures'] {
+  if (counting === null) return null
+  if (typeof counting === 'string') return { counted: false, why: counting, ways: [] }
+  const ways = counting.read().map(({ ifindex, error, frames }) => ({
+    interface: netDeviceName(ifindex) ?? `interface ${ifindex}, which is gone`,
+    error,
+    frames: Number(frames),
+  }))
+  return { counted: true, why: null, ways }
 }

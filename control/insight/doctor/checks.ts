@@ -16,7 +16,15 @@ import {
 } from './checks/interfaces.ts'
 import { localAddresses, settings, unsupportedRules } from './checks/rules.ts'
 import { verdicts } from './checks/verdicts.ts'
-import { egress, forwarding, neighbours, routes, tunnels, virtualAddresses } from './checks/ways-out.ts'
+import {
+  egress,
+  forwarding,
+  neighbours,
+  routes,
+  sendFailures,
+  tunnels,
+  virtualAddresses,
+} from './checks/ways-out.ts'
 import type { DoctorFacts } from './facts.ts'
 import type { Check, Finding } from './finding.ts'
 
@@ -39,6 +47,7 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   'virtual addresses': virtualAddresses,
   'routes to real servers': routes,
   'ways out': egress,
+  'frames that were lost behind the program': sendFailures,
   'tunnel MTU': tunnels,
   neighbours,
   'addresses of this host': localAddresses,

@@ -16,6 +16,7 @@ export const STATUS: Status = {
     interfaces: [],
     missing: [],
     warnings: [],
+    sendFailures: null,
   },
   services: 0,
   realServers: 0,

@@ -25,6 +25,7 @@ const status: Status = {
     interfaces: [{ name: 'c0', ifindex: 3, mode: 'native' }],
     missing: [],
     warnings: [],
+    sendFailures: { counted: true, why: null, ways: [] },
   },
   services: 1,
   realServers: 2,
@@ -312,6 +313,18 @@ describe('doctor', () => {
       { firewall: [chain] },
       'warning',
       /^nft -a list chain inet filter input$/,
+    ],
+    [
+      'frames that the kernel lost (C4)',
+      dataplane({
+        sendFailures: {
+          counted: true,
+          why: null,
+          ways: [{ interface: 'r0', error: 'ENXIO', frames: 7 }],
+        },
+      }),
+      'warning',
+      /^ip -s link$/,
     ],
     ['a full connection table', { verdicts: { drop_table_full: 3 } }, 'warning', /--connections 2097152$/],
     ['frames that found no way out', { verdicts: { drop_egress: 3 } }, 'warning', /userspace$/],

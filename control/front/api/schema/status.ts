@@ -35,6 +35,17 @@ export const statusAnswer = z
         .array(z.object({ name: z.string(), state: z.enum(['waiting', 'refused']), why: z.string() }))
         .meta({ description: 'asked for, and no packets are taken from it' }),
       warnings: z.array(z.string()),
+      sendFailures: z
+        .object({
+          counted: z.boolean(),
+          why: z.string().nullable(),
+          ways: z.array(z.object({ interface: z.string(), error: z.string(), frames: z.int() })),
+        })
+        .nullable()
+        .meta({
+          description:
+            'xdp: frames that the kernel took and did not send, since the daemon started; why they are not counted',
+        }),
     }),
     services: z.int(),
     realServers: z.int(),

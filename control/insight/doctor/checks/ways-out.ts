@@ -108,6 +108,28 @@ export const egress: Check = ({ waysOut, servers, status }) => {
   })
 }
 
+/** What the kernel took and lost all the same: told by its tracepoints. */
+export const sendFailures: Check = ({ status }) => {
+  const counting = status?.dataplane.sendFailures ?? null
+  if (counting === null) return []
+  if (!counting.counted) {
+    return [
+      {
+        severity: 'note',
+        cause: `Frames that the kernel fails to send are not counted: ${counting.why ?? ''}`,
+        consequence: 'losses behind the packet program show in the counters of interfaces only',
+        remedy: 'ip -s link',
+      },
+    ]
+  }
+  return counting.ways.map(({ interface: name, error, frames }) => ({
+    severity: 'warning',
+    cause: `The kernel did not send ${frames} frames that were handed to ${name} (${error})`,
+    consequence: 'they are counted as forwarded, and lost',
+    remedy: 'ip -s link',
+  }))
+}
+
 function kindOf({ kind }: WayOut): string {
   return kind === '' ? '' : ` (${kind})`
 }
