@@ -297,8 +297,13 @@ export class RuleDirector implements Director {
       // What changes meanwhile comes in force with the applier that comes.
       while (this.#exchange !== null) await this.#exchange.catch(() => {})
       const applier = this.#applier
-      if (applier === null) this.#rules.changes.clear()
-      else await applier.settle(keys)
+      try {
+        if (applier === null) this.#rules.changes.clear()
+        else await applier.settle(keys)
+      } catch (error) {
+        // What an applier could not do that has been exchanged meanwhile is the next one's to try.
+        if (this.#applier === applier) throw error
+      }
       if (this.#applier === applier) break
     }
     this.onSettled()
