@@ -1,4 +1,5 @@
 /** The words of `pointsman` that change something. */
+import { dirname } from 'node:path'
 import { detachWithoutDaemon } from '../apply/detach.ts'
 import { ClientError, call, get, NoDaemonError, understood } from '../front/api/client.ts'
 import { sysctlAnswer } from '../front/api/schema/settings.ts'
@@ -25,7 +26,7 @@ export async function detach(socket: string, say: Say): Promise<void> {
     await call(socket, 'POST', '/v1/detach', {})
   } catch (error) {
     if (!(error instanceof NoDaemonError)) throw error
-    if (!(await detachWithoutDaemon())) say('nothing was attached in this network namespace')
+    if (!(await detachWithoutDaemon(dirname(socket)))) say('nothing was attached in this network namespace')
   }
 }
 

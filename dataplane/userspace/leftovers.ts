@@ -9,7 +9,7 @@ import { netnsHolder } from '../../linux/netns-lock.ts'
 import { removeStaleEarlyDrops } from './claims/early-drop.ts'
 import { deleteScript, runNft } from './claims/nftables.ts'
 import { ForwarderLink } from './forwarder/forwarder-link.ts'
-import { MAPS_NAME } from './forwarder/protocol.ts'
+import { CONTROL_SOCKET, MAPS_NAME } from './forwarder/protocol.ts'
 import { removeMaps } from './maps-file.ts'
 import { removeStaleWaysBack } from './way-back.ts'
 
@@ -43,10 +43,19 @@ export async function removeLeftovers(runDirectory: string | null = null): Promi
       : false
   // One that does not answer: what it holds in the kernel is taken away from it, and it with that.
   if (!ended && holder !== null && holder !== 'unknown') await kill(holder.pid)
-  const maps = runDirectory === null ? null : join(runDirectory, MAPS_NAME)
-  const hadMaps = maps !== null && existsSync(maps)
-  if (maps !== null) removeMaps(maps)
+  const hadMaps = runDirectory !== null && (await removeMapsIn(runDirectory))
   return (await removeFromKernel()) || ended || hadMaps
+}
+
+/** Unless the forwarder of another network namespace works on them. */
+async function removeMapsIn(runDirectory: string): Promise<boolean> {
+  const maps = join(runDirectory, MAPS_NAME)
+  if (!existsSync(maps)) return false
+  const link = await ForwarderLink.connect(join(runDirectory, CONTROL_SOCKET))
+  link?.close()
+  if (link !== null) return false
+  removeMaps(maps)
+  return true
 }
 
 /** Returns when it no longer holds the namespace's lock. */

@@ -205,9 +205,16 @@ test(
         await director.end('SIGTERM')
         await director.start({ dataplane: 'userspace' })
         assert.equal(await director.end('SIGKILL'), 'SIGKILL')
+        const forwarder = director.forwarder()
+        assert.notEqual(forwarder, null)
+        process.kill(forwarder!, 'SIGKILL')
         const detached = await director.command([executable('pointsman'), 'detach'])
         assert.equal(detached.status, 0, detached.stderr)
         assert.deepEqual(await left(), [])
+        assert.equal(director.forwarder(), null)
+        // What was taken off does not come back with the next start.
+        await director.start({ dataplane: 'userspace' })
+        assert.equal(await director.rule('-Sn'), '')
       })
     }),
 )
