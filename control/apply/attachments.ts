@@ -52,10 +52,7 @@ export class Attachments {
     this.#source = source
     this.#log = log
     this.#unfollow = source.onLinkChange(() => void this.bringInLine())
-    this.#comparing = setInterval(() => {
-      if (this.#plane?.plane === 'xdp') this.#madeFor = null
-      void this.bringInLine()
-    }, COMPARE_MS).unref()
+    this.#comparing = setInterval(() => void this.compare(), COMPARE_MS).unref()
   }
 
   /** From now on packets are taken by this plane; null: by none, whatever is under way has ended. */
@@ -72,6 +69,13 @@ export class Attachments {
   /** Makes real what is wanted, as far as it can be; what cannot is in `state` and is tried again. */
   bringInLine(): Promise<void> {
     return this.#inOrder(() => this.#bringInLine())
+  }
+
+  /** The same, whatever is known of the plane already. */
+  compare(): Promise<void> {
+    // On the userspace plane links alone are followed; what it has of them is compared in any case.
+    if (this.#plane?.plane === 'xdp') this.#madeFor = null
+    return this.bringInLine()
   }
 
   /** What is so at this moment, asked of the plane. */
@@ -144,6 +148,8 @@ export class Attachments {
       const refused = error instanceof Error ? error.message : String(error)
       results = names.map((name) => ({ name, refused, absent: false }))
     }
+    // What a plane that is being closed refuses is nobody's concern.
+    if (this.#stopped) return
     const byName = new Map(results.map((result) => [result.name, result]))
     this.#results = new Map(
       found.flatMap(({ wanted, link }) => {

@@ -369,7 +369,7 @@ class Daemon {
     const permit = await this.#api.permits.shared(RELOAD_TURN_MS, () => {})
     try {
       if (permit === null) throw new Error('other requests do not end')
-      await this.#attachments?.bringInLine()
+      await this.#attachments?.compare()
       this.#managed?.applier.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
       this.#managed?.applier.stateChanged()
       await this.#director.settle([])
