@@ -1,17 +1,20 @@
-/** `npm run soak [-- --minutes N] [--dataplane userspace|xdp]`: ends by itself, exit status 1 with problems. */
+/** `npm run soak [-- --minutes N] [--rough] [--dataplane userspace|xdp]`: ends by itself, exit status 1 with problems. */
 import { parseArgs } from 'node:util'
-import { missingFor } from '../e2e/scene.ts'
+import { missingFor, type Plane } from '../e2e/scene.ts'
+import { runRoughDay } from './rough-day.ts'
 import { runSoak } from './soak.ts'
 
 const HELP = `npm run soak [-- OPTION…]
   --minutes N                 length of the traffic, 2 to 1440 (default 60)
+  --rough                     a rough day instead: accidents of every kind, again and again (default 10 minutes)
   --dataplane userspace|xdp   what carries the packets (default userspace)
 `
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
-      minutes: { type: 'string', default: '60' },
+      minutes: { type: 'string' },
+      rough: { type: 'boolean', default: false },
       dataplane: { type: 'string', default: 'userspace' },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -25,6 +28,8 @@ async function main(): Promise<number> {
     throw new Error(`--dataplane is neither userspace nor xdp: "${dataplane}"`)
   const missing = missingFor(dataplane)
   if (missing !== false) throw new Error(missing)
+
+  if (values.rough) return await roughDay(dataplane, Number(values.minutes ?? 10))
 
   const interrupted = new AbortController()
   let status = 1
@@ -45,7 +50,7 @@ async function main(): Promise<number> {
   try {
     const result = await runSoak({
       plane: dataplane,
-      minutes: Number(values.minutes),
+      minutes: Number(values.minutes ?? 60),
       tell: (line) => console.log(line),
       signal: interrupted.signal,
     })
@@ -59,6 +64,17 @@ async function main(): Promise<number> {
     if (!interrupted.signal.aborted) throw error
     return status
   }
+}
+
+async function roughDay(plane: Plane, minutes: number): Promise<number> {
+  const problems = await runRoughDay({
+    plane,
+    untilMs: performance.now() + minutes * 60_000,
+    tell: (line) => console.log(line),
+  })
+  for (const problem of problems) console.log(`PROBLEM: ${problem}`)
+  console.log(problems.length === 0 ? 'nothing broke' : `${problems.length} problems`)
+  return problems.length === 0 ? 0 : 1
 }
 
 main().then(
