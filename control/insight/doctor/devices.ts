@@ -1,5 +1,7 @@
 /** What the doctor must know of interfaces: asked of the kernel, in this thread’s network namespace. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { z } from 'zod'
 import { knownAddresses } from '../../../dataplane/interface-table.ts'
 import { readEgress } from '../../../dataplane/kernel/egress.ts'
 import { readPinnedMap } from '../../../dataplane/kernel/pinned-map.ts'
@@ -46,26 +48,38 @@ function neighbour(link: Link, namespace: string | null): NeighbourDevice {
   }
 }
 
+const shownLinks = z.array(z.object({ link_netnsid: z.int().optional() }))
+const namespaceIds = z.array(z.object({ nsid: z.int(), name: z.string().optional() }))
+
+/** What iproute2 says in JSON; null where it does not. */
+function iproute<T>(words: readonly string[], schema: z.ZodType<T>): T | null {
+  const { status, stdout } = spawnSync('ip', ['-json', ...words], { encoding: 'utf8' })
+  const parsed = status === 0 ? schema.safeParse(attempt(() => JSON.parse(stdout), null)) : null
+  return parsed?.success ? parsed.data : null
+}
+
+/** Name of the namespace that the kernel says the other end of a link is in; null where it has none. */
+function namespaceBelow(link: Link): string | null {
+  const nsid = iproute(['link', 'show', 'dev', link.name], shownLinks)?.[0]?.link_netnsid
+  const named = iproute(['netns', 'list-id'], namespaceIds)?.find((one) => one.nsid === nsid)
+  return nsid === undefined ? null : (named?.name ?? null)
+}
+
 /** The other end of a veth pair, here or in a namespace that has a name. */
 function peerOf(link: Link, links: Links): NeighbourDevice | null {
   if (link.kind !== 'veth') return null
   const here = links.peerOf(link)
   if (here !== null) return neighbour(here, null)
-  if (!link.lowerElsewhere || !existsSync(NAMED)) return null
-  // An ifindex means nothing in another namespace: the pair has to point at each other, and there may be
-  // another pair that happens to have the same numbers.
-  const found = attempt(() => readdirSync(NAMED), []).flatMap((namespace) =>
-    attempt(
-      () =>
-        inNetns(`${NAMED}/${namespace}`, () => {
-          const other = readLinks().at(link.lower)
-          const isPeer = other?.kind === 'veth' && other.lowerElsewhere && other.lower === link.ifindex
-          return isPeer && other !== null ? [neighbour(other, namespace)] : []
-        }),
-      [],
-    ),
+  const namespace = link.lowerElsewhere ? namespaceBelow(link) : null
+  if (namespace === null) return null
+  return attempt(
+    () =>
+      inNetns(`${NAMED}/${namespace}`, () => {
+        const other = readLinks().at(link.lower)
+        return other?.kind === 'veth' && other.lower === link.ifindex ? neighbour(other, namespace) : null
+      }),
+    null,
   )
-  return found.length === 1 ? found[0]! : null
 }
 
 /** What received packets pass before they come to a stacked device. */
