@@ -30,6 +30,17 @@ pm_inline struct pm_conn *pm_peer(int family, __u32 index, __u32 peer_index, __u
 }
 
 /*
+ * The same for who does not own this line, and may have looked at an earlier owner's: two lines can have been
+ * each other's before, the other way round, and what is done to one is right for its kind only.
+ */
+pm_inline struct pm_conn *pm_peer_as(int family, __u32 index, __u32 peer_index, enum pm_conn_kind kind, __u64 *head)
+{
+	struct pm_conn *peer = pm_peer(family, index, peer_index, head);
+
+	return peer && pm_glance(pm_after(peer, *head)->kind) == kind ? peer : PM_NULL;
+}
+
+/*
  * Whether a live line's time is over. The later of both directions' counts; a line for replies whose
  * connection has ended, ended with it.
  */
@@ -209,7 +220,7 @@ pm_inline int pm_end_over(int family, struct pm_conn *c, __u32 index, __u64 head
 	__u32 in = pm_glance(fields->peer);
 	__u64 other;
 
-	if (pm_glance(fields->kind) == PM_CONN_REPLY && pm_peer(family, index, in, &other))
+	if (pm_glance(fields->kind) == PM_CONN_REPLY && pm_peer_as(family, index, in, PM_CONN_IN, &other))
 		return pm_end(family, in, other);
 	return pm_end(family, index, head);
 }
@@ -281,7 +292,7 @@ pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, _
 	protocol = pm_glance(fields->protocol);
 	peer = pm_glance(fields->peer);
 	if (pm_glance(fields->kind) == PM_CONN_REPLY) {
-		c = pm_peer(family, index, peer, &head);
+		c = pm_peer_as(family, index, peer, PM_CONN_IN, &head);
 		if (!c)
 			return PM_NONE;
 	}
@@ -323,7 +334,7 @@ pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 	}
 	if (!pm_is_live(head) || pm_glance(pm_after(in, head)->peer) != out_index)
 		return 0;
-	out = pm_peer(family, in_index, out_index, &copy);
+	out = pm_peer_as(family, in_index, out_index, PM_CONN_REPLY, &copy);
 	if (!out)
 		return 0;
 	if (!pm_swap_head(out, copy,

@@ -120,7 +120,7 @@ pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now
 			continue;
 		if (pm_glance(fields->kind) == PM_CONN_REPLY) {
 			in = pm_glance(fields->peer);
-			fields = pm_peer(family, i, in, &head);
+			fields = pm_peer_as(family, i, in, PM_CONN_IN, &head);
 			if (!fields) {
 				/* Left over from a connection that has ended. */
 				in = i;

@@ -220,7 +220,8 @@ export class Sweep {
     const peer = table.peer(line)
     if (kind === ConnKind.Reply && peer >= 0) {
       const other = table.head(peer)
-      return isLive(other.word) && table.peer(peer) === line && this.#end(table, peer, other, now)
+      const isOurs = isLive(other.word) && table.kind(peer) === ConnKind.In && table.leadsTo(peer, line)
+      return isOurs && this.#end(table, peer, other, now)
     }
     if ((head.word & PM_CONN_HELD) !== 0) return false
     const real = table.real(line)
@@ -233,7 +234,8 @@ export class Sweep {
     if (peer >= 0) {
       const other = table.head(peer)
       const taken = claimedHead(other.word, now)
-      if (isLive(other.word) && (other.word & PM_CONN_HELD) === 0 && table.swapHead(peer, other, taken))
+      const isOurs = isLive(other.word) && table.kind(peer) === ConnKind.Reply && table.leadsTo(peer, line)
+      if (isOurs && (other.word & PM_CONN_HELD) === 0 && table.swapHead(peer, other, taken))
         this.#free(table, peer, taken)
     }
     this.#free(table, line, claimed)

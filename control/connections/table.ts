@@ -135,6 +135,11 @@ export class ConnectionTable {
     return this.u32[peer * this.stride + PEER] === line ? peer : -1
   }
 
+  /** Whether that line says that it belongs to this one. */
+  leadsTo(peer: number, line: number): boolean {
+    return this.u32[peer * this.stride + PEER] === line
+  }
+
   /** Ticks left, of the later direction; negative when past. */
   remaining(line: number, now: number): number {
     const own = ticksUntil(now, this.expires(line))
