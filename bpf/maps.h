@@ -13,6 +13,7 @@
  *   schedules      daemon writes the idle one of each pair; cursor is the program's
  *   members        daemon writes ranges that no active schedule names
  *   reals          daemon writes; index is stable while connections refer to it
+ *   hops           daemon writes; by index in reals, used where the kernel's FIB refuses to answer
  *   live           program and sweeper, atomic adds; the schedulers of the "least" family read it
  *   counters       program writes its own CPU's record, daemon sums
  *   connections4/6 program claims and fills lines, daemon sweeps
@@ -37,4 +38,5 @@
 	MAP(interest, __u64, 8192)                     \
 	MAP(nat_index, struct pm_service_bucket, 64)   \
 	MAP(egress, struct pm_egress, 1024)            \
-	MAP(cpus, struct pm_cpu_state, 2)
+	MAP(cpus, struct pm_cpu_state, 2)              \
+	MAP(hops, struct pm_hop, 1024)

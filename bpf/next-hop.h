@@ -133,6 +133,50 @@ PM_PART __u32 pm_route6(PM_HOST *host, struct pm_seen *seen, const struct pm_key
 	return pm_route_line(host, 6, seen, k, epoch);
 }
 
+/* The next hop that the daemon keeps for the connection's real server, into what was seen; 0 if it knows none. */
+PM_PART int pm_kept_hop(struct pm_seen *seen, __u32 epoch)
+{
+	const struct pm_real *real;
+	const struct pm_hop *hop;
+	__u32 version, any = 0, mtu, ifindex;
+	const pm_u32 *to, *address;
+	const __u16 *mac;
+
+	if (!seen)
+		return 0;
+	real = pm_reals(seen->c.real);
+	hop = pm_hops(seen->c.real);
+	if (!hop || !real)
+		return 0;
+	version = pm_glance(hop->version);
+	hop = pm_after(hop, version);
+	mac = (const __u16 *)hop->dmac;
+#pragma unroll
+	for (int i = 0; i < 3; i++) {
+		any |= ((__u16 *)seen->c.dmac)[i] = pm_glance(mac[i]);
+		any |= ((__u16 *)seen->c.smac)[i] = pm_glance(mac[3 + i]);
+	}
+	any |= ifindex = pm_glance(hop->ifindex);
+	any |= mtu = pm_glance(hop->mtu);
+	to = (const pm_u32 *)hop->addr;
+	address = (const pm_u32 *)real->addr;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u32 word = pm_glance(to[i]);
+
+		any |= word;
+		if (word != address[i])
+			return 0;
+	}
+	if (!ifindex || (version & 1) || pm_glance(pm_after(hop, any)->version) != version)
+		return 0;
+	seen->c.ifindex = ifindex;
+	seen->c.mtu = mtu > 65535 ? 65535 : mtu;
+	seen->c.gateway = 0;
+	seen->c.hop_epoch = epoch;
+	return 1;
+}
+
 /* The next hop into what was seen, and its line; PM_FIB_LOCAL means that the real server is this host. */
 pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k, __u32 index,
 			 __u32 epoch)
@@ -141,6 +185,8 @@ pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const 
 
 	if (rc == PM_FIB_OLD)
 		return PM_FIB_OK;
+	if (rc == PM_FIB_FORWARDING_OFF && seen->c.kind == PM_CONN_IN && pm_kept_hop(seen, epoch))
+		rc = PM_FIB_OK;
 	if (family == 4)
 		pm_keep_hop4(index, seen);
 	else

@@ -22,7 +22,7 @@ typedef __u32 __attribute__((__may_alias__)) pm_u32;
 typedef __u64 __attribute__((__may_alias__)) pm_u64;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 7
+#define PM_LAYOUT_VERSION 8
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -348,6 +348,22 @@ struct pm_real {
 
 enum pm_real_flag {
 	PM_REAL_LOCAL = 0x01, /* the address is one of this host's */
+};
+
+/*
+ * Where packets to the real server of this index leave, as the daemon knows it. The kernel's FIB answers
+ * programs as it does packets that it would forward: not at all where forwarding is off. IPVS sends there all
+ * the same, so then this is used, if it is about the real server's present address.
+ */
+struct pm_hop {
+	__u32 version; /* odd while the record is being written */
+	__u32 ifindex; /* 0: unknown */
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u32 mtu;     /* of the path */
+	__u32 pad[4];
+	__u8 addr[16]; /* as in pm_real */
+	__u32 pad2[2];
 };
 
 /*

@@ -39,6 +39,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     interest: PM_INTEREST_WORDS,
     egress: PM_EGRESSES,
     cpus: sizes.cpus,
+    hops: sizes.reals,
   }
 }
 

@@ -187,6 +187,7 @@ export class MapApplier implements Applier {
 
   async #publish(): Promise<void> {
     this.#natIndex.update()
+    this.#network.rulesChanged()
     this.publishSettings()
     this.saveState()
     await this.dataplane.published?.()
@@ -317,6 +318,11 @@ export class MapApplier implements Applier {
   /** Whether a sweep of the tables can have anything to do. */
   sweepIsDue(): boolean {
     return this.sweep.due() || this.#ledger.goneReals.size > 0
+  }
+
+  /** Writes down the ways to real servers that have changed. */
+  renewHops(): void {
+    this.#network.renewHops()
   }
 
   /** Somebody looks after the tables: packets need not (bpf/expiry.h). To be said every second or so. */

@@ -4,6 +4,7 @@ import type { IpAddress } from '../../net/address.ts'
 import { realImage } from '../compile/images.ts'
 import { publishLocals } from '../compile/locals.ts'
 import { isPlaced, Placements } from '../compile/placement.ts'
+import { bumpNextHopEpoch } from '../compile/settings.ts'
 import type { LedgerView } from '../plan/ledger.ts'
 import type { Operation } from '../plan/operations.ts'
 import type { ServiceEntry } from '../rules/entries.ts'
@@ -11,6 +12,7 @@ import { type Host, type HostChange, localAddresses } from '../rules/host.ts'
 import type { Rules } from '../rules/rules.ts'
 import { NextHopEpoch } from './next-hop-epoch.ts'
 import { Placing, type Which } from './placing.ts'
+import { RealHops } from './real-hops.ts'
 
 export interface NetworkOptions {
   readonly dataplane: Dataplane
@@ -27,12 +29,15 @@ export class NetworkFacts {
   readonly #options: NetworkOptions
   readonly #epoch: NextHopEpoch
   readonly #placing: Placing<ServiceEntry>
+  readonly #hops: RealHops | null
   #own: ReadonlySet<IpAddress> = new Set()
   #localsLeftOut = 0
 
   constructor(options: NetworkOptions) {
     this.#options = options
     this.placements = new Placements(options.host)
+    const { dataplane, rules, ledger, host } = options
+    this.#hops = host.hops === undefined ? null : new RealHops(dataplane, rules, ledger, host.hops)
     this.#epoch = new NextHopEpoch(options.dataplane, () => this.#usesNat())
     this.#placing = new Placing<ServiceEntry>(
       () => options.rules.entries(),
@@ -59,6 +64,16 @@ export class NetworkFacts {
   stop(): void {
     this.#epoch.stop()
     this.#placing.stop()
+  }
+
+  /** Real servers have come, gone, or are others. */
+  rulesChanged(): void {
+    this.#hops?.rulesChanged()
+  }
+
+  /** Writes down the ways to real servers that have changed. */
+  renewHops(): void {
+    if (this.#hops?.renew() === true) bumpNextHopEpoch(this.#options.dataplane.map('settings'))
   }
 
   placeAll(): void {

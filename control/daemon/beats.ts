@@ -24,6 +24,8 @@ const SLICE_PAUSE_MS = 20
 const LINES = 16_384
 /** How soon the kernel is asked for next hops that packets were dropped for want of. */
 const UNRESOLVED_MS = 50
+/** How soon real servers are reached another way, where forwarding is off and only we know it. */
+const HOPS_MS = 200
 /** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
 const NEIGHBOURS_MS = 10
 
@@ -49,6 +51,7 @@ export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] 
     },
     { name: 'state', everyMs: BEAT_MS, run: whole(() => applier.saveState()) },
     { name: 'comparison', everyMs: BEAT_MS, run: whole(() => applier.compareSlice(COMPARE_MS)) },
+    { name: 'hops of real servers', everyMs: HOPS_MS, run: whole(() => applier.renewHops()) },
     { name: NEIGHBOURS, everyMs: null, restMs: NEIGHBOURS_MS, run: neighbours(applier, host) },
   ]
   if (!applier.dataplane.resolvesNextHops) {

@@ -307,7 +307,7 @@ class Daemon {
     for (const { family, path } of FORWARDING) {
       if (host.sysctl(path) !== 0 || (family === 'IPv6' && !six)) continue
       this.#log.warn(
-        `${family} forwarding is off: its packets will not pass, with any forwarding method: sysctl -w ${path.replaceAll('/', '.')}=1`,
+        `${family} forwarding is off: answers of NAT real servers will not pass: sysctl -w ${path.replaceAll('/', '.')}=1`,
       )
     }
   }

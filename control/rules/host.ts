@@ -38,6 +38,23 @@ export interface HostChange {
   readonly ways?: ReadonlySet<IpAddress>
 }
 
+/** Where packets to an address leave, and to whom. */
+export interface HostHop {
+  readonly ifindex: number
+  readonly smac: Uint8Array
+  readonly dmac: Uint8Array
+  /** Of the path, bytes of IP packet. */
+  readonly mtu: number
+}
+
+/** Next hops of addresses that are kept resolved, from memory: nobody waits for the kernel. */
+export interface HopSource {
+  /** Another number whenever `to` may answer otherwise. */
+  generation(): number
+  /** null: not known, or not by a neighbour. */
+  to(destination: IpAddress): HostHop | null
+}
+
 export interface Host {
   /** The same list as long as nothing changed. */
   interfaces(): readonly HostInterface[]
@@ -45,6 +62,8 @@ export interface Host {
   resolveSource(destination: IpAddress): IpAddress | null
   /** Asks the kernel to keep the neighbours towards exactly these addresses resolved, however many. */
   keepResolved(addresses: Iterable<IpAddress>): void
+  /** Left out by hosts that know none. */
+  readonly hops?: HopSource
   /** Asks the kernel, once, to resolve the next hop towards an address; nothing if there is no route. */
   resolve(address: IpAddress): void
   /** Value of a file under /proc/sys as a number, `net/ipv4/ip_forward`; null if unreadable. */

@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 7
+export const PM_LAYOUT_VERSION = 8
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -959,6 +959,54 @@ export const RealRecord = {
   setFlags: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, true),
 } as const
 
+/** struct pm_hop, 64 bytes. */
+export interface HopRecord {
+  readonly version: number
+  readonly ifindex: number
+  readonly dmac: Uint8Array
+  readonly smac: Uint8Array
+  readonly mtu: number
+  readonly addr: Uint8Array
+}
+
+export const HopRecord = {
+  size: 64,
+  offsets: {
+    version: 0,
+    ifindex: 4,
+    dmac: 8,
+    smac: 14,
+    mtu: 20,
+    addr: 40,
+  },
+  read(view: DataView, base: number): HopRecord {
+    return {
+      version: view.getUint32(base + 0, true),
+      ifindex: view.getUint32(base + 4, true),
+      dmac: copyOf(view, base + 8, 6),
+      smac: copyOf(view, base + 14, 6),
+      mtu: view.getUint32(base + 20, true),
+      addr: copyOf(view, base + 40, 16),
+    }
+  },
+  write(view: DataView, base: number, value: HopRecord): void {
+    view.setUint32(base + 0, value.version, true)
+    view.setUint32(base + 4, value.ifindex, true)
+    store(view, base + 8, 6, value.dmac, 'HopRecord.dmac')
+    store(view, base + 14, 6, value.smac, 'HopRecord.smac')
+    view.setUint32(base + 20, value.mtu, true)
+    clear(view, base + 24, 16)
+    store(view, base + 40, 16, value.addr, 'HopRecord.addr')
+    clear(view, base + 56, 8)
+  },
+  getVersion: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setVersion: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getMtu: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+} as const
+
 /** struct pm_live, 64 bytes. */
 export interface LiveRecord {
   readonly active: number
@@ -1743,6 +1791,7 @@ export type MapName =
   | 'nat_index'
   | 'egress'
   | 'cpus'
+  | 'hops'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -1763,6 +1812,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'nat_index',
   'egress',
   'cpus',
+  'hops',
 ]
 
 export interface MapShape {
@@ -1793,10 +1843,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   nat_index: { index: 14, record: 'pm_service_bucket', entrySize: 64, entries: 64 },
   egress: { index: 15, record: 'pm_egress', entrySize: 8, entries: 1024 },
   cpus: { index: 16, record: 'pm_cpu_state', entrySize: 64, entries: 2 },
+  hops: { index: 17, record: 'pm_hop', entrySize: 64, entries: 1024 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'b8c04c486a5cbf31'
+export const LAYOUT_FINGERPRINT = '45e43ea0049f1749'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -1816,6 +1867,7 @@ interest __u64
 nat_index pm_service_bucket
 egress pm_egress
 cpus pm_cpu_state
+hops pm_hop
 constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:pad:u32[2] 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:pad3:u32[13]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
@@ -1831,6 +1883,7 @@ pm_conn6 128 0:c:pm_conn 52:saddr:u8[16] 68:daddr:u8[16] 84:new_addr:u8[16] 100:
 pm_local_bucket 32 0:addr:be32[8]
 pm_egress 8 0:ifindex:u32 4:flags:u32
 pm_cpu_state 64 0:icmp_second:u32 4:icmp_left:u32 8:swept:u32 12:sweep4:u32 16:sweep6:u32 20:pad:u32[11]
+pm_hop 64 0:version:u32 4:ifindex:u32 8:dmac:u8[6] 14:smac:u8[6] 20:mtu:u32 24:pad:u32[4] 40:addr:u8[16] 56:pad2:u32[2]
 pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u32 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -1948,6 +2001,20 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'lower', offset: 40, type: 'u32', count: null },
       { name: 'source', offset: 44, type: 'u8', count: 16 },
       { name: 'flags', offset: 60, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_hop',
+    size: 64,
+    fields: [
+      { name: 'version', offset: 0, type: 'u32', count: null },
+      { name: 'ifindex', offset: 4, type: 'u32', count: null },
+      { name: 'dmac', offset: 8, type: 'u8', count: 6 },
+      { name: 'smac', offset: 14, type: 'u8', count: 6 },
+      { name: 'mtu', offset: 20, type: 'u32', count: null },
+      { name: 'pad', offset: 24, type: 'u32', count: 4 },
+      { name: 'addr', offset: 40, type: 'u8', count: 16 },
+      { name: 'pad2', offset: 56, type: 'u32', count: 2 },
     ],
   },
   {

@@ -126,6 +126,8 @@ export class Network {
   /** Routes may lead out by one of them. */
   #routable = false
   #generation = 0
+  /** Neighbours and ways that became known, or others. */
+  #hopsLearnt = 0
   #pending: Pending | null = null
   #timer: NodeJS.Timeout | null = null
   #firstEventMs = 0
@@ -230,6 +232,23 @@ export class Network {
       this.#ways.learn(destination, way)
     }
     return way.kind === 'unicast' ? way.source : null
+  }
+
+  /** Another number whenever `hopTo` may answer otherwise. */
+  get hopGeneration(): number {
+    return this.#generation + this.#hopsLearnt
+  }
+
+  /** Next hop of an address that is kept resolved, from memory; null while it is not known. */
+  hopTo(destination: IpAddress): (NextHop & { readonly result: 'ok' }) | null {
+    const way = this.#ways.to(destination)
+    if (way?.kind !== 'unicast') return null
+    const link = this.#byIndex.get(way.ifindex)
+    if (link === undefined || !link.up) return null
+    const mac = this.#macs.get(keyOf({ address: way.gateway ?? destination, ifindex: way.ifindex }))
+    if (mac === undefined && !link.noArp) return null
+    const dmac = mac === undefined ? new Uint8Array(6) : Uint8Array.from(Buffer.from(mac, 'hex'))
+    return { result: 'ok', ifindex: link.ifindex, smac: link.mac, dmac, mtu: way.mtu || link.mtu }
   }
 
   /** Next hop with link-layer addresses; asks for resolution where it is missing. */
@@ -380,6 +399,7 @@ export class Network {
     }
     const mac = Buffer.from(entry.mac).toString('hex')
     if (before === mac) return false
+    this.#hopsLearnt += 1
     if (this.#macs.size >= REMEMBERED_MAX) this.#macs.clear()
     this.#macs.set(key, mac)
     return before !== undefined
@@ -512,6 +532,8 @@ export class Network {
     const complete = this.#closed || !this.#keepWanted || (await this.#kept.keep(this.#hops()))
     this.#renewing = false
     if (this.#closed) return
+    // Ways asked for the first time are no change, but they are known now.
+    this.#hopsLearnt += 1
     if (changed.size > 0) {
       const nothing = { links: false, addresses: false, routes: false, neighbours: false } as const
       this.#tell({ ...nothing, nextHops: 'none', ways: changed })

@@ -111,6 +111,7 @@ static void make_maps(void)
 		[PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS,
 		[PM_REGION_cpus] = 1,
+		[PM_REGION_hops] = REALS,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };

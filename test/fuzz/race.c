@@ -69,6 +69,7 @@ static void make_maps(void)
 		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX * THREADS,
 		[PM_REGION_locals] = PM_LOCALS,	    [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS,    [PM_REGION_cpus] = THREADS,
+		[PM_REGION_hops] = REALS,
 	};
 	struct pm_settings *set;
 

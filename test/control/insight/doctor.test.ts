@@ -244,12 +244,6 @@ describe('doctor', () => {
       /^sysctl -w net\.ipv4\.ip_forward=1$/,
     ],
     [
-      'IPv4 forwarding off, with direct routing only (S4)',
-      { forwarding: { ipv4: false, ipv6: true }, servers: [direct] },
-      'failure',
-      /^sysctl -w net\.ipv4\.ip_forward=1$/,
-    ],
-    [
       'forwarding off on one interface (S4)',
       interfaces({ forwarding: { ipv4: false, ipv6: false } }),
       'failure',
@@ -343,7 +337,8 @@ describe('doctor', () => {
     })
   }
 
-  test('forwarding that is off does not matter without real servers of that family', () => {
+  test('forwarding that is off does not matter to direct routing, nor without real servers of that family', () => {
+    assert.ok(diagnose({ ...healthy, servers: [direct], forwarding: { ipv4: false, ipv6: true } }).healthy)
     assert.ok(diagnose({ ...healthy, servers: [], forwarding: { ipv4: false, ipv6: false } }).healthy)
   })
 

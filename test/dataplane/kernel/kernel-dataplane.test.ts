@@ -163,6 +163,7 @@ function entries(): Record<string, number> {
     interest: PM_INTEREST_WORDS,
     egress: PM_EGRESSES,
     cpus,
+    hops: reals,
   }
 }
 

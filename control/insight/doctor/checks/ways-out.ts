@@ -11,13 +11,13 @@ const SYSCTL = {
   },
 } as const
 
-/** The route of a packet is looked up as that of one that is forwarded, whatever the method. */
+/** Answers of NAT real servers are forwarded packets; packets to real servers find their way without. */
 export const forwarding: Check = ({ forwarding: state, interfaces, servers }) =>
   (['ipv4', 'ipv6'] as const).flatMap((family): Finding[] => {
-    if (!servers.some(({ address }) => address.includes(':') === (family === 'ipv6'))) return []
+    const answers = servers.filter(({ methods }) => methods.includes('nat'))
+    if (!answers.some(({ address }) => address.includes(':') === (family === 'ipv6'))) return []
     const { name, all, of } = SYSCTL[family]
-    const consequence =
-      'packets to real servers are dropped, with every forwarding method (verdict drop_forwarding_off), and so are answers of NAT real servers'
+    const consequence = 'answers of NAT real servers are dropped (verdict drop_forwarding_off)'
     if (state[family] === false) {
       return [
         {
