@@ -6,7 +6,8 @@ import { dirname } from 'node:path'
 import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Sizes } from '../../../dataplane/dataplane.ts'
-import { linkInfo } from '../../../dataplane/kernel/object-info.ts'
+import { linkInfo, programInfo } from '../../../dataplane/kernel/object-info.ts'
+import { openPinnedMaps } from '../../../dataplane/kernel/pinned-maps.ts'
 import { pinnedSizes } from '../../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../../dataplane/kernel/pins.ts'
 import { detachPinned, KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
@@ -27,7 +28,7 @@ import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
 import type { Ending } from './ending-process.ts'
-import { knowOlder, loadOlder, mapOf, olderTypes, pinOlder } from './older.ts'
+import { knowOlder, loadOlder, mapOf, OLDER_VERSION, olderTypes, pinOlder } from './older.ts'
 import { TinyPrograms } from './tiny-program.ts'
 
 const skip = skipWithoutPrivileges || skipWithoutClang
@@ -160,6 +161,31 @@ test('migration: what cannot be carried is refused before anything is changed', 
   assert.equal(detachPinned(), true)
 })
 
+/** A connection begins on the older maps, if an interface still has the program that works on them. */
+function beginOnOlder(): boolean {
+  const pins = new Pins(defaultPinDirectory())
+  for (const place of [pins, pins.beside()]) {
+    if (!place.complete()) continue
+    const maps = openPinnedMaps(place)
+    const programFd = place.openProgram()
+    const links = pins.links().map((ifindex) => pins.openLink(ifindex))
+    try {
+      const { id } = programInfo(programFd)
+      const isInForce = links.some((fd) => linkInfo(fd).programId === id)
+      if (maps.layout.version !== OLDER_VERSION || !isInForce) continue
+      const connections = mapOf(maps.fds.get('connections4')!, 'connections4', maps.layout)
+      const conn = recordOf(maps.layout, 'connections4').fields.find(({ name }) => name === 'c')!
+      ConnRecord.setReal(connections.view, 11 * connections.entrySize + conn.offset, 9)
+      connections.unmap()
+      return true
+    } finally {
+      for (const fd of [programFd, ...links]) libc.close(fd)
+      maps.close()
+    }
+  }
+  return false
+}
+
 /** Runs a director that is killed after a number of steps; the step, or null when it got through. */
 function killedAfter(steps: number, request: Omit<Ending, 'after' | 'options'>): string | null {
   const script = fileURLToPath(new URL('./ending-process.ts', import.meta.url))
@@ -175,7 +201,7 @@ function killedAfter(steps: number, request: Omit<Ending, 'after' | 'options'>):
 /** Steps of one kind (a map pinned, a map unpinned) are killed at once or twice, not for each of the maps. */
 async function killAtEveryStep(
   prepare: () => Omit<Ending, 'after' | 'options'>,
-  judge: (step: string, plane: KernelDataplane) => void,
+  judge: (plane: KernelDataplane, began: boolean) => void,
 ): Promise<number> {
   const seen = new Map<string, number>()
   let kills = 0
@@ -184,11 +210,12 @@ async function killAtEveryStep(
     const step = killedAfter(steps, request)
     if (step === null) return kills
     kills++
+    const began = request.older && beginOnOlder()
     const plane = await KernelDataplane.open({ sizes, objectPath: programs.compile(VERDICT + 1) })
     try {
       await plane.attach(INTERFACES)
       assertFixedPoint(plane)
-      judge(step, plane)
+      judge(plane, began)
     } catch (error) {
       throw new Error(`killed after: ${step}`, { cause: error })
     } finally {
@@ -208,6 +235,8 @@ async function killAtEveryStep(
   }
 }
 
+let afterKill = 0
+
 test('migration: killed at any step, the next start carries everything and leaves no debris', {
   skip,
 }, async () => {
@@ -216,9 +245,16 @@ test('migration: killed at any step, the next start carries everything and leave
       startOlder()
       return { older: true, interfaces: INTERFACES, detach: false }
     },
-    (_, plane) => assertCarried(plane),
+    (plane, began) => {
+      assertCarried(plane)
+      const { view } = plane.map('connections4')
+      const real = ConnRecord.getReal(view, 11 * Conn4Record.size + Conn4Record.offsets.c)
+      if (began) assert.equal(real, 9, 'what the older program did after the kill is carried')
+      if (began) afterKill++
+    },
   )
   assert.ok(kills >= 15, `${kills}`)
+  assert.ok(afterKill >= 10 && afterKill < kills, `${afterKill} of ${kills}`)
 })
 
 test('start and attach: killed at any step, one more start is a fixed point', { skip }, async () => {
