@@ -10,7 +10,7 @@ import { isTraffic, KEPT, SERVER_PORT, type Tally } from './traffic.ts'
 
 const DEB = '/job/pointsman.deb'
 /** An emulated machine is slow. */
-const PATIENCE_MS = 90_000
+const PATIENCE_MS = 240_000
 const VIRTUAL = '10.9.0.1'
 const SERVERS = ['10.2.0.11', '10.2.0.12']
 /** CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_BPF, as /proc prints a set. */
@@ -60,7 +60,7 @@ async function property(name: string): Promise<string> {
 }
 
 function systemctl(...words: readonly string[]): Promise<CommandResult> {
-  return run(['systemctl', ...words], { timeoutMs: 120_000 })
+  return run(['systemctl', ...words], { timeoutMs: 400_000 })
 }
 
 async function succeeds(...words: readonly string[]): Promise<void> {
@@ -77,7 +77,7 @@ async function configure(options: string): Promise<void> {
   writeFileSync('/etc/default/pointsmand', `POINTSMAND_OPTIONS="${options}"\n`)
 }
 
-async function untilForwarding(what: string, seconds = 60): Promise<number> {
+async function untilForwarding(what: string, seconds = PATIENCE_MS / 1000): Promise<number> {
   const startedAt = performance.now()
   await until(what, seconds * 1000, async () =>
     (await run(['pointsman', 'status'])).status === 0 ? true : undefined,
