@@ -18,8 +18,8 @@ struct pm_key {
 
 struct pm_packet {
 	struct pm_key key;
-	__u32 l4;	 /* offset of the transport header in the frame */
 	__u32 ip_length; /* bytes of the IP packet */
+	__u16 l4;	 /* offset of the transport header in the frame */
 	__u8 tcp_flags;
 	__u8 ttl;	 /* or hop limit */
 };

@@ -28,6 +28,13 @@ const struct pm_ring *pm_btf_ring __attribute__((unused));
 const struct pm_queue *pm_btf_queue __attribute__((unused));
 const struct pm_pool *pm_btf_pool __attribute__((unused));
 
+/* The stack that a frame's verdict is counted with is none of the stages'. */
+PM_PART int pm_tally_frame(__u32 v)
+{
+	pm_tally(v);
+	return 0;
+}
+
 SEC("xdp")
 int pointsman(struct xdp_md *ctx)
 {
@@ -42,7 +49,7 @@ int pointsman(struct xdp_md *ctx)
 		if (way == PM_WAY_NONE)
 			v = PM_DROP_EGRESS;
 	}
-	pm_tally(v);
+	pm_tally_frame(v);
 	switch (pm_act(v)) {
 	case PM_ACTION_PASS:
 		return XDP_PASS;

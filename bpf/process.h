@@ -347,6 +347,14 @@ pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_setting
 	return result;
 }
 
+/* Takes off a priority tag: a function of its own, so that others' stack has no part in it. */
+PM_PART int pm_untag(PM_HOST *host)
+{
+	struct pm_frame f = pm_frame_open(host);
+
+	return pm_parse_vlan(&f);
+}
+
 /* Whether the frame is for us at all, and which family it is. */
 pm_inline __u64 pm_process(PM_HOST *host)
 {
@@ -368,7 +376,8 @@ pm_inline __u64 pm_process(PM_HOST *host)
 		return PM_PASS_NOT_FOR_HOST;
 	if (pm_unlikely(eth->type == pm_htons(PM_ETHERTYPE_VLAN) ||
 			eth->type == pm_htons(PM_ETHERTYPE_QINQ))) {
-		v = pm_parse_vlan(&f);
+		v = pm_untag(host);
+		pm_frame_load(&f);
 		if (v != PM_CONTINUE)
 			return v;
 		if (f.data + PM_ETH_LEN > f.end)

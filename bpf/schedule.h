@@ -272,7 +272,8 @@ static long pm_mh_next(__u32 i, void *arg)
 	return m->real != PM_NONE;
 }
 
-pm_inline __u32 pm_pick_mh(struct pm_schedule *s, const struct pm_service *service, const struct pm_key *k)
+pm_inline __u32 pm_pick_mh(struct pm_schedule *s, const struct pm_service *service, const struct pm_key *k,
+			   struct pm_walk *w)
 {
 	__u32 port = service->flags & PM_SERVICE_SCHED_2 ? pm_ntohs(k->sport) : 0;
 	struct pm_mh_search m = { .schedule = s, .real = PM_NONE };
@@ -285,10 +286,9 @@ pm_inline __u32 pm_pick_mh(struct pm_schedule *s, const struct pm_service *servi
 	m.real = pm_table_real(s, m.from);
 	if (m.real == PM_NONE && (service->flags & PM_SERVICE_SCHED_1)) {
 		/* The table has thousands of slots, the list few members: is there anybody to be found? */
-		struct pm_walk w = { .first = s->first, .count = s->count, .floor = 1, .real = PM_NONE };
-
-		pm_loop(w.count, pm_walk_first, &w);
-		if (w.real != PM_NONE)
+		w->floor = 1;
+		pm_loop(w->count, pm_walk_first, w);
+		if (w->real != PM_NONE)
 			pm_loop(size, pm_mh_next, &m);
 	}
 	return m.real;
@@ -351,7 +351,7 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 		return PM_NONE;
 	}
 	case PM_SCHEDULER_MH:
-		return pm_pick_mh(s, service, k);
+		return pm_pick_mh(s, service, k, &w);
 	default:
 		return PM_NONE;
 	}
