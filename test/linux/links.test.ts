@@ -2,27 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Link, Links, whyNotTaken } from '../../linux/links.ts'
-
-const PLAIN: Link = {
-  ifindex: 2,
-  name: 'eth0',
-  mac: Uint8Array.of(2, 0, 0, 0, 0, 2),
-  mtu: 1500,
-  up: true,
-  carrier: true,
-  loopback: false,
-  noArp: false,
-  hardware: 1,
-  kind: '',
-  master: 0,
-  lower: 0,
-  lowerElsewhere: false,
-  otherNames: [],
-}
-
-function link(ifindex: number, name: string, more: Partial<Link> = {}): Link {
-  return { ...PLAIN, ifindex, name, mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex), ...more }
-}
+import { link } from './plain-link.ts'
 
 const addresses = (links: Links, ifindex: number): number[] =>
   links.addressesOf(ifindex).map((mac) => mac[5] ?? -1)

@@ -5,26 +5,7 @@ import { Attachments } from '../../../control/apply/attachments.ts'
 import type { AttachedInterface, AttachResult, Dataplane } from '../../../dataplane/dataplane.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { type Link, Links } from '../../../linux/links.ts'
-
-function link(ifindex: number, name: string, more: Partial<Link> = {}): Link {
-  return {
-    ifindex,
-    name,
-    mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
-    mtu: 1500,
-    up: true,
-    carrier: true,
-    loopback: false,
-    noArp: false,
-    hardware: 1,
-    kind: '',
-    master: 0,
-    lower: 0,
-    lowerElsewhere: false,
-    otherNames: [],
-    ...more,
-  }
-}
+import { link } from '../../linux/plain-link.ts'
 
 /** Takes what there is, as the kernel would; a link that goes takes its attachment with it. */
 class Machine {

@@ -5,27 +5,8 @@ import { KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.t
 import { mergingTrap, type Switches, vlanTrap } from '../../../dataplane/kernel/traps.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { type Link, Links, readLinks } from '../../../linux/links.ts'
+import { link } from '../../linux/plain-link.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges } from '../private-network.ts'
-
-function link(ifindex: number, name: string, more: Partial<Link> = {}): Link {
-  return {
-    ifindex,
-    name,
-    mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
-    mtu: 1500,
-    up: true,
-    carrier: true,
-    loopback: false,
-    noArp: false,
-    hardware: 1,
-    kind: '',
-    master: 0,
-    lower: 0,
-    lowerElsewhere: false,
-    otherNames: [],
-    ...more,
-  }
-}
 
 /** Those of these names do it, the others do not. */
 const only = (...names: string[]): Switches => ({
