@@ -90,8 +90,10 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			 * back: NAT to this host is done where there is nothing to translate
 			 * (control/model/supported.ts).
 			 */
-			if (c->method == PM_METHOD_NAT && !pm_is_for(p, family, real, c->new_port))
-				return PM_PASS_UNSUPPORTED;
+			if (c->method == PM_METHOD_NAT && !pm_is_for(p, family, real, c->new_port)) {
+				/* 127/8 must not be reached from outside (RFC 1122 §3.2.1.3). */
+				return family == 4 && real->addr[0] == 127 ? PM_DROP_NO_ROUTE : PM_PASS_UNSUPPORTED;
+			}
 			return PM_PASS_LOCAL_NODE;
 		default:
 			return pm_refuse(f, family, flow, c, PM_ANSWER_HOST_UNREACHABLE, 0);
