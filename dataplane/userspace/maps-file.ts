@@ -105,13 +105,21 @@ export class MapsFile implements MapsBacking {
     return new MapsFile(path, fd, head.sizes)
   }
 
-  /** A new one, empty; who has mapped an earlier one of that name keeps that. */
-  static create(path: string, sizes: Sizes, boot = bootId()): MapsFile {
+  /**
+   * A new one; who has mapped an earlier one of that name keeps that. It has the name once `fill` is through:
+   * killed or failed before that, the earlier one is still there.
+   */
+  static create(
+    path: string,
+    sizes: Sizes,
+    { boot = bootId(), fill = () => {} }: { boot?: string; fill?: (file: MapsFile) => void } = {},
+  ): MapsFile {
     checkSizes(sizes)
     const temporary = `${path}.new`
     const length = HEAD_BYTES + layOut(sizes).bytes
     rmSync(temporary, { force: true })
     const fd = openSync(temporary, 'wx+', 0o600)
+    let file: MapsFile | null = null
     try {
       if (libc.fallocate(fd, 0, 0, length) < 0) throw noRoom(path, length, errno())
       const { offsets } = layOut(sizes)
@@ -121,14 +129,16 @@ export class MapsFile implements MapsBacking {
       )
       const head: Head = { version: PM_LAYOUT_VERSION, layout: LAYOUT_FINGERPRINT, boot, sizes, maps }
       writeSync(fd, Buffer.from(`${JSON.stringify(head)}\n`), 0, null, 0)
-      const file = new MapsFile(path, fd, sizes)
+      file = new MapsFile(path, fd, sizes)
       const settings = file.map('settings').view
       stampLayout(settings)
       SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
+      fill(file)
       renameSync(temporary, path)
       return file
     } catch (error) {
-      closeSync(fd)
+      if (file === null) closeSync(fd)
+      else file.close()
       rmSync(temporary, { force: true })
       throw error
     }
@@ -178,13 +188,20 @@ export class MapsFile implements MapsBacking {
 
 /** The same rules, connections and counters for more CPUs, in a file of the same name. */
 export function widen(file: MapsFile, cpus: number): MapsFile {
-  const wide = MapsFile.create(file.path, { ...file.sizes, cpus })
-  for (const name of MAP_NAMES) {
-    const from = file.map(name).bytes
-    const to = wide.map(name).bytes
-    if (name !== 'counters') to.set(from)
-    else copyRows(from, to, MAPS.counters.entrySize * file.sizes.cpus, MAPS.counters.entrySize * cpus)
-  }
+  const wide = MapsFile.create(
+    file.path,
+    { ...file.sizes, cpus },
+    {
+      fill: (made) => {
+        for (const name of MAP_NAMES) {
+          const from = file.map(name).bytes
+          const to = made.map(name).bytes
+          if (name !== 'counters') to.set(from)
+          else copyRows(from, to, MAPS.counters.entrySize * file.sizes.cpus, MAPS.counters.entrySize * cpus)
+        }
+      },
+    },
+  )
   file.close()
   return wide
 }
@@ -210,10 +227,12 @@ export function migrate(path: string): MapsFile | string {
     }
     const plan = planMigration(old, mapEntries(head.sizes))
     if ('refusal' in plan) return plan.refusal
-    const file = MapsFile.create(path, head.sizes)
-    new Migration(old, file, plan).copy()
-    for (const name of plan.shared) file.map(name).bytes.set(old.bytes(name))
-    return file
+    return MapsFile.create(path, head.sizes, {
+      fill: (made) => {
+        new Migration(old, made, plan).copy()
+        for (const name of plan.shared) made.map(name).bytes.set(old.bytes(name))
+      },
+    })
   } finally {
     closeSync(fd)
   }

@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
@@ -92,6 +100,21 @@ describe('maps in a file', () => {
     second.close()
   })
 
+  test('killed or failed while it is filled: the earlier one is still there', () => {
+    const earlier = MapsFile.create(path, SMALL_SIZES)
+    fill((name) => earlier.map(name))
+    const full = () => {
+      const found = reopen()
+      assertFilled((name) => found.map(name))
+      found.close()
+      throw new Error('as far as this')
+    }
+    assert.throws(() => MapsFile.create(path, SMALL_SIZES, { fill: full }), /as far as this/)
+    assert.equal(reopen().inode, earlier.inode)
+    earlier.close()
+    assert.deepEqual(readdirSync(folder), ['maps'])
+  })
+
   test('more rows for CPUs: everything else stays', () => {
     const narrow = MapsFile.create(path, { ...SMALL_SIZES, cpus: 2 })
     fill((name) => narrow.map(name))
@@ -175,7 +198,7 @@ describe('maps in a file', () => {
   })
 
   test('maps of an earlier boot are refused: their times mean nothing', () => {
-    MapsFile.create(path, SMALL_SIZES, 'boot 1').close()
+    MapsFile.create(path, SMALL_SIZES, { boot: 'boot 1' }).close()
     reopen('boot 1').close()
     const found = MapsFile.open(path, 'boot 2')
     assert.ok(!(found instanceof MapsFile) && /before the last boot/.test(found.reason))
