@@ -454,7 +454,13 @@ class Daemon {
     this.#attachments?.stop()
     this.#unwind()
     await this.#managed?.applier.stop()
-    await this.#opened.dataplane?.detach()
+    try {
+      await this.#opened.dataplane?.detach()
+    } catch (error) {
+      // Half taken off nothing could be brought in force any more: started again it goes on with what is left.
+      this.#fail(error)
+      throw error
+    }
     this.#managed?.applier.forgetState()
     // It goes on when this has been answered; those that wait for their turn are sent away at once, since
     // what they would change is gone.

@@ -1,6 +1,6 @@
 /** What a userspace plane that nobody talks to any more has in this network namespace, dead or alive. */
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { decodeLink, linkQuery } from '../../linux/netlink/rtnetlink.ts'
@@ -51,10 +51,12 @@ export async function removeLeftovers(runDirectory: string | null = null): Promi
 async function removeMapsIn(runDirectory: string): Promise<boolean> {
   const maps = join(runDirectory, MAPS_NAME)
   if (!existsSync(maps)) return false
-  const link = await ForwarderLink.connect(join(runDirectory, CONTROL_SOCKET))
+  const socket = join(runDirectory, CONTROL_SOCKET)
+  const link = await ForwarderLink.connect(socket)
   link?.close()
   if (link !== null) return false
   removeMaps(maps)
+  rmSync(socket, { force: true })
   return true
 }
 

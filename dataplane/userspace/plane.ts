@@ -225,10 +225,11 @@ export class UserspaceDataplane implements Dataplane {
     await this.#starting
     try {
       await this.#link?.order({ order: 'detach' })
-    } finally {
-      // Also what one has left that was killed, or does not answer.
-      await removeLeftovers(this.#options.runDirectory)
+    } catch (error) {
+      this.#log(error instanceof Error ? error.message : String(error))
     }
+    // Also what one has left that was killed, or does not answer: when that is gone, so is all.
+    await removeLeftovers(this.#options.runDirectory)
   }
 
   /** Lets go of maps and forwarder; it goes on. */

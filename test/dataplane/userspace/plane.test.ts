@@ -345,6 +345,19 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
+  test('a forwarder that ends over a detach makes no failure of it: nothing is left', async () => {
+    const stuck = pid()
+    process.kill(stuck, 'SIGSTOP')
+    const detached = plane.detach()
+    await wait(50)
+    process.kill(stuck, 'SIGKILL')
+    await detached
+    await plane.close()
+    assert.deepEqual(left(), [])
+    await open()
+    await attach()
+  })
+
   test('detach by the daemon leaves nothing', async () => {
     const forwarder = pid()
     await plane.detach()
