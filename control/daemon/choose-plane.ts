@@ -8,7 +8,8 @@ import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pinned-program.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
-import { MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
+import { ForwarderLink } from '../../dataplane/userspace/forwarder/forwarder-link.ts'
+import { CONTROL_SOCKET, MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
 import { MapsFile, sizesInFile } from '../../dataplane/userspace/maps-file.ts'
 import { UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
 import { defaultPinDirectory } from '../../linux/bpffs.ts'
@@ -122,7 +123,7 @@ function sizesInUse(options: OpenOptions): Sizes | null {
   return pinned
 }
 
-/** XDP with what is pinned, else with what the userspace plane saved, else with nothing. */
+/** XDP with what is pinned, else with what a userspace plane has or has left, else with nothing. */
 async function openXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
   for (const directory of removeDeadPins()) {
     options.log(`Removed ${directory}: its network namespace is gone`)
@@ -130,7 +131,40 @@ async function openXdp(options: OpenOptions, pinned: Sizes | null): Promise<Open
   const sizes = pinned ?? sizesInFile(mapFile(options)) ?? sizesFor(options.capacity, cpus(options.workers))
   const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode, links: options.links })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
-  return { dataplane, reason: 'asked for', adopted: carryOver(mapFile(options), dataplane) }
+  try {
+    const adopted = (await takeFromForwarder(options, dataplane)) || carryOver(mapFile(options), dataplane)
+    return { dataplane, reason: 'asked for', adopted }
+  } catch (error) {
+    await dataplane.detach().catch(() => {})
+    await dataplane.close()
+    throw error
+  }
+}
+
+/**
+ * A forwarder that lives goes on making connections until it lets go: it hands over as in a change of
+ * planes, or those that it makes between a copy and its end would be lost. Whether there was one.
+ */
+async function takeFromForwarder(options: OpenOptions, to: KernelDataplane): Promise<boolean> {
+  const link = await ForwarderLink.connect(join(options.runDirectory, CONTROL_SOCKET)).catch(() => null)
+  if (link === null) return false
+  const { hello } = link
+  link.close()
+  const present = hello.interfaces.map(({ name }) => name)
+  if (present.length === 0 || sizesInFile(mapFile(options)) === null) return false
+  // As it is, so that it is not replaced first.
+  const { workers, busyPoll, intake, ringBytes } = hello.setup
+  const { runDirectory, log } = options
+  const from = await UserspaceDataplane.open({
+    ...{ sizes: to.sizes, runDirectory, log },
+    ...{ workers, busyPoll, intake, ringBytes },
+  })
+  try {
+    await changePlane(from, to, options.interfaces.length > 0 ? options.interfaces : present)
+    return true
+  } finally {
+    await from.close()
+  }
 }
 
 /** What a userspace plane has here goes along; its file stays until this plane has taken its packets. */

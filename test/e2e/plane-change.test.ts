@@ -93,3 +93,42 @@ for (const [from, to] of [
       assert.equal(conns, SERVICES.length)
     }),
   )
+
+for (const [from, to] of [
+  ['xdp', 'userspace'],
+  ['userspace', 'xdp'],
+] as const satisfies readonly (readonly [Plane, Plane])[])
+  test(
+    `a daemon started again with ${to} instead of ${from}: connections that are just being made live`,
+    { skip },
+    () =>
+      withDirector(from, async (lab) => {
+        const service = SERVICES[0]!
+        await lab.director.restore(allRules(service))
+        // Neighbours are known then: without a daemon nobody would ask for them.
+        for (let i = 0; i < 6; i++) await lab.client.http(virtualEndpoint(service))
+        let restarting = true
+        const open = async (): Promise<void> => {
+          while (restarting) {
+            await lab.client.converse({ ...virtualEndpoint(service), intervalMs: 50 })
+            await new Promise((resolve) => setTimeout(resolve, 5))
+          }
+        }
+        const opening = open()
+        await lab.director.end('SIGTERM')
+        await lab.director.start({ dataplane: to })
+        restarting = false
+        await opening
+        assert.equal((await status(lab)).dataplane.kind, to)
+        const before = await lab.client.conversations()
+        assert.ok(before.length > 20, `only ${before.length} connections were made`)
+        await until('every connection to go on', 10_000, async () => {
+          const now = await lab.client.conversations()
+          assert.deepEqual(
+            now.filter(({ failure }) => failure !== null).map(({ failure }) => failure),
+            [],
+          )
+          return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 3) ? true : undefined
+        })
+      }),
+  )
