@@ -196,6 +196,14 @@ async function openUserspacePlane(
   })
 }
 
+/** Before anything is changed: maps in use keep their rows of CPUs. */
+function checkRoomForWorkers({ workers }: Pick<OpenOptions, 'workers'>, { cpus }: Sizes): void {
+  if (workers <= cpus) return
+  throw new DataplaneError(
+    `Cannot take over what XDP has pinned with ${workers} workers: its maps have room for ${cpus}; start with --workers ${cpus}, or run pointsman detach first (connections are lost)`,
+  )
+}
+
 /** Userspace; if XDP forwards here, it hands over what it has. */
 async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
   if (pinned === null) {
@@ -203,11 +211,7 @@ async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promis
     const dataplane = await openUserspacePlane(options, sizes, false)
     return { dataplane, reason: 'asked for', adopted: dataplane.adopted }
   }
-  if (options.workers > pinned.cpus) {
-    throw new DataplaneError(
-      `Cannot take over what XDP has pinned with ${options.workers} workers: its maps have room for ${pinned.cpus}; start with --workers ${pinned.cpus}, or run pointsman detach first (connections are lost)`,
-    )
-  }
+  checkRoomForWorkers(options, pinned)
   const from = await KernelDataplane.open({ sizes: pinned, mode: options.xdpMode, links: options.links })
   let dataplane: UserspaceDataplane | null = null
   try {
@@ -276,6 +280,7 @@ export async function exchangeDataplane(
   from: Dataplane,
   kind: 'xdp' | 'userspace',
 ): Promise<Dataplane> {
+  if (kind === 'userspace') checkRoomForWorkers(options, from.sizes)
   const names = from.interfaces().map(({ name }) => name)
   const to =
     kind === 'xdp'

@@ -8,6 +8,7 @@ import { after, afterEach, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import {
   DEFAULT_CAPACITY,
+  exchangeDataplane,
   type OpenOptions,
   openDataplane,
   sizesFor,
@@ -96,6 +97,19 @@ test('auto: more workers than CPUs are no reason to leave the pins', { skip }, a
   assert.equal(dataplane?.plane, 'xdp')
   assert.equal(adopted, true)
   await dataplane?.close()
+})
+
+test('a change to userspace with more workers than the maps have room for names the remedy', {
+  skip,
+}, async () => {
+  await leavePins()
+  const more = options('auto', { workers: possibleCpus() + 6 })
+  const { dataplane } = await openDataplane(more)
+  await assert.rejects(
+    exchangeDataplane(more, dataplane!, 'userspace'),
+    new RegExp(`room for ${possibleCpus()}; start with --workers ${possibleCpus()}`),
+  )
+  await dataplane!.close()
 })
 
 test('userspace: more workers than the pinned maps have room for are refused', { skip }, async () => {
