@@ -69,6 +69,8 @@ export class UserspaceDataplane implements Dataplane {
   #closed = false
   /** The forwarder that is being started. */
   #starting: Promise<void> | null = null
+  /** Ends the pause between two starts. */
+  #hurry: () => void = () => {}
 
   static async open(options: UserspaceOptions): Promise<UserspaceDataplane> {
     const workers = options.workers ?? 1
@@ -147,7 +149,7 @@ export class UserspaceDataplane implements Dataplane {
 
   async #startAgain(delayMs: number): Promise<void> {
     for (let waitMs = delayMs; !this.#closed; waitMs = Math.min(Math.max(waitMs * 2, 500), AGAIN_MAX_MS)) {
-      if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs))
+      if (waitMs > 0) await this.#pause(waitMs)
       if (this.#closed) break
       try {
         await this.#start()
@@ -159,6 +161,23 @@ export class UserspaceDataplane implements Dataplane {
     this.#starting = null
     // It may have ended again by now.
     if (this.#link?.over === true) this.#lost()
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      this.#hurry = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  /** Nobody is started any more; returns when one that was being started is there, or is not. */
+  async #stopStarting(): Promise<void> {
+    this.#closed = true
+    this.#hurry()
+    await this.#starting
   }
 
   /** Orders may be given twice: to one that ends over it, and to the next. */
@@ -221,8 +240,7 @@ export class UserspaceDataplane implements Dataplane {
   /** Ends the forwarder and removes everything, the maps' file too. */
   async detach(): Promise<void> {
     if (this.#closed) return
-    this.#closed = true
-    await this.#starting
+    await this.#stopStarting()
     try {
       await this.#link?.order({ order: 'detach' })
     } catch (error) {
@@ -234,8 +252,7 @@ export class UserspaceDataplane implements Dataplane {
 
   /** Lets go of maps and forwarder; it goes on. */
   async close(): Promise<void> {
-    this.#closed = true
-    await this.#starting
+    await this.#stopStarting()
     this.#link?.close()
     this.#link = null
     this.#maps.close()

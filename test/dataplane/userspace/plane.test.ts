@@ -1,7 +1,16 @@
 /** Daemon and forwarder as two processes: whichever ends, packets go on, and at the end nothing is left. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -341,6 +350,21 @@ describe('the userspace plane in two processes', { skip }, () => {
     assert.ok(!existsSync(runDirectory))
     execFileSync('mkdir', [runDirectory])
     assert.deepEqual(left(), [])
+    await open()
+    await attach()
+  })
+
+  test('a forwarder that cannot be started holds up no end', async () => {
+    const logFile = join(runDirectory, 'forwarder.log')
+    rmSync(logFile)
+    mkdirSync(logFile)
+    process.kill(pid(), 'SIGKILL')
+    await until(() => log.some((line) => line.includes('EISDIR')), 'a start that fails')
+    await wait(700)
+    const began = Date.now()
+    await plane.close()
+    assert.ok(Date.now() - began < 300, `it took ${Date.now() - began} ms`)
+    rmSync(logFile, { recursive: true })
     await open()
     await attach()
   })
