@@ -6,7 +6,8 @@ import { copyMaps } from '../../dataplane/copy.ts'
 import { type Dataplane, DataplaneError, type Sizes, throwRefusals } from '../../dataplane/dataplane.ts'
 import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pinned-program.ts'
-import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
+import { Pins } from '../../dataplane/kernel/pins.ts'
+import { detachPinned, KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { ForwarderLink } from '../../dataplane/userspace/forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
@@ -97,11 +98,29 @@ function mapFile(options: OpenOptions): string {
 }
 
 /**
+ * Whether the maps of a userspace plane lie here, with services. Only during a change of planes are there
+ * pins beside them, and then the links tell who is in force: towards XDP they come when everything has
+ * been copied, and away from it they go when everything has.
+ */
+function holdsRules(path: string): boolean {
+  const file = MapsFile.open(path)
+  if (!(file instanceof MapsFile)) return false
+  try {
+    return file.map('service_index').bytes.some((byte) => byte !== 0)
+  } finally {
+    file.close()
+  }
+}
+
+/**
  * The sizes of what is pinned here, which it keeps; null where nothing is. Throws where this version cannot
  * carry on with it: beside a program of ours that forwards by other rules, no plane must start.
  */
 function sizesInUse(options: OpenOptions): Sizes | null {
   const directory = defaultPinDirectory()
+  if (new Pins(directory).links().length === 0 && holdsRules(mapFile(options)) && detachPinned(directory)) {
+    options.log(`Removed ${directory}: a change of planes ended half-way, and userspace has the rules`)
+  }
   let pinned: Sizes | null
   try {
     pinned = pinnedSizes(directory)

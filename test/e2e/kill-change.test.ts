@@ -1,0 +1,97 @@
+/** kill -9 while one data plane takes over from the other: the next start goes on with whoever is in force. */
+import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
+import { sleep, until } from '../../lab/command.ts'
+import type { Lab } from '../../lab/lab.ts'
+import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
+import { FAMILIES, METHODS } from '../../lab/topology.ts'
+import { missingFor, type Plane, withDirector } from './scene.ts'
+
+const skip = missingFor('xdp') || missingFor('userspace')
+const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
+  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
+)
+
+async function allGoOn(lab: Lab, why: string): Promise<void> {
+  const before = await lab.client.conversations()
+  await until(`every conversation to go on after: ${why}`, 10_000, async () => {
+    const now = await lab.client.conversations()
+    const broken = now.filter(({ failure }) => failure !== null)
+    assert.deepEqual(broken, [], `broken after: ${why}`)
+    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? true : undefined
+  })
+}
+
+/** What of either plane stands in the director, beside its own interfaces. */
+async function left(lab: Lab, pins: string): Promise<string[]> {
+  const listing = async (...argv: string[]) => (await lab.exec('director', argv)).stdout
+  return [
+    ...((await listing('nft', 'list', 'tables')).includes('pointsman') ? ['nftables'] : []),
+    ...((await listing('tc', 'qdisc', 'show')).includes('clsact') ? ['tc'] : []),
+    ...((await listing('ip', 'link', 'show')).includes('pm-stack') ? ['veth'] : []),
+    ...(/\bxdp/.test(await listing('ip', 'link', 'show')) ? ['xdp'] : []),
+    ...([pins, `${pins}-new`].some((path) => existsSync(path)) ? ['pins'] : []),
+    ...(lab.director.forwarder() === null ? [] : ['forwarder']),
+    ...(existsSync(join(lab.director.runDir, 'userspace.maps')) ? ['maps'] : []),
+  ]
+}
+
+async function pinDirectory(lab: Lab): Promise<string> {
+  const source = new URL('../../linux/bpffs.ts', import.meta.url).href
+  const script = `import(${JSON.stringify(source)}).then((m) => console.log(m.defaultPinDirectory()))`
+  const words = [process.execPath, '--import', import.meta.resolve('tsx'), '-e', script]
+  return (await lab.exec('director', words)).stdout.trim()
+}
+
+/** Moments of a change: what can be seen of it, or milliseconds from its beginning. */
+const SEEN = 'pins are there'
+const MOMENTS: Readonly<Record<Plane, readonly (number | typeof SEEN)[]>> = {
+  xdp: [SEEN, 100, 900],
+  userspace: [100, 400, 800],
+}
+
+for (const to of ['xdp', 'userspace'] as const) {
+  const from = to === 'xdp' ? 'userspace' : 'xdp'
+  test(
+    `kill -9 on the way from ${from} to ${to}: rules stay, conversations go on, nothing is left over`,
+    {
+      skip,
+    },
+    (t) =>
+      withDirector(from, async (lab) => {
+        const { director } = lab
+        const pins = await pinDirectory(lab)
+        await director.restore(SERVICES.flatMap((service) => allRules(service)))
+        for (const service of SERVICES)
+          await lab.client.converse({ ...virtualEndpoint(service), intervalMs: 10 })
+        const rules = await director.rule('-Sn')
+        for (const next of [from, to] as const) {
+          for (const moment of MOMENTS[to]) {
+            await t.test(`${moment}${moment === SEEN ? '' : ' ms'}, then ${next}`, async () => {
+              const change = director.pointsman(['dataplane', to])
+              if (moment === SEEN) while (!existsSync(join(pins, 'program'))) await turn()
+              else await sleep(moment)
+              await director.end('SIGKILL')
+              await change
+              await allGoOn(lab, 'kill -9')
+              for (const start of ['a start', 'another start']) {
+                await director.start({ dataplane: next })
+                assert.equal(await director.rule('-Sn'), rules, `rules after ${start}`)
+                await allGoOn(lab, start)
+                await director.end('SIGKILL')
+              }
+              await director.start({ dataplane: from })
+              await allGoOn(lab, `the way back to ${from}`)
+            })
+          }
+        }
+        await director.end('SIGKILL')
+        const detached = await director.pointsman(['detach'])
+        assert.equal(detached.status, 0, detached.stderr)
+        assert.deepEqual(await left(lab, pins), [])
+      }),
+  )
+}
