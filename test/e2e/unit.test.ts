@@ -31,7 +31,7 @@ for (const plane of PLANES) {
         const { address, port } = virtualEndpoint(service)
         const answers = async () => assert.equal((await lab.client.http({ address, port })).server, 'rs1')
         await answers()
-        for (const signal of plane === 'xdp' ? (['SIGTERM', 'SIGKILL'] as const) : (['SIGTERM'] as const)) {
+        for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
           const rules = await director.rule('-Sn')
           await director.end(signal)
           await director.start(options)
@@ -40,6 +40,11 @@ for (const plane of PLANES) {
         }
         const detached = await director.pointsman(['detach'])
         assert.equal(detached.status, 0, detached.stderr)
+        const listing = async (...argv: string[]) => (await lab.exec('director', argv)).stdout
+        assert.doesNotMatch(await listing('ip', 'link', 'show'), /pm-stack|\bxdp/)
+        assert.doesNotMatch(await listing('tc', 'qdisc', 'show'), /clsact/)
+        assert.doesNotMatch(await listing('nft', 'list', 'tables'), /pointsman/)
+        assert.equal(director.forwarder(), null)
       },
       options,
     )
