@@ -155,6 +155,8 @@ export class Reconciler {
     const untilMs = clock.nowMs() + PATIENCE_MS
     for (;;) {
       await this.run()
+      // Between two turns of a pass that somebody else asked for, what it has not come to yet has no time.
+      while (this.#running !== null && clock.nowMs() < untilMs) await this.#running
       const due = this.#soonest(own)
       if (due === null || due > untilMs) break
       await new Promise<void>((resolve) => void clock.after(Math.max(1, due - clock.nowMs()), resolve))

@@ -156,6 +156,8 @@ export class KernelDataplane implements Dataplane {
   }
 
   async attach(names: readonly string[]): Promise<readonly AttachResult[]> {
+    // At once: until then, what comes to another MAC address goes to the stack, which resets connections.
+    this.#refreshInterfaces(this.#readLinks())
     await this.#look()
     if (this.#closed) throw new DataplaneError('Cannot attach: the data plane is closed')
     const links = this.#readLinks()
@@ -169,6 +171,18 @@ export class KernelDataplane implements Dataplane {
     // Behind the links: some drivers can send from the moment that a program is attached.
     await this.#publishEgress(links)
     return results
+  }
+
+  /** What is known of links under which packets are taken already. */
+  #refreshInterfaces(links: Links): void {
+    const known = new Set(listInterfaces(this.map('interfaces')))
+    for (const ifindex of this.#links.keys()) {
+      for (const receiving of links.receivingFor(ifindex)) {
+        if (known.has(receiving.ifindex)) {
+          putInterface(this.map('interfaces'), receiving, links.addressesOf(receiving.ifindex))
+        }
+      }
+    }
   }
 
   async #publishEgress(links: Links): Promise<void> {

@@ -367,6 +367,8 @@ export class Network {
     this.#changedLinks.add(link.ifindex)
     this.#routable ||= concerns
     this.#note('links', concerns ? 'kept' : 'others')
+    // Until the program knows it, frames to another MAC address go to the stack, which resets connections.
+    if (!gone && before !== undefined && Buffer.compare(before.mac, link.mac) !== 0) this.#announceIn(0)
   }
 
   #setAddress(entry: LinkAddress, gone: boolean): void {
@@ -483,9 +485,13 @@ export class Network {
     if (this.#pending.nextHops !== 'kept' && nextHops !== 'none') this.#pending.nextHops = nextHops
     const now = performance.now()
     if (this.#timer === null) this.#firstEventMs = now
-    else if (now - this.#firstEventMs < WAIT_MAX_MS - QUIET_MS) clearTimeout(this.#timer)
-    else return
-    this.#timer = setTimeout(() => this.#announce(), QUIET_MS)
+    else if (now - this.#firstEventMs >= WAIT_MAX_MS - QUIET_MS) return
+    this.#announceIn(QUIET_MS)
+  }
+
+  #announceIn(ms: number): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.#announce(), ms)
     this.#timer.unref()
   }
 
@@ -536,7 +542,7 @@ export class Network {
     this.#hopsLearnt += 1
     if (changed.size > 0) {
       const nothing = { links: false, addresses: false, routes: false, neighbours: false } as const
-      this.#tell({ ...nothing, nextHops: 'none', ways: changed })
+      this.#tell({ ...nothing, nextHops: 'kept', ways: changed })
     }
     // A storm over many ways must not be all that this thread does.
     const tookMs = performance.now() - began
