@@ -26,8 +26,8 @@ export type Attachment =
 /** Without any event: what the kernel has is compared with what is wanted so often. */
 const COMPARE_MS = 10_000
 /** How soon a refused interface is tried again, and how long at most between two tries. */
-const RETRY_MS_MIN = 1000
-const RETRY_MS_MAX = 30_000
+const RETRY_MS_MIN = 100
+const RETRY_MS_MAX = 10_000
 
 export class Attachments {
   readonly wanted: readonly string[]
@@ -42,6 +42,8 @@ export class Attachments {
   #plane: Dataplane | null = null
   /** What the last attach was made for: nothing to do while that is so. */
   #madeFor: unknown = null
+  /** What the last one was refused for: while that is so, it is tried again at its time and not before. */
+  #refusedFor: unknown = null
   #retryMs = RETRY_MS_MIN
   #retry: NodeJS.Timeout | null = null
   #queue: Promise<void> = Promise.resolve()
@@ -60,6 +62,7 @@ export class Attachments {
     await this.#inOrder(async () => {
       this.#plane = plane
       this.#madeFor = null
+      this.#refusedFor = null
       this.#results = new Map()
     })
     await this.bringInLine()
@@ -73,6 +76,7 @@ export class Attachments {
 
   /** The same, whatever is known of the plane already. */
   compare(): Promise<void> {
+    this.#refusedFor = null
     // On the userspace plane links alone are followed; what it has of them is compared in any case.
     if (this.#plane?.plane === 'xdp') this.#madeFor = null
     return this.bringInLine()
@@ -140,7 +144,11 @@ export class Attachments {
         : JSON.stringify(found.map(({ link }) => this.#facts(link)))
     const before = this.#results
     if (facts === this.#madeFor && this.#isComplete(plane, found)) return
-    const names = found.map(({ link }) => link.name)
+    // Trying changes links itself, on some planes: each try would bring about the next.
+    if (facts === this.#refusedFor) return
+    // Also those that are missing: a plane that outlives us takes them when they come.
+    const called = new Map(found.map(({ wanted, link }) => [wanted, link.name]))
+    const names = this.wanted.map((wanted) => called.get(wanted) ?? wanted)
     let results: readonly AttachResult[]
     try {
       results = await plane.attach(names)
@@ -157,9 +165,11 @@ export class Attachments {
         return result === undefined ? [] : [[wanted, result] as const]
       }),
     )
-    this.#madeFor = results.some((result) => 'refused' in result) ? null : facts
+    const isRefused = [...this.#results.values()].some((result) => 'refused' in result)
+    this.#madeFor = isRefused ? null : facts
+    this.#refusedFor = isRefused ? facts : null
     this.#tell(before)
-    this.#tryAgain(results)
+    this.#tryAgain(isRefused)
   }
 
   /** All of a link that the plane goes by. */
@@ -198,14 +208,17 @@ export class Attachments {
   }
 
   /** A refusal may end without any event: a program taken off, privileges, memory. */
-  #tryAgain(results: readonly AttachResult[]): void {
+  #tryAgain(isRefused: boolean): void {
     if (this.#retry !== null) clearTimeout(this.#retry)
     this.#retry = null
-    if (results.every((result) => 'attached' in result)) {
+    if (!isRefused) {
       this.#retryMs = RETRY_MS_MIN
       return
     }
-    this.#retry = setTimeout(() => void this.bringInLine(), this.#retryMs).unref()
+    this.#retry = setTimeout(() => {
+      this.#refusedFor = null
+      void this.bringInLine()
+    }, this.#retryMs).unref()
     this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX)
   }
 }

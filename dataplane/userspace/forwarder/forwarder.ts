@@ -96,6 +96,9 @@ const REVIVE_MAX_MS = 30_000
 const OF_AGE_MS = 10_000
 const EFD_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000
 const WORKERS_MAX = 64
+/** A refused interface is tried again after so long, then after twice as long each time. */
+const TAKE_MS = 100
+const TAKE_MAX_MS = 10_000
 
 interface OpenTap extends Tap {
   /** The name it was asked for by; it may have another now. */
@@ -126,6 +129,11 @@ export class Forwarder implements Dataplane {
   readonly #netlink = new RequestSocket()
   readonly #tracker: ClaimTracker
   readonly #workers: WorkerThread[] = []
+  /** Wanted interfaces that could not be taken, by the name they are wanted by. */
+  readonly #refused = new Map<
+    string,
+    { readonly why: string; readonly delayMs: number; readonly notBefore: number }
+  >()
   readonly #setups: WorkerSetup[] = []
   /** How often a worker has ended young, one after the other, and why the last time. */
   readonly #failures: ({ readonly count: number; readonly reason: string } | undefined)[] = []
@@ -624,14 +632,30 @@ export class Forwarder implements Dataplane {
     }
     for (const name of this.#wanted) {
       const link = links.named(name)
+      if (link === null) this.#refused.delete(name)
       if (link === null || this.#taps.has(link.ifindex)) continue
+      // Trying makes links and removes them again: each try would bring about the next.
+      if (performance.now() < (this.#refused.get(name)?.notBefore ?? 0)) continue
       try {
+        const why = refusalOf(link)
+        if (why !== null) throw new DataplaneError(why)
         await this.#take(name, link, links)
+        this.#refused.delete(name)
         this.#log(`Interface ${name} is back`)
       } catch (error) {
-        this.#log(`Interface ${name}: ${error instanceof Error ? error.message : error}`)
+        const why = error instanceof Error ? error.message : String(error)
+        if (this.#refuse(name, why)) this.#log(`Interface ${name}: ${why}`)
       }
     }
+  }
+
+  /** It is tried again, less and less often; whether this reason is another than before. */
+  #refuse(name: string, why: string): boolean {
+    const before = this.#refused.get(name)
+    const delayMs = Math.min(2 * (before?.delayMs ?? TAKE_MS / 2), TAKE_MAX_MS)
+    this.#refused.set(name, { why, delayMs, notBefore: performance.now() + delayMs })
+    setTimeout(() => void this.#inOrder(() => this.#followLinks()), delayMs + 1).unref()
+    return before?.why !== why
   }
 
   /** ifindex of all interfaces the program knows, for tests. */

@@ -116,11 +116,11 @@ describe('attachments', () => {
     machine.has(link(2, 'wan0'))
     await settled()
     assert.deepEqual(states(), ['eth0 as wan0', 'waiting eth1'])
-    assert.equal(machine.attaches.at(-1), 'wan0')
+    assert.equal(machine.attaches.at(-1), 'wan0 eth1')
     machine.has(link(2, 'wan0'), link(5, 'eth0'))
     await settled()
     assert.deepEqual(states(), ['eth0 as eth0', 'waiting eth1'])
-    assert.equal(machine.attaches.at(-1), 'eth0')
+    assert.equal(machine.attaches.at(-1), 'eth0 eth1')
     done()
   })
 
@@ -157,6 +157,46 @@ describe('attachments', () => {
     mock.timers.tick(30_000)
     await settled()
     assert.deepEqual(states(), ['eth0 as eth0', 'eth1 as eth1'])
+    done()
+  })
+
+  test('the plane is told of missing interfaces too, and is left alone while nothing else is amiss', async () => {
+    assert.deepEqual(machine.attaches, ['eth0 eth1'])
+    mock.timers.tick(9000)
+    await settled()
+    assert.deepEqual(machine.attaches, ['eth0 eth1'])
+    done()
+  })
+
+  test('link changes that a refused try makes itself bring about no further try before its time', async () => {
+    Object.assign(machine.plane, { plane: 'userspace' })
+    machine.refuse.set('eth1', 'no room')
+    machine.has(link(2, 'eth0'), link(3, 'eth1'))
+    await settled()
+    const before = machine.attaches.length
+    for (let i = 0; i < 50; i++) {
+      machine.has(link(2, 'eth0'), link(3, 'eth1'), link(100 + i, 'made-by-trying'))
+      await settled()
+    }
+    assert.equal(machine.attaches.length, before)
+    const tries: number[] = []
+    for (let ms = 100; ms <= 40_000; ms += 100) {
+      const known = machine.attaches.length
+      mock.timers.tick(100)
+      await settled()
+      if (machine.attaches.length > known) tries.push(ms)
+    }
+    assert.deepEqual(tries.slice(0, 5), [100, 300, 700, 1500, 3100])
+    assert.ok(tries.length < 14, tries.join())
+    assert.equal(log.filter((line) => line.includes('no room')).length, 1)
+    machine.refuse.set('eth1', 'another reason')
+    mock.timers.tick(10_000)
+    await settled()
+    assert.equal(log.filter((line) => line.includes('another reason')).length, 1)
+    machine.refuse.clear()
+    mock.timers.tick(10_000)
+    await settled()
+    assert.equal(log.at(-1), 'Interface eth1 is attached (native)')
     done()
   })
 
