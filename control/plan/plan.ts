@@ -546,6 +546,7 @@ export interface Reclaim extends Steps {
  * The steps that free removed real servers without connections, for others that lack their indices: up to
  * `count`, those removed first. No earlier than a packet that has read an old schedule is done with it.
  * @param services only such whose service is gone, too: then its slot may follow
+ * @returns also when more can be freed: 0 if that is so by now, null if nobody knows
  */
 export function planReclaim(view: PlanView, count: number, services = false): Reclaim {
   const { ledger, maps, nowMs } = view
@@ -565,7 +566,10 @@ export function planReclaim(view: PlanView, count: number, services = false): Re
       waitMs ??= left
       continue
     }
-    if (done >= count) continue
+    if (done >= count) {
+      waitMs ??= 0
+      continue
+    }
     done++
     freeReal(holding, real, freed, operations, claims)
   }

@@ -146,4 +146,34 @@ describe('plan', () => {
     assert.deepEqual(part.lack, lack)
     assert.equal(part.operations.filter(({ op }) => op === 'fill-real').length, 3)
   })
+
+  test('an index that is free by now is to be had at once, also for who only asks', () => {
+    const dataplane = new MemoryDataplane(SMALL_SIZES)
+    const maps = ruleMaps(dataplane)
+    const rules = new Rules(testHost())
+    const ledger = new Ledger(dataplane.sizes)
+    const web = service('tcp 10.0.0.1:80')
+    rules.addService(web)
+    rules.addServer(web.id, server('10.1.0.1:80'))
+    const view = (nowMs: number): PlanView => ({
+      ledger,
+      maps,
+      nowMs,
+      place: () => ({ source: null, local: false }),
+    })
+    const carryOut = (nowMs: number): void => {
+      const [key] = rules.changes.keys()
+      const steps = planService(view(nowMs), rules.findKey(key!)!, rules.changes.take(key!)!)
+      assert.ok(steps.kind === 'steps')
+      for (const operation of steps.operations) execute(maps, operation)
+      ledger.commit(steps.claims, nowMs)
+    }
+    carryOut(1000)
+    rules.deleteServer(web.id, server('10.1.0.1:80').id)
+    carryOut(2000)
+    const early = planReclaim(view(2000), 0).waitMs
+    assert.ok(early !== null && early > 0, `wait ${early}`)
+    assert.equal(planReclaim(view(2000 + early), 0).waitMs, 0)
+    assert.equal(planReclaim(view(2000 + early), 1).freed, 1)
+  })
 })
