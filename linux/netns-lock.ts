@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { makeDirectory } from './directory.ts'
-import { type FileLock, type Holder, inheritedLock, lockHolder, sweepLock, tryLock } from './lock.ts'
+import { type FileLock, type Holder, lockHolder, sweepLock, tryLock } from './lock.ts'
 import { MachineError } from './machine-error.ts'
 import { netnsCookie } from './netns.ts'
 
@@ -35,11 +35,6 @@ export function lockNetns(role: NetnsRole, holder: Holder): FileLock {
   if (attempt.lock === null) throw new MachineError(taken(attempt.holder))
   if (role === 'control') sweepLeftLocks(path)
   return attempt.lock
-}
-
-/** For a child that was given the descriptor of its parent's lock. */
-export function inheritNetnsLock(role: NetnsRole, fd: number): FileLock {
-  return inheritedLock(netnsLockPath(role), fd)
 }
 
 /** Who holds it, without taking it: null when nobody does. */

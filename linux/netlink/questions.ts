@@ -20,7 +20,7 @@ import {
   NLMSG_ERROR,
 } from './message.ts'
 import type { Query } from './rtnetlink.ts'
-import { openPatient } from './socket.ts'
+import { DATAGRAM_BYTES, openPatient } from './socket.ts'
 
 export type Answer =
   | { readonly kind: 'message'; readonly message: NetlinkMessage }
@@ -49,7 +49,6 @@ export interface Courier {
   close(): void
 }
 
-const DATAGRAM_BYTES = 64 * 1024
 /** What is sent at once must be answered within the receive buffer (212,992 bytes, two pages an answer). */
 const AT_ONCE = 24
 /** A question waits no longer than this for those before it and for its answer. */

@@ -37,7 +37,7 @@ const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
 
 /** The kernel puts at most 32 KiB into a datagram of a dump; a single answer is far smaller. */
-const DATAGRAM_BYTES = 64 * 1024
+export const DATAGRAM_BYTES = 64 * 1024
 /** Answers come while the request is being sent; only a held rtnl lock makes one wait. */
 const ANSWER_TIMEOUT_S = 5
 /** Room for bursts of events: thousands of routes changed at once. */

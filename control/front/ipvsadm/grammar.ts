@@ -117,8 +117,6 @@ export const COMMANDS = {
 } as const satisfies Readonly<Record<string, Row>>
 export type CommandName = keyof typeof COMMANDS
 
-export const COMMAND_NAMES = Object.keys(COMMANDS) as readonly CommandName[]
-
 export type TunnelType = 'ipip' | 'gue' | 'gre'
 
 /** Which tunnel options each tunnel type needs or allows; `exclusive` ones exclude each other. */
