@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
 import { mergingTrap, type Switches, vlanTrap } from '../../../dataplane/kernel/traps.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
-import { type Link, Links, readLinks } from '../../../linux/links.ts'
+import { Links, readLinks } from '../../../linux/links.ts'
 import { link } from '../../linux/plain-link.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges } from '../private-network.ts'
 
