@@ -1,7 +1,7 @@
 /** Who may talk to the daemon. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, statSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -68,13 +68,18 @@ describe('sockets', { skip }, () => {
         assert.equal(statSync(socket).mode & 0o777, 0o600)
         assert.equal(asNobody(NOBODY, readers, 'GET', '/v1/status'), '200')
         assert.equal(asNobody(NOBODY, readers, 'DELETE', '/v1/services'), '403')
+        // The command as it is installed, where nobody can read it: a checkout may be for its owner alone.
+        const command = join(folder, 'pointsman.mjs')
+        cpSync(join(root, 'dist/pointsman.js'), command)
+        for (const name of ['koffi', '@koromix'])
+          cpSync(join(root, 'node_modules', name), join(folder, 'node_modules', name), { recursive: true })
         const pointsman = spawnSync(
           'setpriv',
           [
             ...['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups'],
-            ...[process.execPath, '--import', 'tsx', join(root, 'control/cli/pointsman.ts'), 'settings'],
+            ...[process.execPath, command, 'settings'],
           ],
-          { encoding: 'utf8', cwd: root, env: { ...process.env, POINTSMAN_SOCKET: socket } },
+          { encoding: 'utf8', cwd: '/', env: { ...process.env, POINTSMAN_SOCKET: socket } },
         )
         assert.match(pointsman.stdout, /^sloppy_tcp=0$/m, pointsman.stderr)
         child.kill('SIGTERM')
