@@ -15,6 +15,8 @@ export type Errno =
   | 'EOPNOTSUPP'
   | 'EAFNOSUPPORT'
   | 'EMSGSIZE'
+  /** None of IPVS's: the service belongs to a source, and the message says to which. */
+  | 'EBUSY'
 
 export type Outcome<T = void> =
   | { readonly ok: true; readonly value: T }

@@ -6,10 +6,7 @@
  */
 import type { RealServer } from '../model/server.ts'
 import type { VirtualService } from '../model/service.ts'
-
-/** By rank: where two sources state the same service, it is the first one's. */
-export const SOURCES = ['manual'] as const
-export type SourceName = (typeof SOURCES)[number]
+import { SOURCES, type SourceName } from '../model/source.ts'
 
 /** A service as a source states it; real servers newest first. */
 export interface Statement {

@@ -180,6 +180,7 @@ const STATUS: Readonly<Record<Errno, number>> = {
   ENOENT: 404,
   ESRCH: 404,
   EEXIST: 409,
+  EBUSY: 409,
   EINVAL: 422,
   ERANGE: 422,
   ENODEV: 422,

@@ -68,18 +68,23 @@ const ERRORS: Readonly<Record<Errno, string>> = {
   ERANGE: 'Numerical result out of range',
   ENODEV: 'No such device',
   ENOSPC: 'No space left on device',
+  EBUSY: 'Device or resource busy',
 }
 
 const printed = (stdout: string): Done => ({ status: 0, stdout, stderr: '', changed: false, ends: false })
 
+type Refused = Extract<Outcome<unknown>, { readonly ok: false }>
+
 /** A refused listing ends the program, a refused change does not. */
-function refused(kind: Request['kind'], errno: Errno, status: number): Done {
-  const stderr = `${COMMAND_ERRORS[kind]?.[errno] ?? ERRORS[errno]}\n`
+function refused(kind: Request['kind'], { errno, message }: Refused, status: number): Done {
+  // IPVS has no words for owners: who has it, and what to do instead, is all that helps.
+  const words = errno === 'EBUSY' ? message : (COMMAND_ERRORS[kind]?.[errno] ?? ERRORS[errno])
+  const stderr = `${words}\n`
   return { status, stdout: '', stderr, changed: false, ends: status === LIST_REFUSED }
 }
 
 function changed(kind: Request['kind'], outcome: Outcome): Done {
-  if (!outcome.ok) return refused(kind, outcome.errno, REFUSED)
+  if (!outcome.ok) return refused(kind, outcome, REFUSED)
   return { status: 0, stdout: '', stderr: '', changed: true, ends: false }
 }
 
@@ -122,7 +127,7 @@ export function execute(request: DirectorRequest, director: Director, names: Nam
         return printed(head + listServices(director.services(), request.style, shownNames))
       }
       const service = director.service(request.id)
-      if (!service.ok) return refused(request.kind, service.errno, LIST_REFUSED)
+      if (!service.ok) return refused(request.kind, service, LIST_REFUSED)
       return printed(listServices([service.value], request.style, shownNames))
     }
     default:
