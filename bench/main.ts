@@ -1,7 +1,9 @@
 /**
  * Measures pointsman on this machine and prints numbers beside their references.
  *
- *     npm run bench [-- [--json] [SECTION...]]
+ *     npm run bench [-- [--json] [--quick] [SECTION...]]
+ *
+ * `--quick` takes fewer rounds and cases: the sections floor and e2e, if none is named, in about a minute.
  *
  * Sections run one after the other, each in a process of its own that is ended when it takes too long.
  * Exit status 1 means that something could not be measured although it should have been, never that a
@@ -25,9 +27,12 @@ interface SectionResult {
 /** Beyond the section's own limit: for its clean-up. */
 const CLEAN_UP_MS = 5000
 
+/** What --quick measures if nothing is named. */
+const QUICK = ['floor', 'e2e']
+
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
-    options: { json: { type: 'boolean', default: false } },
+    options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
     allowPositionals: true,
   })
   const unknown = positionals.filter((name) => !SECTIONS.some((section) => section.name === name))
@@ -36,7 +41,8 @@ async function main(): Promise<number> {
     console.error(`bench: no section "${unknown.join('", "')}": expected ${known}`)
     return 2
   }
-  const wanted = SECTIONS.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
+  const named = positionals.length > 0 || !values.quick ? positionals : QUICK
+  const wanted = SECTIONS.filter(({ name }) => named.length === 0 || named.includes(name))
   const facts = machine()
   const show = (line: string): void => {
     if (!values.json) console.log(line)
@@ -47,18 +53,22 @@ async function main(): Promise<number> {
   const results: SectionResult[] = []
   for (const section of wanted) {
     show(`\n${section.name}: ${section.about}`)
-    results.push(await runSection(section, show))
+    results.push(await runSection(section, values.quick, show))
     await removeLeftovers()
   }
   if (values.json) console.log(JSON.stringify({ machine: facts, sections: results.map(plain) }, null, 2))
   return results.some(({ messages }) => messages.some(({ kind }) => kind === 'fail')) ? 1 : 0
 }
 
-function runSection(section: Section, show: (line: string) => void): Promise<SectionResult> {
+function runSection(section: Section, quick: boolean, show: (line: string) => void): Promise<SectionResult> {
   const source = fileURLToPath(new URL('./run-section.ts', import.meta.url))
-  const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), source, section.name], {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  })
+  const child = spawn(
+    process.execPath,
+    ['--import', import.meta.resolve('tsx'), source, section.name, quick ? 'quick' : 'whole'],
+    {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    },
+  )
   const started = performance.now()
   const messages: Message[] = []
   const take = (message: Message): void => {

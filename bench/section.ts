@@ -34,12 +34,17 @@ export interface Reporter {
   fail(part: string, why: string): void
 }
 
+export interface RunOptions {
+  /** Fewer rounds and cases, for a look in between: good for large differences only. */
+  readonly quick: boolean
+}
+
 export interface Section {
   readonly name: string
   readonly about: string
   /** The section is ended when it takes longer. */
   readonly secondsMax: number
-  run(report: Reporter): Promise<void>
+  run(report: Reporter, options: RunOptions): Promise<void>
 }
 
 /** Thrown by a section, or a part of it, that needs something this machine has not. */

@@ -1,16 +1,15 @@
 /** The packet program alone in the kernel: nanoseconds per packet, the wrapper's share taken off. */
 import { cpus } from 'node:os'
-import { putInterface } from '../dataplane/interface-table.ts'
-import { KernelDataplane, possibleCpus } from '../dataplane/kernel/plane.ts'
+import { possibleCpus } from '../dataplane/kernel/plane.ts'
 import { Verdict } from '../dataplane/layout/layout.gen.ts'
-import { readNetDevice } from '../linux/device.ts'
 import { enterNetns } from '../linux/netns.ts'
 import { stayOnCpu } from './bpf.ts'
 import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
-import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
+import { expectVerdict, readVerdicts } from './rules.ts'
 import { type Goal, part, type Reporter, type Row, type Section } from './section.ts'
 import { compare, median } from './statistics.ts'
+import { type Bench, endpoint, establish, oneService, open, pass, text } from './subject.ts'
 import { type Family, fromClients, numbered, type Traffic, toClients, toServices } from './traffic.ts'
 import { type FlowRange, Wrapper } from './wrapper.ts'
 
@@ -18,9 +17,6 @@ const FLOWS = [1, 65_536, 1_048_576] as const
 const ROUNDS = 15
 /** Short enough that most runs are not interrupted. */
 const PACKETS = 20_000
-/** Of SYN flows, each a measurement of its own. */
-const CHUNK = 65_536
-
 const FLOOR = 'constant IPIP header'
 /** design §11: bounds of one flow as multiples of the floor, of a million in nanoseconds. */
 const ONE_FLOW: Readonly<Record<Method, Goal>> = {
@@ -41,42 +37,6 @@ const GROWTH: Goal = { of: 'ratio', bound: 'most', limit: 1.15 }
 const TABLE = 4_194_304
 const TABLE_SMALL = 262_144
 const SERVICES_MAX = 100_000
-
-interface Bench {
-  readonly plane: KernelDataplane
-  readonly rules: BenchRules
-  readonly wrapper: Wrapper
-  /** Interfaces frames seem to come from. */
-  readonly client: number
-  readonly server: number
-}
-
-async function open(wrapper: Wrapper, table: { readonly 4: number; readonly 6: number }): Promise<Bench> {
-  const plane = await KernelDataplane.open({
-    pinDirectory: null,
-    sizes: {
-      services: 131_072,
-      serviceBuckets: 32_768,
-      reals: 131_072,
-      members: 262_144,
-      connections4: table[4],
-      connections6: table[6],
-      cpus: possibleCpus(),
-    },
-  })
-  const ifindex = (device: string): number => {
-    const found = readNetDevice(device)
-    putInterface(plane.map('interfaces'), found)
-    return found.ifindex
-  }
-  return {
-    plane,
-    rules: new BenchRules(plane),
-    wrapper,
-    client: ifindex(DIRECTOR.client.device),
-    server: ifindex(DIRECTOR.server.device),
-  }
-}
 
 interface Measured {
   /** Net nanoseconds per packet, a number per round. */
@@ -116,24 +76,6 @@ function measure(
   return { target, floor, best: least.ours - least.nop }
 }
 
-/** Sends one packet of every flow, in order; nanoseconds per packet of each chunk, net. */
-function pass(bench: Bench, traffic: Traffic, flows: number, ifindex: number, verdict: number): number[] {
-  const { wrapper, plane } = bench
-  const results: number[] = []
-  const chunk = Math.min(flows, CHUNK)
-  const before = readVerdicts(plane)
-  for (let first = 0; first < flows; first += chunk) {
-    const range = { traffic, flows: chunk, first }
-    wrapper.choose(range)
-    const nop = wrapper.run(wrapper.references.nop, ifindex, chunk).ns
-    wrapper.choose(range)
-    bench.rules.holdNextHops()
-    results.push(wrapper.run(plane.programFd, ifindex, chunk).ns - nop)
-  }
-  expectVerdict(plane, before, verdict, flows)
-  return results
-}
-
 function row(name: string, measured: Measured, goal?: Goal): Row {
   const { value, reference, ratio } = compare(measured.target, measured.floor)
   return {
@@ -145,35 +87,6 @@ function row(name: string, measured: Measured, goal?: Goal): Row {
     ratio,
     ...(goal === undefined ? {} : { goal }),
   }
-}
-
-const endpoint = (family: Family) => ({ address: VIP[family], port: 80 })
-const text = (flows: number): string => `${flows.toLocaleString('en')} flow${flows === 1 ? '' : 's'}`
-
-/** One service of this method; NAT has one real server, so that its answers are known beforehand. */
-function oneService(bench: Bench, method: Method, family: Family): void {
-  const count = method === 'nat' ? 1 : 100
-  bench.rules.clear()
-  bench.rules.add({
-    at: endpoint(family),
-    method,
-    servers: Array.from({ length: count }, (_, n) => ({ address: DIRECTOR.real[family], port: 8000 + n })),
-    source: DIRECTOR.server[family],
-  })
-}
-
-/** First packets, then the rest of the handshake, so that connections are established. */
-function establish(bench: Bench, method: Method, family: Family, flows: number): number[] {
-  const verdict = FORWARDED[method]
-  const to = endpoint(family)
-  bench.rules.forgetConnections(family)
-  const syn = pass(bench, fromClients(to, { flags: 'S' }), flows, bench.client, verdict)
-  if (method === 'nat') {
-    const from = { address: DIRECTOR.real[family], port: 8000 }
-    pass(bench, toClients(from, 'SA'), flows, bench.server, Verdict.ForwardNatReply)
-  }
-  pass(bench, fromClients(to, { flags: 'A' }), flows, bench.client, verdict)
-  return syn
 }
 
 function connections(bench: Bench, report: Reporter, method: Method, family: Family): void {
