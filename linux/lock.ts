@@ -1,8 +1,7 @@
 /**
  * Locks that only those can hold who may open a file of root's: an open-file-description lock
- * (fcntl(2), F_OFD_SETLK) ends with the last descriptor of that opening, also after kill -9, goes along
- * to a child that inherits the descriptor, and can be asked for without being taken, which flock(2)
- * cannot.
+ * (fcntl(2), F_OFD_SETLK) ends with the last descriptor of that opening, also after kill -9, and can be
+ * asked for without being taken, which flock(2) cannot.
  */
 import {
   closeSync,
@@ -28,12 +27,8 @@ export interface Holder {
 
 export interface FileLock {
   readonly path: string
-  /** Not inherited by children unless it is handed to them; whoever has it holds the lock. */
-  readonly fd: number
-  /** Lets go and removes the file. Who has handed `fd` on calls `leave` instead. */
+  /** Lets go and removes the file. */
   release(): void
-  /** Closes this process's descriptor; the lock lasts while another process has one. */
-  leave(): void
 }
 
 export type LockAttempt =
@@ -86,12 +81,6 @@ export function tryLock(path: string, holder: Holder): LockAttempt {
   }
 }
 
-/** A lock that this process has inherited from the one that took it. */
-export function inheritedLock(path: string, fd: number): FileLock {
-  if (!isFileAt(fd, path)) throw new Error(`Descriptor ${fd} is not ${path}`)
-  return lockOf(path, fd)
-}
-
 /** Who holds the lock at `path`; null when it is free, `unknown` when somebody who does not say. */
 export function lockHolder(path: string): Holder | 'unknown' | null {
   let fd: number
@@ -119,12 +108,10 @@ export function sweepLock(path: string): void {
 function lockOf(path: string, fd: number): FileLock {
   return {
     path,
-    fd,
     release(): void {
       if (isFileAt(fd, path)) unlinkSync(path)
       closeSync(fd)
     },
-    leave: () => closeSync(fd),
   }
 }
 

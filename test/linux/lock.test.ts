@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
-import { inheritedLock, lockHolder, sweepLock, tryLock } from '../../linux/lock.ts'
+import { lockHolder, sweepLock, tryLock } from '../../linux/lock.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-lock-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -13,12 +13,11 @@ const holder = { pid: process.pid, program: 'a test', socket: '/run/x/pointsman.
 const module = new URL('../../linux/lock.ts', import.meta.url).href
 
 /** A process that runs `code`, in which `lock` is the module and `path` the file, and then stays. */
-async function other(path: string, code: string, fd?: number) {
+async function other(path: string, code: string) {
   const script = `const lock = await import(${JSON.stringify(module)}); const path = ${JSON.stringify(path)}
     ${code}; console.log('done'); setInterval(() => {}, 60_000)`
   const argv = ['--import', import.meta.resolve('tsx'), '--input-type=module', '-e', script]
-  const inherited = fd === undefined ? [] : [fd]
-  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit', ...inherited] })
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
   await once(child.stdout!, 'data')
   return {
     async kill() {
@@ -57,19 +56,6 @@ test('lock: only who may open the file can take or disturb it', {
   const stranger = spawnSync('setpriv', ['--reuid=65534', '--clear-groups', 'flock', '-n', path, 'true'])
   assert.notEqual(stranger.status, 0)
   lock.release()
-})
-
-test('lock: a child that is handed the descriptor keeps it when its parent is gone', async () => {
-  const path = join(folder, 'handed')
-  const { lock } = tryLock(path, holder)
-  assert.ok(lock)
-  const child = await other(path, `lock.inheritedLock(path, 3)`, lock.fd)
-  lock.leave()
-  assert.deepEqual(lockHolder(path), holder)
-  assert.equal(tryLock(path, holder).lock, null)
-  await child.kill()
-  assert.equal(lockHolder(path), null)
-  assert.throws(() => inheritedLock(path, 0), /is not/)
 })
 
 test('lock: a file that its holder removes does not lock who comes next to nothing', () => {
