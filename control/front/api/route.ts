@@ -69,6 +69,8 @@ export interface Route extends Endpoint {
 
 const nothing = z.object({})
 type Nothing = typeof nothing
+/** Clients may send an empty object where nothing is wanted; more would be ignored without a word. */
+const noBody = z.strictObject({})
 
 interface Typed<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> {
   readonly method: Method
@@ -87,7 +89,7 @@ interface Typed<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodTyp
 
 /** A service of 10,000 real servers is about one megabyte. */
 const BODY_MAX = 64 * 1024 * 1024
-/** Clients may send an empty object where nothing is wanted. */
+/** Room to say what is wrong with it. */
 const NO_BODY_MAX = 4096
 
 /** Everything that comes from outside is parsed once, here; the handler gets the values. */
@@ -104,9 +106,9 @@ export function route<
     handle: (context, asked) => {
       const params = (typed.params ?? nothing).safeParse(asked.params)
       const query = (typed.query ?? nothing).safeParse(asked.query)
-      const json = typed.body === undefined ? { value: {} } : parseJson(asked.body)
+      const json = parseJson(asked.body)
       if ('problem' in json) return invalid([json.problem])
-      const body = (typed.body ?? nothing).safeParse(json.value)
+      const body = (typed.body ?? noBody).safeParse(json.value)
       if (!params.success || !query.success || !body.success) {
         return invalid([
           ...problemsOf(params, asked.params, 'params'),

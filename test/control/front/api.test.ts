@@ -191,6 +191,9 @@ describe('api', () => {
       ['PUT', '/v1/daemons/master', { interface: 'nosuch0' }, 'body', /"nosuch0"/, 422],
       ['PUT', '/v1/daemons/slave', { interface: 'eth0' }, 'params.state', /"slave"/],
       ['POST', '/v1/zero', { service: { protocol: 'tcp', address: 'x', port: 1 } }, 'body.service', /"x"/],
+      ['POST', '/v1/detach', { interface: 'c0' }, 'body.interface', /Unknown field.*"c0"/],
+      ['POST', '/v1/detach', ['c0'], 'body', /\["c0"\]/],
+      ['POST', '/v1/detach', 'c0', 'body', /JSON.*c0/],
       ['GET', '/v1/connections?limit=-1', undefined, 'query.limit', /"-1"/],
       ['GET', '/v1/nothing', undefined, 'url', /nothing/, 404],
     ]
