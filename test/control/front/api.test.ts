@@ -155,6 +155,15 @@ describe('api', () => {
     assert.equal(JSON.stringify(director.rules()), before)
   })
 
+  test('real servers near capacity are replaced in one request', async () => {
+    const net = (third: number) => ({
+      servers: Array.from({ length: 100 }, (_, i) => ({ address: `10.0.${third}.${i + 1}`, port: 80 })),
+    })
+    assert.equal((await call('PUT', WEB, net(1))).status, 201)
+    assert.equal((await call('PUT', WEB, net(2))).status, 200)
+    assert.equal((await call('GET', WEB)).json.servers[0].address, '10.0.2.100')
+  })
+
   const malformed: readonly (readonly ['PUT' | 'POST' | 'GET', string, unknown, string, RegExp, number?])[] =
     [
       [

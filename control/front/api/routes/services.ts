@@ -57,58 +57,64 @@ async function putService(
     const message = `Expected ${wanted}, got ${JSON.stringify(body.netmask)}`
     return invalid([{ path: 'body.netmask', message }])
   }
-  const known = director.service(id)
-  const outcome = known.ok ? director.editService(request) : director.addService(request)
-  if (!outcome.ok) return refusal('body', outcome)
-  const refused = body.servers === undefined ? null : putServers(context, id, body.servers)
-  if (refused !== null) {
-    if (known.ok) undo(director, known.value)
-    else director.deleteService(id)
-    return refused
-  }
-  await director.settle([id])
-  return showService(context, id, known.ok ? 200 : 201)
-}
-
-/** Nothing is settled yet: the rules become again what they were. */
-function undo(director: Director, before: ServiceListing): void {
-  const { id } = before
-  director.editService(before)
-  const now = director.service(id)
-  const old = new Map(before.servers.map((server) => [serverKey(server.id), server]))
-  for (const server of now.ok ? now.value.servers : []) {
-    const was = old.get(serverKey(server.id))
-    if (was === undefined) director.deleteServer(id, server.id)
-    else director.editServer(id, was)
+  const { servers } = body
+  try {
+    const status = await director.transact(async (draft) => {
+      const known = draft.service(id).ok
+      const outcome = known ? draft.editService(request) : draft.addService(request)
+      const refused = outcome.ok ? servers && putServers(draft, id, servers) : refusal('body', outcome)
+      if (refused) throw new Refused(refused)
+      return known ? 200 : 201
+    })
+    await director.settle([id])
+    return showService(context, id, status)
+  } catch (error) {
+    if (error instanceof Refused) return error.answer
+    throw error
   }
 }
 
-/** Adds and edits first, removes last: a refusal leaves nothing that cannot be undone in place. */
+/** Ends a transaction, so that nothing of it happens. */
+class Refused extends Error {
+  readonly answer: Answer
+
+  constructor(answer: Answer) {
+    super('refused')
+    this.answer = answer
+  }
+}
+
+/**
+ * The real servers become these; null, or what was refused. Removes first, so that what replaces them has
+ * their room.
+ */
 function putServers(
-  context: ApiContext,
+  director: Director,
   id: ServiceId,
   entries: NonNullable<z.infer<typeof serviceBody>['servers']>,
 ): Answer | null {
-  const { director } = context
-  const present = director.service(id)
-  const gone = new Map(
-    (present.ok ? present.value.servers : []).map(({ id: server }) => [serverKey(server), server]),
-  )
-  const seen = new Set<string>()
+  const wanted = new Set<string>()
+  for (const [index, { address, port }] of entries.entries()) {
+    const key = serverKey(serverId(address, port))
+    if (wanted.has(key)) {
+      const message = `Real server "${address}" port ${port} is named twice`
+      return invalid([{ path: `body.servers.${index}`, message }])
+    }
+    wanted.add(key)
+  }
+  const before = director.service(id)
+  const present = new Set<string>()
+  for (const { id: server } of before.ok ? before.value.servers : []) {
+    present.add(serverKey(server))
+    if (!wanted.has(serverKey(server))) director.deleteServer(id, server)
+  }
   for (const [index, entry] of entries.entries()) {
     const server = serverRequest(serverId(entry.address, entry.port), entry)
-    const key = serverKey(server.id)
-    const path = `body.servers.${index}`
-    if (seen.has(key)) {
-      const message = `Real server "${entry.address}" port ${entry.port} is named twice`
-      return invalid([{ path, message }])
-    }
-    seen.add(key)
-    const outcome = gone.has(key) ? director.editServer(id, server) : director.addServer(id, server)
-    if (!outcome.ok) return refusal(path, outcome)
-    gone.delete(key)
+    const outcome = present.has(serverKey(server.id))
+      ? director.editServer(id, server)
+      : director.addServer(id, server)
+    if (!outcome.ok) return refusal(`body.servers.${index}`, outcome)
   }
-  for (const server of gone.values()) director.deleteServer(id, server)
   return null
 }
 
