@@ -25,6 +25,8 @@ export function openDirector(options: OpenDirectorOptions): ManagedDirector {
   const applier = new MapApplier({ ...options, rules })
   const { saved, adoption } = applier
   adoptRules(adoption.held, rules, new Map(saved?.lastWeights ?? []), new Map(saved?.saidWeights ?? []))
+  // Whoever was here before may have died between two steps, with a record ahead of the schedule it is in.
+  rules.lookAtAll()
   applier.networkChanged(EVERYTHING)
   const timeouts = applier.publishedTimeouts()
   const director = createDirector({

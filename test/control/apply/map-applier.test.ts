@@ -183,6 +183,31 @@ describe('applier over maps', () => {
     )
   })
 
+  test('whichever step of an edited weight was the last, the next director brings it in force', async () => {
+    class Killed extends Error {}
+    for (let steps = 0, killed = true; killed; steps++) {
+      const dataplane = new MemoryDataplane(ROOMY)
+      let left = Number.POSITIVE_INFINITY
+      const dying = () => {
+        if (left-- === 0) throw new Killed()
+      }
+      const { director } = open(dataplane, { trace: dying })
+      director.addService(web)
+      director.addServer(web.id, server('10.1.0.1:80', { weight: 0 }))
+      await director.settle()
+      director.editServer(web.id, server('10.1.0.1:80', { weight: 1 }))
+      left = steps
+      killed = await director.settle().then(
+        () => false,
+        (error) => error instanceof Killed,
+      )
+      const next = open(dataplane)
+      await next.director.settle()
+      const [{ servers } = { servers: [] }] = next.director.rules()
+      assert.equal(choose(dataplane, web), servers[0]?.weight === 0 ? null : '10.1.0.1 80', `${steps} steps`)
+    }
+  })
+
   for (const scheduler of ['rr', 'wrr'] as const) {
     test(`${scheduler} goes on where IPVS would after any change`, async () => {
       const step = fc.record({
