@@ -65,21 +65,29 @@ pm_inline __u32 pm_mix(__u32 h, __u32 word)
 	return h ^ h >> 13;
 }
 
-/* Whether some rule or connection is about this address; hash shared with control/compile/interest.ts. */
-pm_inline int pm_interests(int family, const __be32 *addr)
+#define PM_INTEREST_LINE 512 /* bits that an address has: one cache line */
+
+pm_inline int pm_interest_bit(__u32 address_hash, __be16 port)
+{
+	__u32 h = pm_mix(address_hash, port) * 0xC2B2AE35u, bit = (h ^ h >> 16) % PM_INTEREST_LINE;
+	const __u64 *word;
+
+	bit += address_hash % (PM_INTEREST_BITS / PM_INTEREST_LINE) * PM_INTEREST_LINE;
+	word = pm_interest(bit / 64);
+	return !word || *word >> (bit % 64) & 1;
+}
+
+/* Whether some rule or connection is about this end of a packet; hash shared with control/compile/interest.ts. */
+pm_inline int pm_interests(int family, const __be32 *addr, __be16 port)
 {
 	__u32 h = pm_mix(0x9E3779B9u, addr[0]);
-	const __u64 *word;
 
 	if (family == 6) {
 		h = pm_mix(h, addr[1]);
 		h = pm_mix(h, addr[2]);
 		h = pm_mix(h, addr[3]);
 	}
-	h *= 0xC2B2AE35u;
-	h = (h ^ h >> 16) % PM_INTEREST_BITS;
-	word = pm_interest(h / 64);
-	return !word || *word >> (h % 64) & 1;
+	return pm_interest_bit(h, port) || pm_interest_bit(h, 0);
 }
 
 /* Shared with the compiler (control/): changing it orphans every published index. */

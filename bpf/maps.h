@@ -18,7 +18,7 @@
  *   counters       program writes its own CPU's record, daemon sums
  *   connections4/6 program claims and fills lines, daemon sweeps
  *   verdicts       program writes its own CPU's row, daemon sums
- *   interest       daemon sets bits; a filter in front of everything else
+ *   interest       daemon sets bits; a filter of endpoints in front of everything else
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \

@@ -278,8 +278,9 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	}
 	if (v != PM_CONTINUE)
 		return v;
-	if ((set->flags & PM_SETTING_INTEREST) && !pm_interests(family, flow.p.key.daddr) &&
-	    !pm_interests(family, flow.p.key.saddr))
+	if ((set->flags & PM_SETTING_INTEREST) && 
+	    !pm_interests(family, flow.p.key.daddr, flow.p.key.dport) &&
+	    !pm_interests(family, flow.p.key.saddr, flow.p.key.sport))
 		return PM_PASS_NO_SERVICE;
 	flow.now = pm_now();
 	flow.at = pm_place(family, set->hash_seed, &flow.p.key);

@@ -204,8 +204,9 @@ enum pm_setting {
 	PM_SETTING_FTP = 0x40,		   /* some TCP service has port 21 */
 	PM_SETTING_V4 = 0x80,		   /* some IPv4 service exists or connections may */
 	PM_SETTING_V6 = 0x100,		   /* the same for IPv6 */
-	PM_SETTING_INTEREST = 0x200,	   /* the interest map is kept: addresses not in it are not ours */
+	/* 0x200: a filter of addresses in earlier versions. Whoever finds it set has maps that say less. */
 	PM_SETTING_NAT_ICMP_SEND = 0x400,  /* sysctl nat_icmp_send: nat_index is kept */
+	PM_SETTING_INTEREST = 0x800,	   /* the interest map is kept: endpoints not in it are not ours */
 };
 
 /*
@@ -405,8 +406,9 @@ struct pm_local_bucket {
 };
 
 /*
- * Bits of the interest map: one per hash of an address that some rule or connection is about, virtual or
- * NAT real server. A packet with neither address in it is none of ours, whatever its ports.
+ * Bits of the interest map: one per hash of an address and port that some rule or connection is about,
+ * virtual service or real server; port 0 stands for all of an address. A packet with neither of its ends in
+ * it is none of ours. All bits of an address are in one cache line.
  */
 #define PM_INTEREST_BITS 524288
 #define PM_INTEREST_WORDS 8192 /* of 64 bits: 64 KiB, stays in a CPU's second cache */

@@ -6,6 +6,7 @@ import { randomInt } from 'node:crypto'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import type { IpAddress } from '../../net/address.ts'
+import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
 import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
 import { listConnections } from '../connections/list.ts'
@@ -36,6 +37,9 @@ import { noStateFile, type SavedState, type StateFile } from './state-file.ts'
 /** A schedule is not rewritten sooner after it went idle than any packet can still be reading it. */
 const SCHEDULE_GRACE_MS = 5
 
+/** A hundredth of the bits of the filter. */
+const FREED_MAX = 4096
+
 export interface MapApplierOptions {
   readonly dataplane: Dataplane
   readonly host: Host
@@ -61,6 +65,8 @@ export class MapApplier implements Applier {
   readonly saved: SavedState | null
   readonly #rules: Rules
   readonly #maps: RuleMaps
+  /** Records that were freed since the filter of endpoints forgot what is no more. */
+  #freed = 0
   readonly #ledger: Ledger
   readonly #book: CounterBook
   readonly #estimation: Estimation
@@ -108,7 +114,13 @@ export class MapApplier implements Applier {
       isPending: (service) => this.#reconciler.isPending(service),
       execute: (operation) => this.#execute(operation),
     })
-    this.#settings = new Settings(dataplane, host, rules, (on) => this.#followNat(on))
+    this.#settings = new Settings(
+      dataplane,
+      host,
+      rules,
+      (on) => this.#followNat(on),
+      () => this.#ledger.goneReals.size > 0,
+    )
     const view = () => ({
       ledger: this.#ledger,
       maps: this.#maps,
@@ -187,10 +199,18 @@ export class MapApplier implements Applier {
 
   async #publish(): Promise<void> {
     this.#natIndex.update()
+    this.#forgetInterest()
     this.#network.rulesChanged()
     this.publishSettings()
     this.saveState()
     await this.dataplane.published?.()
+  }
+
+  /** Bits of endpoints that have gone make the filter coarser, never wrong: they go when there are many. */
+  #forgetInterest(): void {
+    if (this.#freed < FREED_MAX) return
+    this.#freed = 0
+    refreshInterest(this.#maps.interest, this.#maps.services, this.#maps.reals)
   }
 
   #execute(operation: Operation): void {
@@ -198,6 +218,7 @@ export class MapApplier implements Applier {
     // A service keeps what its real servers counted, and the maps forget it with the index.
     if (operation.op === 'free-real' && this.#book.fold(operation.real)) this.#stateDirty = true
     if (operation.op === 'free-service') this.#book.forget(operation.slot)
+    if (operation.op === 'free-real' || operation.op === 'free-service') this.#freed++
     execute(this.#maps, operation)
     if ('real' in operation) this.#natIndex.touch(operation.real)
     if (operation.op === 'fill-real') this.#estimation.restart(operation.real)

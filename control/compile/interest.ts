@@ -1,22 +1,73 @@
 /**
- * The filter in front of the packet program: a bit per hash of each address that a rule is about. Bits
- * are set before the rule is published and stay for as long as connections of removed rules may live, in
- * fact until a director starts without any rules: a bit too many costs a look-up, one too few a packet.
+ * The filter in front of the packet program: a bit per hash of each address and port that a rule is about, so
+ * that packets to other ports of a virtual address cost as little as those to strangers. A bit too many costs
+ * a look-up, one too few a connection: bits are set before the rule is published, and stay while its records
+ * do, as real servers that were removed stay while a connection refers to them.
  */
 import type { MapMemory } from '../../dataplane/dataplane.ts'
-import { PM_INTEREST_BITS } from '../../dataplane/layout/layout.gen.ts'
+import { PM_INTEREST_BITS, RealRecord, ServiceRecord, Slot } from '../../dataplane/layout/layout.gen.ts'
 
-/** Sets the bit of an address: `words` holds its four words as they lie in a record (IPv4: the first). */
-export function markInterest(map: MapMemory, family: number, words: Uint32Array): void {
-  let hash = mix(0x9e3779b9, words[0]!)
-  if (family === 6) for (let i = 1; i < 4; i++) hash = mix(hash, words[i]!)
-  hash = Math.imul(hash, 0xc2b2ae35)
-  const bit = (hash ^ (hash >>> 16)) & (PM_INTEREST_BITS - 1)
-  Atomics.or(map.u32, bit >>> 5, 1 << (bit & 31))
-}
+/** Of bpf/lookup.h: the bits of one address. */
+const PM_INTEREST_LINE = 512
+const LINES = PM_INTEREST_BITS / PM_INTEREST_LINE
 
 /** One step of the packet program's address hash (`pm_mix` in bpf/lookup.h). */
 function mix(hash: number, word: number): number {
   const mixed = Math.imul(hash ^ word, 0x85ebca6b)
   return mixed ^ (mixed >>> 13)
+}
+
+const SERVICE = { words: ServiceRecord.size / 4, ...places(ServiceRecord.offsets) }
+const REAL = { words: RealRecord.size / 4, ...places(RealRecord.offsets) }
+
+interface Place {
+  readonly word: number
+  readonly shift: number
+}
+
+function places(offsets: { readonly addr: number; readonly port: number; readonly family: number }) {
+  const place = (offset: number): Place => ({ word: offset >>> 2, shift: (offset % 4) * 8 })
+  return { address: offsets.addr >>> 2, port: place(offsets.port), family: place(offsets.family) }
+}
+
+/** The bit of the endpoint in the record that begins at `base`. */
+function bitOf(record: typeof SERVICE, u32: Uint32Array, base: number): number {
+  const field = ({ word, shift }: Place): number => u32[base + word]! >>> shift
+  let hash = mix(0x9e3779b9, u32[base + record.address]!)
+  if ((field(record.family) & 0xff) === 6) {
+    for (let i = 1; i < 4; i++) hash = mix(hash, u32[base + record.address + i]!)
+  }
+  const port = Math.imul(mix(hash, field(record.port) & 0xffff), 0xc2b2ae35)
+  const line = (hash >>> 0) % LINES
+  return line * PM_INTEREST_LINE + ((port ^ (port >>> 16)) & (PM_INTEREST_LINE - 1))
+}
+
+function mark(map: MapMemory, bit: number): void {
+  Atomics.or(map.u32, bit >>> 5, 1 << (bit & 31))
+}
+
+export function markService(map: MapMemory, image: Uint32Array): void {
+  mark(map, bitOf(SERVICE, image, 0))
+}
+
+/** Answers of a real server come from there. */
+export function markReal(map: MapMemory, image: Uint32Array): void {
+  mark(map, bitOf(REAL, image, 0))
+}
+
+/** Brings the filter to what the records say, whatever it was before; packets find every bit they need meanwhile. */
+export function refreshInterest(map: MapMemory, services: MapMemory, reals: MapMemory): void {
+  const wanted = new Uint32Array(map.u32.length)
+  const collect = (records: MapMemory, record: typeof SERVICE, slotOffset: number): void => {
+    for (let base = 0; base < records.u32.length; base += record.words) {
+      if (records.u32[base + slotOffset / 4] === Slot.Free) continue
+      const bit = bitOf(record, records.u32, base)
+      wanted[bit >>> 5]! |= 1 << (bit & 31)
+    }
+  }
+  collect(services, SERVICE, ServiceRecord.offsets.slot)
+  collect(reals, REAL, RealRecord.offsets.slot)
+  wanted.forEach((word, index) => {
+    if (map.u32[index] !== word) Atomics.store(map.u32, index, word)
+  })
 }

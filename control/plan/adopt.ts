@@ -17,6 +17,7 @@ import {
   serverOfImage,
   serviceOfImage,
 } from '../compile/images.ts'
+import { refreshInterest } from '../compile/interest.ts'
 import { entrySlot, findEntries } from '../compile/service-index.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import type { RealServer } from '../model/server.ts'
@@ -62,8 +63,8 @@ export function adopt(maps: RuleMaps, ledger: Ledger, nowMs: number): Adoption {
   }
   const gone = retireRest(maps, ledger, inUse, nowMs)
   freeEmpty(maps, ledger, nowMs)
-  // Nothing left that a packet could be about: the filter may forget what it collected.
-  if (held.length === 0 && gone === 0) maps.interest.u32.fill(0)
+  // The filter forgets what it collected, and says the same whichever version began it.
+  refreshInterest(maps.interest, maps.services, maps.reals)
   return { held, services: held.length, servers: inUse.size, gone }
 }
 

@@ -18,7 +18,7 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import { endpointText } from '../../net/endpoint.ts'
 import { REAL_WORDS, SERVICE_WORDS, serverIdOfImage } from '../compile/images.ts'
-import { markInterest } from '../compile/interest.ts'
+import { markReal, markService } from '../compile/interest.ts'
 
 export type Operation =
   /** Fills a free index of `reals`, its counts and counters zeroed; packets do not see it yet. */
@@ -101,13 +101,13 @@ export function execute(maps: RuleMaps, operation: Operation): void {
       const base = real * REAL_WORDS
       maps.live.u32.fill(0, real * LIVE_WORDS, (real + 1) * LIVE_WORDS)
       maps.counters.u32.fill(0, real * maps.cpus * COUNTER_WORDS, (real + 1) * maps.cpus * COUNTER_WORDS)
-      markReal(maps, image)
+      markReal(maps.interest, image)
       maps.reals.u32.set(image.subarray(SLOT_WORD + 1), base + SLOT_WORD + 1)
       publish(maps.reals, base + SLOT_WORD, image[SLOT_WORD]!)
       return
     }
     case 'revise-real':
-      markReal(maps, operation.image)
+      markReal(maps.interest, operation.image)
       reviseReal(maps.reals, operation.real, operation.image)
       return
     case 'mark-overload':
@@ -125,7 +125,7 @@ export function execute(maps: RuleMaps, operation: Operation): void {
       return
     case 'fill-service': {
       const base = operation.slot * SERVICE_WORDS
-      markService(maps, operation.image)
+      markService(maps.interest, operation.image)
       maps.services.u32.set(operation.image.subarray(1), base + 1)
       publish(maps.services, base, operation.image[0]!)
       return
@@ -154,23 +154,6 @@ export function execute(maps: RuleMaps, operation: Operation): void {
     default:
       operation satisfies never
   }
-}
-
-const REAL_ADDRESS = RealRecord.offsets.addr / 4
-const REAL_FAMILY_SHIFT = (RealRecord.offsets.family % 4) * 8
-const SERVICE_ADDRESS = ServiceRecord.offsets.addr / 4
-const SERVICE_FAMILY_WORD = ServiceRecord.offsets.family >>> 2
-const SERVICE_FAMILY_SHIFT = (ServiceRecord.offsets.family % 4) * 8
-
-/** Replies of a real server come from its address; its family shares a word with port and method. */
-function markReal(maps: RuleMaps, image: Uint32Array): void {
-  const family = (image[METHOD_WORD]! >>> REAL_FAMILY_SHIFT) & 0xff
-  markInterest(maps.interest, family, image.subarray(REAL_ADDRESS, REAL_ADDRESS + 4))
-}
-
-function markService(maps: RuleMaps, image: Uint32Array): void {
-  const family = (image[SERVICE_FAMILY_WORD]! >>> SERVICE_FAMILY_SHIFT) & 0xff
-  markInterest(maps.interest, family, image.subarray(SERVICE_ADDRESS, SERVICE_ADDRESS + 4))
 }
 
 function serviceWord(slot: number, field: keyof typeof ServiceRecord.offsets): number {

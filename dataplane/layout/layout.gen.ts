@@ -335,8 +335,8 @@ export const Setting = {
   Ftp: 64,
   V4: 128,
   V6: 256,
-  Interest: 512,
   NatIcmpSend: 1024,
+  Interest: 2048,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -350,8 +350,8 @@ export const settingNames: { readonly [value: number]: string } = {
   64: 'ftp',
   128: 'v4',
   256: 'v6',
-  512: 'interest',
   1024: 'nat_icmp_send',
+  2048: 'interest',
 }
 
 /** enum pm_egress_flag */
