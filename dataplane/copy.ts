@@ -4,8 +4,11 @@
  * connections during the copy is forgotten.
  */
 import { type Dataplane, DataplaneError } from './dataplane.ts'
-import { MAP_NAMES, SettingsRecord } from './layout/layout.gen.ts'
+import { MAP_NAMES, type MapName, SettingsRecord } from './layout/layout.gen.ts'
 import { stampLayout } from './layout/stamp.ts'
+
+/** What a plane finds out itself: which interfaces it takes packets from, and what its ways out can do. */
+export const FACTS_OF_A_PLANE: readonly MapName[] = ['interfaces', 'egress']
 
 export function copyMaps(from: Pick<Dataplane, 'map'>, to: Pick<Dataplane, 'map'>): void {
   for (const name of MAP_NAMES) {
@@ -18,8 +21,7 @@ export function copyMaps(from: Pick<Dataplane, 'map'>, to: Pick<Dataplane, 'map'
     }
   }
   for (const name of MAP_NAMES) {
-    // Each plane knows its own interfaces.
-    if (name !== 'interfaces') to.map(name).bytes.set(from.map(name).bytes)
+    if (!FACTS_OF_A_PLANE.includes(name)) to.map(name).bytes.set(from.map(name).bytes)
   }
   // They are of one layout, whatever the source says of itself: the target's next adopter relies on it.
   stampLayout(to.map('settings').view)

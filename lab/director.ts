@@ -18,6 +18,8 @@ export interface DirectorOptions {
   readonly capabilities?: readonly string[]
   /** How many real servers there is room for. */
   readonly realServers?: number
+  /** Where another version's executables are. */
+  readonly bin?: string
 }
 
 const START_TIMEOUT_MS = 30_000
@@ -61,7 +63,7 @@ export class LabDirector {
     return [
       ...(options.withoutBpf ? ['setpriv', `--bounding-set=${lost}`, `--inh-caps=${lost}`] : []),
       ...(options.capabilities === undefined ? [] : withCapabilities(options.capabilities)),
-      executable('pointsmand'),
+      options.bin === undefined ? executable('pointsmand') : join(options.bin, 'pointsmand'),
       ...interfaces.flatMap((name) => ['--interface', name]),
       '--run-dir',
       this.runDir,

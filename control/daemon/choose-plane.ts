@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { changePlane } from '../../dataplane/change.ts'
-import { copyMaps } from '../../dataplane/copy.ts'
+import { copyMaps, FACTS_OF_A_PLANE, forgetNextHops } from '../../dataplane/copy.ts'
 import { type Dataplane, DataplaneError, type Sizes, throwRefusals } from '../../dataplane/dataplane.ts'
 import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pinned-program.ts'
@@ -11,8 +11,8 @@ import { detachPinned, KernelDataplane, possibleCpus } from '../../dataplane/ker
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { ForwarderLink } from '../../dataplane/userspace/forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
-import { MapsFile, sizesInFile } from '../../dataplane/userspace/maps-file.ts'
-import { UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
+import { MapsFile, olderMaps, sizesInFile } from '../../dataplane/userspace/maps-file.ts'
+import { letGo, UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
 import { defaultPinDirectory } from '../../linux/bpffs.ts'
 import type { Links } from '../../linux/links.ts'
 
@@ -151,7 +151,7 @@ async function openXdp(options: OpenOptions, pinned: Sizes | null): Promise<Open
   const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode, links: options.links })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
   try {
-    const adopted = (await takeFromForwarder(options, dataplane)) || carryOver(mapFile(options), dataplane)
+    const adopted = (await takeFromForwarder(options, dataplane)) || (await carryOver(options, dataplane))
     return { dataplane, reason: 'asked for', adopted }
   } catch (error) {
     await dataplane.detach().catch(() => {})
@@ -170,7 +170,10 @@ async function takeFromForwarder(options: OpenOptions, to: KernelDataplane): Pro
   const { hello } = link
   link.close()
   const present = hello.interfaces.map(({ name }) => name)
-  if (present.length === 0 || sizesInFile(mapFile(options)) === null) return false
+  if (present.length === 0) return false
+  const file = MapsFile.open(mapFile(options))
+  if (!(file instanceof MapsFile)) return false
+  file.close()
   // As it is, so that it is not replaced first.
   const { workers, busyPoll, intake, ringBytes } = hello.setup
   const { runDirectory, log } = options
@@ -187,15 +190,34 @@ async function takeFromForwarder(options: OpenOptions, to: KernelDataplane): Pro
 }
 
 /** What a userspace plane has here goes along; its file stays until this plane has taken its packets. */
-function carryOver(path: string, to: KernelDataplane): boolean {
+async function carryOver(options: OpenOptions, to: KernelDataplane): Promise<boolean> {
+  const path = mapFile(options)
   const from = MapsFile.open(path)
-  if (!(from instanceof MapsFile)) return false
+  if (!(from instanceof MapsFile)) return from.foreign === true && (await carryOverOlder(options, to))
   try {
     copyMaps(from, to)
     return true
   } finally {
     from.close()
   }
+}
+
+/**
+ * A forwarder of an earlier version cannot be told to wait for us by the maps that it has. It lets go, and the
+ * kernel drops what it had claimed until this plane has taken its interfaces.
+ */
+async function carryOverOlder(options: OpenOptions, to: KernelDataplane): Promise<boolean> {
+  const older = olderMaps(mapFile(options))
+  const link = await ForwarderLink.connect(join(options.runDirectory, CONTROL_SOCKET)).catch(() => null)
+  const present = link?.hello.interfaces.map(({ name }) => name) ?? []
+  if (link !== null) await letGo(link)
+  older.carryInto(to, FACTS_OF_A_PLANE)
+  forgetNextHops(to)
+  if (present.length > 0) {
+    throwRefusals(await to.attach(options.interfaces.length > 0 ? options.interfaces : present))
+  }
+  options.log('Rules and connections were carried over from an earlier version of the userspace plane')
+  return true
 }
 
 /** `fresh`: another plane has the rules, whatever lies about. */
@@ -265,6 +287,8 @@ async function tryXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opene
 
 export async function openDataplane(options: OpenOptions): Promise<Opened> {
   const pinned = options.choice === 'none' ? null : sizesInUse(options)
+  // What no plane can carry on with is refused here, before one has changed anything.
+  if (options.choice !== 'none' && pinned === null) sizesInFile(mapFile(options))
   switch (options.choice) {
     case 'none':
       return { dataplane: null, reason: 'asked for: rules are kept, packets are left alone', adopted: false }

@@ -30,6 +30,7 @@ import {
   mapShared,
   SystemError,
 } from '../../linux/libc.ts'
+import type { NewMaps } from '../conversions.ts'
 import { DataplaneError, type MapMemory, type Sizes } from '../dataplane.ts'
 import {
   LAYOUT_FINGERPRINT,
@@ -42,7 +43,7 @@ import {
 import { stampLayout } from '../layout/stamp.ts'
 import { findLayout, recordOf } from '../layout/version.ts'
 import { mapMemory } from '../map-memory.ts'
-import { Migration, type OldMaps, planMigration } from '../migrate.ts'
+import { Migration, planMigration } from '../migrate.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { MAP_ALIGNMENT, type MapsBacking } from '../wasm/program.ts'
 
@@ -65,8 +66,8 @@ interface Head {
 export interface Unusable {
   readonly reason: string
   readonly absent: boolean
-  /** They can be carried over to this version's layout: see `migrate`. */
-  readonly older?: true
+  /** Another version made it, and may go on with it: see `older`. */
+  readonly foreign?: true
 }
 
 export class MapsFile implements MapsBacking {
@@ -93,9 +94,7 @@ export class MapsFile implements MapsBacking {
     const head = readHead(fd)
     if (head !== null && head.boot === boot && head.layout !== LAYOUT_FINGERPRINT) {
       closeSync(fd)
-      const older = findLayout({ version: head.version, fingerprint: head.layout }) !== null
-      const reason = 'they are of a version with another layout'
-      return { reason, absent: false, ...(older ? { older } : {}) }
+      return { reason: 'they are of a version with another layout', absent: false, foreign: true }
     }
     const reason = head === null ? `${path} does not begin as expected` : whyNot(head, boot, fd)
     if (head === null || reason !== null) {
@@ -206,36 +205,58 @@ export function widen(file: MapsFile, cpus: number): MapsFile {
   return wide
 }
 
+/** Maps of an earlier version, from which everything can be carried over, field by field. */
+export interface OlderMaps {
+  readonly sizes: Sizes
+  /** Into maps of these sizes that are new; without `except`. Nobody may be forwarding by either meanwhile. */
+  carryInto(to: NewMaps, except?: readonly MapName[]): void
+}
+
 /**
- * Rules, connections and counters of an earlier version, field by field, in a new file of the same name; why
- * not, in words, where that cannot be done. Nobody may be forwarding meanwhile.
+ * What another version has left in a file that this one cannot open. Throws `DataplaneError` where it cannot be
+ * carried over: that version can go on with it, so it is not ours to make anew.
  */
-export function migrate(path: string): MapsFile | string {
+export function olderMaps(path: string): OlderMaps {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
   try {
     const head = readHead(fd)
     const layout = head === null ? null : findLayout({ version: head.version, fingerprint: head.layout })
-    if (head === null || layout === null) return 'this version does not know their layout'
-    const bytes = readFileSync(fd)
-    const old: OldMaps = {
-      layout,
-      entries: (name) => head.maps[name]?.entries ?? 0,
-      bytes: (name) => {
-        const { offset, entries } = head.maps[name]!
-        return new Uint8Array(bytes.subarray(offset, offset + entries * recordOf(layout, name).size))
+    if (head === null || layout === null) {
+      const version = head === null ? 'another layout' : `layout ${head.version}`
+      throw refusal(path, `they have ${version}, which this version does not know`)
+    }
+    const entries = (name: string) => head.maps[name]?.entries ?? 0
+    const plan = planMigration({ layout, entries }, mapEntries(head.sizes))
+    if ('refusal' in plan) throw refusal(path, plan.refusal)
+    return {
+      sizes: head.sizes,
+      carryInto: (to, except = []) => {
+        const file = readFileSync(path)
+        const bytes = (name: string) => {
+          const { offset } = head.maps[name]!
+          return new Uint8Array(file.subarray(offset, offset + entries(name) * recordOf(layout, name).size))
+        }
+        const wanted = (name: MapName) => !except.includes(name)
+        const carried = plan.carried.filter(wanted)
+        new Migration({ layout, entries, bytes }, to, { ...plan, carried }).copy()
+        for (const name of plan.shared.filter(wanted)) to.map(name).bytes.set(bytes(name))
       },
     }
-    const plan = planMigration(old, mapEntries(head.sizes))
-    if ('refusal' in plan) return plan.refusal
-    return MapsFile.create(path, head.sizes, {
-      fill: (made) => {
-        new Migration(old, made, plan).copy()
-        for (const name of plan.shared) made.map(name).bytes.set(old.bytes(name))
-      },
-    })
   } finally {
     closeSync(fd)
   }
+}
+
+function refusal(path: string, why: string): DataplaneError {
+  return new DataplaneError(
+    `Cannot carry on with the maps of another version in ${path}: ${why}; start that version again, or take them off with pointsman detach (connections are lost)`,
+  )
+}
+
+/** Maps of an earlier version as those of this one, in a new file of the same name. */
+export function migrate(path: string): MapsFile {
+  const older = olderMaps(path)
+  return MapsFile.create(path, older.sizes, { fill: (made) => older.carryInto(made) })
 }
 
 /** One row per real server, with a record per CPU. */
@@ -295,7 +316,7 @@ export function removeMaps(path: string): void {
 /** The sizes of maps that can be carried on with, null where there are none. */
 export function sizesInFile(path: string): Sizes | null {
   const file = MapsFile.open(path)
-  if (!(file instanceof MapsFile)) return null
+  if (!(file instanceof MapsFile)) return file.foreign === true ? olderMaps(path).sizes : null
   file.close()
   return file.sizes
 }

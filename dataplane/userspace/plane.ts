@@ -19,7 +19,7 @@ import { ForwarderLink } from './forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, type ForwarderSetup, MAPS_NAME, type Order } from './forwarder/protocol.ts'
 import { forwarderBuild, startForwarder } from './forwarder/start.ts'
 import { endForwarder, removeLeftovers } from './leftovers.ts'
-import { MapsFile, migrate, removeMaps, widen } from './maps-file.ts'
+import { MapsFile, migrate, olderMaps, removeMaps, widen } from './maps-file.ts'
 
 export interface UserspaceOptions {
   /** Of maps that are made; those that are there keep theirs. */
@@ -268,6 +268,13 @@ async function endForeign({ runDirectory, log }: UserspaceOptions): Promise<void
   await endForwarder(holder.socket)
 }
 
+/** Has a forwarder end and leave what it holds in the kernel, for another to carry on with. */
+export async function letGo(link: ForwarderLink): Promise<void> {
+  await link.order({ order: 'leave' }, LEAVE_MS).catch(() => {})
+  await link.ended(LEAVE_MS)
+  link.close()
+}
+
 interface Taken {
   readonly maps: MapsFile
   readonly adopted: boolean
@@ -285,18 +292,14 @@ async function takeMaps(options: UserspaceOptions, workers: number): Promise<Tak
   }
   const link = await ForwarderLink.connect(socket)
   const found = MapsFile.open(path)
-  if (!(found instanceof MapsFile) && found.older === true) {
+  if (!(found instanceof MapsFile) && found.foreign === true) {
+    // Before anything is changed.
+    olderMaps(path)
     // It runs by an older program. The kernel drops what is claimed until the new one stands.
-    if (link !== null) await link.order({ order: 'leave' }, LEAVE_MS).catch(() => {})
-    await link?.ended(LEAVE_MS)
-    link?.close()
+    if (link !== null) await letGo(link)
     const migrated = migrate(path)
-    if (migrated instanceof MapsFile) {
-      log?.('The maps of the userspace plane were carried over from an earlier version')
-      return { maps: migrated, adopted: true, link: null }
-    }
-    log?.(`Rules and connections of the userspace plane are lost: ${migrated}`)
-    return { maps: MapsFile.create(path, sizes), adopted: false, link: null }
+    log?.('The maps of the userspace plane were carried over from an earlier version')
+    return { maps: migrated, adopted: true, link: null }
   }
   if (!(found instanceof MapsFile)) {
     if (!found.absent) log?.(`Rules and connections of the userspace plane are lost: ${found.reason}`)
@@ -316,8 +319,6 @@ async function takeMaps(options: UserspaceOptions, workers: number): Promise<Tak
     return { maps: found, adopted: true, link }
   }
   // More workers than the counters have rows for. Nobody may count meanwhile.
-  if (link !== null) await link.order({ order: 'leave' }, LEAVE_MS).catch(() => {})
-  await link?.ended(LEAVE_MS)
-  link?.close()
+  if (link !== null) await letGo(link)
   return { maps: widen(found, Math.max(workers, sizes.cpus)), adopted: true, link: null }
 }

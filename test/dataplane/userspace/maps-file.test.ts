@@ -25,7 +25,7 @@ import { parseLayout, recordOf } from '../../../dataplane/layout/version.ts'
 import { EARLIER_LAYOUTS } from '../../../dataplane/layout/versions.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { mapEntries } from '../../../dataplane/sizes.ts'
-import { MapsFile, migrate, sizesInFile, widen } from '../../../dataplane/userspace/maps-file.ts'
+import { MapsFile, migrate, olderMaps, sizesInFile, widen } from '../../../dataplane/userspace/maps-file.ts'
 import { loadModule, WasmDataplane } from '../../../dataplane/wasm/program.ts'
 import { bootId } from '../../../linux/boot.ts'
 
@@ -157,7 +157,13 @@ describe('maps in a file', () => {
       assert.ok(!(found instanceof MapsFile))
       assert.match(found.reason, reason)
       assert.equal(found.absent, what === 'no file')
-      assert.equal(sizesInFile(path), null)
+      assert.equal(found.foreign === true, what === 'another layout')
+      if (found.foreign !== true) assert.equal(sizesInFile(path), null)
+      else
+        assert.throws(
+          () => sizesInFile(path),
+          /layout \d+, which this version does not know; .*pointsman detach/,
+        )
     })
 
   test('maps of every earlier layout are carried over, field by field', () => {
@@ -186,9 +192,16 @@ describe('maps in a file', () => {
       bytes.write(`${JSON.stringify(head)}\n`)
       writeFileSync(path, bytes)
       const found = MapsFile.open(path)
-      assert.ok(!(found instanceof MapsFile) && found.older === true)
+      assert.ok(!(found instanceof MapsFile) && found.foreign === true)
+      assert.deepEqual(sizesInFile(path), SMALL_SIZES)
+      const elsewhere = new WasmDataplane({
+        ...{ sizes: SMALL_SIZES, module: loadModule(builtFile('pointsman.wasm')) },
+        fib: () => ({ result: 'no-route' }) as const,
+      })
+      olderMaps(path).carryInto(elsewhere, ['counters'])
+      assert.equal(ServiceRecord.getPort(elsewhere.map('services').view, 3 * ServiceRecord.size), 8080)
+      assert.equal(CountersRecord.getConns(elsewhere.map('counters').view, 5 * CountersRecord.size), 0n)
       const migrated = migrate(path)
-      assert.ok(migrated instanceof MapsFile, String(migrated))
       assert.equal(SettingsRecord.getHashSeed(migrated.map('settings').view, 0), 0x1234_5678)
       assert.equal(ServiceRecord.getPort(migrated.map('services').view, 3 * ServiceRecord.size), 8080)
       assert.equal(CountersRecord.getConns(migrated.map('counters').view, 5 * CountersRecord.size), 77n)

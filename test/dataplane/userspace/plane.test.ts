@@ -2,14 +2,17 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -288,6 +291,29 @@ describe('the userspace plane in two processes', { skip }, () => {
     managed.director.addServer(HTTP.id, server(`${REAL}:8080`))
     await managed.director.settle()
     await goesOn(await connect())
+  })
+
+  test('maps of a version that this one does not know are left to it, and forwarded by', async () => {
+    const old = await connect()
+    const forwarder = pid()
+    await plane.close()
+    const path = join(runDirectory, 'userspace.maps')
+    const head = readFileSync(path).subarray(0, 4096)
+    const at = head.indexOf('"layout":"') + 10
+    const own = head.toString('latin1', at, at + 16)
+    const write = (fingerprint: string) => {
+      const fd = openSync(path, 'r+')
+      writeSync(fd, fingerprint, at, 'latin1')
+      closeSync(fd)
+    }
+    write('0123456789abcdef')
+    await assert.rejects(open(), /maps of another version in .*layout \d+, .*pointsman detach/)
+    assert.ok(running(forwarder))
+    write(own)
+    await open({ workers: 1 })
+    assert.equal(plane.adopted, true)
+    await attach()
+    await goesOn(old)
   })
 
   test('detach without a daemon ends the forwarder and removes everything', async () => {

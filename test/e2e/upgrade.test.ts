@@ -1,0 +1,92 @@
+/** An earlier version, whose maps have another layout, is exchanged for this one under traffic. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { PM_LAYOUT_VERSION } from '../../dataplane/layout/layout.gen.ts'
+import { until } from '../../lab/command.ts'
+import type { Lab } from '../../lab/lab.ts'
+import { buildOlderVersion, type OlderVersion, skipWithoutHistory } from '../../lab/older-version.ts'
+import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
+import { FAMILIES, METHODS } from '../../lab/topology.ts'
+import { missingFor, type Plane, withDirector } from './scene.ts'
+import { readStatistics } from './statistics.ts'
+
+const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
+  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
+)
+const EACH = 3
+
+async function allGoOn(lab: Lab, why: string): Promise<void> {
+  const before = await lab.client.conversations()
+  assert.equal(before.length, SERVICES.length * EACH)
+  await until(`every conversation to go on after: ${why}`, 15_000, async () => {
+    const now = await lab.client.conversations()
+    const broken = now.filter(({ failure }) => failure !== null)
+    assert.deepEqual(broken, [], `broken after: ${why}`)
+    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? true : undefined
+  })
+}
+
+async function connections(lab: Lab): Promise<number> {
+  return (await readStatistics(lab)).reduce((sum, { conns }) => sum + conns, 0)
+}
+
+async function drops(lab: Lab): Promise<Record<string, bigint>> {
+  const all = Object.entries(await lab.director.verdicts())
+  return Object.fromEntries(all.filter(([name, packets]) => name.startsWith('drop_') && packets > 0n))
+}
+
+describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFor('userspace') }, () => {
+  let older: OlderVersion
+  before(() => {
+    older = buildOlderVersion()
+  })
+  after(() => older.remove())
+
+  const upgrade = (from: Plane, to: Plane, then: (lab: Lab, rules: string) => Promise<void>): Promise<void> =>
+    withDirector(
+      from,
+      async (lab) => {
+        const { director, client } = lab
+        await director.restore(SERVICES.flatMap((service) => allRules(service)))
+        for (const service of SERVICES) {
+          for (let i = 0; i < EACH; i++) await client.converse({ ...virtualEndpoint(service), intervalMs: 5 })
+        }
+        await allGoOn(lab, 'the start')
+        const rules = await director.rule('-Sn')
+        const dropped = await drops(lab)
+        assert.equal(await connections(lab), SERVICES.length * EACH)
+
+        assert.equal(await director.end('SIGTERM'), 0)
+        await allGoOn(lab, "the older daemon's end")
+        await director.start({ dataplane: to })
+        await allGoOn(lab, 'the upgrade')
+        assert.equal(await director.rule('-Sn'), rules)
+        assert.equal(await connections(lab), SERVICES.length * EACH, 'every connection is counted once')
+        assert.deepEqual(await drops(lab), dropped)
+        for (const service of SERVICES) await client.http(virtualEndpoint(service))
+        await then(lab, rules)
+      },
+      { bin: older.bin },
+    )
+
+  for (const [from, to] of [
+    ['userspace', 'userspace'],
+    ['userspace', 'xdp'],
+  ] as const)
+    test(`from ${from} of another layout to ${to}: conversations and rules go on`, () =>
+      upgrade(from, to, async () => {}))
+
+  test('from xdp of another layout to xdp; the way back is refused before anything is changed', () =>
+    upgrade('xdp', 'xdp', async (lab, rules) => {
+      const { director } = lab
+      await director.end('SIGTERM')
+      await assert.rejects(
+        director.start({ dataplane: 'auto', bin: older.bin }),
+        new RegExp(`layout has version ${PM_LAYOUT_VERSION}, .*pointsman detach`),
+      )
+      await allGoOn(lab, "the older version's refusal")
+      await director.start({ dataplane: 'xdp' })
+      assert.equal(await director.rule('-Sn'), rules)
+      await allGoOn(lab, 'one more start')
+    }))
+})
