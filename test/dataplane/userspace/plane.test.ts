@@ -26,20 +26,11 @@ import { UserspaceDataplane, type UserspaceOptions } from '../../../dataplane/us
 import { netnsHolder } from '../../../linux/netns-lock.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { server, service } from '../../control/support.ts'
-import { ethernet, ipv4, tcp } from '../../packets/frame.ts'
 import { PacketSocket } from '../../packets/libc.ts'
-import { enterPrivateNetwork, ip, skipWithoutPrivileges, sysctl, until } from '../private-network.ts'
+import { skipWithoutPrivileges, until } from '../private-network.ts'
+import { fromClient, layTwoWires, REAL, SOURCE, VIP, wait } from '../two-wires.ts'
 
-const C0 = '02:00:00:00:01:01'
-const ROUTER = '02:00:00:00:01:02'
-const R0 = '02:00:00:00:02:01'
-const RS1 = '02:00:00:00:02:11'
-const CLIENT = '198.51.100.7'
-const VIP = '192.0.2.100'
-const REAL = '10.0.2.11'
 const HTTP = service(`tcp ${VIP}:80`, { scheduler: 'rr' })
-
-const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
 function built(): string | null {
   try {
@@ -68,7 +59,7 @@ describe('the userspace plane in two processes', { skip }, () => {
       log: (line) => log.push(line),
       ...more,
     })
-    const sources = { [REAL]: parseAddress('10.0.2.1')! }
+    const sources = { [REAL]: parseAddress(SOURCE)! }
     managed = openDirector({ dataplane: plane, host: fixedHost({ sources }) })
     await managed.director.settle()
   }
@@ -99,18 +90,16 @@ describe('the userspace plane in two processes', { skip }, () => {
     }
     return frames
   }
-  const fromClient = (sport: number, flags: string) =>
-    ethernet({ src: ROUTER, dst: C0 }, ipv4({ src: CLIENT, dst: VIP }, tcp({ sport, dport: 80, flags })))
   /** A connection of which the real server has heard; its port. */
   const connect = async (): Promise<number> => {
     lastPort += 1
-    c.send(fromClient(lastPort, 'S'))
+    c.send(fromClient(lastPort, 80, 'S'))
     assert.equal((await received(r, 1)).length, 1, log.join('; '))
     return lastPort
   }
   /** Later packets of it arrive, and the kernel says nothing of its own. */
   const goesOn = async (sport: number) => {
-    c.send(fromClient(sport, 'A'))
+    c.send(fromClient(sport, 80, 'A'))
     assert.equal((await received(r, 1)).length, 1, log.join('; '))
     assert.deepEqual(await received(c, 1, 50), [])
   }
@@ -126,20 +115,7 @@ describe('the userspace plane in two processes', { skip }, () => {
   }
 
   before(async () => {
-    enterPrivateNetwork()
-    ip(`link add c0 address ${C0} type veth peer name wire-c`)
-    ip(`link add r0 address ${R0} type veth peer name wire-r`)
-    for (const name of ['c0', 'wire-c', 'r0', 'wire-r']) {
-      sysctl(`net/ipv6/conf/${name}/disable_ipv6`, 1)
-      ip(`link set ${name} up`)
-    }
-    sysctl('net/ipv4/ip_forward', 1)
-    ip('addr add 192.0.2.1/24 dev c0')
-    ip(`addr add ${VIP}/32 dev c0`)
-    ip('addr add 10.0.2.1/24 dev r0')
-    ip(`neigh add 192.0.2.2 lladdr ${ROUTER} dev c0 nud permanent`)
-    ip(`neigh add ${REAL} lladdr ${RS1} dev r0 nud permanent`)
-    ip('route add default via 192.0.2.2')
+    layTwoWires()
     c = new PacketSocket('wire-c')
     r = new PacketSocket('wire-r')
     await open()
@@ -183,7 +159,7 @@ describe('the userspace plane in two processes', { skip }, () => {
       let heard = 0
       // The client goes on as TCP would; the kernel must not answer meanwhile.
       while (heard === 0 && performance.now() - killed < 10_000) {
-        c.send(fromClient(old, 'A'))
+        c.send(fromClient(old, 80, 'A'))
         heard = (await received(r, 1, 20)).length
       }
       const tookMs = performance.now() - killed
@@ -206,12 +182,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     managed.director.addServer(other.id, server(`${REAL}:8081`))
     await until(() => plane.forwarder !== null && plane.interfaces().length === 2, 'another one', 10_000)
     await managed.director.settle()
-    c.send(
-      ethernet(
-        { src: ROUTER, dst: C0 },
-        ipv4({ src: CLIENT, dst: VIP }, tcp({ sport: 7, dport: 81, flags: 'S' })),
-      ),
-    )
+    c.send(fromClient(7, 81, 'S'))
     assert.equal((await received(r, 1)).length, 1)
     assert.deepEqual(await received(c, 1, 50), [])
     managed.director.deleteService(other.id)
@@ -260,7 +231,7 @@ describe('the userspace plane in two processes', { skip }, () => {
   test('frames held for a daemon that is killed are let go', async () => {
     await plane.hold()
     lastPort += 1
-    c.send(fromClient(lastPort, 'S'))
+    c.send(fromClient(lastPort, 80, 'S'))
     assert.deepEqual(await received(r, 1, 100), [])
     await plane.close()
     assert.equal((await received(r, 1)).length, 1)
@@ -324,7 +295,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     assert.deepEqual(left(), [])
     assert.equal(await removeLeftovers(), false)
     // The kernel has its packets again.
-    c.send(fromClient(5000, 'S'))
+    c.send(fromClient(5000, 80, 'S'))
     assert.equal((await received(c, 1)).length, 1)
     await open()
     assert.equal(plane.adopted, false)
