@@ -16,10 +16,10 @@ for (const intake of INTAKES)
       'flush table netdev pointsman',
       'flush set netdev pointsman to4',
     ])
-      test(`nft ${loss} is made good within a second, and rules go on changing`, async () => {
+      test(`nft ${loss} is made good, and rules go on changing`, async () => {
         const before = nft().replaceAll(/ expires \w+/g, '')
         execFileSync('nft', loss.split(' '))
-        await until(() => nft().replaceAll(/ expires \w+/g, '') === before, `mended: ${nft()}`, 1000)
+        await until(() => nft().replaceAll(/ expires \w+/g, '') === before, `mended: ${nft()}`)
         stage.c.send(fromClient(3700, 80, 'S'))
         assert.equal((await heard(stage.r)).length, 1, stage.verdicts())
         assert.deepEqual(await heard(stage.c, 0), [])
@@ -43,9 +43,9 @@ for (const intake of INTAKES)
       const stands = () => tc('filter', 'show', 'dev', 'c0', 'ingress').includes('pref 28781')
       assert.ok(stands())
       tc('filter', 'del', 'dev', 'c0', 'ingress', 'pref', '28781')
-      await until(stands, 'the filter to be back', 1000)
+      await until(stands, 'the filter to be back')
       tc('qdisc', 'del', 'dev', 'c0', 'clsact')
-      await until(stands, 'qdisc and filter to be back', 1000)
+      await until(stands, 'qdisc and filter to be back')
     })
 
     test('what is claimed holds for 30 seconds only, and errors about others are never the lot', () => {

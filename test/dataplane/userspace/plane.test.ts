@@ -360,7 +360,8 @@ describe('the userspace plane in two processes', { skip }, () => {
     await wait(700)
     const began = Date.now()
     await plane.close()
-    assert.ok(Date.now() - began < 300, `it took ${Date.now() - began} ms`)
+    // One that waits for a forwarder waits for 20 s.
+    assert.ok(Date.now() - began < 5000, `it took ${Date.now() - began} ms`)
     rmSync(logFile, { recursive: true })
     await open()
     await attach()
