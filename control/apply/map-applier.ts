@@ -200,7 +200,6 @@ export class MapApplier implements Applier {
   async #publish(): Promise<void> {
     this.#natIndex.update()
     this.#forgetInterest()
-    this.#network.rulesChanged()
     this.publishSettings()
     this.saveState()
     await this.dataplane.published?.()
@@ -220,7 +219,10 @@ export class MapApplier implements Applier {
     if (operation.op === 'free-service') this.#book.forget(operation.slot)
     if (operation.op === 'free-real' || operation.op === 'free-service') this.#freed++
     execute(this.#maps, operation)
-    if ('real' in operation) this.#natIndex.touch(operation.real)
+    if ('real' in operation) {
+      this.#natIndex.touch(operation.real)
+      this.#network.touch(operation.real)
+    }
     if (operation.op === 'fill-real') this.#estimation.restart(operation.real)
   }
 
@@ -341,9 +343,9 @@ export class MapApplier implements Applier {
     return this.sweep.due() || this.#ledger.goneReals.size > 0
   }
 
-  /** Writes down the ways to real servers that have changed. */
-  renewHops(): void {
-    this.#network.renewHops()
+  /** Writes down the ways to real servers that have changed, for some milliseconds; true when all are. */
+  renewHops(ms: number): boolean {
+    return this.#network.renewHops(ms)
   }
 
   /** Somebody looks after the tables: packets need not (bpf/expiry.h). To be said every second or so. */

@@ -66,14 +66,17 @@ export class NetworkFacts {
     this.#placing.stop()
   }
 
-  /** Real servers have come, gone, or are others. */
-  rulesChanged(): void {
-    this.#hops?.rulesChanged()
+  /** A real server has come to this index, has left it, or is another. */
+  touch(real: number): void {
+    this.#hops?.touch(real)
   }
 
-  /** Writes down the ways to real servers that have changed. */
-  renewHops(): void {
-    if (this.#hops?.renew() === true) bumpNextHopEpoch(this.#options.dataplane.map('settings'))
+  /** Writes down the ways to real servers that have changed, for some milliseconds; true when all are. */
+  renewHops(ms: number): boolean {
+    if (this.#hops === null) return true
+    const { done, moved } = this.#hops.renew(performance.now() + ms)
+    if (moved) bumpNextHopEpoch(this.#options.dataplane.map('settings'))
+    return done
   }
 
   placeAll(): void {

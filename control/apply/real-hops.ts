@@ -1,6 +1,7 @@
 /**
  * Next hops of real servers as this host knows them, written to the map `hops`: what the packet program uses
- * where the kernel's FIB refuses to answer because forwarding is off (bpf/next-hop.h).
+ * where the kernel's FIB refuses to answer because forwarding is off (bpf/next-hop.h). There may be a hundred
+ * thousand of them, and requests wait meanwhile: so it is done in slices, and only for those it concerns.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { HopRecord, RealRecord } from '../../dataplane/layout/layout.gen.ts'
@@ -11,20 +12,32 @@ import type { Rules } from '../rules/rules.ts'
 
 const WORDS = HopRecord.size / 4
 const VERSION = HopRecord.offsets.version / 4
+const IFINDEX = HopRecord.offsets.ifindex / 4
 const REAL_ADDRESS = RealRecord.offsets.addr
+const NO_MAC = new Uint8Array(6)
+/** Real servers between two looks at the clock. */
+const STRIDE = 32
 
 export class RealHops {
   readonly #dataplane: Dataplane
   readonly #rules: Rules
-  readonly #ledger: Pick<LedgerView, 'serviceOfKey'>
+  readonly #ledger: Pick<LedgerView, 'real' | 'sizes'>
   readonly #source: HopSource
-  #seen = Number.NaN
-  #rulesChanged = true
+  /** Indices that may stand for another address than when they were looked at. */
+  readonly #touched = new Set<number>()
+  /** Indices whose next hop is not known. */
+  readonly #missing = new Set<number>()
+  readonly #image = new Uint32Array(WORDS)
+  readonly #imageView = new DataView(this.#image.buffer)
+  #generation = Number.NaN
+  #learnt = Number.NaN
+  #round: Iterator<void> | null = null
+  #moved = false
 
   constructor(
     dataplane: Dataplane,
     rules: Rules,
-    ledger: Pick<LedgerView, 'serviceOfKey'>,
+    ledger: Pick<LedgerView, 'real' | 'sizes'>,
     source: HopSource,
   ) {
     this.#dataplane = dataplane
@@ -33,63 +46,97 @@ export class RealHops {
     this.#source = source
   }
 
-  /** Real servers have come, gone, or taken another address. */
-  rulesChanged(): void {
-    this.#rulesChanged = true
+  /** A real server has come to this index, has left it, or is another. */
+  touch(real: number): void {
+    this.#touched.add(real)
   }
 
   /**
-   * Writes what is not what it was; costs nothing while nothing has changed. True: packets may have kept
-   * something that is no longer so.
+   * Writes what is not what it was, until `until` (ms, `performance.now`); costs nothing while nothing has
+   * changed. `moved`: packets may have kept something that is no longer so.
    */
-  renew(): boolean {
-    const generation = this.#source.generation()
-    if (generation === this.#seen && !this.#rulesChanged) return false
-    this.#seen = generation
-    this.#rulesChanged = false
-    const hops = new Map<IpAddress, HostHop | null>()
-    let moved = false
-    for (const service of this.#rules.entries()) {
-      const holding = this.#ledger.serviceOfKey(service.key)
-      if (holding === undefined) continue
-      for (const { key, value } of service.servers) {
-        const real = holding.reals.get(key)
-        if (real === undefined) continue
-        const { address } = value.id
-        let hop = hops.get(address)
-        if (hop === undefined) {
-          hop = this.#source.to(address)
-          hops.set(address, hop)
-        }
-        if (this.#write(real, hop)) moved = true
-      }
+  renew(until: number): { readonly done: boolean; readonly moved: boolean } {
+    for (;;) {
+      this.#round ??= this.#next()
+      if (this.#round === null) return { done: true, moved: false }
+      while (this.#round.next().done !== true)
+        if (performance.now() >= until) return { done: false, moved: false }
+      this.#round = null
+      // Every connection asks again after a move, so that is said once for all that moved.
+      const moved = this.#moved
+      this.#moved = false
+      if (moved || performance.now() >= until) return { done: false, moved }
     }
-    return moved
+  }
+
+  /** The round that is due: over all, or over those it concerns. */
+  #next(): Iterator<void> | null {
+    const generation = this.#source.generation()
+    const learnt = this.#source.learnt()
+    const all = generation !== this.#generation
+    const missing = learnt !== this.#learnt ? this.#missing : []
+    const some = all ? [] : [...new Set([...this.#touched, ...missing])]
+    this.#generation = generation
+    this.#learnt = learnt
+    this.#touched.clear()
+    if (all) return this.#look(indices(this.#ledger.sizes.reals))
+    return some.length === 0 ? null : this.#look(some)
+  }
+
+  *#look(reals: Iterable<number>): Generator<void> {
+    const hops = new Map<IpAddress, HostHop | null>()
+    let looked = 0
+    for (const real of reals) {
+      if (this.#lookAt(real, hops) && ++looked % STRIDE === 0) yield
+    }
+  }
+
+  /** False if nobody is there. */
+  #lookAt(real: number, hops: Map<IpAddress, HostHop | null>): boolean {
+    this.#missing.delete(real)
+    const holding = this.#ledger.real(real)
+    if (holding === undefined) return false
+    // Nobody chooses one that was removed.
+    const server = this.#rules.findKey(holding.service.key)?.byKey.get(holding.key)
+    if (server === undefined) return false
+    const { address } = server.value.id
+    let hop = hops.get(address)
+    if (hop === undefined) {
+      hop = this.#source.to(address)
+      hops.set(address, hop)
+    }
+    if (hop === null) this.#missing.add(real)
+    if (this.#write(real, hop)) this.#moved = true
+    return true
   }
 
   /** A reader that comes in between sees that by the version, and does without. True: it was another hop. */
   #write(real: number, hop: HostHop | null): boolean {
-    const image = new Uint32Array(WORDS)
-    const none = new Uint8Array(6)
     const { bytes } = this.#dataplane.map('reals')
     const at = real * RealRecord.size + REAL_ADDRESS
-    HopRecord.write(new DataView(image.buffer), 0, {
+    const image = this.#image
+    HopRecord.write(this.#imageView, 0, {
       version: 0,
       ifindex: hop?.ifindex ?? 0,
-      dmac: hop?.dmac ?? none,
-      smac: hop?.smac ?? none,
+      dmac: hop?.dmac ?? NO_MAC,
+      smac: hop?.smac ?? NO_MAC,
       mtu: hop?.mtu ?? 0,
-      addr: bytes.slice(at, at + 16),
+      addr: bytes.subarray(at, at + 16),
     })
     const { u32 } = this.#dataplane.map('hops')
     const base = real * WORDS
     const version = u32[base + VERSION]!
-    const isSame = image.every((word, i) => i === VERSION || u32[base + i] === word)
+    let isSame = true
+    for (let i = 0; i < WORDS && isSame; i++) isSame = i === VERSION || u32[base + i] === image[i]
     if (isSame && (version & 1) === 0) return false
-    const hadOne = u32[base + HopRecord.offsets.ifindex / 4] !== 0
+    const hadOne = u32[base + IFINDEX] !== 0
     Atomics.store(u32, base + VERSION, version | 1)
-    for (const [i, word] of image.entries()) if (i !== VERSION) Atomics.store(u32, base + i, word)
+    for (let i = 0; i < WORDS; i++) if (i !== VERSION) Atomics.store(u32, base + i, image[i]!)
     Atomics.store(u32, base + VERSION, ((version | 1) + 1) >>> 0)
     return hadOne
   }
+}
+
+function* indices(count: number): Generator<number> {
+  for (let index = 0; index < count; index++) yield index
 }

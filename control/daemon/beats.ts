@@ -51,7 +51,11 @@ export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] 
     },
     { name: 'state', everyMs: BEAT_MS, run: whole(() => applier.saveState()) },
     { name: 'comparison', everyMs: BEAT_MS, run: whole(() => applier.compareSlice(COMPARE_MS)) },
-    { name: 'hops of real servers', everyMs: HOPS_MS, run: whole(() => applier.renewHops()) },
+    {
+      name: 'hops of real servers',
+      everyMs: HOPS_MS,
+      run: () => (applier.renewHops(BURST_MS) ? null : 0),
+    },
     { name: NEIGHBOURS, everyMs: null, restMs: NEIGHBOURS_MS, run: neighbours(applier, host) },
   ]
   if (!applier.dataplane.resolvesNextHops) {

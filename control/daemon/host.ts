@@ -41,7 +41,11 @@ export function openHost(): LiveHost {
     },
     keepResolved: (addresses: Iterable<IpAddress>) => network.keepResolved(addresses),
     resolve: (address) => void network.resolve(address),
-    hops: { generation: () => network.hopGeneration, to: (destination) => network.hopTo(destination) },
+    hops: {
+      generation: () => network.hopGeneration,
+      learnt: () => network.hopsLearnt,
+      to: (destination) => network.hopTo(destination),
+    },
     sysctl: (path) => {
       const text = read(`/proc/sys/${path}`)
       return text !== null && /^-?\d+\s*$/.test(text) ? Number(text) : null

@@ -49,8 +49,10 @@ export interface HostHop {
 
 /** Next hops of addresses that are kept resolved, from memory: nobody waits for the kernel. */
 export interface HopSource {
-  /** Another number whenever `to` may answer otherwise. */
+  /** Another number whenever `to` may have another answer for an address for which it had one. */
   generation(): number
+  /** Another number whenever `to` may have an answer for an address for which it had none. */
+  learnt(): number
   /** null: not known, or not by a neighbour. */
   to(destination: IpAddress): HostHop | null
 }

@@ -126,8 +126,9 @@ export class Network {
   /** Routes may lead out by one of them. */
   #routable = false
   #generation = 0
-  /** Neighbours and ways that became known, or others. */
-  #hopsLearnt = 0
+  /** Links and neighbours by which addresses were reached are others, or neighbours became known. */
+  #hopsChanged = 0
+  #macsLearnt = 0
   #pending: Pending | null = null
   #timer: NodeJS.Timeout | null = null
   #firstEventMs = 0
@@ -234,9 +235,14 @@ export class Network {
     return way.kind === 'unicast' ? way.source : null
   }
 
-  /** Another number whenever `hopTo` may answer otherwise. */
+  /** Another number whenever `hopTo` may have another answer for an address for which it had one. */
   get hopGeneration(): number {
-    return this.#generation + this.#hopsLearnt
+    return this.#hopsChanged + this.#ways.changes
+  }
+
+  /** Another number whenever `hopTo` may have an answer for an address for which it had none. */
+  get hopsLearnt(): number {
+    return this.#macsLearnt + this.#ways.learnt
   }
 
   /** Next hop of an address that is kept resolved, from memory; null while it is not known. */
@@ -364,6 +370,7 @@ export class Network {
     // Links announce much that does not matter here, wireless state for example.
     if (!gone && before !== undefined && sameLink(before, link)) return
     const concerns = this.#isInUse(link.ifindex)
+    this.#hopsChanged += 1
     this.#changedLinks.add(link.ifindex)
     this.#routable ||= concerns
     this.#note('links', concerns ? 'kept' : 'others')
@@ -397,12 +404,23 @@ export class Network {
     const before = this.#macs.get(key)
     if (!entry.valid || entry.mac === null) {
       // An entry that is merely being resolved anew, or was collected, keeps its address.
-      return before !== undefined && (entry.state & Nud.FAILED) !== 0 && this.#macs.delete(key)
+      const lost = before !== undefined && (entry.state & Nud.FAILED) !== 0
+      if (lost) {
+        this.#macs.delete(key)
+        this.#hopsChanged += 1
+      }
+      return lost
     }
     const mac = Buffer.from(entry.mac).toString('hex')
     if (before === mac) return false
-    this.#hopsLearnt += 1
-    if (this.#macs.size >= REMEMBERED_MAX) this.#macs.clear()
+    if (before === undefined) this.#macsLearnt += 1
+    else this.#hopsChanged += 1
+    if (before === undefined && this.#macs.size >= REMEMBERED_MAX) {
+      for (const oldest of this.#macs.keys()) {
+        this.#macs.delete(oldest)
+        break
+      }
+    }
     this.#macs.set(key, mac)
     return before !== undefined
   }
@@ -484,9 +502,10 @@ export class Network {
     this.#pending[kind] = true
     if (this.#pending.nextHops !== 'kept' && nextHops !== 'none') this.#pending.nextHops = nextHops
     const now = performance.now()
-    if (this.#timer === null) this.#firstEventMs = now
-    else if (now - this.#firstEventMs >= WAIT_MAX_MS - QUIET_MS) return
-    this.#announceIn(QUIET_MS)
+    if (this.#timer === null) {
+      this.#firstEventMs = now
+      this.#announceIn(QUIET_MS)
+    } else if (now - this.#firstEventMs < WAIT_MAX_MS - QUIET_MS) this.#timer.refresh()
   }
 
   #announceIn(ms: number): void {
@@ -538,8 +557,6 @@ export class Network {
     const complete = this.#closed || !this.#keepWanted || (await this.#kept.keep(this.#hops()))
     this.#renewing = false
     if (this.#closed) return
-    // Ways asked for the first time are no change, but they are known now.
-    this.#hopsLearnt += 1
     if (changed.size > 0) {
       const nothing = { links: false, addresses: false, routes: false, neighbours: false } as const
       this.#tell({ ...nothing, nextHops: 'kept', ways: changed })

@@ -28,12 +28,16 @@ const FEW = 64
 
 export class Ways {
   readonly #questions: Questions
-  /** Order of bytes, by family. */
-  #sorted: Readonly<Record<4 | 6, Wanted[]>> = { 4: [], 6: [] }
+  /** In order of their keys, by family. */
+  #sorted: { 4: Wanted<number>[]; 6: Wanted<string>[] } = { 4: [], 6: [] }
   readonly #known = new Map<IpAddress, Way>()
   readonly #wanted = new Set<IpAddress>()
   /** To be asked. */
   readonly #open = new Set<IpAddress>()
+  /** Counts ways that are others than they were. */
+  changes = 0
+  /** Counts ways that were not known before. */
+  learnt = 0
 
   constructor(questions: Questions) {
     this.#questions = questions
@@ -61,24 +65,26 @@ export class Ways {
   }
 
   #sort(): void {
-    const all = [...this.#wanted].map((address) => ({ address, key: keyOf(addressToBytes(address)) }))
-    all.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
-    this.#sorted = {
-      4: all.filter(({ address }) => familyOf(address) === 4),
-      6: all.filter(({ address }) => familyOf(address) === 6),
+    this.#sorted = { 4: [], 6: [] }
+    for (const address of this.#wanted) {
+      const bytes = addressToBytes(address)
+      if (familyOf(address) === 4) this.#sorted[4].push({ address, key: numberOf(bytes) })
+      else this.#sorted[6].push({ address, key: textOf(bytes) })
     }
+    this.#sorted[4].sort((a, b) => a.key - b.key)
+    this.#sorted[6].sort((a, b) => (a.key < b.key ? -1 : 1))
   }
 
   #putIn(address: IpAddress): void {
-    const sorted = this.#sorted[familyOf(address)]
-    const key = keyOf(addressToBytes(address))
-    sorted.splice(lowerBound(sorted, key), 0, { address, key })
+    const bytes = addressToBytes(address)
+    if (familyOf(address) === 4) putInto(this.#sorted[4], { address, key: numberOf(bytes) })
+    else putInto(this.#sorted[6], { address, key: textOf(bytes) })
   }
 
   #takeOut(address: IpAddress): void {
-    const sorted = this.#sorted[familyOf(address)]
-    const at = lowerBound(sorted, keyOf(addressToBytes(address)))
-    if (sorted[at]?.address === address) sorted.splice(at, 1)
+    const bytes = addressToBytes(address)
+    if (familyOf(address) === 4) takeFrom(this.#sorted[4], address, numberOf(bytes))
+    else takeFrom(this.#sorted[6], address, textOf(bytes))
   }
 
   /** undefined while the kernel has not been asked, or has not answered yet. */
@@ -88,6 +94,8 @@ export class Ways {
 
   /** What was asked elsewhere. */
   learn(address: IpAddress, way: Way): void {
+    if (this.#known.has(address)) this.changes += 1
+    else this.learnt += 1
     this.#known.set(address, way)
   }
 
@@ -102,13 +110,21 @@ export class Ways {
 
   /** A route to this prefix has changed; whether it concerns any of the addresses. */
   prefixChanged({ family, bytes, length }: Prefix): boolean {
-    const sorted = this.#sorted[family]
-    if (sorted.length === 0) return false
-    const [low, high] = rangeOf(bytes, length)
+    if (family === 6)
+      return this.#sorted[6].length > 0 && this.#openIn(this.#sorted[6], rangeOf(bytes, length))
+    const size = 2 ** (32 - length)
+    const low = Math.floor(numberOf(bytes) / size) * size
+    return this.#openIn(this.#sorted[4], [low, low + size - 1])
+  }
+
+  #openIn<Key extends number | string>(
+    sorted: readonly Wanted<Key>[],
+    [low, high]: readonly [Key, Key],
+  ): boolean {
     const first = lowerBound(sorted, low)
-    if (first === sorted.length || sorted[first]!.key > high) return false
-    for (let i = first; i < sorted.length && sorted[i]!.key <= high; i++) this.#open.add(sorted[i]!.address)
-    return true
+    let at = first
+    for (; at < sorted.length && sorted[at]!.key <= high; at++) this.#open.add(sorted[at]!.address)
+    return at > first
   }
 
   /**
@@ -150,7 +166,7 @@ export class Ways {
         const way = wayOf(answers[index] ?? null)
         if (way === null) this.#open.add(address)
         else if (this.#wanted.has(address) && !sameWay(this.#known.get(address), way)) {
-          this.#known.set(address, way)
+          this.learn(address, way)
           changed.add(address)
         }
       }
@@ -159,13 +175,18 @@ export class Ways {
   }
 }
 
-interface Wanted {
+interface Wanted<Key> {
   readonly address: IpAddress
-  readonly key: string
+  readonly key: Key
 }
 
-/** Bytes as a string in the same order. */
-function keyOf(bytes: Uint8Array): string {
+/** An IPv4 address in the order of its bytes. */
+function numberOf(bytes: Uint8Array): number {
+  return ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0
+}
+
+/** An IPv6 address in the order of its bytes. */
+function textOf(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 }
 
@@ -177,10 +198,10 @@ function rangeOf(bytes: Uint8Array, length: number): readonly [string, string] {
     low[i] = low[i]! & ~mask
     high[i] = high[i]! | mask
   }
-  return [keyOf(low), keyOf(high)]
+  return [textOf(low), textOf(high)]
 }
 
-function lowerBound(sorted: readonly Wanted[], key: string): number {
+function lowerBound<Key extends number | string>(sorted: readonly Wanted<Key>[], key: Key): number {
   let [low, high] = [0, sorted.length]
   while (low < high) {
     const middle = (low + high) >>> 1
@@ -188,6 +209,15 @@ function lowerBound(sorted: readonly Wanted[], key: string): number {
     else high = middle
   }
   return low
+}
+
+function putInto<Key extends number | string>(sorted: Wanted<Key>[], wanted: Wanted<Key>): void {
+  sorted.splice(lowerBound(sorted, wanted.key), 0, wanted)
+}
+
+function takeFrom<Key extends number | string>(sorted: Wanted<Key>[], address: IpAddress, key: Key): void {
+  const at = lowerBound(sorted, key)
+  if (sorted[at]?.address === address) sorted.splice(at, 1)
 }
 
 /** null: the kernel has not said. */

@@ -1,24 +1,34 @@
 /** Next hops of real servers as the packet program reads them. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { MapApplier } from '../../../control/apply/map-applier.ts'
 import { openDirector } from '../../../control/apply/open.ts'
 import type { HostHop } from '../../../control/rules/host.ts'
 import { HopRecord, RealRecord, SettingsRecord, Slot } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { server, service, testHost } from '../support.ts'
 
-function scene() {
+/** Ends by itself, however little is done at once. */
+function renewHops(applier: MapApplier): number {
+  let slices = 1
+  while (!applier.renewHops(0)) slices++
+  return slices
+}
+
+function scene(sizes = SMALL_SIZES) {
   const known = new Map<string, HostHop>()
   let generation = 0
+  let learnt = 0
   let asked = 0
   const hops = {
     generation: () => generation,
+    learnt: () => learnt,
     to: (address: string) => {
       asked++
       return known.get(address) ?? null
     },
   }
-  const dataplane = new MemoryDataplane(SMALL_SIZES, 1000)
+  const dataplane = new MemoryDataplane(sizes, 1000)
   const { director, applier, rules } = openDirector({ dataplane, host: { ...testHost(), hops } })
   return {
     director,
@@ -33,8 +43,9 @@ function scene() {
     },
     learn: (address: string, last: number) => {
       const mac = Uint8Array.of(2, 0, 0, 0, 0, last)
+      if (known.has(address)) generation++
+      else learnt++
       known.set(address, { ifindex: 3, smac: Uint8Array.of(2, 0, 0, 0, 1, 1), dmac: mac, mtu: 1400 })
-      generation++
     },
     epoch: () => SettingsRecord.getNextHopEpoch(dataplane.map('settings').view, 0),
     asked: () => asked,
@@ -47,21 +58,49 @@ test('a next hop is written once it is known, and again when it moves; then pack
   director.addService(web)
   director.addServer(web.id, server('10.0.0.1:8080'))
   await director.settle()
-  applier.renewHops()
+  renewHops(applier)
   assert.equal(record('10.0.0.1').ifindex, 0)
   const before = epoch()
   learn('10.0.0.1', 7)
-  applier.renewHops()
+  renewHops(applier)
   const { version, ifindex, mtu, dmac, addr } = record('10.0.0.1')
   assert.deepEqual([version % 2, ifindex, mtu, dmac[5]], [0, 3, 1400, 7])
   assert.deepEqual([...addr.slice(0, 4)], [10, 0, 0, 1])
   assert.equal(epoch(), before, 'nobody can have kept anything')
   learn('10.0.0.1', 8)
-  applier.renewHops()
+  renewHops(applier)
   assert.equal(record('10.0.0.1').dmac[5], 8)
   assert.notEqual(record('10.0.0.1').version, version)
   assert.equal(epoch(), before + 1)
   const questions = asked()
-  applier.renewHops()
+  renewHops(applier)
   assert.equal(asked(), questions, 'nothing has changed')
+})
+
+test('a thousand are looked at in slices, and only those that something has become of', async () => {
+  const { director, applier, learn, asked, epoch } = scene({ ...SMALL_SIZES, reals: 2048, members: 8192 })
+  const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
+  director.addService(web)
+  const address = (i: number): string => `10.0.${i >> 8}.${i & 255}`
+  for (let i = 1; i <= 1000; i++) director.addServer(web.id, server(`${address(i)}:80`))
+  await director.settle()
+  assert.ok(renewHops(applier) > 20, 'not in one go')
+  assert.equal(asked(), 1000)
+
+  for (let i = 1; i <= 999; i++) learn(address(i), i)
+  renewHops(applier)
+  assert.equal(asked(), 2000)
+  learn(address(1000), 1)
+  renewHops(applier)
+  assert.equal(asked(), 2001, 'only the one that was missing')
+  director.addServer(web.id, server('10.0.9.9:80'))
+  await director.settle()
+  renewHops(applier)
+  assert.equal(asked(), 2002, 'only the one that has come')
+
+  const before = epoch()
+  for (let i = 1; i <= 1000; i++) learn(address(i), i + 1)
+  renewHops(applier)
+  assert.equal(asked(), 3003)
+  assert.equal(epoch(), before + 1, 'packets ask anew once for all that moved')
 })

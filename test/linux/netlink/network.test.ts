@@ -355,6 +355,7 @@ describe('a kernel that is late', { skip: skipWithoutPrivileges }, () => {
     await until(() => network.neighboursKept === 1, 'the gateway is kept')
     await new Promise((resolve) => setTimeout(resolve, 200))
     const before = questions.asked
+    const generation = network.hopGeneration
     let heard = 0
     network.onChange(({ routes, nextHops }) => {
       if (!routes) return
@@ -369,6 +370,7 @@ describe('a kernel that is late', { skip: skipWithoutPrivileges }, () => {
     await until(() => heard > 0, 'routes have changed')
     await new Promise((resolve) => setTimeout(resolve, 300))
     assert.equal(questions.asked, before)
+    assert.equal(network.hopGeneration, generation, 'nobody is reached another way')
     network.keepResolved([])
     await until(() => network.neighboursKept === 0, 'released')
     network.close()
