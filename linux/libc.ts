@@ -24,6 +24,7 @@ const bindings = {
     'int64_t sendto(int fd, void *data, size_t length, int flags, void *address, uint32_t n)',
   ),
   recvmsg: library.func('int64_t recvmsg(int fd, void *message, int flags)'),
+  recvmmsg: library.func('int recvmmsg(int fd, void *messages, uint32_t count, int flags, void *timeout)'),
   sendmmsg: library.func('int sendmmsg(int fd, void *messages, uint32_t count, int flags)'),
   poll: library.func('int poll(void *fds, uint64_t count, int timeout_ms)'),
   mmap: library.func(
@@ -66,6 +67,7 @@ export const libc = bindings as {
     addressLength: number,
   ) => number
   readonly recvmsg: (fd: number, message: Pointer, flags: number) => number
+  readonly recvmmsg: (fd: number, messages: Pointer, count: number, flags: number, timeout: null) => number
   readonly sendmmsg: (fd: number, messages: Pointer, count: number, flags: number) => number
   readonly poll: (fds: Pointer, count: number, timeoutMs: number) => number
   /** Address, or `MAP_FAILED`. */

@@ -11,7 +11,7 @@ import {
   SOL_NETLINK,
   SOL_SOCKET,
 } from '../abi.ts'
-import { check, Errno, errno, errorName, libc, words } from '../libc.ts'
+import { addressOf, check, Errno, errno, errorName, libc, words } from '../libc.ts'
 import {
   decodeMessages,
   encodeRequest,
@@ -41,9 +41,10 @@ export const DATAGRAM_BYTES = 64 * 1024
 /** Answers come while the request is being sent; only a held rtnl lock makes one wait. */
 const ANSWER_TIMEOUT_S = 5
 /** Room for bursts of events: thousands of routes changed at once. */
-const EVENT_BUFFER_BYTES = 4 << 20
-/** Longest stretch of reading events in one go. */
-const DRAIN_MS = 3
+const EVENT_BUFFER_BYTES = 16 << 20
+/** Longest stretch of handling events in one go, and the least time for others after one that long. */
+const DRAIN_MS = 2
+const REST_MS = 2
 /** Dumps that the kernel says are inconsistent are repeated this often. */
 const DUMP_ATTEMPTS = 5
 
@@ -168,14 +169,22 @@ export class RequestSocket {
   }
 }
 
-/** Hears of changes. `onOverflow`: events were lost, everything must be read again. */
+/**
+ * Hears of changes. `onOverflow`: events were lost, everything must be read again. Who makes changes may be
+ * faster than we: events have half of this thread's time at most, the rest is for those who ask.
+ */
 export class EventSocket {
   readonly #fd: number
-  readonly #buffer = new Uint8Array(DATAGRAM_BYTES)
   /** Kept: a poll handle that nobody refers to stops without a word. */
   readonly #handle: ReturnType<typeof koffi.node.poll>
   readonly #onMessages: (messages: NetlinkMessage[]) => void
   readonly #onOverflow: () => void
+  #rest: NodeJS.Timeout | null = null
+  /**
+   * Some were lost, and until nothing is left to be received the kernel drops all that follow without telling
+   * again (netlink_overrun). So what is left is thrown away, and only then is everything read again.
+   */
+  #lost = false
   #closed = false
 
   constructor(
@@ -195,37 +204,109 @@ export class EventSocket {
         `listen to netlink group ${group}`,
       )
     }
-    this.#handle = koffi.node.poll(this.#fd, { readable: true }, () => this.drain())
+    this.#handle = koffi.node.poll(this.#fd, { readable: true }, () => this.#work())
     this.#handle.unref()
   }
 
-  /** Handles what has arrived, for some milliseconds: the rest comes round again. */
-  drain(): void {
-    const messages: NetlinkMessage[] = []
-    let overflow = false
+  #work(): void {
+    if (this.drain() || this.#closed) return
+    this.#handle.stop()
+    this.#rest = setTimeout(() => {
+      this.#rest = null
+      this.#handle.start({ readable: true }, () => this.#work())
+    }, REST_MS).unref()
+  }
+
+  /** Handles what has arrived, for some milliseconds; true when that was all. */
+  drain(): boolean {
     const stop = performance.now() + DRAIN_MS
-    while (!this.#closed && performance.now() < stop) {
-      const length = libc.recv(this.#fd, this.#buffer, this.#buffer.length, MSG_DONTWAIT | MSG_TRUNC)
-      if (length < 0) {
-        if (errno() === Errno.EINTR) continue
-        if (errno() === Errno.ENOBUFS) {
-          overflow = true
-          continue
-        }
-        break
+    while (!this.#closed) {
+      const { messages, overflow, empty } = receiveEvents(this.#fd)
+      this.#lost ||= overflow
+      if (messages.length > 0 && !this.#lost) this.#onMessages(messages)
+      if (empty) {
+        if (this.#lost) this.#tellLoss()
+        return true
       }
-      if (length > this.#buffer.length) overflow = true
-      else messages.push(...decodeMessages(this.#buffer.slice(0, length)))
+      if (performance.now() >= stop) return false
     }
-    if (messages.length > 0) this.#onMessages(messages)
-    if (overflow) this.#onOverflow()
+    return true
+  }
+
+  #tellLoss(): void {
+    this.#lost = false
+    this.#onOverflow()
   }
 
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    if (this.#rest !== null) clearTimeout(this.#rest)
     this.#handle.stop()
     this.#handle.close()
     libc.close(this.#fd)
   }
+}
+
+/** Datagrams received by one call. */
+const AT_ONCE = 64
+/** struct mmsghdr: struct msghdr, then the length. */
+const MMSGHDR = { iov: 16, iovCount: 24, flags: 48, length: 56, size: 64 }
+const IOVEC_BYTES = 16
+
+/** Takes datagrams of events from a socket, many at once. One for all sockets of this thread. */
+class Inbox {
+  readonly #area = Buffer.alloc(AT_ONCE * DATAGRAM_BYTES)
+  readonly #vectors = Buffer.alloc(AT_ONCE * IOVEC_BYTES)
+  readonly #headers = Buffer.alloc(AT_ONCE * MMSGHDR.size)
+
+  constructor() {
+    const [area, vectors] = [addressOf(this.#area), addressOf(this.#vectors)]
+    for (let i = 0; i < AT_ONCE; i++) {
+      this.#vectors.writeBigUInt64LE(area + BigInt(i * DATAGRAM_BYTES), i * IOVEC_BYTES)
+      this.#vectors.writeBigUInt64LE(BigInt(DATAGRAM_BYTES), i * IOVEC_BYTES + 8)
+      this.#headers.writeBigUInt64LE(vectors + BigInt(i * IOVEC_BYTES), i * MMSGHDR.size + MMSGHDR.iov)
+      this.#headers.writeBigUInt64LE(1n, i * MMSGHDR.size + MMSGHDR.iovCount)
+    }
+  }
+
+  /** `overflow`: some were lost before these. `empty`: there are no more. */
+  receive(fd: number): {
+    readonly messages: NetlinkMessage[]
+    readonly overflow: boolean
+    readonly empty: boolean
+  } {
+    const count = libc.recvmmsg(fd, this.#headers, AT_ONCE, MSG_DONTWAIT, null)
+    if (count < 0) {
+      const number = errno()
+      return { messages: [], overflow: number === Errno.ENOBUFS, empty: !GOES_ON.has(number) }
+    }
+    const header = (i: number, field: number): number => this.#headers.readUInt32LE(i * MMSGHDR.size + field)
+    // Messages end at multiples of four, so datagrams put together read like one.
+    let bytes = 0
+    for (let i = 0; i < count; i++) bytes += (header(i, MMSGHDR.length) + 3) & ~3
+    const all = Buffer.alloc(bytes)
+    let overflow = false
+    let at = 0
+    for (let i = 0; i < count; i++) {
+      const from = i * DATAGRAM_BYTES
+      const length = header(i, MMSGHDR.length)
+      if ((header(i, MMSGHDR.flags) & MSG_TRUNC) !== 0) {
+        overflow = true
+        continue
+      }
+      this.#area.copy(all, at, from, from + length)
+      at += (length + 3) & ~3
+    }
+    return { messages: decodeMessages(all), overflow, empty: count < AT_ONCE }
+  }
+}
+
+const GOES_ON: ReadonlySet<number> = new Set([Errno.EINTR, Errno.ENOBUFS])
+
+let inbox: Inbox | null = null
+
+function receiveEvents(fd: number): ReturnType<Inbox['receive']> {
+  inbox ??= new Inbox()
+  return inbox.receive(fd)
 }
