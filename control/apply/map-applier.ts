@@ -16,6 +16,7 @@ import { CounterBook } from '../counting/counters.ts'
 import { Estimation } from '../counting/estimation.ts'
 import { Tallies } from '../counting/tallies.ts'
 import type { ConnectionListing } from '../model/connection.ts'
+import { serverKey, serviceKey } from '../model/identity.ts'
 import type { ServiceState } from '../model/service.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import type { Timeouts } from '../model/timeouts.ts'
@@ -266,7 +267,13 @@ export class MapApplier implements Applier {
   state(): SavedState {
     const lastWeights: [number, number][] = []
     const saidWeights: [number, number][] = []
+    const owners: SavedState['owners'] = {}
     for (const service of this.#rules.entries()) {
+      if (service.owner !== 'manual') {
+        const keys = owners[service.owner] ?? []
+        owners[service.owner] = keys
+        keys.push(service.key)
+      }
       const reals = this.#ledger.serviceOfKey(service.key)?.reals
       for (const { key, said, value, lastWeight } of service.servers) {
         if (value.weight !== 0 && said.weight === value.weight) continue
@@ -282,6 +289,12 @@ export class MapApplier implements Applier {
       counters: this.#book.state(),
       lastWeights,
       saidWeights,
+      owners,
+      holds: Array.from(this.#rules.holds.all(), ({ service, server, hold }) => [
+        serviceKey(service),
+        serverKey(server),
+        hold,
+      ]),
     }
   }
 

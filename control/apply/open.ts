@@ -24,7 +24,12 @@ export function openDirector(options: OpenDirectorOptions): ManagedDirector {
   const rules = new Rules(options.host)
   const applier = new MapApplier({ ...options, rules })
   const { saved, adoption } = applier
-  adoptRules(adoption.held, rules, new Map(saved?.lastWeights ?? []), new Map(saved?.saidWeights ?? []))
+  adoptRules(adoption.held, rules, {
+    lastWeights: new Map(saved?.lastWeights ?? []),
+    saidWeights: new Map(saved?.saidWeights ?? []),
+    owners: saved?.owners ?? {},
+    holds: saved?.holds ?? [],
+  })
   // Whoever was here before may have died between two steps, with a record ahead of the schedule it is in.
   rules.lookAtAll()
   applier.networkChanged(EVERYTHING)

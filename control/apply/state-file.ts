@@ -10,6 +10,7 @@ import { z } from 'zod'
 import { writeAtomically } from '../../linux/atomic-file.ts'
 import type { IpAddress } from '../../net/address.ts'
 import { parseAddress } from '../../net/address.ts'
+import { STATING_SOURCES } from '../model/source.ts'
 
 const VERSION = 2
 /** Files of maps that nobody came back for; more of them are removed, oldest first. */
@@ -46,6 +47,23 @@ const savedState = z.object({
   lastWeights: z.array(z.tuple([z.int().nonnegative(), z.int().nonnegative()])),
   /** Index of a real server that an overlay has taken weight from, and the weight that was said. */
   saidWeights: z.array(z.tuple([z.int().nonnegative(), z.int().nonnegative()])),
+  /** Services, by identity, of sources that are not commands. */
+  owners: z.partialRecord(z.enum(STATING_SOURCES), z.array(z.string())).default({}),
+  /** Weights held by hand, by identities of service and real server. */
+  holds: z
+    .array(
+      z.tuple([
+        z.string(),
+        z.string(),
+        z.object({
+          weight: z.int().nonnegative(),
+          sinceMs: z.number(),
+          untilMs: z.number().nullable(),
+          by: z.string(),
+        }),
+      ]),
+    )
+    .default([]),
 })
 export type SavedState = Omit<z.infer<typeof savedState>, 'version' | 'bootId' | 'maps'>
 

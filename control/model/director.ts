@@ -1,9 +1,11 @@
 /** The director as its clients see it. */
 import type { ConnectionListing } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
+import type { Hold } from './hold.ts'
 import type { Outcome } from './outcome.ts'
 import type { RealServer, ServerId, ServerListing } from './server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest, ServiceState, VirtualService } from './service.ts'
+import type { SourceName } from './source.ts'
 import type { DaemonRequest, SyncDaemon } from './sync-daemon.ts'
 import type { Timeouts } from './timeouts.ts'
 
@@ -16,14 +18,20 @@ export interface Director {
   addService(service: ServiceRequest): Outcome
   editService(service: ServiceRequest): Outcome
   deleteService(id: ServiceId): Outcome
-  /** Deletes all services. */
-  flush(): Outcome
+  /** Deletes all services that nobody but commands states; how many others state and are left. */
+  flush(): Outcome<number>
   /** Zeroes the counters and rates of one service and its real servers, or of everything. */
   zero(id?: ServiceId): Outcome
 
   addServer(id: ServiceId, server: RealServer): Outcome
   editServer(id: ServiceId, server: RealServer): Outcome
   deleteServer(id: ServiceId, server: ServerId): Outcome
+
+  /**
+   * Holds the weight of a real server, whoever states it, or ends that (null). A changed weight that
+   * `editServer` asks for where a source states the service is such a hold, too.
+   */
+  hold(id: ServiceId, server: ServerId, hold: Hold | null): Outcome
 
   /**
    * What is in force, in IPVS's unsorted order: newest service first, port services before firewall marks.
@@ -33,7 +41,11 @@ export interface Director {
   /** One real server, at the price of one: its service may have 100,000. */
   server(id: ServiceId, server: ServerId): Outcome<ServerListing>
   /** What was said, to be saved, in the same order; without looking at counters. */
-  rules(): readonly { readonly service: VirtualService; readonly servers: readonly RealServer[] }[]
+  rules(): readonly {
+    readonly service: VirtualService
+    readonly source: SourceName
+    readonly servers: readonly RealServer[]
+  }[]
   /** What of a service is kept and not in force, and why; empty if all of it is. */
   unsupported(service: VirtualService, servers: readonly RealServer[]): readonly string[]
   connections(): Iterable<ConnectionListing>

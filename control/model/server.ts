@@ -1,6 +1,7 @@
 /** Real servers: validated, plain, immutable. */
 import type { Family, IpAddress } from '../../net/address.ts'
 import type { Counters, Rates } from './counters.ts'
+import type { Hold } from './hold.ts'
 
 export interface ServerId {
   readonly address: IpAddress
@@ -30,6 +31,9 @@ export interface RealServer extends ServerSettings {
 }
 
 export interface ServerListing extends RealServer {
+  /** As its source says it; `weight` is what is in force. */
+  readonly saidWeight: number
+  readonly hold: Hold | null
   readonly activeConns: number
   readonly inactiveConns: number
   readonly persistentConns: number

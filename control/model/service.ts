@@ -5,6 +5,7 @@ import type { Protocol } from '../../net/protocol.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { SchedulerName } from './scheduler.ts'
 import type { ServerListing } from './server.ts'
+import type { SourceName } from './source.ts'
 
 export type ServiceId =
   | {
@@ -47,6 +48,7 @@ export type ServiceState =
 export const IN_FORCE: ServiceState = { state: 'in force' }
 
 export interface ServiceListing extends VirtualService {
+  readonly source: SourceName
   readonly state: ServiceState
   /** In IPVS's list order: newest first. */
   readonly servers: readonly ServerListing[]

@@ -19,9 +19,11 @@ import {
 } from '../compile/images.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { entrySlot, findEntries } from '../compile/service-index.ts'
+import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import type { RealServer } from '../model/server.ts'
 import type { VirtualService } from '../model/service.ts'
+import { type SourceName, STATING_SOURCES } from '../model/source.ts'
 import type { Rules } from '../rules/rules.ts'
 import type { Ledger, ServiceHolding } from './ledger.ts'
 import { execute, type RuleMaps, SCHEDULE_WORDS } from './operations.ts'
@@ -68,27 +70,41 @@ export function adopt(maps: RuleMaps, ledger: Ledger, nowMs: number): Adoption {
   return { held, services: held.length, servers: inUse.size, gone }
 }
 
+/** What the maps have no place for. */
+export interface Kept {
+  /** Of drained real servers, by index. */
+  readonly lastWeights: ReadonlyMap<number, number>
+  /** Of real servers that have another weight in force, by index. */
+  readonly saidWeights: ReadonlyMap<number, number>
+  /** Services by identity; all others are those of commands. */
+  readonly owners: Readonly<Partial<Record<SourceName, readonly string[]>>>
+  /** By identities of service and real server. */
+  readonly holds: readonly (readonly [service: string, server: string, hold: Hold])[]
+}
+
 /**
  * What is in force becomes what is wanted: for a director that knows no rules yet.
- * @param lastWeights of drained real servers, by index
- * @param said weights of real servers that an overlay has taken some from, by index
+ * @param kept what the maps have no place for
  */
 export function adoptRules(
   held: readonly Held[],
   rules: Rules,
-  lastWeights: ReadonlyMap<number, number>,
-  said: ReadonlyMap<number, number>,
+  { lastWeights, saidWeights, owners, holds }: Kept,
 ): void {
+  const owner = new Map(
+    STATING_SOURCES.flatMap((source) => (owners[source] ?? []).map((key) => [key, source] as const)),
+  )
   for (const { service, order, servers } of held) {
-    const entry = rules.adopt(service, order)
+    const entry = rules.adopt(service, order, owner.get(serviceKey(service.id)) ?? 'manual')
     for (const { real, value } of servers) {
       const server = rules.adoptServer(entry, value)
       if (value.weight === 0) server.lastWeight = lastWeights.get(real) ?? 0
-      const weight = said.get(real)
+      const weight = saidWeights.get(real)
       if (weight !== undefined) server.said = { ...value, weight }
     }
     rules.adopted(entry)
   }
+  for (const [service, server, hold] of holds) rules.adoptHold(service, server, hold)
 }
 
 function publishedSlots(maps: RuleMaps): Set<number> {

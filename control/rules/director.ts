@@ -7,6 +7,8 @@
 import type { ConnectionListing } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
+import { sameButForWeight } from '../model/equal.ts'
+import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
@@ -20,6 +22,8 @@ import type {
   VirtualService,
 } from '../model/service.ts'
 import { IN_FORCE } from '../model/service.ts'
+import type { DirectorSettings } from '../model/site.ts'
+import { ORIGINS, type Origin, type SourceName, type StatingSource } from '../model/source.ts'
 import { unsupported } from '../model/supported.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import { completeDaemon, type DaemonRequest } from '../model/sync-daemon.ts'
@@ -27,10 +31,13 @@ import { checkSysctl, initialSysctls } from '../model/sysctls.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Applier, ServiceTally } from './applier.ts'
 import { NO_TALLY } from './applier.ts'
-import { newestFirst, type ServerEntry, type ServiceEntry } from './entries.ts'
+import { newestFirst, type ServerEntry, type ServiceEntry, stated } from './entries.ts'
+import type { HeldServer } from './holds.ts'
 import { type Host, isLocalAddress, localAddresses } from './host.ts'
+import type { Overlays } from './layers.ts'
+import { ownedBy, type Restated, type Restatement, restate } from './restate.ts'
 import { UNLIMITED } from './room.ts'
-import { noServer, noService, Rules } from './rules.ts'
+import { noServer, noService, Rules, statedServer } from './rules.ts'
 
 export const DEFAULT_TIMEOUTS: Timeouts = { tcp: 900, tcpFin: 120, udp: 300 }
 
@@ -50,13 +57,29 @@ export interface DirectorOptions {
   readonly rules?: Rules
   readonly applier?: Applier
   readonly state?: DirectorState
+  /** Wall clock, ms; holds have to mean the same after a restart. */
+  readonly wallMs?: () => number
 }
+
+/** Long work lets others go first. */
+export interface Pace {
+  readonly over: boolean
+  pass(): Promise<void>
+}
+
+/** What `ipvsadm -e` asks for when nothing but the weight was typed. */
+const UNTYPED = {
+  method: 'direct-routing',
+  tunnel: { type: 'ipip' },
+  upperThreshold: 0,
+  lowerThreshold: 0,
+} as const
 
 /** A change that came while a transaction was open, to be made again on top of it. */
 interface Meanwhile {
   /** Identities of the services it was about. */
   readonly services: readonly string[]
-  again(director: Director): void
+  again(director: RuleDirector): void
 }
 
 /**
@@ -70,6 +93,9 @@ export class RuleDirector implements Director {
   #sysctls: Record<string, number>
   #daemons = new Map<'master' | 'backup', SyncDaemon>()
   #timeouts: Timeouts
+  /** Who the sources are, in words. */
+  readonly #origins: Map<SourceName, Origin>
+  readonly #wallMs: () => number
   /** In a draft: services whose counters are to be zeroed when it comes in force; null is everything. */
   readonly #zeroed: (ServiceEntry | null)[] | null
   #meanwhile: Meanwhile[] | null = null
@@ -80,8 +106,11 @@ export class RuleDirector implements Director {
   /** Told whenever changes have come in force. */
   onSettled: () => void = () => {}
 
-  constructor(options: DirectorOptions, isDraft = false) {
+  constructor(options: DirectorOptions, draftOf: RuleDirector | null = null) {
+    const isDraft = draftOf !== null
     this.#host = options.host
+    this.#origins = isDraft ? draftOf.#origins : new Map(Object.entries(ORIGINS) as [SourceName, Origin][])
+    this.#wallMs = options.wallMs ?? Date.now
     this.#rules = options.rules ?? new Rules(options.host)
     this.#timeouts = options.state?.timeouts ?? DEFAULT_TIMEOUTS
     this.#sysctls = { ...initialSysctls(), ...options.state?.sysctls }
@@ -103,47 +132,181 @@ export class RuleDirector implements Director {
   }
 
   /** Notes an accepted change for the transaction that is open, if one is. */
-  #noted(outcome: Outcome, services: readonly string[], again: (director: Director) => void): Outcome {
+  #noted(outcome: Outcome, services: readonly string[], again: (director: RuleDirector) => void): Outcome {
     if (outcome.ok) this.#meanwhile?.push({ services, again })
     return outcome
   }
 
   addService(service: ServiceRequest): Outcome {
+    const owned = this.#owned(service.id)
+    if (owned !== null) return owned
     return this.#noted(this.#rules.addService(service), [serviceKey(service.id)], (director) =>
       director.addService(service),
     )
   }
 
   editService(service: ServiceRequest): Outcome {
+    const owned = this.#owned(service.id)
+    if (owned !== null) return owned
     return this.#noted(this.#rules.editService(service), [serviceKey(service.id)], (director) =>
       director.editService(service),
     )
   }
 
   deleteService(id: ServiceId): Outcome {
+    const owned = this.#owned(id)
+    if (owned !== null) return owned
     return this.#noted(this.#rules.deleteService(id), [serviceKey(id)], (director) =>
       director.deleteService(id),
     )
   }
 
-  flush(): Outcome {
+  flush(): Outcome<number> {
     const services = this.#meanwhile === null ? [] : Array.from(this.#rules.entries(), ({ key }) => key)
-    return this.#noted(this.#rules.flush(), services, (director) => director.flush())
+    this.#noted(this.#rules.flush('manual'), services, (director) => director.flush())
+    return success(this.#rules.serviceCount)
+  }
+
+  /** The refusal for the sake of a service's owner; null where commands may do with it what they like. */
+  #owned(id: ServiceId): Outcome<never> | null {
+    const owner = this.#rules.find(id)?.owner ?? 'manual'
+    if (owner === 'manual') return null
+    return refuse('EBUSY', ownedBy(id, this.#origins.get(owner) ?? ORIGINS[owner]))
   }
 
   addServer(id: ServiceId, server: RealServer): Outcome {
+    const owned = this.#owned(id)
+    if (owned !== null) return owned
     return this.#noted(this.#rules.addServer(id, server), [serviceKey(id)], (director) =>
       director.addServer(id, server),
     )
   }
 
   editServer(id: ServiceId, server: RealServer): Outcome {
-    return this.#noted(this.#rules.editServer(id, server), [serviceKey(id)], (director) =>
-      director.editServer(id, server),
+    const owned = this.#owned(id)
+    if (owned !== null) return this.#holdByEdit(id, server, owned)
+    const edited = this.#rules.editServer(id, server)
+    // Who says a weight by hand does not want an earlier one held against it.
+    if (edited.ok && this.#rules.holdOf(serviceKey(id), serverKey(server.id)) !== null) {
+      this.#rules.hold(id, server.id, null)
+      this.#holdsChanged()
+    }
+    return this.#noted(edited, [serviceKey(id)], (director) => director.editServer(id, server))
+  }
+
+  /**
+   * What a person does at night, whoever states the service: another weight is a hold; the weight that was
+   * said ends one. `-e` says everything of a real server, and what was not typed is at ipvsadm's defaults.
+   */
+  #holdByEdit(id: ServiceId, asked: RealServer, owned: Outcome<never>): Outcome {
+    const service = this.#rules.find(id)
+    const server = service === undefined ? undefined : statedServer(service, serverKey(asked.id))
+    if (server === undefined) return noServer(asked.id)
+    const { said } = server
+    if (!sameButForWeight(asked, said) && !sameButForWeight(asked, { ...asked, ...UNTYPED })) return owned
+    if (asked.weight > INT_MAX || asked.weight < 0) {
+      return refuse('ERANGE', `Cannot use weight ${asked.weight}: expected 0 to ${INT_MAX}`)
+    }
+    if (asked.weight === said.weight) return this.hold(id, asked.id, null)
+    const hold = { weight: asked.weight, sinceMs: this.#wallMs(), untilMs: null, by: 'ipvsadm -e' }
+    return this.hold(id, asked.id, hold)
+  }
+
+  hold(id: ServiceId, server: ServerId, hold: Hold | null): Outcome {
+    const outcome = this.#rules.hold(id, server, hold)
+    if (outcome.ok) this.#holdsChanged()
+    return this.#noted(outcome, [serviceKey(id)], (director) => director.hold(id, server, hold))
+  }
+
+  #holdsChanged(): void {
+    if (this.#zeroed === null) this.#applier?.stateChanged()
+  }
+
+  holds(): readonly HeldServer[] {
+    return [...this.#rules.holds.all()]
+  }
+
+  /** Ends the holds whose time is over; those that it ended. Somebody has to settle then. */
+  endHolds(): readonly HeldServer[] {
+    const nowMs = this.#wallMs()
+    const over = this.holds().filter(({ hold }) => hold.untilMs !== null && hold.untilMs <= nowMs)
+    for (const { service, server } of over) this.hold(service, server, null)
+    return over
+  }
+
+  /**
+   * Overlays say something else than before.
+   * @param services identities of those that it can be about; left out: all
+   */
+  overlay(overlays: Overlays, services?: readonly string[]): void {
+    this.#rules.overlay(overlays, services)
+    const about =
+      this.#meanwhile === null ? [] : (services ?? Array.from(this.#rules.entries(), ({ key }) => key))
+    this.#noted(done, about, (director) => director.overlay(overlays, services))
+  }
+
+  /**
+   * A source says anew all that it wants, and perhaps what it wants of the director: all of it becomes so,
+   * or nothing does.
+   * @param dry only says what would become of it
+   */
+  restate(
+    restatement: Restatement,
+    settings: DirectorSettings,
+    pace: Pace,
+    { dry = false, origin }: { readonly dry?: boolean; readonly origin?: Origin } = {},
+  ): Promise<Restated> {
+    return this.#inTurn(async () => {
+      const draft = this.#draft()
+      this.#meanwhile = []
+      try {
+        const steps = restate(draft.#rules, restatement, this.#origins)
+        let step = steps.next()
+        while (step.done !== true) {
+          if (pace.over) await pace.pass()
+          step = steps.next()
+        }
+        const restated = step.value
+        const refused = [...restated.refused, ...draft.#take(settings)]
+        if (!dry && refused.length === 0) {
+          if (origin !== undefined) this.#origins.set(restatement.source, origin)
+          this.#become(draft, this.#meanwhile)
+        }
+        return { ...restated, refused }
+      } finally {
+        this.#meanwhile = null
+      }
+    })
+  }
+
+  /** In a draft: what a source says about the director itself. What it does not say stays as it is. */
+  #take({ timeouts, sysctls, daemons }: DirectorSettings): Restated['refused'] {
+    const outcomes: Outcome[] = []
+    if (timeouts !== null) outcomes.push(this.setTimeouts(timeouts))
+    for (const [name, value] of Object.entries(sysctls)) outcomes.push(this.setSysctl(name, value))
+    for (const daemon of daemons) {
+      if (this.#daemons.has(daemon.state)) this.stopDaemon(daemon.state)
+      outcomes.push(this.startDaemon(daemon))
+    }
+    return outcomes.flatMap((outcome) =>
+      outcome.ok ? [] : [{ service: '', server: null, message: outcome.message }],
     )
   }
 
+  /** How many services each source states. */
+  owners(): ReadonlyMap<SourceName, number> {
+    const count = new Map<SourceName, number>()
+    for (const { owner } of this.#rules.entries()) count.set(owner, (count.get(owner) ?? 0) + 1)
+    return count
+  }
+
+  origin(source: StatingSource): Origin {
+    return this.#origins.get(source) ?? ORIGINS[source]
+  }
+
   deleteServer(id: ServiceId, server: ServerId): Outcome {
+    const owned = this.#owned(id)
+    if (owned !== null) return owned
     return this.#noted(this.#rules.deleteServer(id, server), [serviceKey(id)], (director) =>
       director.deleteServer(id, server),
     )
@@ -174,14 +337,24 @@ export class RuleDirector implements Director {
     const service = this.#rules.find(id)
     if (service === undefined) return noService(id)
     const server = service.byKey.get(serverKey(serverId))
-    return server === undefined ? noServer(serverId) : success(serverListing(server, this.#tally(service)))
+    if (server === undefined) return noServer(serverId)
+    return success(serverListing(server, this.#tally(service), this.#rules.holdOf(service.key, server.key)))
   }
 
   #listing(service: ServiceEntry, states: ReadonlyMap<string, ServiceState>): ServiceListing {
     const tally = this.#tally(service)
-    const servers = Array.from(newestFirst(service), (server) => serverListing(server, tally))
+    const servers = Array.from(newestFirst(service), (server) =>
+      serverListing(server, tally, this.#rules.holdOf(service.key, server.key)),
+    )
     const state = states.get(service.key) ?? IN_FORCE
-    return { ...service.value, state, servers, counters: tally.counters, rates: tally.rates }
+    return {
+      ...service.value,
+      source: service.owner,
+      state,
+      servers,
+      counters: tally.counters,
+      rates: tally.rates,
+    }
   }
 
   /** What was made a moment ago has counted nothing, whatever an earlier service of its identity has. */
@@ -193,7 +366,8 @@ export class RuleDirector implements Director {
   rules(): ReturnType<Director['rules']> {
     return this.#rules.list().map((service) => ({
       service: service.value,
-      servers: Array.from(newestFirst(service), (server) => server.said),
+      source: service.owner,
+      servers: Array.from(stated(service), (server) => server.said).reverse(),
     }))
   }
 
@@ -309,6 +483,23 @@ export class RuleDirector implements Director {
     this.onSettled()
   }
 
+  #draft(): RuleDirector {
+    return new RuleDirector(
+      {
+        host: this.#host,
+        rules: this.#rules.draft(),
+        state: {
+          timeouts: this.#timeouts,
+          sysctls: this.#sysctls,
+          daemons: [...this.#daemons.values()],
+        },
+        wallMs: this.#wallMs,
+        ...(this.#applier === null ? {} : { applier: this.#applier }),
+      },
+      this,
+    )
+  }
+
   /** The next one begins when all earlier ones are through. */
   #inTurn<T>(action: () => Promise<T>): Promise<T> {
     const mine = this.#turn.then(action)
@@ -318,19 +509,7 @@ export class RuleDirector implements Director {
 
   transact<T>(body: (draft: Director) => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
-      const draft = new RuleDirector(
-        {
-          host: this.#host,
-          rules: this.#rules.draft(),
-          state: {
-            timeouts: this.#timeouts,
-            sysctls: this.#sysctls,
-            daemons: [...this.#daemons.values()],
-          },
-          ...(this.#applier === null ? {} : { applier: this.#applier }),
-        },
-        true,
-      )
+      const draft = this.#draft()
       this.#meanwhile = []
       try {
         const result = await body(draft)
@@ -386,7 +565,7 @@ export class RuleDirector implements Director {
   }
 }
 
-function serverListing(server: ServerEntry, service: ServiceTally): ServerListing {
+function serverListing(server: ServerEntry, service: ServiceTally, hold: Hold | null): ServerListing {
   // Field by field: spreading costs a microsecond, and there may be 100,000 of these.
   const { id, method, tunnel, weight, upperThreshold, lowerThreshold } = server.value
   const tally = service.server(server.key)
@@ -397,6 +576,8 @@ function serverListing(server: ServerEntry, service: ServiceTally): ServerListin
     weight,
     upperThreshold,
     lowerThreshold,
+    saidWeight: server.said.weight,
+    hold,
     activeConns: tally.activeConns,
     inactiveConns: tally.inactiveConns,
     persistentConns: tally.persistentConns,

@@ -1,33 +1,18 @@
 /**
  * Who wants what. A *source* states whole services and owns all of its set: what it leaves out, it does not
  * want (commands are one source, a file or a registry another). An *overlay* states nothing of its own: it
- * takes weight from real servers that sources state (a health check, a hold by hand, a slow start), for as
- * long as it says so. What was said stays, so it can be saved; what is in force is what both come to.
+ * changes what the real servers that sources state count for (a health check, a slow start), for as long as
+ * it says so. A *hold* by hand stands above both. What was said stays, so it can be saved; what is in force
+ * is what all come to.
  */
 import type { RealServer } from '../model/server.ts'
 import type { VirtualService } from '../model/service.ts'
-import { SOURCES, type SourceName } from '../model/source.ts'
 
-/** A service as a source states it; real servers newest first. */
+/** A service as a source states it. */
 export interface Statement {
   readonly service: VirtualService
+  /** In the order of adding: the last one is IPVS's first. */
   readonly servers: readonly RealServer[]
-}
-
-/** What a source states, by identity of the service. */
-export type StatedSet = ReadonlyMap<string, Statement>
-
-/** What all sources come to. A service belongs to one source, as a whole: half of one is nobody's wish. */
-export function mergeSets(
-  sets: Readonly<Partial<Record<SourceName, StatedSet>>>,
-): Map<string, Statement & { readonly source: SourceName }> {
-  const merged = new Map<string, Statement & { readonly source: SourceName }>()
-  for (const source of SOURCES) {
-    for (const [key, statement] of sets[source] ?? []) {
-      if (!merged.has(key)) merged.set(key, { ...statement, source })
-    }
-  }
-  return merged
 }
 
 /**
@@ -38,20 +23,27 @@ export function mergeSets(
 export type Shares = ReadonlyMap<string, ReadonlyMap<string, number>>
 
 export interface Overlays {
-  /** The weight in force of a real server that was said to have `weight`. */
-  weight(service: string, server: string, weight: number): number
+  /** The weight in force of a real server that was said to have `weight`; null: out of the list. */
+  weight(service: string, server: string, weight: number): number | null
+  /** Real servers that nobody has stated and that are to be in the list all the same (a sorry server). */
+  extra(service: string): readonly RealServer[]
 }
 
-export const NO_OVERLAYS: Overlays = { weight: (_service, _server, weight) => weight }
+export const NO_OVERLAYS: Overlays = { weight: (_service, _server, weight) => weight, extra: () => [] }
+
+/** Overlays that take nobody out of the list. */
+export interface SharedOut extends Overlays {
+  weight(service: string, server: string, weight: number): number
+}
 
 /**
  * Several overlays at once. Shares are multiplied, so their order does not matter and no overlay can give
  * back what another has taken: a real server that is held by hand stays held however healthy it is. What has
  * any share of any weight keeps a weight of at least 1: slow is not stopped.
  */
-export function composeOverlays(overlays: readonly Shares[]): Overlays {
-  if (overlays.length === 0) return NO_OVERLAYS
+export function composeOverlays(overlays: readonly Shares[]): SharedOut {
   return {
+    extra: NO_OVERLAYS.extra,
     weight(service, server, weight): number {
       let share = 1
       for (const shares of overlays) share *= shares.get(service)?.get(server) ?? 1

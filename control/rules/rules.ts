@@ -4,6 +4,7 @@
  */
 import { familyOf } from '../../net/address.ts'
 import { endpointText } from '../../net/endpoint.ts'
+import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey, serviceText } from '../model/identity.ts'
 import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
@@ -12,8 +13,17 @@ import type { SchedulerName } from '../model/scheduler.ts'
 import { MH_TABLE_SIZE } from '../model/scheduler.ts'
 import type { RealServer, ServerId } from '../model/server.ts'
 import type { ServiceId, ServiceRequest, VirtualService } from '../model/service.ts'
+import type { SourceName } from '../model/source.ts'
 import { ChangeLog } from './changes.ts'
-import { copyEntry, type ServerEntry, type ServiceEntry, serverEntry, serviceEntry } from './entries.ts'
+import {
+  copyEntry,
+  type ServerEntry,
+  type ServiceEntry,
+  serverEntry,
+  serviceEntry,
+  stated,
+} from './entries.ts'
+import { HoldBook } from './holds.ts'
 import { type Host, isServerAddress, localAddresses } from './host.ts'
 import type { Overlays } from './layers.ts'
 import { NO_OVERLAYS } from './layers.ts'
@@ -47,6 +57,7 @@ export class Rules {
   #own: Set<ServiceEntry> | null = null
   #room: Room = UNLIMITED
   #overlays: Overlays = NO_OVERLAYS
+  #holds = new HoldBook()
   #orderNext = 1
   #mixed = 0
   #kinds: ServiceKinds = NO_KINDS
@@ -125,6 +136,7 @@ export class Rules {
     draft.#own = new Set()
     draft.#room = this.#room.fork()
     draft.#overlays = this.#overlays
+    draft.#holds = this.#holds.copy()
     draft.#orderNext = this.#orderNext
     draft.#mixed = this.#mixed
     draft.#kinds = this.#kinds
@@ -136,6 +148,8 @@ export class Rules {
   become(draft: Rules): void {
     this.#services = draft.#services
     this.#room = draft.#room
+    this.#overlays = draft.#overlays
+    this.#holds = draft.#holds
     this.#orderNext = draft.#orderNext
     this.#mixed = draft.#mixed
     this.#kinds = draft.#kinds
@@ -144,8 +158,8 @@ export class Rules {
   }
 
   /** Takes over a service found in the maps; services come oldest first. */
-  adopt(value: VirtualService, order: number): ServiceEntry {
-    const entry = serviceEntry(serviceKey(value.id), value, order)
+  adopt(value: VirtualService, order: number, owner: SourceName): ServiceEntry {
+    const entry = serviceEntry(serviceKey(value.id), value, order, owner)
     this.#services.set(entry.key, entry)
     this.#count(entry, 1)
     this.#orderNext = Math.max(this.#orderNext, order + 1)
@@ -159,6 +173,14 @@ export class Rules {
     service.byKey.set(entry.key, entry)
     if (value.id.family !== service.value.id.family) this.#mixed++
     return entry
+  }
+
+  /** Takes over a hold that was kept beside the maps; the weight it holds is in them. */
+  adoptHold(service: string, server: string, hold: Hold): void {
+    const entry = this.#services.get(service)
+    const held = entry?.byKey.get(server)
+    if (entry === undefined || held === undefined) return
+    this.#holds.put({ service: entry.value.id, server: held.value.id, hold })
   }
 
   /** All real servers of an adopted service are there. */
@@ -175,7 +197,7 @@ export class Rules {
     return copy
   }
 
-  addService(request: ServiceRequest): Outcome {
+  addService(request: ServiceRequest, owner: SourceName = 'manual'): Outcome {
     const key = serviceKey(request.id)
     const known = checkFamily(request.id)
     if (!known.ok) return known
@@ -187,7 +209,7 @@ export class Rules {
     if (!this.#room.admitsService(this.#services)) {
       return refuse('ENOMEM', `Cannot add service "${serviceText(request.id)}": the table is full`)
     }
-    const entry = serviceEntry(key, checked.value, this.#orderNext++)
+    const entry = serviceEntry(key, checked.value, this.#orderNext++, owner)
     this.#services.set(key, entry)
     this.#own?.add(entry)
     this.#count(entry, 1)
@@ -230,13 +252,21 @@ export class Rules {
     return done
   }
 
-  flush(): Outcome {
-    for (const entry of [...this.#services.values()]) this.#remove(entry)
+  /** Deletes what one source states. */
+  flush(owner: SourceName): Outcome {
+    for (const entry of [...this.#services.values()]) if (entry.owner === owner) this.#remove(entry)
     return done
+  }
+
+  /** Nothing that packets could notice: the same service is another source's from now on. */
+  giveTo(id: ServiceId, owner: SourceName): void {
+    const entry = this.find(id)
+    if (entry !== undefined && entry.owner !== owner) this.#writable(entry).owner = owner
   }
 
   #remove(entry: ServiceEntry): void {
     this.#services.delete(entry.key)
+    this.#holds.dropService(entry.key)
     this.#count(entry, -1)
     for (const server of entry.servers) {
       if (server.value.id.family !== entry.value.id.family) this.#mixed--
@@ -251,7 +281,7 @@ export class Rules {
     const checked = this.#checkServer(found, value)
     if (!checked.ok) return checked
     const key = serverKey(value.id)
-    if (found.byKey.has(key)) {
+    if (statedServer(found, key) !== undefined) {
       return refuse('EEXIST', `Cannot add real server "${endpointText(value.id)}": it exists`)
     }
     if (!isServerAddress(value.id.address, localAddresses(this.#host))) {
@@ -261,14 +291,16 @@ export class Rules {
       return refuse('ENOMEM', `Cannot add real server "${endpointText(value.id)}": the table is full`)
     }
     const entry = this.#writable(found)
-    this.#room.left(entry)
     const server = serverEntry(key, ownFields(value))
-    this.#overlay(entry, server)
-    entry.servers.push(server)
-    entry.byKey.set(key, server)
-    if (value.id.family !== entry.value.id.family) this.#mixed++
-    this.#room.entered(entry)
-    this.changes.noteServer(entry.key, key, serverAdded(entry, server))
+    const weight = this.#weight(entry, server)
+    if (weight === null) {
+      entry.away.set(key, server)
+      return done
+    }
+    const extra = entry.byKey.get(key)
+    if (extra !== undefined) this.#takeOut(entry, extra)
+    weighServer(server, weight)
+    this.#putIn(entry, server)
     return done
   }
 
@@ -277,23 +309,43 @@ export class Rules {
     if (found === undefined) return noService(id)
     const checked = this.#checkServer(found, value)
     if (!checked.ok) return checked
-    if (!found.byKey.has(serverKey(value.id))) return noServer(value.id)
+    const key = serverKey(value.id)
+    if (statedServer(found, key) === undefined) return noServer(value.id)
     const entry = this.#writable(found)
-    const server = entry.byKey.get(serverKey(value.id))!
-    const before = server.value.weight
+    const server = statedServer(entry, key)!
     server.said = ownFields(value)
-    this.#overlay(entry, server)
-    if (server.value.weight !== 0) server.lastWeight = server.value.weight
-    this.changes.noteServer(entry.key, server.key, serverEdited(entry, before, server.value.weight))
+    const weight = this.#weight(entry, server)
+    if (entry.away.has(key) || weight === null) this.#follow(entry, server)
+    else this.#reweigh(entry, server, weight)
     return done
   }
 
   deleteServer(id: ServiceId, serverId: ServerId): Outcome {
     const found = this.find(id)
     if (found === undefined) return noService(id)
-    if (!found.byKey.has(serverKey(serverId))) return noServer(serverId)
+    const key = serverKey(serverId)
+    if (statedServer(found, key) === undefined) return noServer(serverId)
+    this.#holds.drop(found.key, key)
     const entry = this.#writable(found)
-    const server = entry.byKey.get(serverKey(serverId))!
+    const server = statedServer(entry, key)!
+    if (entry.away.delete(key)) return done
+    // Taken over from the maps, a sorry server looks like any other; it goes on without leaving the list.
+    if (this.#overlays.extra(entry.key).some((extra) => serverKey(extra.id) === key)) server.extra = true
+    else this.#takeOut(entry, server)
+    return done
+  }
+
+  /** Into the list, as its newest. */
+  #putIn(entry: ServiceEntry, server: ServerEntry): void {
+    this.#room.left(entry)
+    entry.servers.push(server)
+    entry.byKey.set(server.key, server)
+    if (server.value.id.family !== entry.value.id.family) this.#mixed++
+    this.#room.entered(entry)
+    this.changes.noteServer(entry.key, server.key, serverAdded(entry, server))
+  }
+
+  #takeOut(entry: ServiceEntry, server: ServerEntry): void {
     this.#room.left(entry)
     const at = entry.servers.indexOf(server)
     // The list runs newest first: in front of an entry stands the next newer one, or the head.
@@ -303,28 +355,94 @@ export class Rules {
     if (server.value.id.family !== entry.value.id.family) this.#mixed--
     this.#room.entered(entry)
     this.changes.noteServer(entry.key, server.key, serverRemoved(entry, server, previous))
-    return done
   }
 
-  /** Overlays say something else than before: weights in force follow, what was said stays. */
-  overlay(overlays: Overlays): void {
-    this.#overlays = overlays
-    for (const found of [...this.#services.values()]) {
-      for (const { key, said, value } of found.servers) {
-        if (overlays.weight(found.key, key, said.weight) === value.weight) continue
-        const entry = this.#writable(found)
-        const server = entry.byKey.get(key)!
-        this.#overlay(entry, server)
-        if (server.value.weight !== 0) server.lastWeight = server.value.weight
-        this.changes.noteServer(entry.key, key, serverEdited(entry, value.weight, server.value.weight))
-      }
+  /** What was said, or its weight in force, is another one. */
+  #reweigh(entry: ServiceEntry, server: ServerEntry, weight: number): void {
+    const before = server.value.weight
+    weighServer(server, weight)
+    this.changes.noteServer(entry.key, server.key, serverEdited(entry, before, weight))
+  }
+
+  /** The weight in force; null: out of the list. A hold stands above all overlays. */
+  #weight(service: ServiceEntry, { key, said }: ServerEntry): number | null {
+    const hold = this.#holds.of(service.key, key)
+    return hold === null ? this.#overlays.weight(service.key, key, said.weight) : hold.weight
+  }
+
+  /** Brings one real server to where overlays and holds want it. */
+  #follow(entry: ServiceEntry, server: ServerEntry): void {
+    const weight = this.#weight(entry, server)
+    const away = entry.away.has(server.key)
+    if (weight === null) {
+      if (away) return
+      this.#takeOut(entry, server)
+      entry.away.set(server.key, server)
+    } else if (away) {
+      entry.away.delete(server.key)
+      const extra = entry.byKey.get(server.key)
+      if (extra !== undefined) this.#takeOut(entry, extra)
+      weighServer(server, weight)
+      this.#putIn(entry, server)
+    } else if (weight !== server.value.weight) {
+      this.#reweigh(entry, server, weight)
     }
   }
 
-  #overlay(service: ServiceEntry, server: ServerEntry): void {
-    const { said } = server
-    const weight = this.#overlays.weight(service.key, server.key, said.weight)
-    server.value = weight === said.weight ? said : { ...said, weight }
+  /**
+   * Overlays say something else than before: what is in force follows, what was said stays.
+   * @param services identities of those that it can be about; left out: all
+   */
+  overlay(overlays: Overlays, services: Iterable<string> = [...this.#services.keys()]): void {
+    this.#overlays = overlays
+    for (const key of services) {
+      const found = this.#services.get(key)
+      if (found === undefined) continue
+      for (const server of [...stated(found)]) {
+        const weight = this.#weight(found, server)
+        if (found.away.has(server.key) ? weight === null : weight === server.value.weight) continue
+        const entry = this.#writable(found)
+        this.#follow(entry, statedServer(entry, server.key)!)
+      }
+      this.#followExtras(key)
+    }
+  }
+
+  #followExtras(service: string): void {
+    const found = this.#services.get(service)!
+    const wanted = new Map(this.#overlays.extra(service).map((value) => [serverKey(value.id), value]))
+    for (const { key, extra } of [...found.servers]) {
+      if (!extra || wanted.has(key)) continue
+      const entry = this.#writable(this.#services.get(service)!)
+      this.#takeOut(entry, entry.byKey.get(key)!)
+    }
+    for (const [key, value] of wanted) {
+      if (this.#services.get(service)!.byKey.has(key)) continue
+      this.#putIn(this.#writable(this.#services.get(service)!), serverEntry(key, ownFields(value), true))
+    }
+  }
+
+  // Holds by hand
+
+  /** Puts a hold on a real server, or ends it (null). */
+  hold(id: ServiceId, serverId: ServerId, hold: Hold | null): Outcome {
+    const found = this.find(id)
+    if (found === undefined) return noService(id)
+    const key = serverKey(serverId)
+    if (statedServer(found, key) === undefined) return noServer(serverId)
+    if (hold === null) this.#holds.drop(found.key, key)
+    else this.#holds.put({ service: found.value.id, server: serverId, hold })
+    const entry = this.#writable(found)
+    this.#follow(entry, statedServer(entry, key)!)
+    return done
+  }
+
+  holdOf(service: string, server: string): Hold | null {
+    return this.#holds.of(service, server)
+  }
+
+  get holds(): HoldBook {
+    return this.#holds
   }
 
   /** The refusals common to adding and editing, in the kernel's order. */
@@ -357,6 +475,18 @@ export class Rules {
     }
     return done
   }
+}
+
+/** A real server that a source states, in the list or out of it. */
+export function statedServer(service: ServiceEntry, key: string): ServerEntry | undefined {
+  const server = service.byKey.get(key)
+  return server === undefined || server.extra ? service.away.get(key) : server
+}
+
+function weighServer(server: ServerEntry, weight: number): void {
+  const { said } = server
+  server.value = weight === said.weight ? said : { ...said, weight }
+  if (weight !== 0) server.lastWeight = weight
 }
 
 /** Callers may hand in more than a rule, a listing for example. */

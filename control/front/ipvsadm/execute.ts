@@ -88,6 +88,15 @@ function changed(kind: Request['kind'], outcome: Outcome): Done {
   return { status: 0, stdout: '', stderr: '', changed: true, ends: false }
 }
 
+/** What a file or a registry states is theirs to take away; the exit status is about what was ours. */
+function flushed(outcome: Outcome<number>): Done {
+  if (!outcome.ok) return refused('flush', outcome, REFUSED)
+  const left = outcome.value
+  const stderr =
+    left === 0 ? '' : `${left} services belong to other sources and stay, see: pointsman sources\n`
+  return { status: 0, stdout: '', stderr, changed: true, ends: false }
+}
+
 export function execute(request: DirectorRequest, director: Director, names: Names): Done {
   switch (request.kind) {
     case 'add-service':
@@ -97,7 +106,7 @@ export function execute(request: DirectorRequest, director: Director, names: Nam
     case 'delete-service':
       return changed(request.kind, director.deleteService(request.id))
     case 'flush':
-      return changed(request.kind, director.flush())
+      return flushed(director.flush())
     case 'zero':
       return changed(request.kind, request.id === null ? director.zero() : director.zero(request.id))
     case 'add-server':

@@ -233,6 +233,8 @@ describe('state file', () => {
     counters: { reals: [], services: [], total: [] },
     lastWeights: [],
     saidWeights: [],
+    owners: {},
+    holds: [],
   }
 
   const inFolder = (play: (folder: string) => void): void => {

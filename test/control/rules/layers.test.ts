@@ -6,7 +6,7 @@ import { openDirector } from '../../../control/apply/open.ts'
 import { namesFrom } from '../../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../../control/front/ipvsadm/run.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
-import { composeOverlays, mergeSets, NO_OVERLAYS, type Shares } from '../../../control/rules/layers.ts'
+import { composeOverlays, NO_OVERLAYS, type Shares } from '../../../control/rules/layers.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { choose } from '../map-reader.ts'
 import { memoryState, server, service, testHost } from '../support.ts'
@@ -113,14 +113,5 @@ describe('overlays', () => {
     await next.director.settle()
     assert.match(await again('-Ln'), /10\.1\.0\.1:80 +Masq +7 /)
     assert.equal(await again('-Sn'), saved)
-  })
-})
-
-describe('sources', () => {
-  test('a service that several state is the first one’s, as a whole', () => {
-    const key = serviceKey(web.id)
-    const stated = new Map([[key, { service: web, servers: [server(one)] }]])
-    assert.deepEqual(mergeSets({}), new Map())
-    assert.deepEqual(mergeSets({ manual: stated }).get(key), { ...stated.get(key), source: 'manual' })
   })
 })

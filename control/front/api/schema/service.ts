@@ -1,10 +1,12 @@
 /** Virtual services and real servers as they cross the API. */
 import { z } from 'zod'
 import { familyOf, type IpAddress, ipv4FromNumber, ipv4ToNumber, parseIpv4 } from '../../../../net/address.ts'
+import type { Hold } from '../../../model/hold.ts'
 import { INT_MAX, TIMEOUT_MAX_S, WHOLE_ADDRESS } from '../../../model/limits.ts'
 import { SCHEDULERS } from '../../../model/scheduler.ts'
 import type { RealServer, ServerId, ServerListing, Tunnel } from '../../../model/server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest } from '../../../model/service.ts'
+import { SOURCES } from '../../../model/source.ts'
 import { jsonArray } from '../json.ts'
 import {
   address,
@@ -156,13 +158,30 @@ const tunnelAnswer = z
   ])
   .meta({ id: 'TunnelShown' })
 
+/** A weight held by hand. */
+export const holdAnswer = z
+  .object({
+    weight: z.int(),
+    since: z.string(),
+    until: z.string().nullable().meta({ description: 'ends by itself then' }),
+    by: z.string().meta({ example: 'pointsman drain' }),
+  })
+  .meta({ id: 'Hold' })
+
+export function holdJson({ weight, sinceMs, untilMs, by }: Hold): z.infer<typeof holdAnswer> {
+  const until = untilMs === null ? null : new Date(untilMs).toISOString()
+  return { weight, since: new Date(sinceMs).toISOString(), until, by }
+}
+
 export const serverAnswer = z
   .object({
     address: addressShown,
     port,
     method,
     tunnel: tunnelAnswer,
-    weight: z.int(),
+    weight: z.int().meta({ description: 'in force' }),
+    saidWeight: z.int().meta({ description: 'as its source says it; checks and holds may change it' }),
+    hold: holdAnswer.nullable(),
     upperThreshold: z.int(),
     lowerThreshold: z.int(),
     activeConns: z.int(),
@@ -185,6 +204,7 @@ export const serviceAnswer = z
   .object({
     ...serviceName,
     ...stateAnswer,
+    source: z.enum(SOURCES).meta({ description: 'who states it: manual is commands and this API' }),
     scheduler: z.enum(SCHEDULERS),
     schedulerFlags: z.int(),
     onePacket: z.boolean(),
@@ -206,8 +226,15 @@ export function serviceIdJson(id: ServiceId): ServiceName {
 }
 
 export function serverJson(server: ServerListing): z.infer<typeof serverAnswer> {
-  const { id, counters, rates, ...settings } = server
-  return { address: id.address, port: id.port, ...settings, counters: countersJson(counters), rates }
+  const { id, hold, counters, rates, ...settings } = server
+  return {
+    address: id.address,
+    port: id.port,
+    ...settings,
+    hold: hold === null ? null : holdJson(hold),
+    counters: countersJson(counters),
+    rates,
+  }
 }
 
 /** `reasons`: what of it is not in force. */

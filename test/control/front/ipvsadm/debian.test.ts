@@ -285,6 +285,8 @@ const server: fc.Arbitrary<ServerListing> = fc.record({
     }),
   ),
   weight: int,
+  saidWeight: int,
+  hold: fc.constant(null),
   upperThreshold: int,
   lowerThreshold: int,
   activeConns: int,
@@ -322,6 +324,7 @@ const service: fc.Arbitrary<ServiceListing> = fc
   .map((value) => ({
     ...value,
     state: IN_FORCE,
+    source: 'manual',
     netmask: value.id.family === 6 ? (value.netmask % 128) + 1 : value.netmask,
   }))
 

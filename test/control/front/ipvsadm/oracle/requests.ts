@@ -164,7 +164,11 @@ export class ListeningDirector implements Director {
   editService = (service: ServiceRequest): Outcome =>
     this.#note(`edit-service ${idText(service.id)} ${requestText(service)}`)
   deleteService = (id: ServiceId): Outcome => this.#note(`delete-service ${idText(id)}`)
-  flush = (): Outcome => this.#note('flush')
+  flush = (): Outcome<number> => {
+    this.#note('flush')
+    return { ok: true, value: 0 }
+  }
+  hold = (): Outcome => this.#note('hold')
   zero = (id?: ServiceId): Outcome => this.#note(id === undefined ? 'zero' : `zero ${idText(id)}`)
   addServer = (id: ServiceId, server: RealServer): Outcome =>
     this.#note(`add-server ${idText(id)} server ${serverIdText(server.id)} ${serverText(server)}`)
