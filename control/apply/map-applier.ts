@@ -115,13 +115,7 @@ export class MapApplier implements Applier {
       isPending: (service) => this.#reconciler.isPending(service),
       execute: (operation) => this.#execute(operation),
     })
-    this.#settings = new Settings(
-      dataplane,
-      host,
-      rules,
-      (on) => this.#followNat(on),
-      () => this.#ledger.goneReals.size > 0,
-    )
+    this.#settings = new Settings(dataplane, host, rules, (on) => this.#followNat(on))
     const view = () => ({
       ledger: this.#ledger,
       maps: this.#maps,

@@ -1,36 +1,25 @@
 /** Keeps the one record of settings as the director wants it, and as the machine it runs on makes it. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { Setting, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { defence, publishSettings, settingsWords } from '../compile/settings.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Host } from '../rules/host.ts'
-import type { Rules, ServiceKinds } from '../rules/rules.ts'
+import type { Rules } from '../rules/rules.ts'
 
 export class Settings {
   readonly #dataplane: Dataplane
   readonly #host: Host
   readonly #rules: Rules
   readonly #followNat: (on: boolean) => void
-  readonly #mayLinger: () => boolean
   #timeouts: Timeouts | null = null
   #sysctls: Readonly<Record<string, number>> = {}
 
-  /**
-   * @param followNat keeps, or no longer, what nat_icmp_send needs
-   * @param mayLinger whether there are removed real servers, which connections may refer to
-   */
-  constructor(
-    dataplane: Dataplane,
-    host: Host,
-    rules: Rules,
-    followNat: (on: boolean) => void,
-    mayLinger: () => boolean,
-  ) {
+  /** @param followNat keeps, or no longer, what nat_icmp_send needs */
+  constructor(dataplane: Dataplane, host: Host, rules: Rules, followNat: (on: boolean) => void) {
     this.#dataplane = dataplane
     this.#host = host
     this.#rules = rules
     this.#followNat = followNat
-    this.#mayLinger = mayLinger
   }
 
   get sysctls(): Readonly<Record<string, number>> {
@@ -47,13 +36,6 @@ export class Settings {
     return [this.#sysctls.drop_packet, this.#sysctls.secure_tcp].some((mode) => mode === 1 || mode === 2)
   }
 
-  /** A family is looked at for as long as connections may have it, be there services of it or not. */
-  #kinds(flags: number): ServiceKinds {
-    const { kinds } = this.#rules
-    if (!this.#mayLinger()) return kinds
-    return { ...kinds, v4: kinds.v4 || flags & Setting.V4, v6: kinds.v6 || flags & Setting.V6 }
-  }
-
   /** Publishes timeouts, sysctls and defence; also once in a while, because some of it changes by itself. */
   publish(): void {
     if (this.#timeouts === null) return
@@ -63,13 +45,7 @@ export class Settings {
     // The first packet under a new rate is the one to drop.
     if (settings.u32[offsets.dropRate / 4] !== state.dropRate)
       Atomics.store(settings.u32, offsets.dropCount / 4, 0)
-    const words = settingsWords(
-      this.#timeouts,
-      this.#sysctls,
-      this.#kinds(settings.u32[offsets.flags / 4]!),
-      state,
-      this.#host,
-    )
+    const words = settingsWords(this.#timeouts, this.#sysctls, this.#rules.kinds, state, this.#host)
     // The program looks for NAT real servers from the moment the setting is published until it is not.
     const nat = (this.#sysctls.nat_icmp_send ?? 0) !== 0
     if (nat) this.#followNat(true)
