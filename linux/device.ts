@@ -80,39 +80,6 @@ export function driverOf(name: string): string {
   }
 }
 
-const ETHTOOL_GFLAGS = 0x25
-const ETH_FLAG_RXVLAN = 1 << 8
-const ETH_FLAG_LRO = 1 << 15
-const ETHTOOL_GGRO = 0x2b
-
-/** Whether an interface takes VLAN tags off received frames; null where it does not say. */
-export function takesVlanTags(name: string): boolean | null {
-  const flags = readSwitch(name, ETHTOOL_GFLAGS)
-  return flags === null ? null : (flags & ETH_FLAG_RXVLAN) !== 0
-}
-
-/** Whether it makes one packet of several that it received (GRO, LRO); null where it does not say. */
-export function mergesReceived(name: string): boolean | null {
-  const gro = readSwitch(name, ETHTOOL_GGRO)
-  const flags = readSwitch(name, ETHTOOL_GFLAGS)
-  if (gro === null && flags === null) return null
-  return (gro ?? 0) !== 0 || ((flags ?? 0) & ETH_FLAG_LRO) !== 0
-}
-
-function readSwitch(name: string, command: number): number | null {
-  const socket = check(libc.socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'open a socket')
-  try {
-    const request = Buffer.alloc(8)
-    request.writeUInt32LE(command, 0)
-    const ifreq = Buffer.alloc(IFREQ_SIZE)
-    ifreq.write(name, 0, IFNAMSIZ - 1)
-    ifreq.writeBigUInt64LE(addressOf(request), IFNAMSIZ)
-    return libc.ioctl(socket, SIOCETHTOOL, ifreq) < 0 ? null : request.readUInt32LE(4)
-  } finally {
-    libc.close(socket)
-  }
-}
-
 function readDriver(socket: number, name: Uint8Array): string {
   const info = Buffer.alloc(DRVINFO_SIZE)
   info.writeUInt32LE(ETHTOOL_GDRVINFO, 0)

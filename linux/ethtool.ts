@@ -1,4 +1,4 @@
-/** Offload switches of network interfaces (ethtool's ioctl), for `pointsman doctor`. */
+/** Offload switches of network interfaces (ethtool's ioctl). */
 import { AF_INET, IFNAMSIZ, IFREQ_SIZE, SIOCETHTOOL, SOCK_DGRAM_CLOEXEC } from './abi.ts'
 import { addressOf, errno, libc, SystemError } from './libc.ts'
 

@@ -2,36 +2,66 @@
  * Interfaces that the kernel would attach a program to, and where it would then do harm without a word:
  * what stands beside the frame (a VLAN tag) or has been made of several (GRO) XDP cannot see.
  */
-import { mergesReceived, takesVlanTags } from '../../linux/device.ts'
+import { type Offloads, readOffloads } from '../../linux/ethtool.ts'
 import type { Link, Links } from '../../linux/links.ts'
 
-export interface Switches {
-  /** The interface takes VLAN tags off received frames; null where it does not say. */
-  takesVlanTags(name: string): boolean | null
-  /** The interface makes one packet of several that it received; null where it does not say. */
-  mergesReceived(name: string): boolean | null
-}
-
-const REAL: Switches = { takesVlanTags, mergesReceived }
+/** What is asked of an interface by name; null where it does not say. */
+export type Switches = (name: string) => Pick<Offloads, 'receiveVlan' | 'gro' | 'lro'>
 
 /** Why no program should be attached, whatever the mode, with what mends it; null if nothing speaks against it. */
-export function vlanTrap(link: Link, links: Links, switches: Switches = REAL): string | null {
+export function vlanTrap(link: Link, links: Links, switches: Switches = readOffloads): string | null {
   const above = links.receivingFor(link.ifindex).flatMap(({ ifindex }) => links.upperOf(ifindex))
   const vlans = above.filter(({ kind }) => kind === 'vlan').map(({ name }) => name)
   if (vlans.length === 0) return null
-  const taking = links.receivingFor(link.ifindex).find(({ name }) => switches.takesVlanTags(name) === true)
+  const taking = links.receivingFor(link.ifindex).find(({ name }) => switches(name).receiveVlan === true)
   if (taking === undefined) return null
   return `Cannot take packets from ${link.name}: ${taking.name} takes VLAN tags off in hardware, so that packets of ${vlans.join(', ')} look untagged to XDP and would be sent into another network; switch that off: ethtool -K ${taking.name} rxvlan off, or use --dataplane userspace, which sees the tags`
 }
 
+/** An interface that makes one packet of several that it received, and by which switches. */
+export interface Merging {
+  readonly name: string
+  readonly by: readonly ('gro' | 'lro')[]
+}
+
+/** They hand on what others have received: their own switches change nothing, and some cannot be changed. */
+const HANDING_ON: ReadonlySet<string> = new Set([
+  'bond',
+  'bridge',
+  'ipvlan',
+  'macvlan',
+  'team',
+  'vlan',
+  'vrf',
+])
+
 /**
- * In generic mode the kernel switches merging off on the interface itself, but not on those below, whose
- * super-packets would be answered as too big: uploads crawl.
+ * What does so below a link. In generic mode the kernel switches merging off on the interface itself, but not
+ * on those below, whose super-packets would be answered as too big: uploads crawl.
  */
-export function mergingTrap(link: Link, links: Links, switches: Switches = REAL): string | null {
-  const merging = below(link, links).find(({ name }) => switches.mergesReceived(name) === true)
+export function mergingBelow(
+  link: Link,
+  links: Links,
+  switches: Switches = readOffloads,
+): readonly Merging[] {
+  return below(link, links).flatMap(({ name, kind }) => {
+    if (HANDING_ON.has(kind)) return []
+    const offloads = switches(name)
+    const by = (['gro', 'lro'] as const).filter((each) => offloads[each] === true)
+    return by.length === 0 ? [] : [{ name, by }]
+  })
+}
+
+/** Why generic XDP would do harm there, with what mends it; null if it would not. */
+export function mergingTrap(link: Link, links: Links, switches?: Switches): string | null {
+  const [merging] = mergingBelow(link, links, switches)
   if (merging === undefined) return null
-  return `Cannot attach to ${link.name} in generic XDP mode: ${merging.name} below it makes one packet of several (GRO), too large for the next link; switch that off: ethtool -K ${merging.name} gro off lro off, or use --dataplane userspace`
+  return `Cannot attach to ${link.name} in generic XDP mode: ${merging.name} below it makes one packet of several (${merging.by.join(', ').toUpperCase()}), too large for the next link; switch that off: ${mergingOff(merging)}, or use --dataplane userspace`
+}
+
+/** The command that ends it. */
+export function mergingOff({ name, by }: Merging): string {
+  return `ethtool -K ${name} ${by.map((each) => `${each} off`).join(' ')}`
 }
 
 /** Everything that frames have come through before they are this link's. */

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { knownAddresses } from '../../../dataplane/interface-table.ts'
 import { readEgress } from '../../../dataplane/kernel/egress.ts'
 import { readPinnedMap } from '../../../dataplane/kernel/pinned-map.ts'
+import { mergingBelow } from '../../../dataplane/kernel/traps.ts'
 import { queryXdp, type XdpMode } from '../../../dataplane/kernel/xdp.ts'
 import { EgressFlag } from '../../../dataplane/layout/layout.gen.ts'
 import { driverOf } from '../../../linux/device.ts'
@@ -83,11 +84,11 @@ function peerOf(link: Link, links: Links): NeighbourDevice | null {
 }
 
 /** What received packets pass before they come to a stacked device. */
-function belowOf(link: Link, links: Links): NeighbourDevice[] {
+function belowOf(link: Link, links: Links): string[] {
   if (link.kind === 'veth') return []
   const lower = link.lower !== 0 && !link.lowerElsewhere ? links.at(link.lower) : null
   const members = links.slavesOf(link.ifindex).filter(() => link.kind !== 'vrf')
-  return [...(lower === null ? [] : [lower]), ...members].map((below) => neighbour(below, null))
+  return [...(lower === null ? [] : [lower]), ...members].map(({ name }) => name)
 }
 
 function text(mac: Uint8Array): string {
@@ -125,6 +126,7 @@ export function interfaceFacts(status: Status, links: Links): InterfaceFacts[] {
       offloads: attempt(() => readOffloads(name), UNKNOWN),
       peer: link === null ? null : peerOf(link, links),
       below: link === null ? [] : belowOf(link, links),
+      mergingBelow: link === null ? [] : attempt(() => mergingBelow(link, links), []),
       vlans: link === null ? [] : vlansOn(link, links),
       hasProgram:
         plane !== 'xdp' || program === null || program.id === null

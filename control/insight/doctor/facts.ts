@@ -1,9 +1,10 @@
 /** What the doctor judges: of the daemon, the rules and the host, at one moment. */
+import type { Merging } from '../../../dataplane/kernel/traps.ts'
 import type { Offloads } from '../../../linux/ethtool.ts'
 import type { Status } from '../status.ts'
 import type { Chain } from './firewall.ts'
 
-/** The other end of a veth pair, or what lies below a stacked device. */
+/** The other end of a veth pair. */
 export interface NeighbourDevice {
   readonly name: string
   /** Name of its network namespace (ip netns), null for the director's own. */
@@ -25,7 +26,9 @@ export interface InterfaceFacts {
   /** veth only: the other end, null while it cannot be found. */
   readonly peer: NeighbourDevice | null
   /** What a stacked device receives through: the device below, the members of a bond or bridge. */
-  readonly below: readonly NeighbourDevice[]
+  readonly below: readonly string[]
+  /** What makes one packet of several before they come to it. */
+  readonly mergingBelow: readonly Merging[]
   /** VLAN devices on top of it. */
   readonly vlans: readonly string[]
   /** xdp: the kernel has the program there that the status names; null where it cannot be seen. */

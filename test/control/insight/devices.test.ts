@@ -39,15 +39,20 @@ test('an interface is never taken for its own peer, though both ends have the sa
   assert.equal(peer.offloads.gro, true)
 })
 
-test('what lies below a stacked device is told with its offloads', { skip }, () => {
+test('what lies below a stacked device is told, and what merges packets there, however far down', {
+  skip,
+}, () => {
   ip('link add d0 type veth peer name d0p')
   ip('link add mv0 link d0 type macvlan')
   execFileSync('ethtool', ['-K', 'd0', 'gro', 'on'])
-  const { below, kind } = factsOf('mv0')
+  const { below, mergingBelow, kind } = factsOf('mv0')
   assert.equal(kind, 'macvlan')
-  assert.deepEqual(
-    below.map(({ name, offloads }) => [name, offloads.gro]),
-    [['d0', true]],
-  )
+  assert.deepEqual(below, ['d0'])
+  assert.deepEqual(mergingBelow, [{ name: 'd0', by: ['gro'] }])
+  ip('link add br0 type bridge')
+  ip('link set mv0 master br0')
+  const bridge = factsOf('br0')
+  assert.deepEqual(bridge.below, ['mv0'])
+  assert.deepEqual(bridge.mergingBelow, [{ name: 'd0', by: ['gro'] }])
   assert.equal(factsOf('d0').peer?.name, 'd0p')
 })

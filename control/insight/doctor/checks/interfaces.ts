@@ -1,4 +1,5 @@
 /** Interfaces that packets are taken from: what arrives there, and in what shape. */
+import { mergingOff } from '../../../../dataplane/kernel/traps.ts'
 import type { InterfaceFacts, NeighbourDevice } from '../facts.ts'
 import { at, type Check, type Finding, startDaemon } from '../finding.ts'
 
@@ -63,24 +64,17 @@ export const largeReceive: Check = each(({ name, offloads }) =>
       ],
 )
 
-/**
- * In generic mode the kernel switches off merging on the interface itself, but not below it: packets arrive
- * merged, longer than the MTU, and clients are told to send smaller ones for ever.
- */
+/** Super-packets that come to a generic program, from below or from the other end of a veth pair. */
 export const merging: Check = each((nic) => {
   if (nic.mode !== 'generic') return []
-  const findings = nic.below.flatMap(({ name, offloads, namespace }): Finding[] => {
-    const on = (['gro', 'lro'] as const).filter((offload) => offloads[offload] === true)
-    if (on.length === 0) return []
-    return [
-      {
-        severity: 'failure',
-        cause: `${name}, below ${nic.name}, merges received packets (${on.join(', ')}), and XDP on ${nic.name} is generic`,
-        consequence: 'packets longer than the MTU arrive and are answered as too big: uploads crawl',
-        remedy: at(namespace, `ethtool -K ${name} ${on.map((offload) => `${offload} off`).join(' ')}`),
-      },
-    ]
-  })
+  const findings = nic.mergingBelow.map(
+    (merging): Finding => ({
+      severity: 'failure',
+      cause: `${merging.name}, below ${nic.name}, merges received packets (${merging.by.join(', ')}), and XDP on ${nic.name} is generic`,
+      consequence: 'packets longer than the MTU arrive and are answered as too big: uploads crawl',
+      remedy: mergingOff(merging),
+    }),
+  )
   const { peer } = nic
   if (peer?.offloads.segmentation === true) {
     findings.push({
@@ -159,16 +153,15 @@ const STACKED: ReadonlySet<string> = new Set(['bridge', 'team', 'vlan', 'macvlan
 export const stacked: Check = ({ interfaces, status }) =>
   interfaces.flatMap(({ name, kind, below }): Finding[] => {
     if (!STACKED.has(kind) || status?.dataplane.kind !== 'xdp') return []
-    const names = below.map((device) => device.name)
     return [
       {
         severity: 'warning',
-        cause: `${name} is a ${kind === 'vlan' ? 'VLAN device' : kind}${names.length === 0 ? '' : ` over ${names.join(', ')}`}, which has no XDP of its own`,
+        cause: `${name} is a ${kind === 'vlan' ? 'VLAN device' : kind}${below.length === 0 ? '' : ` over ${below.join(', ')}`}, which has no XDP of its own`,
         consequence: 'only generic XDP works on it',
         remedy:
-          kind === 'vlan' || names.length === 0
+          kind === 'vlan' || below.length === 0
             ? 'pointsman dataplane userspace'
-            : `pointsmand ${names.map((below) => `--interface ${below}`).join(' ')}`,
+            : `pointsmand ${below.map((device) => `--interface ${device}`).join(' ')}`,
       },
     ]
   })
