@@ -15,6 +15,7 @@ import {
   type Leaf,
   leavesOf,
   planRecord,
+  readNumber,
   readScalar,
   writeScalar,
 } from './layout/convert.ts'
@@ -80,10 +81,11 @@ export class Migration {
     this.#carries = plan.carried.map((name) => new Carry(name, old, to, plan, toLayout))
   }
 
-  /** The first pass: everything. */
-  copy(): void {
-    for (const carry of this.#carries) carry.catchUp()
+  /** The first pass: everything. Returns how many blocks of memory that was. */
+  copy(): number {
+    const blocks = this.#carries.reduce((sum, carry) => sum + carry.catchUp(), 0)
     stampLayout(this.#to.map('settings').view)
+    return blocks
   }
 
   /** What the old program changed since the last pass; how many blocks of memory that touched. */
@@ -156,22 +158,28 @@ class Carry {
       changed++
       if (this.#place !== undefined) {
         this.#eachChanged(count, before, now, (at, index) => this.#placeRecord(now, at, first + index))
-      } else if (before.buffer === this.#zeros.buffer) this.#carryBlock(first, count, now)
-      else this.#carryChanged(first, count, before, now)
+      } else this.#carryBlock(first, count, before, now)
     }
     return changed
   }
 
   finish(): number {
     let givenUp = 0
-    const base = new Uint8Array(this.#toSize)
-    const theirs = new Uint8Array(this.#toSize)
+    const base = new Uint8Array(this.#blockRecords * this.#toSize)
+    const theirs = new Uint8Array(base.length)
+    const merge = this.#merger(base, theirs)
+    const [baseView, theirView] = [new DataView(base.buffer), new DataView(theirs.buffer)]
     for (const { first, count, before, now } of this.#changedBlocks()) {
+      if (this.#place === undefined) {
+        this.#convert(before, base, count)
+        this.#convert(now, theirs, count)
+      }
+      const [was, is] = [this.#oldRecords(before), this.#oldRecords(now)]
       this.#eachChanged(count, before, now, (at, index) => {
         if (this.#place !== undefined) return this.#placeRecord(now, at, first + index)
-        this.#convertRecord(before, at, base)
-        this.#convertRecord(now, at, theirs)
-        if (!this.#merge(first + index, base, theirs)) givenUp++
+        this.#hook?.(was(at), baseView, index * this.#toSize)
+        this.#hook?.(is(at), theirView, index * this.#toSize)
+        if (!merge(first + index, index * this.#toSize)) givenUp++
       })
     }
     return givenUp
@@ -226,23 +234,25 @@ class Carry {
     }
   }
 
-  #carryBlock(first: number, count: number, now: Uint8Array): void {
+  /** The new program does not run yet, so that whole blocks can be written. */
+  #carryBlock(first: number, count: number, before: Uint8Array, now: Uint8Array): void {
     const map = this.#to.map(this.name)
-    const target = map.bytes.subarray(first * this.#toSize, (first + count) * this.#toSize)
-    this.#convert(now, target, count)
-    if (this.#hook === undefined) return
-    for (let index = 0; index < count; index++) {
-      const old = this.#oldRecord(now, index * this.#fromSize)
-      this.#hook(old, map.view, (first + index) * this.#toSize)
+    const start = first * this.#toSize
+    // To convert a record is quicker than to find out whether it was changed; to call the hook is not.
+    if (this.#hook === undefined || before.buffer === this.#zeros.buffer) {
+      this.#convert(now, map.bytes.subarray(start, start + count * this.#toSize), count)
     }
-  }
-
-  #carryChanged(first: number, count: number, before: Uint8Array, now: Uint8Array): void {
-    const { bytes } = this.#to.map(this.name)
+    if (this.#hook === undefined) return
+    const isFirst = before.buffer === this.#zeros.buffer
+    const old = this.#oldRecords(now)
     const record = new Uint8Array(this.#toSize)
     this.#eachChanged(count, before, now, (at, index) => {
-      this.#convertRecord(now, at, record)
-      bytes.set(record, (first + index) * this.#toSize)
+      const target = start + index * this.#toSize
+      if (isFirst) this.#hook?.(old(at), map.view, target)
+      else {
+        this.#convertRecord(now, at, record)
+        map.bytes.set(record, target)
+      }
     })
   }
 
@@ -257,50 +267,96 @@ class Carry {
   }
 
   #oldRecord(bytes: Uint8Array, at: number): OldRecord {
-    const view = new DataView(bytes.buffer, bytes.byteOffset + at, this.#fromSize)
-    const value = (path: string, element: number): bigint => {
+    return this.#oldRecords(bytes)(at)
+  }
+
+  /** A view of one record at a time: good until the next is looked at. */
+  #oldRecords(bytes: Uint8Array): (at: number) => OldRecord {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    let start = 0
+    const leafAt = (path: string, element: number): Leaf | null => {
       const leaf = this.#oldLeaves.get(path)
-      if (leaf === undefined || element >= leaf.count) return 0n
-      return readScalar(view, leaf.offset + element * SCALAR_SIZE[leaf.type], leaf.type)
+      return leaf === undefined || element >= leaf.count ? null : leaf
     }
-    return {
-      number: (path, element = 0) => Number(value(path, element)),
-      bigint: (path, element = 0) => value(path, element),
+    const offset = (leaf: Leaf, element: number) => start + leaf.offset + element * SCALAR_SIZE[leaf.type]
+    const record: OldRecord = {
+      number: (path, element = 0) => {
+        const leaf = leafAt(path, element)
+        return leaf === null ? 0 : readNumber(view, offset(leaf, element), leaf.type)
+      },
+      bigint: (path, element = 0) => {
+        const leaf = leafAt(path, element)
+        return leaf === null ? 0n : readScalar(view, offset(leaf, element), leaf.type)
+      },
+    }
+    return (at) => {
+      start = at
+      return record
     }
   }
 
   /**
-   * Brings the old program's change from `base` to `theirs` into the new program's record; false when the
-   * record has become another thing on both sides.
+   * Brings the old program's change from `base` to `theirs`, where a record stands at `at` in both, into the
+   * new program's record; false when it has become another thing on both sides.
    */
-  #merge(index: number, base: Uint8Array, theirs: Uint8Array): boolean {
+  #merger(base: Uint8Array, theirs: Uint8Array): (index: number, at: number) => boolean {
     const map = this.#to.map(this.name)
-    const start = index * this.#toSize
     const [baseView, theirView] = [new DataView(base.buffer), new DataView(theirs.buffer)]
-    const changes: (() => void)[] = []
-    for (const { path, offset, type, count } of this.#leaves) {
-      const field = `${this.name} ${path}`
-      for (let element = 0; element < count; element++) {
-        const at = offset + element * SCALAR_SIZE[type]
-        const was = readScalar(baseView, at, type)
-        const their = readScalar(theirView, at, type)
+    const [baseWords, theirWords] = [new Uint32Array(base.buffer), new Uint32Array(theirs.buffer)]
+    const parts = this.#leaves.flatMap(({ path, offset, type, count }) => {
+      const size = SCALAR_SIZE[type]
+      return Array.from({ length: count }, (_, element) => {
+        const at = offset + element * size
+        return {
+          at,
+          words: [at >> 2, (at + size - 1) >> 2] as const,
+          type,
+          size,
+          way: wayOf(this.name, path),
+        }
+      })
+    })
+    const identities = parts.filter(({ way }) => way === 'identity')
+    return (index, at) => {
+      const start = index * this.#toSize
+      const word = at / 4
+      /** Most fields of most records, and quicker than to read numbers. */
+      const isSame = ([from, to]: readonly [number, number]): boolean =>
+        baseWords[word + from] === theirWords[word + from] && baseWords[word + to] === theirWords[word + to]
+      for (const { at: field, words, type } of identities) {
+        if (isSame(words)) continue
+        const was = readScalar(baseView, at + field, type)
+        if (readScalar(theirView, at + field, type) === was) continue
+        if (readScalar(map.view, start + field, type) !== was) return false
+      }
+      for (const { at: field, words, type, size, way } of parts) {
+        if (isSame(words)) continue
+        const was = readScalar(baseView, at + field, type)
+        const their = readScalar(theirView, at + field, type)
         if (their === was) continue
-        if (MERGES.sums.has(field)) {
-          changes.push(() => addScalar(map, start + at, SCALAR_SIZE[type], their - was))
+        if (way === 'sum') {
+          addScalar(map, start + field, size, their - was)
           continue
         }
-        const our = readScalar(map.view, start + at, type)
+        const our = readScalar(map.view, start + field, type)
         let value = our
         if (our === was) value = their
-        else if (MERGES.identities.has(field)) return false
-        else if (MERGES.later.has(field)) value = (Number(their - our) | 0) > 0 ? their : our
-        else if (MERGES.unions.has(field)) value = our | their
-        if (value !== our) changes.push(() => writeScalar(map.view, start + at, type, value))
+        else if (way === 'later') value = (Number(their - our) | 0) > 0 ? their : our
+        else if (way === 'union') value = our | their
+        if (value !== our) writeScalar(map.view, start + field, type, value)
       }
+      return true
     }
-    for (const change of changes) change()
-    return true
   }
+}
+
+/** How a field that both programs have changed is brought together; null: the new program's value stays. */
+function wayOf(map: MapName, path: string): 'sum' | 'identity' | 'later' | 'union' | null {
+  const field = `${map} ${path}`
+  if (MERGES.sums.has(field)) return 'sum'
+  if (MERGES.identities.has(field)) return 'identity'
+  if (MERGES.later.has(field)) return 'later'
+  return MERGES.unions.has(field) ? 'union' : null
 }
 
 /** Adds to a number that the packet program adds to as well. */

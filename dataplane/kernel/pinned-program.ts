@@ -178,14 +178,19 @@ interface Move {
   readonly trace: Trace
 }
 
-/** Passes over the old maps before the exchange: each is shorter than the one before. */
+/** Passes over the old maps before the exchange, as long as each finds half as much as the one before. */
 const PASSES = 3
 
 function carryOver({ old, plan, memory, links, programFd, move, trace }: Move): void {
   const migration = new Migration(old, memory, plan)
-  migration.copy()
+  let blocks = migration.copy()
   trace('copied')
-  for (let pass = 0; pass < PASSES && migration.catchUp() > 0; pass++);
+  for (let pass = 0; pass < PASSES; pass++) {
+    const changed = migration.catchUp()
+    if (changed === 0 || 2 * changed > blocks) break
+    blocks = changed
+  }
+  trace('caught up')
   const resume = plan.carried.some((name) => name.startsWith('connections')) ? holdNew(old) : () => {}
   try {
     trace('held new connections')

@@ -231,6 +231,13 @@ test('migrate: a conversion changes what a field means, and puts records elsewhe
   assert.equal(line(to, 0).c.expires, 42)
   const six = to.map('connections6')
   assert.equal(ConnRecord.getReal(six.view, (six.entries - 6) * six.entrySize), 77)
+
+  putLine(old, 1, { word: 0x103, expires: 30 })
+  migration.catchUp()
+  assert.deepEqual([line(to, 0).c.expires, line(to, 1).c.expires], [42, 60])
+  putLine(old, 1, { expires: 31, ifindex: 5 })
+  migration.finish()
+  assert.deepEqual([line(to, 0).c.expires, line(to, 1).c.expires, line(to, 1).c.ifindex], [42, 62, 5])
 })
 
 test('migrate: state, class and counting of connections before version 7 are in the word afterwards', () => {
