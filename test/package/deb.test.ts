@@ -47,7 +47,9 @@ async function onMachine(script: string): Promise<string> {
     exec 3>&1 1>&2
     # The index of man pages, made anew after every change.
     rm -f /var/lib/man-db/auto-update
-    dpkg --purge ipvsadm pointsman
+    # ldirectord, for one, would keep ipvsadm from going.
+    needing=$(dpkg-query -W -f '\${Package}\t\${Depends}\n' | awk -F '\t' '$2 ~ /(^|[ ,|])ipvsadm([ ,|]|$)/ { print $1 }')
+    dpkg --purge $needing ipvsadm pointsman
     dpkg-query -W -f '\${Status}' nodejs | grep -q 'ok installed' || dpkg -i /tmp/packages/node.deb
     exec 1>&3 3>&-
     quietly() { "$@" >/tmp/log 2>&1 || { cat /tmp/log >&2; return 1; }; }
