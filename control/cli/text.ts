@@ -73,7 +73,7 @@ export function statusText(status: Status): string {
   rows.push(
     ['services', String(status.services)],
     ['real servers', String(status.realServers)],
-    ['connections', `${status.connections.ipv4} IPv4, ${status.connections.ipv6} IPv6`],
+    ['connections', connectionCounts(status.connections)],
     [
       'daemon',
       `version ${status.version}, pid ${status.pid}, since ${status.startedAt}, ${status.memoryMiB} MiB`,
@@ -95,6 +95,10 @@ export function statusText(status: Status): string {
     rows.push(['not in force', `${serviceTitle(service)}: ${reasons.join(', ')}`])
   }
   return table(rows)
+}
+
+function connectionCounts(counts: Status['connections']): string {
+  return counts === null ? 'not counted yet' : `${counts.ipv4} IPv4, ${counts.ipv6} IPv6`
 }
 
 export function verdictsText(verdicts: Readonly<Record<string, number>>): string {

@@ -34,7 +34,6 @@ export function readStatus(facts: StatusFacts): Status {
   const missing = facts.attachments.flatMap((one) =>
     one.state === 'attached' ? [] : [{ name: one.wanted, state: one.state, why: one.why }],
   )
-  const sweep = applier?.lastSweep ?? null
   return {
     version: facts.version,
     pid: process.pid,
@@ -57,11 +56,7 @@ export function readStatus(facts: StatusFacts): Status {
     },
     services: rules.length,
     realServers: rules.reduce((sum, { servers }) => sum + servers.length, 0),
-    connections: {
-      ipv4: sweep?.connections4 ?? 0,
-      ipv6: sweep?.connections6 ?? 0,
-      templates: sweep?.templates ?? 0,
-    },
+    connections: connections(applier),
     capacity: dataplane === null ? {} : { ...dataplane.sizes },
     notInForce: notInForce(rules, director.states()),
     repairs: Object.fromEntries(applier?.repairs ?? []),
@@ -73,6 +68,14 @@ export function readStatus(facts: StatusFacts): Status {
       .filter(({ reasons }) => reasons.length > 0),
     memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
   }
+}
+
+/** As the last sweep over all lines counted them; without a data plane there are none. */
+function connections(applier: MapApplier | null): Status['connections'] {
+  if (applier === null) return { ipv4: 0, ipv6: 0, templates: 0 }
+  const { lastSweep } = applier
+  if (lastSweep === null) return null
+  return { ipv4: lastSweep.connections4, ipv6: lastSweep.connections6, templates: lastSweep.templates }
 }
 
 function notInForce(

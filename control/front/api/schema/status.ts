@@ -49,7 +49,10 @@ export const statusAnswer = z
     }),
     services: z.int(),
     realServers: z.int(),
-    connections: z.object({ ipv4: z.int(), ipv6: z.int(), templates: z.int() }),
+    connections: z
+      .object({ ipv4: z.int(), ipv6: z.int(), templates: z.int() })
+      .nullable()
+      .meta({ description: 'null: not counted yet, since this daemon or its data plane began' }),
     capacity: z.record(z.string(), z.number()),
     notInForce: z.array(z.object({ service: serviceNameAnswer, ...stateAnswer })),
     repairs: z
