@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import { typescript } from '../../lab/client.ts'
-import { until } from '../../lab/command.ts'
+import { sleep, until } from '../../lab/command.ts'
 import { type DirectorOptions, executable } from '../../lab/director.ts'
 import { createLab, type Lab } from '../../lab/lab.ts'
 import { hex } from '../packets/bytes.ts'
@@ -104,12 +105,22 @@ export interface Account {
   readonly verdicts: Readonly<Record<string, bigint>>
 }
 
+/** A worker of the userspace plane that waits for a core counts what has come only then. */
+const STILL_MS = 50
+const STILL_WITHIN_MS = 15_000
+
 /** Both counts at one moment: waits for one at which nothing moves. */
-export function takeAccount(lab: Lab): Promise<Account> {
-  return until('a moment without traffic', 3000, async () => {
-    const frames = await lab.framesToDirector()
-    const verdicts = await lab.director.verdicts()
-    return frames === (await lab.framesToDirector()) ? { frames, verdicts } : undefined
+export async function takeAccount(lab: Lab): Promise<Account> {
+  const look = async (): Promise<Account> => ({
+    frames: await lab.framesToDirector(),
+    verdicts: await lab.director.verdicts(),
+  })
+  let last = await look()
+  return until('a moment without traffic', STILL_WITHIN_MS, async () => {
+    await sleep(STILL_MS)
+    const before = last
+    last = await look()
+    return isDeepStrictEqual(before, last) ? last : undefined
   })
 }
 
@@ -120,7 +131,7 @@ export function takeAccount(lab: Lab): Promise<Account> {
 export async function everyFrameHasVerdict(lab: Lab, before: Account): Promise<Record<string, bigint>> {
   let frames = 0n
   let counted: Record<string, bigint> = {}
-  await until('all frames to be in a verdict', 3000, async () => {
+  await until('all frames to be in a verdict', STILL_WITHIN_MS, async () => {
     const now = await takeAccount(lab)
     frames = now.frames - before.frames
     counted = Object.fromEntries(
