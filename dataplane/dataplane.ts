@@ -85,6 +85,11 @@ export interface Dataplane {
    * sets that keep the kernel's hands off). Planes without such things leave it out.
    */
   published?(): Promise<void>
+  /**
+   * Returns when every packet is through that was under way at the call: whatever had been taken out of
+   * packets' sight before is read by none any more. Planes that have no packets leave it out.
+   */
+  quiesce?(): Promise<void>
   /** Stops taking packets and removes everything it left in the system (pins, links, nftables). */
   detach(): Promise<void>
   /** Lets go of this process's handles; what is pinned goes on forwarding (xdp). */

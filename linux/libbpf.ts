@@ -25,6 +25,14 @@ interface Bindings {
   readonly bpf_map__reuse_fd: (map: Handle, fd: number) => number
   /** Bytes of a global data section before loading; its size goes to the second argument. */
   readonly bpf_map__initial_value: (map: Handle, size: BigUint64Array) => Handle | null
+  readonly bpf_map_create: (
+    type: number,
+    name: string,
+    keyBytes: number,
+    valueBytes: number,
+    entries: number,
+    options: Bytes,
+  ) => number
   readonly bpf_map_update_elem: (map: number, key: Uint8Array, value: Uint8Array, flags: number) => number
   readonly bpf_map_delete_elem: (map: number, key: Uint8Array) => number
   readonly bpf_program__fd: (program: Handle) => number
@@ -65,6 +73,27 @@ export function objectInfoLater(fd: number, info: Uint8Array): Promise<number> {
   })
 }
 
+/** `bpf_map_update_elem` by another thread, of a map of 32-bit values; resolves with what the call returned. */
+export function updateMapLater(map: number, key: number, value: number): Promise<number> {
+  // Large enough to stay where they are in memory while the other thread reads them.
+  const words = new Uint32Array(64)
+  words[0] = key
+  words[1] = value
+  const at = addressOf(new Uint8Array(words.buffer))
+  const call: unknown = libbpf().bpf_map_update_elem
+  return new Promise((resolve) => {
+    ;(call as { async(...parameters: unknown[]): void }).async(
+      map,
+      at,
+      at + 4n,
+      0,
+      (error: Error | null, result: unknown) => {
+        resolve(error === null && words.length > 0 ? Number(result) : -1)
+      },
+    )
+  })
+}
+
 /** The library, loaded at first use: the userspace plane runs on machines without it. */
 export function libbpf(): Bindings {
   loaded ??= load()
@@ -95,6 +124,9 @@ function load(): Bindings {
     bpf_map__set_max_entries: library.func('int bpf_map__set_max_entries(void *map, uint32_t entries)'),
     bpf_map__reuse_fd: library.func('int bpf_map__reuse_fd(void *map, int fd)'),
     bpf_map__initial_value: library.func('void *bpf_map__initial_value(void *map, void *size)'),
+    bpf_map_create: library.func(
+      'int bpf_map_create(int type, str name, uint32_t key, uint32_t value, uint32_t entries, void *options)',
+    ),
     bpf_map_update_elem: library.func(
       'int bpf_map_update_elem(int map, void *key, void *value, uint64_t flags)',
     ),

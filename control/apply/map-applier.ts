@@ -29,14 +29,13 @@ import type { ServiceEntry } from '../rules/entries.ts'
 import type { Host, HostChange } from '../rules/host.ts'
 import type { Room } from '../rules/room.ts'
 import type { Rules } from '../rules/rules.ts'
+import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
 import { NetworkFacts } from './network.ts'
-import { type Clock, Reconciler, systemClock } from './reconciler.ts'
+import { Quiet } from './quiet.ts'
+import { Reconciler } from './reconciler.ts'
 import { Settings } from './settings.ts'
 import { noStateFile, type SavedState, type StateFile } from './state-file.ts'
-
-/** A schedule is not rewritten sooner after it went idle than any packet can still be reading it. */
-const SCHEDULE_GRACE_MS = 5
 
 /** A hundredth of the bits of the filter. */
 const FREED_MAX = 4096
@@ -74,6 +73,7 @@ export class MapApplier implements Applier {
   readonly #tallies: Tallies
   readonly #natIndex: NatIndex
   readonly #network: NetworkFacts
+  readonly #quiet: Quiet
   readonly #settings: Settings
   readonly #reconciler: Reconciler
   readonly #comparison: Comparison
@@ -116,18 +116,18 @@ export class MapApplier implements Applier {
       execute: (operation) => this.#execute(operation),
     })
     this.#settings = new Settings(dataplane, host, rules, (on) => this.#followNat(on))
+    this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
     const view = () => ({
       ledger: this.#ledger,
       maps: this.#maps,
-      nowMs: this.#clock.nowMs(),
+      quietMs: this.#quiet.ms,
       place: this.#network.placements.place.bind(this.#network.placements),
     })
     this.#reconciler = new Reconciler({
       rules,
       ledger: this.#ledger,
       clock: this.#clock,
-      // Nobody reads the maps of tests behind their back.
-      graceMs: dataplane.plane === 'memory' ? 0 : SCHEDULE_GRACE_MS,
+      quiet: this.#quiet,
       view,
       execute: (operation) => this.#execute(operation),
       created: (service) => this.#created(service),
@@ -138,6 +138,7 @@ export class MapApplier implements Applier {
     this.#identity = identityOf(dataplane)
     this.saved = options.saved ?? this.#stateFile.load(this.#identity)
     this.adoption = adopt(this.#maps, this.#ledger, this.#clock.nowMs())
+    this.#quiet.await()
     this.#afterAdoption()
   }
 
@@ -368,7 +369,12 @@ export class MapApplier implements Applier {
     if (report === null) return false
     this.#report = report
     const nowMs = this.#clock.nowMs()
-    const steps = planExpiry(this.#ledger, report, this.#sweepBeganMs, nowMs)
+    const steps = planExpiry(
+      { ledger: this.#ledger, quietMs: this.#quiet.ms },
+      report,
+      this.#sweepBeganMs,
+      nowMs,
+    )
     this.#reconciler.apply(steps)
     // Connections that have ended may be what others were waiting for.
     if (steps.operations.length > 0 || report.expired > 0) this.#reconciler.soon()
@@ -398,6 +404,7 @@ export class MapApplier implements Applier {
   /** Another applier takes over, or the daemon ends: nothing is tried again. */
   async stop(): Promise<void> {
     this.#network.stop()
+    this.#quiet.stop()
     await this.#reconciler.stop()
   }
 

@@ -5,7 +5,7 @@
  */
 import { serviceText } from '../model/identity.ts'
 import type { ServiceState } from '../model/service.ts'
-import type { Ledger } from '../plan/ledger.ts'
+import { type Ledger, QUIET_LOOK_MS } from '../plan/ledger.ts'
 import type { Operation } from '../plan/operations.ts'
 import {
   CapacityError,
@@ -20,23 +20,9 @@ import {
 import { type Change, LOOK_AT_ALL, together } from '../rules/changes.ts'
 import type { ServiceEntry } from '../rules/entries.ts'
 import type { Rules } from '../rules/rules.ts'
+import type { Clock } from './clock.ts'
+import type { Quiet } from './quiet.ts'
 import { Turns } from './turns.ts'
-
-/** Time as the reconciler knows it. */
-export interface Clock {
-  /** Milliseconds, monotonic. */
-  nowMs(): number
-  /** Calls back once; returns the way to call it off. */
-  after(ms: number, action: () => void): () => void
-}
-
-export const systemClock: Clock = {
-  nowMs: () => performance.now(),
-  after(ms, action) {
-    const timer = setTimeout(action, ms)
-    return () => clearTimeout(timer)
-  },
-}
 
 /** Between two tries at what nobody knows when it can be done. */
 const RETRY_MS_MIN = 100
@@ -48,8 +34,7 @@ export interface ReconcilerOptions {
   readonly rules: Rules
   readonly ledger: Ledger
   readonly clock: Clock
-  /** A schedule is not rewritten sooner after it went idle than any packet can still be reading it (ms). */
-  readonly graceMs: number
+  readonly quiet: Quiet
   view(): PlanView
   /** Does one step in the maps. */
   execute(operation: Operation): void
@@ -251,7 +236,7 @@ export class Reconciler {
 
   /** True if nothing is left to do for the service but to wait a moment; false if there is no room for it. */
   #bring(key: string, partly: boolean): boolean | 'unfinished' {
-    const { rules, ledger, clock } = this.#options
+    const { rules, ledger, clock, quiet } = this.#options
     const service = rules.findKey(key)
     if (service === undefined) {
       this.#remove(key)
@@ -262,11 +247,12 @@ export class Reconciler {
     const change = noted === undefined ? earlier : together(earlier, noted)
     if (change === undefined) return true
     const nowMs = clock.nowMs()
-    ledger.release(nowMs)
-    const heldSince = ledger.serviceOfKey(key)?.switchedAtMs ?? Number.NEGATIVE_INFINITY
-    const graceMs = heldSince + this.#options.graceMs - nowMs
-    if (graceMs > 0) {
-      this.#wait(key, change, { why: 'it was changed a moment ago', dueMs: nowMs + graceMs })
+    ledger.release(quiet.ms)
+    // The idle schedule is not rewritten while a packet can be reading it; nor is anything written before
+    // what a daemon that died has done a moment ago is seen by every packet.
+    const switchedAtMs = ledger.serviceOfKey(key)?.switchedAtMs ?? Number.NEGATIVE_INFINITY
+    if (switchedAtMs >= quiet.ms) {
+      this.#wait(key, change, { why: 'packets may be reading it', dueMs: nowMs + QUIET_LOOK_MS })
       return true
     }
     const plan = planService(this.#options.view(), service, change, partly)
@@ -317,12 +303,12 @@ export class Reconciler {
   }
 
   #remove(key: string): void {
-    const { ledger, rules, view, clock } = this.#options
+    const { ledger, rules, view, quiet } = this.#options
     rules.changes.take(key)
     this.#pending.delete(key)
     const holding = ledger.serviceOfKey(key)
     if (holding === undefined || holding.state === 'gone') return
-    ledger.release(clock.nowMs())
+    ledger.release(quiet.ms)
     this.apply(planRemoval(view(), holding))
     this.#unpublished.add(key)
   }
@@ -344,7 +330,9 @@ export class Reconciler {
   /** Does what a plan says, and takes what it claims; nobody gets a turn between the two. */
   apply(steps: Steps): void {
     for (const operation of steps.operations) this.#options.execute(operation)
-    this.#options.ledger.commit(steps.claims, this.#options.clock.nowMs())
+    const { ledger, clock, quiet } = this.#options
+    ledger.commit(steps.claims, clock.nowMs())
+    if (steps.claims.length > 0) quiet.await()
   }
 
   #retryLater(before: number): void {

@@ -79,20 +79,18 @@ export interface LedgerView {
   freeReals(count: number): number[]
   /** A range of members nobody reads; null when there is none. */
   freeRange(count: number): MemberRange | null
-  /** How long until a range comes back that packets may still be reading (ms); null if none does. */
-  rangeWaitMs(nowMs: number): number | null
+  /** When to ask again for what packets may still be reading (ms); null if there is nothing of that kind. */
+  comingMs(): number | null
 }
 
-interface Quarantined {
-  readonly range: MemberRange
-  readonly untilMs: number
-}
+/** Out of packets' sight since then; those that had begun before may still be reading it. */
+type Quarantined = { readonly sinceMs: number } & (
+  | { readonly range: MemberRange }
+  | { readonly slot: number }
+)
 
-/**
- * A packet that has read the old schedule is done with it after microseconds; this is ample even for a
- * stalled virtual CPU.
- */
-export const QUARANTINE_MS = 100
+/** Packets are done with what they have read after microseconds; to know of it takes some milliseconds. */
+export const QUIET_LOOK_MS = 2
 
 export class Ledger implements LedgerView {
   readonly sizes: Sizes
@@ -104,6 +102,7 @@ export class Ledger implements LedgerView {
   readonly #ranges: RangeAllocator
   readonly #goneReals = new Map<number, number>()
   #quarantine: Quarantined[] = []
+  #servicesComing = 0
 
   constructor(sizes: Sizes) {
     this.sizes = sizes
@@ -115,7 +114,7 @@ export class Ledger implements LedgerView {
   }
 
   get servicesFree(): number {
-    return this.#freeServices.free
+    return this.#freeServices.free + this.#servicesComing
   }
 
   get realsFree(): number {
@@ -156,9 +155,8 @@ export class Ledger implements LedgerView {
     return first === null ? null : { first, count }
   }
 
-  rangeWaitMs(nowMs: number): number | null {
-    const [next] = this.#quarantine
-    return next === undefined ? null : Math.max(0, next.untilMs - nowMs)
+  comingMs(): number | null {
+    return this.#quarantine.length === 0 ? null : QUIET_LOOK_MS
   }
 
   /** Notes a slot found in use (adoption). */
@@ -204,7 +202,8 @@ export class Ledger implements LedgerView {
         for (const range of holding.ranges) this.#giveRange(range, nowMs)
         this.#services[claim.slot] = undefined
         this.#byKey.delete(holding.key)
-        this.#freeServices.give(claim.slot)
+        this.#servicesComing++
+        this.#quarantine.push({ slot: claim.slot, sinceMs: nowMs })
         return
       }
       case 'take-real':
@@ -273,15 +272,20 @@ export class Ledger implements LedgerView {
   /** Packets may still be reading the range: it becomes free a little later. */
   #giveRange(range: MemberRange | null, nowMs: number): void {
     if (range === null || range.count === 0) return
-    this.#quarantine.push({ range, untilMs: nowMs + QUARANTINE_MS })
+    this.#quarantine.push({ range, sinceMs: nowMs })
   }
 
-  /** Time has passed: ranges that no packet can be reading any more are free again. */
-  release(nowMs: number): void {
+  /** No packet is under way that had begun before this moment: what was out of sight by then is free again. */
+  release(quietMs: number): void {
     let done = 0
-    while (done < this.#quarantine.length && this.#quarantine[done]!.untilMs <= nowMs) {
-      const { range } = this.#quarantine[done]!
-      this.#ranges.release(range.first, range.count)
+    for (const found of this.#quarantine) {
+      if (found.sinceMs >= quietMs) break
+      if ('range' in found) {
+        this.#ranges.release(found.range.first, found.range.count)
+      } else {
+        this.#freeServices.give(found.slot)
+        this.#servicesComing--
+      }
       done++
     }
     if (done > 0) this.#quarantine = this.#quarantine.slice(done)

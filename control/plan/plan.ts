@@ -46,7 +46,7 @@ import {
   type Claim,
   type LedgerView,
   type MemberRange,
-  QUARANTINE_MS,
+  QUIET_LOOK_MS,
   type ServiceHolding,
 } from './ledger.ts'
 import { type Operation, type RuleMaps, SCHEDULE_WORDS, SERVICE_REVISIONS } from './operations.ts'
@@ -85,8 +85,8 @@ export type Plan =
 export interface PlanView {
   readonly ledger: LedgerView
   readonly maps: RuleMaps
-  /** Milliseconds, monotonic. */
-  readonly nowMs: number
+  /** No packet is under way that had begun before this moment (milliseconds, monotonic). */
+  readonly quietMs: number
   place(server: RealServer): Placement
 }
 
@@ -143,6 +143,8 @@ export function planService(
   const holding = ledger.serviceOfKey(service.key) ?? null
   const slot = holding?.slot ?? ledger.freeService()
   if (slot === null) {
+    const waitMs = ledger.servicesFree > 0 ? ledger.comingMs() : null
+    if (waitMs !== null) return { kind: 'wait', waitMs }
     return lacks({ what: 'services', wanted: 1, free: 0, size: ledger.sizes.services })
   }
   const published = isPublished(view, service, holding, change)
@@ -186,7 +188,7 @@ export function planService(
     const count = draft.servers.length + table.length
     range = ledger.freeRange(count)
     if (range === null) {
-      const waitMs = ledger.rangeWaitMs(view.nowMs)
+      const waitMs = ledger.comingMs()
       if (waitMs !== null) return { kind: 'wait', waitMs }
       return lacks({ what: 'members', wanted: count, free: 0, size: ledger.sizes.members })
     }
@@ -549,7 +551,7 @@ export interface Reclaim extends Steps {
  * @returns also when more can be freed: 0 if that is so by now, null if nobody knows
  */
 export function planReclaim(view: PlanView, count: number, services = false): Reclaim {
-  const { ledger, maps, nowMs } = view
+  const { ledger, maps, quietMs } = view
   const freed = new Map<ServiceHolding, number>()
   const operations: Operation[] = []
   const claims: Claim[] = []
@@ -560,10 +562,8 @@ export function planReclaim(view: PlanView, count: number, services = false): Re
     const holding = ledger.real(real)?.service
     if (holding === undefined || (services && holding.state !== 'gone')) continue
     if (isPinned(maps.live, real)) continue
-    const left = sinceMs + QUARANTINE_MS - nowMs
-    if (left > 0) {
-      // Removed later, to be had later: the first is the soonest.
-      waitMs ??= left
+    if (sinceMs >= quietMs) {
+      waitMs ??= QUIET_LOOK_MS
       continue
     }
     if (done >= count) {

@@ -1,3 +1,4 @@
+import { BpfReaders } from '../../linux/bpf-readers.ts'
 import { defaultPinDirectory, pinTrap } from '../../linux/bpffs.ts'
 import { netDeviceName } from '../../linux/device.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
@@ -85,6 +86,7 @@ export class KernelDataplane implements Dataplane {
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
   readonly #links = new Map<number, OwnLink>()
+  readonly #readers = new BpfReaders()
   /** Generic netlink, once it is needed. */
   #questions: QuestionSocket | null = null
   #closed = false
@@ -225,6 +227,10 @@ export class KernelDataplane implements Dataplane {
     }
   }
 
+  async quiesce(): Promise<void> {
+    await this.#readers.wait()
+  }
+
   async detach(): Promise<void> {
     for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
@@ -237,6 +243,7 @@ export class KernelDataplane implements Dataplane {
     if (this.#closed) return
     this.#closed = true
     this.#questions?.close()
+    this.#readers.close()
     for (const { mapping } of this.#maps.values()) mapping.unmap()
     this.#maps.clear()
     for (const { fd } of this.#links.values()) libc.close(fd)

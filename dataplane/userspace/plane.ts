@@ -227,6 +227,12 @@ export class UserspaceDataplane implements Dataplane {
     await this.#order({ order: 'published' })
   }
 
+  async quiesce(): Promise<void> {
+    // Who reads them next has not begun.
+    if (this.#link === null || this.#link.over) return
+    await this.#order({ order: 'quiesce' })
+  }
+
   async hold(): Promise<void> {
     this.#held = true
     await this.#order({ order: 'hold' })

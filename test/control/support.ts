@@ -1,6 +1,6 @@
 /** Short ways to write rules in tests. */
 
-import type { Clock } from '../../control/apply/reconciler.ts'
+import type { Clock } from '../../control/apply/clock.ts'
 import type { SavedState, StateFile } from '../../control/apply/state-file.ts'
 import type { Outcome } from '../../control/model/outcome.ts'
 import type { RealServer } from '../../control/model/server.ts'

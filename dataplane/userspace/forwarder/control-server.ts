@@ -135,6 +135,9 @@ export class ControlServer {
       case 'published':
         await forwarder.published()
         return {}
+      case 'quiesce':
+        await forwarder.quiesce()
+        return {}
       case 'hold':
         this.#holders.add(caller)
         await forwarder.hold()

@@ -305,6 +305,20 @@ export class Forwarder implements Dataplane {
     await this.#workers[cpu]?.crash()
   }
 
+  /** A worker that has ended reads nothing any more. */
+  async quiesce(): Promise<void> {
+    const alive = this.#workers.filter((worker) => worker.alive)
+    await Promise.all(
+      alive.map(async (worker) => {
+        try {
+          await worker.order({ kind: 'pause' })
+        } catch (error) {
+          if (worker.alive) throw error
+        }
+      }),
+    )
+  }
+
   map(name: MapName): MapMemory {
     return this.#program.map(name)
   }

@@ -37,6 +37,8 @@ export type Order =
   | { readonly order: 'attach'; readonly interfaces: readonly string[] }
   /** Rules in the maps have changed. */
   | { readonly order: 'published' }
+  /** Answered when every packet is through that was under way. */
+  | { readonly order: 'quiesce' }
   /** Leaves frames in the rings until `resume`, or until whoever asked for it hangs up. */
   | { readonly order: 'hold' }
   | { readonly order: 'resume' }

@@ -59,6 +59,8 @@ export type WorkerOrder =
     }
   | { readonly kind: 'remove-tap'; readonly tap: number }
   | { readonly kind: 'claims'; readonly change: ClaimChange }
+  /** Asks for nothing but the answer, which comes between two batches. */
+  | { readonly kind: 'pause' }
   /** Leaves frames in the rings until `release`. */
   | { readonly kind: 'hold' }
   | { readonly kind: 'release' }

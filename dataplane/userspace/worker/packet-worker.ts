@@ -163,6 +163,8 @@ class PacketWorker {
       case 'claims':
         this.#claims.apply(order.change)
         return
+      case 'pause':
+        return
       case 'hold':
         this.#held = true
         return

@@ -25,7 +25,7 @@ function observe(ledger: Ledger): unknown {
     free: [ledger.freeService(), ledger.servicesFree, ledger.realsFree],
     freeReals: ledger.freeReals(ledger.sizes.reals),
     ranges: [0, 1, 4, 5, 16, 100, 300].map((count) => ledger.freeRange(count)),
-    waitMs: ledger.rangeWaitMs(0),
+    comingMs: ledger.comingMs(),
   }
 }
 
@@ -51,7 +51,12 @@ describe('plan', () => {
         const ledger = new Ledger(dataplane.sizes)
         const rules = new Rules(testHost())
         let nowMs = 0
-        const view = (): PlanView => ({ ledger, maps, nowMs, place: () => ({ source: null, local: false }) })
+        const view = (): PlanView => ({
+          ledger,
+          maps,
+          quietMs: nowMs - 59,
+          place: () => ({ source: null, local: false }),
+        })
         const twice = <T>(plan: () => T): T => {
           const before = [observe(ledger), bytesOf(dataplane)] as const
           const first = plan()
@@ -74,7 +79,7 @@ describe('plan', () => {
             else rules.editService(wanted)
           }
           nowMs += 60
-          ledger.release(nowMs)
+          ledger.release(nowMs - 59)
           for (const key of new Set([...left.keys(), ...rules.changes.keys()])) {
             const noted = rules.changes.take(key)
             const change = noted === undefined ? left.get(key) : together(left.get(key), noted)
@@ -133,7 +138,7 @@ describe('plan', () => {
     const view = {
       ledger,
       maps: ruleMaps(dataplane),
-      nowMs: 0,
+      quietMs: 0,
       place: () => ({ source: null, local: false }),
     }
     const [key] = rules.changes.keys()
@@ -155,10 +160,10 @@ describe('plan', () => {
     const web = service('tcp 10.0.0.1:80')
     rules.addService(web)
     rules.addServer(web.id, server('10.1.0.1:80'))
-    const view = (nowMs: number): PlanView => ({
+    const view = (quietMs: number): PlanView => ({
       ledger,
       maps,
-      nowMs,
+      quietMs,
       place: () => ({ source: null, local: false }),
     })
     const carryOut = (nowMs: number): void => {
@@ -173,7 +178,7 @@ describe('plan', () => {
     carryOut(2000)
     const early = planReclaim(view(2000), 0).waitMs
     assert.ok(early !== null && early > 0, `wait ${early}`)
-    assert.equal(planReclaim(view(2000 + early), 0).waitMs, 0)
-    assert.equal(planReclaim(view(2000 + early), 1).freed, 1)
+    assert.equal(planReclaim(view(2001), 0).waitMs, 0)
+    assert.equal(planReclaim(view(2001), 1).freed, 1)
   })
 })

@@ -190,6 +190,8 @@ for (const intake of INTAKES)
       await stage.plane.hold()
       stage.c.send(fromClient(2001, 80, 'S'))
       assert.deepEqual(await heard(stage.r, 0), [])
+      // Nobody is in the middle of a packet, and each worker says so.
+      await stage.plane.quiesce()
       await stage.plane.resume()
       assert.equal((await heard(stage.r)).length, 1)
     })

@@ -233,6 +233,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     lastPort += 1
     c.send(fromClient(lastPort, 80, 'S'))
     assert.deepEqual(await received(r, 1, 100), [])
+    await plane.quiesce()
     await plane.close()
     assert.equal((await received(r, 1)).length, 1)
     await open({ workers: 2 })
