@@ -1,0 +1,296 @@
+/** A site from its files: everything is read, and everything that is wrong is said at once. */
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
+import type { z } from 'zod'
+import { serviceKey, serviceText } from '../../model/identity.ts'
+import {
+  type Complaint,
+  type DirectorSettings,
+  NO_DIRECTOR_SETTINGS,
+  type Place,
+  placeText,
+  type Site,
+  type SiteService,
+} from '../../model/site.ts'
+import { checkSysctl } from '../../model/sysctls.ts'
+import { findings, quoted } from './issues.ts'
+import { type Complain, groupOf, type Names, resolveService } from './resolve.ts'
+import {
+  type CheckDocument,
+  fileHead,
+  type PoolDocument,
+  parseDuration,
+  poolFile,
+  type ServerDocument,
+  type SiteDocument,
+  service,
+  siteFile,
+} from './schema.ts'
+import { parseText, type TextDocument } from './text.ts'
+
+/** Where texts come from; throws the system's errors. */
+export interface Files {
+  read(path: string): string
+  /** Names in a folder. */
+  list(folder: string): readonly string[]
+}
+
+export interface Reading {
+  /** null: something is wrong, and nothing of it is to be taken. */
+  readonly site: Site | null
+  readonly complaints: readonly Complaint[]
+}
+
+const FILES_MAX = 1000
+/** Of a text that is wrong from top to bottom. */
+const COMPLAINTS_MAX = 200
+
+type Path = readonly PropertyKey[]
+type Head = z.output<typeof fileHead>
+
+/** One file, as far as it could be read. */
+interface Source {
+  readonly file: string
+  readonly document: TextDocument
+  readonly head: Head
+}
+
+/** Reads the file and all that it names. */
+export function readSite(path: string, files: Files): Reading {
+  return new Reader(files).read(resolve(path))
+}
+
+class Reader {
+  readonly #files: Files
+  readonly #complaints: Complaint[] = []
+  readonly #read = new Set<string>()
+  readonly #watched = new Set<string>()
+  readonly #checks = new Map<string, CheckDocument>()
+  readonly #pools = new Map<string, readonly ServerDocument[]>()
+
+  constructor(files: Files) {
+    this.#files = files
+  }
+
+  read(path: string): Reading {
+    const sources: Source[] = []
+    this.#open(path, { file: path, line: 1, column: 1 }, sources)
+    for (const source of sources) this.#names(source)
+    const services: SiteService[] = []
+    const known = new Map<string, SiteService>()
+    for (const source of sources) this.#services(source, services, known)
+    const director = this.#director(sources)
+    const failed = this.#complaints.some(({ severity }) => severity === 'error')
+    const complaints = this.#complaints.slice(0, COMPLAINTS_MAX)
+    if (failed) return { site: null, complaints }
+    return { site: { services, director, files: [...this.#read], watched: [...this.#watched] }, complaints }
+  }
+
+  #complain(at: Place, message: string): void {
+    this.#complaints.push({ at, message, severity: 'error' })
+  }
+
+  #complainer({ file, document }: Source, above: Path = []): Complain {
+    return (path, message) => {
+      this.#complain({ file, ...document.place([...above, ...path]) }, message)
+    }
+  }
+
+  #text(path: string, at: Place): string | null {
+    try {
+      return this.#files.read(path)
+    } catch (error) {
+      this.#complain(at, `Cannot read "${path}": ${error instanceof Error ? error.message : error}`)
+      return null
+    }
+  }
+
+  #parse(path: string, at: Place): TextDocument | null {
+    this.#read.add(path)
+    const text = this.#text(path, at)
+    if (text === null) return null
+    const document = parseText(text)
+    for (const { line, column, message } of document.errors) {
+      this.#complain({ file: path, line, column }, message)
+    }
+    return document.errors.length > 0 ? null : document
+  }
+
+  /** @param at who names the file */
+  #open(path: string, at: Place, sources: Source[]): void {
+    if (this.#read.has(path)) {
+      this.#complain(at, `"${path}" is included twice`)
+      return
+    }
+    if (this.#read.size >= FILES_MAX) {
+      this.#complain(at, `More than ${FILES_MAX} files are included`)
+      return
+    }
+    const document = this.#parse(path, at)
+    if (document === null) return
+    // An empty text is a file that says nothing yet.
+    const value = document.value ?? {}
+    const head = fileHead.safeParse(value)
+    if (!head.success) {
+      for (const { path: where, message, key } of findings(head.error, siteFile, value)) {
+        this.#complain({ file: path, ...document.place(where, key) }, message)
+      }
+      return
+    }
+    const source = { file: path, document, head: head.data }
+    sources.push(source)
+    const { include = [] } = head.data
+    const several = Array.isArray(include)
+    for (const [index, pattern] of (several ? include : [include]).entries()) {
+      const place = { file: path, ...document.place(several ? ['include', index] : ['include']) }
+      for (const name of this.#matching(pattern, path, place)) this.#open(name, place, sources)
+    }
+  }
+
+  /** Files of a pattern in the order of their names; one without wildcards has to be there. */
+  #matching(pattern: string, from: string, at: Place): readonly string[] {
+    const path = isAbsolute(pattern) ? pattern : join(dirname(from), pattern)
+    const last = basename(path)
+    if (!/[*?]/.test(last)) return [path]
+    const escaped = last.replaceAll(/[.+^${}()|[\]\\]/g, '\\$&')
+    const wanted = new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`)
+    try {
+      return this.#files
+        .list(dirname(path))
+        .filter((name) => wanted.test(name) && !name.startsWith('.'))
+        .sort()
+        .map((name) => join(dirname(path), name))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+      this.#complain(at, `Cannot read "${dirname(path)}": ${error instanceof Error ? error.message : error}`)
+      return []
+    }
+  }
+
+  /** What services of any file may name. */
+  #names(source: Source): void {
+    const complain = this.#complainer(source)
+    for (const [name, check] of Object.entries(source.head.checks ?? {})) {
+      if (this.#checks.has(name)) complain(['checks', name], `Check "${name}" is stated twice`)
+      this.#checks.set(name, check)
+    }
+    for (const [name, pool] of Object.entries(source.head.pools ?? {})) {
+      if (this.#pools.has(name)) complain(['pools', name], `Pool "${name}" is stated twice`)
+      this.#pools.set(name, this.#members(pool, source, ['pools', name]))
+    }
+  }
+
+  #members(pool: PoolDocument, source: Source, path: Path): readonly ServerDocument[] {
+    if ('servers' in pool) {
+      const { servers, ...settings } = pool
+      return servers.map((own) => ({ ...settings, ...(typeof own === 'string' ? { address: own } : own) }))
+    }
+    const { file, ...settings } = pool
+    const name = isAbsolute(file) ? file : join(dirname(source.file), file)
+    this.#watched.add(name)
+    const document = this.#parse(name, { file: source.file, ...source.document.place([...path, 'file']) })
+    if (document === null) return []
+    if (document.value === null || document.value === undefined) {
+      this.#complain({ file: name, line: 1, column: 1 }, 'Empty: a pool of nobody is written []')
+      return []
+    }
+    const parsed = poolFile.safeParse(document.value)
+    if (!parsed.success) {
+      for (const { path: where, message, key } of findings(parsed.error, poolFile, document.value)) {
+        this.#complain({ file: name, ...document.place(where, key) }, message)
+      }
+      return []
+    }
+    return parsed.data.flatMap((one): ServerDocument[] => {
+      if (typeof one === 'string') return [{ ...settings, address: one }]
+      if ('address' in one) return [{ ...settings, ...one }]
+      const weight = Number(one.labels?.weight ?? Number.NaN)
+      const own = Number.isInteger(weight) && weight >= 0 ? { weight } : {}
+      return one.targets.map((address) => ({ ...settings, ...own, address }))
+    })
+  }
+
+  #services(source: Source, services: SiteService[], known: Map<string, SiteService>): void {
+    const { file, document, head } = source
+    const names: Names = {
+      checks: this.#checks,
+      pools: this.#pools,
+      defaults: head.defaults ?? {},
+      resolvePath: (path) => (isAbsolute(path) ? path : join(dirname(file), path)),
+    }
+    for (const [index, value] of (head.services ?? []).entries()) {
+      const path = ['services', index]
+      const parsed = service.safeParse(value)
+      if (!parsed.success) {
+        for (const { path: where, message, key } of findings(parsed.error, service, value)) {
+          this.#complain({ file, ...document.place([...path, ...where], key) }, message)
+        }
+        continue
+      }
+      const at = { file, ...document.place(path) }
+      const made = resolveService(parsed.data, at, names, this.#complainer(source, path))
+      if (made === null) continue
+      const key = serviceKey(made.service.id)
+      const other = known.get(key)
+      if (other !== undefined) {
+        const where = placeText(other.at)
+        this.#complain(at, `Service "${serviceText(made.service.id)}" is stated twice, first at ${where}`)
+        continue
+      }
+      known.set(key, made)
+      services.push(made)
+    }
+  }
+
+  #director(sources: readonly Source[]): DirectorSettings {
+    const [first, ...others] = sources
+    for (const other of others) {
+      if (other.head.director !== undefined) {
+        const main = first!.file
+        this.#complainer(other)(['director'], `What is about the director itself belongs in ${main}`)
+      }
+    }
+    const document = first?.head.director
+    if (first === undefined || document === undefined) return NO_DIRECTOR_SETTINGS
+    return directorSettings(document, this.#complainer(first, ['director']))
+  }
+}
+
+function directorSettings(
+  document: NonNullable<SiteDocument['director']>,
+  complain: Complain,
+): DirectorSettings {
+  const { interfaces = [], timeouts, sysctls = {}, sync = [] } = document
+  const seconds = (value: string | number | undefined): number =>
+    value === undefined ? 0 : Math.round((parseDuration(value) ?? 0) / 1000)
+  for (const [name, value] of Object.entries(sysctls)) {
+    const outcome = checkSysctl(name, value)
+    if (!outcome.ok) complain(['sysctls', name], outcome.message)
+  }
+  const states = new Set<string>()
+  const daemons = sync.map(({ state, interface: nic, sync_id, max_length, group, port, ttl }, index) => {
+    if (states.has(state)) complain(['sync', index, 'state'], `There can be one ${state} only`)
+    states.add(state)
+    const multicast = groupOf(group)
+    if (multicast === null) {
+      complain(['sync', index, 'group'], `Expected a multicast address, got ${quoted(group)}`)
+    }
+    return {
+      state,
+      interface: nic,
+      syncId: sync_id ?? 0,
+      maxLength: max_length,
+      group: multicast ?? undefined,
+      port,
+      ttl,
+    }
+  })
+  return {
+    interfaces,
+    timeouts:
+      timeouts === undefined
+        ? null
+        : { tcp: seconds(timeouts.tcp), tcpFin: seconds(timeouts.tcp_fin), udp: seconds(timeouts.udp) },
+    sysctls,
+    daemons,
+  }
+}
