@@ -462,6 +462,7 @@ enum pm_conn_kind {
 enum pm_conn_flag {
 	PM_CONN_ONE_PACKET = 0x08,
 	PM_CONN_LOCAL = 0x10, /* the real server is this host */
+	PM_CONN_CHECK = 0x20, /* a health check of the daemon, which made both lines: no client's connection */
 };
 
 /*

@@ -4,6 +4,7 @@ import { addressOf, errno, libc, SystemError } from './libc.ts'
 
 /** <linux/ethtool.h> */
 const COMMANDS = { receiveChecksum: 0x14, transmitChecksum: 0x16, tso: 0x1e, gso: 0x23, gro: 0x2b } as const
+const SWITCHES = { transmitChecksum: 0x17, tso: 0x1f, gso: 0x24, gro: 0x2c } as const
 const ETHTOOL_GFLAGS = 0x25
 const ETH_FLAG_RXVLAN = 1 << 8
 const ETH_FLAG_LRO = 1 << 15
@@ -57,6 +58,23 @@ export function readOffloads(name: string): Offloads {
       lro: flags === null ? null : (flags & ETH_FLAG_LRO) !== 0,
       segmentation: either(on(COMMANDS.tso), on(COMMANDS.gso)),
       receiveVlan: flags === null ? null : (flags & ETH_FLAG_RXVLAN) !== 0,
+    }
+  })
+}
+
+/** Sets switches of an interface; those that the driver does not have stay as they are. */
+export function setOffloads(
+  name: string,
+  wanted: Readonly<Partial<Record<keyof typeof SWITCHES, boolean>>>,
+): void {
+  withSocket((socket) => {
+    for (const [key, command] of Object.entries(SWITCHES)) {
+      const on = wanted[key as keyof typeof SWITCHES]
+      if (on === undefined) continue
+      const request = Buffer.alloc(8)
+      request.writeUInt32LE(command, 0)
+      request.writeUInt32LE(on ? 1 : 0, 4)
+      ask(socket, name, request)
     }
   })
 }

@@ -297,6 +297,7 @@ async function main(): Promise<number> {
   const programs = [
     at('control/daemon/pointsmand.ts'),
     at('control/cli/pointsman.ts'),
+    at('control/health/checker/pointsman-checker.ts'),
     at('dataplane/userspace/forwarder/pointsman-forwarder.ts'),
     at('dataplane/userspace/worker/packet-worker.ts'),
   ]

@@ -31,6 +31,8 @@ const RETRY_MS_MAX = 10_000
 
 export class Attachments {
   readonly wanted: readonly string[]
+  /** Links of our own that packets are taken from, too: nobody is told of them. */
+  #inner: readonly string[] = []
   readonly #source: LinkSource
   readonly #log: (message: string) => void
   readonly #unfollow: () => void
@@ -67,6 +69,22 @@ export class Attachments {
     })
     await this.bringInLine()
     return this.state()
+  }
+
+  /** Takes packets from this link of our own, too, whenever it is there. */
+  takeAlso(name: string): Promise<void> {
+    if (!this.#inner.includes(name)) this.#inner = [...this.#inner, name]
+    this.#madeFor = null
+    this.#refusedFor = null
+    return this.bringInLine()
+  }
+
+  /** Whether packets are taken from the link of this index, as far as the last attach knows. */
+  takes(ifindex: number): boolean {
+    for (const result of this.#results.values()) {
+      if ('attached' in result && result.attached.ifindex === ifindex) return true
+    }
+    return false
   }
 
   /** Makes real what is wanted, as far as it can be; what cannot is in `state` and is tried again. */
@@ -124,7 +142,7 @@ export class Attachments {
   }
 
   #follow(): readonly { readonly wanted: string; readonly link: Link }[] {
-    return this.wanted.flatMap((wanted) => {
+    return [...this.wanted, ...this.#inner].flatMap((wanted) => {
       const link = this.#linkOf(wanted)
       // The index of one that is gone may be another's some day.
       if (link === null) this.#followed.delete(wanted)
@@ -135,7 +153,7 @@ export class Attachments {
 
   async #bringInLine(): Promise<void> {
     const plane = this.#plane
-    if (plane === null || this.#stopped || this.wanted.length === 0) return
+    if (plane === null || this.#stopped || this.wanted.length + this.#inner.length === 0) return
     const found = this.#follow()
     // In XDP every link may be a way out, and what it can take is told again with each attach.
     const facts =
@@ -148,7 +166,7 @@ export class Attachments {
     if (facts === this.#refusedFor) return
     // Also those that are missing: a plane that outlives us takes them when they come.
     const called = new Map(found.map(({ wanted, link }) => [wanted, link.name]))
-    const names = this.wanted.map((wanted) => called.get(wanted) ?? wanted)
+    const names = [...this.wanted, ...this.#inner].map((wanted) => called.get(wanted) ?? wanted)
     let results: readonly AttachResult[]
     try {
       results = await plane.attach(names)

@@ -32,6 +32,7 @@ import type { Rules } from '../rules/rules.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
 import { NetworkFacts } from './network.ts'
+import { ProbeWays } from './probe-way.ts'
 import { Quiet } from './quiet.ts'
 import { Reconciler } from './reconciler.ts'
 import { Settings } from './settings.ts'
@@ -61,6 +62,8 @@ export class MapApplier implements Applier {
   readonly adoption: Adoption
   readonly sweep: Sweep
   readonly room: Room
+  /** Where health checks go. */
+  readonly probeWays: ProbeWays
   /** What an earlier director left in the state file. */
   readonly saved: SavedState | null
   readonly #rules: Rules
@@ -115,6 +118,15 @@ export class MapApplier implements Applier {
       isPending: (service) => this.#reconciler.isPending(service),
       execute: (operation) => this.#execute(operation),
     })
+    const { placements } = this.#network
+    this.probeWays = new ProbeWays(
+      dataplane,
+      this.#maps,
+      this.#ledger,
+      this.sweep.tables,
+      (server) => placements.place(server),
+      host.hops ?? null,
+    )
     this.#settings = new Settings(dataplane, host, rules, (on) => this.#followNat(on))
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
     const view = () => ({
@@ -405,6 +417,7 @@ export class MapApplier implements Applier {
   async stop(): Promise<void> {
     this.#network.stop()
     this.#quiet.stop()
+    this.probeWays.stop()
     await this.#reconciler.stop()
   }
 

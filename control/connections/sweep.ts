@@ -200,7 +200,7 @@ export class Sweep {
     if (real < this.#references.length) this.#references[real]!++
     const kind = table.kind(line)
     if (kind === ConnKind.In) {
-      this.#connections[table.family === 4 ? 0 : 1]++
+      if (!table.isCheck(line)) this.#connections[table.family === 4 ? 0 : 1]++
       if (real < this.#metActive.length) {
         if ((head.word & PM_CONN_ACTIVE) !== 0) this.#metActive[real]!++
         else this.#metInactive[real]!++

@@ -3,6 +3,7 @@ import type { Dataplane } from '../../dataplane/dataplane.ts'
 import {
   Conn4Record,
   Conn6Record,
+  ConnFlag,
   ConnKind,
   ConnRecord,
   ConnStatus,
@@ -17,7 +18,7 @@ import {
   PM_NONE,
 } from '../../dataplane/layout/layout.gen.ts'
 import type { Family, IpAddress } from '../../net/address.ts'
-import { ipv4FromNumber, readAddress } from '../../net/address.ts'
+import { addressToBytes, ipv4FromNumber, readAddress } from '../../net/address.ts'
 
 const { offsets } = ConnRecord
 const WORD = offsets.word / 4
@@ -26,6 +27,7 @@ const KIND = offsets.protocol / 4
 const EXPIRES = offsets.expires / 4
 const REAL = offsets.real / 4
 const PEER = offsets.peer / 4
+const IFINDEX = offsets.ifindex / 4
 /** Ticks from `now` until `then`, negative when past; both modulo 2^32. */
 export function ticksUntil(now: number, then: number): number {
   return (then - now) | 0
@@ -57,6 +59,30 @@ export function claimedHead(word: number, nowTicks: number): Head {
 /** The head of a line that nobody has any more. */
 export function freedHead(word: number): Head {
   return { word: ((word & (PM_CONN_HOPS | PM_CONN_GENERATIONS)) | ConnStatus.Freed) >>> 0, until: 0 }
+}
+
+/** A line's fields behind its head. */
+export interface LineFields {
+  readonly protocol: number
+  readonly sport: number
+  readonly dport: number
+  readonly source: IpAddress
+  readonly destination: IpAddress
+  /** IN: the real server's address; REPLY: the source the answer leaves with. */
+  readonly target: IpAddress
+  readonly newPort: number
+  readonly kind: number
+  readonly method: number
+  readonly flags: number
+  readonly real: number
+  readonly peer: number
+  readonly hop: {
+    readonly ifindex: number
+    readonly smac: Uint8Array
+    readonly dmac: Uint8Array
+    readonly mtu: number
+    readonly epoch: number
+  } | null
 }
 
 export class ConnectionTable {
@@ -120,6 +146,11 @@ export class ConnectionTable {
     return (this.u32[line * this.stride + KIND]! >>> 16) & 0xff
   }
 
+  /** `ConnFlag` bits. */
+  flags(line: number): number {
+    return this.u32[line * this.stride + KIND]! >>> 24
+  }
+
   state(line: number): number {
     return (this.word(line) >>> PM_CONN_STATE_SHIFT) & PM_CONN_STATE_MASK
   }
@@ -174,6 +205,44 @@ export class ConnectionTable {
   /** Whether the line stands for a connection that is listed and counted. */
   isConnection(line: number): boolean {
     const kind = this.kind(line)
-    return kind === ConnKind.In || kind === ConnKind.Template
+    return (kind === ConnKind.In || kind === ConnKind.Template) && !this.isCheck(line)
+  }
+
+  /** A health check of ours: nobody's connection. */
+  isCheck(line: number): boolean {
+    return (this.flags(line) & ConnFlag.Check) !== 0
+  }
+
+  /** The way out that is kept in the line; 0: none. */
+  ifindex(line: number): number {
+    return this.u32[line * this.stride + IFINDEX]!
+  }
+
+  /** Writes everything behind the head. Only for whoever has claimed the line. */
+  fill(line: number, wanted: LineFields): void {
+    const base = line * this.stride * 4
+    const view = this.#view
+    const { hop } = wanted
+    ConnRecord.setSport(view, base, wanted.sport)
+    ConnRecord.setDport(view, base, wanted.dport)
+    ConnRecord.setProtocol(view, base, wanted.protocol)
+    ConnRecord.setKind(view, base, wanted.kind)
+    ConnRecord.setMethod(view, base, wanted.method)
+    ConnRecord.setFlags(view, base, wanted.flags)
+    ConnRecord.setReal(view, base, wanted.real)
+    ConnRecord.setPeer(view, base, wanted.peer)
+    ConnRecord.setNewPort(view, base, wanted.newPort)
+    ConnRecord.setMtu(view, base, hop?.mtu ?? 0)
+    ConnRecord.setHopEpoch(view, base, hop?.epoch ?? 0)
+    ConnRecord.setIfindex(view, base, hop?.ifindex ?? 0)
+    ConnRecord.setGateway(view, base, 0)
+    if (hop !== null) {
+      this.#bytes.set(hop.dmac, base + offsets.dmac)
+      this.#bytes.set(hop.smac, base + offsets.smac)
+    }
+    const at = this.family === 4 ? Conn4Record.offsets : Conn6Record.offsets
+    this.#bytes.set(addressToBytes(wanted.source), base + at.saddr)
+    this.#bytes.set(addressToBytes(wanted.destination), base + at.daddr)
+    this.#bytes.set(addressToBytes(wanted.target), base + at.newAddr)
   }
 }

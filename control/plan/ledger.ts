@@ -159,6 +159,20 @@ export class Ledger implements LedgerView {
     return this.#quarantine.length === 0 ? null : QUIET_LOOK_MS
   }
 
+  /**
+   * An index for a record that no service has (a health check's), from the far end: rules keep those that
+   * were never used. Null when all are in use.
+   */
+  borrowReal(): number | null {
+    const real = this.#freeReals.last()
+    if (real !== null) this.#freeReals.take(real)
+    return real
+  }
+
+  returnReal(real: number): void {
+    this.#freeReals.give(real)
+  }
+
   /** Notes a slot found in use (adoption). */
   adoptService(slot: number, key: string, state: ServiceHolding['state']): ServiceHolding {
     return this.#hold(slot, key, state)
@@ -320,6 +334,12 @@ class SlotPool {
       slots.push(slot)
     }
     return slots
+  }
+
+  /** The free slot with the highest number. */
+  last(): number | null {
+    for (let slot = this.#used.length - 1; slot >= 0; slot--) if (this.#used[slot] === 0) return slot
+    return null
   }
 
   take(slot: number): void {

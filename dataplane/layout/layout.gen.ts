@@ -428,12 +428,14 @@ export const connKindNames: { readonly [value: number]: string } = {
 export const ConnFlag = {
   OnePacket: 8,
   Local: 16,
+  Check: 32,
 } as const
 export type ConnFlag = (typeof ConnFlag)[keyof typeof ConnFlag]
 
 export const connFlagNames: { readonly [value: number]: string } = {
   8: 'one_packet',
   16: 'local',
+  32: 'check',
 }
 
 /** enum pm_job_flag */

@@ -24,6 +24,7 @@ const IN6_ADDR_GEN_MODE_NONE = 1
 /** enum in linux/ip.h */
 const IPV4_DEVCONF_FORWARDING = 1
 const IPV4_DEVCONF_RP_FILTER = 8
+const IPV4_DEVCONF_ACCEPT_LOCAL = 23
 /** The source must be reachable, by whatever interface (RFC 3704 §2.4). */
 const RP_FILTER_LOOSE = 2
 
@@ -64,6 +65,12 @@ export function setLinkUp(socket: RequestSocket, ifindex: number, name: string):
   socket.change(query, `bring ${name} up`, 0)
 }
 
+/** Lets an end resolve its neighbours, as any Ethernet does. */
+export function setLinkArp(socket: RequestSocket, ifindex: number, name: string): void {
+  const query = { type: RTM_SETLINK, header: linkHeader(ifindex, 0, IFF_NOARP), attributes: [] }
+  socket.change(query, `switch ARP on for ${name}`, 0)
+}
+
 export function setLinkMac(socket: RequestSocket, ifindex: number, name: string, mac: Uint8Array): void {
   const attributes = [{ type: IFLA_ADDRESS, value: mac }]
   const query = { type: RTM_SETLINK, header: linkHeader(ifindex, 0, 0), attributes }
@@ -74,16 +81,20 @@ export function setLinkMac(socket: RequestSocket, ifindex: number, name: string,
  * Lets an interface receive what came in elsewhere: loose reverse path filter, IPv4 forwarding as
  * told, no IPv6 address of its own. It gets a loopback address, because the kernel's loose filter
  * rejects everything on an interface without any.
+ * @param acceptLocal also packets whose source is an address of this host
  */
 export function configureStackEnd(
   socket: RequestSocket,
   ifindex: number,
   name: string,
   forwarding: boolean,
+  acceptLocal = false,
 ): void {
   const conf = encodeAttributes([
     { type: IPV4_DEVCONF_FORWARDING, value: u32Value(forwarding ? 1 : 0) },
     { type: IPV4_DEVCONF_RP_FILTER, value: u32Value(RP_FILTER_LOOSE) },
+    // Only where it is wanted: for all others the host's own setting stays.
+    ...(acceptLocal ? [{ type: IPV4_DEVCONF_ACCEPT_LOCAL, value: u32Value(1) }] : []),
   ])
   const ipv4 = { type: AF_INET, value: encodeAttributes([{ type: IFLA_INET_CONF, value: conf }]) }
   const mode = { type: IFLA_INET6_ADDR_GEN_MODE, value: Uint8Array.of(IN6_ADDR_GEN_MODE_NONE) }

@@ -1,0 +1,116 @@
+/** Connections that the daemon makes itself, for checks: nobody's, and given back without a trace. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { REAL_WORDS } from '../../../control/compile/images.ts'
+import { listConnections } from '../../../control/connections/list.ts'
+import { PreparedConnections, type Wish } from '../../../control/connections/prepared.ts'
+import { Sweep } from '../../../control/connections/sweep.ts'
+import {
+  ConnKind,
+  ConnRecord,
+  ConnStatus,
+  LiveRecord,
+  Method,
+  PM_CONN_STATUS,
+  Slot,
+} from '../../../dataplane/layout/layout.gen.ts'
+import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { ip } from '../support.ts'
+
+const REAL = 100
+const HOP = { ifindex: 7, smac: new Uint8Array(6).fill(1), dmac: new Uint8Array(6).fill(2), mtu: 1500 }
+
+function wish(port: number, changes: Partial<Wish> = {}): Wish {
+  const from = { address: ip('192.0.2.10'), port }
+  const to = { address: ip('192.0.2.101'), port: 80 }
+  return {
+    there: { protocol: 6, from, to },
+    back: { protocol: 6, from: to, to: from },
+    ...{ real: REAL, method: Method.Dr, target: { address: ip('10.0.2.11'), port: 80 } },
+    ...{ hop: HOP, hopThere: null, ticks: 100 },
+    ...changes,
+  }
+}
+
+function stage(sizes = SMALL_SIZES) {
+  const dataplane = new MemoryDataplane(sizes)
+  dataplane.map('reals').u32[REAL * REAL_WORDS] = Slot.Live
+  const sweep = new Sweep(dataplane)
+  const connections = new PreparedConnections(dataplane, sweep.tables)
+  const live = () => LiveRecord.read(dataplane.map('live').view, REAL * LiveRecord.size)
+  const inUse = () => {
+    const [table] = sweep.tables
+    return Array.from({ length: table.lines }, (_, line) => table.word(line) & PM_CONN_STATUS).filter(
+      (status) => status >= ConnStatus.Claimed,
+    ).length
+  }
+  return { dataplane, sweep, connections, live, inUse }
+}
+
+describe('a prepared connection', () => {
+  test('is two lines that know each other; no list and no count of connections has it', () => {
+    const { dataplane, sweep, connections, live, inUse } = stage()
+    const prepared = connections.prepare(wish(63_488))
+    assert.ok(prepared !== null)
+    const [there, back] = prepared.lines
+    const { table } = there
+    assert.equal(table.peer(there.line), back.line)
+    assert.equal(table.peer(back.line), there.line)
+    assert.equal(table.kind(there.line), ConnKind.In)
+    assert.deepEqual(table.addresses(back.line), {
+      source: ip('192.0.2.101'),
+      destination: ip('192.0.2.10'),
+      target: ip('192.0.2.101'),
+    })
+    assert.equal(live().inactive, 1)
+    assert.deepEqual(
+      [...listConnections(sweep.tables, dataplane.map('reals'), () => dataplane.nowTicks())],
+      [],
+    )
+    const report = sweep.run({ expireGone: true })
+    assert.equal(report.connections4, 0)
+    assert.equal(report.references[REAL], 2)
+    assert.ok(connections.isThere(prepared))
+    connections.free(prepared)
+    assert.equal(connections.isThere(prepared), false)
+    assert.deepEqual([inUse(), live().inactive, live().active], [0, 0, 0])
+    assert.equal(sweep.run({ expireGone: false }).repaired + sweep.run({ expireGone: false }).repaired, 0)
+  })
+
+  test('ends by itself when nobody comes back for it', () => {
+    const { dataplane, sweep, connections, live, inUse } = stage()
+    const prepared = connections.prepare(wish(63_488))
+    assert.ok(prepared !== null)
+    dataplane.setTicks(dataplane.nowTicks() + 101)
+    sweep.run({ expireGone: false })
+    assert.equal(connections.isThere(prepared), false)
+    connections.free(prepared)
+    assert.deepEqual([inUse(), live().inactive], [0, 0])
+  })
+
+  test('takes over what a dead daemon left for the same, and leaves a client’s alone', () => {
+    const { sweep, connections, live, inUse } = stage()
+    const left = connections.prepare(wish(63_488))
+    const again = connections.prepare(wish(63_488))
+    assert.ok(left !== null && again !== null)
+    assert.equal(connections.isThere(left), false)
+    assert.deepEqual([inUse(), live().inactive], [2, 1])
+    // As if a packet had made it.
+    const [table] = sweep.tables
+    const kind = again.lines[0].line * table.stride + ConnRecord.offsets.protocol / 4
+    assert.equal(table.flags(again.lines[0].line), 0x20)
+    table.u32[kind] = table.u32[kind]! & 0x00ff_ffff
+    assert.equal(table.flags(again.lines[0].line), 0)
+    assert.equal(connections.prepare(wish(63_488)), null)
+    assert.ok(connections.isThere(again))
+    assert.equal(inUse(), 2)
+  })
+
+  test('finds no room where all lines are in use, and leaves everything as it was', () => {
+    const { connections, inUse } = stage({ ...SMALL_SIZES, connections4: 64 })
+    let made = 0
+    for (let port = 40_000; port < 40_200; port++) if (connections.prepare(wish(port)) !== null) made++
+    assert.ok(made > 0 && made <= 32, `${made} made, ${inUse()} in use`)
+    assert.equal(inUse(), 2 * made)
+  })
+})
