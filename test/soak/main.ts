@@ -5,7 +5,7 @@ import { runRoughDay } from './rough-day.ts'
 import { runSoak } from './soak.ts'
 
 const HELP = `npm run soak [-- OPTION…]
-  --minutes N                 length of the traffic, 2 to 1440 (default 60)
+  --minutes N                 length of the traffic, 1 to 1440 (default 60)
   --rough                     a rough day instead: accidents of every kind, again and again (default 10 minutes)
   --dataplane userspace|xdp   what carries the packets (default userspace)
 `

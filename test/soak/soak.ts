@@ -45,7 +45,7 @@ const TIME_WAIT_MS = 130_000
 const SHORT_TIMERS_MS = 40_000
 const LONG_PER_SERVICE = 2
 const PROGRESS_MS = 10_000
-const SAMPLE_MS = 2000
+const SAMPLE_MS = 1000
 const SAMPLES_MAX = 1000
 /** A soak longer than this waits for the last connection to expire. */
 const FULL_DRAIN_MINUTES = 10
@@ -53,7 +53,7 @@ const ALLOWED_LOG_LEVEL_MAX = 40
 
 export async function runSoak(options: SoakOptions): Promise<SoakResult> {
   const { plane, minutes, signal } = options
-  if (!(minutes >= 2 && minutes <= 24 * 60)) throw new Error(`Minutes are 2 to 1440, not ${minutes}`)
+  if (!(minutes >= 1 && minutes <= 24 * 60)) throw new Error(`Minutes are 1 to 1440, not ${minutes}`)
   const lab = await createLab({ prefix: `pms${process.pid}-` })
   let traffic: Traffic | null = null
   try {
@@ -153,7 +153,8 @@ class Soak {
     const { minutes } = this.#options
     const wholeMs = minutes * 60_000
     const steadyMs = minutes > FULL_DRAIN_MINUTES ? 8000 : 3000
-    for (let turn = 0; this.#elapsedMs() < wholeMs; turn++) {
+    // However short it is, and however slow the machine: every event once.
+    for (let turn = 0; turn < EVENTS.length || this.#elapsedMs() < wholeMs; turn++) {
       await this.#phase('steady', () => this.#pause(steadyMs))
       if (this.#restarts === 0 && this.#elapsedMs() >= wholeMs / 2) await this.#restart()
       const event = EVENTS[turn % EVENTS.length]
