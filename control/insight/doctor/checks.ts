@@ -2,7 +2,7 @@
  * What is known to go wrong around a director, checked one by one. Every finding says the cause, what it
  * leads to and the command that mends it. Pure: facts in, findings out.
  */
-import { daemon, kernel, lifetime, namespace, privileges } from './checks/daemon.ts'
+import { counterMemory, daemon, kernel, lifetime, namespace, privileges } from './checks/daemon.ts'
 import { bypassed, claims, renamedArrival } from './checks/firewall.ts'
 import {
   attachment,
@@ -34,6 +34,7 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   kernel,
   privileges,
   'network namespace': namespace,
+  'memory of counters': counterMemory,
   'state that outlives the daemon': lifetime,
   'interfaces taken': attachment,
   'what the kernel has attached': reality,

@@ -69,6 +69,8 @@ export interface DoctorFacts {
   readonly verdicts: Readonly<Record<string, number>>
   readonly sysctls: Readonly<Record<string, number>>
   readonly kernel: string
+  /** CPUs that run now; the kernel may have room for more to come. */
+  readonly onlineCpus: number
   readonly root: boolean
   /** pointsmand is a service of this host's systemd. */
   readonly service: boolean

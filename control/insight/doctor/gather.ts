@@ -1,7 +1,7 @@
 /** Gathers what `pointsman doctor` judges: from the daemon, and from its network namespace. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, readlinkSync } from 'node:fs'
-import { release } from 'node:os'
+import { cpus, release } from 'node:os'
 import { TABLE_NAME } from '../../../dataplane/userspace/claims/nftables.ts'
 import type { Links } from '../../../linux/links.ts'
 import { Network } from '../../../linux/netlink/network.ts'
@@ -143,6 +143,7 @@ export async function gatherFacts(socket: string): Promise<DoctorFacts> {
     return {
       ...asked,
       kernel: release(),
+      onlineCpus: cpus().length,
       root: process.geteuid?.() === 0,
       service: existsSync('/run/systemd/system') && isUnit(),
       candidate: candidateOf(links, defaults.ipv4 ?? defaults.ipv6),

@@ -78,6 +78,7 @@ const healthy: DoctorFacts = {
   verdicts: { forward_nat: 10 },
   sysctls: { sloppy_tcp: 1, backup_only: 0 },
   kernel: '6.1.0-40-amd64',
+  onlineCpus: 4,
   root: true,
   service: false,
   candidate: 'c0',
@@ -99,7 +100,7 @@ const healthy: DoctorFacts = {
  */
 function assertTypable({ remedy }: Finding): void {
   const programs =
-    'ip|ethtool|sysctl|pointsman|pointsmand|ipvsadm|nft|iptables|ip6tables|ping|systemctl|nsenter|lsns|findmnt|sudo|apt-get'
+    'ip|ethtool|sysctl|pointsman|pointsmand|ipvsadm|nft|iptables|ip6tables|ping|systemctl|nsenter|lsns|lscpu|findmnt|sudo|apt-get'
   for (const command of remedy.split(' && ')) {
     assert.match(command, new RegExp(`^(${programs})( [-+\\w.:/=@%,]+)+$`), remedy)
     assert.doesNotMatch(command, /(^| )[A-Z][A-Z_]+( |$)/, `a gap to be filled in: ${remedy}`)
@@ -400,6 +401,26 @@ describe('what pointsman prints', () => {
       ]),
       'a       1  x\nlong  100\n',
     )
+  })
+
+  test('counters for CPUs that never come: told by their memory (S16)', () => {
+    const told = (cpus: number, online: number, more: Partial<Status> = {}): readonly Finding[] =>
+      diagnose({
+        ...healthy,
+        onlineCpus: online,
+        status: { ...status, ...more, capacity: { reals: 131_072, cpus } },
+      }).checks.find(({ name }) => name === 'memory of counters')?.findings ?? []
+    assert.deepEqual(told(64, 64), [], 'each of them counts')
+    assert.deepEqual(told(8, 2), [])
+    const [finding] = told(240, 4)
+    assert.equal(finding?.severity, 'warning')
+    assert.match(finding.cause, /rows for 240 CPUs, and 4 run/)
+    assert.match(finding.consequence, /^1888 MiB/)
+    assert.equal(finding.remedy, 'pointsman detach && pointsmand --real-servers 1024')
+    assertTypable(finding)
+    const [crowded] = told(240, 4, { realServers: 100_000 })
+    assertTypable(crowded!)
+    assert.doesNotMatch(crowded!.remedy, /--real-servers/, 'they are needed')
   })
 
   test('status says first whether it forwards', () => {

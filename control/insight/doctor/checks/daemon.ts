@@ -1,8 +1,14 @@
 /** The daemon itself: whether it answers, works where it should, and may see what the doctor asks for. */
+import { CountersRecord } from '../../../../dataplane/layout/layout.gen.ts'
 import type { Check } from '../finding.ts'
 import { startDaemon } from '../finding.ts'
 
 const KERNEL_MIN = [6, 1] as const
+/** What nobody would miss on a machine that is a director. */
+const IDLE_COUNTERS_MAX = 256 << 20
+/** Room to grow, and to replace them all at once. */
+const ROOM_FOR_REALS = 4
+const REALS_MIN = 1024
 
 export const daemon: Check = (facts) => {
   const { status, unreachable } = facts
@@ -79,3 +85,23 @@ export const namespace: Check = ({ together, status }) =>
           remedy: `nsenter --target ${status.pid} --net pointsman doctor`,
         },
       ]
+
+/**
+ * Counters have a row for every CPU that may ever run. Hypervisors announce CPUs that never come (hot-plug):
+ * 240 of them are 1.9 GiB that is allocated at once and cannot be swapped.
+ */
+export const counterMemory: Check = ({ status, onlineCpus }) => {
+  const { cpus = 0, reals = 0 } = status?.capacity ?? {}
+  const idle = Math.max(0, cpus - onlineCpus) * reals * CountersRecord.size
+  if (status === null || idle <= IDLE_COUNTERS_MAX) return []
+  const wanted = 2 ** Math.ceil(Math.log2(Math.max(REALS_MIN, ROOM_FOR_REALS * status.realServers)))
+  return [
+    {
+      severity: 'warning',
+      cause: `Counters of ${reals} real servers have rows for ${cpus} CPUs, and ${onlineCpus} run`,
+      consequence: `${Math.round(idle / 2 ** 20)} MiB of memory are taken for CPUs that may never come; fewer real servers take less, as does possible_cpus=${onlineCpus} on the kernel's command line`,
+      remedy:
+        wanted < reals ? `pointsman detach && pointsmand --real-servers ${wanted}` : 'lscpu -e=cpu,online',
+    },
+  ]
+}
