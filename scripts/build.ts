@@ -1,10 +1,10 @@
 /**
  * Builds everything that is not TypeScript run in place: the three objects of the packet program, the
- * native ipvsadm client, the BPF helpers of lab, bench and tests, and the bundles behind bin/.
+ * native ipvsadm client, the library to preload, the BPF helpers of lab, bench and tests, and the bundles behind bin/.
  *
  *     npm run build [-- --force] [--every-machine]
  *
- * With `--every-machine`, as a package needs it, the client is built for all machines we serve, and what
+ * With `--every-machine`, as a package needs it, client and library are built for all machines we serve, and what
  * earlier builds left in dist/ goes.
  *
  * Only what is older than its inputs is built. Outputs are written beside their final name and moved
@@ -162,8 +162,33 @@ function nativeClient(source: string, machine: Machine): Target {
       try {
         await clang(['-O2', '-static', '-s', ...cross, ...WARNINGS], [source, '-o', output])
       } catch (error) {
-        if (cross.length === 0 || existsSync(`/usr/${machine}-linux-gnu/lib/libc.a`)) throw error
-        throw new Error(`the C library for ${machine} is missing: apt-get install ${CROSS_LIBC[machine]}`)
+        throw withMissingLibc(error, machine)
+      }
+    },
+  }
+}
+
+/** What the compiler says of another machine's library is what it looked for, not where it comes from. */
+function withMissingLibc(error: unknown, machine: Machine): unknown {
+  if (machine === MACHINES[process.arch] || existsSync(`/usr/${machine}-linux-gnu/lib/libc.a`)) return error
+  return new Error(`the C library for ${machine} is missing: apt-get install ${CROSS_LIBC[machine]}`)
+}
+
+/** For programs of others, so it hides all but the functions it stands in front of. */
+function preloadLibrary(source: string, machine: Machine): Target {
+  const cross = machine === MACHINES[process.arch] ? [] : [`--target=${machine}-linux-gnu`, '-fuse-ld=lld']
+  return {
+    output: join(dist, `pointsman-preload-${machine}.so`),
+    source,
+    inputs: files('deploy/preload', '.h'),
+    make: async (output) => {
+      try {
+        await clang(
+          ['-O2', '-shared', '-fPIC', '-fvisibility=hidden', '-s', ...cross, ...WARNINGS],
+          [source, '-o', output],
+        )
+      } catch (error) {
+        throw withMissingLibc(error, machine)
       }
     },
   }
@@ -292,6 +317,7 @@ async function main(): Promise<number> {
     wasmObject(at('bpf/pointsman.wasm.c')),
     nativeObject(at('bpf/pointsman.native.c')),
     ...machines.map(([, machine]) => nativeClient(at('control/cli/ipvsadm.c'), machine!)),
+    ...machines.map(([, machine]) => preloadLibrary(at('deploy/preload/pointsman-preload.c'), machine!)),
     ...['lab', 'bench', 'test'].flatMap((folder) => files(folder, '.bpf.c')).map(bpfObject),
   ]
   const programs = [

@@ -46,7 +46,7 @@ const DEPENDS = [
   'nodejs (>= 20)',
   'libbpf1',
   'nftables',
-  'libc6 (>= 2.28)',
+  'libc6 (>= 2.34)',
   'libstdc++6',
   'init-system-helpers (>= 1.52)',
   'passwd',
@@ -132,6 +132,7 @@ function layProgram(tree: Tree, architecture: Architecture, scratch: string): vo
   tree.copy(join(repository, 'package.json'), `${HOME}/package.json`)
   for (const name of [...DIST, ...readdirSync(dist).filter((name) => name.endsWith('.js'))])
     tree.copy(join(dist, name), `${HOME}/dist/${name}`, isProgram(join(dist, name)) ? 0o755 : 0o644)
+  tree.copy(join(dist, `pointsman-preload-${kernel}.so`), `${HOME}/pointsman-preload.so`)
   for (const name of PROGRAMS) {
     // One machine, so nothing has to choose: the client itself.
     const source = name === 'ipvsadm' ? join(dist, `ipvsadm-${kernel}`) : join(repository, 'bin', name)

@@ -50,6 +50,8 @@ missing_test_packages() {
 		command -v "$tool" >/dev/null || echo "${tools[$tool]}"
 	done
 	[ -e /usr/sbin/ipvsadm ] || echo ipvsadm
+	[ -e /usr/sbin/keepalived ] || echo keepalived
+	[ -e /usr/sbin/ldirectord ] || echo ldirectord
 	# The sanitizers' runtime, for the native build of the packet program.
 	compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.a' >/dev/null || echo libclang-rt-dev
 	missing_cross_packages

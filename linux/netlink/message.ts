@@ -29,6 +29,8 @@ export interface NetlinkMessage {
   readonly type: number
   readonly flags: number
   readonly sequence: number
+  /** Of the socket that asked. */
+  readonly port: number
   /** What follows the header, a view. */
   readonly body: Uint8Array
 }
@@ -40,7 +42,12 @@ export interface NetlinkAttribute {
 
 /** A request as the kernel wants it. `header` is the family's fixed part (`struct rtmsg`, ...). */
 export function encodeRequest(
-  request: { readonly type: number; readonly flags: number; readonly sequence: number },
+  request: {
+    readonly type: number
+    readonly flags: number
+    readonly sequence: number
+    readonly port?: number
+  },
   header: Uint8Array,
   attributes: readonly NetlinkAttribute[] = [],
 ): Uint8Array {
@@ -53,6 +60,7 @@ export function encodeRequest(
   view.setUint16(HEADER.type, request.type, true)
   view.setUint16(HEADER.flags, request.flags, true)
   view.setUint32(HEADER.sequence, request.sequence, true)
+  view.setUint32(HEADER.port, request.port ?? 0, true)
   bytes.set(header, HEADER.size)
   bytes.set(encoded, start)
   return bytes
@@ -86,6 +94,7 @@ export function decodeMessages(bytes: Uint8Array): NetlinkMessage[] {
       type: view.getUint16(at + HEADER.type, true),
       flags: view.getUint16(at + HEADER.flags, true),
       sequence: view.getUint32(at + HEADER.sequence, true),
+      port: view.getUint32(at + HEADER.port, true),
       body: bytes.subarray(at + HEADER.size, at + length),
     })
     at += padded(length)

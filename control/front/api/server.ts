@@ -9,6 +9,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { MachineError } from '../../../linux/machine-error.ts'
 import { CapacityError } from '../../plan/plan.ts'
 import { ipvsadmEndpoint } from '../ipvsadm/endpoint.ts'
+import { netlinkEndpoints } from '../netlink/endpoint.ts'
 import { Permits } from './permits.ts'
 import { type Answer, type ApiContext, type Endpoint, invalid } from './route.ts'
 import { type Access, type Found, findRoute, routingTable } from './router.ts'
@@ -48,7 +49,10 @@ export interface ApiOptions {
 
 export function createApi(options: ApiOptions): Api {
   const permits = new Permits()
-  const table = routingTable([...ROUTES, ...(options.endpoints ?? [ipvsadmEndpoint()])])
+  const table = routingTable([
+    ...ROUTES,
+    ...(options.endpoints ?? [ipvsadmEndpoint(), ...netlinkEndpoints()]),
+  ])
   const servers: Server[] = []
   return {
     permits,

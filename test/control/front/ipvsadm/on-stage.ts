@@ -14,6 +14,9 @@ import { fileURLToPath } from 'node:url'
 import type { Result } from './play.ts'
 import type { Recording } from './scenario.ts'
 
+/** Whose ipvsadm is run: Debian's with the preload library. */
+export type Whose = 'ours' | 'debian'
+
 /** Why there can be no stage here; null if there can. */
 export function stageObstacle(): string | null {
   if (process.getuid?.() !== 0) return 'namespaces and packet programs need root'
@@ -24,7 +27,11 @@ export function stageObstacle(): string | null {
   return null
 }
 
-export async function playOnStage(recording: Recording, report: (result: Result) => void): Promise<Result[]> {
+export async function playOnStage(
+  recording: Recording,
+  report: (result: Result) => void,
+  whose: Whose = 'ours',
+): Promise<Result[]> {
   const obstacle = stageObstacle()
   if (obstacle !== null) throw new Error(`Cannot play with a daemon: ${obstacle}`)
   const scratch = mkdtempSync(join(tmpdir(), 'pointsman-ipvsadm-'))
@@ -36,7 +43,7 @@ export async function playOnStage(recording: Recording, report: (result: Result)
       [
         ...['--net', '--mount', '--propagation', 'private', '--'],
         ...[process.execPath, '--import', import.meta.resolve('tsx')],
-        ...[fileURLToPath(new URL('stage.ts', import.meta.url)), path, scratch],
+        ...[fileURLToPath(new URL('stage.ts', import.meta.url)), path, scratch, whose],
       ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     )

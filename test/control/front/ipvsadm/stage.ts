@@ -1,6 +1,7 @@
 /**
- * Runs in namespaces of its own: `stage.ts RECORDING SCRATCH` lays out the recording's environment, starts
- * a daemon, plays all scenarios through `bin/` and prints one JSON result per line.
+ * Runs in namespaces of its own: `stage.ts RECORDING SCRATCH ours|debian` lays out the recording's
+ * environment, starts a daemon, plays all scenarios through `bin/`, or through Debian's programs with the
+ * preload library, and prints one JSON result per line.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -8,6 +9,9 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { builtFile } from '../../../../dataplane/assets.ts'
+import { PRELOAD_LIBRARY } from '../../../preload/library.ts'
+import type { Whose } from './on-stage.ts'
 import { type Player, playAll } from './play.ts'
 import { loadRecording, type Output, type Recording } from './scenario.ts'
 
@@ -54,11 +58,14 @@ function replaceFile(target: string, scratch: string, content: string): void {
 
 class StagePlayer implements Player {
   readonly programs = ['ipvsadm', ...WRAPPERS]
+  readonly #bin: string
   readonly #env: NodeJS.ProcessEnv
 
-  constructor(socket: string) {
+  constructor(socket: string, whose: Whose) {
+    this.#bin = whose === 'ours' ? bin : '/sbin'
     this.#env = {
-      PATH: `${bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+      PATH: `${this.#bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+      ...(whose === 'debian' ? { LD_PRELOAD: builtFile(PRELOAD_LIBRARY) } : {}),
       LC_ALL: 'C',
       HOME: '/root',
       POINTSMAN_SOCKET: socket,
@@ -72,7 +79,7 @@ class StagePlayer implements Player {
 
   async run(argv: readonly string[], stdin: string): Promise<Output> {
     const [program, ...args] = argv
-    const child = spawn(join(bin, program!), args, { argv0: program, env: this.#env })
+    const child = spawn(join(this.#bin, program!), args, { argv0: program, env: this.#env })
     const output = { stdout: '', stderr: '' }
     for (const name of ['stdout', 'stderr'] as const) {
       child[name].setEncoding('utf8').on('data', (text: string) => {
@@ -116,7 +123,7 @@ async function waitForDaemon(daemon: ChildProcess, player: Player, scratch: stri
   throw new Error(`The daemon did not start:\n${readFileSync(join(scratch, 'daemon.log'), 'utf8')}`)
 }
 
-async function main(recording: Recording, scratch: string): Promise<void> {
+async function main(recording: Recording, scratch: string, whose: Whose): Promise<void> {
   // A bpffs of its own keeps what the daemon pins apart from the machine's.
   execFileSync('mount', ['-t', 'bpf', 'bpf', '/sys/fs/bpf'])
   const interfaces = layInterfaces(recording.environment.interfaces)
@@ -125,7 +132,7 @@ async function main(recording: Recording, scratch: string): Promise<void> {
   mkdirSync(join(scratch, 'run'))
   const daemon = await startDaemon(scratch, interfaces)
   try {
-    const player = new StagePlayer(join(scratch, 'run/pointsman.sock'))
+    const player = new StagePlayer(join(scratch, 'run/pointsman.sock'), whose)
     await waitForDaemon(daemon, player, scratch)
     await playAll(recording, player, (result) => console.log(JSON.stringify(result)))
   } finally {
@@ -134,5 +141,5 @@ async function main(recording: Recording, scratch: string): Promise<void> {
   }
 }
 
-const [path, scratch] = process.argv.slice(2)
-await main(loadRecording(path!), scratch!)
+const [path, scratch, whose] = process.argv.slice(2)
+await main(loadRecording(path!), scratch!, whose as Whose)
