@@ -141,7 +141,6 @@ export class Network {
   #renewAgain = false
   #renewTimer: NodeJS.Timeout | null = null
   #keepWanted = false
-  #reconsidered = 0
   #closed = false
 
   constructor(options: NetworkOptions = {}) {
@@ -297,6 +296,13 @@ export class Network {
     this.#renewSoon(0)
   }
 
+  /** The same for some more addresses, and no longer for others. */
+  keepAlso(added: Iterable<IpAddress>, dropped: Iterable<IpAddress>): void {
+    this.#ways.wantAlso(added, dropped)
+    this.#keepWanted = true
+    this.#renewSoon(0)
+  }
+
   /** Next hops that the kernel keeps resolved for us. */
   get neighboursKept(): number {
     return this.#kept.size
@@ -433,7 +439,7 @@ export class Network {
 
   #compare(): void {
     this.#comparisons += 1
-    this.#reconsidered = this.#ways.reconsider(this.#reconsidered, WAYS_AT_ONCE)
+    this.#ways.reconsider(WAYS_AT_ONCE)
     if (this.#ways.isOpen) this.#renewSoon(0)
     void this.#read(this.#comparisons % NEIGHBOURS_EVERY === 0)
   }
@@ -567,15 +573,12 @@ export class Network {
     else if (this.#renewAgain) this.#renewSoon(4 * tookMs)
   }
 
-  /** Next hops of all kept addresses, each once. */
+  /** Next hops of all kept addresses that have neighbours. */
   #hops(): ReadonlyMap<string, Hop> {
     const hops = new Map<string, Hop>()
-    for (const address of this.#ways.wanted()) {
-      const way = this.#ways.to(address)
-      if (way?.kind !== 'unicast') continue
-      const link = this.#byIndex.get(way.ifindex)
+    for (const hop of this.#ways.hops()) {
+      const link = this.#byIndex.get(hop.ifindex)
       if (link === undefined || link.noArp || link.loopback || !link.up) continue
-      const hop = { address: way.gateway ?? address, ifindex: way.ifindex }
       hops.set(hopKey(hop), hop)
     }
     return hops

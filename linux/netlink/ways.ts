@@ -3,7 +3,9 @@
  * where the answer can differ. A table of a million routes may flap beside it; what concerns none of these
  * addresses costs one look into a sorted list.
  */
-import { addressToBytes, familyOf, type IpAddress } from '../../net/address.ts'
+import type { IpAddress } from '../../net/address.ts'
+import { AddressOrder } from './address-order.ts'
+import { type Hop, hopKey } from './kept-neighbours.ts'
 import type { Answer, Questions } from './questions.ts'
 import { decodeRoute, type Prefix, RouteKind, routeQuery } from './rtnetlink.ts'
 
@@ -23,15 +25,18 @@ export type Way =
 
 /** Questions in one go, between which others have their turn. */
 const SLICE = 96
-/** Up to so many addresses are put in place, more are sorted anew. */
-const FEW = 64
 
 export class Ways {
   readonly #questions: Questions
-  /** In order of their keys, by family. */
-  #sorted: { 4: Wanted<number>[]; 6: Wanted<string>[] } = { 4: [], 6: [] }
   readonly #known = new Map<IpAddress, Way>()
   readonly #wanted = new Set<IpAddress>()
+  readonly #order = new AddressOrder()
+  /** Known, and not wanted: forgotten when it next is said what is wanted. */
+  readonly #strays = new Set<IpAddress>()
+  /** Next hops of wanted addresses, and of how many each. */
+  readonly #hops = new Map<string, Hop & { count: number }>()
+  /** Whose turn it is to be asked without any event. */
+  #turn: Iterator<IpAddress> | null = null
   /** To be asked. */
   readonly #open = new Set<IpAddress>()
   /** Counts ways that are others than they were. */
@@ -46,45 +51,46 @@ export class Ways {
   /** From now on the ways to exactly these addresses are known. */
   want(addresses: Iterable<IpAddress>): void {
     const wanted = new Set(addresses)
-    const dropped = [...this.#wanted].filter((address) => !wanted.has(address))
-    const added = [...wanted].filter((address) => !this.#wanted.has(address))
+    this.wantAlso(
+      wanted,
+      [...this.#wanted].filter((address) => !wanted.has(address)),
+    )
+  }
+
+  /** From now on the ways to some more addresses are known, and those to others are not. */
+  wantAlso(added: Iterable<IpAddress>, dropped: Iterable<IpAddress>): void {
     for (const address of dropped) {
-      this.#wanted.delete(address)
+      if (!this.#wanted.delete(address)) continue
+      this.#order.delete(address)
       this.#open.delete(address)
+      this.#countHop(address, -1)
+      this.#known.delete(address)
     }
     for (const address of added) {
+      if (this.#wanted.has(address)) continue
       this.#wanted.add(address)
-      if (!this.#known.has(address)) this.#open.add(address)
+      this.#order.add(address)
+      this.#strays.delete(address)
+      if (this.#known.has(address)) this.#countHop(address, 1)
+      else this.#open.add(address)
     }
-    for (const address of this.#known.keys()) if (!wanted.has(address)) this.#known.delete(address)
-    if (added.length + dropped.length > FEW) this.#sort()
-    else {
-      for (const address of dropped) this.#takeOut(address)
-      for (const address of added) this.#putIn(address)
-    }
+    for (const address of this.#strays) this.#known.delete(address)
+    this.#strays.clear()
   }
 
-  #sort(): void {
-    this.#sorted = { 4: [], 6: [] }
-    for (const address of this.#wanted) {
-      const bytes = addressToBytes(address)
-      if (familyOf(address) === 4) this.#sorted[4].push({ address, key: numberOf(bytes) })
-      else this.#sorted[6].push({ address, key: textOf(bytes) })
-    }
-    this.#sorted[4].sort((a, b) => a.key - b.key)
-    this.#sorted[6].sort((a, b) => (a.key < b.key ? -1 : 1))
+  #countHop(address: IpAddress, by: 1 | -1): void {
+    const way = this.#known.get(address)
+    if (way?.kind !== 'unicast') return
+    const hop = { address: way.gateway ?? address, ifindex: way.ifindex }
+    const key = hopKey(hop)
+    const count = (this.#hops.get(key)?.count ?? 0) + by
+    if (count === 0) this.#hops.delete(key)
+    else this.#hops.set(key, { ...hop, count })
   }
 
-  #putIn(address: IpAddress): void {
-    const bytes = addressToBytes(address)
-    if (familyOf(address) === 4) putInto(this.#sorted[4], { address, key: numberOf(bytes) })
-    else putInto(this.#sorted[6], { address, key: textOf(bytes) })
-  }
-
-  #takeOut(address: IpAddress): void {
-    const bytes = addressToBytes(address)
-    if (familyOf(address) === 4) takeFrom(this.#sorted[4], address, numberOf(bytes))
-    else takeFrom(this.#sorted[6], address, textOf(bytes))
+  /** Next hops of the wanted addresses, each once. */
+  hops(): Iterable<Hop> {
+    return this.#hops.values()
   }
 
   /** undefined while the kernel has not been asked, or has not answered yet. */
@@ -94,13 +100,13 @@ export class Ways {
 
   /** What was asked elsewhere. */
   learn(address: IpAddress, way: Way): void {
+    const isWanted = this.#wanted.has(address)
     if (this.#known.has(address)) this.changes += 1
     else this.learnt += 1
+    if (isWanted) this.#countHop(address, -1)
+    else this.#strays.add(address)
     this.#known.set(address, way)
-  }
-
-  wanted(): ReadonlySet<IpAddress> {
-    return this.#wanted
+    if (isWanted) this.#countHop(address, 1)
   }
 
   /** Something is to be asked. */
@@ -109,22 +115,8 @@ export class Ways {
   }
 
   /** A route to this prefix has changed; whether it concerns any of the addresses. */
-  prefixChanged({ family, bytes, length }: Prefix): boolean {
-    if (family === 6)
-      return this.#sorted[6].length > 0 && this.#openIn(this.#sorted[6], rangeOf(bytes, length))
-    const size = 2 ** (32 - length)
-    const low = Math.floor(numberOf(bytes) / size) * size
-    return this.#openIn(this.#sorted[4], [low, low + size - 1])
-  }
-
-  #openIn<Key extends number | string>(
-    sorted: readonly Wanted<Key>[],
-    [low, high]: readonly [Key, Key],
-  ): boolean {
-    const first = lowerBound(sorted, low)
-    let at = first
-    for (; at < sorted.length && sorted[at]!.key <= high; at++) this.#open.add(sorted[at]!.address)
-    return at > first
+  prefixChanged(prefix: Prefix): boolean {
+    return this.#order.within(prefix, (address) => this.#open.add(address)) > 0
   }
 
   /**
@@ -147,11 +139,17 @@ export class Ways {
     for (const address of this.#wanted) this.#open.add(address)
   }
 
-  /** Some more are to be asked, by turns, without any event; where the next turn begins. */
-  reconsider(from: number, count: number): number {
-    const all = [...this.#sorted[4], ...this.#sorted[6]]
-    for (const { address } of all.slice(from, from + count)) this.#open.add(address)
-    return from + count >= all.length ? 0 : from + count
+  /** Some more are to be asked, by turns, without any event. */
+  reconsider(count: number): void {
+    for (let left = count; left > 0; left--) {
+      this.#turn ??= this.#wanted.values()
+      const { done, value } = this.#turn.next()
+      if (done === true) {
+        this.#turn = null
+        return
+      }
+      this.#open.add(value)
+    }
   }
 
   /** Asks what is open, a slice at a time; which addresses have another way now. */
@@ -173,51 +171,6 @@ export class Ways {
     }
     return changed
   }
-}
-
-interface Wanted<Key> {
-  readonly address: IpAddress
-  readonly key: Key
-}
-
-/** An IPv4 address in the order of its bytes. */
-function numberOf(bytes: Uint8Array): number {
-  return ((bytes[0]! << 24) | (bytes[1]! << 16) | (bytes[2]! << 8) | bytes[3]!) >>> 0
-}
-
-/** An IPv6 address in the order of its bytes. */
-function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
-}
-
-function rangeOf(bytes: Uint8Array, length: number): readonly [string, string] {
-  const low = bytes.slice()
-  const high = bytes.slice()
-  for (let i = 0; i < bytes.length; i++) {
-    const mask = 0xff >> Math.min(8, Math.max(0, length - i * 8))
-    low[i] = low[i]! & ~mask
-    high[i] = high[i]! | mask
-  }
-  return [textOf(low), textOf(high)]
-}
-
-function lowerBound<Key extends number | string>(sorted: readonly Wanted<Key>[], key: Key): number {
-  let [low, high] = [0, sorted.length]
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (sorted[middle]!.key < key) low = middle + 1
-    else high = middle
-  }
-  return low
-}
-
-function putInto<Key extends number | string>(sorted: Wanted<Key>[], wanted: Wanted<Key>): void {
-  sorted.splice(lowerBound(sorted, wanted.key), 0, wanted)
-}
-
-function takeFrom<Key extends number | string>(sorted: Wanted<Key>[], address: IpAddress, key: Key): void {
-  const at = lowerBound(sorted, key)
-  if (sorted[at]?.address === address) sorted.splice(at, 1)
 }
 
 /** null: the kernel has not said. */
