@@ -18,6 +18,8 @@ export interface DirectorOptions {
   readonly capabilities?: readonly string[]
   /** How many real servers there is room for. */
   readonly realServers?: number
+  /** For the daemon, beside this process's. */
+  readonly environment?: Readonly<Record<string, string>>
   /** Where another version's executables are. */
   readonly bin?: string
 }
@@ -82,7 +84,7 @@ export class LabDirector {
     const log = openSync(this.logFile, 'a')
     const daemon = spawn(program, args, {
       stdio: ['ignore', log, log],
-      env: this.environment(),
+      env: { ...this.environment(), ...options.environment },
       detached: this.#outlive,
     })
     closeSync(log)

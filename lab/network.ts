@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { must } from './command.ts'
 import { linksAndAddressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
 import { createNamespace, destroyNamespace, inNamespace, ipBatch, setParameters } from './namespace.ts'
-import { type Host, topology, WIRES, type WireName } from './topology.ts'
+import { type Host, hostNamed, topology, WIRES, type WireName } from './topology.ts'
 
 /** The namespace that holds the two bridges. */
 const NETWORK = 'net'
@@ -64,6 +64,34 @@ export async function createNetwork(prefix: string): Promise<void> {
   )
   await Promise.all(topology.hosts.map((host) => configureHost(prefix, host, object)))
   await must(inNamespace(prefix + NETWORK, ['nft', '-f', '-']), { input: ANSWER_COUNTERS })
+}
+
+/**
+ * Takes a link of a host away altogether, and makes another of the same name and addresses whose cable is not
+ * plugged in yet: `plugIn` does that.
+ */
+export async function remakeLink(prefix: string, name: string, wire: WireName): Promise<void> {
+  const host = hostNamed(name)
+  const { interface: device, mtu } = topology.wires[wire]
+  const port = portName(name, wire)
+  await ipBatch(prefix + name, [`link del ${device}`])
+  await ipBatch(null, [
+    `link add name ${device} address ${host[wire]?.mac} netns ${prefix + name}` +
+      ` type veth peer name ${port} netns ${prefix + NETWORK}`,
+  ])
+  await must(inNamespace(prefix + NETWORK, ['sh', '-e', '-c', offloadsOff(port)]))
+  await ipBatch(prefix + NETWORK, [
+    `link set ${port} mtu ${mtu}`,
+    `link set ${port} master br-${wire}`,
+    ...(host.role === 'director' ? [`link set ${port} xdpdrv object ${labPrograms()} program pass`] : []),
+  ])
+  await must(inNamespace(prefix + name, ['sh', '-e', '-c', offloadsOff(device)]))
+  const own = linksAndAddressesOf(host).filter((words) => words.split(' ').includes(device))
+  await ipBatch(prefix + name, [...own, `link set ${device} up`])
+}
+
+export async function plugIn(prefix: string, name: string, wire: WireName): Promise<void> {
+  await ipBatch(prefix + NETWORK, [`link set ${portName(name, wire)} up`])
 }
 
 export async function destroyNetwork(prefix: string): Promise<void> {

@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { must as mustRun, until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import type { Lab } from '../../lab/lab.ts'
+import { plugIn, remakeLink } from '../../lab/network.ts'
 import { hostNamed, realServers, topology } from '../../lab/topology.ts'
 import type { Plane } from '../e2e/scene.ts'
+import { Clock } from './clock.ts'
 import { addServer, addService, SERVICES } from './services.ts'
 
 export interface Accident {
@@ -13,6 +15,8 @@ export interface Accident {
   readonly planes: readonly Plane[]
   /** New connections may be told that there is no way for a moment, as any router would tell them. */
   readonly unreachable?: true
+  /** In a long day only every so many turns: processes have to grow old for it to show whether they grow. */
+  readonly every?: number
   run(lab: Lab, turn: number): Promise<void>
 }
 
@@ -23,17 +27,20 @@ const NEW_MACS = ['02:00:00:00:0f:01', '02:00:00:00:0f:02'] as const
 const BOTH: readonly Plane[] = ['xdp', 'userspace']
 
 export const ACCIDENTS: readonly Accident[] = [
-  { name: 'the daemon is killed', planes: BOTH, run: killDaemon },
+  { name: 'the daemon is killed', planes: BOTH, every: 3, run: killDaemon },
   // Until the daemon has heard of it (some ten milliseconds) the stack answers frames to the new address.
   { name: 'another MAC address', planes: BOTH, unreachable: true, run: changeMac },
   { name: 'rules are replaced near capacity', planes: BOTH, run: replaceNearCapacity },
   { name: 'the firewall is reloaded', planes: BOTH, run: flushFirewall },
-  { name: 'the forwarder is killed', planes: ['userspace'], run: killForwarder },
+  { name: 'the forwarder is killed', planes: ['userspace'], every: 3, run: killForwarder },
   { name: 'an interface is renamed and named back', planes: BOTH, run: rename },
   { name: 'routes storm', planes: BOTH, run: stormRoutes },
   { name: 'a second daemon', planes: BOTH, run: startAnother },
   { name: 'the disk is full', planes: BOTH, run: fillDisk },
   { name: 'an interface flaps', planes: BOTH, unreachable: true, run: flap },
+  { name: 'the clock jumps', planes: BOTH, run: jumpClock },
+  { name: 'an interface is deleted and made again', planes: BOTH, unreachable: true, run: remake },
+  { name: 'the other plane, and back', planes: BOTH, run: changePlanes },
 ]
 
 /** What the accidents need of the machine. */
@@ -51,15 +58,26 @@ async function killDaemon(lab: Lab): Promise<void> {
 }
 
 async function restart(lab: Lab): Promise<void> {
-  const plane = planes.get(lab)
-  if (plane === undefined) throw new Error('The lab has no plane')
-  await lab.director.start({ dataplane: plane, realServers: REAL_SERVERS })
+  const { plane, clock } = dayOf(lab)
+  const environment = clock.environment()
+  await lab.director.start({ dataplane: plane, realServers: REAL_SERVERS, environment })
 }
 
-const planes = new WeakMap<Lab, Plane>()
+interface Day {
+  readonly plane: Plane
+  readonly clock: Clock
+}
+
+const days = new WeakMap<Lab, Day>()
+
+function dayOf(lab: Lab): Day {
+  const day = days.get(lab)
+  if (day === undefined) throw new Error('No director was started in this lab')
+  return day
+}
 
 export async function startDirector(lab: Lab, plane: Plane): Promise<void> {
-  planes.set(lab, plane)
+  days.set(lab, { plane, clock: await Clock.make(lab.director.runDir) })
   await restart(lab)
 }
 
@@ -146,7 +164,7 @@ async function stormRoutes(lab: Lab): Promise<void> {
 }
 
 async function startAnother(lab: Lab): Promise<void> {
-  const plane = planes.get(lab) ?? 'xdp'
+  const { plane } = dayOf(lab)
   const elsewhere = `${lab.director.runDir}-second`
   try {
     for (const dataplane of [plane, plane === 'xdp' ? 'userspace' : 'xdp']) {
@@ -187,6 +205,53 @@ async function flap(lab: Lab, turn: number): Promise<void> {
     await pause(200)
     await must(lab, ['ip', 'link', 'set', name, 'up'])
     await pause(800)
+  }
+}
+
+const YEAR_S = 365 * 86_400
+
+/** Somebody sets the clock, or a bad server of time does: years ahead, years back, and right again. */
+async function jumpClock(lab: Lab): Promise<void> {
+  const { clock } = dayOf(lab)
+  const since = async (): Promise<number> => {
+    const { stdout } = await lab.director.pointsman(['status', '--json'])
+    return Date.parse(JSON.parse(stdout).startedAt)
+  }
+  const before = await since()
+  const connections = async (): Promise<number> => (await lab.director.rule('-Lnc')).split('\n').length
+  const listed = await connections()
+  try {
+    for (const seconds of [9 * YEAR_S, -11 * YEAR_S]) {
+      clock.shift(seconds)
+      await pause(2000)
+      await lab.director.rule('--set 300 10 8')
+      const now = await connections()
+      if (now < listed / 2) throw new Error(`of ${listed} connections ${now} are left`)
+      if ((await since()) !== before) throw new Error(`the daemon runs since ${await since()}, not ${before}`)
+    }
+  } finally {
+    clock.shift(0)
+  }
+}
+
+/** As when a driver is loaded again: the link is another, and its cable is in when the director has it. */
+async function remake(lab: Lab, turn: number): Promise<void> {
+  const wire = turn % 2 === 0 ? 'servers' : 'clients'
+  await remakeLink(lab.prefix, 'director', wire)
+  await prepare(lab)
+  await until('the interface that was made again to be taken', 5000, async () =>
+    (await lab.director.pointsman(['status'])).status === 0 ? true : undefined,
+  )
+  await plugIn(lab.prefix, 'director', wire)
+  await pause(1000)
+}
+
+async function changePlanes(lab: Lab): Promise<void> {
+  const { plane } = dayOf(lab)
+  for (const to of [plane === 'xdp' ? 'userspace' : 'xdp', plane]) {
+    const changed = await lab.director.pointsman(['dataplane', to])
+    if (changed.status !== 0) throw new Error(`pointsman dataplane ${to}: ${changed.stderr}`)
+    await pause(2500)
   }
 }
 

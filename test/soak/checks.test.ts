@@ -1,6 +1,13 @@
 /** The soak's own judgement: what it takes for explained, and what for growth. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { on } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { test } from 'node:test'
+import { Clock } from './clock.ts'
 import { datagram, digest, nameIn, pieces } from './content.ts'
 import { overcounted, type PhaseResult, unexplained } from './drops.ts'
 import { growthOf, growthProblems, type Size } from './process-size.ts'
@@ -93,4 +100,30 @@ test('a datagram carries its name, and garbage carries none', () => {
   assert.equal(datagram(name, 1200).length, 1200)
   assert.equal(nameIn(Buffer.from('soak 1 2 x ')), null)
   assert.equal(nameIn(Buffer.alloc(0)), null)
+})
+
+test('a clock that was shifted is later by that much, and no other clock is', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pointsman-clock-'))
+  try {
+    const clock = await Clock.make(folder)
+    const script = `process.stdin.once('data', () => {
+      console.log(JSON.stringify([Date.now(), performance.now()]))
+      process.exit()
+    })
+    console.log('ready')`
+    const child = spawn(process.execPath, ['-e', script], {
+      env: { ...process.env, ...clock.environment() },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    const lines = on(createInterface(child.stdout), 'line')
+    await lines.next()
+    const year = 365 * 86_400_000
+    clock.shift(year / 1000)
+    child.stdin.write('now')
+    const [wall, monotonic] = JSON.parse((await lines.next()).value[0])
+    assert.ok(Math.abs(wall - Date.now() - year) < 60_000, `${new Date(wall)}`)
+    assert.ok(monotonic < 60_000)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

@@ -9,7 +9,7 @@ import { createLab, type Lab } from '../../lab/lab.ts'
 import { realServers, topology } from '../../lab/topology.ts'
 import type { Plane } from '../e2e/scene.ts'
 import { ACCIDENTS, ownFileSystem, prepare, rulesOfTheDay, startDirector } from './accidents.ts'
-import { growthOf, growthProblems, readSize, type Size } from './process-size.ts'
+import { type Growth, growthOf, growthProblems, mib, readSize, type Size } from './process-size.ts'
 import { Traffic } from './traffic.ts'
 
 export interface RoughDayOptions {
@@ -20,7 +20,7 @@ export interface RoughDayOptions {
 }
 
 const LONG_PER_SERVICE = 2
-/** Status may lag behind the kernel by a second; a listing and `ip` take their time, too. */
+/** Status may lag behind the kernel by a second; asking both takes its time, too. */
 const LIE_MS = 2500
 const RUN_MEGABYTES = 1024
 const CALM_MS = 2000
@@ -53,13 +53,13 @@ async function roughDay(lab: Lab, traffic: Traffic, options: RoughDayOptions): P
   await greet(lab)
   await traffic.openLong(LONG_PER_SERVICE)
   await traffic.start()
-  const sizes: Size[] = []
-  const stopWatching = watch(lab, options.plane, problems)
+  const lives = new Lives()
+  const watching = watch(lab, problems)
   let known = 0
   try {
     for (let turn = 0; turn === 0 || performance.now() < (options.untilMs ?? 0); turn++) {
       for (const accident of ACCIDENTS) {
-        if (!accident.planes.includes(options.plane)) continue
+        if (!accident.planes.includes(options.plane) || turn % (accident.every ?? 1) !== 0) continue
         options.tell(`turn ${turn + 1}: ${accident.name}`)
         try {
           await accident.run(lab, turn)
@@ -75,19 +75,25 @@ async function roughDay(lab: Lab, traffic: Traffic, options: RoughDayOptions): P
             problems.push(`${accident.name}: transfer: ${failure}`)
         }
         known = failures.length
+        lives.look('the daemon', lab.director.pid())
+        const forwarder = options.plane === 'userspace' ? lab.director.forwarder() : null
+        if (forwarder !== null) lives.look('the forwarder', forwarder)
       }
-      sizes.push(readSize(lab.director.pid()))
     }
     await until('the director to forward again', 10_000, async () =>
       (await lab.director.pointsman(['status'])).status === 0 ? true : undefined,
     ).catch((error: Error) => problems.push(error.message))
   } finally {
-    stopWatching()
+    watching.stop()
   }
   const { long, requests } = await traffic.end()
   options.tell(`${requests} requests, ${long} connections open from begin to end`)
-  const growth = growthOf(sizes)
-  if (growth !== null) problems.push(...growthProblems('the daemon', growth))
+  const { looks, forwarding } = watching
+  options.tell(
+    `status held against the kernel ${looks} times, of which it said ${forwarding} times forwarding`,
+  )
+  for (const line of lives.summary()) options.tell(line)
+  problems.push(...lives.problems())
   for (const line of readFileSync(lab.director.logFile, 'utf8').split('\n'))
     if (/"level":[56]0/.test(line)) problems.push(`the daemon's log: ${line}`)
   return problems
@@ -100,38 +106,90 @@ async function greet(lab: Lab): Promise<void> {
   }
 }
 
-/** Holds what `pointsman status` says against the kernel, until the returned function is called. */
-function watch(lab: Lab, plane: Plane, problems: string[]): () => void {
-  let lyingSince: number | null = null
+/** How large each process was over its life. */
+class Lives {
+  readonly #sizes = new Map<string, Size[]>()
+
+  look(name: string, pid: number): void {
+    const life = `${name} ${pid}`
+    this.#sizes.set(life, [...(this.#sizes.get(life) ?? []), readSize(pid)])
+  }
+
+  *#grown(): Generator<readonly [string, Growth]> {
+    for (const [name, sizes] of this.#sizes) {
+      const growth = growthOf(sizes)
+      if (growth !== null) yield [name, growth]
+    }
+  }
+
+  problems(): string[] {
+    return [...this.#grown()].flatMap(([name, growth]) => growthProblems(name, growth))
+  }
+
+  summary(): string[] {
+    return [...this.#grown()].map(
+      ([name, { first, last, mostOwn, ownBytes }]) =>
+        `${name}: memory first ${mib(first.own)}, last ${mib(last.own)}, most ${mib(mostOwn)}, growth after the warm-up ${mib(ownBytes)};` +
+        ` maps and rings ${mib(first.maps)} to ${mib(last.maps)}; descriptors ${first.descriptors} to ${last.descriptors}`,
+    )
+  }
+}
+
+/** Holds what `pointsman status` says against the kernel, until it is stopped. */
+function watch(lab: Lab, problems: string[]) {
+  const watching = {
+    looks: 0,
+    forwarding: 0,
+    stop: (): void => {
+      over = true
+    },
+  }
+  let wrongSince: number | null = null
   let over = false
   const look = async (): Promise<void> => {
     while (!over) {
       await pause(500)
       const { status, stdout } = await lab.director.pointsman(['status', '--json']).catch(() => NO_ANSWER)
+      const is = await planesInKernel(lab)
       if (stdout === '' || over) continue
-      const says = status === 0
-      const is = plane === 'xdp' ? await hasPrograms(lab) : lab.director.forwarder() !== null
-      if (says && !is) lyingSince ??= performance.now()
-      else lyingSince = null
-      if (lyingSince !== null && performance.now() - lyingSince > LIE_MS) {
-        problems.push(`status says that packets are forwarded, and nothing is attached: ${stdout}`)
-        lyingSince = null
-      }
+      const { dataplane } = JSON.parse(stdout) as { readonly dataplane: { readonly kind: Plane } }
+      watching.looks++
+      if (status === 0) watching.forwarding++
+      const isSo = status === 0 ? is.length === 1 && is[0] === dataplane.kind : !is.includes(dataplane.kind)
+      if (isSo) wrongSince = null
+      else wrongSince ??= performance.now()
+      if (wrongSince === null || performance.now() - wrongSince < LIE_MS) continue
+      problems.push(
+        `status says that packets are ${status === 0 ? '' : 'not '}forwarded, and the kernel has ${is.join(' and ') || 'no plane'}: ${stdout}`,
+      )
+      wrongSince = null
     }
   }
-  void look().catch((error: Error) => problems.push(`watching: ${error.message}`))
-  return () => {
-    over = true
-  }
+  void look().catch((error: Error) => problems.push(`watching: ${error.stack}`))
+  return watching
 }
 
 const NO_ANSWER = { status: 1, stdout: '' }
 
-/** Whether each of the director's wires has a program, whatever its name is now. */
-async function hasPrograms(lab: Lab): Promise<boolean> {
-  const { stdout } = await lab.exec('director', ['ip', '-j', 'link', 'show'])
-  const links = JSON.parse(stdout === '' ? '[]' : stdout) as { xdp?: object }[]
-  return links.filter((link) => link.xdp !== undefined).length >= Object.keys(topology.wires).length
+interface LinkFacts {
+  readonly xdp?: object
+  readonly linkinfo?: { readonly info_kind?: string }
+}
+
+/** The planes that take packets from all of the director's wires, whatever their names are now. */
+async function planesInKernel(lab: Lab): Promise<readonly Plane[]> {
+  const [links, tables] = await Promise.all([
+    lab.exec('director', ['ip', '-details', '-json', 'link', 'show', 'type', 'veth']),
+    lab.exec('director', ['nft', 'list', 'tables']),
+  ])
+  const wires = JSON.parse(links.stdout === '' ? '[]' : links.stdout) as LinkFacts[]
+  const count = Object.keys(topology.wires).length
+  const xdp = wires.filter((link) => link.xdp !== undefined).length >= count
+  const claimed = tables.stdout.includes('pointsman') && lab.director.forwarder() !== null
+  return [
+    ...(xdp ? (['xdp'] as const) : []),
+    ...(claimed && wires.length >= count ? (['userspace'] as const) : []),
+  ]
 }
 
 function pause(ms: number): Promise<void> {
