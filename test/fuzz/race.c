@@ -38,9 +38,10 @@ enum { THREADS = 4, SERVICES = 4, REALS = 8, BUCKETS = 4, MEMBERS = 16 * SERVICE
 #define CLIENT 0x0c000000u
 
 static uint32_t lines;
+static uint64_t first_seed;
 static atomic_uint now = 1000;
 static atomic_int done;
-static _Atomic unsigned long right, wrong, refused, answers;
+static _Atomic unsigned long right, wrong, refused, answers, sent;
 
 /* The next hop's last byte is the real server's: a packet that leaves by another's shows. */
 static __u32 fib(struct pm_fib *q)
@@ -182,6 +183,7 @@ static uint32_t send_frame(uint32_t thread, uint8_t *f, const struct wire *w)
 	}
 	pm_set_now(atomic_load_explicit(&now, memory_order_relaxed));
 	pm_run_batch(&job, 1);
+	atomic_fetch_add_explicit(&sent, 1, memory_order_relaxed);
 	return job.verdict;
 }
 
@@ -192,7 +194,7 @@ static void *client(void *arg)
 {
 	uint32_t thread = (uintptr_t)arg;
 	uint8_t *f = pm_frames + thread * FRAME + 256;
-	uint64_t seed = dice = 0x9E3779B97F4A7C15ull * (thread + 1);
+	uint64_t seed = dice = 0x9E3779B97F4A7C15ull * (thread + 1) + first_seed * 0xBF58476D1CE4E5B9ull;
 
 	pm_set_cpu(thread);
 	while (!atomic_load_explicit(&done, memory_order_relaxed)) {
@@ -263,6 +265,7 @@ int main(int argc, char **argv)
 	unsigned claimed = 0, held = 0;
 
 	lines = argc > 2 ? atoi(argv[2]) : 64;
+	first_seed = argc > 3 ? atoi(argv[3]) : 0;
 	make_maps();
 	for (uint32_t slot = 0; slot < SERVICES; slot++)
 		add_service(slot);
@@ -285,8 +288,8 @@ int main(int argc, char **argv)
 		if (c->kind == PM_CONN_IN)
 			(c->word & PM_CONN_ACTIVE ? active : inactive)[c->real]++;
 	}
-	printf("%u lines: %lu packets to their real server, %lu answers, %lu refused, %lu elsewhere; claimed %u, held %u; counted less met (active/inactive):",
-	       lines, right, answers, refused, wrong, claimed, held);
+	printf("%u lines: %lu packets in all, %lu to their real server, %lu answers, %lu refused, %lu elsewhere; claimed %u, held %u; counted less met (active/inactive):",
+	       lines, sent, right, answers, refused, wrong, claimed, held);
 	for (uint32_t i = 0; i < REALS; i++) {
 		const struct pm_live *live = pm_live(i);
 		uint32_t total = live->active + live->inactive, upper = pm_reals(i)->upper;
