@@ -73,7 +73,8 @@ export class Attachments {
 
   /** Takes packets from this link of our own, too, whenever it is there. */
   takeAlso(name: string): Promise<void> {
-    if (!this.#inner.includes(name)) this.#inner = [...this.#inner, name]
+    if (this.#inner.includes(name)) return Promise.resolve()
+    this.#inner = [...this.#inner, name]
     this.#madeFor = null
     this.#refusedFor = null
     return this.bringInLine()

@@ -113,6 +113,8 @@ export class NetworkFacts {
     const wanted = new Set<IpAddress>()
     for (const service of this.#options.rules.entries()) {
       for (const { value } of service.servers) wanted.add(value.id.address)
+      // Checks ask after those that are down, too.
+      for (const { said } of service.away.values()) wanted.add(said.id.address)
     }
     return wanted
   }

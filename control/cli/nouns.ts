@@ -2,11 +2,13 @@
 import type { z } from 'zod'
 import { get } from '../front/api/client.ts'
 import { connectionsAnswer } from '../front/api/schema/connection.ts'
+import { healthAnswer } from '../front/api/schema/health.ts'
 import { servicesAnswer } from '../front/api/schema/service.ts'
 import { sysctlsAnswer, verdictsAnswer } from '../front/api/schema/settings.ts'
 import { statusAnswer } from '../front/api/schema/status.ts'
 import { diagnose } from '../insight/doctor/checks.ts'
 import { gatherFacts } from '../insight/doctor/gather.ts'
+import { healthText } from './health-text.ts'
 import {
   connectionsText,
   diagnosisText,
@@ -58,6 +60,16 @@ export const NOUNS: readonly Noun[] = [
       statusAnswer,
       statusText,
       ({ forwarding }) => forwarding,
+    ),
+  },
+  {
+    name: 'health',
+    description: 'checks and what they came to; exit status 0 only when every real server is up',
+    show: asked(
+      () => '/v1/health',
+      healthAnswer,
+      healthText,
+      (services) => services.every(({ servers }) => servers.every(({ state }) => state === 'up')),
     ),
   },
   {

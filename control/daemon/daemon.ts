@@ -7,6 +7,7 @@ import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
 import { bootId } from '../../linux/boot.ts'
 import { isMachineTrouble, MachineError } from '../../linux/machine-error.ts'
+import { CHECK_DEVICE } from '../../linux/netlink/probe-pair.ts'
 import { notify, watchdogPeriodMs } from '../../linux/sd-notify.ts'
 import { Attachments } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
@@ -20,6 +21,7 @@ import { VERSION } from '../model/version.ts'
 import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
 import { directorBeats, NEIGHBOURS } from './beats.ts'
+import { type Checks, openChecks } from './checks.ts'
 import {
   type Capacity,
   exchangeDataplane,
@@ -89,6 +91,7 @@ class Daemon {
   /** Takes the director's beats out of the clockwork. */
   #unwind: () => void = () => {}
   #attachments: Attachments | null = null
+  #checks: Checks | null = null
   #api: Api | null = null
   #removeSockets: () => void = () => {}
   #finish: (status: number) => void = () => {}
@@ -145,9 +148,18 @@ class Daemon {
     const { dataplane, reason, adopted } = this.#opened
     this.#makeDirector(dataplane, adopted)
     await this.#director.settle([])
+    this.#checks = openChecks({
+      runDirectory: this.#run.path,
+      director: this.#director,
+      host: this.#host,
+      ways: () => this.#managed?.applier.probeWays ?? null,
+      isAttached: (ifindex) => this.#attachments?.takes(ifindex) ?? false,
+      takeAlso: (name) => void this.#attachments?.takeAlso(name),
+      log: this.#log,
+    })
     if (dataplane !== null) await this.#attach(dataplane)
     this.#listenForSignals()
-    await this.#listen()
+    await this.#listen(this.#checks)
     this.#windWatchdog()
     notify(`READY=1\nSTATUS=${dataplane?.plane ?? 'no'} data plane`)
     this.#log.info(
@@ -243,6 +255,7 @@ class Daemon {
     if (from.plane === kind) return
     await this.#director.settle([])
     this.#unwind()
+    this.#checks?.interrupt()
     await this.#attachments?.use(null)
     const { applier, error } = await exchangePlane(managed, this.#directorOptions(), async () => {
       const dataplane = await exchangeDataplane(this.#openOptions(), from, kind)
@@ -262,6 +275,7 @@ class Daemon {
     // Told of none, it goes on with those of the program that runs.
     const wanted = this.#options.interfaces.length > 0 ? this.#options.interfaces : namesOf(dataplane)
     this.#attachments = new Attachments(wanted, this.#host, (message) => this.#log.warn(message))
+    if (this.#checks?.health.isWanted === true) void this.#attachments.takeAlso(CHECK_DEVICE)
     for (const one of await this.#attachments.use(dataplane)) {
       if (one.state === 'refused') throw new DataplaneError(one.why)
       if (one.state === 'waiting') this.#log.warn(`Waiting for interface ${one.wanted}: ${one.why}`)
@@ -312,11 +326,12 @@ class Daemon {
     }
   }
 
-  async #listen(): Promise<void> {
+  async #listen(checks: Checks): Promise<void> {
     const tidy = new Tidy()
     const api = createApi({
       context: {
         director: this.#director,
+        health: checks.health,
         status: () => this.#status(),
         verdicts: () => this.#verdicts(),
         changePlane: (kind) => this.#changePlane(kind),
@@ -414,6 +429,7 @@ class Daemon {
     const leftMs = (): number => Math.max(0, CLIENTS_MS - (performance.now() - startedAt))
     const result = await this.#ending.run(status, [
       { name: 'tell systemd of the end', limitMs: 0, run: () => this.#tell('STOPPING=1') },
+      { name: 'stop the checks', limitMs: 0, run: () => this.#checks?.stop() },
       { name: 'leave the interfaces as they are', limitMs: 0, run: () => this.#attachments?.stop() },
       {
         name: 'stop the clockwork',
@@ -450,6 +466,7 @@ class Daemon {
 
   async #detach(): Promise<void> {
     this.#log.info('detaching')
+    this.#checks?.stop()
     await this.#attachments?.use(null)
     this.#attachments?.stop()
     this.#unwind()
@@ -473,7 +490,7 @@ const NETWORK = 'what changes of the network ask for'
 const RELOAD_TURN_MS = 60_000
 
 function namesOf(dataplane: Dataplane): readonly string[] {
-  return dataplane.interfaces().map(({ name }) => name)
+  return dataplane.interfaces().flatMap(({ name }) => (name === CHECK_DEVICE ? [] : [name]))
 }
 
 function openOptions(options: DaemonOptions, run: RunDirectory, host: LiveHost, log: Logger): OpenOptions {

@@ -1,14 +1,23 @@
 /** What the API is made of: routes that take checked values and give answers. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
+import type { Events } from '../../health/events.ts'
+import type { CheckedService } from '../../health/health.ts'
 import type { Director } from '../../model/director.ts'
 import type { Errno, Outcome } from '../../model/outcome.ts'
 import type { ServiceId } from '../../model/service.ts'
 import type { Status } from './schema/status.ts'
 
+/** What is known of health; without checks nothing. */
+export interface HealthView {
+  state(): readonly CheckedService[]
+  readonly events: Pick<Events, 'since' | 'follow'>
+}
+
 /** What the routes work on. */
 export interface ApiContext {
   readonly director: Director
+  readonly health: HealthView
   status(): Status
   verdicts(): ReadonlyMap<string, bigint>
   /** Carries on with another data plane; rules, connections and counters go along. */
@@ -25,6 +34,12 @@ export type Answer =
       readonly status: number
       readonly headers: Readonly<Record<string, string | number>>
       readonly bytes: Buffer
+    }
+  | {
+      readonly status: number
+      readonly headers: Readonly<Record<string, string>>
+      /** Text without an end, as it comes; the way to call it off. */
+      readonly follow: (write: (text: string) => void) => () => void
     }
 
 /** A complete request. */

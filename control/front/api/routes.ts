@@ -2,6 +2,7 @@
 import type { Route } from './route.ts'
 import { CONNECTION_ROUTES } from './routes/connections.ts'
 import { DAEMON_ROUTES } from './routes/daemons.ts'
+import { HEALTH_ROUTES } from './routes/health.ts'
 import { PLANE_ROUTES } from './routes/plane.ts'
 import { SERVICE_ROUTES } from './routes/services.ts'
 import { SETTING_ROUTES } from './routes/settings.ts'
@@ -12,4 +13,5 @@ export const ROUTES: readonly Route[] = [
   ...CONNECTION_ROUTES,
   ...SETTING_ROUTES,
   ...DAEMON_ROUTES,
+  ...HEALTH_ROUTES,
 ]

@@ -28,6 +28,8 @@ const TURN_LIMIT_MS = 60_000
 const ALONE_LIMIT_MS = 10_000
 /** Anybody may connect to a read-only socket, and must not use up the daemon's memory or descriptors. */
 const READERS_MAX = 32
+/** What a listener may leave unread. */
+const UNREAD_MAX = 1 << 20
 
 export interface Api {
   readonly permits: Permits
@@ -54,6 +56,8 @@ export function createApi(options: ApiOptions): Api {
     ...(options.endpoints ?? [ipvsadmEndpoint(), ...netlinkEndpoints()]),
   ])
   const servers: Server[] = []
+  /** Answers that have no end of their own. */
+  const following = new Set<ServerResponse>()
   return {
     permits,
 
@@ -65,7 +69,7 @@ export function createApi(options: ApiOptions): Api {
           connectionsCheckingInterval: CHECK_MS,
         },
         (request, response) => {
-          const exchange = new Exchange(options, permits, request, response)
+          const exchange = new Exchange(options, permits, following, request, response)
           void exchange.run(findRoute(table, request, access)).catch((error) => {
             options.failed(error)
             response.destroy()
@@ -84,6 +88,7 @@ export function createApi(options: ApiOptions): Api {
     },
 
     async close(graceMs) {
+      for (const response of following) response.end()
       const closed = servers.map(
         (server) =>
           new Promise<void>((resolve) => {
@@ -104,13 +109,21 @@ export function createApi(options: ApiOptions): Api {
 class Exchange {
   readonly #options: ApiOptions
   readonly #permits: Permits
+  readonly #following: Set<ServerResponse>
   readonly #request: IncomingMessage
   readonly #response: ServerResponse
   readonly #over = new AbortController()
 
-  constructor(options: ApiOptions, permits: Permits, request: IncomingMessage, response: ServerResponse) {
+  constructor(
+    options: ApiOptions,
+    permits: Permits,
+    following: Set<ServerResponse>,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ) {
     this.#options = options
     this.#permits = permits
+    this.#following = following
     this.#request = request
     this.#response = response
     response.on('close', () => {
@@ -214,6 +227,10 @@ class Exchange {
     if ('pieces' in answer) return await this.#sendPieces(answer.status, answer.pieces)
     const response = this.#response
     response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
+    if ('follow' in answer) {
+      this.#follow(answer)
+      return
+    }
     if ('bytes' in answer) {
       response.writeHead(answer.status, {
         'content-type': 'application/octet-stream',
@@ -231,6 +248,22 @@ class Exchange {
         : { 'content-type': 'application/json; charset=utf-8', 'content-length': Buffer.byteLength(text) },
     )
     response.end(text)
+  }
+
+  /** Until the client goes, or takes so little that it would be kept in memory for it, or the daemon ends. */
+  #follow({ status, headers, follow }: Extract<Answer, { readonly follow: unknown }>): void {
+    const response = this.#response
+    response.setTimeout(0)
+    response.writeHead(status, headers)
+    const stop = follow((text) => {
+      response.write(text)
+      if (response.writableLength > UNREAD_MAX) response.destroy()
+    })
+    this.#following.add(response)
+    response.once('close', () => {
+      this.#following.delete(response)
+      stop()
+    })
   }
 
   async #sendPieces(status: number, pieces: Iterable<string>): Promise<void> {

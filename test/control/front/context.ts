@@ -31,6 +31,7 @@ export const STATUS: Status = {
 export function contextOf(director: Director, changes: Partial<ApiContext> = {}): ApiContext {
   return {
     director,
+    health: { state: () => [], events: { since: () => [], follow: () => () => {} } },
     status: () => STATUS,
     verdicts: () => new Map(),
     changePlane: async () => {},

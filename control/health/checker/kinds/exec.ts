@@ -10,7 +10,7 @@ import { bad, good, type Job, type Verdict } from '../protocol.ts'
 type ExecQuestion = CheckQuestion & { readonly kind: 'exec' }
 
 const OUTPUT_MAX = 200
-const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+export const PROGRAM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 export function askExec(job: Job, question: ExecQuestion, signal: AbortSignal): Promise<Verdict> {
   const [program = '', ...words] = question.command
@@ -20,7 +20,7 @@ export function askExec(job: Job, question: ExecQuestion, signal: AbortSignal): 
     const child = spawn(program, words, {
       detached: true,
       cwd: '/',
-      env: { PATH, ...job.environment },
+      env: { PATH: PROGRAM_PATH, ...job.environment },
       stdio: ['ignore', 'pipe', 'pipe'],
       ...(user ?? {}),
     })
@@ -62,7 +62,7 @@ function judge(question: ExecQuestion, status: number | null, killed: string | n
 }
 
 /** By /etc/passwd; a sentence if there is none. */
-function userNamed(name: string): { readonly uid: number; readonly gid: number } | string {
+export function userNamed(name: string): { readonly uid: number; readonly gid: number } | string {
   for (const line of readFileSync('/etc/passwd', 'utf8').split('\n')) {
     const [user, , uid, gid] = line.split(':')
     if (user === name || uid === name) return { uid: Number(uid), gid: Number(gid) }
