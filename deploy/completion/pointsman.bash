@@ -10,9 +10,9 @@ _pointsman() {
 	done
 	case $word in
 	'')
-		choices='services status verdicts connections settings doctor set dataplane detach --json --help --version'
+		choices='services status health verdicts connections settings doctor set dataplane detach --json --help --version'
 		;;
-	services | status | verdicts | settings | doctor) choices='--json --help' ;;
+	services | status | health | verdicts | settings | doctor) choices='--json --help' ;;
 	connections) choices='--limit --json --help' ;;
 	dataplane) choices='xdp userspace --json --help' ;;
 	set | detach) choices='--help' ;;
