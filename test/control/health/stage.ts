@@ -63,7 +63,12 @@ export function stage(options: Partial<HealthOptions> = {}, memory: HealthMemory
     nowMs: () => clock.nowMs(),
     wallMs: () => 1_000_000 + clock.nowMs(),
     random: () => 0,
-    file: { load: () => saved, save: (next) => void (saved = structuredClone(next)) },
+    file: {
+      load: () => saved,
+      save: (next) => {
+        saved = structuredClone(next)
+      },
+    },
     runHook: ({ command }, environment) => void hooks.push({ command, state: environment.POINTSMAN_STATE }),
     isLocal: () => false,
     overlay: (_overlays, services) => void told.push(...services),
