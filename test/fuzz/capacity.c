@@ -387,6 +387,51 @@ static void thresholds(uint8_t method)
 	bad |= taken != 400 || !forwarded(v) || tries > 40;
 }
 
+/* Real servers whose counts are not what the lines say. */
+static unsigned miscounted(void)
+{
+	uint32_t active[REALS] = { 0 }, inactive[REALS] = { 0 };
+	unsigned wrong = 0;
+
+	for (uint32_t i = 0; i < lines; i++) {
+		const struct pm_conn *c = pm_line(4, i);
+
+		if (pm_is_live(c->word) && c->kind == PM_CONN_IN)
+			(c->word & PM_CONN_ACTIVE ? active : inactive)[c->real]++;
+	}
+	for (uint32_t i = 0; i < REALS; i++)
+		wrong += pm_live(i)->active != active[i] || pm_live(i)->inactive != inactive[i];
+	return wrong;
+}
+
+/* Nobody looks after the tables while people come and go, look up names, and are never heard of again. */
+static void alone(uint8_t method, double seconds)
+{
+	unsigned long refused = 0, n = 0;
+	uint32_t verdict;
+
+	begin(method, 0);
+	for (; clock_s < seconds; n++) {
+		at(n / 600.0);
+		if (n % 3 == 0)
+			refused += !visit(method);
+		else if (n % 3 == 1)
+			refused += !lookup(method);
+		else
+			refused += !forwarded(ask(stranger(), 1024 + rnd() % 60000, PM_PROTO_TCP, PM_TCP_SYN));
+	}
+	report("600 visits, lookups and lost SYNs a second, nobody else alive: refused", method, refused, n, 0);
+	report("real servers miscounted", method, miscounted(), REALS, 0);
+	/* An hour later there is nobody left: those who come then clear away what they can, and count right. */
+	at(clock_s + 3600);
+	for (uint32_t i = 0; i < 100000; i++) {
+		at(clock_s + 0.01);
+		verdict = ask(HONEST + i, 5000, PM_PROTO_TCP, PM_TCP_SYN);
+		bad |= !forwarded(verdict);
+	}
+	report("and after a thousand seconds of others: miscounted", method, miscounted(), REALS, 0);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -406,6 +451,8 @@ int main(int argc, char **argv)
 			floods(method, 50000, seconds, "50,000 forged connections/s of two packets", forged);
 		else if (!strcmp(name, "datagrams"))
 			floods(method, 100000, seconds, "100,000 single datagrams/s", datagram);
+		else if (!strcmp(name, "alone"))
+			alone(method, seconds);
 		else if (!strcmp(name, "thresholds"))
 			thresholds(method);
 		else

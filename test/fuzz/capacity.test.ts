@@ -19,6 +19,7 @@ const SCENARIOS = [
   ['syn', 4, 'a million SYNs a second: conversations go on, and others begin'],
   ['forged', 30, '50,000 forged connections a second: conversations go on, and others begin'],
   ['datagrams', 20, '100,000 single datagrams a second: no handshake fails'],
+  ['alone', 300, 'with no daemon alive, none is refused and counts stay exact'],
   ['thresholds', 0, 'with no daemon alive, thresholds that were reached open again'],
 ] as const
 

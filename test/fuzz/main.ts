@@ -1,10 +1,12 @@
 /**
  * `npm run fuzz [-- --seconds N] [--runs N] [--jobs N] [--seed N]`: looks for input that breaks the packet
  * program, an hour unless told otherwise. `--race` has threads meet in its tables instead, natively, in wasm and
- * in the kernel (as root), for a third of the time each, and says how many packets that were. `--seed-corpus` writes the corpus anew from the recorded vectors.
+ * in the kernel (as root), for a third of the time each, and says how many packets that were.
+ * `--capacity` lets floods and crowds into a full table, for as long as they would need to do harm. `--seed-corpus` writes the corpus anew from the recorded vectors.
  */
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
+import { measureCapacity } from './capacity.ts'
 import { writeCorpus } from './corpus.ts'
 import { CORPUS, FINDINGS, fuzz, missingTool } from './harness.ts'
 import { raceEverywhere } from './race-everywhere.ts'
@@ -15,6 +17,7 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '0' },
     jobs: { type: 'string', default: String(availableParallelism()) },
     seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
+    capacity: { type: 'boolean', default: false },
     race: { type: 'boolean', default: false },
     'seed-corpus': { type: 'boolean', default: false },
   },
@@ -36,6 +39,7 @@ async function main(): Promise<number> {
     console.error('Cannot use these options: expected whole numbers, at least one job')
     return 2
   }
+  if (values.capacity) return measureCapacity() ? 0 : 1
   if (values.race) return (await raceEverywhere(seconds || 3600, seed ?? 1)) ? 0 : 1
   console.log(`seed ${seed}, ${jobs} jobs, ${runs ? `${runs} executions` : `${seconds} seconds`}`)
   const result = await fuzz({
