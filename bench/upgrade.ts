@@ -110,7 +110,7 @@ async function startOlder(object: string, layout: Layout, packetsPerSecond: numb
   const link = links.named('up0')
   if (link === null) throw new Error('No interface up0')
   const { fd } = attachXdp(loaded.programFd, link, 'auto')
-  new Pins(defaultPinDirectory()).pinLink(link.ifindex, fd)
+  new Pins(defaultPinDirectory()).pinLink(link.ifindex, fd, link.name)
   libc.close(fd)
   const table = mapOf(loaded.mapFds.get('connections4')!, 'connections4', layout)
   const conn = recordOf(layout, 'connections4').fields.find(({ name }) => name === 'c')!.offset

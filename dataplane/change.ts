@@ -3,7 +3,7 @@
  * established connections do not notice. Nothing else may publish rules meanwhile.
  */
 import { copyMaps } from './copy.ts'
-import { type Dataplane, throwRefusals } from './dataplane.ts'
+import { type Dataplane, throwRefusals, type WantedInterface } from './dataplane.ts'
 
 /** A plane that can leave frames waiting while its maps are exchanged. */
 interface Holding {
@@ -26,7 +26,7 @@ function holding(plane: Dataplane): Holding | null {
 export async function changePlane(
   from: Dataplane,
   to: Dataplane,
-  interfaces: readonly string[],
+  interfaces: readonly WantedInterface[],
 ): Promise<void> {
   const target = holding(to)
   const source = holding(from)

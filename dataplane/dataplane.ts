@@ -45,6 +45,24 @@ export interface AttachedInterface {
   readonly mode: 'native' | 'generic' | 'userspace'
   /** Why it is not a better mode. */
   readonly note?: string
+  /** The name that it was wanted by, where it is called otherwise now. */
+  readonly wanted?: string
+}
+
+/** An interface by its name; `wanted`: by that which the operator knows it by, where that is another. */
+export type WantedInterface = string | { readonly name: string; readonly wanted: string }
+
+export function wantedName(one: WantedInterface): string {
+  return typeof one === 'string' ? one : one.wanted
+}
+
+export function presentName(one: WantedInterface): string {
+  return typeof one === 'string' ? one : one.name
+}
+
+/** The same interface for another data plane, or another process. */
+export function asWanted({ name, wanted }: AttachedInterface): WantedInterface {
+  return wanted === undefined ? name : { name, wanted }
 }
 
 /** What became of an interface that packets were to be taken from. */
@@ -76,9 +94,10 @@ export interface Dataplane {
   /**
    * Takes packets from exactly these interfaces, as far as it can: one that is refused keeps no other
    * from being taken. To be called again whenever links have changed: what is attached already stays,
-   * whatever its name is now, and goes on with the MAC addresses and MTU that the link has now.
+   * whatever its name is now, and goes on with the MAC addresses and MTU that the link has now. By which
+   * name it was wanted outlives this process with it: after a restart nothing else leads from one to the other.
    */
-  attach(interfaces: readonly string[]): Promise<readonly AttachResult[]>
+  attach(interfaces: readonly WantedInterface[]): Promise<readonly AttachResult[]>
   /**
    * To be called after virtual services or real servers changed in the maps, before the change is
    * reported as done: brings in line what the plane keeps outside of them (userspace: the nftables

@@ -8,7 +8,9 @@ import {
   type Dataplane,
   DataplaneError,
   type MapMemory,
+  presentName,
   type Sizes,
+  type WantedInterface,
 } from './dataplane.ts'
 import { MAP_NAMES, MAPS, type MapName } from './layout/layout.gen.ts'
 import { stampLayout } from './layout/stamp.ts'
@@ -67,9 +69,10 @@ export class MemoryDataplane implements Dataplane {
     return this.#attached
   }
 
-  async attach(interfaces: readonly string[]): Promise<readonly AttachResult[]> {
-    this.calls.push(['attach', ...interfaces].join(' '))
-    this.#attached = interfaces.map((name, index) => ({ name, ifindex: index + 1, mode: 'userspace' }))
+  async attach(interfaces: readonly WantedInterface[]): Promise<readonly AttachResult[]> {
+    const names = interfaces.map(presentName)
+    this.calls.push(['attach', ...names].join(' '))
+    this.#attached = names.map((name, index) => ({ name, ifindex: index + 1, mode: 'userspace' }))
     return this.#attached.map((attached) => ({ name: attached.name, attached }))
   }
 

@@ -66,6 +66,7 @@ export class Attachments {
       this.#madeFor = null
       this.#refusedFor = null
       this.#results = new Map()
+      this.#remember(plane)
     })
     await this.bringInLine()
     return this.state()
@@ -142,6 +143,13 @@ export class Attachments {
     return followed === undefined ? null : links.at(followed)
   }
 
+  /** What an earlier process took by a wanted name, and the plane still has by another. */
+  #remember(plane: Dataplane | null): void {
+    for (const { ifindex, wanted } of plane?.interfaces() ?? []) {
+      if (wanted !== undefined && this.#linkOf(wanted) === null) this.#followed.set(wanted, ifindex)
+    }
+  }
+
   #follow(): readonly { readonly wanted: string; readonly link: Link }[] {
     return [...this.wanted, ...this.#inner].flatMap((wanted) => {
       const link = this.#linkOf(wanted)
@@ -167,10 +175,12 @@ export class Attachments {
     if (facts === this.#refusedFor) return
     // Also those that are missing: a plane that outlives us takes them when they come.
     const called = new Map(found.map(({ wanted, link }) => [wanted, link.name]))
-    const names = [...this.wanted, ...this.#inner].map((wanted) => called.get(wanted) ?? wanted)
+    const wanted = [...this.wanted, ...this.#inner]
+    const names = wanted.map((name) => called.get(name) ?? name)
+    const interfaces = wanted.map((name, at) => (names[at] === name ? name : { name: names[at]!, wanted: name }))
     let results: readonly AttachResult[]
     try {
-      results = await plane.attach(names)
+      results = await plane.attach(interfaces)
     } catch (error) {
       const refused = error instanceof Error ? error.message : String(error)
       results = names.map((name) => ({ name, refused, absent: false }))

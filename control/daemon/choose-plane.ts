@@ -3,7 +3,15 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { changePlane } from '../../dataplane/change.ts'
 import { copyMaps, FACTS_OF_A_PLANE, forgetNextHops } from '../../dataplane/copy.ts'
-import { type Dataplane, DataplaneError, type Sizes, throwRefusals } from '../../dataplane/dataplane.ts'
+import {
+  type AttachedInterface,
+  asWanted,
+  type Dataplane,
+  DataplaneError,
+  type Sizes,
+  throwRefusals,
+  type WantedInterface,
+} from '../../dataplane/dataplane.ts'
 import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../dataplane/kernel/pins.ts'
@@ -142,6 +150,19 @@ function sizesInUse(options: OpenOptions): Sizes | null {
   return pinned
 }
 
+/** What was asked for, under the names that it has now; told of nothing, what an earlier process took. */
+function toTake(
+  { interfaces, links }: OpenOptions,
+  present: readonly AttachedInterface[],
+): readonly WantedInterface[] {
+  if (interfaces.length === 0) return present.map(asWanted)
+  const known = links()
+  return interfaces.map((name) => {
+    const renamed = present.find(({ wanted }) => wanted === name)
+    return renamed === undefined || known.named(name) !== null ? name : asWanted(renamed)
+  })
+}
+
 /** XDP with what is pinned, else with what a userspace plane has or has left, else with nothing. */
 async function openXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
   for (const directory of removeDeadPins()) {
@@ -169,7 +190,7 @@ async function takeFromForwarder(options: OpenOptions, to: KernelDataplane): Pro
   if (link === null) return false
   const { hello } = link
   link.close()
-  const present = hello.interfaces.map(({ name }) => name)
+  const present = hello.interfaces
   if (present.length === 0) return false
   const file = MapsFile.open(mapFile(options))
   if (!(file instanceof MapsFile)) return false
@@ -182,7 +203,7 @@ async function takeFromForwarder(options: OpenOptions, to: KernelDataplane): Pro
     ...{ workers, busyPoll, intake, ringBytes },
   })
   try {
-    await changePlane(from, to, options.interfaces.length > 0 ? options.interfaces : present)
+    await changePlane(from, to, toTake(options, present))
     return true
   } finally {
     await from.close()
@@ -209,13 +230,11 @@ async function carryOver(options: OpenOptions, to: KernelDataplane): Promise<boo
 async function carryOverOlder(options: OpenOptions, to: KernelDataplane): Promise<boolean> {
   const older = olderMaps(mapFile(options))
   const link = await ForwarderLink.connect(join(options.runDirectory, CONTROL_SOCKET)).catch(() => null)
-  const present = link?.hello.interfaces.map(({ name }) => name) ?? []
+  const present = link?.hello.interfaces ?? []
   if (link !== null) await letGo(link)
   older.carryInto(to, FACTS_OF_A_PLANE)
   forgetNextHops(to)
-  if (present.length > 0) {
-    throwRefusals(await to.attach(options.interfaces.length > 0 ? options.interfaces : present))
-  }
+  if (present.length > 0) throwRefusals(await to.attach(toTake(options, present)))
   options.log('Rules and connections were carried over from an earlier version of the userspace plane')
   return true
 }
@@ -257,8 +276,7 @@ async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promis
   let dataplane: UserspaceDataplane | null = null
   try {
     dataplane = await openUserspacePlane(options, pinned, true)
-    const present = from.interfaces().map(({ name }) => name)
-    await changePlane(from, dataplane, options.interfaces.length > 0 ? options.interfaces : present)
+    await changePlane(from, dataplane, toTake(options, from.interfaces()))
     return { dataplane, reason: 'asked for', adopted: true }
   } catch (error) {
     // Its forwarder would go on without us, beside what XDP goes on doing.
@@ -276,7 +294,7 @@ async function tryXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opene
   const { dataplane } = opened
   if (dataplane === null || options.interfaces.length === 0) return opened
   try {
-    throwRefusals(await dataplane.attach(options.interfaces))
+    throwRefusals(await dataplane.attach(toTake(options, dataplane.interfaces())))
     return opened
   } catch (error) {
     if (!(dataplane as KernelDataplane).adopted) await dataplane.detach().catch(() => {})
@@ -324,13 +342,13 @@ export async function exchangeDataplane(
   kind: 'xdp' | 'userspace',
 ): Promise<Dataplane> {
   if (kind === 'userspace') checkRoomForWorkers(options, from.sizes)
-  const names = from.interfaces().map(({ name }) => name)
+  const present = from.interfaces()
   const to =
     kind === 'xdp'
       ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode, links: options.links })
       : await openUserspacePlane(options, from.sizes, true)
   try {
-    await changePlane(from, to, names.length > 0 ? names : options.interfaces)
+    await changePlane(from, to, present.length > 0 ? present.map(asWanted) : options.interfaces)
   } catch (error) {
     await to.detach().catch(() => {})
     await to.close().catch(() => {})

@@ -4,6 +4,7 @@
  * finishes what was begun.
  */
 import { randomBytes } from 'node:crypto'
+import { netDeviceName } from '../../linux/device.ts'
 import { waitForGracePeriod } from '../../linux/grace.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
@@ -153,7 +154,8 @@ function migrate(pins: Pins, maps: PinnedMaps, objectPath: string, sizes: Sizes,
   try {
     fresh.make()
     pinAll(fresh, loaded)
-    for (const [ifindex, fd] of links) fresh.pinLink(ifindex, fd)
+    for (const [ifindex, fd] of links)
+      fresh.pinLink(ifindex, fd, pins.nameOf(ifindex) ?? netDeviceName(ifindex) ?? '')
     carryOver({ old, plan, memory, links, programFd: loaded.programFd, move, trace })
     fresh.remove()
   } catch (error) {

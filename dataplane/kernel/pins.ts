@@ -5,8 +5,17 @@
  *     settings ... locals   the maps
  *     program               the program
  *     link-IFINDEX          one attachment; forwarding lasts as long as this file
+ *     name-IFINDEX          a symbolic link to nowhere: the name by which that interface was wanted
  */
-import { existsSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
+import {
+  existsSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { makePinDirectory } from '../../linux/bpffs.ts'
 import { exchangePaths } from '../../linux/exchange.ts'
@@ -14,6 +23,7 @@ import { libbpf, need } from '../../linux/libbpf.ts'
 
 const PROGRAM = 'program'
 const LINK = /^link-(\d+)$/
+const NAME = /^name-(\d+)(-new)?$/
 
 /** Told of every change of the file system after it was made. */
 export type Trace = (step: string) => void
@@ -75,8 +85,38 @@ export class Pins {
     })
   }
 
-  pinLink(ifindex: number, fd: number): void {
+  /** Of the interface as `wanted`; its name is there before it and goes after it. */
+  pinLink(ifindex: number, fd: number, wanted: string): void {
+    this.name(ifindex, wanted)
     this.#pin(fd, `link-${ifindex}`)
+  }
+
+  /** By which name the interface of a link was wanted; null where nobody has said. */
+  nameOf(ifindex: number): string | null {
+    try {
+      return readlinkSync(this.#path(`name-${ifindex}`))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  name(ifindex: number, wanted: string): void {
+    if (this.nameOf(ifindex) === wanted) return
+    const fresh = `name-${ifindex}-new`
+    if (this.#names().includes(fresh)) this.#unlink(fresh)
+    symlinkSync(wanted, this.#path(fresh))
+    renameSync(this.#path(fresh), this.#path(`name-${ifindex}`))
+    this.#trace(`named link-${ifindex} in ${basename(this.directory)}`)
+  }
+
+  /** Removes names that no link has, and unfinished ones. */
+  forgetNames(): void {
+    const links = this.links()
+    for (const name of this.#names()) {
+      const match = NAME.exec(name)
+      if (match !== null && (match[2] !== undefined || !links.includes(Number(match[1])))) this.#unlink(name)
+    }
   }
 
   openLink(ifindex: number): number {
@@ -86,6 +126,7 @@ export class Pins {
   /** The link itself goes with its last file descriptor. */
   unpinLink(ifindex: number): void {
     this.#unlink(`link-${ifindex}`)
+    this.forgetNames()
   }
 
   /** Puts the directory beside into this one's place; what was here lies beside it afterwards. */

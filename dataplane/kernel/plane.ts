@@ -17,7 +17,10 @@ import {
   type Dataplane,
   DataplaneError,
   type MapMemory,
+  presentName,
   type Sizes,
+  type WantedInterface,
+  wantedName,
 } from '../dataplane.ts'
 import { publishEgress } from '../egress-table.ts'
 import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
@@ -54,6 +57,8 @@ interface OwnLink {
   holds: boolean
   /** What has come about since and is no good. */
   trap: string | null
+  /** The name that its interface was wanted by. */
+  wanted: string
 }
 
 /** CPUs the kernel may ever use: the least `sizes.cpus` that XDP works with. */
@@ -157,13 +162,14 @@ export class KernelDataplane implements Dataplane {
     })
   }
 
-  async attach(names: readonly string[]): Promise<readonly AttachResult[]> {
+  async attach(interfaces: readonly WantedInterface[]): Promise<readonly AttachResult[]> {
     // At once: until then, what comes to another MAC address goes to the stack, which resets connections.
     this.#refreshInterfaces(this.#readLinks())
     await this.#look()
     if (this.#closed) throw new DataplaneError('Cannot attach: the data plane is closed')
     const links = this.#readLinks()
-    const results = [...new Set(names)].map((name) => this.#attachOne(name, links))
+    const byName = new Map(interfaces.map((one) => [presentName(one), wantedName(one)]))
+    const results = [...byName].map(([name, wanted]) => this.#attachOne(name, wanted, links))
     const attached = results.flatMap((result) => ('attached' in result ? [result.attached.ifindex] : []))
     const receiving = new Set(attached.flatMap((at) => links.receivingFor(at).map(({ ifindex }) => ifindex)))
     for (const ifindex of this.#links.keys()) if (!attached.includes(ifindex)) this.#removeLink(ifindex)
@@ -199,7 +205,7 @@ export class KernelDataplane implements Dataplane {
     publishEgress(this.map('egress'), readEgress(links, modes, features))
   }
 
-  #attachOne(name: string, links: Links): AttachResult {
+  #attachOne(name: string, wanted: string, links: Links): AttachResult {
     const link = links.named(name)
     if (link === null) {
       return { name, refused: `No interface "${name}" in this network namespace: see ip link`, absent: true }
@@ -215,9 +221,11 @@ export class KernelDataplane implements Dataplane {
       }
       if (!keeps) {
         this.#removeLink(link.ifindex)
-        this.#makeLink(link, links)
+        this.#makeLink(link, wanted, links)
       }
       const own = this.#links.get(link.ifindex)!
+      own.wanted = wanted
+      this.#pins?.name(link.ifindex, wanted)
       // Forwarding does not end for a VLAN that was made on top later.
       own.trap = trap
       return { name, attached: described(link, own) }
@@ -279,8 +287,10 @@ export class KernelDataplane implements Dataplane {
         note: null,
         holds: true,
         trap: null,
+        wanted: pins.nameOf(ifindex) ?? name,
       })
     }
+    pins.forgetNames()
   }
 
   /** Asks the kernel which links hold: it cuts them when an interface goes. */
@@ -298,15 +308,15 @@ export class KernelDataplane implements Dataplane {
     return own?.holds === true && (this.#mode === 'auto' || this.#mode === own.mode)
   }
 
-  #makeLink(link: Link, links: Links): void {
+  #makeLink(link: Link, wanted: string, links: Links): void {
     const { fd, mode, note } = attachXdp(this.programFd, link, this.#mode)
     const trap = mode === 'generic' ? mergingTrap(link, links) : null
     if (trap !== null) {
       libc.close(fd)
       throw new DataplaneError(trap)
     }
-    this.#links.set(link.ifindex, { fd, mode, note, holds: true, trap: null })
-    this.#pins?.pinLink(link.ifindex, fd)
+    this.#links.set(link.ifindex, { fd, mode, note, holds: true, trap: null, wanted })
+    this.#pins?.pinLink(link.ifindex, fd, wanted)
   }
 
   #removeLink(ifindex: number): void {
@@ -320,8 +330,12 @@ export class KernelDataplane implements Dataplane {
 
 function described(
   { name, ifindex }: { readonly name: string; readonly ifindex: number },
-  { mode, note, trap }: OwnLink,
+  { mode, note, trap, wanted }: OwnLink,
 ): AttachedInterface {
   const text = trap ?? note
-  return { name, ifindex, mode, ...(text === null ? {} : { note: text }) }
+  return {
+    ...{ name, ifindex, mode },
+    ...(text === null ? {} : { note: text }),
+    ...(wanted === name ? {} : { wanted }),
+  }
 }

@@ -9,10 +9,12 @@ import { monotonicTicks } from '../clock.ts'
 import {
   type AttachedInterface,
   type AttachResult,
+  asWanted,
   type Dataplane,
   DataplaneError,
   type MapMemory,
   type Sizes,
+  type WantedInterface,
 } from '../dataplane.ts'
 import type { MapName } from '../layout/layout.gen.ts'
 import { ForwarderLink } from './forwarder/forwarder-link.ts'
@@ -63,7 +65,7 @@ export class UserspaceDataplane implements Dataplane {
   #link: ForwarderLink | null = null
   #startedAt = 0
   #failures = 0
-  #wanted: readonly string[] = []
+  #wanted: readonly WantedInterface[] = []
   #held = false
   /** Nobody is to be started again. */
   #closed = false
@@ -111,7 +113,7 @@ export class UserspaceDataplane implements Dataplane {
       return
     }
     if (link !== null && !link.over) {
-      this.#wanted = link.hello.interfaces.map(({ name }) => name)
+      this.#wanted = link.hello.interfaces.map(asWanted)
       this.#log(`The forwarder (process ${link.hello.pid}) is replaced`)
       link.close()
     }
@@ -218,7 +220,7 @@ export class UserspaceDataplane implements Dataplane {
     return this.#link?.hello.pid ?? null
   }
 
-  async attach(interfaces: readonly string[]): Promise<readonly AttachResult[]> {
+  async attach(interfaces: readonly WantedInterface[]): Promise<readonly AttachResult[]> {
     this.#wanted = [...interfaces]
     return await this.#order({ order: 'attach', interfaces })
   }

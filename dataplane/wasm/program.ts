@@ -12,7 +12,9 @@ import {
   type Dataplane,
   DataplaneError,
   type MapMemory,
+  presentName,
   type Sizes,
+  type WantedInterface,
 } from '../dataplane.ts'
 import {
   Action,
@@ -249,9 +251,9 @@ export class WasmDataplane implements Dataplane {
     return []
   }
 
-  async attach(interfaces: readonly string[]): Promise<never> {
+  async attach(interfaces: readonly WantedInterface[]): Promise<never> {
     throw new DataplaneError(
-      `Cannot attach ${interfaces.join(', ')}: the program in wasm has no packets of its own, use the userspace plane`,
+      `Cannot attach ${interfaces.map(presentName).join(', ')}: the program in wasm has no packets of its own, use the userspace plane`,
     )
   }
 

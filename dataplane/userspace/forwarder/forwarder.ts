@@ -20,7 +20,10 @@ import {
   type Dataplane,
   DataplaneError,
   type MapMemory,
+  presentName,
   type Sizes,
+  type WantedInterface,
+  wantedName,
 } from '../../dataplane.ts'
 import { listInterfaces, putInterface, removeInterface } from '../../interface-table.ts'
 import {
@@ -101,8 +104,10 @@ const TAKE_MS = 100
 const TAKE_MAX_MS = 10_000
 
 interface OpenTap extends Tap {
-  /** The name it was asked for by; it may have another now. */
+  /** The name it was taken by; it may have another now. */
   readonly asked: string
+  /** The name by which the operator wants it. */
+  wanted: string
   readonly back: WayBack
 }
 
@@ -153,7 +158,8 @@ export class Forwarder implements Dataplane {
   #mendTimer: NodeJS.Timeout | null = null
   /** The kernel refused a change of the table, or we did not see it through: it is not what it should be. */
   #owed = false
-  #wanted: readonly string[] = []
+  /** By the names that they have, those they are wanted by. */
+  #wanted: ReadonlyMap<string, string> = new Map()
   /** Interfaces that are being taken, one after the other. */
   #coming: readonly TakenInterface[] = []
   #closed = false
@@ -330,10 +336,11 @@ export class Forwarder implements Dataplane {
   /** None while a worker is missing: its share of the flows is not forwarded. */
   interfaces(): readonly AttachedInterface[] {
     if (this.#ready.size < this.#workers.length) return []
-    return [...this.#taps.values()].map(({ link }) => ({
+    return [...this.#taps.values()].map(({ link, wanted }) => ({
       name: link.name,
       ifindex: link.ifindex,
       mode: 'userspace',
+      ...(wanted === link.name ? {} : { wanted }),
     }))
   }
 
@@ -341,12 +348,12 @@ export class Forwarder implements Dataplane {
     return { name: 'pointsman.wasm', id: null, tag: null }
   }
 
-  attach(names: readonly string[]): Promise<readonly AttachResult[]> {
+  attach(interfaces: readonly WantedInterface[]): Promise<readonly AttachResult[]> {
     return this.#inOrder(async () => {
       const links = new Links(this.#readLinks())
       const took = this.#taps.size > 0
-      this.#wanted = [...new Set(names)]
-      const found = this.#wanted.map((name) => ({
+      this.#wanted = new Map(interfaces.map((one) => [presentName(one), wantedName(one)]))
+      const found = [...this.#wanted.keys()].map((name) => ({
         name,
         link: links.named(name) ?? this.#renamed(name, links),
       }))
@@ -382,8 +389,11 @@ export class Forwarder implements Dataplane {
     try {
       const why = refusalOf(link)
       if (why !== null) throw new DataplaneError(why)
-      if (known !== undefined) await this.#followTap(known, link, links)
-      else await this.#take(name, link, links)
+      const wanted = this.#wanted.get(name) ?? name
+      if (known !== undefined) {
+        known.wanted = wanted
+        await this.#followTap(known, link, links)
+      } else await this.#take(name, wanted, link, links)
       return { name, attached: { name: link.name, ifindex: link.ifindex, mode: 'userspace' } }
     } catch (error) {
       if (!(error instanceof Error)) throw error
@@ -393,14 +403,14 @@ export class Forwarder implements Dataplane {
 
   /** What was asked for by this name and is called otherwise now. */
   #renamed(asked: string, links: Links): Link | null {
-    const tap = [...this.#taps.values()].find((each) => each.asked === asked)
+    const tap = [...this.#taps.values()].find((each) => each.asked === asked || each.wanted === asked)
     return tap === undefined ? null : links.at(tap.link.ifindex)
   }
 
-  async #take(asked: string, link: Link, links: Links): Promise<void> {
+  async #take(asked: string, wanted: string, link: Link, links: Links): Promise<void> {
     const back = new WayBack(this.#netlink, link)
     const more = furtherAddresses(link, links)
-    const tap: OpenTap = { asked, link, more, back, stackIfindex: back.raw }
+    const tap: OpenTap = { asked, wanted, link, more, back, stackIfindex: back.raw }
     this.#taps.set(link.ifindex, tap)
     try {
       putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
@@ -447,7 +457,7 @@ export class Forwarder implements Dataplane {
 
   detach(): Promise<void> {
     return this.#inOrder(async () => {
-      this.#wanted = []
+      this.#wanted = new Map()
       for (const tap of [...this.#taps.values()]) await this.#removeTap(tap)
       await this.#unclaim()
     })
@@ -464,7 +474,7 @@ export class Forwarder implements Dataplane {
       const leaves = this.#options.maps !== undefined && this.#taps.size > 0
       for (const worker of this.#workers) await worker.order({ kind: 'hold' }).catch(() => {})
       if (leaves) await this.#table.renewLease().catch((error: Error) => this.#log(error.message))
-      this.#wanted = []
+      this.#wanted = new Map()
       for (const tap of [...this.#taps.values()]) await this.#removeTap(tap, leaves)
       if (!leaves) await this.#unclaim()
     })
@@ -644,7 +654,7 @@ export class Forwarder implements Dataplane {
         this.#log(`Interface ${tap.link.name}: ${error instanceof Error ? error.message : error}`)
       }
     }
-    for (const name of this.#wanted) {
+    for (const [name, wanted] of this.#wanted) {
       const link = links.named(name)
       if (link === null) this.#refused.delete(name)
       if (link === null || this.#taps.has(link.ifindex)) continue
@@ -653,7 +663,7 @@ export class Forwarder implements Dataplane {
       try {
         const why = refusalOf(link)
         if (why !== null) throw new DataplaneError(why)
-        await this.#take(name, link, links)
+        await this.#take(name, wanted, link, links)
         this.#refused.delete(name)
         this.#log(`Interface ${name} is back`)
       } catch (error) {

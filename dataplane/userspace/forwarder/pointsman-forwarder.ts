@@ -2,12 +2,14 @@
  * The forwarder as a process. It is started by a daemon, outlives it, and ends when it is told to: by an
  * order, by SIGTERM, or when its run directory is gone, since then nobody can ever tell it anything.
  */
+
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FileLock } from '../../../linux/lock.ts'
 import { MachineError } from '../../../linux/machine-error.ts'
 import { lockNetns } from '../../../linux/netns-lock.ts'
+import type { WantedInterface } from '../../dataplane.ts'
 import { MapsFile, removeMaps } from '../maps-file.ts'
 import { ControlServer } from './control-server.ts'
 import { DeadMansSwitch, SWEEP, sweep } from './dead-mans-switch.ts'
@@ -20,7 +22,7 @@ export interface ForwarderArguments {
   readonly runDirectory: string
   readonly setup: ForwarderSetup
   /** Taken at once: whoever started this tells it again. */
-  readonly interfaces: readonly string[]
+  readonly interfaces: readonly WantedInterface[]
 }
 
 /** The one before it is letting go, or has been killed an instant ago. */

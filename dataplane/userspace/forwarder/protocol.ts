@@ -3,7 +3,7 @@
  * A daemon of one version may meet a forwarder of another, if only to replace it: what they need for that
  * (`hello`, `leave`, `detach`) stays as it is whatever else changes.
  */
-import type { AttachedInterface, AttachResult } from '../../dataplane.ts'
+import type { AttachedInterface, AttachResult, WantedInterface } from '../../dataplane.ts'
 
 export const PROTOCOL_VERSION = 1
 export const CONTROL_SOCKET = 'forwarder.sock'
@@ -34,7 +34,7 @@ export interface Hello {
 
 export type Order =
   /** Takes packets from these interfaces. */
-  | { readonly order: 'attach'; readonly interfaces: readonly string[] }
+  | { readonly order: 'attach'; readonly interfaces: readonly WantedInterface[] }
   /** Rules in the maps have changed. */
   | { readonly order: 'published' }
   /** Answered when every packet is through that was under way. */

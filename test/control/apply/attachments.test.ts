@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict'
 import { beforeEach, describe, mock, test } from 'node:test'
 import { Attachments } from '../../../control/apply/attachments.ts'
-import type { AttachedInterface, AttachResult, Dataplane } from '../../../dataplane/dataplane.ts'
+import {
+  type AttachedInterface,
+  type AttachResult,
+  type Dataplane,
+  presentName,
+  type WantedInterface,
+  wantedName,
+} from '../../../dataplane/dataplane.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { type Link, Links } from '../../../linux/links.ts'
 import { link } from '../../linux/plain-link.ts'
@@ -12,7 +19,7 @@ class Machine {
   links = new Links([])
   readonly attaches: string[] = []
   readonly refuse = new Map<string, string>()
-  #taken: number[] = []
+  #taken = new Map<number, string>()
   #listener: () => void = () => {}
 
   readonly source = {
@@ -25,19 +32,22 @@ class Machine {
 
   readonly plane: Dataplane = Object.assign(new MemoryDataplane(), {
     interfaces: (): readonly AttachedInterface[] =>
-      this.#taken.flatMap((ifindex) => {
+      [...this.#taken].flatMap(([ifindex, wanted]) => {
         const found = this.links.at(ifindex)
-        return found === null ? [] : [{ name: found.name, ifindex, mode: 'native' as const }]
+        if (found === null) return []
+        const { name } = found
+        return [{ name, ifindex, mode: 'native' as const, ...(wanted === name ? {} : { wanted }) }]
       }),
-    attach: async (names: readonly string[]): Promise<readonly AttachResult[]> => {
-      this.attaches.push(names.join(' '))
-      this.#taken = []
-      return names.map((name) => {
+    attach: async (interfaces: readonly WantedInterface[]): Promise<readonly AttachResult[]> => {
+      this.attaches.push(interfaces.map(presentName).join(' '))
+      this.#taken.clear()
+      return interfaces.map((one) => {
+        const name = presentName(one)
         const refused = this.refuse.get(name)
         if (refused !== undefined) return { name, refused, absent: false }
         const found = this.links.named(name)
         if (found === null) return { name, refused: 'no such interface', absent: true }
-        this.#taken.push(found.ifindex)
+        this.#taken.set(found.ifindex, wantedName(one))
         return { name, attached: { name, ifindex: found.ifindex, mode: 'native' } }
       })
     },
@@ -50,7 +60,7 @@ class Machine {
 
   /** As if somebody had taken the program off. */
   loses(ifindex: number): void {
-    this.#taken = this.#taken.filter((taken) => taken !== ifindex)
+    this.#taken.delete(ifindex)
   }
 }
 
@@ -121,6 +131,25 @@ describe('attachments', () => {
     await settled()
     assert.deepEqual(states(), ['eth0 as eth0', 'waiting eth1'])
     assert.equal(machine.attaches.at(-1), 'eth0 eth1')
+    done()
+  })
+
+  test('what was renamed is found again by the next process, unless another has the wanted name', async () => {
+    machine.has(link(2, 'wan0'))
+    await settled()
+    attachments.stop()
+    machine.has(link(2, 'wan1'))
+    const restart = async () => {
+      attachments = new Attachments(['eth0', 'eth1'], machine.source, (message) => log.push(message))
+      await attachments.use(machine.plane)
+    }
+    await restart()
+    assert.deepEqual(states(), ['eth0 as wan1', 'waiting eth1'])
+    assert.equal(machine.attaches.at(-1), 'wan1 eth1')
+    attachments.stop()
+    machine.has(link(2, 'wan1'), link(5, 'eth0'))
+    await restart()
+    assert.deepEqual(states(), ['eth0 as eth0', 'waiting eth1'])
     done()
   })
 

@@ -30,6 +30,7 @@ import {
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { defaultPinDirectory, makePinDirectory } from '../../../linux/bpffs.ts'
 import { libbpf, need, needPointer } from '../../../linux/libbpf.ts'
+import { libc } from '../../../linux/libc.ts'
 import { Links, readLinks } from '../../../linux/links.ts'
 import { MachineError } from '../../../linux/machine-error.ts'
 import { PacketSocket } from '../../packets/libc.ts'
@@ -271,6 +272,37 @@ test('kernel: attached interfaces are asked of the kernel: one that is gone is n
     await plane.attach(['kh0'])
     assert.equal(listInterfaces(plane.map('interfaces')).length, 1)
   })
+})
+
+test('kernel: by which name an interface was wanted is pinned beside its link, and goes with it', {
+  skip,
+}, async () => {
+  ip('link add kh3 type veth peer name kh3p')
+  const first = await KernelDataplane.open({ sizes, objectPath: programs.compile(3) })
+  await first.attach(['kh0', 'kh3'])
+  ip('link set kh3 name kh4.9')
+  await first.close()
+  await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
+    const wanted = () =>
+      plane
+        .interfaces()
+        .map(({ name, wanted }) => `${wanted ?? ''} ${name}`)
+        .sort()
+    assert.deepEqual(wanted(), [' kh0', 'kh3 kh4.9'])
+    await plane.attach([{ name: 'kh4.9', wanted: 'kh3' }, 'kh0'])
+    assert.deepEqual(wanted(), [' kh0', 'kh3 kh4.9'])
+    await plane.attach(['kh4.9'])
+    assert.deepEqual(wanted(), [' kh4.9'])
+    const named = () =>
+      readdirSync(plane.pinDirectory!)
+        .filter((name) => /^(name|link)-/.test(name))
+        .sort()
+    const ifindex = libc.if_nametoindex('kh4.9')
+    assert.deepEqual(named(), [`link-${ifindex}`, `name-${ifindex}`])
+    await plane.attach([])
+    assert.deepEqual(named(), [])
+  })
+  ip('link del kh4.9')
 })
 
 test('kernel: attached again, an interface goes on with the MAC and MTU it has now', { skip }, async () => {

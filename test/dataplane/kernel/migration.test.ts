@@ -73,7 +73,7 @@ function startOlder(): void {
   for (const name of INTERFACES) {
     const ifindex = libc.if_nametoindex(name)
     const fd = attach(loaded.programFd, ifindex)
-    pins.pinLink(ifindex, fd)
+    pins.pinLink(ifindex, fd, name)
     libc.close(fd)
   }
   const connections = mapOf(loaded.mapFds.get('connections4')!, 'connections4', layout)
@@ -104,7 +104,10 @@ function counted(plane: KernelDataplane): bigint {
 
 /** Exactly what one director of this version has pinned, on both interfaces, and nothing beside. */
 function assertFixedPoint(plane: KernelDataplane): void {
-  const links = INTERFACES.map((name) => `link-${libc.if_nametoindex(name)}`)
+  const links = INTERFACES.flatMap((name) => {
+    const ifindex = libc.if_nametoindex(name)
+    return [`link-${ifindex}`, `name-${ifindex}`]
+  })
   assert.deepEqual(readdirSync(plane.pinDirectory!).sort(), [...MAP_NAMES, 'program', ...links].sort())
   assert.equal(existsSync(`${plane.pinDirectory}-new`), false)
   const pins = new Pins(plane.pinDirectory!)

@@ -123,7 +123,7 @@ export function downgrade(directory: string, objectPath: string): void {
   pinOlder(fresh.directory, loaded)
   for (const ifindex of pins.links()) {
     const fd = pins.openLink(ifindex)
-    fresh.pinLink(ifindex, fd)
+    fresh.pinLink(ifindex, fd, pins.nameOf(ifindex) ?? '')
     if (linkInfo(fd).ifindex === ifindex)
       need(libbpf().bpf_link_update(fd, loaded.programFd, null), 'go back')
     libc.close(fd)
