@@ -154,7 +154,7 @@ async function pointsman(scene: Scene): Promise<{ rules: BenchRules; contenders:
   })
   scene.plane = plane
   const device = inNetns(wire.director, () => readNetDevice(WIRE.director))
-  putInterface(plane.map('interfaces'), device)
+  putInterface(plane, device)
   const rules = new BenchRules(plane)
   rules.clear()
   const names = ['DR', 'TUN', 'NAT'] as const

@@ -36,7 +36,7 @@ export async function open(
   })
   const ifindex = (device: string): number => {
     const found = readNetDevice(device)
-    putInterface(plane.map('interfaces'), found)
+    putInterface(plane, found)
     return found.ifindex
   }
   return {

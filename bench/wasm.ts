@@ -125,7 +125,7 @@ function open(): Bench {
     ['c0', CLIENT_SIDE],
     ['r0', SERVER_SIDE],
   ] as const) {
-    putInterface(plane.map('interfaces'), { name, ifindex, mac: macBytes(MAC.director), mtu: 1500 })
+    putInterface(plane, { name, ifindex, mac: macBytes(MAC.director), mtu: 1500 })
   }
   const rules = new BenchRules(plane)
   return { plane, rules, batches: new Batches(plane, rules) }

@@ -18,6 +18,24 @@ pm_inline const struct pm_interface *pm_find_interface(__u32 ifindex)
 	return PM_NULL;
 }
 
+/* The addresses that an interface's own record has no place for. Shared with dataplane/interface-table.ts. */
+PM_PART int pm_in_macs(__u32 ifindex, __u64 mac)
+{
+	__u64 entry = mac | (__u64)ifindex << 48;
+	__u32 h = ((__u32)entry ^ (__u32)(entry >> 32)) * 0x9E3779B1u;
+
+	for (int b = 0; b < 2; b++) {
+		const struct pm_mac_bucket *bucket = pm_macs((b ? h >> 8 : h >> 22) % PM_MAC_BUCKETS);
+
+		if (!bucket)
+			return 0;
+		for (int i = 0; i < PM_MAC_BUCKET; i++)
+			if (pm_read(bucket->entry[i]) == entry)
+				return 1;
+	}
+	return 0;
+}
+
 /* Whether frames for this address, other than the interface's own, are for the host. */
 PM_PART int pm_also_ours(const struct pm_interface *nic, __u64 mac)
 {
@@ -26,7 +44,7 @@ PM_PART int pm_also_ours(const struct pm_interface *nic, __u64 mac)
 	for (__u32 i = 0; i < PM_INTERFACE_MACS && i < nic->macs; i++)
 		if (pm_read(nic->more[i]) == mac)
 			return 1;
-	return 0;
+	return nic->macs > PM_INTERFACE_MACS && pm_in_macs(nic->ifindex, mac);
 }
 
 /* One comparison for nearly every frame; what is for another host costs one look at a number more. */

@@ -5,6 +5,7 @@
  *
  *   settings       daemon writes, program reads (its own counters aside); one record
  *   interfaces     daemon writes at attach; 64 hashed by ifindex, more than any director has ports
+ *   macs           daemon writes; addresses of interfaces that have more than a record of those holds
  *   egress         daemon writes; what interfaces cannot do as a way out, hashed by ifindex
  *   services       daemon writes; a slot is complete before a bucket names it
  *   service_index  daemon writes single 64-bit entries; two choices of eight
@@ -39,4 +40,5 @@
 	MAP(nat_index, struct pm_service_bucket, 64)   \
 	MAP(egress, struct pm_egress, 1024)            \
 	MAP(cpus, struct pm_cpu_state, 2)              \
-	MAP(hops, struct pm_hop, 1024)
+	MAP(hops, struct pm_hop, 1024)                 \
+	MAP(macs, struct pm_mac_bucket, 1024)

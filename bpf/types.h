@@ -22,7 +22,7 @@ typedef __u32 __attribute__((__may_alias__)) pm_u32;
 typedef __u64 __attribute__((__may_alias__)) pm_u64;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 8
+#define PM_LAYOUT_VERSION 9
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -251,13 +251,23 @@ struct pm_cpu_state {
 struct pm_interface {
 	__u32 ifindex; /* 0: free */
 	__u8 mac[6];
-	__u16 macs; /* how many of `more` are in use */
+	__u16 macs; /* how many more there are; those that `more` has no place for are in the map `macs` */
 	__u32 mtu;
 	/*
 	 * Frames for these are for the host, too: macvlans on top (VRRP), the master of a bond. As the
 	 * program loads them, the first byte lowest.
 	 */
 	__u64 more[PM_INTERFACE_MACS];
+};
+
+/*
+ * Further addresses of interfaces that have many (a macvlan for each VRRP instance): buckets of eight, two
+ * choices, a word for each: the address in the low 48 bits, ifindex above as far as it goes. 0: free.
+ */
+#define PM_MAC_BUCKETS 1024
+#define PM_MAC_BUCKET 8
+struct pm_mac_bucket {
+	__u64 entry[PM_MAC_BUCKET];
 };
 
 /*

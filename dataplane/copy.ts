@@ -8,7 +8,7 @@ import { MAP_NAMES, type MapName, SettingsRecord } from './layout/layout.gen.ts'
 import { stampLayout } from './layout/stamp.ts'
 
 /** What a plane finds out itself: which interfaces it takes packets from, and what its ways out can do. */
-export const FACTS_OF_A_PLANE: readonly MapName[] = ['interfaces', 'egress']
+export const FACTS_OF_A_PLANE: readonly MapName[] = ['interfaces', 'macs', 'egress']
 
 export function copyMaps(from: Pick<Dataplane, 'map'>, to: Pick<Dataplane, 'map'>): void {
   for (const name of MAP_NAMES) {

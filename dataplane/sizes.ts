@@ -7,6 +7,7 @@ import {
   PM_INTEREST_WORDS,
   PM_INTERFACES,
   PM_LOCALS,
+  PM_MAC_BUCKETS,
   PM_VERDICT_MAX,
   PM_WAYS,
 } from './layout/layout.gen.ts'
@@ -40,6 +41,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     egress: PM_EGRESSES,
     cpus: sizes.cpus,
     hops: sizes.reals,
+    macs: PM_MAC_BUCKETS,
   }
 }
 

@@ -177,7 +177,9 @@ export class Attachments {
     const called = new Map(found.map(({ wanted, link }) => [wanted, link.name]))
     const wanted = [...this.wanted, ...this.#inner]
     const names = wanted.map((name) => called.get(name) ?? name)
-    const interfaces = wanted.map((name, at) => (names[at] === name ? name : { name: names[at]!, wanted: name }))
+    const interfaces = wanted.map((name, at) =>
+      names[at] === name ? name : { name: names[at]!, wanted: name },
+    )
     let results: readonly AttachResult[]
     try {
       results = await plane.attach(interfaces)

@@ -490,9 +490,7 @@ const NETWORK = 'what changes of the network ask for'
 const RELOAD_TURN_MS = 60_000
 
 function namesOf(dataplane: Dataplane): readonly string[] {
-  return dataplane
-    .interfaces()
-    .flatMap(({ name, wanted }) => (name === CHECK_DEVICE ? [] : [wanted ?? name]))
+  return dataplane.interfaces().flatMap(({ name, wanted }) => (name === CHECK_DEVICE ? [] : [wanted ?? name]))
 }
 
 function openOptions(options: DaemonOptions, run: RunDirectory, host: LiveHost, log: Logger): OpenOptions {

@@ -23,7 +23,7 @@ import {
   wantedName,
 } from '../dataplane.ts'
 import { publishEgress } from '../egress-table.ts'
-import { listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
+import { crowdTrap, listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
 import { MAPS, type MapName } from '../layout/layout.gen.ts'
 import { mapMemory } from '../map-memory.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
@@ -174,7 +174,7 @@ export class KernelDataplane implements Dataplane {
     const receiving = new Set(attached.flatMap((at) => links.receivingFor(at).map(({ ifindex }) => ifindex)))
     for (const ifindex of this.#links.keys()) if (!attached.includes(ifindex)) this.#removeLink(ifindex)
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
-      if (!receiving.has(ifindex)) removeInterface(this.map('interfaces'), ifindex)
+      if (!receiving.has(ifindex)) removeInterface(this, ifindex)
     }
     // Behind the links: some drivers can send from the moment that a program is attached.
     await this.#publishEgress(links)
@@ -187,7 +187,7 @@ export class KernelDataplane implements Dataplane {
     for (const ifindex of this.#links.keys()) {
       for (const receiving of links.receivingFor(ifindex)) {
         if (known.has(receiving.ifindex)) {
-          putInterface(this.map('interfaces'), receiving, links.addressesOf(receiving.ifindex))
+          putInterface(this, receiving, links.addressesOf(receiving.ifindex))
         }
       }
     }
@@ -216,8 +216,9 @@ export class KernelDataplane implements Dataplane {
       const why = whyNotTaken(link) ?? (keeps ? null : trap)
       if (why !== null) throw new DataplaneError(why)
       // First the table: what arrives before that would pass as not configured.
+      let left = 0
       for (const receiving of links.receivingFor(link.ifindex)) {
-        putInterface(this.map('interfaces'), receiving, links.addressesOf(receiving.ifindex))
+        left += putInterface(this, receiving, links.addressesOf(receiving.ifindex))
       }
       if (!keeps) {
         this.#removeLink(link.ifindex)
@@ -227,7 +228,7 @@ export class KernelDataplane implements Dataplane {
       own.wanted = wanted
       this.#pins?.name(link.ifindex, wanted)
       // Forwarding does not end for a VLAN that was made on top later.
-      own.trap = trap
+      own.trap = trap ?? crowdTrap(link.name, left)
       return { name, attached: described(link, own) }
     } catch (error) {
       if (!(error instanceof MachineError)) throw error
@@ -242,7 +243,7 @@ export class KernelDataplane implements Dataplane {
   async detach(): Promise<void> {
     for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
-      removeInterface(this.map('interfaces'), ifindex)
+      removeInterface(this, ifindex)
     }
     this.#pins?.remove()
   }
@@ -275,7 +276,7 @@ export class KernelDataplane implements Dataplane {
         // The interface went away, and its link forwards nothing any more.
         libc.close(fd)
         pins.unpinLink(ifindex)
-        removeInterface(this.map('interfaces'), ifindex)
+        removeInterface(this, ifindex)
         continue
       }
       if (info.programId !== this.#program.id) {

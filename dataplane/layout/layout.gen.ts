@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 8
+export const PM_LAYOUT_VERSION = 9
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -17,6 +17,8 @@ export const PM_TIMEOUT_INITIAL = 12
 export const PM_INTERFACES = 64
 export const PM_INTERFACE_PROBES = 4
 export const PM_INTERFACE_MACS = 14
+export const PM_MAC_BUCKETS = 1024
+export const PM_MAC_BUCKET = 8
 export const PM_EGRESSES = 1024
 export const PM_EGRESS_PROBES = 8
 export const PM_SCHEDULE_ACTIVE = 0x100
@@ -660,6 +662,28 @@ export const InterfaceRecord = {
   setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
   getMore: (view: DataView, base: number, index: number): bigint => view.getBigUint64(base + 16 + element('InterfaceRecord.more', 14, index) * 8, true),
   setMore: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 16 + element('InterfaceRecord.more', 14, index) * 8, value, true),
+} as const
+
+/** struct pm_mac_bucket, 64 bytes. */
+export interface MacBucketRecord {
+  readonly entry: readonly bigint[]
+}
+
+export const MacBucketRecord = {
+  size: 64,
+  offsets: {
+    entry: 0,
+  },
+  read(view: DataView, base: number): MacBucketRecord {
+    return {
+      entry: Array.from({ length: 8 }, (_, index) => view.getBigUint64(base + 0 + index * 8, true)),
+    }
+  },
+  write(view: DataView, base: number, value: MacBucketRecord): void {
+    elements('MacBucketRecord.entry', 8, value.entry, (item, index) => view.setBigUint64(base + 0 + index * 8, item, true))
+  },
+  getEntry: (view: DataView, base: number, index: number): bigint => view.getBigUint64(base + 0 + element('MacBucketRecord.entry', 8, index) * 8, true),
+  setEntry: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 0 + element('MacBucketRecord.entry', 8, index) * 8, value, true),
 } as const
 
 /** struct pm_egress, 8 bytes. */
@@ -1794,6 +1818,7 @@ export type MapName =
   | 'egress'
   | 'cpus'
   | 'hops'
+  | 'macs'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -1815,6 +1840,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'egress',
   'cpus',
   'hops',
+  'macs',
 ]
 
 export interface MapShape {
@@ -1846,10 +1872,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   egress: { index: 15, record: 'pm_egress', entrySize: 8, entries: 1024 },
   cpus: { index: 16, record: 'pm_cpu_state', entrySize: 64, entries: 2 },
   hops: { index: 17, record: 'pm_hop', entrySize: 64, entries: 1024 },
+  macs: { index: 18, record: 'pm_mac_bucket', entrySize: 64, entries: 1024 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '45e43ea0049f1749'
+export const LAYOUT_FINGERPRINT = '6af2e31c1801c26e'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -1870,7 +1897,8 @@ nat_index pm_service_bucket
 egress pm_egress
 cpus pm_cpu_state
 hops pm_hop
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+macs pm_mac_bucket
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:pad:u32[2] 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:pad3:u32[13]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -1886,6 +1914,7 @@ pm_local_bucket 32 0:addr:be32[8]
 pm_egress 8 0:ifindex:u32 4:flags:u32
 pm_cpu_state 64 0:icmp_second:u32 4:icmp_left:u32 8:swept:u32 12:sweep4:u32 16:sweep6:u32 20:pad:u32[11]
 pm_hop 64 0:version:u32 4:ifindex:u32 8:dmac:u8[6] 14:smac:u8[6] 20:mtu:u32 24:pad:u32[4] 40:addr:u8[16] 56:pad2:u32[2]
+pm_mac_bucket 64 0:entry:u64[8]
 pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u32 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -1933,6 +1962,13 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'macs', offset: 10, type: 'u16', count: null },
       { name: 'mtu', offset: 12, type: 'u32', count: null },
       { name: 'more', offset: 16, type: 'u64', count: 14 },
+    ],
+  },
+  {
+    name: 'pm_mac_bucket',
+    size: 64,
+    fields: [
+      { name: 'entry', offset: 0, type: 'u64', count: 8 },
     ],
   },
   {

@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { DataplaneError } from '../../dataplane/dataplane.ts'
-import { listInterfaces, putInterface, removeInterface } from '../../dataplane/interface-table.ts'
+import {
+  crowdTrap,
+  knownAddresses,
+  listInterfaces,
+  putInterface,
+  removeInterface,
+} from '../../dataplane/interface-table.ts'
 import {
   InterfaceRecord,
   MAP_NAMES,
   MAPS,
-  PM_INTERFACE_MACS,
   PM_INTERFACE_PROBES,
   PM_LAYOUT_VERSION,
   SettingsRecord,
@@ -79,46 +84,70 @@ for (const { name, sizes, want } of badSizes) {
 }
 
 test('interfaces: stand within the probes of their index, and a gap before them does not hide them', () => {
-  const map = new MemoryDataplane().map('interfaces')
+  const plane = new MemoryDataplane()
+  const map = plane.map('interfaces')
   const device = (ifindex: number) => ({
     name: `eth${ifindex}`,
     ifindex,
     mac: Uint8Array.of(2, 0, 0, 0, 0, ifindex),
     mtu: 1500,
   })
-  putInterface(map, device(3))
-  putInterface(map, device(67))
+  putInterface(plane, device(3))
+  putInterface(plane, device(67))
   assert.equal(InterfaceRecord.getIfindex(map.view, 4 * map.entrySize), 67, 'the next slot')
-  putInterface(map, { ...device(67), mtu: 9000 })
-  removeInterface(map, 3)
-  putInterface(map, { ...device(67), mtu: 1400 })
+  putInterface(plane, { ...device(67), mtu: 9000 })
+  removeInterface(plane, 3)
+  putInterface(plane, { ...device(67), mtu: 1400 })
   assert.deepEqual(listInterfaces(map), [67], 'refreshed where it stands')
   assert.equal(InterfaceRecord.getMtu(map.view, 4 * map.entrySize), 1400)
 })
 
 test('interfaces: one more than there are probes is refused', () => {
-  const map = new MemoryDataplane().map('interfaces')
+  const plane = new MemoryDataplane()
   const mac = new Uint8Array(6)
   for (let i = 0; i < PM_INTERFACE_PROBES; i++)
-    putInterface(map, { name: 'a', ifindex: 1 + i * 64, mac, mtu: 1500 })
+    putInterface(plane, { name: 'a', ifindex: 1 + i * 64, mac, mtu: 1500 })
   assert.throws(
-    () => putInterface(map, { name: 'late', ifindex: 1 + 4 * 64, mac, mtu: 1500 }),
+    () => putInterface(plane, { name: 'late', ifindex: 1 + 4 * 64, mac, mtu: 1500 }),
     DataplaneError,
   )
 })
 
-test('interfaces: further MAC addresses are kept beside the own one, as many as there is room for', () => {
-  const map = new MemoryDataplane().map('interfaces')
+test('interfaces: further MAC addresses are kept beside the own one, those of hundreds of VRRP instances, too', () => {
+  const plane = new MemoryDataplane()
+  const map = plane.map('interfaces')
   const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
   const vrrp = Uint8Array.of(0, 0, 0x5e, 0, 1, 0x33)
   const device = { name: 'eth0', ifindex: 3, mac, mtu: 1500 }
   const at = 3 * map.entrySize
-  putInterface(map, device, [mac, vrrp])
+  putInterface(plane, device, [mac, vrrp])
   assert.equal(InterfaceRecord.getMacs(map.view, at), 1)
   assert.equal(InterfaceRecord.getMore(map.view, at, 0), 0x33_01_00_5e_00_00n)
-  const many = Array.from({ length: 40 }, (_, i) => Uint8Array.of(2, 0, 0, 0, 1, i))
-  putInterface(map, device, [mac, ...many])
-  assert.equal(InterfaceRecord.getMacs(map.view, at), PM_INTERFACE_MACS)
-  putInterface(map, device, [mac])
+  // RFC 5798 §7.3: all instances of both families, on each of seven interfaces.
+  const all = [1, 2].flatMap((family) =>
+    Array.from({ length: 255 }, (_, i) => Uint8Array.of(0, 0, 0x5e, 0, family, i + 1)),
+  )
+  const devices = [3, 4, 5, 6, 7, 8, 9].map((ifindex) => ({ ...device, ifindex }))
+  const sorted = (macs: readonly Uint8Array[] | null) =>
+    macs?.map((one) => Buffer.from(one).toString('hex')).sort()
+  for (const one of devices) assert.equal(putInterface(plane, one, [mac, ...all]), 0)
+  for (const { ifindex } of devices) {
+    assert.deepEqual(sorted(knownAddresses(plane, ifindex)), sorted([mac, ...all]), `${ifindex}`)
+  }
+  const fewer = [mac, ...all.slice(100)]
+  putInterface(plane, device, fewer)
+  assert.deepEqual(sorted(knownAddresses(plane, 3)), sorted(fewer))
+  putInterface(plane, device, [mac])
   assert.equal(InterfaceRecord.getMacs(map.view, at), 0)
+  assert.deepEqual(knownAddresses(plane, 4)?.length, 511, "another interface's stay")
+  for (const { ifindex } of devices) removeInterface(plane, ifindex)
+  assert.ok(plane.map('macs').u64.every((entry) => entry === 0n))
+
+  const crowd = Array.from({ length: 9000 }, (_, i) => Uint8Array.of(2, 0, 0, 1, i >> 8, i & 255))
+  const left = putInterface(plane, device, [mac, ...crowd])
+  assert.ok(left >= 9000 - 14 - 8192 && left < 4500, `${left}`)
+  assert.match(
+    crowdTrap('eth0', left) ?? '',
+    /^frames for \d+ of the MAC addresses on eth0 are left to the host/,
+  )
 })

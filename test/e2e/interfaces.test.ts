@@ -82,10 +82,16 @@ for (const plane of PLANES) {
       await forwarding(true, 'again')
     })
 
-    test('a virtual address on a macvlan (VRRP) is served', async () => {
+    test('a virtual address on one of many macvlans (VRRP) is served', async () => {
       const vrrp = '192.0.2.101'
       await wires.rules(`-A -t ${vrrp}:80 -s rr`, `-a -t ${vrrp}:80 -r 10.0.2.11:80 -m`)
+      // More than the record of an interface holds.
+      const others = Array.from({ length: 20 }, (_, i) => i + 1)
       for (const words of [
+        ...others.map(
+          (i) =>
+            `link add vrrp-${i} up link c0 address 00:00:5e:00:02:${String(i).padStart(2, '0')} type macvlan mode private`,
+        ),
         'link add vrrp51 link c0 address 00:00:5e:00:01:33 type macvlan mode private',
         'link set vrrp51 up',
         `addr add ${vrrp}/32 dev vrrp51`,
@@ -97,6 +103,7 @@ for (const plane of PLANES) {
         (await wires.request(vrrp, 300)) === 'served' ? true : undefined,
       )
       await wires.ip(wires.director, 'link del vrrp51')
+      for (const i of others) await wires.ip(wires.director, `link del vrrp-${i}`)
       const passed = await wires.verdict('pass_not_for_host')
       await until('it to be forgotten', SOON_MS, async () => {
         await wires.request(vrrp, 100)

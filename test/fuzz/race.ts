@@ -246,7 +246,7 @@ export async function raceWasm(options: RaceOptions): Promise<RaceResult> {
   Atomics.store(clock, CLOCK, 1000)
   for (const [name, ifindex] of Object.entries(interfaces)) {
     const mac = Uint8Array.from(MAC.director.split(':'), (byte) => Number.parseInt(byte, 16))
-    putInterface(dataplane.map('interfaces'), { name, ifindex, mac, mtu: 1500 })
+    putInterface(dataplane, { name, ifindex, mac, mtu: 1500 })
   }
   // Memory of the threads first: views are made of memory as large as it will be.
   const seats = Array.from({ length: threads }, (_, cpu) => ({
@@ -294,7 +294,7 @@ export async function raceKernel(options: RaceOptions): Promise<RaceResult> {
   })
   try {
     const [client, real] = ['race-c', 'race-r'].map((name) => readNetDevice(name))
-    for (const device of [client!, real!]) putInterface(dataplane.map('interfaces'), device)
+    for (const device of [client!, real!]) putInterface(dataplane, device)
     await addRules(dataplane)
     const interfaces = { client: client!.ifindex, server: real!.ifindex }
     const { seed, seconds, threads = 2 } = options

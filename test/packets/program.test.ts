@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { MapMemory } from '../../dataplane/dataplane.ts'
-import { ADDRESSES_MAX, listInterfaces, putInterface } from '../../dataplane/interface-table.ts'
+import { listInterfaces, putInterface } from '../../dataplane/interface-table.ts'
 import { InterfaceRecord } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench, MAC } from './bench.ts'
@@ -630,18 +630,18 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
       const packet = ipv4({ src: CLIENT4, dst: VIP4 }, syn())
       return it().send('c', ethernet({ src: MAC.clientRouter, dst }, packet)).verdict
     }
-    const put = (...addresses: string[]): void =>
-      putInterface(map, { name: 'c0', ...c0 }, [c0.mac, ...addresses.map(macBytes)])
+    const put = (...addresses: string[]): number =>
+      putInterface(it().dataplane, { name: 'c0', ...c0 }, [c0.mac, ...addresses.map(macBytes)])
     const vrrp = '00:00:5e:00:01:33'
     assert.equal(to(vrrp), 'pass_not_for_host')
     const many = Array.from(
-      { length: ADDRESSES_MAX - 2 },
-      (_, i) => `02:00:00:00:09:${(i + 16).toString(16)}`,
+      { length: 255 },
+      (_, i) => `00:00:5e:00:02:${(i + 1).toString(16).padStart(2, '0')}`,
     )
     put(...many, vrrp)
     try {
       assert.equal(to(vrrp), 'forward_dr')
-      assert.equal(to(many[0] ?? ''), 'forward_dr')
+      for (const mac of many) assert.equal(to(mac), 'forward_dr', mac)
       assert.equal(to(MAC.c0), 'forward_dr')
       for (const other of ['00:00:5e:00:01:34', '02:00:5e:00:01:33', MAC.client, 'ff:ff:ff:ff:ff:ff']) {
         assert.equal(to(other), 'pass_not_for_host', other)

@@ -69,7 +69,7 @@ class PlaneProgram implements Program {
     this.#close = close
     this.#director = new DirectorUnderTest(dataplane, new BenchHost(routes))
     for (const device of DEVICES) {
-      putInterface(dataplane.map('interfaces'), {
+      putInterface(dataplane, {
         name: device,
         ...routes.links[device],
         mac: macBytes(MAC[device]),

@@ -47,7 +47,7 @@ class WasmHost implements VectorHost {
       now: () => (monotonicTicks() + Math.round(this.#skippedTicks)) >>> 0,
     })
     for (const name of DEVICES) {
-      putInterface(this.#dataplane.map('interfaces'), {
+      putInterface(this.#dataplane, {
         name,
         ...this.#routes.links[name],
         mac: macBytes(MAC[name]),

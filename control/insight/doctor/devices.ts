@@ -97,11 +97,13 @@ function text(mac: Uint8Array): string {
     .replace(/..(?!$)/g, '$&:')
 }
 
+const pinnedMap = (name: 'interfaces' | 'macs') => attempt(() => readPinnedMap(name), null)
+
 /** Addresses of the host that frames there may be for, and that the program's table does not have. */
 function unknownMacs(link: Link, links: Links): string[] {
-  const map = attempt(() => readPinnedMap('interfaces'), null)
-  if (map === null) return []
-  const known = knownAddresses(map, link.ifindex)
+  const [interfaces, macs] = [pinnedMap('interfaces'), pinnedMap('macs')]
+  if (interfaces === null || macs === null) return []
+  const known = knownAddresses({ map: (name) => (name === 'macs' ? macs : interfaces) }, link.ifindex)
   // A bond's program runs in its members, whose records it looks at.
   if (known === null) return []
   const have = new Set(known.map(text))

@@ -25,7 +25,13 @@ import {
   type WantedInterface,
   wantedName,
 } from '../../dataplane.ts'
-import { listInterfaces, putInterface, removeInterface } from '../../interface-table.ts'
+import {
+  clearInterfaces,
+  crowdTrap,
+  listInterfaces,
+  putInterface,
+  removeInterface,
+} from '../../interface-table.ts'
 import {
   ArrivalRecord,
   JobRecord,
@@ -365,7 +371,7 @@ export class Forwarder implements Dataplane {
       // What is left of an earlier process is in the way only when there is something to take.
       if (this.#taps.size === 0 && takes) {
         if (this.#options.maps !== undefined) {
-          this.map('interfaces').bytes.fill(0)
+          clearInterfaces(this)
           forgetNextHops(this)
         }
         removeStaleWaysBack(this.#netlink, links.all())
@@ -413,7 +419,7 @@ export class Forwarder implements Dataplane {
     const tap: OpenTap = { asked, wanted, link, more, back, stackIfindex: back.raw }
     this.#taps.set(link.ifindex, tap)
     try {
-      putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
+      this.#putInterface(link, links)
       await this.#claimAll()
       await this.#intake.start(tap)
     } catch (error) {
@@ -422,9 +428,14 @@ export class Forwarder implements Dataplane {
     }
   }
 
+  #putInterface(link: Link, links: Links): void {
+    const trap = crowdTrap(link.name, putInterface(this, link, links.addressesOf(link.ifindex)))
+    if (trap !== null) this.#log(trap)
+  }
+
   /** The link has another name, MAC or MTU, perhaps. */
   async #followTap(tap: OpenTap, link: Link, links: Links): Promise<void> {
-    putInterface(this.map('interfaces'), link, links.addressesOf(link.ifindex))
+    this.#putInterface(link, links)
     tap.back.follow(link.mac)
     const before = tap.link
     tap.link = link
@@ -513,7 +524,7 @@ export class Forwarder implements Dataplane {
   async #removeTap(tap: OpenTap, leaves = false): Promise<void> {
     const { ifindex, name } = tap.link
     this.#taps.delete(ifindex)
-    removeInterface(this.map('interfaces'), ifindex)
+    removeInterface(this, ifindex)
     if (!leaves && this.#table.stands) await this.#table.release(ifindex, name)
     await this.#intake.stop(tap)
     tap.back.close()

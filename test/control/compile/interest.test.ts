@@ -29,7 +29,7 @@ function scene() {
     now: () => 1000,
   })
   const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
-  putInterface(dataplane.map('interfaces'), { name: 'c0', ifindex: 3, mac, mtu: 1500 })
+  putInterface(dataplane, { name: 'c0', ifindex: 3, mac, mtu: 1500 })
   return {
     interest: dataplane.map('interest'),
     start: () => openDirector({ dataplane, host: testHost() }),

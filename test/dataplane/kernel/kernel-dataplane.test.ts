@@ -161,6 +161,7 @@ function entries(): Record<string, number> {
     connections6,
     verdicts: cpus * PM_VERDICT_MAX,
     locals: 128,
+    macs: 1024,
     interest: PM_INTEREST_WORDS,
     egress: PM_EGRESSES,
     cpus,

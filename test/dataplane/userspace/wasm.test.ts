@@ -51,7 +51,7 @@ describe('the packet program in wasm', { skip: wasmPath === null && 'needs npm r
   test('a trap gives the stack back: however many there were, nothing below it is written', async () => {
     const plane = open()
     const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
-    putInterface(plane.map('interfaces'), { name: 'c0', ifindex: 3, mac, mtu: 1500 })
+    putInterface(plane, { name: 'c0', ifindex: 3, mac, mtu: 1500 })
     const { director } = openDirector({ dataplane: plane, host: testHost() })
     const dns = service('udp 192.0.2.100:53', { scheduler: 'rr' })
     director.addService(dns)
@@ -124,7 +124,7 @@ describe('the packet program in wasm', { skip: wasmPath === null && 'needs npm r
     const mac = Uint8Array.from([2, 0, 0, 0, 1, 1])
     const hop = { result: 'ok', ifindex: 3, smac: mac, dmac: mac, mtu: 1500 } as const
     const plane = openWasm({ sizes: SMALL_SIZES, wasmPath: wasmPath!, fib: () => hop, now: () => 7 })
-    putInterface(plane.map('interfaces'), { name: 'c0', ifindex: 3, mac, mtu: 1500 })
+    putInterface(plane, { name: 'c0', ifindex: 3, mac, mtu: 1500 })
     const { director } = openDirector({ dataplane: plane, host: testHost() })
     const dns = service('udp 192.0.2.100:53', { scheduler: 'rr' })
     director.addService(dns)
