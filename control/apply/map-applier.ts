@@ -5,7 +5,6 @@
 import { randomInt } from 'node:crypto'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
-import type { IpAddress } from '../../net/address.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
 import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
@@ -35,6 +34,7 @@ import { NetworkFacts } from './network.ts'
 import { ProbeWays } from './probe-way.ts'
 import { Quiet } from './quiet.ts'
 import { Reconciler } from './reconciler.ts'
+import type { ServerAddresses } from './server-addresses.ts'
 import { Settings } from './settings.ts'
 import { noStateFile, type SavedState, type StateFile } from './state-file.ts'
 
@@ -157,7 +157,10 @@ export class MapApplier implements Applier {
   #afterAdoption(): void {
     if (this.saved !== null) this.#book.restore(this.saved.counters)
     for (const holding of this.#ledger.holdings()) {
-      for (const real of holding.reals.values()) this.#estimation.restart(real)
+      for (const real of holding.reals.values()) {
+        this.#estimation.restart(real)
+        this.#network.touch(real)
+      }
     }
     this.#network.placements.natSources = publishedNatIcmpSend(this.dataplane.map('settings'))
     if (this.#network.placements.natSources) this.#natIndex.fill()
@@ -191,10 +194,8 @@ export class MapApplier implements Applier {
   /** A little of the comparison of the maps with what is wanted. */
   compareSlice(ms: number): void {
     for (const found of this.#comparison.slice(performance.now() + ms)) {
-      if ('unplaced' in found) {
-        const service = this.#rules.findKey(found.unplaced)
-        if (service !== undefined) this.#network.place(service, null)
-      } else if ('entry' in found) {
+      if ('unplaced' in found) this.#network.placeAll()
+      else if ('entry' in found) {
         this.#warn(`Entry ${found.entry} of the service index named no service in force: withdrawn`)
         this.#reconciler.withdraw(found.entry)
       } else {
@@ -404,8 +405,11 @@ export class MapApplier implements Applier {
     this.#network.changed(change)
   }
 
-  neighboursWanted(): Set<IpAddress> {
-    return this.#network.neighboursWanted()
+  /** Addresses of real servers, which are to stay resolved. */
+  get addresses(): ServerAddresses {
+    const { addresses } = this.#network
+    addresses.wantAlso(this.#network.addressesAway())
+    return addresses
   }
 
   /** The network is not followed any more: nothing is placed by itself. */

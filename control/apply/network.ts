@@ -13,6 +13,10 @@ import type { Rules } from '../rules/rules.ts'
 import { NextHopEpoch } from './next-hop-epoch.ts'
 import { Placing, type Which } from './placing.ts'
 import { RealHops } from './real-hops.ts'
+import { ServerAddresses } from './server-addresses.ts'
+
+/** Real servers between two looks at the clock. */
+const STRIDE = 64
 
 export interface NetworkOptions {
   readonly dataplane: Dataplane
@@ -30,6 +34,8 @@ export class NetworkFacts {
   readonly #epoch: NextHopEpoch
   readonly #placing: Placing<ServiceEntry>
   readonly #hops: RealHops | null
+  /** Those whose next hops should stay resolved. */
+  readonly addresses: ServerAddresses
   #own: ReadonlySet<IpAddress> = new Set()
   #localsLeftOut = 0
 
@@ -38,10 +44,11 @@ export class NetworkFacts {
     this.placements = new Placements(options.host)
     const { dataplane, rules, ledger, host } = options
     this.#hops = host.hops === undefined ? null : new RealHops(dataplane, rules, ledger, host.hops)
+    this.addresses = new ServerAddresses(dataplane.map('reals'))
     this.#epoch = new NextHopEpoch(options.dataplane, () => this.#usesNat())
     this.#placing = new Placing<ServiceEntry>(
       () => options.rules.entries(),
-      (service, which) => this.place(service, which),
+      (service, which) => this.#place(service, which),
     )
   }
 
@@ -69,6 +76,7 @@ export class NetworkFacts {
   /** A real server has come to this index, has left it, or is another. */
   touch(real: number): void {
     this.#hops?.touch(real)
+    this.addresses.touch(real)
   }
 
   /** Writes down the ways to real servers that have changed, for some milliseconds; true when all are. */
@@ -79,19 +87,29 @@ export class NetworkFacts {
     return done
   }
 
+  /** Brings what the network adds to all real servers up to date; others have their turns meanwhile. */
   placeAll(): void {
-    for (const service of this.#options.rules.entries()) this.place(service, null)
+    this.#placing.renew(null)
   }
 
-  /** Brings what the network adds to the real servers in force up to date. */
-  place({ key: identity }: ServiceEntry, which: Which): void {
+  /** The same for a service, some real servers at a time. */
+  *#place({ key: identity }: ServiceEntry, which: Which): Generator<void> {
     const { dataplane, rules, ledger, isPending, execute } = this.#options
     // It may have been removed, or exchanged for another of its identity, since it was listed.
     const service = rules.findKey(identity)
     const holding = ledger.serviceOfKey(identity)
     if (service === undefined || holding === undefined || isPending(identity)) return
     const { u32 } = dataplane.map('reals')
-    for (const { key, value } of service.servers) {
+    const { servers } = service
+    for (let at = 0; at < servers.length; at++) {
+      if (at % STRIDE === STRIDE - 1) {
+        yield
+        // Somebody else had a turn.
+        if (ledger.serviceOfKey(identity) !== holding || isPending(identity)) return
+      }
+      const server = servers[at]
+      if (server === undefined) return
+      const { key, value } = server
       const real = holding.reals.get(key)
       if (real === undefined) continue
       if (which !== null && !which.has(value.id.address)) continue
@@ -108,15 +126,14 @@ export class NetworkFacts {
     return false
   }
 
-  /** Addresses whose next hops should stay resolved. */
-  neighboursWanted(): Set<IpAddress> {
-    const wanted = new Set<IpAddress>()
+  /** Checks ask after those that are down, too, which are not in force. */
+  addressesAway(): Set<IpAddress> {
+    const away = new Set<IpAddress>()
     for (const service of this.#options.rules.entries()) {
-      for (const { value } of service.servers) wanted.add(value.id.address)
-      // Checks ask after those that are down, too.
-      for (const { said } of service.away.values()) wanted.add(said.id.address)
+      if (service.away.size === 0) continue
+      for (const { said } of service.away.values()) away.add(said.id.address)
     }
-    return wanted
+    return away
   }
 
   /** What the network has more of than the maps have room for, in sentences for the log. */

@@ -9,23 +9,24 @@ export type Which = ReadonlySet<IpAddress> | null
 
 /** Longest stretch of work in one go. */
 const BURST_MS = 3
-/** Services between two looks at the clock. */
-const AT_ONCE = 16
 
 export class Placing<Service> {
   readonly #services: () => Iterable<Service>
-  readonly #place: (service: Service, which: Which) => void
+  readonly #place: (service: Service, which: Which) => Iterable<void>
   readonly #later: (action: () => void) => void
   #which: Which = new Set()
-  #left: Iterator<Service> | null = null
+  #left: Iterator<void> | null = null
   #current: Which = null
   #waiting = false
   #stopped = false
 
-  /** `place` must bear with a service that is gone by then. */
+  /**
+   * `place` does some of a service's work with every step, and must bear with a service that is gone by then,
+   * or another when it goes on.
+   */
   constructor(
     services: () => Iterable<Service>,
-    place: (service: Service, which: Which) => void,
+    place: (service: Service, which: Which) => Iterable<void>,
     later: (action: () => void) => void = (action) => void setImmediate(action).unref(),
   ) {
     this.#services = services
@@ -49,11 +50,7 @@ export class Placing<Service> {
     const stop = performance.now() + BURST_MS
     do {
       if (this.#left === null && !this.#next()) return
-      for (let i = 0; i < AT_ONCE && this.#left !== null; i++) {
-        const { done, value } = this.#left.next()
-        if (done) this.#left = null
-        else this.#place(value, this.#current)
-      }
+      if (this.#left?.next().done === true) this.#left = null
     } while (performance.now() < stop)
     this.#waiting = true
     this.#later(() => {
@@ -67,7 +64,14 @@ export class Placing<Service> {
     if (this.#which !== null && this.#which.size === 0) return false
     this.#current = this.#which
     this.#which = new Set()
-    this.#left = [...this.#services()][Symbol.iterator]()
+    this.#left = this.#round([...this.#services()], this.#current)
     return true
+  }
+
+  *#round(services: readonly Service[], which: Which): Generator<void> {
+    for (const service of services) {
+      yield* this.#place(service, which)
+      yield
+    }
   }
 }

@@ -3,7 +3,6 @@
  * network. Work is cut into slices, so that a request never waits for more than a few milliseconds.
  */
 
-import type { IpAddress } from '../../net/address.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
 import { UnresolvedHops } from '../connections/unresolved.ts'
 import { ESTIMATION_PERIOD_MS } from '../counting/estimator.ts'
@@ -28,6 +27,9 @@ const UNRESOLVED_MS = 50
 const HOPS_MS = 200
 /** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
 const NEIGHBOURS_MS = 10
+
+/** Addresses of real servers that come or go in one go. */
+const ADDRESSES = 512
 
 /** The beat that rules which have changed are to ring: real servers may have come or gone. */
 export const NEIGHBOURS = 'neighbours of the real servers'
@@ -88,19 +90,17 @@ function expiry(applier: MapApplier): () => number | null {
 }
 
 function neighbours(applier: MapApplier, host: Host): () => number | null {
-  let kept: ReadonlySet<IpAddress> = new Set()
-  let freeMs = 0
+  let told = false
   return () => {
-    const beganMs = performance.now()
-    if (beganMs < freeMs) return freeMs - beganMs
-    const wanted = applier.neighboursWanted()
-    const same = wanted.size === kept.size && [...wanted].every((address) => kept.has(address))
-    if (!same) host.keepResolved(wanted)
-    kept = wanted
-    // Of very many, changes are collected for longer.
-    const nowMs = performance.now()
-    freeMs = nowMs + 10 * (nowMs - beganMs)
-    return null
+    const { addresses } = applier
+    if (!told) {
+      host.keepResolved(addresses.all())
+      told = true
+      return null
+    }
+    const { added, dropped, more } = addresses.take(ADDRESSES)
+    if (added.length + dropped.length > 0) host.keepAlso(added, dropped)
+    return more ? 0 : null
   }
 }
 

@@ -228,7 +228,12 @@ class Daemon {
       unfollow()
       applier.stopFollowing()
       // Forwarding may go on without us, and then nobody else asks the kernel to resolve them.
-      for (const { name, run } of beats) if (name === NEIGHBOURS) this.#guarded(name, run)
+      for (const { name, run } of beats) {
+        if (name === NEIGHBOURS)
+          this.#guarded(name, () => {
+            while (run() !== null);
+          })
+      }
     }
   }
 

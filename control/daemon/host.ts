@@ -40,6 +40,7 @@ export function openHost(): LiveHost {
       }
     },
     keepResolved: (addresses: Iterable<IpAddress>) => network.keepResolved(addresses),
+    keepAlso: (added, dropped) => network.keepAlso(added, dropped),
     resolve: (address) => void network.resolve(address),
     hops: {
       generation: () => network.hopGeneration,

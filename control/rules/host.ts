@@ -64,6 +64,8 @@ export interface Host {
   resolveSource(destination: IpAddress): IpAddress | null
   /** Asks the kernel to keep the neighbours towards exactly these addresses resolved, however many. */
   keepResolved(addresses: Iterable<IpAddress>): void
+  /** The same for some more, and no longer for others. */
+  keepAlso(added: Iterable<IpAddress>, dropped: Iterable<IpAddress>): void
   /** Left out by hosts that know none. */
   readonly hops?: HopSource
   /** Asks the kernel, once, to resolve the next hop towards an address; nothing if there is no route. */
@@ -155,6 +157,7 @@ export function fixedHost(
     interfaces: () => facts.interfaces ?? none,
     resolveSource: (destination) => facts.sources?.[destination] ?? null,
     keepResolved: () => {},
+    keepAlso: () => {},
     resolve: () => {},
     sysctl: (path) => facts.sysctls?.[path] ?? null,
     availablePages: () => facts.availablePages ?? null,

@@ -50,6 +50,7 @@ export class BenchHost implements Host {
   resolve(): void {}
 
   keepResolved(): void {}
+  keepAlso(): void {}
 
   sysctl(path: string): number | null {
     return path.endsWith('forward') || path.endsWith('forwarding') ? 1 : null

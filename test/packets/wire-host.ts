@@ -33,6 +33,7 @@ function liveHost(network: Network): Host {
     interfaces: () => network.interfaces(),
     resolveSource: (destination) => network.resolveSource(destination),
     resolve: () => {},
+    keepAlso: (added, dropped) => network.keepAlso(added, dropped),
     keepResolved: (addresses) => network.keepResolved(addresses),
     sysctl(path) {
       try {

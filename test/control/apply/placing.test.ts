@@ -7,16 +7,19 @@ import { type IpAddress, parseAddress } from '../../../net/address.ts'
 const ip = (text: string): IpAddress => parseAddress(text)!
 
 /** A placing over numbers whose slices go on when told to; each takes a while. */
-function slowPlacing(count: number, tookMs: number) {
+function slowPlacing(count: number, tookMs: number, steps = 1) {
   const waiting: (() => void)[] = []
   const placed: string[] = []
   let services = Array.from({ length: count }, (_, i) => i)
   const placing = new Placing<number>(
     () => services,
-    (service, which) => {
-      placed.push(`${service} ${which === null ? 'all' : [...which].join()}`)
-      const end = performance.now() + tookMs
-      while (performance.now() < end);
+    function* (service, which) {
+      for (let step = 0; step < steps; step++) {
+        if (step > 0) yield
+        placed.push(`${service} ${which === null ? 'all' : [...which].join()}`)
+        const end = performance.now() + tookMs
+        while (performance.now() < end);
+      }
     },
     (action) => waiting.push(action),
   )
@@ -42,6 +45,14 @@ test('a few are done at once, the rest slice by slice', () => {
   }
   assert.equal(placed.length, 100)
   assert.ok(slices >= 5, `${slices}`)
+})
+
+test('one service of very many steps is done in slices, too', () => {
+  const { placing, placed, waiting, goOn } = slowPlacing(1, 0.5, 100)
+  placing.renew(null)
+  assert.ok(placed.length > 0 && placed.length < 100, `${placed.length}`)
+  while (waiting.length > 0) goOn()
+  assert.equal(placed.length, 100)
 })
 
 test('what changes meanwhile is one further round, over the services of then', () => {
