@@ -2,24 +2,25 @@
  * Runs the tests: `npm test [-- PART…]`, where a part is a piece of a file's path under test/ (or
  * "checks" for types, style and freshness of generated files).
  *
- * Every file is a process of its own. Files that use the machine as a whole (namespaces with load,
- * long conversations) run one after the other, the rest two at a time. The last line is
- * "N passed, N failed, N skipped"; the exit status is 1 when something failed or nothing ran.
+ * Every file is a process of its own, and makes its own namespaces, folders and sockets, so that files do
+ * not meet. As many go side by side as there are cores for, by what `needs.ts` says of each. The last line
+ * is "N passed, N failed, N skipped"; the exit status is 1 when something failed or nothing ran.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { TestOutcome } from './event-reporter.ts'
+import type { FileCost, TestOutcome } from './event-reporter.ts'
+import { NEEDS, needOf } from './needs.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const here = fileURLToPath(new URL('.', import.meta.url))
 
-/** Folders whose files run one at a time. */
-const SERIAL = ['e2e/', 'conformance/', 'package/']
 const FILE_TIMEOUT_MS = 300_000
 const CHECKS = 'checks'
+/** So many of the slowest are named at the end. */
+const SLOWEST = 10
 
 interface Job {
   readonly name: string
@@ -33,6 +34,8 @@ interface JobResult {
   readonly outcomes: readonly TestOutcome[]
   readonly output: string
   readonly seconds: number
+  /** Processor time; null where it is not known. */
+  readonly cpuSeconds: number | null
 }
 
 function testFiles(): string[] {
@@ -78,7 +81,7 @@ function runJob(job: Job): Promise<JobResult> {
     const finish = (problem: string | null): void => {
       clearTimeout(late)
       const seconds = (performance.now() - startedAt) / 1000
-      resolve({ job, output, seconds, outcomes: outcomesOf(job, problem, seconds) })
+      resolve({ job, output, seconds, ...whatItSays(job, problem, seconds) })
     }
     child.on('error', (error) => finish(error.message))
     child.on('close', (status, signal) => {
@@ -89,7 +92,11 @@ function runJob(job: Job): Promise<JobResult> {
 }
 
 /** What the reporter wrote; a file that ends badly or tests nothing is a failure of its own. */
-function outcomesOf(job: Job, problem: string | null, seconds: number): TestOutcome[] {
+function whatItSays(
+  job: Job,
+  problem: string | null,
+  seconds: number,
+): Pick<JobResult, 'outcomes' | 'cpuSeconds'> {
   const whole = (result: TestOutcome['result'], detail: string): TestOutcome => ({
     name: job.name,
     nesting: 0,
@@ -97,17 +104,20 @@ function outcomesOf(job: Job, problem: string | null, seconds: number): TestOutc
     detail,
     ms: Math.round(seconds * 1000),
   })
-  if (job.events === null) return [problem === null ? whole('passed', '') : whole('failed', problem)]
-  const outcomes = existsSync(job.events)
-    ? readFileSync(job.events, 'utf8')
-        .split('\n')
-        .filter((line) => line !== '')
-        .map((line) => JSON.parse(line) as TestOutcome)
-    : []
+  if (job.events === null)
+    return { outcomes: [problem === null ? whole('passed', '') : whole('failed', problem)], cpuSeconds: null }
+  const outcomes: TestOutcome[] = []
+  let cpuSeconds: number | null = null
+  for (const line of existsSync(job.events) ? readFileSync(job.events, 'utf8').split('\n') : []) {
+    if (line === '') continue
+    const said = JSON.parse(line) as TestOutcome | FileCost
+    if ('cpuSeconds' in said) cpuSeconds = said.cpuSeconds
+    else outcomes.push(said)
+  }
   if (problem !== null && !outcomes.some((outcome) => outcome.result === 'failed'))
-    return [...outcomes, whole('failed', problem)]
-  if (outcomes.length === 0) return [whole('failed', 'the file contains no test')]
-  return outcomes
+    outcomes.push(whole('failed', problem))
+  if (outcomes.length === 0) outcomes.push(whole('failed', 'the file contains no test'))
+  return { outcomes, cpuSeconds }
 }
 
 function count(results: readonly JobResult[], result: TestOutcome['result']): number {
@@ -136,41 +146,50 @@ function indent(text: string): string {
   return text.replace(/^/gm, '    ')
 }
 
-/** Runs the jobs, at most `width` at a time. */
-async function pool(jobs: readonly Job[], width: number): Promise<JobResult[]> {
+/**
+ * Runs the jobs, the longest first, those that want the machine for themselves last. One that needs more
+ * cores than are left lets shorter ones go before it.
+ */
+async function runAll(jobs: readonly Job[]): Promise<JobResult[]> {
+  const cores = Math.max(2, availableParallelism())
+  const order = ({ name }: Job): number => (needOf(name).alone === undefined ? -needOf(name).seconds : 0)
+  const queue = [...jobs].sort((a, b) => order(a) - order(b))
+  const running = new Map<Job, Promise<void>>()
   const results: JobResult[] = []
-  const queue = [...jobs]
-  const worker = async (): Promise<void> => {
-    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-      const result = await runJob(job)
-      printResult(result)
-      results.push(result)
-    }
+  const fits = ({ name }: Job): boolean => {
+    const needs = Array.from(running.keys(), (job) => needOf(job.name))
+    const { alone, cores: own } = needOf(name)
+    if (needs.length === 0) return true
+    if (alone !== undefined || needs.some((need) => need.alone !== undefined)) return false
+    return needs.reduce((sum, need) => sum + need.cores, own) <= cores
   }
-  await Promise.all(Array.from({ length: width }, worker))
+  const start = async (job: Job): Promise<void> => {
+    const result = await runJob(job)
+    running.delete(job)
+    printResult(result)
+    results.push(result)
+  }
+  while (queue.length > 0 || running.size > 0) {
+    for (let i = queue.findIndex(fits); i >= 0; i = queue.findIndex(fits))
+      for (const job of queue.splice(i, 1)) running.set(job, start(job))
+    await Promise.race(running.values())
+  }
   return results
 }
 
 async function main(parts: readonly string[]): Promise<number> {
+  const known = new Set([...testFiles(), ...checkJobs().map(({ name }) => name)])
+  const strange = Object.keys(NEEDS).filter((name) => !known.has(name))
+  if (strange.length > 0) throw new Error(`test/needs.ts names what is not there: ${strange.join(', ')}`)
   const wanted = (name: string): boolean => parts.length === 0 || parts.some((part) => name.includes(part))
   const scratch = mkdtempSync(join(tmpdir(), 'pointsman-test.'))
   const startedAt = performance.now()
   try {
     const files = testFiles().filter((path) => wanted(relative(root, join(here, path))))
-    const serial = files.filter((path) => SERIAL.some((folder) => path.startsWith(folder)))
-    const parallel = files.filter((path) => !serial.includes(path))
     const checks = checkJobs().filter((job) => wanted(job.name))
-    const results = [
-      ...(await pool(
-        [...checks, ...parallel.map((path) => testJob(path, scratch))],
-        Math.max(2, Math.min(4, availableParallelism())),
-      )),
-      ...(await pool(
-        serial.map((path) => testJob(path, scratch)),
-        1,
-      )),
-    ]
+    const results = await runAll([...checks, ...files.map((path) => testJob(path, scratch))])
     printSkips(results)
+    printSlowest(results)
     const [passed, failed, skipped] = [
       count(results, 'passed'),
       count(results, 'failed'),
@@ -184,6 +203,17 @@ async function main(parts: readonly string[]): Promise<number> {
     return failed > 0 || passed === 0 ? 1 : 0
   } finally {
     rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+/** The numbers that `needs.ts` wants. */
+function printSlowest(results: readonly JobResult[]): void {
+  if (results.length <= SLOWEST) return
+  const slowest = [...results].sort((a, b) => b.seconds - a.seconds).slice(0, SLOWEST)
+  console.log('\nthe slowest, with the cores they kept busy:')
+  for (const { job, seconds, cpuSeconds } of slowest) {
+    const cores = cpuSeconds === null ? '' : (cpuSeconds / seconds).toFixed(1)
+    console.log(`    ${seconds.toFixed(0).padStart(4)} s ${cores.padStart(5)}  ${job.name}`)
   }
 }
 

@@ -1,0 +1,55 @@
+/**
+ * What the longer test files need of the machine; `run.ts` plans with it which of them go side by side.
+ * `npm test` prints both numbers for the slowest files, as they were in that run: a number here that is far
+ * from them makes the whole take longer, and nothing else.
+ */
+export interface Need {
+  /** How long it takes: the longest begin first. */
+  readonly seconds: number
+  /** How many cores it keeps busy, on average; a file that waits for timers has few, and others go beside it. */
+  readonly cores: number
+  /** Why nothing else may go on meanwhile. */
+  readonly alone?: string
+}
+
+/** What every other file is taken to need. */
+const USUAL: Need = { seconds: 3, cores: 1 }
+
+/** By path below test/, or the name of a check. */
+export const NEEDS: Readonly<Record<string, Need>> = {
+  'checks: the sources follow the house style': { seconds: 4, cores: 1.2 },
+  'checks: the types are sound': { seconds: 10, cores: 1.2 },
+  'conformance/packets-userspace.test.ts': { seconds: 96, cores: 0.3 },
+  'conformance/packets-xdp.test.ts': { seconds: 91, cores: 0.2 },
+  'control/daemon/daemon.test.ts': { seconds: 12, cores: 1 },
+  'control/front/ipvsadm/recordings.test.ts': { seconds: 30, cores: 0.6 },
+  'dataplane/kernel/kernel-dataplane.test.ts': { seconds: 13, cores: 0.3 },
+  'dataplane/kernel/migration.test.ts': { seconds: 60, cores: 0.4 },
+  'dataplane/userspace/forwarder-workers.test.ts': { seconds: 14, cores: 0.5 },
+  'dataplane/userspace/plane.test.ts': { seconds: 90, cores: 0.2 },
+  'e2e/bad-input.test.ts': { seconds: 15, cores: 0.8 },
+  'e2e/egress.test.ts': { seconds: 40, cores: 0.7 },
+  'e2e/forwarding.test.ts': { seconds: 40, cores: 0.8 },
+  'e2e/interfaces.test.ts': { seconds: 40, cores: 0.4 },
+  'e2e/kill-change.test.ts': { seconds: 60, cores: 0.7 },
+  'e2e/lifecycle.test.ts': { seconds: 76, cores: 0.6 },
+  'e2e/load.test.ts': { seconds: 50, cores: 1 },
+  'e2e/neighbour.test.ts': { seconds: 16, cores: 0.5 },
+  'e2e/plane-change.test.ts': { seconds: 50, cores: 0.7 },
+  'e2e/replacement.test.ts': { seconds: 20, cores: 0.7 },
+  'e2e/restart.test.ts': { seconds: 50, cores: 0.6 },
+  'e2e/rough-day.test.ts': { seconds: 83, cores: 0.8 },
+  'e2e/route-storm.test.ts': { seconds: 25, cores: 2 },
+  'e2e/soak.test.ts': { seconds: 110, cores: 0.8 },
+  'e2e/two-daemons.test.ts': { seconds: 15, cores: 0.7 },
+  'e2e/upgrade.test.ts': { seconds: 50, cores: 0.7 },
+  'fuzz/capacity.test.ts': { seconds: 49, cores: 1 },
+  'fuzz/fuzz.test.ts': { seconds: 83, cores: 1 },
+  'fuzz/race.test.ts': { seconds: 15, cores: 2 },
+  'package/deb.test.ts': { seconds: 50, cores: 0.8 },
+  'package/npm.test.ts': { seconds: 20, cores: 0.8 },
+}
+
+export function needOf(name: string): Need {
+  return NEEDS[name] ?? USUAL
+}
