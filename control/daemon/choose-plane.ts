@@ -203,7 +203,7 @@ async function takeFromForwarder(options: OpenOptions, to: KernelDataplane): Pro
     ...{ workers, busyPoll, intake, ringBytes },
   })
   try {
-    await changePlane(from, to, toTake(options, present))
+    for (const complaint of await changePlane(from, to, toTake(options, present))) options.log(complaint)
     return true
   } finally {
     await from.close()
@@ -276,7 +276,8 @@ async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promis
   let dataplane: UserspaceDataplane | null = null
   try {
     dataplane = await openUserspacePlane(options, pinned, true)
-    await changePlane(from, dataplane, toTake(options, from.interfaces()))
+    const complaints = await changePlane(from, dataplane, toTake(options, from.interfaces()))
+    for (const complaint of complaints) options.log(complaint)
     return { dataplane, reason: 'asked for', adopted: true }
   } catch (error) {
     // Its forwarder would go on without us, beside what XDP goes on doing.
@@ -348,7 +349,8 @@ export async function exchangeDataplane(
       ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode, links: options.links })
       : await openUserspacePlane(options, from.sizes, true)
   try {
-    await changePlane(from, to, present.length > 0 ? present.map(asWanted) : options.interfaces)
+    const wanted = present.length > 0 ? present.map(asWanted) : options.interfaces
+    for (const complaint of await changePlane(from, to, wanted)) options.log(complaint)
   } catch (error) {
     await to.detach().catch(() => {})
     await to.close().catch(() => {})

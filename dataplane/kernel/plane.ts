@@ -95,6 +95,8 @@ export class KernelDataplane implements Dataplane {
   /** Generic netlink, once it is needed. */
   #questions: QuestionSocket | null = null
   #closed = false
+  /** What is pinned is being removed, or has been. */
+  #isDetached = false
 
   /**
    * Loads the program, on the maps an earlier process pinned if there are any; a program that differs
@@ -167,6 +169,9 @@ export class KernelDataplane implements Dataplane {
     this.#refreshInterfaces(this.#readLinks())
     await this.#look()
     if (this.#closed) throw new DataplaneError('Cannot attach: the data plane is closed')
+    if (this.#isDetached && this.#pins !== null) {
+      throw new DataplaneError('Cannot attach: what was pinned has been removed')
+    }
     const links = this.#readLinks()
     const byName = new Map(interfaces.map((one) => [presentName(one), wantedName(one)]))
     const results = [...byName].map(([name, wanted]) => this.#attachOne(name, wanted, links))
@@ -245,6 +250,7 @@ export class KernelDataplane implements Dataplane {
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       removeInterface(this, ifindex)
     }
+    this.#isDetached = true
     this.#pins?.remove()
   }
 

@@ -5,7 +5,7 @@ import { fixedHost } from '../../control/rules/host.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import { changePlane } from '../../dataplane/change.ts'
 import { copyMaps } from '../../dataplane/copy.ts'
-import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { AttachResult, Dataplane, WantedInterface } from '../../dataplane/dataplane.ts'
 import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
 import { PM_VERDICT_MAX, SettingsRecord, Verdict } from '../../dataplane/layout/layout.gen.ts'
 import { OWN_STAMP, readStamp } from '../../dataplane/layout/stamp.ts'
@@ -117,4 +117,78 @@ test('change plane: the maps say of themselves which layout they have, whatever 
   SettingsRecord.setFingerprint(from.map('settings').view, 0, 0, 0)
   copyMaps(from, to)
   assert.deepEqual(readStamp(to.map('settings').view), OWN_STAMP)
+})
+
+describe('change plane: whatever fails on the way, one plane is at work afterwards', () => {
+  const STEPS = ['to hold', 'from hold', 'to attach', 'from detach', 'to resume'] as const
+
+  /** A plane of plain memory that holds, and fails at what it is told to. */
+  class Fragile extends MemoryDataplane {
+    readonly failing = new Set<string>()
+    held = false
+    /** A detach that fails has let go of its interfaces before. */
+    losesAll = false
+    #gone = false
+
+    #step(what: string): void {
+      if (this.failing.has(what)) throw new Error(`no ${what}`)
+    }
+    async hold(): Promise<void> {
+      this.#step('hold')
+      this.held = true
+    }
+    async resume(): Promise<void> {
+      this.#step('resume')
+      this.held = false
+    }
+    override async attach(interfaces: readonly WantedInterface[]): Promise<readonly AttachResult[]> {
+      this.#step('attach')
+      if (this.#gone) throw new Error('gone')
+      return await super.attach(interfaces)
+    }
+    override async detach(): Promise<void> {
+      if (this.losesAll) {
+        await super.detach()
+        this.#gone = true
+      }
+      this.#step('detach')
+      await super.detach()
+    }
+    get works(): boolean {
+      return !this.held && this.interfaces().length === 2
+    }
+  }
+
+  for (const step of STEPS) {
+    for (const losesAll of step === 'from detach' ? [false, true] : [false]) {
+      test(`${step}${losesAll ? ', everything let go of' : ''}`, async () => {
+        const planes = { from: new Fragile(), to: new Fragile() }
+        const { from, to } = planes
+        await from.attach(['a', 'b'])
+        from.map('services').bytes[0] = 7
+        const [whose = 'to', what = ''] = step.split(' ') as ['from' | 'to', string]
+        planes[whose].failing.add(what)
+        from.losesAll = losesAll
+        const complaints = await changePlane(from, to, ['a', 'b']).catch((error: Error) => error)
+        if (complaints instanceof Error) {
+          assert.ok(from.works, 'the old plane goes on')
+          assert.equal(complaints.message, `no ${what}`)
+          return
+        }
+        assert.ok(to.interfaces().length === 2, 'the new plane goes on')
+        assert.equal(to.map('services').bytes[0], 7)
+        assert.match(complaints.join(), new RegExp(`^Cannot .*: no ${what}$`))
+        // Only then: its forwarder has ended, and the next one does not hold.
+        assert.equal(to.held, step === 'to resume')
+        assert.ok(step === 'to resume' || losesAll)
+      })
+    }
+  }
+
+  test('nothing fails', async () => {
+    const [from, to] = [new Fragile(), new Fragile()]
+    await from.attach(['a', 'b'])
+    assert.deepEqual(await changePlane(from, to, ['a', 'b']), [])
+    assert.ok(to.works && from.interfaces().length === 0)
+  })
 })
