@@ -19,7 +19,7 @@ import { detachPinned, KernelDataplane, possibleCpus } from '../../dataplane/ker
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { ForwarderLink } from '../../dataplane/userspace/forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
-import { MapsFile, olderMaps, sizesInFile } from '../../dataplane/userspace/maps-file.ts'
+import { catchUp, MapsFile, olderMaps, sizesInFile } from '../../dataplane/userspace/maps-file.ts'
 import { letGo, UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
 import { defaultPinDirectory } from '../../linux/bpffs.ts'
 import type { Links } from '../../linux/links.ts'
@@ -216,6 +216,7 @@ async function carryOver(options: OpenOptions, to: KernelDataplane): Promise<boo
   const from = MapsFile.open(path)
   if (!(from instanceof MapsFile)) return from.foreign === true && (await carryOverOlder(options, to))
   try {
+    catchUp(from)
     copyMaps(from, to)
     return true
   } finally {

@@ -10,12 +10,15 @@ import { randomBytes } from 'node:crypto'
 import {
   closeSync,
   constants,
+  existsSync,
   fstatSync,
+  linkSync,
   openSync,
   readFileSync,
   readSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
@@ -185,24 +188,55 @@ export class MapsFile implements MapsBacking {
   }
 }
 
+/**
+ * Maps in the place of others under a forwarder that goes on with those: they are kept under a name of their
+ * own, and what it does until it lets go is carried over by `catchUp`. Killed in between, whoever comes next
+ * finds that it is owed.
+ */
+const before = (path: string): string => `${path}.before`
+
 /** The same rules, connections and counters for more CPUs, in a file of the same name. */
 export function widen(file: MapsFile, cpus: number): MapsFile {
-  const wide = MapsFile.create(
-    file.path,
-    { ...file.sizes, cpus },
-    {
-      fill: (made) => {
-        for (const name of MAP_NAMES) {
-          const from = file.map(name).bytes
-          const to = made.map(name).bytes
-          if (name !== 'counters') to.set(from)
-          else copyRows(from, to, MAPS.counters.entrySize * file.sizes.cpus, MAPS.counters.entrySize * cpus)
-        }
-      },
-    },
-  )
+  keepBefore(file.path)
+  const wide = MapsFile.create(file.path, { ...file.sizes, cpus }, { fill: (made) => copyInto(file, made) })
   file.close()
   return wide
+}
+
+function copyInto(file: MapsFile, to: MapsFile): void {
+  const [fromRow, toRow] = [file, to].map(({ sizes }) => MAPS.counters.entrySize * sizes.cpus)
+  for (const name of MAP_NAMES) {
+    const [from, target] = [file.map(name).bytes, to.map(name).bytes]
+    if (name !== 'counters') target.set(from)
+    else copyRows(from, target, fromRow!, toRow!)
+  }
+}
+
+function keepBefore(path: string): void {
+  rmSync(before(path), { force: true })
+  linkSync(path, before(path))
+}
+
+/** Whether what was done on the maps before these has still to be carried over. */
+export function isOwed({ path, inode }: MapsFile): boolean {
+  return existsSync(before(path)) && statSync(before(path)).ino !== inode
+}
+
+/** Once nobody works on the maps before these any more. */
+export function catchUp(maps: MapsFile): void {
+  const path = before(maps.path)
+  if (isOwed(maps)) {
+    const old = MapsFile.open(path)
+    if (old instanceof MapsFile) {
+      copyInto(old, maps)
+      old.close()
+    } else if (old.foreign === true) {
+      const older = olderMaps(path)
+      for (const name of MAP_NAMES) maps.map(name).bytes.fill(0)
+      older.carryInto(maps)
+    }
+  }
+  rmSync(path, { force: true })
 }
 
 /** Maps of an earlier version, from which everything can be carried over, field by field. */
@@ -256,6 +290,7 @@ function refusal(path: string, why: string): DataplaneError {
 /** Maps of an earlier version as those of this one, in a new file of the same name. */
 export function migrate(path: string): MapsFile {
   const older = olderMaps(path)
+  keepBefore(path)
   return MapsFile.create(path, older.sizes, { fill: (made) => older.carryInto(made) })
 }
 
@@ -310,7 +345,7 @@ function noRoom(path: string, bytes: number, number: number): DataplaneError {
 
 /** Who has mapped them keeps them until the end. */
 export function removeMaps(path: string): void {
-  rmSync(path, { force: true })
+  for (const name of [path, before(path)]) rmSync(name, { force: true })
 }
 
 /** The sizes of maps that can be carried on with, null where there are none. */

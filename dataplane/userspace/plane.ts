@@ -21,7 +21,7 @@ import { ForwarderLink } from './forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, type ForwarderSetup, MAPS_NAME, type Order } from './forwarder/protocol.ts'
 import { forwarderBuild, startForwarder } from './forwarder/start.ts'
 import { endForwarder, removeLeftovers } from './leftovers.ts'
-import { MapsFile, migrate, olderMaps, removeMaps, widen } from './maps-file.ts'
+import { catchUp, isOwed, MapsFile, migrate, removeMaps, widen } from './maps-file.ts'
 
 export interface UserspaceOptions {
   /** Of maps that are made; those that are there keep theirs. */
@@ -301,19 +301,16 @@ async function takeMaps(options: UserspaceOptions, workers: number): Promise<Tak
   const link = await ForwarderLink.connect(socket)
   const found = MapsFile.open(path)
   if (!(found instanceof MapsFile) && found.foreign === true) {
-    // Before anything is changed.
-    olderMaps(path)
-    // It runs by an older program. The kernel drops what is claimed until the new one stands.
-    if (link !== null) await letGo(link)
     const migrated = migrate(path)
     log?.('The maps of the userspace plane were carried over from an earlier version')
-    return { maps: migrated, adopted: true, link: null }
+    return { maps: migrated, adopted: true, link }
   }
   if (!(found instanceof MapsFile)) {
     if (!found.absent) log?.(`Rules and connections of the userspace plane are lost: ${found.reason}`)
     // It has maps that nobody can reach any more.
     if (link !== null) await endForwarder(socket)
     link?.close()
+    removeMaps(path)
     return { maps: MapsFile.create(path, sizes), adopted: false, link: null }
   }
   const differs = (Object.keys(sizes) as (keyof Sizes)[]).filter((name) => found.sizes[name] !== sizes[name])
@@ -326,7 +323,11 @@ async function takeMaps(options: UserspaceOptions, workers: number): Promise<Tak
     }
     return { maps: found, adopted: true, link }
   }
-  // More workers than the counters have rows for. Nobody may count meanwhile.
-  if (link !== null) await letGo(link)
-  return { maps: widen(found, Math.max(workers, sizes.cpus)), adopted: true, link: null }
+  // More workers than the counters have rows for.
+  if (isOwed(found)) {
+    if (link !== null) await letGo(link)
+    catchUp(found)
+  }
+  const maps = widen(found, Math.max(workers, sizes.cpus))
+  return { maps, adopted: true, link: link === null || link.over ? null : link }
 }

@@ -10,7 +10,7 @@ import type { FileLock } from '../../../linux/lock.ts'
 import { MachineError } from '../../../linux/machine-error.ts'
 import { lockNetns } from '../../../linux/netns-lock.ts'
 import type { WantedInterface } from '../../dataplane.ts'
-import { MapsFile, removeMaps } from '../maps-file.ts'
+import { catchUp, MapsFile, removeMaps } from '../maps-file.ts'
 import { ControlServer } from './control-server.ts'
 import { DeadMansSwitch, SWEEP, sweep } from './dead-mans-switch.ts'
 import { Forwarder } from './forwarder.ts'
@@ -69,6 +69,8 @@ async function main({ runDirectory, setup, interfaces }: ForwarderArguments): Pr
   // What takes time is done: the one before it goes on until here.
   await replace(socket)
   const lock = await lockPlane(socket)
+  // Nobody works on the maps before these any more, if there were others.
+  catchUp(maps)
   const lease = new DeadMansSwitch()
   let ending = false
   const end = async (how: 'close' | 'detach'): Promise<void> => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import {
+  linkSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -25,7 +26,15 @@ import { parseLayout, recordOf } from '../../../dataplane/layout/version.ts'
 import { EARLIER_LAYOUTS } from '../../../dataplane/layout/versions.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { mapEntries } from '../../../dataplane/sizes.ts'
-import { MapsFile, migrate, olderMaps, sizesInFile, widen } from '../../../dataplane/userspace/maps-file.ts'
+import {
+  catchUp,
+  isOwed,
+  MapsFile,
+  migrate,
+  olderMaps,
+  sizesInFile,
+  widen,
+} from '../../../dataplane/userspace/maps-file.ts'
 import { loadModule, WasmDataplane } from '../../../dataplane/wasm/program.ts'
 import { bootId } from '../../../linux/boot.ts'
 
@@ -122,6 +131,7 @@ describe('maps in a file', () => {
     narrow.map('counters').bytes.fill(7, 2 * record, 4 * record)
     const lengths = new Map(MAP_NAMES.map((name) => [name, narrow.map(name).bytes.length]))
     const wide = widen(narrow, 5)
+    catchUp(wide)
     assert.equal(wide.sizes.cpus, 5)
     for (const [i, name] of MAP_NAMES.entries()) {
       const { bytes } = wide.map(name)
@@ -134,6 +144,35 @@ describe('maps in a file', () => {
     assert.ok(row.subarray(2 * record).every((byte) => byte === 0))
     wide.close()
     reopen().close()
+  })
+
+  test('what is done on the maps before is carried over when nobody works on them any more', () => {
+    MapsFile.create(path, { ...SMALL_SIZES, cpus: 2 }).close()
+    const forwarder = reopen()
+    const wide = widen(reopen(), 5)
+    assert.notEqual(wide.inode, forwarder.inode)
+    fill((name) => forwarder.map(name))
+    assert.ok(isOwed(wide))
+    // Killed here: whoever comes next finds that it is owed.
+    wide.close()
+    const later = reopen()
+    assert.ok(isOwed(later))
+    catchUp(later)
+    for (const [i, name] of MAP_NAMES.entries()) assert.equal(later.map(name).bytes[0], i + 1, name)
+    assert.equal(isOwed(later), false)
+    assert.deepEqual(readdirSync(folder), ['maps'])
+    catchUp(later)
+    later.close()
+    forwarder.close()
+  })
+
+  test('maps that were only to be replaced owe nothing', () => {
+    const maps = MapsFile.create(path, SMALL_SIZES)
+    linkSync(path, `${path}.before`)
+    assert.equal(isOwed(maps), false)
+    catchUp(maps)
+    assert.deepEqual(readdirSync(folder), ['maps'])
+    maps.close()
   })
 
   for (const [what, spoil, reason] of [
@@ -205,6 +244,13 @@ describe('maps in a file', () => {
       assert.equal(SettingsRecord.getHashSeed(migrated.map('settings').view, 0), 0x1234_5678)
       assert.equal(ServiceRecord.getPort(migrated.map('services').view, 3 * ServiceRecord.size), 8080)
       assert.equal(CountersRecord.getConns(migrated.map('counters').view, 5 * CountersRecord.size), 77n)
+      // The older forwarder has gone on until now.
+      put('counters', 5, 'conns', 78n)
+      put('services', 3, 'port', 0n)
+      writeFileSync(`${path}.before`, bytes)
+      catchUp(migrated)
+      assert.equal(CountersRecord.getConns(migrated.map('counters').view, 5 * CountersRecord.size), 78n)
+      assert.equal(ServiceRecord.getPort(migrated.map('services').view, 3 * ServiceRecord.size), 0)
       migrated.close()
       reopen().close()
     }

@@ -206,6 +206,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await plane.close()
     await open({ workers: SMALL_SIZES.cpus + 1 })
     assert.equal(plane.sizes.cpus, SMALL_SIZES.cpus + 1)
+    assert.equal(existsSync(join(runDirectory, 'userspace.maps.before')), false)
     assert.equal(managed.director.rules().length, 1)
     await attach()
     await goesOn(old)
