@@ -10,6 +10,7 @@ import { check, libc, words } from './libc.ts'
 const SOCK_STREAM_CLOEXEC = 1 | 0o2000000
 const SOCK_NONBLOCK = 0o4000
 const SO_REUSEADDR = 2
+const SO_LINGER = 13
 const SO_BINDTODEVICE = 25
 const IPPROTO_ICMP = 1
 const IPPROTO_ICMPV6 = 58
@@ -31,6 +32,8 @@ export function openBound(type: 'stream' | 'datagram' | 'ping', bound: Bound): n
   const protocol = type === 'ping' ? (bound.family === 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6) : 0
   const fd = check(libc.socket(domain, kind, protocol), `open a ${type} socket`)
   try {
+    // Closed, a connection is over at both ends: none waits for its time (TIME_WAIT) with its port.
+    if (type === 'stream') check(libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, words(1, 0), 8), 'set SO_LINGER')
     if (bound.device !== null) {
       const name = new TextEncoder().encode(`${bound.device}\0`)
       check(libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length), `bind to ${bound.device}`)

@@ -39,20 +39,36 @@ function begin({ to, from, device }: Where): Socket {
 /** Ends a connection at once: nothing of it stays behind at our end. */
 export function hangUp(socket: Socket): void {
   if (socket.destroyed) return
-  if (socket.connecting) socket.destroy()
+  const above = upon.get(socket)
+  if (above !== undefined) above.destroy()
+  else if (socket.connecting) socket.destroy()
   else socket.resetAndDestroy()
+}
+
+/** Sessions by the connection they are over. */
+const upon = new WeakMap<Socket, { destroy(): unknown }>()
+
+/**
+ * A session ends the connection below it: pulled away from under it, that stays behind, or takes the process
+ * with it (Node 20, TLS).
+ */
+export function standsUpon(socket: Socket, session: { destroy(): unknown }): void {
+  upon.set(socket, session)
 }
 
 /** A TLS session over a socket that may still be connecting. */
 export function secure(socket: Socket, tls: CheckTls, protocols: readonly string[] = []): TLSSocket {
   const name = tls.serverName
-  return connectTls({
+  const session = connectTls({
     socket,
     rejectUnauthorized: tls.verify,
     ...(name === null ? { checkServerIdentity: () => undefined } : { servername: name }),
     ...(tls.ca === null ? {} : { ca: readFileSync(tls.ca) }),
     ...(protocols.length === 0 ? {} : { ALPNProtocols: [...protocols] }),
   })
+  session.on('error', () => {})
+  standsUpon(socket, session)
+  return session
 }
 
 /** A socket for datagrams that is connected: errors by ICMP are told to it. */

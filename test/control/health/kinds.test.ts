@@ -329,7 +329,8 @@ describe('a question', () => {
         return 'gone'
       }
     }
-    for (let n = 0; n < 200 && !/gone|Z|X/.test(String(state())); n++) await new Promise((resolve) => setTimeout(resolve, 10))
+    for (let n = 0; n < 200 && !/gone|Z|X/.test(String(state())); n++)
+      await new Promise((resolve) => setTimeout(resolve, 10))
     assert.match(String(state()), /gone|Z|X/)
   })
 

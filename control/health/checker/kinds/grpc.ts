@@ -4,7 +4,7 @@ import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node
 import type { Socket } from 'node:net'
 import { endpointText } from '../../../../net/endpoint.ts'
 import type { CheckQuestion } from '../../../model/check.ts'
-import { dial, hangUp, secure } from '../dial.ts'
+import { dial, hangUp, secure, standsUpon } from '../dial.ts'
 import { bad, good, type Job, type Verdict } from '../protocol.ts'
 import { opened } from './tls.ts'
 
@@ -15,21 +15,20 @@ const BODY_MAX = 4096
 
 export async function askGrpc(job: Job, question: GrpcQuestion, signal: AbortSignal): Promise<Verdict> {
   const socket = dial(job, signal)
-  let session: ClientHttp2Session | null = null
   try {
     let stream: Socket = socket
     if (question.tls === null) await once(socket, 'connect', { signal })
     else stream = await opened(secure(socket, question.tls, ['h2']), signal)
     const authority = question.tls?.serverName ?? endpointText(job.to)
     const scheme = question.tls === null ? 'http' : 'https'
-    session = connect(`${scheme}://${authority}`, { createConnection: () => stream })
+    const session = connect(`${scheme}://${authority}`, { createConnection: () => stream })
+    standsUpon(socket, session)
     const failed = new Promise<never>((_resolve, reject) => {
-      session?.on('error', reject)
+      session.on('error', reject)
       signal.addEventListener('abort', () => reject(signal.reason), { once: true })
     })
     return await Promise.race([check(session, question.service), failed])
   } finally {
-    session?.destroy()
     hangUp(socket)
   }
 }
