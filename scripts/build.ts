@@ -326,6 +326,7 @@ async function main(): Promise<number> {
     at('control/health/checker/pointsman-checker.ts'),
     at('dataplane/userspace/forwarder/pointsman-forwarder.ts'),
     at('dataplane/userspace/worker/packet-worker.ts'),
+    at('control/source/thread/site-worker.ts'),
   ]
   const bundles = [
     ...programs.map((source) => nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js')))),

@@ -149,10 +149,15 @@ function layProgram(tree: Tree, architecture: Architecture, scratch: string): vo
 
 function layDocumentation(tree: Tree, date: Date): void {
   for (const page of readdirSync(join(repository, 'man')))
-    tree.write(`usr/share/man/man8/${page}.gz`, compressed(readFileSync(join(repository, 'man', page))))
+    tree.write(
+      `usr/share/man/man${page.at(-1)}/${page}.gz`,
+      compressed(readFileSync(join(repository, 'man', page))),
+    )
   for (const name of ['ipvsadm-save', 'ipvsadm-restore'])
     tree.link(`usr/share/man/man8/${name}.8.gz`, 'ipvsadm.8.gz')
   const doc = 'usr/share/doc/pointsman'
+  for (const name of readdirSync(join(repository, 'examples')))
+    tree.copy(join(repository, 'examples', name), `${doc}/examples/${name}`)
   tree.copy(join(debian, 'copyright'), `${doc}/copyright`)
   tree.write(`${doc}/NEWS.gz`, compressed(readFileSync(join(repository, 'CHANGELOG.md'))))
   const changes = `pointsman (${packageJson.version}) unstable; urgency=medium
@@ -174,6 +179,7 @@ function laySystem(tree: Tree): void {
     'usr/lib/systemd/system/pointsmand.service.d/socket-group.conf',
   )
   tree.copy(join(deploy, 'pointsmand.default'), 'etc/default/pointsmand')
+  tree.copy(join(deploy, 'pointsman.schema.json'), 'usr/share/pointsman/pointsman.schema.json')
   const completions = 'usr/share/bash-completion/completions'
   tree.copy(join(deploy, 'completion/pointsman.bash'), `${completions}/pointsman`)
   tree.link(`${completions}/pointsmand`, 'pointsman')

@@ -30,7 +30,7 @@ const RETRY_MS_MIN = 100
 const RETRY_MS_MAX = 10_000
 
 export class Attachments {
-  readonly wanted: readonly string[]
+  wanted: readonly string[]
   /** Links of our own that packets are taken from, too: nobody is told of them. */
   #inner: readonly string[] = []
   readonly #source: LinkSource
@@ -70,6 +70,14 @@ export class Attachments {
     })
     await this.bringInLine()
     return this.state()
+  }
+
+  /** Others are wanted from now on. */
+  want(names: readonly string[]): Promise<void> {
+    this.wanted = [...new Set(names)]
+    this.#madeFor = null
+    this.#refusedFor = null
+    return this.bringInLine()
   }
 
   /** Takes packets from this link of our own, too, whenever it is there. */

@@ -8,7 +8,7 @@ import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
 import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
-import { listConnections } from '../connections/list.ts'
+import { countByReal, listConnections } from '../connections/list.ts'
 import { planExpiry } from '../connections/reclaim.ts'
 import { Sweep, type SweepReport } from '../connections/sweep.ts'
 import { CounterBook } from '../counting/counters.ts'
@@ -16,6 +16,7 @@ import { Estimation } from '../counting/estimation.ts'
 import { Tallies } from '../counting/tallies.ts'
 import type { ConnectionListing } from '../model/connection.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
+import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import type { Timeouts } from '../model/timeouts.ts'
@@ -346,6 +347,14 @@ export class MapApplier implements Applier {
 
   connections(): Iterable<ConnectionListing> {
     return listConnections(this.sweep.tables, this.#maps.reals, () => this.dataplane.nowTicks())
+  }
+
+  async countConnections(pace: Pace): Promise<(service: string, server: string) => number> {
+    const counts = await countByReal(this.sweep.tables, this.#maps.reals.entries, pace)
+    return (service, server) => {
+      const real = this.#ledger.serviceOfKey(service)?.reals.get(server)
+      return real === undefined ? 0 : counts[real]!
+    }
   }
 
   connectionTableSize(): number {

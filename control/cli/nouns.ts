@@ -5,15 +5,18 @@ import { connectionsAnswer } from '../front/api/schema/connection.ts'
 import { healthAnswer } from '../front/api/schema/health.ts'
 import { servicesAnswer } from '../front/api/schema/service.ts'
 import { sysctlsAnswer, verdictsAnswer } from '../front/api/schema/settings.ts'
+import { sourcesAnswer } from '../front/api/schema/source.ts'
 import { statusAnswer } from '../front/api/schema/status.ts'
 import { diagnose } from '../insight/doctor/checks.ts'
 import { gatherFacts } from '../insight/doctor/gather.ts'
 import { healthText } from './health-text.ts'
+import { findService } from './service-name.ts'
 import {
   connectionsText,
   diagnosisText,
   servicesText,
   settingsText,
+  sourcesText,
   statusText,
   verdictsText,
 } from './text.ts'
@@ -30,7 +33,13 @@ export interface Noun {
   readonly description: string
   /** Flag and description of an option of its own. */
   readonly option?: readonly [flags: string, description: string]
-  readonly show: (socket: string, options: Readonly<Record<string, unknown>>) => Promise<Shown>
+  /** Name and description of what has to follow. */
+  readonly argument?: readonly [name: string, description: string]
+  readonly show: (
+    socket: string,
+    options: Readonly<Record<string, unknown>>,
+    argument?: string,
+  ) => Promise<Shown>
 }
 
 /** A noun that is one question to the daemon. */
@@ -70,6 +79,25 @@ export const NOUNS: readonly Noun[] = [
       healthAnswer,
       healthText,
       (services) => services.every(({ servers }) => servers.every(({ state }) => state === 'up')),
+    ),
+  },
+  {
+    name: 'show',
+    description: 'one virtual service, its real servers, who states it, and holds by hand',
+    argument: ['service', 'tcp/192.0.2.10:80, 192.0.2.10:80, fwmark/7'],
+    show: async (socket, _options, name = '') => {
+      const { service, raw } = await findService(socket, name)
+      return { json: raw, text: () => servicesText([service]), good: true }
+    },
+  },
+  {
+    name: 'sources',
+    description: 'where services come from, and how that stands',
+    show: asked(
+      () => '/v1/sources',
+      sourcesAnswer,
+      sourcesText,
+      (sources) => sources.every(({ state }) => state !== 'refused'),
     ),
   },
   {

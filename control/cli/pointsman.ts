@@ -3,7 +3,8 @@
 import { Command, CommanderError } from 'commander'
 import { DEFAULT_SOCKET } from '../front/api/socket.ts'
 import { VERSION } from '../model/version.ts'
-import { NOUNS, type Noun } from './nouns.ts'
+import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
+import { NOUNS, type Noun, type Shown } from './nouns.ts'
 import { dataplane, detach, set } from './verbs.ts'
 
 const socket = process.env.POINTSMAN_SOCKET || DEFAULT_SOCKET
@@ -18,8 +19,11 @@ function print(json: unknown, options: Output, text: () => string): void {
   process.stdout.write(options.json ? `${JSON.stringify(json, null, 2)}\n` : text())
 }
 
-async function show({ show: ask }: Noun, options: Output & Record<string, unknown>): Promise<void> {
-  const { json, text, good } = await ask(socket, options)
+async function show({ show: ask }: Noun, options: Output & Record<string, unknown>, argument?: string) {
+  shown(await ask(socket, options, argument), options)
+}
+
+function shown({ json, text, good }: Shown, options: Output): void {
   print(json, options, text)
   if (!good) process.exitCode = 1
 }
@@ -53,9 +57,69 @@ for (const noun of NOUNS) {
     .command(noun.name)
     .description(noun.description)
     .option('--json', 'print JSON', false)
-    .action(async () => await show(noun, output(command)))
   if (noun.option !== undefined) command.option(...noun.option)
+  if (noun.argument === undefined) command.action(async () => await show(noun, output(command)))
+  else {
+    const [name, description] = noun.argument
+    command
+      .argument(`<${name}>`, description)
+      .action(async (argument: string) => await show(noun, output(command), argument))
+  }
 }
+
+/** They bring along what reads and writes files, which no other word needs at its start. */
+const site = () => import('./site.ts')
+
+const check = program
+  .command('check')
+  .description('read a configuration file and say all that is wrong with it; needs no daemon')
+  .argument('[file]', 'configuration file', DEFAULT_CONFIG)
+  .option('--json', 'print JSON', false)
+  .action(async (file: string) => shown((await site()).checkFile(file), output(check)))
+const diff = program
+  .command('diff')
+  .description('what applying a configuration file would change, and how many connections that touches')
+  .argument('[file]', "the daemon's own unless given")
+  .option('--take-over', 'as apply does')
+  .option('--json', 'print JSON', false)
+  .action(async (file: string | undefined) => {
+    const options = output(diff)
+    shown(await (await site()).diffFile(socket, file, options.takeOver === true), options)
+  })
+const apply = program
+  .command('apply')
+  .description('bring a configuration file in force: all of it, or nothing')
+  .argument('[file]', "the daemon's own unless given")
+  .option('--take-over', 'take over services that commands state otherwise, instead of refusing')
+  .option('--json', 'print JSON', false)
+  .action(async (file: string | undefined) => {
+    const options = output(apply)
+    shown(await (await site()).applyFile(socket, file, options.takeOver === true, say), options)
+  })
+const exporting = program
+  .command('export')
+  .description('print the rules in force as a configuration file')
+  .option('--json', 'print JSON', false)
+  .action(async () => shown(await (await site()).exportSite(socket), output(exporting)))
+program
+  .command('schema')
+  .description('print the JSON Schema of configuration files, for editors')
+  .action(async () => void process.stdout.write((await site()).schemaText()))
+program
+  .command('drain')
+  .description('give a real server no new connections, whoever states it; its connections go on')
+  .argument('<service>', 'tcp/192.0.2.10:80, 192.0.2.10:80, fwmark/7')
+  .argument('<real>', "10.0.0.1:80; without a port: the service's")
+  .option('--for <time>', 'end it by itself after 90s, 10m, 2h')
+  .action(async (service: string, real: string, options: { readonly for?: string }) => {
+    process.stdout.write(await (await site()).drain(socket, service, real, options.for))
+  })
+program
+  .command('undrain')
+  .description('end a hold by hand: drain, or ipvsadm -e -w on the real server of a source')
+  .argument('<service>', 'as drain')
+  .argument('<real>', 'as drain')
+  .action(async (service: string, real: string) => await (await site()).undrain(socket, service, real))
 program
   .command('set')
   .description('change settings')

@@ -4,6 +4,7 @@ import { endpointText } from '../../net/endpoint.ts'
 import { serviceTitle } from '../front/api/names.ts'
 import type { ConnectionShown } from '../front/api/schema/connection.ts'
 import type { ServiceShown } from '../front/api/schema/service.ts'
+import type { SourceShown } from '../front/api/schema/source.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import { expiry } from '../front/ipvsadm/format.ts'
 import type { Diagnosis } from '../insight/doctor/checks.ts'
@@ -33,6 +34,7 @@ export function servicesText(services: readonly ServiceShown[]): string {
   return services
     .map((service) => {
       const lines = [`virtual service: ${serviceTitle(service)}`, `  scheduler: ${service.scheduler}`]
+      if (service.source !== 'manual') lines.push(`  stated by: ${service.source}`)
       if (service.persistenceTimeoutS > 0) lines.push(`  persistence: ${service.persistenceTimeoutS} s`)
       if (service.why !== undefined) lines.push(`  ${service.state}: ${service.why}`)
       if (service.unsupported.length > 0) lines.push(`  not in force: ${service.unsupported.join(', ')}`)
@@ -43,10 +45,49 @@ export function servicesText(services: readonly ServiceShown[]): string {
         server.weight === 0 ? 'draining' : `weight ${server.weight}`,
         server.activeConns + server.inactiveConns,
         'connections',
+        weightNote(server),
       ])
       return `${lines.join('\n')}\n${rows.length === 0 ? '    none\n' : table(rows)}`
     })
     .join('\n')
+}
+
+/** Why the weight in force is not the one that was said. */
+function weightNote({ weight, saidWeight, hold }: ServiceShown['servers'][number]): string {
+  if (hold === null) return weight === saidWeight ? '' : `its source says ${saidWeight}`
+  const until = hold.until === null ? '' : `, until ${hold.until}`
+  return `held by hand (${hold.by}) for ${age(hold.since)}${until}; its source says ${saidWeight}`
+}
+
+/** From then until now, in the two largest units. */
+export function age(since: string, nowMs = Date.now()): string {
+  let left = Math.max(0, Math.round((nowMs - Date.parse(since)) / 1000))
+  const parts: string[] = []
+  for (const [unit, seconds] of [
+    ['d', 86_400],
+    ['h', 3600],
+    ['min', 60],
+    ['s', 1],
+  ] as const) {
+    const count = Math.floor(left / seconds)
+    left -= count * seconds
+    if (count > 0) parts.push(`${count} ${unit}`)
+  }
+  return parts.slice(0, 2).join(' ') || '0 s'
+}
+
+export function sourcesText(sources: readonly SourceShown[]): string {
+  return sources
+    .map(({ source, path, state, since, services, watched, complaints }) => {
+      const where = path === null ? 'commands and the API' : path
+      const how = state === 'unread' ? 'not read since the daemon started' : state
+      const when = since === null ? '' : ` for ${age(since)}`
+      const lines = [`${source}: ${where}`, `  ${how}${when}, ${services} services`]
+      if (watched.length > 0) lines.push(`  watches: ${watched.join(', ')}`)
+      for (const { at, message } of complaints) lines.push(`  ${at}: ${message}`)
+      return `${lines.join('\n')}\n`
+    })
+    .join('')
 }
 
 export function statusText(status: Status): string {

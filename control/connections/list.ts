@@ -14,6 +14,7 @@ import { readAddress } from '../../net/address.ts'
 import { protocolOfNumber } from '../../net/protocol.ts'
 import { msOfTicks } from '../compile/settings.ts'
 import type { ConnectionListing } from '../model/connection.ts'
+import type { Pace } from '../model/pace.ts'
 import type { ConnectionTable } from './table.ts'
 
 function stateText(table: ConnectionTable, line: number): string {
@@ -71,4 +72,27 @@ export function* listConnections(
       if (remaining >= 0) yield listing(table, line, remaining, reals)
     }
   }
+}
+
+/** Lines looked at between two looks at the clock. */
+const LINES = 8192
+
+/** Live connections by real server, templates left out. */
+export async function countByReal(
+  tables: readonly ConnectionTable[],
+  reals: number,
+  pace: Pace,
+): Promise<Uint32Array> {
+  const counts = new Uint32Array(reals)
+  for (const table of tables) {
+    const { u32, stride, lines } = table
+    for (let line = 0; line < lines; line++) {
+      if (line % LINES === 0 && pace.over) await pace.pass()
+      if ((u32[line * stride]! & PM_CONN_STATUS) !== ConnStatus.Live) continue
+      const real = table.real(line)
+      if (!table.isConnection(line) || table.kind(line) === ConnKind.Template || real >= reals) continue
+      counts[real]! += 1
+    }
+  }
+  return counts
 }

@@ -68,7 +68,7 @@ export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] 
 }
 
 /** Work that is done in one go. */
-const whole = (action: () => void) => (): null => {
+export const whole = (action: () => void) => (): null => {
   action()
   return null
 }

@@ -1,4 +1,6 @@
 /** The daemon: from an empty process to a served API, and back. */
+
+import { existsSync } from 'node:fs'
 import type { Logger } from 'pino'
 import { builtFile } from '../../dataplane/assets.ts'
 import { type Dataplane, DataplaneError } from '../../dataplane/dataplane.ts'
@@ -9,18 +11,27 @@ import { bootId } from '../../linux/boot.ts'
 import { isMachineTrouble, MachineError } from '../../linux/machine-error.ts'
 import { CHECK_DEVICE } from '../../linux/netlink/probe-pair.ts'
 import { notify, watchdogPeriodMs } from '../../linux/sd-notify.ts'
+import { endpointText } from '../../net/endpoint.ts'
 import { Attachments } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
 import { exchangePlane, type ManagedDirector, type OpenDirectorOptions, openDirector } from '../apply/open.ts'
 import { type StateFile, stateFile } from '../apply/state-file.ts'
+import { Turns } from '../apply/turns.ts'
 import { readVerdicts } from '../counting/verdicts.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import { type Api, createApi } from '../front/api/server.ts'
 import { readStatus } from '../insight/status.ts'
+import { serviceText } from '../model/identity.ts'
+import type { Site, SiteService } from '../model/site.ts'
 import { VERSION } from '../model/version.ts'
+import { CapacityError } from '../plan/plan.ts'
 import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
-import { directorBeats, NEIGHBOURS } from './beats.ts'
+import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
+import { SiteSource, WATCH_MS } from '../source/site-source.ts'
+import { Sources } from '../source/sources.ts'
+import { type NumberedReading, SiteReader } from '../source/thread/site-reader.ts'
+import { directorBeats, NEIGHBOURS, whole } from './beats.ts'
 import { type Checks, openChecks } from './checks.ts'
 import {
   type Capacity,
@@ -42,6 +53,8 @@ export interface DaemonOptions {
   readonly dataplane: PlaneChoice
   readonly xdpMode: XdpModeChoice
   readonly runDirectory: string
+  /** null: the usual file, if it is there. */
+  readonly config: string | null
   readonly sockets: SocketOptions
   readonly capacity: Capacity
   readonly workers: number
@@ -93,6 +106,10 @@ class Daemon {
   #attachments: Attachments | null = null
   #checks: Checks | null = null
   #api: Api | null = null
+  readonly #sources = new Sources()
+  readonly #siteReader: SiteReader
+  /** The configuration file as it was read before there was a director. */
+  #first: NumberedReading | null
   #removeSockets: () => void = () => {}
   #finish: (status: number) => void = () => {}
   readonly #ending: Ending
@@ -103,14 +120,18 @@ class Daemon {
     const run = await takeRunDirectory(options.runDirectory, options.dataplane !== 'none')
     let host: LiveHost | null = null
     let opened: Opened | null = null
+    const siteReader = new SiteReader()
     try {
       host = openHost()
-      opened = await openDataplane(openOptions(options, run, host, log))
-      const daemon = new Daemon(options, log, run, host, opened)
+      const first = await readConfiguration(siteReader, options.config)
+      const named = { ...options, interfaces: interfacesOf(options.interfaces, first?.site ?? null) }
+      opened = await openDataplane(openOptions(named, run, host, log))
+      const daemon = new Daemon(options, log, run, host, opened, siteReader, first)
       await daemon.#serve()
       return daemon
     } catch (error) {
       await opened?.dataplane?.close().catch(() => {})
+      await siteReader.close()
       host?.close()
       run.release()
       throw error
@@ -123,7 +144,11 @@ class Daemon {
     run: RunDirectory,
     host: LiveHost,
     opened: Opened,
+    siteReader: SiteReader,
+    first: NumberedReading | null,
   ) {
+    this.#siteReader = siteReader
+    this.#first = first
     this.#options = options
     this.#log = log
     this.#run = run
@@ -141,7 +166,8 @@ class Daemon {
   }
 
   #openOptions(): OpenOptions {
-    return openOptions(this.#options, this.#run, this.#host, this.#log)
+    const interfaces = this.#interfaces() ?? []
+    return openOptions({ ...this.#options, interfaces }, this.#run, this.#host, this.#log)
   }
 
   async #serve(): Promise<void> {
@@ -157,6 +183,7 @@ class Daemon {
       takeAlso: (name) => void this.#attachments?.takeAlso(name),
       log: this.#log,
     })
+    await this.#openSources()
     if (dataplane !== null) await this.#attach(dataplane)
     this.#listenForSignals()
     await this.#listen(this.#checks)
@@ -278,7 +305,7 @@ class Daemon {
 
   async #attach(dataplane: Dataplane): Promise<void> {
     // Told of none, it goes on with those of the program that runs.
-    const wanted = this.#options.interfaces.length > 0 ? this.#options.interfaces : namesOf(dataplane)
+    const wanted = this.#interfaces() ?? namesOf(dataplane)
     this.#attachments = new Attachments(wanted, this.#host, (message) => this.#log.warn(message))
     if (this.#checks?.health.isWanted === true) void this.#attachments.takeAlso(CHECK_DEVICE)
     for (const one of await this.#attachments.use(dataplane)) {
@@ -337,6 +364,7 @@ class Daemon {
       context: {
         director: this.#director,
         health: checks.health,
+        sources: this.#sources,
         status: () => this.#status(),
         verdicts: () => this.#verdicts(),
         changePlane: (kind) => this.#changePlane(kind),
@@ -347,6 +375,74 @@ class Daemon {
     })
     this.#api = api
     this.#removeSockets = await openSockets(api, this.#run, this.#options.sockets)
+  }
+
+  // Sources
+
+  async #openSources(): Promise<void> {
+    const { config } = this.#options
+    const file = new SiteSource({
+      source: 'file',
+      path: config ?? DEFAULT_CONFIG,
+      director: this.#director,
+      reader: this.#siteReader,
+      pace: () => new Turns(),
+      log: this.#log,
+      applied: () => this.#siteApplied(),
+    })
+    this.#sources.add(file)
+    this.#clockwork.add([
+      { name: 'files of pools', everyMs: WATCH_MS, run: whole(() => this.#watchSources()) },
+      { name: 'ends of holds', everyMs: HOLDS_MS, run: whole(() => this.#endHolds()) },
+    ])
+    if (this.#first !== null) await this.#applySource(file, this.#first)
+    this.#first = null
+  }
+
+  /** What was in force before stays so if it cannot be read, and the source says why. */
+  async #applySource(source: SiteSource, read?: NumberedReading): Promise<void> {
+    try {
+      await source.apply(source.path, false, read)
+    } catch (error) {
+      if (!isMachineTrouble(error) && !(error instanceof CapacityError)) throw error
+      this.#log.error({ err: error, source: source.source }, 'Cannot bring all of it in force')
+    }
+  }
+
+  /** What follows from another site that is in force. */
+  #siteApplied(): void {
+    this.#checks?.health.want(this.#sources.services().filter(hasHealth))
+    const wanted = this.#interfaces()
+    if (wanted !== null) void this.#attachments?.want(wanted)
+  }
+
+  #watchSources(): void {
+    if (this.#ending.begun) return
+    for (const source of this.#sources.all()) source.watch()
+  }
+
+  #endHolds(): void {
+    const over = this.#director.endHolds()
+    if (over.length === 0) return
+    for (const { service, server } of over) {
+      this.#log.info({ service: serviceText(service), server: endpointText(server) }, 'a hold has ended')
+    }
+    void this.#director.settle([]).catch((error: unknown) => this.#beatFailed('end holds', error))
+  }
+
+  /** By command line and files; null: nobody has named any. */
+  #interfaces(): readonly string[] | null {
+    const wanted = this.#sources
+      .all()
+      .reduce((names, { site }) => interfacesOf(names, site), this.#options.interfaces)
+    return wanted.length > 0 ? wanted : null
+  }
+
+  /** Nobody has to have the usual file; one that is gone is another matter. */
+  #isWanted({ path, state }: SiteSource): boolean {
+    return (
+      path !== DEFAULT_CONFIG || this.#options.config !== null || state.state !== 'unread' || existsSync(path)
+    )
   }
 
   #status(): Status {
@@ -389,6 +485,9 @@ class Daemon {
     const permit = await this.#api.permits.shared(RELOAD_TURN_MS, () => {})
     try {
       if (permit === null) throw new Error('other requests do not end')
+      for (const source of this.#sources.all()) {
+        if (this.#isWanted(source)) await this.#applySource(source)
+      }
       await this.#attachments?.compare()
       this.#managed?.applier.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
       this.#managed?.applier.stateChanged()
@@ -460,6 +559,7 @@ class Daemon {
       { name: 'stop bringing rules in force', limitMs: END_MS, run: () => this.#managed?.applier.stop() },
       { name: 'save the state', limitMs: 0, run: () => this.#managed?.applier.saveState() },
       { name: 'close the data plane', limitMs: END_MS, run: () => this.#opened.dataplane?.close() },
+      { name: 'stop reading files', limitMs: END_MS, run: () => this.#siteReader.close() },
       { name: 'close the API', limitMs: END_MS, run: () => this.#api?.close(leftMs()) },
       { name: 'stop counting', limitMs: 0, run: () => this.#stopCountingSendFailures() },
       { name: 'stop following the network', limitMs: 0, run: () => this.#host.close() },
@@ -490,9 +590,26 @@ class Daemon {
   }
 }
 
+/** How exactly a hold ends. */
+const HOLDS_MS = 1000
 const NETWORK = 'what changes of the network ask for'
 /** How long a reload waits for a change of the data plane. */
 const RELOAD_TURN_MS = 60_000
+
+/** Whether there is anything to be asked or done about it. */
+function hasHealth({ servers, health }: SiteService): boolean {
+  return health.sorryServer !== null || servers.some(({ checks }) => checks.length > 0)
+}
+
+/** Before anything is opened: the file may name the interfaces. null: there is none to be read. */
+async function readConfiguration(reader: SiteReader, config: string | null): Promise<NumberedReading | null> {
+  if (config === null && !existsSync(DEFAULT_CONFIG)) return null
+  return await reader.read('file', config ?? DEFAULT_CONFIG)
+}
+
+function interfacesOf(names: readonly string[], site: Site | null): readonly string[] {
+  return [...new Set([...names, ...(site?.director.interfaces ?? [])])]
+}
 
 function namesOf(dataplane: Dataplane): readonly string[] {
   return dataplane.interfaces().flatMap(({ name, wanted }) => (name === CHECK_DEVICE ? [] : [wanted ?? name]))

@@ -1,7 +1,9 @@
 /** The daemon's command line. */
+import { resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { DEFAULT_RUN_DIRECTORY } from '../front/api/socket.ts'
 import { VERSION } from '../model/version.ts'
+import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { DEFAULT_CAPACITY, PLANE_CHOICES, type PlaneChoice } from './choose-plane.ts'
 import type { DaemonOptions } from './daemon.ts'
 import type { SocketOptions } from './sockets.ts'
@@ -43,6 +45,7 @@ function command(): Command {
         .choices(['auto', 'native', 'generic'])
         .default('auto'),
     )
+    .option('--config <file>', `configuration file; ${DEFAULT_CONFIG} if there is one and nothing is said`)
     .option('--run-dir <directory>', 'where the socket and the state lie', DEFAULT_RUN_DIRECTORY)
     .option('--socket-group <group>', 'members of this group may use the socket, too')
     .option(
@@ -107,6 +110,7 @@ export function parseDaemonOptions(
     dataplane: PlaneChoice
     xdpMode: DaemonOptions['xdpMode']
     runDir: string
+    config?: string
     socketGroup?: string
     readOnlySocket?: true | string
     connections: number
@@ -123,6 +127,7 @@ export function parseDaemonOptions(
     dataplane: options.dataplane,
     xdpMode: options.xdpMode,
     runDirectory: options.runDir,
+    config: options.config === undefined ? null : resolve(options.config),
     sockets: { group: options.socketGroup ?? null, readOnly: readOnly(options.readOnlySocket) },
     capacity: {
       services: options.services,

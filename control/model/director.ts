@@ -3,6 +3,7 @@ import type { ConnectionListing } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { Hold } from './hold.ts'
 import type { Outcome } from './outcome.ts'
+import type { Pace } from './pace.ts'
 import type { RealServer, ServerId, ServerListing } from './server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest, ServiceState, VirtualService } from './service.ts'
 import type { SourceName } from './source.ts'
@@ -49,6 +50,8 @@ export interface Director {
   /** What of a service is kept and not in force, and why; empty if all of it is. */
   unsupported(service: VirtualService, servers: readonly RealServer[]): readonly string[]
   connections(): Iterable<ConnectionListing>
+  /** How many connections each real server has, counted in the table; by identities. */
+  countConnections(pace: Pace): Promise<(service: string, server: string) => number>
   /** Number of buckets/lines shown by `IP Virtual Server version 1.2.1 (size=N)`. */
   connectionTableSize(): number
   totals(): { readonly counters: Counters; readonly rates: Rates }

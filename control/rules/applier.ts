@@ -2,6 +2,7 @@
 
 import type { ConnectionListing } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
+import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { ServiceEntry } from './entries.ts'
@@ -32,6 +33,8 @@ export interface Applier {
   /** Zeroes one service and its real servers, or everything. */
   zero(service: ServiceEntry | null): void
   connections(): Iterable<ConnectionListing>
+  /** How many connections each real server has at this moment, from the table itself. */
+  countConnections(pace: Pace): Promise<(service: string, server: string) => number>
   connectionTableSize(): number
   /** Timeouts or sysctls are to be published with the next `settle`. */
   settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void

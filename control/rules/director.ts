@@ -13,6 +13,7 @@ import { serverKey, serviceKey } from '../model/identity.ts'
 import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
+import type { Pace } from '../model/pace.ts'
 import type { RealServer, ServerId, ServerListing } from '../model/server.ts'
 import type {
   ServiceId,
@@ -59,12 +60,6 @@ export interface DirectorOptions {
   readonly state?: DirectorState
   /** Wall clock, ms; holds have to mean the same after a restart. */
   readonly wallMs?: () => number
-}
-
-/** Long work lets others go first. */
-export interface Pace {
-  readonly over: boolean
-  pass(): Promise<void>
 }
 
 /** What `ipvsadm -e` asks for when nothing but the weight was typed. */
@@ -254,7 +249,12 @@ export class RuleDirector implements Director {
     restatement: Restatement,
     settings: DirectorSettings,
     pace: Pace,
-    { dry = false, origin }: { readonly dry?: boolean; readonly origin?: Origin } = {},
+    options: {
+      readonly dry?: boolean
+      readonly origin?: Origin
+      /** Told when the rules are other ones, before anybody can bring them in force. */
+      readonly became?: () => void
+    } = {},
   ): Promise<Restated> {
     return this.#inTurn(async () => {
       const draft = this.#draft()
@@ -268,9 +268,11 @@ export class RuleDirector implements Director {
         }
         const restated = step.value
         const refused = [...restated.refused, ...draft.#take(settings)]
-        if (!dry && refused.length === 0) {
-          if (origin !== undefined) this.#origins.set(restatement.source, origin)
+        if (options.dry !== true && refused.length === 0) {
+          if (options.origin !== undefined) this.#origins.set(restatement.source, options.origin)
           this.#become(draft, this.#meanwhile)
+          this.#meanwhile = null
+          options.became?.()
         }
         return { ...restated, refused }
       } finally {
@@ -382,6 +384,10 @@ export class RuleDirector implements Director {
 
   connections(): Iterable<ConnectionListing> {
     return this.#applier?.connections() ?? []
+  }
+
+  async countConnections(pace: Pace): Promise<(service: string, server: string) => number> {
+    return (await this.#applier?.countConnections(pace)) ?? (() => 0)
   }
 
   connectionTableSize(): number {

@@ -1,5 +1,12 @@
 # bash completion for pointsman and pointsmand; goes to /usr/share/bash-completion/completions/
 
+_pointsman_services() {
+	ipvsadm -Sn 2>/dev/null | awk '$1 == "-A" {
+		if ($2 == "-f") print "fwmark/" $3
+		else print ($2 == "-t" ? "tcp/" : $2 == "-u" ? "udp/" : "sctp/") $3
+	}'
+}
+
 _pointsman() {
 	local cur=${COMP_WORDS[COMP_CWORD]} word choices=
 
@@ -10,9 +17,22 @@ _pointsman() {
 	done
 	case $word in
 	'')
-		choices='services status health verdicts connections settings doctor set dataplane detach --json --help --version'
+		choices='services show sources status health verdicts connections settings doctor check diff apply export schema
+			drain undrain set dataplane detach --json --help --version'
 		;;
-	services | status | health | verdicts | settings | doctor) choices='--json --help' ;;
+	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
+	show) choices="$(_pointsman_services) --json --help" ;;
+	check)
+		mapfile -t COMPREPLY < <(compgen -f -W '--json --help' -- "$cur")
+		return
+		;;
+	diff | apply)
+		mapfile -t COMPREPLY < <(compgen -f -W '--take-over --json --help' -- "$cur")
+		return
+		;;
+	drain) choices="$(_pointsman_services) --for --help" ;;
+	undrain) choices="$(_pointsman_services) --help" ;;
+	schema) choices='--help' ;;
 	connections) choices='--limit --json --help' ;;
 	dataplane) choices='xdp userspace --json --help' ;;
 	set | detach) choices='--help' ;;
@@ -32,12 +52,16 @@ _pointsmand() {
 	--log-level) choices='debug info warn error' ;;
 	--socket-group | --read-only-socket) choices=$(cut -d: -f1 /etc/group 2>/dev/null) ;;
 	--connections | --connections6 | --services | --real-servers | --workers) return ;;
+	--config)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
 	--run-dir)
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
 	*)
-		choices='--interface --dataplane --xdp-mode --run-dir --socket-group --read-only-socket --services --real-servers --connections --connections6
+		choices='--interface --dataplane --xdp-mode --config --run-dir --socket-group --read-only-socket --services --real-servers --connections --connections6
 			--workers --engine --busy-poll --log-level --help --version'
 		;;
 	esac

@@ -35,7 +35,8 @@ function errorOf(json: unknown): string | null {
   const parsed = errorAnswer.safeParse(json)
   if (!parsed.success) return null
   const { error, errors = [] } = parsed.data
-  if (errors.length < 2) return error.message
+  // A field is named by its message; a place in a file is not.
+  if (errors.length < 2) return error.path.startsWith('/') ? `${error.path}: ${error.message}` : error.message
   return errors.map(({ path, message }) => `${path}: ${message}`).join('\n')
 }
 

@@ -6,6 +6,7 @@ import type { CheckedService } from '../../health/health.ts'
 import type { Director } from '../../model/director.ts'
 import type { Errno, Outcome } from '../../model/outcome.ts'
 import type { ServiceId } from '../../model/service.ts'
+import type { Sources } from '../../source/sources.ts'
 import type { Status } from './schema/status.ts'
 
 /** What is known of health; without checks nothing. */
@@ -18,6 +19,8 @@ export interface HealthView {
 export interface ApiContext {
   readonly director: Director
   readonly health: HealthView
+  /** What states whole sets of services. */
+  readonly sources: Sources
   status(): Status
   verdicts(): ReadonlyMap<string, bigint>
   /** Carries on with another data plane; rules, connections and counters go along. */

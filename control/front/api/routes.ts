@@ -6,10 +6,12 @@ import { HEALTH_ROUTES } from './routes/health.ts'
 import { PLANE_ROUTES } from './routes/plane.ts'
 import { SERVICE_ROUTES } from './routes/services.ts'
 import { SETTING_ROUTES } from './routes/settings.ts'
+import { SOURCE_ROUTES } from './routes/sources.ts'
 
 export const ROUTES: readonly Route[] = [
   ...PLANE_ROUTES,
   ...SERVICE_ROUTES,
+  ...SOURCE_ROUTES,
   ...CONNECTION_ROUTES,
   ...SETTING_ROUTES,
   ...DAEMON_ROUTES,

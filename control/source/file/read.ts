@@ -29,7 +29,8 @@ import { parseText, type TextDocument } from './text.ts'
 
 /** Where texts come from; throws the system's errors. */
 export interface Files {
-  read(path: string): string
+  /** @param watched it is looked at again by itself whenever it changes */
+  read(path: string, watched: boolean): string
   /** Names in a folder. */
   list(folder: string): readonly string[]
 }
@@ -97,7 +98,7 @@ class Reader {
 
   #text(path: string, at: Place): string | null {
     try {
-      return this.#files.read(path)
+      return this.#files.read(path, this.#watched.has(path))
     } catch (error) {
       this.#complain(at, `Cannot read "${path}": ${error instanceof Error ? error.message : error}`)
       return null

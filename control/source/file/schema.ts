@@ -75,7 +75,7 @@ export const tunnel = z
     }),
     z.strictObject({ type: z.literal('gre'), checksum: z.enum(['none', 'csum']).default('none') }),
   ])
-  .meta({ id: 'Tunnel', description: 'encapsulation where the method is tunnel' })
+  .meta({ id: 'SiteTunnel', description: 'encapsulation where the method is tunnel' })
 
 // Checks
 
@@ -212,7 +212,7 @@ export const check = z
       send: z.string().optional().meta({ description: 'a line to be sent first' }),
     }),
   ])
-  .meta({ id: 'Check' })
+  .meta({ id: 'SiteCheck' })
 const checks = z.array(z.union([name, check])).meta({ description: 'checks, or names of those in checks' })
 
 // Real servers and where they come from
@@ -234,7 +234,7 @@ const serverHealth = {
 }
 export const server = z
   .strictObject({ address: serverEndpoint, ...serverSettings, ...serverHealth })
-  .meta({ id: 'RealServer' })
+  .meta({ id: 'SiteRealServer' })
 const servers = z.array(z.union([serverEndpoint, server]))
 
 export const pool = z
@@ -249,7 +249,7 @@ export const pool = z
     }),
   ])
   .meta({
-    id: 'Pool',
+    id: 'SitePool',
     description: 'real servers that services name by their pool; settings for all of them',
   })
 
@@ -336,7 +336,7 @@ export const service = z
     real_servers: servers.optional(),
     pools: z.array(name).optional().meta({ description: 'names of pools whose real servers it has, too' }),
   })
-  .meta({ id: 'Service', description: 'one of tcp, udp, sctp, fwmark says which' })
+  .meta({ id: 'SiteService', description: 'one of tcp, udp, sctp, fwmark says which' })
 
 // The director
 
@@ -369,7 +369,7 @@ const director = z
     sysctls: z.record(z.string(), z.int()).optional().meta({ description: 'by the names of net.ipv4.vs' }),
     sync: z.array(syncDaemon).max(2).optional(),
   })
-  .meta({ id: 'DirectorSettings' })
+  .meta({ id: 'SiteDirector' })
 
 const defaults = z
   .strictObject({
@@ -379,7 +379,7 @@ const defaults = z
       .optional(),
     check: z.strictObject(timing).optional(),
   })
-  .meta({ id: 'Defaults', description: 'what is meant where nothing is said, in this file' })
+  .meta({ id: 'SiteDefaults', description: 'what is meant where nothing is said, in this file' })
 
 /** Everything but the services, which may be many and are judged one by one. */
 const rest = {
@@ -394,7 +394,7 @@ const rest = {
 export const fileHead = z.strictObject({ ...rest, services: z.array(z.unknown()).optional() })
 export const siteFile = z
   .strictObject({ ...rest, services: z.array(service).optional() })
-  .meta({ id: 'pointsman', title: 'pointsman.yaml', description: 'What a pointsman director serves' })
+  .meta({ id: 'Site', title: 'pointsman.yaml', description: 'What a pointsman director serves' })
 
 export type CheckDocument = z.input<typeof check>
 export type ServerDocument = z.input<typeof server>

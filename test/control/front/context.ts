@@ -2,6 +2,7 @@
 import type { ApiContext } from '../../../control/front/api/route.ts'
 import type { Status } from '../../../control/front/api/schema/status.ts'
 import type { Director } from '../../../control/model/director.ts'
+import { Sources } from '../../../control/source/sources.ts'
 
 export const STATUS: Status = {
   version: '0',
@@ -32,6 +33,7 @@ export function contextOf(director: Director, changes: Partial<ApiContext> = {})
   return {
     director,
     health: { state: () => [], events: { since: () => [], follow: () => () => {} } },
+    sources: new Sources(),
     status: () => STATUS,
     verdicts: () => new Map(),
     changePlane: async () => {},

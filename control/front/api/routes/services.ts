@@ -35,6 +35,7 @@ import {
   serviceRequest,
   servicesAnswer,
 } from '../schema/service.ts'
+import { holdBody } from '../schema/source.ts'
 
 function showService(context: ApiContext, id: ServiceId, status = 200): Answer {
   const service = context.director.service(id)
@@ -134,6 +135,30 @@ async function putServer(
   return showServer(context, id, server, known.ok ? 200 : 201)
 }
 
+async function holdServer(
+  context: ApiContext,
+  id: ServiceId,
+  server: ServerId,
+  body: z.infer<typeof holdBody> | null,
+): Promise<Answer> {
+  const { director } = context
+  const sinceMs = Date.now()
+  const hold =
+    body === null
+      ? null
+      : {
+          weight: body.weight,
+          sinceMs,
+          untilMs: body.forS === undefined ? null : sinceMs + body.forS * 1000,
+          by: body.by,
+        }
+  const outcome = director.hold(id, server, hold)
+  if (!outcome.ok) return refusal('params', outcome)
+  await director.settle([id])
+  // Given back to a check that has found it down, it is in the list no more.
+  return director.server(id, server).ok ? showServer(context, id, server) : noContent()
+}
+
 function showServer(context: ApiContext, id: ServiceId, server: ServerId, status = 200): Answer {
   const found = context.director.server(id, server)
   return found.ok ? { status, json: serverJson(found.value) } : refusal('params', found)
@@ -204,6 +229,23 @@ function serviceRoutes<T>(
       body: serverBody,
       answers: SERVER_PUT,
       handle: (context, input) => putServer(context, ...both(input.params), input.body),
+    }),
+    route({
+      method: 'PUT',
+      path: `${memberPath}/hold`,
+      summary: 'Hold the weight of a real server by hand, above its source and its checks',
+      params: member,
+      body: holdBody,
+      answers: SERVER_SHOWN,
+      handle: (context, input) => holdServer(context, ...both(input.params), input.body),
+    }),
+    route({
+      method: 'DELETE',
+      path: `${memberPath}/hold`,
+      summary: 'End a hold',
+      params: member,
+      answers: SERVER_SHOWN,
+      handle: (context, input) => holdServer(context, ...both(input.params), null),
     }),
     route({
       method: 'DELETE',

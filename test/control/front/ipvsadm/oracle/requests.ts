@@ -169,6 +169,7 @@ export class ListeningDirector implements Director {
     return { ok: true, value: 0 }
   }
   hold = (): Outcome => this.#note('hold')
+  countConnections = async () => () => 0
   zero = (id?: ServiceId): Outcome => this.#note(id === undefined ? 'zero' : `zero ${idText(id)}`)
   addServer = (id: ServiceId, server: RealServer): Outcome =>
     this.#note(`add-server ${idText(id)} server ${serverIdText(server.id)} ${serverText(server)}`)

@@ -1,0 +1,171 @@
+/** Sources of services, what they state, and weights held by hand, as they cross the API. */
+import { z } from 'zod'
+import { endpointText } from '../../../../net/endpoint.ts'
+import { serverKey, serviceKey } from '../../../model/identity.ts'
+import { type Complaint, placeText } from '../../../model/site.ts'
+import { SOURCES } from '../../../model/source.ts'
+import type { RuleChange } from '../../../rules/restate.ts'
+import { siteFile } from '../../../source/file/schema.ts'
+import { differences, type SiteSource } from '../../../source/site-source.ts'
+import { holdAnswer, holdJson, serviceIdJson, serviceNameAnswer } from './service.ts'
+
+/** 31 days. */
+const HOLD_MAX_S = 2678400
+
+export const holdBody = z
+  .strictObject({
+    weight: z.int().min(0).max(2147483647).default(0).meta({ description: '0 drains' }),
+    forS: z
+      .int()
+      .min(1)
+      .max(HOLD_MAX_S)
+      .optional()
+      .meta({ description: 'ends by itself after so many seconds' }),
+    by: z.string().max(80).default('the API').meta({ description: 'shown to whoever wonders' }),
+  })
+  .meta({ id: 'HoldRequest' })
+
+export const sourceBody = z
+  .strictObject({
+    path: z
+      .string()
+      .regex(/^\//, 'expected an absolute path')
+      .optional()
+      .meta({ description: "file on the daemon's machine; its own unless given" }),
+    takeOver: z.boolean().default(false).meta({
+      description: 'take over services that commands state otherwise, instead of refusing',
+    }),
+  })
+  .meta({ id: 'SourceRequest' })
+
+const complaintAnswer = z.object({
+  at: z.string().meta({ description: 'file:line:column' }),
+  message: z.string(),
+  severity: z.enum(['error', 'remark']),
+})
+
+const sourceAnswer = z
+  .object({
+    source: z.enum(SOURCES),
+    path: z.string().nullable(),
+    state: z.enum(['unread', 'in force', 'refused']).meta({
+      description: 'refused: what was read last is wrong, and what was in force before still is',
+    }),
+    since: z.string().nullable(),
+    services: z.int().meta({ description: 'that it has in force' }),
+    watched: z.array(z.string()).meta({ description: 'files that are read again whenever they change' }),
+    complaints: z.array(complaintAnswer),
+  })
+  .meta({ id: 'Source' })
+export const sourcesAnswer = z.array(sourceAnswer)
+export type SourceShown = z.infer<typeof sourceAnswer>
+
+export const changeAnswer = z
+  .object({
+    change: z.enum([
+      'add service',
+      'edit service',
+      'delete service',
+      'take over',
+      'add server',
+      'edit server',
+      'delete server',
+    ]),
+    service: serviceNameAnswer,
+    server: z.string().optional().meta({ description: 'address:port' }),
+    differences: z.array(z.string()).meta({ example: ['weight 3 -> 0'] }),
+    hold: holdAnswer.nullable().meta({ description: 'the weight is held by hand' }),
+    connections: z.int().meta({ description: 'live ones that it touches, counted in the table' }),
+  })
+  .meta({ id: 'Change' })
+export type ChangeShown = z.infer<typeof changeAnswer>
+
+export const changesAnswer = z
+  .object({ path: z.string(), changes: z.array(changeAnswer), complaints: z.array(complaintAnswer) })
+  .meta({ id: 'Changes' })
+
+export const appliedAnswer = z
+  .object({
+    path: z.string(),
+    ownPath: z.string().meta({ description: 'what the next reload reads' }),
+    counts: z.record(z.string(), z.int()).meta({ description: 'changes by kind' }),
+    complaints: z.array(complaintAnswer).meta({ description: 'remarks' }),
+  })
+  .meta({ id: 'Applied' })
+
+export const siteAnswer = siteFile
+
+export function complaintJson({ at, message, severity }: Complaint): z.infer<typeof complaintAnswer> {
+  return { at: placeText(at), message, severity }
+}
+
+export function sourceJson(source: SiteSource, services: number): SourceShown {
+  const { state } = source
+  return {
+    source: source.source,
+    path: source.from,
+    state: state.state,
+    since: new Date(state.sinceMs).toISOString(),
+    services,
+    watched: [...(source.site?.watched ?? [])],
+    complaints: state.state === 'refused' ? state.complaints.map(complaintJson) : [],
+  }
+}
+
+/** @param connections of a real server, by identities */
+export function changeJson(
+  change: RuleChange,
+  connections: (service: string, server: string | null) => number,
+): ChangeShown {
+  const key = serviceKey(change.id)
+  const service = serviceIdJson(change.id)
+  switch (change.change) {
+    case 'add service':
+      return { change: change.change, service, differences: [], hold: null, connections: 0 }
+    case 'delete service':
+      return {
+        change: change.change,
+        service,
+        differences: [],
+        hold: null,
+        connections: connections(key, null),
+      }
+    case 'edit service':
+      return {
+        change: change.change,
+        service,
+        differences: [...differences(change.before, change.after)],
+        hold: null,
+        connections: connections(key, null),
+      }
+    case 'take over':
+      return {
+        change: change.change,
+        service,
+        differences: [`from ${change.from}`],
+        hold: null,
+        connections: 0,
+      }
+    case 'add server':
+      return {
+        change: change.change,
+        service,
+        server: endpointText(change.after.id),
+        differences: [`${change.after.method}, weight ${change.after.weight}`],
+        hold: null,
+        connections: 0,
+      }
+    case 'edit server':
+    case 'delete server':
+      return {
+        change: change.change,
+        service,
+        server: endpointText(change.before.id),
+        differences: change.change === 'edit server' ? [...differences(change.before, change.after)] : [],
+        hold: change.hold === null ? null : holdJson(change.hold),
+        connections: connections(key, serverKey(change.before.id)),
+      }
+    default:
+      return change satisfies never
+  }
+}

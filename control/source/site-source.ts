@@ -1,0 +1,268 @@
+/**
+ * One source of services that is read from a file: brings what it says in force, all of it or nothing, and
+ * knows how that stands.
+ */
+import { statSync } from 'node:fs'
+import { serviceKey } from '../model/identity.ts'
+import type { Pace } from '../model/pace.ts'
+import type { RealServer } from '../model/server.ts'
+import type { ServiceId, VirtualService } from '../model/service.ts'
+import { type Complaint, placeText, type Site } from '../model/site.ts'
+import type { Origin, StatingSource } from '../model/source.ts'
+import type { RuleDirector } from '../rules/director.ts'
+import type { RefusedStatement, Restated, RuleChange } from '../rules/restate.ts'
+import type { NumberedReading, SiteReader } from './thread/site-reader.ts'
+
+export interface SiteSourceOptions {
+  readonly source: StatingSource
+  /** What it is read from, unless somebody says otherwise. */
+  readonly path: string
+  readonly director: RuleDirector
+  readonly reader: SiteReader
+  readonly pace: () => Pace
+  readonly log: SourceLog
+  /** Another site is what is wanted; told before it comes in force, so that checks can have their say. */
+  readonly applied: () => void
+}
+
+export interface SourceLog {
+  info(details: object, message: string): void
+  error(details: object, message: string): void
+}
+
+export type SourceState =
+  /** Nothing has been read yet; services of an earlier daemon go on. */
+  | { readonly state: 'unread' }
+  | { readonly state: 'in force' }
+  /** What was read last is wrong, and what was in force before still is. */
+  | { readonly state: 'refused'; readonly complaints: readonly Complaint[] }
+
+export interface Applied {
+  readonly changes: readonly RuleChange[]
+  /** Errors: nothing has changed. Remarks alone: it is in force. */
+  readonly complaints: readonly Complaint[]
+}
+
+interface Occasion {
+  readonly path: string
+  readonly takeOver: boolean
+  /** When reading began. */
+  readonly beganMs: number
+  readonly poolsOnly: boolean
+}
+
+/** Times of files come from a clock that ticks so seldom. */
+const CLOCK_STEP_MS = 20
+
+/** How often watched files are looked at: by name, so that a replaced one is seen, on any file system. */
+export const WATCH_MS = 1000
+
+export class SiteSource {
+  readonly source: StatingSource
+  readonly path: string
+  readonly #options: SiteSourceOptions
+  #state: SourceState = { state: 'unread' }
+  #sinceMs = Date.now()
+  #site: Site | null = null
+  /** Read last from somewhere else than `path`. */
+  #from: string
+  /** One after the other. */
+  #turn: Promise<unknown> = Promise.resolve()
+  /** How the watched files looked, at the last look and when they were read. */
+  #seen = ''
+  #readAs = ''
+  #watching = false
+  /** What was refused last are pools, not all of it. */
+  #poolRefused = false
+
+  constructor(options: SiteSourceOptions) {
+    this.source = options.source
+    this.path = options.path
+    this.#from = options.path
+    this.#options = options
+  }
+
+  get state(): SourceState & { readonly sinceMs: number } {
+    return { ...this.#state, sinceMs: this.#sinceMs }
+  }
+
+  /** What is in force; null: nothing was read since the daemon started. */
+  get site(): Site | null {
+    return this.#site
+  }
+
+  /** Where that was read from. */
+  get from(): string {
+    return this.#from
+  }
+
+  /**
+   * Reads it and brings it in force.
+   * @param read what was read of it a moment ago
+   */
+  apply(path = this.path, takeOver = false, read?: NumberedReading): Promise<Applied> {
+    return this.#inTurn(async () => {
+      const beganMs = Date.now()
+      const reading = read ?? (await this.#options.reader.read(this.source, path))
+      return await this.#bringIn(reading, { path, takeOver, beganMs, poolsOnly: false })
+    })
+  }
+
+  /** What `apply` would change. */
+  diff(path = this.path, takeOver = false): Promise<Applied> {
+    return this.#inTurn(async () => {
+      const { site, complaints } = await this.#options.reader.read(this.source, path)
+      if (site === null) return { changes: [], complaints }
+      const restated = await this.#restate(site, path, takeOver, true)
+      return { changes: restated.changes, complaints: [...complaints, ...places(restated.refused, site)] }
+    })
+  }
+
+  /** Looks at the watched files; a changed one is read when it has not changed since the last look. */
+  watch(): void {
+    const watched = this.#site?.watched ?? []
+    if (watched.length === 0 || this.#watching) return
+    const now = looks(watched)
+    const settled = now === this.#seen
+    this.#seen = now
+    if (!settled || now === this.#readAs) return
+    this.#readAs = now
+    this.#watching = true
+    void this.#inTurn(async () => {
+      const path = this.#from
+      const beganMs = Date.now()
+      const reading = await this.#options.reader.read(this.source, path, true)
+      await this.#bringIn(reading, { path, takeOver: false, beganMs, poolsOnly: true })
+    })
+      .catch((error: unknown) => this.#options.log.error({ err: error }, 'Cannot read the pools again'))
+      .finally(() => {
+        this.#watching = false
+      })
+  }
+
+  async #bringIn(reading: NumberedReading, occasion: Occasion): Promise<Applied> {
+    const { path, takeOver, beganMs, poolsOnly } = occasion
+    const { site, complaints } = reading
+    if (site === null) return this.#refused(occasion, complaints)
+    const restated = await this.#restate(site, path, takeOver, false, () => {
+      this.#site = site
+      this.#options.applied()
+    })
+    if (restated.refused.length > 0) {
+      return this.#refused(occasion, [...complaints, ...places(restated.refused, site)])
+    }
+    this.#options.reader.applied(reading)
+    this.#from = path
+    // A pool that is right again says nothing about a file that was refused as a whole.
+    if (!poolsOnly || this.#poolRefused) this.#become({ state: 'in force' })
+    this.#seen = looks(site.watched)
+    // What was written while it was read may not have been read.
+    this.#readAs = changedSince(site.watched, beganMs - CLOCK_STEP_MS) ? '' : this.#seen
+    await this.#options.director.settle(idsOf(restated.changes))
+    const { source } = this
+    this.#options.log.info({ source, path, ...countChanges(restated.changes) }, 'applied')
+    return { changes: restated.changes, complaints }
+  }
+
+  #restate(
+    site: Site,
+    path: string,
+    takeOver: boolean,
+    dry: boolean,
+    became: () => void = () => {},
+  ): Promise<Restated> {
+    const services = site.services.map(({ service, servers }) => ({
+      service,
+      servers: servers.map(({ real }) => real),
+    }))
+    const restatement = { source: this.source, services, takeOver }
+    return this.#options.director.restate(restatement, site.director, this.#options.pace(), {
+      dry,
+      became,
+      origin: originOf(this.source, path),
+    })
+  }
+
+  #refused({ path, poolsOnly }: Occasion, complaints: readonly Complaint[]): Applied {
+    this.#poolRefused = poolsOnly
+    this.#become({ state: 'refused', complaints })
+    const [first] = complaints
+    const more = complaints.length > 1 ? `, and ${complaints.length - 1} more` : ''
+    const told = first === undefined ? '' : ` ${placeText(first.at)}: ${first.message}${more}`
+    this.#options.log.error({ source: this.source, path }, `Cannot apply, nothing has changed:${told}`)
+    return { changes: [], complaints }
+  }
+
+  #become(state: SourceState): void {
+    if (state.state !== this.#state.state) this.#sinceMs = Date.now()
+    this.#state = state
+  }
+
+  #inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(action)
+    this.#turn = mine.catch(() => {})
+    return mine
+  }
+}
+
+function originOf(source: StatingSource, path: string): Origin {
+  const title = source === 'file' ? `the file ${path}` : path
+  const instead =
+    source === 'file'
+      ? 'change it there, then: pointsman apply'
+      : 'change it there, then: systemctl reload pointsmand'
+  return { title, instead }
+}
+
+/** The identity, size and time of each file, as text to be compared. */
+function looks(files: readonly string[]): string {
+  return files
+    .map((file) => {
+      const stat = statSync(file, { bigint: true, throwIfNoEntry: false })
+      return stat === undefined ? 'absent' : `${stat.ino} ${stat.size} ${stat.mtimeNs}`
+    })
+    .join('\n')
+}
+
+function changedSince(files: readonly string[], ms: number): boolean {
+  return files.some((file) => (statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0) >= ms)
+}
+
+/** What the rules refuse, at the places of the site that asked for it. */
+function places(refused: readonly RefusedStatement[], site: Site): Complaint[] {
+  if (refused.length === 0) return []
+  const at = new Map(site.services.map(({ service, at }) => [serviceKey(service.id), at]))
+  const first = { file: site.files[0] ?? '', line: 1, column: 1 }
+  return refused.map(({ service, message }) => ({
+    at: at.get(service) ?? first,
+    message,
+    severity: 'error',
+  }))
+}
+
+export function idsOf(changes: readonly RuleChange[]): ServiceId[] {
+  return [...new Map(changes.map(({ id }) => [serviceKey(id), id])).values()]
+}
+
+/** How many of each kind. */
+export function countChanges(changes: readonly RuleChange[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const { change } of changes) counts[change] = (counts[change] ?? 0) + 1
+  return counts
+}
+
+/** In words: `weight 3 -> 0, method nat -> tunnel`. */
+export function differences(
+  before: RealServer | VirtualService,
+  after: RealServer | VirtualService,
+): readonly string[] {
+  return Object.entries(after).flatMap(([name, value]) => {
+    const was: unknown = Reflect.get(before, name)
+    const [from, to] = [JSON.stringify(was), JSON.stringify(value)]
+    return name === 'id' || from === to ? [] : [`${name} ${text(was)} -> ${text(value)}`]
+  })
+}
+
+function text(value: unknown): string {
+  return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value)
+}

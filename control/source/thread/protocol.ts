@@ -1,0 +1,41 @@
+/** What the reading thread is asked, and what it answers. */
+import type { Complaint, DirectorSettings, Place, SiteService } from '../../model/site.ts'
+import type { StatingSource } from '../../model/source.ts'
+
+export interface ReadOrder {
+  readonly order: 'read'
+  readonly number: number
+  readonly source: StatingSource
+  readonly path: string
+  /** Only pools are looked at again: all other texts are as they were when they were applied. */
+  readonly poolsOnly: boolean
+}
+
+/** What was read under this number is in force. */
+export interface AppliedOrder {
+  readonly order: 'applied'
+  readonly number: number
+}
+
+export type Order = ReadOrder | AppliedOrder
+
+/**
+ * A service as it was at a place of the last answer about this source and path, or a new one; large sites
+ * change in few places, and taking values over from another thread is work for this one.
+ */
+export type SentService = { readonly same: number; readonly at: Place } | SiteService
+
+export type ReadAnswer =
+  | { readonly number: number; readonly kind: 'services'; readonly services: readonly SentService[] }
+  | {
+      readonly number: number
+      readonly kind: 'end'
+      /** null: something is wrong. */
+      readonly site: {
+        readonly director: DirectorSettings
+        readonly files: readonly string[]
+        readonly watched: readonly string[]
+      } | null
+      readonly complaints: readonly Complaint[]
+    }
+  | { readonly number: number; readonly kind: 'failed'; readonly message: string }

@@ -1,0 +1,110 @@
+/** Reads sites in a thread of their own, one after the other. */
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { builtFile } from '../../../dataplane/assets.ts'
+import type { Site, SiteService } from '../../model/site.ts'
+import type { StatingSource } from '../../model/source.ts'
+import type { Reading } from '../file/read.ts'
+import type { Order, ReadAnswer, ReadOrder } from './protocol.ts'
+
+export interface NumberedReading extends Reading {
+  readonly number: number
+}
+
+interface Waiting {
+  readonly key: string
+  readonly services: SiteService[]
+  readonly resolve: (reading: NumberedReading) => void
+  readonly reject: (error: Error) => void
+}
+
+export class SiteReader {
+  #worker: Worker | null = null
+  #number = 0
+  readonly #waiting = new Map<number, Waiting>()
+  /** What the thread has sent last, by source and path. */
+  #last = new Map<string, readonly SiteService[]>()
+
+  /** Rejects only if the thread itself fails; what is wrong with a text is in the reading. */
+  read(source: StatingSource, path: string, poolsOnly = false): Promise<NumberedReading> {
+    const worker = this.#thread()
+    this.#number += 1
+    const order: ReadOrder = { order: 'read', number: this.#number, source, path, poolsOnly }
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(order.number, { key: `${source} ${path}`, services: [], resolve, reject })
+      // While an answer is due, the process must not end for lack of other work.
+      worker.ref()
+      worker.postMessage(order)
+    })
+  }
+
+  /** What was read is in force: pools are read again beside these texts. */
+  applied({ number }: NumberedReading): void {
+    this.#worker?.postMessage({ order: 'applied', number } satisfies Order)
+  }
+
+  async close(): Promise<void> {
+    await this.#worker?.terminate()
+  }
+
+  #thread(): Worker {
+    if (this.#worker !== null) return this.#worker
+    const worker = startWorker()
+    this.#worker = worker
+    worker.on('message', (answer: ReadAnswer) => this.#take(answer))
+    worker.on('error', (error) =>
+      this.#lost(worker, error instanceof Error ? error : new Error(String(error))),
+    )
+    worker.on('exit', () => this.#lost(worker, new Error('The thread that reads files has ended')))
+    return worker
+  }
+
+  #take(answer: ReadAnswer): void {
+    const waiting = this.#waiting.get(answer.number)
+    if (waiting === undefined) return
+    const { key, services } = waiting
+    if (answer.kind === 'services') {
+      const last = this.#last.get(key) ?? []
+      for (const one of answer.services) services.push('same' in one ? moved(last[one.same]!, one.at) : one)
+      return
+    }
+    this.#waiting.delete(answer.number)
+    if (this.#waiting.size === 0) this.#worker?.unref()
+    if (answer.kind === 'failed') {
+      waiting.reject(new Error(`Cannot read ${key}: ${answer.message}`))
+      return
+    }
+    if (answer.site !== null) this.#last.set(key, services)
+    const site: Site | null = answer.site === null ? null : { services, ...answer.site }
+    waiting.resolve({ number: answer.number, site, complaints: answer.complaints })
+  }
+
+  /** The next order starts another one, which has sent nothing yet. */
+  #lost(worker: Worker, error: Error): void {
+    if (this.#worker !== worker) return
+    this.#worker = null
+    this.#last = new Map()
+    const waiting = [...this.#waiting.values()]
+    this.#waiting.clear()
+    for (const { reject } of waiting) reject(error)
+  }
+}
+
+function moved(service: SiteService, at: SiteService['at']): SiteService {
+  const { file, line, column } = service.at
+  return file === at.file && line === at.line && column === at.column ? service : { ...service, at }
+}
+
+/** Starts what the build made; from sources, the source, behind the loader that this process runs with. */
+function startWorker(): Worker {
+  const source = new URL('./site-worker.ts', import.meta.url)
+  if (!existsSync(fileURLToPath(source))) return new Worker(builtFile('site-worker.js'))
+  // A worker does not inherit loaders that were registered after the start.
+  const loader = import.meta.resolve('tsx/esm/api')
+  const script = `import(${JSON.stringify(loader)}).then(({ register }) => {
+    register()
+    return import(${JSON.stringify(source.href)})
+  })`
+  return new Worker(script, { eval: true })
+}
