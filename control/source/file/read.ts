@@ -30,7 +30,7 @@ import { parseText, type TextDocument } from './text.ts'
 /** Where texts come from; throws the system's errors. */
 export interface Files {
   /** @param watched it is looked at again by itself whenever it changes */
-  read(path: string, watched: boolean): string
+  read(path: string, watched?: boolean): string
   /** Names in a folder. */
   list(folder: string): readonly string[]
 }
