@@ -4,11 +4,12 @@
  */
 import { cpus } from 'node:os'
 import { putInterface } from '../dataplane/interface-table.ts'
-import { KernelDataplane, possibleCpus } from '../dataplane/kernel/plane.ts'
+import { KernelDataplane } from '../dataplane/kernel/plane.ts'
 import { attachXdp } from '../dataplane/kernel/xdp.ts'
 import { Verdict } from '../dataplane/layout/layout.gen.ts'
 import { must } from '../lab/command.ts'
 import { inNamespace, ipBatch, setParameters } from '../lab/namespace.ts'
+import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
 import { libc } from '../linux/libc.ts'
 import { inNetns } from '../linux/netns.ts'

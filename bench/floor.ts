@@ -1,7 +1,8 @@
 /** The packet program against the floors: how far from the least that such a forwarder must do. */
+
 import { cpus } from 'node:os'
-import { possibleCpus } from '../dataplane/kernel/plane.ts'
 import { Verdict } from '../dataplane/layout/layout.gen.ts'
+import { possibleCpus } from '../linux/cpus.ts'
 import { enterNetns } from '../linux/netns.ts'
 import { stayOnCpu } from './bpf.ts'
 import { FLOOR_LABEL, FLOORS, Floors } from './floors.ts'

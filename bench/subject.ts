@@ -1,7 +1,8 @@
 /** The packet program in a director of its own, unattached: rules, tables, and passes of packets. */
 import { putInterface } from '../dataplane/interface-table.ts'
-import { KernelDataplane, possibleCpus } from '../dataplane/kernel/plane.ts'
+import { KernelDataplane } from '../dataplane/kernel/plane.ts'
 import { Verdict } from '../dataplane/layout/layout.gen.ts'
+import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
 import { FORWARDED, type Method, VIP } from './methods.ts'
 import { DIRECTOR } from './network.ts'

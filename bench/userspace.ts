@@ -1,11 +1,12 @@
 /** The userspace plane beside a C loop with the same socket calls, the kernel's nftables, and HAProxy. */
+
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { builtFile } from '../dataplane/assets.ts'
-import { possibleCpus } from '../dataplane/kernel/plane.ts'
 import { attachXdp } from '../dataplane/kernel/xdp.ts'
 import { must, sleep, until } from '../lab/command.ts'
+import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
 import { libc } from '../linux/libc.ts'
 import { inNetns } from '../linux/netns.ts'

@@ -1,7 +1,8 @@
 /** The packet program alone in the kernel: nanoseconds per packet, the wrapper's share taken off. */
+
 import { cpus } from 'node:os'
-import { possibleCpus } from '../dataplane/kernel/plane.ts'
 import { Verdict } from '../dataplane/layout/layout.gen.ts'
+import { possibleCpus } from '../linux/cpus.ts'
 import { enterNetns } from '../linux/netns.ts'
 import { stayOnCpu } from './bpf.ts'
 import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'

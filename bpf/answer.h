@@ -35,7 +35,8 @@
  */
 PM_PART int pm_answer_allowed(__u32 why, __u32 now)
 {
-	struct pm_cpu_state *mine = pm_cpus(pm_cpu());
+	__u32 row = pm_cpu();
+	struct pm_cpu_state *mine = pm_cpus(row);
 	struct pm_settings *set = pm_settings(0);
 	__u32 budget, second = now >> 7; /* 1.07 s */
 
@@ -46,13 +47,14 @@ PM_PART int pm_answer_allowed(__u32 why, __u32 now)
 		return 1;
 	if (!mine)
 		return 0;
-	if (mine->icmp_second == second && mine->icmp_left) {
+	/* A share that several CPUs took from could be taken twice. */
+	if (!pm_is_shared(row) && mine->icmp_second == second && mine->icmp_left) {
 		mine->icmp_left--;
 		return 1;
 	}
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 was = pm_read(set->icmp_budget);
-		__u32 given = was, piece = budget / PM_BUDGET_PIECES + 1;
+		__u32 given = was, piece = pm_is_shared(row) ? 1 : budget / PM_BUDGET_PIECES + 1;
 
 		/* A CPU whose clock is a tick behind takes of the second that others have begun. */
 		if ((__s32)(second - (__u32)(was >> 32)) > 0)
@@ -65,6 +67,8 @@ PM_PART int pm_answer_allowed(__u32 why, __u32 now)
 			piece = budget - given;
 		if (!pm_swap(&set->icmp_budget, was, (__u64)second << 32 | (given + piece)))
 			continue;
+		if (pm_is_shared(row))
+			return 1;
 		mine->icmp_second = second;
 		mine->icmp_left = piece - 1;
 		return 1;

@@ -218,7 +218,7 @@ pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live
 pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
 {
 	struct pm_conn *c = pm_line(family, line >> 32), *peer = pm_line(family, reply >> 32);
-	__u32 index = line >> 32, word = line, bits, real;
+	__u32 index = line >> 32, word = line, bits, real, row;
 	struct pm_settings *set = pm_settings(0);
 	struct pm_counters *n;
 	__u64 live, copy;
@@ -238,9 +238,10 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, _
 			pm_free(peer, pm_head_of(reply, now));
 		return PM_NO_LINE;
 	}
-	n = pm_counters(real * pm_limits.cpus + pm_cpu());
+	row = pm_cpu();
+	n = pm_counters(real * pm_limits.cpus + row);
 	if (n)
-		n->conns++;
+		pm_count(row, &n->conns, 1);
 	if (peer) {
 		if (!pm_go_live(peer, reply, now, copy))
 			pm_end(family, index, live);

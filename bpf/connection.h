@@ -53,13 +53,23 @@ pm_inline int pm_over(int family, const struct pm_conn *c, __u32 index, __u64 he
 	return !pm_peer(family, index, pm_glance(pm_after(c, head)->peer), &other) || pm_past(now, pm_until(other));
 }
 
+/* Adds to a number in a row of the per-CPU maps. */
+pm_inline void pm_count(__u32 row, __u64 *n, __u64 by)
+{
+	if (pm_unlikely(pm_is_shared(row)))
+		pm_add(n, by);
+	else
+		*n += by;
+}
+
 /* Counts in this CPU's row of the verdicts. */
 pm_inline void pm_tally(enum pm_verdict v)
 {
-	__u64 *n = pm_verdicts(pm_cpu() * PM_VERDICT_MAX + (v & (PM_VERDICT_MAX - 1)));
+	__u32 row = pm_cpu();
+	__u64 *n = pm_verdicts(row * PM_VERDICT_MAX + (v & (PM_VERDICT_MAX - 1)));
 
 	if (n)
-		++*n;
+		pm_count(row, n, 1);
 }
 
 /*
@@ -427,16 +437,17 @@ pm_inline void pm_follow(int family, const struct pm_settings *set, struct pm_co
 /* Counts a packet on its real server, in this CPU's record; how many there are now in that direction. */
 pm_inline __u32 pm_account(__u32 real, __u32 bytes, int reply)
 {
-	struct pm_counters *n = pm_counters(real * pm_limits.cpus + pm_cpu());
+	__u32 row = pm_cpu();
+	struct pm_counters *n = pm_counters(real * pm_limits.cpus + row);
 
 	if (!n)
 		return 0;
 	if (reply) {
-		n->out_packets++;
-		n->out_bytes += bytes;
+		pm_count(row, &n->out_packets, 1);
+		pm_count(row, &n->out_bytes, bytes);
 		return n->out_packets;
 	}
-	n->in_packets++;
-	n->in_bytes += bytes;
+	pm_count(row, &n->in_packets, 1);
+	pm_count(row, &n->in_bytes, bytes);
 	return n->in_packets;
 }

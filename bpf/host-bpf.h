@@ -47,9 +47,17 @@ pm_inline __u32 pm_now(void)
 	return bpf_ktime_get_coarse_ns() >> PM_TICK_SHIFT;
 }
 
+/* CPUs that were not there when the maps were made, but have come since, share the last row. */
 pm_inline __u32 pm_cpu(void)
 {
-	return bpf_get_smp_processor_id();
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	return pm_likely(cpu < pm_limits.own_rows) ? cpu : pm_limits.cpus - 1;
+}
+
+pm_inline int pm_is_shared(__u32 row)
+{
+	return row >= pm_limits.own_rows;
 }
 
 pm_inline void pm_frame_load(struct pm_frame *f)

@@ -52,6 +52,9 @@ pm_inline __u32 pm_cpu(void)
 	return pm_row;
 }
 
+/* A thread has a row of its own, or is refused. */
+#define pm_is_shared(row) ((void)(row), 0)
+
 pm_inline void pm_frame_load(struct pm_frame *f)
 {
 	struct pm_job *job = f->host;

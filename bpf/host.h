@@ -7,6 +7,7 @@
  *   pm_limits             sizes of the maps
  *   pm_now()              ticks of a coarse monotonic clock
  *   pm_cpu()              row of the per-CPU maps
+ *   pm_is_shared(row)     whether other CPUs write to that row, too
  *   pm_frame_*            the frame: bytes in reach, move its start, cut its end
  *   pm_host_fib(f, q)     next hop
  *   pm_host_takes(f, if)  whether a frame received as this one can leave by an interface

@@ -528,6 +528,7 @@ struct pm_limits {
 	__u32 conn6_mask;
 	__u32 service_mask;	 /* buckets - 1 */
 	__u32 nat_mask;		 /* the same of nat_index */
+	__u32 own_rows;		 /* of `cpus`: those of one CPU each; all others share the last */
 };
 
 /*

@@ -59,14 +59,18 @@ export function sizesOfEntries(entries: Readonly<Record<MapName, number>>): Size
   }
 }
 
-/** What the packet program must know of the sizes. */
-export function limitsOf(sizes: Sizes): LimitsRecord {
+/**
+ * What the packet program must know of the sizes.
+ * @param ownRows of the rows for CPUs, those of one CPU each; all others share the last
+ */
+export function limitsOf(sizes: Sizes, ownRows: number): LimitsRecord {
   return {
     cpus: sizes.cpus,
     conn4Mask: sizes.connections4 / PM_WAYS - 1,
     conn6Mask: sizes.connections6 / PM_WAYS - 1,
     serviceMask: sizes.serviceBuckets - 1,
     natMask: natBuckets(sizes) - 1,
+    ownRows,
   }
 }
 

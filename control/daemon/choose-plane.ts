@@ -15,13 +15,14 @@ import {
 import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../dataplane/kernel/pins.ts'
-import { detachPinned, KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
+import { detachPinned, KernelDataplane } from '../../dataplane/kernel/plane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { ForwarderLink } from '../../dataplane/userspace/forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
 import { catchUp, MapsFile, olderMaps, sizesInFile } from '../../dataplane/userspace/maps-file.ts'
 import { letGo, UserspaceDataplane } from '../../dataplane/userspace/plane.ts'
 import { defaultPinDirectory } from '../../linux/bpffs.ts'
+import { cpuRows } from '../../linux/cpus.ts'
 import type { Links } from '../../linux/links.ts'
 
 export const PLANE_CHOICES = ['auto', 'xdp', 'userspace', 'none'] as const
@@ -92,13 +93,13 @@ function describe(error: unknown): string {
 
 /** Both planes count on as many CPUs, so that state fits from one into the other. */
 function cpus(workers: number): number {
-  let possible = availableParallelism()
+  let rows = availableParallelism()
   try {
-    possible = possibleCpus()
+    rows = cpuRows()
   } catch {
     // Without libbpf there is no XDP either: what Node sees will do.
   }
-  return Math.max(possible, workers)
+  return Math.max(rows, workers)
 }
 
 function mapFile(options: OpenOptions): string {

@@ -61,11 +61,6 @@ interface OwnLink {
   wanted: string
 }
 
-/** CPUs the kernel may ever use: the least `sizes.cpus` that XDP works with. */
-export function possibleCpus(): number {
-  return need(libbpf().libbpf_num_possible_cpus(), 'count CPUs')
-}
-
 /**
  * Takes off whatever is pinned in `directory`: forwarding stops, connections are forgotten. For when no
  * daemon runs; returns whether there was anything.
@@ -105,9 +100,6 @@ export class KernelDataplane implements Dataplane {
    */
   static async open(options: KernelOptions): Promise<KernelDataplane> {
     checkSizes(options.sizes)
-    if (options.sizes.cpus < possibleCpus()) {
-      throw new RangeError(`sizes.cpus is ${options.sizes.cpus}, expected at least ${possibleCpus()}`)
-    }
     const objectPath = options.objectPath ?? builtFile('pointsman.bpf.o')
     const directory = options.pinDirectory === undefined ? defaultPinDirectory() : options.pinDirectory
     const trace = options.trace ?? (() => {})

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { basename } from 'node:path'
+import { possibleCpus } from '../../linux/cpus.ts'
 import { type Handle, libbpf, need, needPointer, takeLog } from '../../linux/libbpf.ts'
 import { Errno, memoryAt } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
@@ -107,6 +108,11 @@ function readObject(objectPath: string): Elf {
   return parseElf(file)
 }
 
+/** Of so many rows, those of one CPU each: where more CPUs may come than there are rows, they share the last. */
+function ownRows(rows: number): number {
+  return rows < possibleCpus() ? rows - 1 : rows
+}
+
 /** Fills `pm_limits` in the read-only data, where the verifier takes it for a constant. */
 function writeLimits(object: Handle, elf: Elf, sizes: Sizes): void {
   const symbol = elf.symbols.find(({ name, section }) => name === LIMITS && section === '.rodata')
@@ -123,7 +129,11 @@ function writeLimits(object: Handle, elf: Elf, sizes: Sizes): void {
     if (!libbpf().bpf_map__name(map).endsWith('.rodata')) continue
     const size = new BigUint64Array(1)
     const data = needPointer(libbpf().bpf_map__initial_value(map, size), 'find the read-only data')
-    LimitsRecord.write(new DataView(memoryAt(data, Number(size[0]))), symbol.offset, limitsOf(sizes))
+    LimitsRecord.write(
+      new DataView(memoryAt(data, Number(size[0]))),
+      symbol.offset,
+      limitsOf(sizes, ownRows(sizes.cpus)),
+    )
     return
   }
   throw new DataplaneError(`Cannot set ${LIMITS}: the object has no .rodata`)

@@ -1351,23 +1351,25 @@ export const Conn6Record = {
 
 } as const
 
-/** struct pm_limits, 20 bytes. */
+/** struct pm_limits, 24 bytes. */
 export interface LimitsRecord {
   readonly cpus: number
   readonly conn4Mask: number
   readonly conn6Mask: number
   readonly serviceMask: number
   readonly natMask: number
+  readonly ownRows: number
 }
 
 export const LimitsRecord = {
-  size: 20,
+  size: 24,
   offsets: {
     cpus: 0,
     conn4Mask: 4,
     conn6Mask: 8,
     serviceMask: 12,
     natMask: 16,
+    ownRows: 20,
   },
   read(view: DataView, base: number): LimitsRecord {
     return {
@@ -1376,6 +1378,7 @@ export const LimitsRecord = {
       conn6Mask: view.getUint32(base + 8, true),
       serviceMask: view.getUint32(base + 12, true),
       natMask: view.getUint32(base + 16, true),
+      ownRows: view.getUint32(base + 20, true),
     }
   },
   write(view: DataView, base: number, value: LimitsRecord): void {
@@ -1384,6 +1387,7 @@ export const LimitsRecord = {
     view.setUint32(base + 8, value.conn6Mask, true)
     view.setUint32(base + 12, value.serviceMask, true)
     view.setUint32(base + 16, value.natMask, true)
+    view.setUint32(base + 20, value.ownRows, true)
   },
   getCpus: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setCpus: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1395,6 +1399,8 @@ export const LimitsRecord = {
   setServiceMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
   getNatMask: (view: DataView, base: number): number => view.getUint32(base + 16, true),
   setNatMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getOwnRows: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setOwnRows: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
 } as const
 
 /** struct pm_job, 40 bytes. */
@@ -2138,13 +2144,14 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_limits',
-    size: 20,
+    size: 24,
     fields: [
       { name: 'cpus', offset: 0, type: 'u32', count: null },
       { name: 'conn4_mask', offset: 4, type: 'u32', count: null },
       { name: 'conn6_mask', offset: 8, type: 'u32', count: null },
       { name: 'service_mask', offset: 12, type: 'u32', count: null },
       { name: 'nat_mask', offset: 16, type: 'u32', count: null },
+      { name: 'own_rows', offset: 20, type: 'u32', count: null },
     ],
   },
   {

@@ -163,7 +163,7 @@ export class WasmDataplane implements Dataplane {
     )
     this.#view = new DataView(memory.buffer)
     this.#bytes = new Uint8Array(memory.buffer)
-    LimitsRecord.write(this.#view, this.owner.limits(), limitsOf(sizes))
+    LimitsRecord.write(this.#view, this.owner.limits(), limitsOf(sizes, sizes.cpus))
     stampLayout(this.map('settings').view)
   }
 

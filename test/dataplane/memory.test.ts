@@ -53,12 +53,13 @@ test('memory: a new plane knows its layout, records its calls and keeps the cloc
 
 test('sizes: entries lead back to the sizes, and masks are one less than a power of two', () => {
   assert.deepEqual(sizesOfEntries(mapEntries(SMALL_SIZES)), SMALL_SIZES)
-  assert.deepEqual(limitsOf(SMALL_SIZES), {
+  assert.deepEqual(limitsOf(SMALL_SIZES, 1), {
     cpus: 2,
     conn4Mask: 255,
     conn6Mask: 255,
     serviceMask: 31,
     natMask: 31,
+    ownRows: 1,
   })
 })
 

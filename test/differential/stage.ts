@@ -1,7 +1,8 @@
 /** A twin in a bench of its own, for the calling process: it moves into the bench's namespace for good. */
 
 import type { Sizes } from '../../dataplane/dataplane.ts'
-import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
+import { KernelDataplane } from '../../dataplane/kernel/plane.ts'
+import { possibleCpus } from '../../linux/cpus.ts'
 import { Bench } from '../packets/bench.ts'
 import { enterNamespace, inNamespace, interfaceIndex } from '../packets/libc.ts'
 import { attachPassProgram } from '../packets/pass-program.ts'

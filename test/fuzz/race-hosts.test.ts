@@ -35,4 +35,10 @@ describe('the kernel program on several CPUs and a sweep', { skip: skipWithoutPr
       judge(await raceKernel({ seconds: SECONDS, lines, seed: 1 }), lines)
     })
   }
+
+  test('rows that several CPUs share lose no count', async () => {
+    const result = await raceKernel({ seconds: SECONDS, lines: 128, seed: 1, rows: 1 })
+    judge(result, 16)
+    assert.equal(result.judged, result.packets, JSON.stringify(result))
+  })
 })

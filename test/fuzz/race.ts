@@ -13,7 +13,7 @@ import { ConnectionTable, isLive } from '../../control/connections/table.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import type { Dataplane, Sizes } from '../../dataplane/dataplane.ts'
 import { putInterface } from '../../dataplane/interface-table.ts'
-import { KernelDataplane, possibleCpus } from '../../dataplane/kernel/plane.ts'
+import { KernelDataplane } from '../../dataplane/kernel/plane.ts'
 import {
   ConnKind,
   ConnStatus,
@@ -23,9 +23,12 @@ import {
   PM_CONN_HELD,
   PM_CONN_STATUS,
   PM_TIMEOUTS,
+  PM_VERDICT_MAX,
   SettingsRecord,
+  Verdict,
 } from '../../dataplane/layout/layout.gen.ts'
 import { openWasm } from '../../dataplane/wasm/program.ts'
+import { possibleCpus } from '../../linux/cpus.ts'
 import { readNetDevice } from '../../linux/device.ts'
 import { server, service, testHost } from '../control/support.ts'
 import { ip, sysctl } from '../dataplane/private-network.ts'
@@ -46,6 +49,8 @@ export interface RaceOptions {
   readonly lines: number
   readonly seed: number
   readonly threads?: number
+  /** Kernel: of the per-CPU maps; fewer than CPUs have to share. */
+  readonly rows?: number
 }
 
 export interface RaceResult extends Tally {
@@ -55,6 +60,8 @@ export interface RaceResult extends Tally {
   /** Lines that are nobody's at the end. */
   readonly claimed: number
   readonly held: number
+  /** Packets that have a verdict. */
+  readonly judged: number
   /** Real servers whose counts are not what the lines say. */
   readonly differences: readonly string[]
 }
@@ -153,7 +160,14 @@ async function judge(
   const found = compare(dataplane)
   // Nothing moves any more: what two whole sweeps agree on would be put right now.
   for (let n = 0; n < 3; n++) add(sweep.run({ expireGone: false }))
-  return { ...tally, ...totals, ...found }
+  // Behind the verdicts of packets are those of connections.
+  const judged = dataplane
+    .map('verdicts')
+    .u64.reduce(
+      (all, count, at) => (at % PM_VERDICT_MAX < Verdict.EvictedEnded ? all + Number(count) : all),
+      0,
+    )
+  return { ...tally, judged, ...totals, ...found }
 }
 
 function sum(tallies: readonly Tally[]): Tally {
@@ -289,7 +303,7 @@ export function layNetwork(): void {
 /** In this thread's network namespace, see `layNetwork`. */
 export async function raceKernel(options: RaceOptions): Promise<RaceResult> {
   const dataplane = await KernelDataplane.open({
-    sizes: sizes(options.lines, possibleCpus()),
+    sizes: sizes(options.lines, options.rows ?? possibleCpus()),
     pinDirectory: null,
   })
   try {

@@ -13,9 +13,10 @@ import {
   openDataplane,
   sizesFor,
 } from '../../../control/daemon/choose-plane.ts'
-import { detachPinned, KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
+import { detachPinned, KernelDataplane } from '../../../dataplane/kernel/plane.ts'
 import { SettingsRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { defaultPinDirectory } from '../../../linux/bpffs.ts'
+import { possibleCpus } from '../../../linux/cpus.ts'
 import { readLinks } from '../../../linux/links.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges } from '../../dataplane/private-network.ts'
 

@@ -6,9 +6,10 @@ import { existsSync } from 'node:fs'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { removeDeadPins } from '../../../dataplane/kernel/dead-pins.ts'
-import { detachPinned, KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
+import { detachPinned, KernelDataplane } from '../../../dataplane/kernel/plane.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { defaultPinDirectory } from '../../../linux/bpffs.ts'
+import { possibleCpus } from '../../../linux/cpus.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
 
 const realObject = fileURLToPath(new URL('../../../dist/pointsman.bpf.o', import.meta.url))

@@ -10,7 +10,7 @@ import { linkInfo, programInfo } from '../../../dataplane/kernel/object-info.ts'
 import { openPinnedMaps } from '../../../dataplane/kernel/pinned-maps.ts'
 import { pinnedSizes } from '../../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../../dataplane/kernel/pins.ts'
-import { detachPinned, KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
+import { detachPinned, KernelDataplane } from '../../../dataplane/kernel/plane.ts'
 import {
   Conn4Record,
   ConnRecord,
@@ -22,6 +22,7 @@ import { recordOf } from '../../../dataplane/layout/version.ts'
 import { EARLIER_LAYOUTS, type LayoutText } from '../../../dataplane/layout/versions.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { defaultPinDirectory } from '../../../linux/bpffs.ts'
+import { possibleCpus } from '../../../linux/cpus.ts'
 import { libbpf, need } from '../../../linux/libbpf.ts'
 import { libc } from '../../../linux/libc.ts'
 import { PacketSocket } from '../../packets/libc.ts'

@@ -1,9 +1,10 @@
 /** Interfaces on which XDP would do harm without a word: plain data, and once for real. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
+import { KernelDataplane } from '../../../dataplane/kernel/plane.ts'
 import { mergingTrap, type Switches, vlanTrap } from '../../../dataplane/kernel/traps.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { possibleCpus } from '../../../linux/cpus.ts'
 import { Links, readLinks } from '../../../linux/links.ts'
 import { link } from '../../linux/plain-link.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges } from '../private-network.ts'

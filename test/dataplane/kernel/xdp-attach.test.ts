@@ -1,9 +1,10 @@
 /** Refusals: in words for every trap, and as this kernel really utters them. */
 import assert from 'node:assert/strict'
 import test, { after } from 'node:test'
-import { KernelDataplane, possibleCpus } from '../../../dataplane/kernel/plane.ts'
+import { KernelDataplane } from '../../../dataplane/kernel/plane.ts'
 import { explainRefusal } from '../../../dataplane/kernel/xdp.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { possibleCpus } from '../../../linux/cpus.ts'
 import { Errno } from '../../../linux/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges } from '../private-network.ts'
