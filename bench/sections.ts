@@ -2,10 +2,11 @@ import { control } from './control.ts'
 import { e2e } from './e2e.ts'
 import { floor } from './floor.ts'
 import type { Section } from './section.ts'
+import { storm } from './storm.ts'
 import { upgrade } from './upgrade.ts'
 import { userspace } from './userspace.ts'
 import { wasm } from './wasm.ts'
 import { xdp } from './xdp.ts'
 
 /** In the order they run. */
-export const SECTIONS: readonly Section[] = [floor, xdp, wasm, e2e, userspace, control, upgrade]
+export const SECTIONS: readonly Section[] = [floor, xdp, wasm, e2e, userspace, control, storm, upgrade]

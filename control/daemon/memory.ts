@@ -2,7 +2,7 @@
  * Gives memory back after large answers. V8 keeps what a listing of 100,000 real servers left behind until
  * it needs room for something else, which in a daemon that is mostly idle may be never.
  */
-import { setFlagsFromString } from 'node:v8'
+import { getHeapStatistics, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /** Growth that is worth a collection of some ten milliseconds (bytes). */
@@ -22,15 +22,20 @@ export function collectGarbage(): void {
   collector()
 }
 
+/** Asked at every request: process.memoryUsage() would read /proc each time. */
+function heapUsed(): number {
+  return getHeapStatistics().used_heap_size
+}
+
 /** To be told of every request; collects in the pause after those that left much behind. */
 export class Tidy {
   #timer: NodeJS.Timeout | null = null
   /** Heap in use after the last collection (bytes). */
-  #floor = process.memoryUsage().heapUsed
+  #floor = heapUsed()
 
   requested(): void {
     if (this.#timer !== null) this.#timer.refresh()
-    else if (process.memoryUsage().heapUsed - this.#floor > GROWTH_MIN) {
+    else if (heapUsed() - this.#floor > GROWTH_MIN) {
       this.#timer = setTimeout(() => this.#collect(), QUIET_MS).unref()
     }
   }
@@ -38,7 +43,7 @@ export class Tidy {
   #collect(): void {
     this.#timer = null
     collectGarbage()
-    this.#floor = process.memoryUsage().heapUsed
+    this.#floor = heapUsed()
   }
 
   stop(): void {

@@ -124,6 +124,8 @@ export class Ways {
    * one. Whether any way leads out by them.
    */
   interfacesChanged(ifindices: ReadonlySet<number>, routable: boolean): boolean {
+    // Many thousand ways, and storms of other news: looked through only for what can concern them.
+    if (ifindices.size === 0 && !routable) return false
     let concerns = false
     for (const [address, way] of this.#known) {
       if (!this.#wanted.has(address) || way.kind === 'local') continue
