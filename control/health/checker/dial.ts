@@ -20,11 +20,6 @@ export function dial(where: Where, signal: AbortSignal): Socket {
 
 function begin({ to, from, device }: Where): Socket {
   const { address, family, port } = to
-  if (device === null) {
-    const socket = new Socket()
-    const local = from === null ? {} : { localAddress: from.address as string }
-    return socket.connect({ host: address, port, ...local })
-  }
   const bound = { family, device, address: from?.address ?? null, port: from?.port ?? 0 }
   // Not to be read before it is connected; Node's own servers do it so, its types do not know.
   const options: SocketConstructorOpts & { readonly manualStart: true } = {
@@ -36,13 +31,15 @@ function begin({ to, from, device }: Where): Socket {
   return new Socket(options).connect({ host: address, port })
 }
 
-/** Ends a connection at once: nothing of it stays behind at our end. */
+/**
+ * Ends a connection at once, with a reset (SO_LINGER): nothing of it stays behind at our end. Node's own
+ * `resetAndDestroy` is refused once both ends have said that they are through, and then the loop never rests.
+ */
 export function hangUp(socket: Socket): void {
   if (socket.destroyed) return
   const above = upon.get(socket)
   if (above !== undefined) above.destroy()
-  else if (socket.connecting) socket.destroy()
-  else socket.resetAndDestroy()
+  else socket.destroy()
 }
 
 /** Sessions by the connection they are over. */

@@ -17,10 +17,6 @@ import type { CheckQuestion, CheckTls, HttpRequest } from '../../../control/mode
 import { ip } from '../support.ts'
 
 const closing: (() => void)[] = []
-after(() => {
-  for (const close of closing) close()
-})
-
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-kinds-'))
 closing.push(() => rmSync(folder, { recursive: true }))
 
@@ -107,6 +103,11 @@ function certificate(): { readonly key: Buffer; readonly cert: Buffer; readonly 
 }
 
 describe('a question', () => {
+  // Not of the file: that would wait for what is closed here.
+  after(() => {
+    for (const close of closing) close()
+  })
+
   test('tcp: accepted, refused', async () => {
     const port = await talking(() => {})
     assert.deepEqual(await answer({ kind: 'tcp' }, port), { state: 'good', words: 'connected' })
