@@ -5,9 +5,10 @@
 import { readlinkSync } from 'node:fs'
 import { basename } from 'node:path'
 import { type Handle, libbpf, need, needPointer, takeLog } from '../../linux/libbpf.ts'
-import { Errno, errorName, libc, type Mapping, mapShared, memoryAt } from '../../linux/libc.ts'
+import { Errno, errorName, libc, type Mapping, mapShared } from '../../linux/libc.ts'
 import { MachineError } from '../../linux/machine-error.ts'
 import { DataplaneError } from '../dataplane.ts'
+import { readOnlyData } from './read-only-data.ts'
 
 export interface SendFailure {
   readonly ifindex: number
@@ -87,18 +88,7 @@ function nameNamespace(object: Handle): void {
   const inode = /\[(\d+)\]/.exec(readlinkSync('/proc/thread-self/ns/net'))?.[1]
   if (inode === undefined)
     throw new DataplaneError('Cannot tell the network namespace: see /proc/self/ns/net')
-  for (
-    let map = libbpf().bpf_object__next_map(object, null);
-    map;
-    map = libbpf().bpf_object__next_map(object, map)
-  ) {
-    if (!libbpf().bpf_map__name(map).endsWith('.rodata')) continue
-    const size = new BigUint64Array(1)
-    const data = needPointer(libbpf().bpf_map__initial_value(map, size), 'find the read-only data')
-    new DataView(memoryAt(data, Number(size[0]))).setUint32(0, Number(inode), true)
-    return
-  }
-  throw new DataplaneError('Cannot name the network namespace: the object has no .rodata')
+  readOnlyData(object).setUint32(0, Number(inode), true)
 }
 
 /** Begins to count, or says why not: nothing else depends on it. */

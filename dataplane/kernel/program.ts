@@ -4,13 +4,14 @@ import { release } from 'node:os'
 import { basename } from 'node:path'
 import { possibleCpus } from '../../linux/cpus.ts'
 import { type Handle, libbpf, need, needPointer, takeLog } from '../../linux/libbpf.ts'
-import { Errno, memoryAt } from '../../linux/libc.ts'
+import { Errno } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { btfOfElf } from '../layout/btf.ts'
 import { layoutDifference } from '../layout/check.ts'
 import { type Elf, parseElf } from '../layout/elf.ts'
 import { LimitsRecord, MAP_NAMES, MAPS, type MapName } from '../layout/layout.gen.ts'
 import { limitsOf, mapEntries } from '../sizes.ts'
+import { readOnlyData } from './read-only-data.ts'
 
 const PROGRAM = 'pointsman'
 const LIMITS = 'pm_limits'
@@ -121,20 +122,5 @@ function writeLimits(object: Handle, elf: Elf, sizes: Sizes): void {
       `Cannot set ${LIMITS}: the object's .rodata holds ${symbol?.size ?? 0} bytes of it, expected ${LimitsRecord.size}`,
     )
   }
-  for (
-    let map = libbpf().bpf_object__next_map(object, null);
-    map;
-    map = libbpf().bpf_object__next_map(object, map)
-  ) {
-    if (!libbpf().bpf_map__name(map).endsWith('.rodata')) continue
-    const size = new BigUint64Array(1)
-    const data = needPointer(libbpf().bpf_map__initial_value(map, size), 'find the read-only data')
-    LimitsRecord.write(
-      new DataView(memoryAt(data, Number(size[0]))),
-      symbol.offset,
-      limitsOf(sizes, ownRows(sizes.cpus)),
-    )
-    return
-  }
-  throw new DataplaneError(`Cannot set ${LIMITS}: the object has no .rodata`)
+  LimitsRecord.write(readOnlyData(object), symbol.offset, limitsOf(sizes, ownRows(sizes.cpus)))
 }

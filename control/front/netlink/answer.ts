@@ -2,6 +2,7 @@
  * The generic netlink family `IPVS`: a request as its clients send it, and the messages the kernel would
  * answer it with. Refusals come in the kernel's order (docs/spec/netlink.md §7).
  */
+import { constants } from 'node:os'
 import {
   encodeAttributes,
   encodeRequest,
@@ -15,7 +16,7 @@ import {
   viewOf,
 } from '../../../linux/netlink/message.ts'
 import type { Director } from '../../model/director.ts'
-import { type Errno, type Outcome, refuse, success } from '../../model/outcome.ts'
+import { type Outcome, refuse, success } from '../../model/outcome.ts'
 import type { ServiceId } from '../../model/service.ts'
 import { Attributes, nest, text, u16, u32 } from './attributes.ts'
 import {
@@ -38,24 +39,6 @@ const GENERIC_HEADER = 4
 /** The controller, which gives families their numbers (linux/genetlink.h). */
 const CONTROLLER = { family: 0x10, getFamily: 3, newFamily: 1, version: 2 } as const
 const CTRL = { id: 1, name: 2, version: 3, headerSize: 4, maxAttribute: 5 } as const
-
-/** Linux's numbers, the same on x86-64 and arm64 (asm-generic/errno.h). */
-const ERROR_NUMBERS: Readonly<Record<Errno, number>> = {
-  EPERM: 1,
-  ENOENT: 2,
-  ESRCH: 3,
-  ENOMEM: 12,
-  EBUSY: 16,
-  EEXIST: 17,
-  ENODEV: 19,
-  EINVAL: 22,
-  ENOSPC: 28,
-  ERANGE: 34,
-  EMSGSIZE: 90,
-  ENOPROTOOPT: 92,
-  EOPNOTSUPP: 95,
-  EAFNOSUPPORT: 97,
-}
 
 /** What carrying a request out has come to. */
 export interface Answered {
@@ -81,7 +64,7 @@ const replies = (...list: Reply[]): Outcome<Carried> => success({ kind: 'replies
 export function answer(request: NetlinkMessage, director: Director): Answered {
   if (request.type === CONTROLLER.family) return answerController(request)
   const outcome = carryOut(request, director)
-  if (!outcome.ok) return { bytes: error(request, ERROR_NUMBERS[outcome.errno]), changed: null }
+  if (!outcome.ok) return { bytes: error(request, constants.errno[outcome.errno]), changed: null }
   const carried = outcome.value
   const dump = isDump(request)
   const parts =
@@ -100,14 +83,14 @@ export function answer(request: NetlinkMessage, director: Director): Answered {
 
 /** What a request comes to that was carried out and could not be brought into force. */
 export function failed(request: NetlinkMessage): Uint8Array {
-  return error(request, ERROR_NUMBERS.ENOMEM)
+  return error(request, constants.errno.ENOMEM)
 }
 
 /** Where the preload library asks for the family's number in the controller's stead. */
 function answerController(request: NetlinkMessage): Answered {
   const attributes = new Attributes(request.body, GENERIC_HEADER)
   if (request.body[0] !== CONTROLLER.getFamily || attributes.text(CTRL.name) !== FAMILY_NAME) {
-    return { bytes: error(request, ERROR_NUMBERS.ENOENT), changed: null }
+    return { bytes: error(request, constants.errno.ENOENT), changed: null }
   }
   const family = message(request, { type: CONTROLLER.family, flags: 0 }, [
     Uint8Array.of(CONTROLLER.newFamily, CONTROLLER.version, 0, 0),

@@ -70,6 +70,17 @@ function apply(director: Director, { what, name, server: index, scheduler, weigh
   else director.flush()
 }
 
+/** The service has one real server; its index. */
+async function oneServer<T extends ReturnType<typeof open>>(
+  opened: T,
+): Promise<T & { readonly real: number }> {
+  const { dataplane, director } = opened
+  director.addService(web)
+  director.addServer(web.id, server('10.1.0.1:80'))
+  await director.settle()
+  return { ...opened, real: realsOf(dataplane, web)[0]! }
+}
+
 /** By the first service and its first real server, and in all. */
 function connectionsCounted(director: Director): Record<'service' | 'server' | 'all', bigint> {
   const [service] = director.services()
@@ -286,11 +297,7 @@ describe('applier over maps', () => {
   })
 
   test('a removed real server comes back to its index, with its counts', async () => {
-    const { dataplane, director } = open()
-    director.addService(web)
-    director.addServer(web.id, server('10.1.0.1:80'))
-    await director.settle()
-    const [real] = realsOf(dataplane, web) as [number]
+    const { dataplane, director, real } = await oneServer(open())
     dataplane.map('counters').u64[real * SMALL_SIZES.cpus * 8] = 5n
     director.deleteServer(web.id, server('10.1.0.1:80').id)
     await director.settle()
@@ -307,11 +314,7 @@ describe('applier over maps', () => {
 
   test('a service made anew counts from zero, with the real servers it revives', async () => {
     const stateFile = memoryState()
-    const { dataplane, director } = open(new MemoryDataplane(), { stateFile })
-    director.addService(web)
-    director.addServer(web.id, server('10.1.0.1:80'))
-    await director.settle()
-    const [real] = realsOf(dataplane, web) as [number]
+    const { dataplane, director, real } = await oneServer(open(new MemoryDataplane(), { stateFile }))
     dataplane.map('counters').u64[real * SMALL_SIZES.cpus * 8] = 7n
     director.flush()
     director.addService(web)
@@ -323,11 +326,7 @@ describe('applier over maps', () => {
 
   test('zeroing survives a restart and leaves the maps alone', async () => {
     const stateFile = memoryState()
-    const { dataplane, director } = open(new MemoryDataplane(), { stateFile })
-    director.addService(web)
-    director.addServer(web.id, server('10.1.0.1:80'))
-    await director.settle()
-    const [real] = realsOf(dataplane, web) as [number]
+    const { dataplane, director, real } = await oneServer(open(new MemoryDataplane(), { stateFile }))
     const { u64 } = dataplane.map('counters')
     u64[real * SMALL_SIZES.cpus * 8] = 7n
     u64[real * SMALL_SIZES.cpus * 8 + 8] = 3n
