@@ -100,7 +100,7 @@ const healthy: DoctorFacts = {
  */
 function assertTypable({ remedy }: Finding): void {
   const programs =
-    'ip|ethtool|sysctl|pointsman|pointsmand|ipvsadm|nft|iptables|ip6tables|ping|systemctl|nsenter|lsns|lscpu|findmnt|sudo|apt-get'
+    'ip|ethtool|sysctl|pointsman|pointsmand|ipvsadm|nft|iptables|ip6tables|ping|systemctl|nsenter|lsns|findmnt|sudo|apt-get'
   for (const command of remedy.split(' && ')) {
     assert.match(command, new RegExp(`^(${programs})( [-+\\w.:/=@%,]+)+$`), remedy)
     assert.doesNotMatch(command, /(^| )[A-Z][A-Z_]+( |$)/, `a gap to be filled in: ${remedy}`)
@@ -404,11 +404,11 @@ describe('what pointsman prints', () => {
   })
 
   test('counters for CPUs that never come: told by their memory (S16)', () => {
-    const told = (cpus: number, online: number, more: Partial<Status> = {}): readonly Finding[] =>
+    const told = (cpus: number, online: number): readonly Finding[] =>
       diagnose({
         ...healthy,
         onlineCpus: online,
-        status: { ...status, ...more, capacity: { reals: 131_072, cpus } },
+        status: { ...status, capacity: { reals: 131_072, cpus } },
       }).checks.find(({ name }) => name === 'memory of counters')?.findings ?? []
     assert.deepEqual(told(64, 64), [], 'each of them counts')
     assert.deepEqual(told(8, 2), [])
@@ -416,11 +416,8 @@ describe('what pointsman prints', () => {
     assert.equal(finding?.severity, 'warning')
     assert.match(finding.cause, /rows for 240 CPUs, and 4 run/)
     assert.match(finding.consequence, /^1888 MiB/)
-    assert.equal(finding.remedy, 'pointsman detach && pointsmand --real-servers 1024')
+    assert.equal(finding.remedy, 'pointsman detach && pointsmand --interface c0')
     assertTypable(finding)
-    const [crowded] = told(240, 4, { realServers: 100_000 })
-    assertTypable(crowded!)
-    assert.doesNotMatch(crowded!.remedy, /--real-servers/, 'they are needed')
   })
 
   test('status says first whether it forwards', () => {

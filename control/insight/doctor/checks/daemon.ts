@@ -6,9 +6,6 @@ import { startDaemon } from '../finding.ts'
 const KERNEL_MIN = [6, 1] as const
 /** What nobody would miss on a machine that is a director. */
 const IDLE_COUNTERS_MAX = 256 << 20
-/** Room to grow, and to replace them all at once. */
-const ROOM_FOR_REALS = 4
-const REALS_MIN = 1024
 
 export const daemon: Check = (facts) => {
   const { status, unreachable } = facts
@@ -86,22 +83,18 @@ export const namespace: Check = ({ together, status }) =>
         },
       ]
 
-/**
- * Counters have a row for every CPU that may ever run. Hypervisors announce CPUs that never come (hot-plug):
- * 240 of them are 1.9 GiB that is allocated at once and cannot be swapped.
- */
-export const counterMemory: Check = ({ status, onlineCpus }) => {
+/** Earlier versions made rows for every CPU that a hypervisor might plug in; maps in use keep their sizes. */
+export const counterMemory: Check = (facts) => {
+  const { status, onlineCpus } = facts
   const { cpus = 0, reals = 0 } = status?.capacity ?? {}
   const idle = Math.max(0, cpus - onlineCpus) * reals * CountersRecord.size
-  if (status === null || idle <= IDLE_COUNTERS_MAX) return []
-  const wanted = 2 ** Math.ceil(Math.log2(Math.max(REALS_MIN, ROOM_FOR_REALS * status.realServers)))
+  if (idle <= IDLE_COUNTERS_MAX) return []
   return [
     {
       severity: 'warning',
       cause: `Counters of ${reals} real servers have rows for ${cpus} CPUs, and ${onlineCpus} run`,
-      consequence: `${Math.round(idle / 2 ** 20)} MiB of memory are taken for CPUs that may never come; fewer real servers take less, as does possible_cpus=${onlineCpus} on the kernel's command line`,
-      remedy:
-        wanted < reals ? `pointsman detach && pointsmand --real-servers ${wanted}` : 'lscpu -e=cpu,online',
+      consequence: `${Math.round(idle / 2 ** 20)} MiB of memory are taken for CPUs that may never come; maps made anew, without the connections of these, have rows for those that are there`,
+      remedy: `pointsman detach && ${startDaemon(facts)}`,
     },
   ]
 }
