@@ -25,7 +25,7 @@ import {
   service,
   siteFile,
 } from './schema.ts'
-import { parseText, type TextDocument } from './text.ts'
+import { Memory, readText, type TextDocument } from './text.ts'
 
 /** Where texts come from; throws the system's errors. */
 export interface Files {
@@ -56,20 +56,22 @@ interface Source {
 }
 
 /** Reads the file and all that it names. */
-export function readSite(path: string, files: Files): Reading {
-  return new Reader(files).read(resolve(path))
+export function readSite(path: string, files: Files, memory: Memory = new Memory()): Reading {
+  return new Reader(files, memory).read(resolve(path))
 }
 
 class Reader {
   readonly #files: Files
+  readonly #memory: Memory
   readonly #complaints: Complaint[] = []
   readonly #read = new Set<string>()
   readonly #watched = new Set<string>()
   readonly #checks = new Map<string, CheckDocument>()
   readonly #pools = new Map<string, readonly ServerDocument[]>()
 
-  constructor(files: Files) {
+  constructor(files: Files, memory: Memory) {
     this.#files = files
+    this.#memory = memory
   }
 
   read(path: string): Reading {
@@ -109,7 +111,7 @@ class Reader {
     this.#read.add(path)
     const text = this.#text(path, at)
     if (text === null) return null
-    const document = parseText(text)
+    const document = readText(text, this.#memory, path)
     for (const { line, column, message } of document.errors) {
       this.#complain({ file: path, line, column }, message)
     }
@@ -210,7 +212,7 @@ class Reader {
     })
   }
 
-  #services(source: Source, services: SiteService[], known: Map<string, SiteService>): void {
+  #services(source: Source, services: SiteService[], taken: Map<string, SiteService>): void {
     const { file, document, head } = source
     const names: Names = {
       checks: this.#checks,
@@ -218,8 +220,15 @@ class Reader {
       defaults: head.defaults ?? {},
       resolvePath: (path) => (isAbsolute(path) ? path : join(dirname(file), path)),
     }
+    const { services: _, ...context } = head
+    const from = JSON.stringify([file, context, [...this.#checks], [...this.#pools]])
     for (const [index, value] of (head.services ?? []).entries()) {
       const path = ['services', index]
+      const known = this.#known(value, from)
+      if (known !== null) {
+        this.#add({ ...known, at: { file, ...document.place(path) } }, services, taken)
+        continue
+      }
       const parsed = service.safeParse(value)
       if (!parsed.success) {
         for (const { path: where, message, key } of findings(parsed.error, service, value)) {
@@ -228,18 +237,31 @@ class Reader {
         continue
       }
       const at = { file, ...document.place(path) }
+      const before = this.#complaints.length
       const made = resolveService(parsed.data, at, names, this.#complainer(source, path))
       if (made === null) continue
-      const key = serviceKey(made.service.id)
-      const other = known.get(key)
-      if (other !== undefined) {
-        const where = placeText(other.at)
-        this.#complain(at, `Service "${serviceText(made.service.id)}" is stated twice, first at ${where}`)
-        continue
-      }
-      known.set(key, made)
-      services.push(made)
+      if (this.#complaints.length === before)
+        this.#memory.services.set(Object(value), { from, service: made })
+      this.#add(made, services, taken)
     }
+  }
+
+  /** What the same words came to the last time, among the same others. */
+  #known(value: unknown, from: string): SiteService | null {
+    const known = typeof value === 'object' && value !== null ? this.#memory.services.get(value) : undefined
+    return known?.from === from ? known.service : null
+  }
+
+  #add(made: SiteService, services: SiteService[], taken: Map<string, SiteService>): void {
+    const key = serviceKey(made.service.id)
+    const other = taken.get(key)
+    if (other === undefined) {
+      taken.set(key, made)
+      services.push(made)
+      return
+    }
+    const where = placeText(other.at)
+    this.#complain(made.at, `Service "${serviceText(made.service.id)}" is stated twice, first at ${where}`)
   }
 
   #director(sources: readonly Source[]): DirectorSettings {

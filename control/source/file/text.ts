@@ -1,5 +1,7 @@
 /** YAML 1.2 (so JSON, too) as values that know where they stand. */
 import { isMap, isScalar, LineCounter, type Node, type ParsedNode, parseDocument } from 'yaml'
+import type { SiteService } from '../../model/site.ts'
+import { type Items, parseQuick, type QuickDocument } from './quick.ts'
 
 export interface Position {
   /** From 1. */
@@ -23,6 +25,50 @@ export interface TextDocument {
 const ALIASES_MAX = 100
 /** An IPv6 address without quotes is a list to YAML, with something behind it. */
 const BARE_BRACKETS = /(?:^|[\s:-])\[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\](?::\d+)?/
+
+/** What readings of the same files leave to the next ones. */
+export class Memory {
+  /** By file. */
+  readonly items = new Map<string, Items>()
+  /** What became of an item, and what else that came from. */
+  readonly services = new WeakMap<object, { readonly from: string; readonly service: SiteService }>()
+}
+
+/** Plain texts are read quickly, and looked at closely only when somebody wants to know a place. */
+export function readText(text: string, memory: Memory = new Memory(), file = ''): TextDocument {
+  const quick = parseQuick(text, memory.items.get(file)) ?? quickJson(text)
+  if (quick === null) return parseText(text)
+  memory.items.set(file, quick.items)
+  let whole: TextDocument | null = null
+  return {
+    value: quick.value,
+    errors: [],
+    place: (path, key = false) => {
+      const [name, index] = path
+      if (path.length === 2 && typeof name === 'string' && typeof index === 'number' && !key) {
+        const place = quick.place(name, index)
+        if (place !== null) return place
+      }
+      whole ??= parseText(text)
+      return whole.place(path, key)
+    },
+  }
+}
+
+/** JSON.parse takes keys that are there twice, so it is asked only about texts that are too large to wait for. */
+const LARGE_BYTES = 256 * 1024
+
+function quickJson(text: string): QuickDocument | null {
+  if (text.length < LARGE_BYTES || !/^\s*[{[]/.test(text)) return null
+  try {
+    // Places are not known without reading it again; nobody waits for those of what is right.
+    return { value: JSON.parse(text), items: new Map(), place: () => FIRST }
+  } catch {
+    return null
+  }
+}
+
+const FIRST: Position = { line: 1, column: 1 }
 
 export function parseText(text: string): TextDocument {
   const lines = new LineCounter()

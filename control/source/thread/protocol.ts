@@ -17,7 +17,12 @@ export interface AppliedOrder {
   readonly number: number
 }
 
-export type Order = ReadOrder | AppliedOrder
+/** The last message has been taken over: the next one may come. */
+export interface TakenOrder {
+  readonly order: 'taken'
+}
+
+export type Order = ReadOrder | AppliedOrder | TakenOrder
 
 /**
  * A service as it was at a place of the last answer about this source and path, or a new one; large sites

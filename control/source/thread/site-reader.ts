@@ -52,7 +52,10 @@ export class SiteReader {
     if (this.#worker !== null) return this.#worker
     const worker = startWorker()
     this.#worker = worker
-    worker.on('message', (answer: ReadAnswer) => this.#take(answer))
+    worker.on('message', (answer: ReadAnswer) => {
+      this.#take(answer)
+      worker.postMessage({ order: 'taken' } satisfies Order)
+    })
     worker.on('error', (error) =>
       this.#lost(worker, error instanceof Error ? error : new Error(String(error))),
     )

@@ -7,13 +7,14 @@ import { parentPort } from 'node:worker_threads'
 import type { SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 import { type Files, type Reading, readSite } from '../file/read.ts'
+import { Memory } from '../file/text.ts'
 import type { Order, ReadAnswer, ReadOrder, SentService } from './protocol.ts'
 
 /** Real servers in one message: taking so many over costs the receiver a millisecond or two. */
 const MESSAGE_SERVERS = 500
 
 const READERS: Readonly<Partial<Record<StatingSource, (path: string, files: Files) => Reading>>> = {
-  file: readSite,
+  file: (path, files) => readSite(path, files, memory),
 }
 
 /** The texts and folders that a reading came from. */
@@ -46,22 +47,24 @@ function recording(source: StatingSource, known: Texts | undefined): { files: Fi
   }
 }
 
-/** What was sent last of a source and path: each service as text, and its place in the answer. */
-const sent = new Map<string, Map<string, number>>()
+/**
+ * What was sent last of a source and path: services by their real servers, and their places in the answer.
+ * A reader that remembers hands out the very same values for the same words.
+ */
+const sent = new Map<string, Map<SiteService['servers'], number>>()
+const memory = new Memory()
 
 function* messages(
   services: readonly SiteService[],
-  last: ReadonlyMap<string, number>,
-  next: Map<string, number>,
+  last: ReadonlyMap<SiteService['servers'], number>,
+  next: Map<SiteService['servers'], number>,
 ) {
   let batch: SentService[] = []
   let servers = 0
   for (const [index, service] of services.entries()) {
-    const { at, ...rest } = service
-    const text = JSON.stringify(rest)
-    next.set(text, index)
-    const same = last.get(text)
-    batch.push(same === undefined ? service : { same, at })
+    next.set(service.servers, index)
+    const same = last.get(service.servers)
+    batch.push(same === undefined ? service : { same, at: service.at })
     servers += same === undefined ? service.servers.length + 1 : 0.1
     if (servers < MESSAGE_SERVERS) continue
     yield batch
@@ -71,7 +74,22 @@ function* messages(
   if (batch.length > 0) yield batch
 }
 
-function answer({ number, source, path, poolsOnly }: ReadOrder, post: (answer: ReadAnswer) => void): void {
+/** Messages that wait for the receiver to have taken over the last one: many at once would hold it up. */
+const outgoing: ReadAnswer[] = []
+let awaited = false
+
+function post(message: ReadAnswer): void {
+  outgoing.push(message)
+  if (!awaited) postNext()
+}
+
+function postNext(): void {
+  const message = outgoing.shift()
+  awaited = message !== undefined
+  if (message !== undefined) parentPort?.postMessage(message)
+}
+
+function answer({ number, source, path, poolsOnly }: ReadOrder): void {
   const reader = READERS[source]
   if (reader === undefined) throw new TypeError(`Nobody reads source "${source}"`)
   const { files, texts } = recording(source, poolsOnly ? applied.get(source) : undefined)
@@ -83,7 +101,7 @@ function answer({ number, source, path, poolsOnly }: ReadOrder, post: (answer: R
   }
   const { services, ...rest } = site
   const key = `${source} ${path}`
-  const next = new Map<string, number>()
+  const next = new Map<SiteService['servers'], number>()
   for (const batch of messages(services, sent.get(key) ?? new Map(), next)) {
     post({ number, kind: 'services', services: batch })
   }
@@ -91,16 +109,23 @@ function answer({ number, source, path, poolsOnly }: ReadOrder, post: (answer: R
   post({ number, kind: 'end', site: rest, complaints })
 }
 
-const port = parentPort
-port?.on('message', (order: Order) => {
-  if (order.order === 'applied') {
-    if (latest?.number === order.number) applied.set(latest.texts.source, latest.texts)
-    return
-  }
-  try {
-    answer(order, (value) => port.postMessage(value))
-  } catch (error) {
-    const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-    port.postMessage({ number: order.number, kind: 'failed', message } satisfies ReadAnswer)
+parentPort?.on('message', (order: Order) => {
+  switch (order.order) {
+    case 'taken':
+      postNext()
+      break
+    case 'applied':
+      if (latest?.number === order.number) applied.set(latest.texts.source, latest.texts)
+      break
+    case 'read':
+      try {
+        answer(order)
+      } catch (error) {
+        const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+        post({ number: order.number, kind: 'failed', message })
+      }
+      break
+    default:
+      order satisfies never
   }
 })

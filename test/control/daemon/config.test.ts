@@ -1,0 +1,60 @@
+/** A daemon with a configuration file: what it starts with, what a reload does, what is shown. */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { sourcesText } from '../../../control/cli/text.ts'
+import { call, get } from '../../../control/front/api/client.ts'
+import { servicesAnswer } from '../../../control/front/api/schema/service.ts'
+import { sourcesAnswer } from '../../../control/front/api/schema/source.ts'
+import { withDaemon } from './process.ts'
+
+test('a daemon serves its file, and goes on with it when a reload finds it wrong', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pointsman-config-'))
+  const file = join(folder, 'pm.yaml')
+  const say = (services: string) => writeFileSync(file, `services:\n${services}`)
+  try {
+    say('  - { tcp: "192.0.2.10:80", real_servers: [10.0.0.1] }\n')
+    await withDaemon({ options: ['--config', file] }, async ({ socket, child }) => {
+      const services = async () =>
+        (await get(socket, '/v1/services', servicesAnswer)).value.map(
+          ({ port, source, servers }) => `${port} ${source} ${servers.length}`,
+        )
+      const source = async () =>
+        (await get(socket, '/v1/sources', sourcesAnswer)).value.find((one) => one.source === 'file')!
+      const reloaded = async (until: () => Promise<boolean>) => {
+        child.kill('SIGHUP')
+        for (let tries = 0; tries < 400 && !(await until()); tries++) await sleep(50)
+        assert.ok(await until())
+      }
+      assert.deepEqual(await services(), ['80 file 1'])
+      await assert.rejects(
+        call(socket, 'DELETE', '/v1/services/tcp/192.0.2.10/80'),
+        /belongs to the file .*pm\.yaml: change it there, then: pointsman apply/,
+      )
+      await call(socket, 'PUT', '/v1/services/tcp/192.0.2.11/81', {})
+
+      say('  - { tcp: "192.0.2.10:80", real_server: [10.0.0.1] }\n  - { tcp: "192.0.2.12:82" }\n')
+      await reloaded(async () => (await source()).state === 'refused')
+      assert.deepEqual(await services(), ['81 manual 0', '80 file 1'])
+      assert.match(
+        sourcesText([await source()]),
+        /^file: .*pm\.yaml\n {2}refused for \d+ s, 1 services\n {2}.*pm\.yaml:2:29: Unknown key "real_server": did you mean "real_servers"\?\n$/,
+      )
+
+      say('  - { tcp: "192.0.2.12:82" }\n')
+      await reloaded(async () => (await source()).state === 'in force')
+      assert.deepEqual((await services()).sort(), ['81 manual 0', '82 file 0'])
+    })
+    // A wrong one is no reason not to start.
+    say('  - { tcp: nonsense }\n')
+    await withDaemon({ options: ['--config', file] }, async ({ socket, log }) => {
+      assert.deepEqual((await get(socket, '/v1/services', servicesAnswer)).value, [])
+      assert.match(log(), /Cannot apply, nothing has changed: .*pm\.yaml:2:12: tcp: expected an address/)
+    })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
