@@ -2,6 +2,7 @@
 /* Making a connection: a line for the client's direction, and for NAT one for the replies. */
 #pragma once
 
+#include "claim.h"
 #include "send.h"
 
 /* Fills a claimed line. */
@@ -29,23 +30,15 @@ pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, co
 	}
 }
 
-/* The line of the client's direction, claimed and filled. */
-pm_inline __u64 pm_connect_client(int family, const struct pm_key *k, const struct pm_place *at, __u32 real_index,
-				  __u32 now, int force)
+/* Fills the claimed line of the client's direction; 0 if there is no such real server. */
+pm_inline int pm_fill_client(int family, const struct pm_key *k, __u32 index, __u32 real_index)
 {
+	struct pm_conn *c = pm_line(family, index);
 	struct pm_real *real = pm_reals(real_index);
-	struct pm_conn *c;
 	__be16 port;
-	__u64 line;
 
-	if (!real || !k)
-		return PM_NO_LINE;
-	line = pm_claim(family, at, now, force);
-	if (line >= PM_ONLY_BY_FORCE)
-		return line;
-	c = pm_line(family, line >> 32);
-	if (!c)
-		return PM_NO_LINE;
+	if (!c || !real || !k)
+		return 0;
 	pm_fill(family, c, k, (const __be32 *)real->addr);
 	c->kind = PM_CONN_IN;
 	/* Once: the daemon may edit the record meanwhile. */
@@ -54,17 +47,17 @@ pm_inline __u64 pm_connect_client(int family, const struct pm_key *k, const stru
 	c->peer = PM_NONE;
 	port = pm_read(real->port);
 	c->new_port = port ? port : k->dport;
-	return line;
+	return 1;
 }
 
-PM_PART __u64 pm_connect_client4(const struct pm_key *k, const struct pm_place *at, __u32 real, __u32 now, int force)
+PM_PART int pm_fill_client4(const struct pm_key *k, __u32 index, __u32 real)
 {
-	return pm_connect_client(4, k, at, real, now, force);
+	return pm_fill_client(4, k, index, real);
 }
 
-PM_PART __u64 pm_connect_client6(const struct pm_key *k, const struct pm_place *at, __u32 real, __u32 now, int force)
+PM_PART int pm_fill_client6(const struct pm_key *k, __u32 index, __u32 real)
 {
-	return pm_connect_client(6, k, at, real, now, force);
+	return pm_fill_client(6, k, index, real);
 }
 
 /* The key of what a NAT real server answers to packets of `k`. */
@@ -102,9 +95,9 @@ pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_ind
 		return PM_NO_LINE;
 	pm_reply_key(family, k, real, port, &r);
 	hash = at->hash;
-	*at = pm_place(family, set->hash_seed, &r);
+	*at = pm_place(family, set, &r);
 	at->hash = hash;
-	c = pm_find(family, at, &r, &found, &head);
+	c = pm_find(family, set, at, &r, &found, &head);
 	if (!c)
 		return PM_NO_LINE;
 	line = pm_claimed(head, now);
@@ -191,7 +184,7 @@ pm_inline int pm_reply_has_room(int family, const struct pm_key *k, __u32 real_i
 		return 0;
 	port = pm_read(real->port);
 	pm_reply_key(family, k, real, port ? port : k->dport, &r);
-	at = pm_place(family, set->hash_seed, &r);
+	at = pm_place(family, set, &r);
 	return pm_has_room(family, &at, now);
 }
 
@@ -269,20 +262,22 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u8 fl
 	__u32 now = flow->now;
 	struct pm_conn *c;
 
-	line = family == 4 ? pm_connect_client4(k, &flow->at, real, now, 0) :
-			     pm_connect_client6(k, &flow->at, real, now, 0);
+	line = pm_claim(family, &flow->at, now, 0);
 	if (pm_unlikely(line == PM_ONLY_BY_FORCE)) {
 		struct pm_real *r = pm_reals(real);
 
 		if (!r || (r->method == PM_METHOD_NAT && !(family == 4 ? pm_reply_has_room4(k, real, now) :
 									pm_reply_has_room6(k, real, now))))
 			return PM_NO_LINE;
-		line = family == 4 ? pm_connect_client4(k, &flow->at, real, now, 1) :
-				     pm_connect_client6(k, &flow->at, real, now, 1);
+		line = pm_claim(family, &flow->at, now, 1);
 	}
 	c = pm_line(family, line >> 32);
 	if (!c)
 		return PM_NO_LINE;
+	if (!(family == 4 ? pm_fill_client4(k, line >> 32, real) : pm_fill_client6(k, line >> 32, real))) {
+		pm_free(c, pm_head_of(line, now));
+		return PM_NO_LINE;
+	}
 	c->flags = flags;
 	if (c->method == PM_METHOD_NAT) {
 		reply = pm_connect_reply(family, flow, line >> 32, c);

@@ -302,9 +302,12 @@ pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, _
 	protocol = pm_glance(fields->protocol);
 	peer = pm_glance(fields->peer);
 	if (pm_glance(fields->kind) == PM_CONN_REPLY) {
+		__u32 moving = (__u32)head & PM_CONN_HELD;
+
 		c = pm_peer_as(family, index, peer, PM_CONN_IN, &head);
+		/* It may just be led to another line (move.h). */
 		if (!c)
-			return PM_NONE;
+			return moving ? PM_LOST : PM_NONE;
 	}
 	real = pm_glance(pm_after(c, head)->real);
 	next = pm_next_head(set, protocol, head, dir, tcp_flags, now);

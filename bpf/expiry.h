@@ -18,13 +18,13 @@
 struct pm_expiring {
 	__u32 first;
 	__u32 now;
+	__u32 level; /* all lines in use stand in it */
 	__u32 gone; /* connections of removed real servers end too (sysctl expire_nodest_conn) */
 };
 
 pm_inline long pm_expire_line(int family, __u32 i, const struct pm_expiring *x)
 {
-	__u32 sets = family == 4 ? pm_limits.conn4_mask : pm_limits.conn6_mask;
-	__u32 index = (x->first + i) & (sets * PM_WAYS + PM_WAYS - 1);
+	__u32 index = (x->first + i) & (pm_level_mask(family, x->level) * PM_WAYS + PM_WAYS - 1);
 	struct pm_conn *c = pm_line(family, index);
 	struct pm_real *real;
 	__u64 head;
@@ -70,11 +70,13 @@ PM_PART int pm_expire_some(__u32 now)
 	lines = (ticks < PM_SWEEP_TICKS ? ticks : PM_SWEEP_TICKS) * PM_SWEEP_LINES;
 	if (set->flags & PM_SETTING_V4) {
 		x.first = mine->sweep4;
+		x.level = pm_largest_level(4, set);
 		mine->sweep4 += lines;
 		pm_loop(lines, pm_expire_line4, &x);
 	}
 	if (set->flags & PM_SETTING_V6) {
 		x.first = mine->sweep6;
+		x.level = pm_largest_level(6, set);
 		mine->sweep6 += lines;
 		pm_loop(lines, pm_expire_line6, &x);
 	}

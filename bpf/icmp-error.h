@@ -95,8 +95,8 @@ pm_inline __u64 pm_find_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
 		return PM_NO_ERROR;
 	k.sport = port[1];
 	k.dport = port[0];
-	at = pm_place(family, set->hash_seed, &k);
-	c = pm_find(family, &at, &k, &index, &line);
+	at = pm_place(family, set, &k);
+	c = pm_find(family, set, &at, &k, &index, &line);
 	if (!c || pm_over(family, c, index, line, pm_now()))
 		return PM_NO_ERROR;
 	/* To the virtual address, or to the client: an error to anybody else is not about us. */

@@ -209,10 +209,24 @@ pm_inline __u32 pm_find_nat_real(int family, const struct pm_key *k)
 
 /* Where a key may stand. */
 struct pm_place {
-	__u32 set[2];
-	__u32 way; /* first of a set to look at: spreads keys, so that a hit is mostly the first look */
-	__u32 hash; /* of the flow */
+	__u32 set[2]; /* in a table without end: see pm_nth */
+	__u32 hash;   /* of the flow */
+	__u8 way;     /* first of a set to look at: spreads keys, so that a hit is mostly the first look */
+	__u8 level;   /* of the table that is looked at, and that new lines are placed in */
+	__u16 pad;
 };
+
+/* What of the table is in use (PM_LEVEL). */
+pm_inline __u32 *pm_levels(int family, struct pm_settings *set)
+{
+	return family == 4 ? &set->levels4 : &set->levels6;
+}
+
+/* Sets of a level, less one. */
+pm_inline __u32 pm_level_mask(int family, __u32 level)
+{
+	return (family == 4 ? pm_limits.conn4_mask : pm_limits.conn6_mask) >> (level & PM_LEVEL);
+}
 
 pm_inline __u64 pm_stir(__u64 h, __u64 word)
 {
@@ -220,11 +234,10 @@ pm_inline __u64 pm_stir(__u64 h, __u64 word)
 	return h ^ h >> 29;
 }
 
-pm_inline struct pm_place pm_place(int family, __u32 seed, const struct pm_key *k)
+pm_inline struct pm_place pm_place(int family, struct pm_settings *set, const struct pm_key *k)
 {
-	__u32 mask = family == 4 ? pm_limits.conn4_mask : pm_limits.conn6_mask;
-	struct pm_place at;
-	__u64 h = seed;
+	struct pm_place at = { .level = pm_read(*pm_levels(family, set)) & PM_LEVEL };
+	__u64 h = set->hash_seed;
 
 	h = pm_stir(h, (__u64)k->saddr[0] << 32 | k->daddr[0]);
 	if (family == 6) {
@@ -235,18 +248,18 @@ pm_inline struct pm_place pm_place(int family, __u32 seed, const struct pm_key *
 	h = pm_stir(h, (__u64)k->sport << 32 | (__u32)k->dport << 8 | k->protocol);
 	h *= 0xBF58476D1CE4E5B9ull;
 	h ^= h >> 32;
-	at.set[0] = (__u32)h & mask;
+	at.set[0] = h;
 	/* Odd difference: never the first set again, if there are two at all. */
-	at.set[1] = (at.set[0] ^ ((__u32)(h >> 33) | 1)) & mask;
+	at.set[1] = at.set[0] ^ ((__u32)(h >> 33) | 1);
 	at.way = h >> 62;
 	at.hash = h >> 28;
 	return at;
 }
 
 /* Index of the n-th line to look at. */
-pm_inline __u32 pm_nth(const struct pm_place *at, __u32 n)
+pm_inline __u32 pm_nth(int family, const struct pm_place *at, __u32 level, __u32 n)
 {
-	return at->set[n / PM_WAYS] * PM_WAYS + ((at->way + n) % PM_WAYS);
+	return (at->set[n / PM_WAYS] & pm_level_mask(family, level)) * PM_WAYS + ((at->way + n) % PM_WAYS);
 }
 
 pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_key *k)
@@ -292,18 +305,19 @@ pm_inline void pm_line_key(int family, const struct pm_conn *c, struct pm_key *k
 }
 
 /*
- * The live line with this key, or NULL; its index, and the head it was found with. Within a set, lines are filled in the order of this search, so a
- * line that was never used ends the search of its set: in a table that is not crowded a hit is mostly the
- * first look, and a miss costs one line of each set.
+ * The live line with this key in one level of the table, or NULL; its index, and the head it was found with.
+ * Within a set, lines are filled in the order of this search, so a line that was never used ends the search
+ * of its set: in a table that is not crowded a hit is mostly the first look, and a miss costs one line of
+ * each set.
  */
-pm_inline struct pm_conn *pm_find(int family, const struct pm_place *at, const struct pm_key *k, __u32 *index,
-				  __u64 *head)
+pm_inline struct pm_conn *pm_find_at(int family, const struct pm_place *at, __u32 level, const struct pm_key *k,
+				     __u32 *index, __u64 *head)
 {
 #pragma unroll
 	for (__u32 set = 0; set < 2; set++) {
 #pragma unroll
 		for (__u32 way = 0; way < PM_WAYS; way++) {
-			__u32 i = pm_nth(at, set * PM_WAYS + way);
+			__u32 i = pm_nth(family, at, level, set * PM_WAYS + way);
 			struct pm_conn *c = pm_line(family, i);
 			__u64 h;
 
@@ -320,4 +334,75 @@ pm_inline struct pm_conn *pm_find(int family, const struct pm_place *at, const s
 		}
 	}
 	return PM_NULL;
+}
+
+/*
+ * Index of a live line with this key that stands in one of `levels`, a bit for each; PM_NONE. Last, once more
+ * where new lines are: it may have been moved there during the search.
+ */
+pm_inline __u32 pm_find_elsewhere(int family, const struct pm_place *at, const struct pm_key *k, __u32 levels)
+{
+	__u32 index = PM_NONE;
+	__u64 head;
+
+	if (!at || !k)
+		return PM_NONE;
+	for (__u32 i = 0; i <= PM_LEVELS; i++) {
+		__u32 level = i < PM_LEVELS ? i : at->level;
+
+		if ((i == PM_LEVELS || (levels >> i & 1)) && pm_find_at(family, at, level, k, &index, &head))
+			break;
+	}
+	return index;
+}
+
+PM_PART __u32 pm_find_elsewhere4(const struct pm_place *at, const struct pm_key *k, __u32 levels)
+{
+	return pm_find_elsewhere(4, at, k, levels);
+}
+
+PM_PART __u32 pm_find_elsewhere6(const struct pm_place *at, const struct pm_key *k, __u32 levels)
+{
+	return pm_find_elsewhere(6, at, k, levels);
+}
+
+/* Levels, a bit for each, that lines may stand in. */
+pm_inline __u32 pm_levels_in_use(__u32 levels)
+{
+	return levels >> PM_LEVELS_SHIFT | 1u << (levels & PM_LEVEL);
+}
+
+/* The level in which all others lie. */
+pm_inline __u32 pm_largest_level(int family, struct pm_settings *set)
+{
+	__u32 levels = pm_levels_in_use(pm_read(*pm_levels(family, set))), level = 0;
+
+	for (int shift = 16; shift; shift >>= 1) {
+		if (!(levels & ((1u << shift) - 1))) {
+			levels >>= shift;
+			level += shift;
+		}
+	}
+	return level;
+}
+
+/* The live line with this key, or NULL; its index, and the head it was found with. */
+pm_inline struct pm_conn *pm_find(int family, struct pm_settings *set, const struct pm_place *at,
+				  const struct pm_key *k, __u32 *index, __u64 *head)
+{
+	struct pm_conn *c = pm_find_at(family, at, at->level, k, index, head);
+	__u32 levels, found;
+
+	if (c)
+		return c;
+	levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL));
+	if (pm_likely(!levels))
+		return PM_NULL;
+	found = family == 4 ? pm_find_elsewhere4(at, k, levels) : pm_find_elsewhere6(at, k, levels);
+	c = pm_line(family, found);
+	if (!c)
+		return PM_NULL;
+	*index = found;
+	*head = pm_head(c);
+	return pm_is_live(*head) && pm_same_key(family, pm_after(c, *head), k) ? c : PM_NULL;
 }

@@ -196,5 +196,5 @@ pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const 
 
 pm_inline int pm_hop_known(const struct pm_conn *c, __u32 epoch)
 {
-	return c->ifindex && c->hop_epoch == epoch;
+	return c->ifindex && c->hop_epoch == (__u16)epoch;
 }

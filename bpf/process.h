@@ -8,6 +8,7 @@
 #include "schedule.h"
 #include "connect.h"
 #include "expiry.h"
+#include "move.h"
 #include "stray.h"
 
 /*
@@ -165,8 +166,8 @@ PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 	r.sport = k->dport;
 	r.dport = k->sport;
 	r.protocol = k->protocol;
-	at = pm_place(6, set->hash_seed, &r);
-	c = pm_find(6, &at, &r, &index, &head);
+	at = pm_place(6, set, &r);
+	c = pm_find(6, set, &at, &r, &index, &head);
 	if (!c || pm_over(6, c, index, head, now) || !pm_look(6, c, head, &seen) ||
 	    seen.c.kind != PM_CONN_IN || seen.c.method == PM_METHOD_NAT)
 		return PM_NO_LINE;
@@ -283,17 +284,18 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	    !pm_interests(family, flow.p.key.saddr, flow.p.key.sport))
 		return PM_PASS_NO_SERVICE;
 	flow.now = pm_now();
-	flow.at = pm_place(family, set->hash_seed, &flow.p.key);
+	flow.at = pm_place(family, set, &flow.p.key);
 	c = pm_made_before(f, family, &flow, &head);
 	made = c != PM_NULL;
 	if (!made)
-		c = pm_find(family, &flow.at, &flow.p.key, &flow.index, &head);
+		c = pm_find(family, set, &flow.at, &flow.p.key, &flow.index, &head);
 	if (c) {
 		if (pm_unlikely(pm_over(family, c, flow.index, head, flow.now))) {
 			/* The first run of a frame has done so; there may be several lines of source port 0. */
 			if (!(f->flags & PM_JOB_RESUMED))
 				pm_end_over(family, c, flow.index, head);
-		} else if (!pm_look(family, c, head, &flow.seen)) {
+		} else if (!(c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head)) ||
+			   !pm_look(family, c, head, &flow.seen)) {
 			/* Its owner has ended just now: this packet came too late. */
 		} else if (flow.seen.c.kind == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);

@@ -107,7 +107,7 @@ pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now
 	if (!set)
 		return;
 	for (__u32 n = 0; n < PM_LINES; n++) {
-		__u32 i = pm_nth(at, n), in = i, rank, orphan = 0;
+		__u32 i = pm_nth(family, at, at->level, n), in = i, rank, orphan = 0;
 		struct pm_conn *c = pm_line(family, i), *fields;
 		__u64 head, own;
 		__u8 protocol;
@@ -171,7 +171,7 @@ pm_inline struct pm_set_room pm_survey(int family, const struct pm_place *at, __
 
 #pragma unroll
 	for (__u32 n = 0; n < PM_WAYS; n++) {
-		__u32 i = pm_nth(at, set * PM_WAYS + n);
+		__u32 i = pm_nth(family, at, at->level, set * PM_WAYS + n);
 		struct pm_conn *c = pm_line(family, i);
 		__u64 head;
 
@@ -221,38 +221,53 @@ pm_inline __u64 pm_take_line(int family, __u32 index, __u32 now)
 	return family == 4 ? pm_take4(index, now) : pm_take6(index, now);
 }
 
-/* Attempts at other people's lines: they may have got a packet meanwhile. */
-#define PM_EVICTIONS 3
-
-/*
- * A line for a new key, claimed; PM_NO_LINE when the sets are full of connections that stay. Without
- * `force` none has to give way.
- */
-pm_inline __u64 pm_claim_line(int family, const struct pm_place *at, __u32 now, int force)
+/* Claims a line in the sets of `at` that is free, and says in it where it was placed; PM_NO_LINE. */
+pm_inline __u64 pm_claim_free(int family, const struct pm_place *at, __u32 now)
 {
 	struct pm_set_room one, two;
-	struct pm_victim victim;
+	struct pm_conn *c;
 	__u64 line;
 	int swap;
 
 	if (!at)
 		return PM_NO_LINE;
 	one = pm_survey(family, at, 0, now);
-	if (one.used < PM_WAYS_PREFERRED) {
-		line = pm_take_line(family, one.free, now);
-		if (line != PM_NO_LINE)
-			return line;
+	line = one.used < PM_WAYS_PREFERRED ? pm_take_line(family, one.free, now) : PM_NO_LINE;
+	if (line == PM_NO_LINE) {
+		two = pm_survey(family, at, 1, now);
+		swap = one.used >= PM_WAYS_PREFERRED && two.used < one.used;
+		line = pm_take_line(family, swap ? two.free : one.free, now);
+		if (line == PM_NO_LINE)
+			line = pm_take_line(family, swap ? one.free : two.free, now);
 	}
-	two = pm_survey(family, at, 1, now);
-	swap = one.used >= PM_WAYS_PREFERRED && two.used < one.used;
-	line = pm_take_line(family, swap ? two.free : one.free, now);
-	if (line != PM_NO_LINE)
-		return line;
-	line = pm_take_line(family, swap ? one.free : two.free, now);
-	if (line != PM_NO_LINE)
-		return line;
-	if (!force)
-		return PM_ONLY_BY_FORCE;
+	c = pm_line(family, line >> 32);
+	if (c)
+		c->level = at->level;
+	return line;
+}
+
+PM_PART __u64 pm_claim_free4(const struct pm_place *at, __u32 now)
+{
+	return pm_claim_free(4, at, now);
+}
+
+PM_PART __u64 pm_claim_free6(const struct pm_place *at, __u32 now)
+{
+	return pm_claim_free(6, at, now);
+}
+
+/* Attempts at other people's lines: they may have got a packet meanwhile. */
+#define PM_EVICTIONS 3
+
+/* The same of a line whose connection has to give way; PM_NO_LINE when they all stay. */
+pm_inline __u64 pm_claim_by_force(int family, const struct pm_place *at, __u32 now)
+{
+	struct pm_victim victim;
+	struct pm_conn *c;
+	__u64 line;
+
+	if (!at)
+		return PM_NO_LINE;
 	for (int n = 0; n < PM_EVICTIONS; n++) {
 		victim.index = PM_NONE;
 		if (!(family == 4 ? pm_choose_victim4(at, now, &victim) : pm_choose_victim6(at, now, &victim)))
@@ -261,32 +276,21 @@ pm_inline __u64 pm_claim_line(int family, const struct pm_place *at, __u32 now, 
 			continue;
 		pm_tally(victim.as);
 		line = pm_take_line(family, victim.line, now);
-		if (line != PM_NO_LINE)
-			return line;
+		c = pm_line(family, line >> 32);
+		if (!c)
+			continue;
+		c->level = at->level;
+		return line;
 	}
 	return PM_NO_LINE;
 }
 
-PM_PART __u64 pm_claim4(const struct pm_place *at, __u32 now, int force)
+PM_PART __u64 pm_claim_by_force4(const struct pm_place *at, __u32 now)
 {
-	return pm_claim_line(4, at, now, force);
+	return pm_claim_by_force(4, at, now);
 }
 
-PM_PART __u64 pm_claim6(const struct pm_place *at, __u32 now, int force)
+PM_PART __u64 pm_claim_by_force6(const struct pm_place *at, __u32 now)
 {
-	return pm_claim_line(6, at, now, force);
-}
-
-pm_inline __u64 pm_claim(int family, const struct pm_place *at, __u32 now, int force)
-{
-	return family == 4 ? pm_claim4(at, now, force) : pm_claim6(at, now, force);
-}
-
-/* Whether `pm_claim` would find a line, by force if need be. */
-pm_inline int pm_has_room(int family, const struct pm_place *at, __u32 now)
-{
-	struct pm_victim victim = { .index = PM_NONE };
-
-	return pm_survey(family, at, 0, now).free != PM_NONE || pm_survey(family, at, 1, now).free != PM_NONE ||
-	       (family == 4 ? pm_choose_victim4(at, now, &victim) : pm_choose_victim6(at, now, &victim));
+	return pm_claim_by_force(6, at, now);
 }

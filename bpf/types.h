@@ -22,7 +22,7 @@ typedef __u32 __attribute__((__may_alias__)) pm_u32;
 typedef __u64 __attribute__((__may_alias__)) pm_u64;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 9
+#define PM_LAYOUT_VERSION 10
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -211,7 +211,7 @@ enum pm_setting {
 
 /*
  * One entry. Written by the daemon, read by the program. What the program writes stands in a cache line
- * of its own: every packet reads the others. `layout` and `fingerprint` never move: they say which layout
+ * of its own, but for what hardly ever changes: every packet reads the others. `layout` and `fingerprint` never move: they say which layout
  * everything else has.
  */
 struct pm_settings {
@@ -225,7 +225,8 @@ struct pm_settings {
 	__u32 icmp_per_second;	/* budget of ICMP errors we send, 0 = without limit */
 	__u32 hash_seed;	/* of the connection tables; random, set once when the maps are made */
 	__u32 swept;		/* ticks: when the daemon last looked after the connection tables */
-	__u32 pad[2];
+	__u32 levels4;		/* which part of connections4 is in use, see PM_LEVEL; swapped by both sides */
+	__u32 levels6;
 	__u32 fingerprint[2];	/* LAYOUT_FINGERPRINT, high half first */
 	__u32 pad2[3];
 	/* The program's. */
@@ -497,7 +498,8 @@ struct pm_conn {
 	__be16 new_port; /* IN: destination port; REPLY: source port on the way out */
 	/* The next hop: written while the word says HELD, read if it does not. */
 	__u16 mtu;   /* of the path to the next hop, 0 while unknown */
-	__u32 hop_epoch; /* next hop valid while this equals the current epoch */
+	__u16 hop_epoch; /* next hop valid while this equals the current epoch, modulo 2^16 */
+	__u16 level;	 /* the part of the table that it was placed in, see PM_LEVEL */
 	__u8 dmac[6];
 	__u8 smac[6];
 	__u32 ifindex; /* egress; 0: next hop not looked up */
@@ -520,6 +522,25 @@ struct pm_conn6 {
 };
 
 #define PM_WAYS 4
+
+/*
+ * Of a connection table only as much is used as its load wants: few connections share few pages. Level n is
+ * the first 1/2^n of the table; a key's sets in it are those in the whole table, modulo its size. New lines
+ * are placed in one level; lines of a level that is left (the table grows or shrinks) are found there still,
+ * and moved by the next packet of theirs.
+ *
+ *   bits 0-4   level of new lines
+ *   bit  5+n   lines may also stand where level n has placed them
+ *
+ * Zero is the whole table, and nothing else.
+ */
+#define PM_LEVEL 31u
+#define PM_LEVELS_SHIFT 5
+#define PM_LEVELS 27
+/* A table grows by this many levels at once: to its fourfold. */
+#define PM_LEVEL_STEP 2
+/* Nor is less than this of it used. */
+#define PM_LINES_LEAST 16384
 
 /* Set before the program is loaded. */
 struct pm_limits {

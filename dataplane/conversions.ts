@@ -28,6 +28,7 @@ import {
   PM_CONN_INPUT_ONLY,
   PM_CONN_STATE_SHIFT,
   PM_CONN_STATUS,
+  SettingsRecord,
   TcpState,
 } from './layout/layout.gen.ts'
 
@@ -96,8 +97,16 @@ function connectionWord(old: OldRecord, view: DataView, base: number): void {
   )
 }
 
+/** Before version 10 all of a table was in use: that is what 0 says, in the settings and in every line. */
+function wholeTables(_: OldRecord, view: DataView, base: number): void {
+  SettingsRecord.setLevels4(view, base, 0)
+  SettingsRecord.setLevels6(view, base, 0)
+}
+
+const BEFORE_10: Conversion = { records: { settings: wholeTables } }
+
 const BEFORE_7: Conversion = {
-  records: { connections4: connectionWord, connections6: connectionWord },
+  records: { ...BEFORE_10.records, connections4: connectionWord, connections6: connectionWord },
   forgets: [
     // Their meaning is in the word now; how many packets a line has seen was asked for by nobody.
     'pm_conn4.c.state',
@@ -116,6 +125,9 @@ export const CONVERSIONS: { readonly [version: number]: Conversion } = {
   4: BEFORE_7,
   5: BEFORE_7,
   6: BEFORE_7,
+  7: BEFORE_10,
+  8: BEFORE_10,
+  9: BEFORE_10,
 }
 
 /**

@@ -65,8 +65,8 @@ export function* listConnections(
   nowTicks: () => number,
 ): Generator<ConnectionListing> {
   for (const table of tables) {
-    const { u32, stride, lines } = table
-    for (let line = 0; line < lines; line++) {
+    const { u32, stride } = table
+    for (let line = 0; line < table.levels.inUse; line++) {
       if ((u32[line * stride]! & PM_CONN_STATUS) !== ConnStatus.Live || !table.isConnection(line)) continue
       const remaining = table.remaining(line, nowTicks())
       if (remaining >= 0) yield listing(table, line, remaining, reals)

@@ -79,6 +79,13 @@ export interface Prepared {
   readonly lines: readonly [Owned, Owned]
 }
 
+/** A line that is being written, and the level of the table that it stands in. */
+interface Claimed {
+  readonly line: number
+  readonly head: Head
+  readonly level: number
+}
+
 /** Of bpf/next-hop.h. */
 const PM_EPOCH_SHIFT = 12
 /** Attempts at a swap that packets keep winning. */
@@ -110,10 +117,12 @@ export class PreparedConnections {
     const until = (now + wish.ticks) >>> 0
     fill(table, there.line, wish.there, target.address, {
       ...{ kind: ConnKind.In, method: wish.method, real, peer: back.line, newPort: target.port },
+      level: there.level,
       hop: hopThere === null ? null : { ...hopThere, epoch },
     })
     fill(table, back.line, wish.back, wish.there.to.address, {
       ...{ kind: ConnKind.Reply, method: wish.method, real, peer: there.line, newPort: wish.there.to.port },
+      level: back.level,
       hop: { ...hop, epoch },
     })
     const thereLive = liveHead(there.head.word, until)
@@ -153,9 +162,10 @@ export class PreparedConnections {
   }
 
   /** A line for this flow; one that an earlier daemon left for the same is taken over. */
-  #claim(table: ConnectionTable, flow: Flow, now: number): { line: number; head: Head } | null {
-    const lines = this.#linesOf(table, flow)
-    for (const line of lines) {
+  #claim(table: ConnectionTable, flow: Flow, now: number): Claimed | null {
+    const [level, ...others] = table.levels.toSearch()
+    const lines = this.#linesOf(table, flow, level)
+    for (const line of [...lines, ...others.flatMap((other) => this.#linesOf(table, flow, other))]) {
       const head = table.head(line)
       if (!isLive(head.word) || !isFlow(table, line, flow)) continue
       if ((table.flags(line) & ConnFlag.Check) === 0) return null
@@ -175,7 +185,7 @@ export class PreparedConnections {
       const from = table.head(line)
       if ((from.word & PM_CONN_STATUS) >= ConnStatus.Claimed) continue
       const head = claimedHead(from.word, now)
-      if (table.swapHead(line, from, head)) return { line, head }
+      if (table.swapHead(line, from, head)) return { line, head, level }
     }
     return null
   }
@@ -213,8 +223,8 @@ export class PreparedConnections {
     Atomics.sub(this.#dataplane.map('live').u32, (real * size + counted) / 4, 1)
   }
 
-  /** The lines a flow may stand in, in the order of the search (`pm_place`, `pm_nth` in bpf/lookup.h). */
-  #linesOf(table: ConnectionTable, { protocol, from, to }: Flow): number[] {
+  /** The lines of a level that a flow may stand in, in the order of the search (`pm_place`, `pm_nth` in bpf/lookup.h). */
+  #linesOf(table: ConnectionTable, { protocol, from, to }: Flow, level: number): number[] {
     const settings = this.#dataplane.map('settings')
     const seed = settings.u32[SettingsRecord.offsets.hashSeed / 4]!
     const source = loaded(from.address)
@@ -226,7 +236,7 @@ export class PreparedConnections {
     hash = stir(hash, (swapped(from.port) << 32n) | (swapped(to.port) << 8n) | BigInt(protocol))
     hash = BigInt.asUintN(64, hash * 0xbf58476d1ce4e5b9n)
     hash ^= hash >> 32n
-    const mask = table.lines / PM_WAYS - 1
+    const mask = (table.lines / PM_WAYS - 1) >>> level
     const first = Number(hash & 0xffff_ffffn) & mask
     const second = (first ^ (Number((hash >> 33n) & 0xffff_ffffn) | 1)) & mask
     const way = Number(hash >> 62n)
@@ -275,12 +285,13 @@ interface Rest {
   readonly real: number
   readonly peer: number
   readonly newPort: number
+  readonly level: number
   readonly hop: (FixedHop & { readonly epoch: number }) | null
 }
 
 /** Everything behind the head of a claimed line. */
 function fill(table: ConnectionTable, line: number, flow: Flow, target: IpAddress, rest: Rest): void {
-  const { kind, method, real, peer, newPort, hop } = rest
+  const { kind, method, real, peer, newPort, level, hop } = rest
   table.fill(line, {
     protocol: flow.protocol,
     sport: flow.from.port,
@@ -289,7 +300,7 @@ function fill(table: ConnectionTable, line: number, flow: Flow, target: IpAddres
     destination: flow.to.address,
     // A tunnel's far end may be of the other family: it stands in the record of the real server only.
     target: familyOf(target) === table.family ? target : flow.to.address,
-    ...{ kind, method, real, peer, newPort },
+    ...{ kind, method, real, peer, newPort, level },
     flags: ConnFlag.Check,
     hop,
   })

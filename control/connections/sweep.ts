@@ -79,6 +79,8 @@ export class Sweep {
   #emptySince: number | null = null
   #table = 0
   #line = 0
+  /** Lines of each table that the sweep under way looks at. */
+  #ends: readonly number[] = [0, 0]
   #connections: [number, number] = [0, 0]
   #templates = 0
   #expired = 0
@@ -107,6 +109,7 @@ export class Sweep {
   /** False while the tables are surely empty: a sweep found them so, and no packet since can have made a line. */
   due(): boolean {
     if (this.#table !== 0 || this.#line !== 0 || this.#doubts.size > 0) return true
+    if (this.tables.some(({ levels }) => !levels.isSettled)) return true
     return this.#emptySince !== this.#touches()
   }
 
@@ -124,14 +127,16 @@ export class Sweep {
   /** Looks at up to `lines` lines; the report when that completes a sweep of both tables. */
   slice(lines: number, options: SweepOptions): SweepReport | null {
     let left = lines
-    if (this.#table === 0 && this.#line === 0) this.#began = this.#touches()
+    if (this.#table === 0 && this.#line === 0) this.#begin()
     while (left > 0) {
       const table = this.tables[this.#table]!
-      const stop = Math.min(table.lines, this.#line + left)
+      const end = this.#ends[this.#table]!
+      const stop = Math.min(end, this.#line + left)
       left -= stop - this.#line
       this.#walk(table, this.#line, stop, options)
       this.#line = stop
-      if (stop < table.lines) return null
+      if (stop < end) return null
+      table.levels.end()
       this.#line = 0
       this.#table++
       if (this.#table === this.tables.length) {
@@ -140,6 +145,12 @@ export class Sweep {
       }
     }
     return null
+  }
+
+  #begin(): void {
+    this.#began = this.#touches()
+    for (const { levels } of this.tables) levels.begin()
+    this.#ends = this.tables.map(({ levels }) => levels.inUse)
   }
 
   /** A whole sweep at once. */
@@ -185,6 +196,7 @@ export class Sweep {
       const status = u32[at]! & PM_CONN_STATUS
       if (status < ConnStatus.Claimed) continue
       this.#inUse++
+      table.levels.meet(table.level(line))
       if (status === ConnStatus.Claimed) this.#meetClaimed(table, line)
       else this.#meetLive(table, line, now, options)
     }

@@ -19,6 +19,7 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import type { Family, IpAddress } from '../../net/address.ts'
 import { addressToBytes, ipv4FromNumber, readAddress } from '../../net/address.ts'
+import { TableLevels } from './levels.ts'
 
 const { offsets } = ConnRecord
 const WORD = offsets.word / 4
@@ -28,6 +29,8 @@ const EXPIRES = offsets.expires / 4
 const REAL = offsets.real / 4
 const PEER = offsets.peer / 4
 const IFINDEX = offsets.ifindex / 4
+/** The epoch of the next hop and the level share a word. */
+const LEVEL = offsets.hopEpoch / 4
 /** Ticks from `now` until `then`, negative when past; both modulo 2^32. */
 export function ticksUntil(now: number, then: number): number {
   return (then - now) | 0
@@ -76,6 +79,8 @@ export interface LineFields {
   readonly flags: number
   readonly real: number
   readonly peer: number
+  /** Of the table, that the line was placed in. */
+  readonly level: number
   readonly hop: {
     readonly ifindex: number
     readonly smac: Uint8Array
@@ -88,6 +93,7 @@ export interface LineFields {
 export class ConnectionTable {
   readonly family: Family
   readonly lines: number
+  readonly levels: TableLevels
   /** The table as words, for loops that look at every line. */
   readonly u32: Uint32Array
   /** Words from one line to the next. */
@@ -100,6 +106,7 @@ export class ConnectionTable {
     const map = dataplane.map(family === 4 ? 'connections4' : 'connections6')
     this.family = family
     this.lines = map.entries
+    this.levels = new TableLevels(dataplane, family, map.entries)
     this.u32 = map.u32
     this.stride = map.entrySize / 4
     this.#u64 = map.u64
@@ -157,6 +164,11 @@ export class ConnectionTable {
 
   class(line: number): number {
     return (this.word(line) >>> PM_CONN_CLASS_SHIFT) & PM_CONN_CLASS_MASK
+  }
+
+  /** The level of the table that it was placed in. */
+  level(line: number): number {
+    return this.u32[line * this.stride + LEVEL]! >>> 16
   }
 
   /** The line of the other direction if it still belongs to this one, else -1. */
@@ -234,6 +246,7 @@ export class ConnectionTable {
     ConnRecord.setNewPort(view, base, wanted.newPort)
     ConnRecord.setMtu(view, base, hop?.mtu ?? 0)
     ConnRecord.setHopEpoch(view, base, hop?.epoch ?? 0)
+    ConnRecord.setLevel(view, base, wanted.level)
     ConnRecord.setIfindex(view, base, hop?.ifindex ?? 0)
     ConnRecord.setGateway(view, base, 0)
     if (hop !== null) {

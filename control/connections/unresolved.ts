@@ -48,10 +48,11 @@ export class UnresolvedHops {
         this.#at = null
         return this.#found
       }
-      const stop = Math.min(table.lines, this.#at.line + left)
+      const { inUse } = table.levels
+      const stop = Math.max(this.#at.line, Math.min(inUse, this.#at.line + left))
       for (let line = this.#at.line; line < stop; line++) this.#look(table, line)
       left -= stop - this.#at.line
-      this.#at = stop < table.lines ? { ...this.#at, line: stop } : { table: this.#at.table + 1, line: 0 }
+      this.#at = stop < inUse ? { ...this.#at, line: stop } : { table: this.#at.table + 1, line: 0 }
     }
     return null
   }

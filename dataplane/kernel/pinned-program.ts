@@ -13,6 +13,7 @@ import type { MapMemory, Sizes } from '../dataplane.ts'
 import { MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
 import { stampLayout } from '../layout/stamp.ts'
 import { OWN_LAYOUT, recordOf } from '../layout/version.ts'
+import { startSmall } from '../levels.ts'
 import { mapMemory } from '../map-memory.ts'
 import { Migration, type MigrationPlan, type OldMaps, planMigration } from '../migrate.ts'
 import { mapEntries } from '../sizes.ts'
@@ -31,7 +32,7 @@ export interface OpenedProgram {
 
 export function openUnpinned(objectPath: string, sizes: Sizes): OpenedProgram {
   const { programFd, mapFds, close } = loadProgram(objectPath, sizes, new Map())
-  initialise(mapFds)
+  initialise(mapFds, sizes)
   return { programFd, mapFds, adopted: false, release: close }
 }
 
@@ -82,9 +83,10 @@ export function removePinned(directory: string): boolean {
 }
 
 /** What maps hold before anybody can find them: whose they are, and a seed of their own. */
-function initialise(mapFds: ReadonlyMap<MapName, number>): void {
+function initialise(mapFds: ReadonlyMap<MapName, number>, sizes: Sizes): void {
   withSettings(mapFds.get('settings')!, (settings) => {
     SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
+    startSmall(settings, sizes)
     stampLayout(settings)
   })
 }
@@ -97,7 +99,7 @@ function pinNewProgram(pins: Pins, objectPath: string, sizes: Sizes): void {
   let loaded: ReturnType<typeof loadProgram> | null = null
   try {
     loaded = loadProgram(objectPath, sizes, new Map())
-    initialise(loaded.mapFds)
+    initialise(loaded.mapFds, sizes)
     pinAll(fresh, loaded)
     pins.replace()
   } catch (error) {

@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 9
+export const PM_LAYOUT_VERSION = 10
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -39,6 +39,11 @@ export const PM_CONN_GENERATIONS = 0x0ffff800
 export const PM_CONN_HOP = 0x10000000
 export const PM_CONN_HOPS = 0xf0000000
 export const PM_WAYS = 4
+export const PM_LEVEL = 31
+export const PM_LEVELS_SHIFT = 5
+export const PM_LEVELS = 27
+export const PM_LEVEL_STEP = 2
+export const PM_LINES_LEAST = 16384
 export const PM_HEADROOM = 128
 export const PM_XSK_ENTRIES = 2048
 export const PM_CHUNK = 4096
@@ -488,6 +493,8 @@ export interface SettingsRecord {
   readonly icmpPerSecond: number
   readonly hashSeed: number
   readonly swept: number
+  readonly levels4: number
+  readonly levels6: number
   readonly fingerprint: readonly number[]
   readonly icmpBudget: bigint
   readonly dropCount: number
@@ -506,6 +513,8 @@ export const SettingsRecord = {
     icmpPerSecond: 88,
     hashSeed: 92,
     swept: 96,
+    levels4: 100,
+    levels6: 104,
     fingerprint: 108,
     icmpBudget: 128,
     dropCount: 136,
@@ -522,6 +531,8 @@ export const SettingsRecord = {
       icmpPerSecond: view.getUint32(base + 88, true),
       hashSeed: view.getUint32(base + 92, true),
       swept: view.getUint32(base + 96, true),
+      levels4: view.getUint32(base + 100, true),
+      levels6: view.getUint32(base + 104, true),
       fingerprint: Array.from({ length: 2 }, (_, index) => view.getUint32(base + 108 + index * 4, true)),
       icmpBudget: view.getBigUint64(base + 128, true),
       dropCount: view.getUint32(base + 136, true),
@@ -538,7 +549,8 @@ export const SettingsRecord = {
     view.setUint32(base + 88, value.icmpPerSecond, true)
     view.setUint32(base + 92, value.hashSeed, true)
     view.setUint32(base + 96, value.swept, true)
-    clear(view, base + 100, 8)
+    view.setUint32(base + 100, value.levels4, true)
+    view.setUint32(base + 104, value.levels6, true)
     elements('SettingsRecord.fingerprint', 2, value.fingerprint, (item, index) => view.setUint32(base + 108 + index * 4, item, true))
     clear(view, base + 116, 12)
     view.setBigUint64(base + 128, value.icmpBudget, true)
@@ -565,6 +577,10 @@ export const SettingsRecord = {
   setHashSeed: (view: DataView, base: number, value: number): void => view.setUint32(base + 92, value, true),
   getSwept: (view: DataView, base: number): number => view.getUint32(base + 96, true),
   setSwept: (view: DataView, base: number, value: number): void => view.setUint32(base + 96, value, true),
+  getLevels4: (view: DataView, base: number): number => view.getUint32(base + 100, true),
+  setLevels4: (view: DataView, base: number, value: number): void => view.setUint32(base + 100, value, true),
+  getLevels6: (view: DataView, base: number): number => view.getUint32(base + 104, true),
+  setLevels6: (view: DataView, base: number, value: number): void => view.setUint32(base + 104, value, true),
   getFingerprint: (view: DataView, base: number, index: number): number => view.getUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, true),
   setFingerprint: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, value, true),
   getIcmpBudget: (view: DataView, base: number): bigint => view.getBigUint64(base + 128, true),
@@ -1180,6 +1196,7 @@ export interface ConnRecord {
   readonly newPort: number
   readonly mtu: number
   readonly hopEpoch: number
+  readonly level: number
   readonly dmac: Uint8Array
   readonly smac: Uint8Array
   readonly ifindex: number
@@ -1202,6 +1219,7 @@ export const ConnRecord = {
     newPort: 24,
     mtu: 26,
     hopEpoch: 28,
+    level: 30,
     dmac: 32,
     smac: 38,
     ifindex: 44,
@@ -1221,7 +1239,8 @@ export const ConnRecord = {
       peer: view.getUint32(base + 20, true),
       newPort: view.getUint16(base + 24, false),
       mtu: view.getUint16(base + 26, true),
-      hopEpoch: view.getUint32(base + 28, true),
+      hopEpoch: view.getUint16(base + 28, true),
+      level: view.getUint16(base + 30, true),
       dmac: copyOf(view, base + 32, 6),
       smac: copyOf(view, base + 38, 6),
       ifindex: view.getUint32(base + 44, true),
@@ -1241,7 +1260,8 @@ export const ConnRecord = {
     view.setUint32(base + 20, value.peer, true)
     view.setUint16(base + 24, value.newPort, false)
     view.setUint16(base + 26, value.mtu, true)
-    view.setUint32(base + 28, value.hopEpoch, true)
+    view.setUint16(base + 28, value.hopEpoch, true)
+    view.setUint16(base + 30, value.level, true)
     store(view, base + 32, 6, value.dmac, 'ConnRecord.dmac')
     store(view, base + 38, 6, value.smac, 'ConnRecord.smac')
     view.setUint32(base + 44, value.ifindex, true)
@@ -1271,8 +1291,10 @@ export const ConnRecord = {
   setNewPort: (view: DataView, base: number, value: number): void => view.setUint16(base + 24, value, false),
   getMtu: (view: DataView, base: number): number => view.getUint16(base + 26, true),
   setMtu: (view: DataView, base: number, value: number): void => view.setUint16(base + 26, value, true),
-  getHopEpoch: (view: DataView, base: number): number => view.getUint32(base + 28, true),
-  setHopEpoch: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, true),
+  getHopEpoch: (view: DataView, base: number): number => view.getUint16(base + 28, true),
+  setHopEpoch: (view: DataView, base: number, value: number): void => view.setUint16(base + 28, value, true),
+  getLevel: (view: DataView, base: number): number => view.getUint16(base + 30, true),
+  setLevel: (view: DataView, base: number, value: number): void => view.setUint16(base + 30, value, true),
   getIfindex: (view: DataView, base: number): number => view.getUint32(base + 44, true),
   setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
   getGateway: (view: DataView, base: number): number => view.getUint32(base + 48, true),
@@ -1882,7 +1904,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '6af2e31c1801c26e'
+export const LAYOUT_FINGERPRINT = '0bb1868b872b6374'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -1904,8 +1926,8 @@ egress pm_egress
 cpus pm_cpu_state
 hops pm_hop
 macs pm_mac_bucket
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
-pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:pad:u32[2] 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:pad3:u32[13]
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:pad3:u32[13]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
@@ -1921,7 +1943,7 @@ pm_egress 8 0:ifindex:u32 4:flags:u32
 pm_cpu_state 64 0:icmp_second:u32 4:icmp_left:u32 8:swept:u32 12:sweep4:u32 16:sweep6:u32 20:pad:u32[11]
 pm_hop 64 0:version:u32 4:ifindex:u32 8:dmac:u8[6] 14:smac:u8[6] 20:mtu:u32 24:pad:u32[4] 40:addr:u8[16] 56:pad2:u32[2]
 pm_mac_bucket 64 0:entry:u64[8]
-pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u32 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
+pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u16 30:level:u16 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
@@ -1939,7 +1961,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'icmp_per_second', offset: 88, type: 'u32', count: null },
       { name: 'hash_seed', offset: 92, type: 'u32', count: null },
       { name: 'swept', offset: 96, type: 'u32', count: null },
-      { name: 'pad', offset: 100, type: 'u32', count: 2 },
+      { name: 'levels4', offset: 100, type: 'u32', count: null },
+      { name: 'levels6', offset: 104, type: 'u32', count: null },
       { name: 'fingerprint', offset: 108, type: 'u32', count: 2 },
       { name: 'pad2', offset: 116, type: 'u32', count: 3 },
       { name: 'icmp_budget', offset: 128, type: 'u64', count: null },
@@ -2114,7 +2137,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'peer', offset: 20, type: 'u32', count: null },
       { name: 'new_port', offset: 24, type: 'be16', count: null },
       { name: 'mtu', offset: 26, type: 'u16', count: null },
-      { name: 'hop_epoch', offset: 28, type: 'u32', count: null },
+      { name: 'hop_epoch', offset: 28, type: 'u16', count: null },
+      { name: 'level', offset: 30, type: 'u16', count: null },
       { name: 'dmac', offset: 32, type: 'u8', count: 6 },
       { name: 'smac', offset: 38, type: 'u8', count: 6 },
       { name: 'ifindex', offset: 44, type: 'u32', count: null },

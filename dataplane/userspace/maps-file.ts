@@ -45,6 +45,7 @@ import {
 } from '../layout/layout.gen.ts'
 import { stampLayout } from '../layout/stamp.ts'
 import { findLayout, recordOf } from '../layout/version.ts'
+import { startSmall } from '../levels.ts'
 import { mapMemory } from '../map-memory.ts'
 import { Migration, planMigration } from '../migrate.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
@@ -135,6 +136,7 @@ export class MapsFile implements MapsBacking {
       const settings = file.map('settings').view
       stampLayout(settings)
       SettingsRecord.setHashSeed(settings, 0, randomBytes(4).readUInt32LE(0))
+      startSmall(settings, sizes)
       fill(file)
       renameSync(temporary, path)
       return file

@@ -432,6 +432,99 @@ static void alone(uint8_t method, double seconds)
 	report("and after a thousand seconds of others: miscounted", method, miscounted(), REALS, 0);
 }
 
+/* Lines of connections that are not over: all of them, and those in the level where new ones are placed. */
+struct census {
+	uint32_t all, settled;
+};
+
+static struct census count_lines(void)
+{
+	uint32_t now = start + TICKS(clock_s), level = pm_settings(0)->levels4 & PM_LEVEL;
+	struct census n = { 0 };
+
+	for (uint32_t i = 0; i < lines; i++) {
+		const struct pm_conn *c = pm_line(4, i);
+		__u64 head = pm_head(c);
+
+		if (!pm_is_live(head) || pm_past(now, pm_until(head)))
+			continue;
+		n.all++;
+		n.settled += c->level == level;
+	}
+	return n;
+}
+
+static uint32_t went_to[200000];
+
+/* A packet each way of the first `count` established connections, every `step`th; how many went astray. */
+static unsigned long everybody_speaks(uint8_t method, uint32_t count, uint32_t step)
+{
+	unsigned long astray = 0;
+
+	for (uint32_t i = 0; i < count; i += step) {
+		astray += !forwarded(ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_ACK)) || sent_to != went_to[i];
+		if (method == PM_METHOD_NAT)
+			astray += answer(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_ACK) != PM_FORWARD_NAT_REPLY ||
+				  pm_ntohl(((struct pm_ipv4 *)(frame + 128 + PM_ETH_LEN))->saddr) != VIP;
+	}
+	return astray;
+}
+
+/*
+ * A table of which little is used grows while connections come that all stay, and nobody gives way; then most
+ * of them go, and it is made smaller.
+ */
+static void growth(uint8_t method)
+{
+	uint32_t both = method == PM_METHOD_NAT ? 2 : 1, count = 200000 / both, few = 3000, level = 6, growths = 0;
+	struct pm_settings *set;
+	unsigned long astray = 0, gave_way = 0, active = 0;
+	struct census grown, shrunk;
+	double last;
+
+	begin(method, 0);
+	set = pm_settings(0);
+	set->levels4 = level;
+	for (uint32_t i = 0; i < count; i++) {
+		at(i * 1e-5);
+		astray += !forwarded(ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_SYN));
+		went_to[i] = sent_to;
+		if (method == PM_METHOD_NAT)
+			answer(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_SYN | PM_TCP_ACK);
+		astray += !forwarded(ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_ACK));
+		if ((set->levels4 & PM_LEVEL) == level)
+			continue;
+		printf("%s: from level %u with %.0f %% in use; ", method == PM_METHOD_NAT ? "NAT" : "DR", level,
+		       100.0 * (i + 1) * both / (lines >> level));
+		level = set->levels4 & PM_LEVEL;
+		growths++;
+		astray += everybody_speaks(method, i + 1, 7);
+	}
+	at(clock_s + 1);
+	astray += everybody_speaks(method, count, 1);
+	grown = count_lines();
+	for (uint32_t i = 0; i < REALS; i++)
+		active += pm_live(i)->active;
+	last = clock_s;
+	/* The few that stay speak every five minutes. */
+	while (clock_s < last + 1200) {
+		at(clock_s + 300);
+		astray += everybody_speaks(method, few, 1);
+	}
+	/* As the daemon does (control/connections/levels.ts). */
+	set->levels4 = pm_levels_in_use(set->levels4) << PM_LEVELS_SHIFT | 6;
+	at(clock_s + 1);
+	astray += everybody_speaks(method, few, 1);
+	shrunk = count_lines();
+	for (int v = PM_EVICTED_ENDED; v <= PM_EVICTED_IDLE; v++)
+		gave_way += *pm_verdicts(v);
+	printf("%s: %u connections, %u growths to level %u, %lu packets astray, %lu gave way; %u of %u lines moved up; of the last %u, %u of %u moved down; %lu active\n",
+	       method == PM_METHOD_NAT ? "NAT" : "DR", count, growths, level, astray, gave_way, grown.settled, grown.all,
+	       few, shrunk.settled, shrunk.all, active);
+	bad |= astray || gave_way || growths < 2 || level > 2 || active != count || grown.all != count * both ||
+	       grown.settled < grown.all * 0.999 || shrunk.all != few * both || shrunk.settled < shrunk.all * 0.99;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -455,6 +548,8 @@ int main(int argc, char **argv)
 			alone(method, seconds);
 		else if (!strcmp(name, "thresholds"))
 			thresholds(method);
+		else if (!strcmp(name, "growth"))
+			growth(method);
 		else
 			return 2;
 	}

@@ -20,6 +20,7 @@ const SCENARIOS = [
   ['forged', 30, '50,000 forged connections a second: conversations go on, and others begin'],
   ['datagrams', 20, '100,000 single datagrams a second: no handshake fails'],
   ['alone', 300, 'with no daemon alive, none is refused and counts stay exact'],
+  ['growth', 0, 'a table grows under connections that stay, and shrinks: each is found, none gives way'],
   ['thresholds', 0, 'with no daemon alive, thresholds that were reached open again'],
 ] as const
 

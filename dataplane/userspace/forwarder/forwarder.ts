@@ -40,6 +40,7 @@ import {
   RingRecord,
   SettingsRecord,
 } from '../../layout/layout.gen.ts'
+import { startSmall } from '../../levels.ts'
 import { loadModule, WasmDataplane } from '../../wasm/program.ts'
 import type { Region } from '../../wasm/region.ts'
 import { removeStaleEarlyDrops } from '../claims/early-drop.ts'
@@ -194,7 +195,9 @@ export class Forwarder implements Dataplane {
     })
     this.#memory = addressOf(new Uint8Array(this.#program.owner.memory.buffer))
     if (options.maps === undefined) {
-      SettingsRecord.setHashSeed(this.map('settings').view, 0, randomBytes(4).readUInt32LE(0))
+      const { view } = this.map('settings')
+      SettingsRecord.setHashSeed(view, 0, randomBytes(4).readUInt32LE(0))
+      startSmall(view, options.sizes)
     }
     this.#tracker = new ClaimTracker(this)
     for (let cpu = 0; cpu < workers; cpu++) this.#startWorker(cpu)

@@ -77,6 +77,7 @@ function put(dataplane: MemoryDataplane, index: number, line: Line): void {
     gateway: 0,
     mtu: 0,
     hopEpoch: 0,
+    level: 0,
     dmac: new Uint8Array(6),
     smac: new Uint8Array(6),
     ifindex: 0,

@@ -286,6 +286,7 @@ const EMPTY_LINE = {
   gateway: 0,
   mtu: 0,
   hopEpoch: 0,
+  level: 0,
   dmac: new Uint8Array(6),
   smac: new Uint8Array(6),
   ifindex: 0,

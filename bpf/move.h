@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Moving a connection's line: from a level of the table that has been left to the one where new lines are, by
+ * the packet that finds it there; or to the other set of its key, for another that has no room. At every moment a search finds one of the two:
+ * the new line is live before the old one ends. The old one is held meanwhile, so that nobody ends it, and so
+ * is the other line of a NAT connection, which leads to the new one from then on.
+ */
+#pragma once
+
+#include "room.h"
+
+pm_inline int pm_is_within(int family, const struct pm_place *at, __u32 index)
+{
+	__u32 set = index / PM_WAYS, mask = pm_level_mask(family, at->level);
+
+	return set == (at->set[0] & mask) || set == (at->set[1] & mask);
+}
+
+/* A line is counted for as long as it is live, also while it is for a moment one of two. */
+pm_inline void pm_count_line(const struct pm_conn *c, __u64 head, __u32 more)
+{
+	struct pm_live *live = pm_live(c->real);
+
+	if (live && c->kind == PM_CONN_IN)
+		pm_add((__u32)head & PM_CONN_ACTIVE ? &live->active : &live->inactive, more);
+}
+
+/* Everything behind the head. */
+pm_inline void pm_copy_line(int family, struct pm_conn *to, const struct pm_conn *from)
+{
+	const pm_u32 *f = (const pm_u32 *)from;
+	pm_u32 *t = (pm_u32 *)to;
+	const __u32 words = (family == 4 ? sizeof(struct pm_conn4) : sizeof(struct pm_conn6)) / 4;
+
+#pragma unroll
+	for (__u32 i = __builtin_offsetof(struct pm_conn, expires) / 4 + 1; i < words; i++)
+		t[i] = f[i];
+}
+
+/* The head of a moved line: of its own, what counts owners and hops; of `from`, what the connection is. */
+pm_inline __u64 pm_moved_head(__u32 own, __u64 from, __u32 until)
+{
+	return pm_head_of(pm_live_word(own, pm_state(from), pm_class(from),
+				       (__u32)from & (PM_CONN_ACTIVE | PM_CONN_INPUT_ONLY)),
+			  until);
+}
+
+/* What a packet has made of the old line after `was` was copied, made of the new one. */
+pm_inline void pm_bring_over(struct pm_conn *to, __u32 own, __u64 was, __u64 is)
+{
+	__u32 moves = PM_CONN_HOPS | PM_CONN_HELD;
+
+	for (int n = 0; n < PM_TRIES; n++) {
+		__u64 head = pm_head(to), next;
+		__u32 until = pm_until(is);
+
+		if (!pm_same_owner(head, own))
+			return;
+		if (pm_past(pm_until(head), until))
+			until = pm_until(head);
+		next = ((__u32)was ^ (__u32)is) & ~moves ? pm_moved_head(head, is, until) | (head & PM_CONN_HELD) :
+							    pm_head_of(head, until);
+		if (next == head)
+			return;
+		if (pm_swap_head(to, head, next)) {
+			if (((__u32)head ^ (__u32)next) & PM_CONN_ACTIVE) {
+				pm_count_line(to, head, -1);
+				pm_count_line(to, next, 1);
+			}
+			return;
+		}
+	}
+}
+
+/* The line `to`, claimed, takes the place of the line `c`, held. 1: it has, and `c` is free. */
+pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, __u32 until, __u32 now)
+{
+	__u64 head = pm_head(c), live;
+
+	if (pm_past(pm_until(head), until))
+		until = pm_until(head);
+	live = pm_moved_head(claimed, head, until);
+	pm_count_line(to, live, 1);
+	if (!pm_swap_head(to, pm_head_of(claimed, now), live)) {
+		pm_count_line(to, live, -1);
+		return 0;
+	}
+	for (int n = 0; n < PM_TRIES; n++) {
+		__u64 taken = pm_claimed(head, now), again;
+
+		if (pm_swap_head(c, head, taken)) {
+			pm_count_line(c, head, -1);
+			pm_free(c, taken);
+			return 1;
+		}
+		again = pm_head(c);
+		pm_bring_over(to, live, head, again);
+		head = again;
+	}
+	/* Others are too busy with the old one: it stays. */
+	for (int n = 0; n < PM_TRIES; n++) {
+		__u64 mine = pm_head(to), taken = pm_claimed(mine, now);
+
+		if (!pm_same_owner(mine, live))
+			break;
+		if (pm_swap_head(to, mine, taken)) {
+			pm_count_line(to, mine, -1);
+			pm_free(to, taken);
+			break;
+		}
+	}
+	return 0;
+}
+
+/* Lets go of the lines that a move has held and claimed. */
+pm_inline void pm_stay(struct pm_conn *c, struct pm_conn *to, __u32 claimed, __u32 now)
+{
+	pm_commit(c);
+	if (to)
+		pm_free(to, pm_head_of(claimed, now));
+}
+
+/*
+ * Moves the live line `index` with this word to `line`, which is claimed; PM_NO_LINE: it stands within the
+ * level already. The index of where it stands afterwards. `now` is the time of the claim.
+ */
+pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __u32 level,
+			       __u32 now)
+{
+	struct pm_conn *c = pm_line(family, index), *to = pm_line(family, line >> 32), *peer = PM_NULL;
+	__u32 until, peer_index;
+	__u64 other = 0;
+	int moved;
+
+	if (!c)
+		return index;
+	if (!pm_hold(c, word)) {
+		if (to)
+			pm_free(to, pm_head_of(line, now));
+		return index;
+	}
+	if (!to) {
+		c->level = level;
+		pm_commit(c);
+		return index;
+	}
+	/* The daemon knows its own by where they stand. */
+	if (c->flags & PM_CONN_CHECK) {
+		pm_stay(c, to, line, now);
+		return index;
+	}
+	until = pm_until(pm_head(c));
+	peer_index = c->peer;
+	if (peer_index != PM_NONE) {
+		peer = pm_peer(family, index, peer_index, &other);
+		if (!peer || !pm_hold(peer, other)) {
+			pm_stay(c, to, line, now);
+			return index;
+		}
+		/* The later of both counts, and nobody may think that the new one's is over. */
+		if (pm_past(pm_until(other), until))
+			until = pm_until(other);
+	}
+	pm_copy_line(family, to, c);
+	to->level = level;
+	if (peer)
+		pm_write(peer->peer, line >> 32);
+	moved = pm_replace(c, to, line, until, now);
+	if (peer) {
+		if (!moved)
+			pm_write(peer->peer, index);
+		pm_commit(peer);
+	}
+	if (moved)
+		return line >> 32;
+	pm_stay(c, PM_NULL, 0, now);
+	return index;
+}
+
+PM_PART __u32 pm_move4(__u32 index, __u32 word, __u64 line, __u32 level, __u32 now)
+{
+	return pm_move_line(4, index, word, line, level, now);
+}
+
+PM_PART __u32 pm_move6(__u32 index, __u32 word, __u64 line, __u32 level, __u32 now)
+{
+	return pm_move_line(6, index, word, line, level, now);
+}
+
+/*
+ * The line of a key that was found with this head, where new lines are placed: moved there if it was not.
+ * NULL: its owner has gone meanwhile.
+ */
+pm_inline struct pm_conn *pm_at_home(int family, struct pm_conn *c, const struct pm_place *at,
+				     const struct pm_key *k, __u32 *index, __u64 *head)
+{
+	__u64 line = PM_NO_LINE;
+	__u32 now = pm_now(), moved;
+
+	if (pm_likely(pm_glance(pm_after(c, *head)->level) == at->level))
+		return c;
+	if (!pm_is_within(family, at, *index)) {
+		line = family == 4 ? pm_claim_free4(at, now) : pm_claim_free6(at, now);
+		if (line == PM_NO_LINE)
+			return c;
+	}
+	moved = family == 4 ? pm_move4(*index, *head, line, at->level, now) :
+			      pm_move6(*index, *head, line, at->level, now);
+	c = pm_line(family, moved);
+	if (!c)
+		return PM_NULL;
+	*index = moved;
+	*head = pm_head(c);
+	return pm_is_live(*head) && pm_same_key(family, pm_after(c, *head), k) ? c : PM_NULL;
+}
+
+/*
+ * Moves a line of the first, full set to the other set of its key: 1 if that had a free line, never
+ * used or given back.
+ */
+pm_inline int pm_displace(int family, const struct pm_place *at, __u32 way, __u32 now)
+{
+	struct pm_settings *set = pm_settings(0);
+	struct pm_key k = {};
+	struct pm_place home;
+	struct pm_conn *c;
+	__u32 index;
+	__u64 head;
+
+	if (!set || !at)
+		return 0;
+	index = pm_nth(family, at, at->level, way % PM_WAYS);
+	c = pm_line(family, index);
+	if (!c)
+		return 0;
+	head = pm_head(c);
+	if (!pm_is_live(head))
+		return 0;
+	pm_line_key(family, pm_after(c, head), &k);
+	home = pm_place(family, set, &k);
+	for (__u32 n = 0; n < PM_LINES; n++) {
+		__u32 other = pm_nth(family, &home, home.level, n);
+		struct pm_conn *to = pm_line(family, other);
+		__u64 was, claimed, line;
+
+		if (!to || other / PM_WAYS == index / PM_WAYS)
+			continue;
+		was = pm_head(to);
+		claimed = pm_claimed(was, now);
+		if (pm_status(was) >= PM_CONN_CLAIMED || !pm_swap_head(to, was, claimed))
+			continue;
+		line = (__u64)other << 32 | (__u32)claimed;
+		return (family == 4 ? pm_move4(index, head, line, home.level, now) :
+				      pm_move6(index, head, line, home.level, now)) == other;
+	}
+	return 0;
+}
+
+PM_PART int pm_displace4(const struct pm_place *at, __u32 way, __u32 now)
+{
+	return pm_displace(4, at, way, now);
+}
+
+PM_PART int pm_displace6(const struct pm_place *at, __u32 way, __u32 now)
+{
+	return pm_displace(6, at, way, now);
+}

@@ -1,0 +1,93 @@
+/**
+ * The daemon's part in the size of a connection table. Packets make it larger, at once; here it is made
+ * smaller again when it has been nearly empty for a while, and levels that no line stands in any more are
+ * no longer searched.
+ */
+import type { Dataplane } from '../../dataplane/dataplane.ts'
+import { PM_LEVEL_STEP, PM_LEVELS, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import { firstLevel, levelsWord, linesInUse, readLevels } from '../../dataplane/levels.ts'
+import type { Family } from '../../net/address.ts'
+
+/** A table shrinks when fewer than one in this many of its lines are in use, to a quarter of its size... */
+const SPARSE = 32
+/** ... in so many sweeps, one after the other. */
+const SPARSE_SWEEPS = 10
+
+export class TableLevels {
+  readonly #settings: Uint32Array
+  readonly #word: number
+  readonly #lines: number
+  readonly #first: number
+  /** Lines met in the sweep under way, by the level they were placed in. */
+  readonly #met = new Uint32Array(PM_LEVELS)
+  /** Other levels when the sweep under way began. */
+  #others = 0
+  /** Those in which the last sweep has met nothing. */
+  #deserted = 0
+  #sparseSweeps = 0
+
+  constructor(dataplane: Dataplane, family: Family, lines: number) {
+    const { offsets } = SettingsRecord
+    this.#settings = dataplane.map('settings').u32
+    this.#word = (family === 4 ? offsets.levels4 : offsets.levels6) / 4
+    this.#lines = lines
+    this.#first = firstLevel(lines)
+  }
+
+  /** Where new lines are placed, and then every other one that lines may stand in. */
+  toSearch(): readonly [current: number, ...others: number[]] {
+    const { current, others } = readLevels(this.#read())
+    const rest = Array.from({ length: PM_LEVELS }, (_, level) => level)
+    return [current, ...rest.filter((level) => level !== current && (others & (1 << level)) !== 0)]
+  }
+
+  /** Lines that may be in use: the first of the table. */
+  get inUse(): number {
+    return linesInUse(this.#lines, this.#read())
+  }
+
+  /** Whether an empty table would stay as it is. */
+  get isSettled(): boolean {
+    const { current, others } = readLevels(this.#read())
+    return others === 0 && current >= this.#first
+  }
+
+  begin(): void {
+    this.#met.fill(0)
+    this.#others = readLevels(this.#read()).others
+  }
+
+  meet(level: number): void {
+    if (level < PM_LEVELS) this.#met[level]!++
+  }
+
+  /** A sweep that began with `begin` has met all lines. */
+  end(): void {
+    const word = this.#read()
+    let { current, others } = readLevels(word)
+    // Packets that had looked at the levels before one was left may have placed a line there after the sweep
+    // came by: so two sweeps have to agree.
+    let deserted = 0
+    for (let level = 0; level < PM_LEVELS; level++) {
+      const bit = 1 << level
+      if ((this.#others & others & bit) !== 0 && this.#met[level] === 0) deserted |= bit
+    }
+    others &= ~(deserted & this.#deserted)
+    this.#deserted = deserted
+    const met = this.#met.reduce((sum, lines) => sum + lines, 0)
+    const isSparse = current < this.#first && met * SPARSE < this.#lines >>> current
+    this.#sparseSweeps = isSparse ? this.#sparseSweeps + 1 : 0
+    if (this.#sparseSweeps >= SPARSE_SWEEPS) {
+      this.#sparseSweeps = 0
+      const next = Math.min(current + PM_LEVEL_STEP, this.#first)
+      others = (others | (1 << current)) & ~(1 << next)
+      current = next
+    }
+    // If it has grown meanwhile, there will be another sweep.
+    Atomics.compareExchange(this.#settings, this.#word, word, levelsWord({ current, others }))
+  }
+
+  #read(): number {
+    return Atomics.load(this.#settings, this.#word)
+  }
+}

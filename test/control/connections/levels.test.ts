@@ -1,0 +1,101 @@
+/** The daemon's part in the size of a connection table: smaller again, and nothing searched in vain. */
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { Sweep } from '../../../control/connections/sweep.ts'
+import {
+  Conn4Record,
+  ConnRecord,
+  ConnStatus,
+  PM_NONE,
+  SettingsRecord,
+} from '../../../dataplane/layout/layout.gen.ts'
+import { firstLevel, levelsWord, linesInUse, readLevels, startSmall } from '../../../dataplane/levels.ts'
+import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+
+const LINES = 1 << 18
+
+function scene() {
+  const plane = new MemoryDataplane({ ...SMALL_SIZES, connections4: LINES })
+  const settings = plane.map('settings').view
+  return {
+    plane,
+    sweep: new Sweep(plane),
+    levels: () => readLevels(SettingsRecord.getLevels4(settings, 0)),
+    use: (current: number, others = 0) =>
+      SettingsRecord.setLevels4(settings, 0, levelsWord({ current, others })),
+    put: (line: number, level: number, left = 1000) => {
+      const { view } = plane.map('connections4')
+      const base = line * Conn4Record.size
+      ConnRecord.setWord(view, base, ConnStatus.Live)
+      ConnRecord.setExpires(view, base, plane.nowTicks() + left)
+      ConnRecord.setPeer(view, base, PM_NONE)
+      ConnRecord.setLevel(view, base, level)
+    },
+  }
+}
+
+describe('levels of a connection table', () => {
+  test('a table starts with 16,384 lines, and one that is not larger as a whole', () => {
+    assert.equal(firstLevel(1 << 20), 6)
+    assert.equal(firstLevel(1 << 14), 0)
+    assert.equal(firstLevel(64), 0)
+    const { plane, levels } = scene()
+    startSmall(plane.map('settings').view, plane.sizes)
+    assert.deepEqual(levels(), { current: 4, others: 0 })
+    assert.equal(linesInUse(LINES, levelsWord(levels())), 1 << 14)
+  })
+
+  test('all lines in use lie in the largest level of them', () => {
+    assert.equal(linesInUse(LINES, 0), LINES)
+    assert.equal(linesInUse(LINES, levelsWord({ current: 4, others: 1 << 2 })), LINES / 4)
+    assert.equal(linesInUse(LINES, levelsWord({ current: 0, others: 1 << 4 })), LINES)
+  })
+
+  test('a level that was left is searched until two sweeps have met no line of it', () => {
+    const { sweep, use, put, levels } = scene()
+    use(2, 1 << 4)
+    put(5, 4)
+    for (let n = 0; n < 3; n++) sweep.run({ expireGone: false })
+    assert.deepEqual(levels(), { current: 2, others: 1 << 4 })
+    put(5, 2)
+    sweep.run({ expireGone: false })
+    assert.deepEqual(levels(), { current: 2, others: 1 << 4 })
+    sweep.run({ expireGone: false })
+    assert.deepEqual(levels(), { current: 2, others: 0 })
+  })
+
+  test('a table that is nearly empty for ten sweeps shrinks, step by step; one that is in use does not', () => {
+    const { sweep, use, put, levels } = scene()
+    use(0)
+    put(LINES - 1, 0)
+    for (let n = 0; n < 10; n++) {
+      assert.deepEqual(levels(), { current: 0, others: 0 })
+      sweep.run({ expireGone: false })
+    }
+    assert.deepEqual(levels(), { current: 2, others: 1 << 0 })
+    for (let line = 0; line < LINES / 16; line++) put(line, 2)
+    for (let n = 0; n < 30; n++) sweep.run({ expireGone: false })
+    assert.deepEqual(levels(), { current: 2, others: 1 << 0 })
+  })
+
+  test('an empty table is swept until it is small, and then not any more', () => {
+    const { sweep, use, levels } = scene()
+    use(0)
+    let sweeps = 0
+    for (; sweep.due(); sweeps++) sweep.run({ expireGone: false })
+    assert.deepEqual(levels(), { current: 4, others: 0 })
+    assert.ok(sweeps < 40, `${sweeps} sweeps`)
+  })
+
+  test('when it grows during a sweep, the sweep takes nothing back', () => {
+    const { sweep, use, levels } = scene()
+    use(4)
+    sweep.slice(1, { expireGone: false })
+    use(2, 1 << 4)
+    sweep.slice(LINES * 2, { expireGone: false })
+    sweep.run({ expireGone: false })
+    assert.deepEqual(levels(), { current: 2, others: 1 << 4 })
+    sweep.run({ expireGone: false })
+    assert.deepEqual(levels(), { current: 2, others: 0 })
+  })
+})
