@@ -31,10 +31,23 @@ export function netnsLockPath(role: NetnsRole): string {
 export function lockNetns(role: NetnsRole, holder: Holder): FileLock {
   const path = netnsLockPath(role)
   prepareDirectory()
-  const attempt = tryLock(path, holder)
+  const attempt = tryToLock(path, holder)
   if (attempt.lock === null) throw new MachineError(taken(attempt.holder))
   if (role === 'control') sweepLeftLocks(path)
   return attempt.lock
+}
+
+function tryToLock(path: string, holder: Holder): ReturnType<typeof tryLock> {
+  try {
+    return tryLock(path, holder)
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (code !== 'EACCES' && code !== 'EPERM') throw cause
+    throw new MachineError(
+      `Cannot work in this network namespace: permission denied for its lock, ${path}; run as root: sudo ${holder.program}`,
+      { cause },
+    )
+  }
 }
 
 /** Who holds it, without taking it: null when nobody does. */

@@ -1,7 +1,7 @@
 /** The words of `pointsman` that change something. */
 import { dirname } from 'node:path'
 import { detachWithoutDaemon } from '../apply/detach.ts'
-import { ClientError, call, get, NoDaemonError, understood } from '../front/api/client.ts'
+import { ClientError, call, ForbiddenError, get, NoDaemonError, understood } from '../front/api/client.ts'
 import { sysctlAnswer } from '../front/api/schema/settings.ts'
 import { type Status, statusAnswer } from '../front/api/schema/status.ts'
 
@@ -25,7 +25,8 @@ export async function detach(socket: string, say: Say): Promise<void> {
   try {
     await call(socket, 'POST', '/v1/detach', {})
   } catch (error) {
-    if (!(error instanceof NoDaemonError)) throw error
+    // One that does not talk to us may work here all the same.
+    if (!(error instanceof NoDaemonError) || error instanceof ForbiddenError) throw error
     if (!(await detachWithoutDaemon(dirname(socket)))) say('nothing was attached in this network namespace')
   }
 }

@@ -5,7 +5,10 @@ import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { after } from 'node:test'
+import { CLONE_NEWNET } from '../../linux/abi.ts'
+import { check, libc } from '../../linux/libc.ts'
 import { lockHolder, sweepLock, tryLock } from '../../linux/lock.ts'
+import { lockNetns } from '../../linux/netns-lock.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-lock-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -76,4 +79,21 @@ test('lock: a link in the place of the file is not followed', () => {
   const path = join(folder, 'link')
   symlinkSync('/dev/null', path)
   assert.throws(() => tryLock(path, holder), /ELOOP/)
+})
+
+test('lock: who may not take it is told what it is about, and as whom to try', {
+  skip: process.getuid?.() === 0 ? false : 'needs root, to be somebody else',
+}, () => {
+  check(libc.unshare(CLONE_NEWNET), 'make a network namespace')
+  // The folder is there, as on any machine that has had a director.
+  lockNetns('control', { pid: process.pid, program: 'pointsman detach' }).release()
+  process.seteuid?.(65_534)
+  try {
+    assert.throws(
+      () => lockNetns('control', { pid: process.pid, program: 'pointsman detach' }),
+      /Cannot work in this network namespace: permission denied .*; run as root: sudo pointsman detach$/,
+    )
+  } finally {
+    process.seteuid?.(0)
+  }
 })

@@ -239,9 +239,16 @@ async function remake(lab: Lab, turn: number): Promise<void> {
   const wire = turn % 2 === 0 ? 'servers' : 'clients'
   await remakeLink(lab.prefix, 'director', wire)
   await prepare(lab)
-  await until('the interface that was made again to be taken', 5000, async () =>
-    (await lab.director.pointsman(['status'])).status === 0 ? true : undefined,
-  )
+  const { interface: name } = topology.wires[wire]
+  const { stdout: link } = await lab.exec('director', ['ip', '-json', 'link', 'show', 'dev', name])
+  const [{ ifindex }] = JSON.parse(link)
+  // Status may speak of the one that was there before: this one has to be taken.
+  await until('the interface that was made again to be taken', 5000, async () => {
+    const { status, stdout } = await lab.director.pointsman(['status', '--json'])
+    const { dataplane } = JSON.parse(stdout === '' ? '{}' : stdout)
+    const isTaken = dataplane?.interfaces.some((one: { ifindex: number }) => one.ifindex === ifindex)
+    return status === 0 && isTaken ? true : undefined
+  })
   await plugIn(lab.prefix, 'director', wire)
   await pause(1000)
 }

@@ -14,7 +14,7 @@ export class ClientError extends Error {
 export class NoDaemonError extends ClientError {}
 
 /** There is a socket, and it is not for us. */
-class ForbiddenError extends NoDaemonError {}
+export class ForbiddenError extends NoDaemonError {}
 
 function noDaemon(socket: string, cause: NodeJS.ErrnoException): NoDaemonError {
   const flag = socket === DEFAULT_SOCKET ? '' : ` (socket ${socket})`

@@ -66,6 +66,8 @@ export interface DoctorFacts {
   readonly status: Status | null
   /** Why not. */
   readonly unreachable: string | null
+  /** One may be there: it does not talk to this user. */
+  readonly forbidden: boolean
   readonly verdicts: Readonly<Record<string, number>>
   readonly sysctls: Readonly<Record<string, number>>
   readonly kernel: string
@@ -76,6 +78,10 @@ export interface DoctorFacts {
   readonly service: boolean
   /** An interface that a director of this host would take packets from; null where none can be guessed. */
   readonly candidate: string | null
+  /** What forwards goes on without a daemon, on the interfaces that it has. */
+  readonly orphaned: boolean
+  /** Folder of the daemon that was asked for; null for the usual one. */
+  readonly runDirectory: string | null
   /** Whether all of this was seen from the daemon's network namespace. */
   readonly together: boolean
   readonly interfaces: readonly InterfaceFacts[]

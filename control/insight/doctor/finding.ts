@@ -16,9 +16,12 @@ export interface Finding {
 export type Check = (facts: DoctorFacts) => readonly Finding[]
 
 /** Starts the daemon: the service where there is one, else by hand. */
-export function startDaemon({ service, candidate }: DoctorFacts): string {
-  if (service) return 'systemctl restart pointsmand'
-  return candidate === null ? 'ip -br link' : `pointsmand --interface ${candidate}`
+export function startDaemon({ service, candidate, orphaned, runDirectory }: DoctorFacts): string {
+  if (service && runDirectory === null) return 'systemctl restart pointsmand'
+  const folder = runDirectory === null ? '' : ` --run-dir ${runDirectory}`
+  // Told of one, it would let go of the others that packets are taken from now.
+  if (orphaned) return `pointsmand${folder}`
+  return candidate === null ? 'ip -br link' : `pointsmand${folder} --interface ${candidate}`
 }
 
 /** A command for where the other end of a veth pair is. */

@@ -2,15 +2,19 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, readlinkSync } from 'node:fs'
 import { cpus, release } from 'node:os'
+import { dirname } from 'node:path'
 import { TABLE_NAME } from '../../../dataplane/userspace/claims/nftables.ts'
+import { defaultPinDirectory } from '../../../linux/bpffs.ts'
 import type { Links } from '../../../linux/links.ts'
 import { Network } from '../../../linux/netlink/network.ts'
 import { enterNetns } from '../../../linux/netns.ts'
+import { netnsHolder } from '../../../linux/netns-lock.ts'
 import { parseAddress } from '../../../net/address.ts'
-import { ClientError, get } from '../../front/api/client.ts'
+import { ClientError, ForbiddenError, get } from '../../front/api/client.ts'
 import { servicesAnswer } from '../../front/api/schema/service.ts'
 import { sysctlsAnswer, verdictsAnswer } from '../../front/api/schema/settings.ts'
 import { statusAnswer } from '../../front/api/schema/status.ts'
+import { DEFAULT_RUN_DIRECTORY } from '../../front/api/socket.ts'
 import { attempt, interfaceFacts, isOn, waysOut } from './devices.ts'
 import type { DoctorFacts, ServerFacts } from './facts.ts'
 import { type Chain, iptablesChains, nftChains } from './firewall.ts'
@@ -22,17 +26,19 @@ const NOWHERE = ['240.0.0.1', '2001:db8:ffff:ffff::1'] as const
 /** A ruleset of any size that a host can bear. */
 const RULESET_BYTES = 256 << 20
 
-type Asked = Pick<DoctorFacts, 'status' | 'unreachable' | 'verdicts' | 'sysctls'>
+type Asked = Pick<DoctorFacts, 'status' | 'unreachable' | 'forbidden' | 'verdicts' | 'sysctls'>
 
 async function askDaemon(socket: string): Promise<Asked> {
   try {
     const { value: status } = await get(socket, '/v1/status', statusAnswer)
     const { value: verdicts } = await get(socket, '/v1/verdicts', verdictsAnswer)
     const { value: sysctls } = await get(socket, '/v1/sysctls', sysctlsAnswer)
-    return { status, unreachable: null, verdicts, sysctls }
+    return { status, unreachable: null, forbidden: false, verdicts, sysctls }
   } catch (error) {
     if (!(error instanceof ClientError)) throw error
-    return { status: null, unreachable: error.message.split('\n')[0] ?? '', verdicts: {}, sysctls: {} }
+    const [unreachable = ''] = error.message.split('\n')
+    const forbidden = error instanceof ForbiddenError
+    return { status: null, unreachable, forbidden, verdicts: {}, sysctls: {} }
   }
 }
 
@@ -147,6 +153,8 @@ export async function gatherFacts(socket: string): Promise<DoctorFacts> {
       root: process.geteuid?.() === 0,
       service: existsSync('/run/systemd/system') && isUnit(),
       candidate: candidateOf(links, defaults.ipv4 ?? defaults.ipv6),
+      orphaned: status === null && attempt(goesOn, false),
+      runDirectory: dirname(socket) === DEFAULT_RUN_DIRECTORY ? null : dirname(socket),
       together,
       interfaces: status === null ? [] : interfaceFacts(status, links),
       servers,
@@ -160,6 +168,10 @@ export async function gatherFacts(socket: string): Promise<DoctorFacts> {
   } finally {
     network.close()
   }
+}
+
+function goesOn(): boolean {
+  return existsSync(defaultPinDirectory()) || netnsHolder('plane') !== null
 }
 
 function isUnit(): boolean {

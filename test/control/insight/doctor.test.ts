@@ -75,6 +75,7 @@ const direct = { ...server, methods: ['direct-routing'] }
 const healthy: DoctorFacts = {
   status,
   unreachable: null,
+  forbidden: false,
   verdicts: { forward_nat: 10 },
   sysctls: { sloppy_tcp: 1, backup_only: 0 },
   kernel: '6.1.0-40-amd64',
@@ -82,6 +83,8 @@ const healthy: DoctorFacts = {
   root: true,
   service: false,
   candidate: 'c0',
+  orphaned: false,
+  runDirectory: null,
   together: true,
   interfaces: [nic],
   servers: [server],
@@ -102,7 +105,7 @@ function assertTypable({ remedy }: Finding): void {
   const programs =
     'ip|ethtool|sysctl|pointsman|pointsmand|ipvsadm|nft|iptables|ip6tables|ping|systemctl|nsenter|lsns|findmnt|sudo|apt-get'
   for (const command of remedy.split(' && ')) {
-    assert.match(command, new RegExp(`^(${programs})( [-+\\w.:/=@%,]+)+$`), remedy)
+    assert.match(command, new RegExp(`^(${programs})( [-+\\w.:/=@%,]+)*$`), remedy)
     assert.doesNotMatch(command, /(^| )[A-Z][A-Z_]+( |$)/, `a gap to be filled in: ${remedy}`)
     assert.doesNotMatch(command, /\b(the|or|see|once|with a)\b/, `prose: ${remedy}`)
   }
@@ -143,6 +146,24 @@ describe('doctor', () => {
       { status: null, unreachable: 'No pointsmand is running', service: true },
       'failure',
       /^systemctl restart pointsmand$/,
+    ],
+    [
+      'no daemon, and what it left goes on by its own interfaces',
+      { status: null, unreachable: 'No pointsmand is running', orphaned: true },
+      'failure',
+      /^pointsmand$/,
+    ],
+    [
+      'no daemon in a folder of its own',
+      { status: null, unreachable: 'No pointsmand is running', service: true, runDirectory: '/run/lab' },
+      'failure',
+      /^pointsmand --run-dir \/run\/lab --interface c0$/,
+    ],
+    [
+      'a daemon that does not talk to us',
+      { status: null, unreachable: 'permission denied', forbidden: true },
+      'failure',
+      /^sudo pointsman doctor$/,
     ],
     ['not forwarding', { status: { ...status, forwarding: false } }, 'failure', /pointsmand --interface c0/],
     [

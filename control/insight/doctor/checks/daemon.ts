@@ -8,7 +8,17 @@ const KERNEL_MIN = [6, 1] as const
 const IDLE_COUNTERS_MAX = 256 << 20
 
 export const daemon: Check = (facts) => {
-  const { status, unreachable } = facts
+  const { status, unreachable, forbidden } = facts
+  if (forbidden) {
+    return [
+      {
+        severity: 'failure',
+        cause: unreachable ?? 'The daemon does not talk to this user',
+        consequence: 'most of what can be wrong is not looked at',
+        remedy: 'sudo pointsman doctor',
+      },
+    ]
+  }
   if (status === null) {
     return [
       {
