@@ -86,6 +86,8 @@ export interface Dataplane {
   readonly resolvesNextHops?: true
   /** What works now but will surprise later, in sentences for the log. */
   readonly warnings?: readonly string[]
+  /** Why no packets are taken at all at this moment, in a sentence; null when it is not the plane's fault. */
+  trouble?(): string | null
   map(name: MapName): MapMemory
   /** CLOCK_MONOTONIC in ticks (see PM_TICK_SHIFT), unsigned 32-bit, the clock of `expires`. */
   nowTicks(): number

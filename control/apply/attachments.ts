@@ -121,6 +121,8 @@ export class Attachments {
       if (link !== null && result !== undefined && 'refused' in result && !result.absent) {
         return { wanted, state: 'refused', why: result.refused }
       }
+      const trouble = link === null ? null : (this.#plane?.trouble?.() ?? null)
+      if (trouble !== null) return { wanted, state: 'refused', why: trouble }
       const why =
         link === null
           ? `No interface "${wanted}" in this network namespace: see ip link`

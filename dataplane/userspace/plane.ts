@@ -71,6 +71,10 @@ export class UserspaceDataplane implements Dataplane {
   #closed = false
   /** The forwarder that is being started. */
   #starting: Promise<void> | null = null
+  /** Why the last start failed; null since one has succeeded. */
+  #trouble: string | null = null
+  /** The first try of it, whatever came of that. */
+  #tried: Promise<void> | null = null
   /** Ends the pause between two starts. */
   #hurry: () => void = () => {}
 
@@ -127,6 +131,7 @@ export class UserspaceDataplane implements Dataplane {
 
   #take(link: ForwarderLink): void {
     this.#link = link
+    this.#trouble = null
     this.#startedAt = performance.now()
     link.listen({ log: (text) => this.#log(text), closed: () => this.#lost() })
   }
@@ -146,10 +151,12 @@ export class UserspaceDataplane implements Dataplane {
     this.#failures = young ? this.#failures + 1 : 0
     const delayMs = this.#failures === 0 ? 0 : Math.min(AGAIN_MS * 2 ** this.#failures, AGAIN_MAX_MS)
     this.#log('The forwarder has ended: another one is started on the same maps')
-    this.#starting = this.#startAgain(delayMs)
+    this.#tried = new Promise((resolve) => {
+      this.#starting = this.#startAgain(delayMs, resolve)
+    })
   }
 
-  async #startAgain(delayMs: number): Promise<void> {
+  async #startAgain(delayMs: number, tried: () => void): Promise<void> {
     for (let waitMs = delayMs; !this.#closed; waitMs = Math.min(Math.max(waitMs * 2, 500), AGAIN_MAX_MS)) {
       if (waitMs > 0) await this.#pause(waitMs)
       if (this.#closed) break
@@ -157,10 +164,13 @@ export class UserspaceDataplane implements Dataplane {
         await this.#start()
         break
       } catch (error) {
-        this.#log(error instanceof Error ? error.message : String(error))
+        tried()
+        this.#trouble = error instanceof Error ? error.message : String(error)
+        this.#log(this.#trouble)
       }
     }
     this.#starting = null
+    tried()
     // It may have ended again by now.
     if (this.#link?.over === true) this.#lost()
   }
@@ -185,11 +195,12 @@ export class UserspaceDataplane implements Dataplane {
   /** Orders may be given twice: to one that ends over it, and to the next. */
   async #order(order: Order): Promise<readonly AttachResult[]> {
     for (let attempt = 1; ; attempt++) {
-      // What is being started will have read the maps, but has not been told the rest.
-      if (this.#link === null) await this.#starting
+      // What is being started will have read the maps, but has not been told the rest. One that cannot be
+      // started may never come.
+      if (this.#link === null && this.#trouble === null) await this.#tried
       const link = this.#link
       if (link === null) {
-        throw new DataplaneError('Cannot reach the forwarder: it does not run, see the log for the reason')
+        throw new DataplaneError(this.#trouble ?? 'Cannot reach the forwarder: it does not run')
       }
       try {
         return (await link.order(order)).results ?? []
@@ -197,6 +208,10 @@ export class UserspaceDataplane implements Dataplane {
         if (!link.over || attempt === ATTEMPTS) throw error
       }
     }
+  }
+
+  trouble(): string | null {
+    return this.#trouble
   }
 
   map(name: MapName): MapMemory {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { builtFile } from '../../assets.ts'
 import { DataplaneError } from '../../dataplane.ts'
@@ -26,7 +26,7 @@ export function forwarderBuild(): string {
 /** Returns when it takes packets and answers. */
 export async function startForwarder(args: ForwarderArguments): Promise<ForwarderLink> {
   const logFile = join(args.runDirectory, FORWARDER_LOG)
-  const log = openSync(logFile, 'w', 0o600)
+  const log = openLog(logFile)
   let child: ChildProcess
   try {
     child = spawn(process.execPath, [builtFile(BUNDLE), JSON.stringify(args)], {
@@ -56,6 +56,18 @@ export async function startForwarder(args: ForwarderArguments): Promise<Forwarde
   throw new DataplaneError(
     `Cannot start the forwarder: ${ended ?? `it does not answer after ${START_MS / 1000} s`}: ${lastWords(logFile)}`,
   )
+}
+
+function openLog(path: string): number {
+  try {
+    return openSync(path, 'w', 0o600)
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : cause
+    throw new DataplaneError(
+      `Cannot start the forwarder: its log cannot be written (${why}); see findmnt --target ${dirname(path)}: it has to be writable and to have room`,
+      { cause },
+    )
+  }
 }
 
 function lastWords(path: string): string {

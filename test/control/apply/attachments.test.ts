@@ -153,6 +153,18 @@ describe('attachments', () => {
     done()
   })
 
+  test('a plane that takes no packets says why, and not that it is about to', async () => {
+    machine.loses(2)
+    assert.deepEqual(attachments.state()[0], {
+      wanted: 'eth0',
+      state: 'waiting',
+      why: 'eth0 is about to be attached',
+    })
+    Object.assign(machine.plane, { trouble: () => 'no forwarder' })
+    assert.deepEqual(attachments.state()[0], { wanted: 'eth0', state: 'refused', why: 'no forwarder' })
+    done()
+  })
+
   test('an index that comes again is not the link that was followed', async () => {
     machine.has()
     await settled()

@@ -289,6 +289,25 @@ describe('the userspace plane in two processes', { skip }, () => {
     await goesOn(old)
   })
 
+  test('why no forwarder can be started is said for as long as it is so', async () => {
+    assert.equal(plane.trouble(), null)
+    const path = join(runDirectory, 'forwarder.log')
+    rmSync(path)
+    mkdirSync(path)
+    const forwarder = pid()
+    process.kill(forwarder, 'SIGKILL')
+    await until(() => plane.trouble() !== null, 'the reason')
+    assert.match(
+      plane.trouble() ?? '',
+      /Cannot start the forwarder: its log cannot be written .*findmnt --target/,
+    )
+    await assert.rejects(plane.published(), /its log cannot be written/)
+    rmSync(path, { recursive: true })
+    await until(() => plane.trouble() === null, 'another forwarder', 10_000)
+    await attach()
+    await goesOn(await connect())
+  })
+
   test('detach without a daemon ends the forwarder and removes everything', async () => {
     const forwarder = pid()
     await plane.close()
