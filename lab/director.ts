@@ -16,6 +16,8 @@ export interface DirectorOptions {
   readonly withoutBpf?: boolean
   /** Starts the daemon with exactly these capabilities (`net_admin`). */
   readonly capabilities?: readonly string[]
+  /** Path of a configuration file. */
+  readonly config?: string
   /** How many real servers there is room for. */
   readonly realServers?: number
   /** For the daemon, beside this process's. */
@@ -72,6 +74,7 @@ export class LabDirector {
       '--dataplane',
       options.dataplane ?? 'auto',
       ...(options.xdpMode === undefined ? [] : ['--xdp-mode', options.xdpMode]),
+      ...(options.config === undefined ? [] : ['--config', options.config]),
       ...(options.realServers === undefined ? [] : ['--real-servers', String(options.realServers)]),
     ]
   }

@@ -38,9 +38,11 @@ export interface HealthOptions extends Pick<ProbeTools, 'prober' | 'after' | 'no
 /** How finely a weight grows; no finer than this time. */
 const SLOW_STEPS = 20
 const SLOW_STEP_MS_MIN = 100
-/** Changes of one moment are brought in force and written down together. */
+/** Changes of one moment are brought in force together. */
 const GATHER_MS = 10
-const SAVE_MS = 200
+/** At most a tenth of the time goes into writing it down. */
+const SAVE_MS_MIN = 20
+const SAVE_SHARE = 10
 
 export interface CheckedServer {
   readonly real: RealServer
@@ -91,6 +93,7 @@ export class Health implements Overlays {
   #saving: (() => void) | null = null
   #slow: (() => void) | null = null
   #unsaved = false
+  #saveAfterMs = SAVE_MS_MIN
   #stopped = false
 
   constructor(options: HealthOptions) {
@@ -332,9 +335,11 @@ export class Health implements Overlays {
 
   #saveSoon(): void {
     this.#unsaved = true
-    this.#saving ??= this.#options.after(SAVE_MS, () => {
+    this.#saving ??= this.#options.after(this.#saveAfterMs, () => {
       this.#saving = null
+      const beganMs = this.#options.nowMs()
       this.save()
+      this.#saveAfterMs = Math.max(SAVE_MS_MIN, SAVE_SHARE * (this.#options.nowMs() - beganMs))
     })
   }
 

@@ -1,6 +1,6 @@
 /** The lab as the tests use it: made before, removed after, also when the test fails. */
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { typescript } from '../../lab/client.ts'
@@ -146,4 +146,14 @@ export async function everyFrameHasVerdict(lab: Lab, before: Account): Promise<R
     ),
   )
   return counted
+}
+
+const UNIT = new URL('../../deploy/pointsmand.service', import.meta.url)
+
+/** `net_admin` and so on, as the unit's bounding set names them. */
+export function capabilitiesOfUnit(): string[] {
+  const line = /^CapabilityBoundingSet=(.+)$/m.exec(readFileSync(UNIT, 'utf8'))?.[1] ?? ''
+  const names = [...line.matchAll(/CAP_(\w+)/g)].map((match) => match[1]!.toLowerCase())
+  assert.ok(names.includes('net_admin'), line)
+  return names
 }

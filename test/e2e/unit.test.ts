@@ -1,20 +1,9 @@
 /** The daemon under exactly what deploy/pointsmand.service gives it: it starts, stops and starts again. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { addServer, addService, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { hostNamed } from '../../lab/topology.ts'
-import { missingFor, PLANES, withDirector } from './scene.ts'
-
-const UNIT = new URL('../../deploy/pointsmand.service', import.meta.url)
-
-/** `net_admin` and so on, as the unit's bounding set names them. */
-function capabilitiesOfUnit(): string[] {
-  const line = /^CapabilityBoundingSet=(.+)$/m.exec(readFileSync(UNIT, 'utf8'))?.[1] ?? ''
-  const names = [...line.matchAll(/CAP_(\w+)/g)].map((match) => match[1]!.toLowerCase())
-  assert.ok(names.includes('net_admin'), line)
-  return names
-}
+import { capabilitiesOfUnit, missingFor, PLANES, withDirector } from './scene.ts'
 
 const service: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
 
