@@ -2,6 +2,9 @@
  * `npm start`: the lab with one service per forwarding method, family and protocol, real requests
  * through all of them, and what came of it. `-- --keep` leaves the lab up.
  */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type DataplaneName, executable } from './director.ts'
 import { createLab, DEFAULT_PREFIX, type Lab, removeLab, type SentCount } from './lab.ts'
@@ -80,6 +83,35 @@ async function ask(lab: Lab, service: LabService): Promise<void> {
     problem(`the real servers saw ${seen.join(', ')}, not ${client}`)
   if (new Set(answers.map((answer) => answer.server)).size !== realServers().length)
     problem(`not every real server answered at ${url}`)
+}
+
+/** The same rules from a file, which owns them from then on; one real server is drained by hand meanwhile. */
+async function serveFromFile(lab: Lab): Promise<void> {
+  step('the same rules as a file: export, apply; then a real server is drained by hand')
+  const folder = mkdtempSync(join(tmpdir(), 'pointsman-lab-'))
+  const file = join(folder, 'pointsman.yaml')
+  const say = async (...words: readonly string[]): Promise<string> => {
+    const { status, stdout, stderr } = await lab.director.pointsman(words)
+    if (status !== 0) problem(`pointsman ${words.join(' ')}: ${stderr}`)
+    if (words[0] !== 'export') detail(`pointsman ${words.join(' ')}\n${stdout}`)
+    return stdout
+  }
+  try {
+    writeFileSync(file, await say('export'))
+    await say('apply', file)
+    const target = virtualEndpoint({ method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' })
+    const first = realServers()[0]!
+    const real = endpoint(first.servers?.ipv4 ?? '', topology.ports.httpBehindNat)
+    const service = `tcp/${endpoint(target.address, target.port)}`
+    await say('drain', service, real)
+    const answers: Answer[] = []
+    for (let i = 0; i < REQUESTS; i++) answers.push(await lab.client.http(target))
+    detail(answers.map(({ server }) => server).join(' '))
+    if (answers.some(({ server }) => server === first.name)) problem(`${first.name} is drained and was asked`)
+    await say('undrain', service, real)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 /** Who sent the answers that arrived on the clients' wire, by forwarding method. */
@@ -183,6 +215,7 @@ async function demonstrate(lab: Lab, dataplane: DataplaneName): Promise<void> {
   await configure(lab)
   step(`requests from the client: who answered, and which client they saw`)
   for (const service of services) await ask(lab, service)
+  await serveFromFile(lab)
   await measure(lab)
   showAnswerPaths(await lab.sent())
   await showCommand(lab, 'ipvsadm', ['-Ln', '--stats'])

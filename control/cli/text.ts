@@ -127,6 +127,16 @@ export function statusText(status: Status): string {
   for (const { interface: name, error, frames } of dataplane.sendFailures?.ways ?? []) {
     rows.push(['redirect_failed', `${frames} frames to ${name}: ${error}`])
   }
+  for (const { source, path, since, complaints } of status.sources) {
+    const [first = ''] = complaints
+    const more = complaints.length > 1 ? `, and ${complaints.length - 1} more: pointsman sources` : ''
+    rows.push(['not applied', `${source} ${path}, for ${age(since)}: ${first}${more}`])
+  }
+  for (const { service, server, hold } of status.holds) {
+    const until = hold.until === null ? '' : `, until ${hold.until}`
+    const held = `weight ${hold.weight} by ${hold.by} for ${age(hold.since)}${until}`
+    rows.push(['held by hand', `${serviceTitle(service)} ${server}: ${held}`])
+  }
   for (const { service, state, why } of status.notInForce) {
     rows.push([state, `${serviceTitle(service)}: ${why}`])
   }

@@ -454,6 +454,8 @@ class Daemon {
       dataplane: this.#opened.dataplane,
       applier: this.#managed?.applier ?? null,
       director: this.#director,
+      sources: this.#sources,
+      holds: this.#director.holds(),
       attachments: this.#attachments?.state() ?? [],
       warnings: this.#host.warnings(),
       sendFailures: this.#sendFailures,

@@ -2,12 +2,17 @@
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import type { SendFailures } from '../../dataplane/kernel/failures.ts'
 import { netDeviceName } from '../../linux/device.ts'
+import { endpointText } from '../../net/endpoint.ts'
 import type { Attachment } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
-import { serviceIdJson } from '../front/api/schema/service.ts'
+import { holdJson, serviceIdJson } from '../front/api/schema/service.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import type { Director } from '../model/director.ts'
 import { serviceKey } from '../model/identity.ts'
+import { placeText } from '../model/site.ts'
+import type { HeldServer } from '../rules/holds.ts'
+import type { SiteSource } from '../source/site-source.ts'
+import type { Sources } from '../source/sources.ts'
 
 export type { Status }
 
@@ -21,6 +26,9 @@ export interface StatusFacts {
   readonly dataplane: Dataplane | null
   readonly applier: MapApplier | null
   readonly director: Director
+  /** What states whole sets of services. */
+  readonly sources: Sources
+  readonly holds: readonly HeldServer[]
   /** What the machine has too little room for, in sentences. */
   readonly warnings: readonly string[]
   /** Interfaces that packets are to be taken from. */
@@ -58,6 +66,12 @@ export function readStatus(facts: StatusFacts): Status {
     realServers: rules.reduce((sum, { servers }) => sum + servers.length, 0),
     connections: connections(applier),
     capacity: dataplane === null ? {} : { ...dataplane.sizes },
+    sources: facts.sources.all().flatMap(refusedSource),
+    holds: facts.holds.map(({ service, server, hold }) => ({
+      service: serviceIdJson(service),
+      server: endpointText(server),
+      hold: holdJson(hold),
+    })),
     notInForce: notInForce(rules, director.states()),
     repairs: Object.fromEntries(applier?.repairs ?? []),
     unsupported: rules
@@ -76,6 +90,12 @@ function connections(applier: MapApplier | null): Status['connections'] {
   const { lastSweep } = applier
   if (lastSweep === null) return null
   return { ipv4: lastSweep.connections4, ipv6: lastSweep.connections6, templates: lastSweep.templates }
+}
+
+function refusedSource({ source, path, state }: SiteSource): Status['sources'] {
+  if (state.state !== 'refused') return []
+  const complaints = state.complaints.map(({ at, message }) => `${placeText(at)}: ${message}`)
+  return [{ source, path, since: new Date(state.sinceMs).toISOString(), complaints }]
 }
 
 function notInForce(

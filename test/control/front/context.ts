@@ -23,6 +23,8 @@ export const STATUS: Status = {
   realServers: 0,
   connections: { ipv4: 0, ipv6: 0, templates: 0 },
   capacity: {},
+  sources: [],
+  holds: [],
   notInForce: [],
   repairs: {},
   unsupported: [],

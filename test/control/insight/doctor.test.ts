@@ -31,6 +31,8 @@ const status: Status = {
   realServers: 2,
   connections: { ipv4: 3, ipv6: 0, templates: 0 },
   capacity: {},
+  sources: [],
+  holds: [],
   notInForce: [],
   repairs: {},
   unsupported: [],

@@ -1,6 +1,7 @@
 /** The state of the director as `pointsman status` shows it. */
 import { z } from 'zod'
-import { serviceNameAnswer, stateAnswer } from './service.ts'
+import { SOURCES } from '../../../model/source.ts'
+import { holdAnswer, serviceNameAnswer, stateAnswer } from './service.ts'
 
 export const dataplaneBody = z
   .strictObject({ kind: z.enum(['xdp', 'userspace']) })
@@ -54,6 +55,19 @@ export const statusAnswer = z
       .nullable()
       .meta({ description: 'null: not counted yet, since this daemon or its data plane began' }),
     capacity: z.record(z.string(), z.number()),
+    sources: z
+      .array(
+        z.object({
+          source: z.enum(SOURCES),
+          path: z.string(),
+          since: z.string(),
+          complaints: z.array(z.string()).meta({ description: 'file:line:column: what is wrong' }),
+        }),
+      )
+      .meta({ description: 'those that were refused when they were read last; what was in force before is' }),
+    holds: z
+      .array(z.object({ service: serviceNameAnswer, server: z.string(), hold: holdAnswer }))
+      .meta({ description: 'weights held by hand' }),
     notInForce: z.array(z.object({ service: serviceNameAnswer, ...stateAnswer })),
     repairs: z
       .record(z.string(), z.int())
