@@ -24,6 +24,9 @@ const RULES = [
 const INTERFACES = '--interface c0 --interface s0'
 const OPTIONS = `${INTERFACES} --socket-group pointsman --read-only-socket`
 
+/** Of `systemd-analyze security`: 0 is a program that can do nothing, 10 one that can do everything. */
+const EXPOSURE_MOST = 3
+
 class Wrong extends Error {}
 
 function expect(condition: boolean, otherwise: string): void {
@@ -211,6 +214,8 @@ async function installAndStart(): Promise<void> {
     const exposure = await sh(
       `systemd-analyze security --no-pager pointsmand | sed -n 's/.*exposure level[^:]*: //p'`,
     )
+    const number = Number.parseFloat(exposure)
+    expect(number <= EXPOSURE_MOST, `systemd-analyze security says ${exposure}`)
     return `CapEff ${FOUR}, exposure ${exposure}`
   })
   await step('interfaces that come later are waited for', async () => {
@@ -225,7 +230,9 @@ async function installAndStart(): Promise<void> {
       ['c0', 's0'].every((name) => attached.includes(name)),
       `attached: ${attached.join(' ')}`,
     )
-    return `attached ${seconds} s after they came, ${await property('NRestarts')} restarts until then`
+    expect((await property('NRestarts')) === '0', `${await property('NRestarts')} restarts until then`)
+    expect((await property('StartLimitIntervalUSec')) === '0', 'a service that fails for long is given up')
+    return `attached ${seconds} s after they came, no restart until then`
   })
   await step('rules in the words of ipvsadm', async () => {
     for (const rule of RULES) await sh(`ipvsadm ${rule}`)
@@ -304,6 +311,9 @@ async function lessUsual(traffic: Traffic): Promise<void> {
       `ipvsadm -E -t ${VIRTUAL}:80 -s wrr && ipvsadm -E -t ${VIRTUAL}:80 -s rr`,
     )
     expect(may.status === 0, `attendant: ${may.stderr}`)
+    const sockets = await sh("stat -c '%G %a %n' /run/pointsman/*.sock")
+    for (const socket of ['pointsman 660 pointsman.sock', 'root 666 pointsman-read.sock'])
+      expect(sockets.replaceAll('/run/pointsman/', '').includes(socket), sockets)
     const may2 = await as('visitor', 'pointsman status')
     expect(may2.status === 0, `visitor: ${may2.stderr}${may2.stdout}`)
     for (const command of ['ipvsadm -C', 'pointsman set sloppy_tcp=1', 'pointsman detach']) {
@@ -438,6 +448,19 @@ async function main(): Promise<void> {
   await onePlane('xdp', traffic)
   await lessUsual(traffic)
   await detach('xdp', traffic)
+  await step('a configuration that is wrong is said, and mended without anything else', async () => {
+    await configure(`${OPTIONS} --dataplane wheelbarrow`)
+    await systemctl('start', '--no-block', 'pointsmand')
+    await until('two starts to fail', PATIENCE_MS, async () =>
+      Number(await property('NRestarts')) >= 2 ? true : undefined,
+    )
+    expect((await log(40)).includes('wheelbarrow'), await log(12))
+    await configure(`${OPTIONS} --dataplane userspace`)
+    await until('it to start by itself', PATIENCE_MS, async () =>
+      (await property('ActiveState')) === 'active' ? true : undefined,
+    )
+    return `after ${await property('NRestarts')} failures`
+  })
   await step('userspace: started by a word in the default file', async () => {
     traffic = await start(`${OPTIONS} --dataplane userspace`)
     return `attached by XDP: ${(await attachedPrograms()).length}`
