@@ -74,8 +74,27 @@ const check = program
   .command('check')
   .description('read a configuration file and say all that is wrong with it; needs no daemon')
   .argument('[file]', 'configuration file', DEFAULT_CONFIG)
+  .option('--keepalived', 'it is a keepalived.conf; the exit status is that of keepalived -t')
+  .option('--config-id <id>', "keepalived's -i: whose lines beginning with @ count (default: this host's)")
   .option('--json', 'print JSON', false)
-  .action(async (file: string) => shown((await site()).checkFile(file), output(check)))
+  .action(async (file: string) => {
+    const options = output(check)
+    if (options.keepalived !== true) return shown((await site()).checkFile(file), options)
+    const { checkKeepalived } = await import('./import.ts')
+    const checked = checkKeepalived(file, options.configId)
+    print(checked.json, options, checked.text)
+    process.exitCode = checked.status
+  })
+program
+  .command('import')
+  .description(
+    'print a keepalived.conf, or what ipvsadm -S has saved, as a configuration file; needs no daemon',
+  )
+  .argument('<file>', 'keepalived.conf, or rules as ipvsadm saves them')
+  .action(async (file: string) => {
+    const { importFile } = await import('./import.ts')
+    process.stdout.write(await importFile(file, say))
+  })
 const diff = program
   .command('diff')
   .description('what applying a configuration file would change, and how many connections that touches')

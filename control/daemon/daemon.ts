@@ -22,7 +22,8 @@ import type { Status } from '../front/api/schema/status.ts'
 import { type Api, createApi } from '../front/api/server.ts'
 import { readStatus } from '../insight/status.ts'
 import { serviceText } from '../model/identity.ts'
-import type { Site, SiteService } from '../model/site.ts'
+import { placeText, type Site, type SiteService } from '../model/site.ts'
+import type { StatingSource } from '../model/source.ts'
 import { VERSION } from '../model/version.ts'
 import { CapacityError } from '../plan/plan.ts'
 import { createDirector, type RuleDirector } from '../rules/director.ts'
@@ -55,6 +56,8 @@ export interface DaemonOptions {
   readonly runDirectory: string
   /** null: the usual file, if it is there. */
   readonly config: string | null
+  /** A keepalived.conf to be served; null: none. */
+  readonly keepalived: string | null
   readonly sockets: SocketOptions
   readonly capacity: Capacity
   readonly workers: number
@@ -380,29 +383,35 @@ class Daemon {
   // Sources
 
   async #openSources(): Promise<void> {
-    const { config } = this.#options
-    const file = new SiteSource({
-      source: 'file',
-      path: config ?? DEFAULT_CONFIG,
-      director: this.#director,
-      reader: this.#siteReader,
-      pace: () => new Turns(),
-      log: this.#log,
-      applied: () => this.#siteApplied(),
-    })
-    this.#sources.add(file)
+    const { config, keepalived } = this.#options
+    const file = this.#addSource('file', config ?? DEFAULT_CONFIG)
+    const other = keepalived === null ? null : this.#addSource('keepalived', keepalived)
     this.#clockwork.add([
       { name: 'files of pools', everyMs: WATCH_MS, run: whole(() => this.#watchSources()) },
       { name: 'ends of holds', everyMs: HOLDS_MS, run: whole(() => this.#endHolds()) },
     ])
     if (this.#first !== null) await this.#applySource(file, this.#first)
     this.#first = null
+    if (other !== null) await this.#applySource(other)
+  }
+
+  #addSource(source: StatingSource, path: string): SiteSource {
+    const added = new SiteSource({
+      ...{ source, path, director: this.#director, reader: this.#siteReader, log: this.#log },
+      pace: () => new Turns(),
+      applied: () => this.#siteApplied(),
+    })
+    this.#sources.add(added)
+    return added
   }
 
   /** What was in force before stays so if it cannot be read, and the source says why. */
   async #applySource(source: SiteSource, read?: NumberedReading): Promise<void> {
     try {
-      await source.apply(source.path, false, read)
+      const { complaints } = await source.apply(source.path, false, read)
+      const remarks = complaints.filter(({ severity }) => severity === 'remark')
+      for (const { at, message } of remarks.slice(0, REMARKS_MAX))
+        this.#log.warn(`${placeText(at)}: ${message}`)
     } catch (error) {
       if (!isMachineTrouble(error) && !(error instanceof CapacityError)) throw error
       this.#log.error({ err: error, source: source.source }, 'Cannot bring all of it in force')
@@ -595,6 +604,8 @@ class Daemon {
 /** How exactly a hold ends. */
 const HOLDS_MS = 1000
 const NETWORK = 'what changes of the network ask for'
+/** Of one file in the log; pointsman check has them all. */
+const REMARKS_MAX = 50
 /** How long a reload waits for a change of the data plane. */
 const RELOAD_TURN_MS = 60_000
 

@@ -45,6 +45,7 @@ function command(): Command {
         .choices(['auto', 'native', 'generic'])
         .default('auto'),
     )
+    .option('--keepalived <file>', 'serve the virtual servers of this keepalived.conf, too')
     .option('--config <file>', `configuration file; ${DEFAULT_CONFIG} if there is one and nothing is said`)
     .option('--run-dir <directory>', 'where the socket and the state lie', DEFAULT_RUN_DIRECTORY)
     .option('--socket-group <group>', 'members of this group may use the socket, too')
@@ -111,6 +112,7 @@ export function parseDaemonOptions(
     xdpMode: DaemonOptions['xdpMode']
     runDir: string
     config?: string
+    keepalived?: string
     socketGroup?: string
     readOnlySocket?: true | string
     connections: number
@@ -127,6 +129,7 @@ export function parseDaemonOptions(
     dataplane: options.dataplane,
     xdpMode: options.xdpMode,
     runDirectory: options.runDir,
+    keepalived: options.keepalived === undefined ? null : resolve(options.keepalived),
     config: options.config === undefined ? null : resolve(options.config),
     sockets: { group: options.socketGroup ?? null, readOnly: readOnly(options.readOnlySocket) },
     capacity: {

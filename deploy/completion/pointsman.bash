@@ -17,13 +17,17 @@ _pointsman() {
 	done
 	case $word in
 	'')
-		choices='services show sources status health verdicts connections settings doctor check diff apply export schema
+		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
 			drain undrain set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
 	check)
-		mapfile -t COMPREPLY < <(compgen -f -W '--json --help' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -f -W '--keepalived --config-id --json --help' -- "$cur")
+		return
+		;;
+	import)
+		mapfile -t COMPREPLY < <(compgen -f -W '--help' -- "$cur")
 		return
 		;;
 	diff | apply)
@@ -52,7 +56,7 @@ _pointsmand() {
 	--log-level) choices='debug info warn error' ;;
 	--socket-group | --read-only-socket) choices=$(cut -d: -f1 /etc/group 2>/dev/null) ;;
 	--connections | --connections6 | --services | --real-servers | --workers) return ;;
-	--config)
+	--config | --keepalived)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -61,7 +65,7 @@ _pointsmand() {
 		return
 		;;
 	*)
-		choices='--interface --dataplane --xdp-mode --config --run-dir --socket-group --read-only-socket --services --real-servers --connections --connections6
+		choices='--interface --dataplane --xdp-mode --config --keepalived --run-dir --socket-group --read-only-socket --services --real-servers --connections --connections6
 			--workers --engine --busy-poll --log-level --help --version'
 		;;
 	esac

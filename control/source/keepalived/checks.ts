@@ -116,17 +116,17 @@ function target(settings: Settings, { service, server }: CheckContext): Target {
   }
 }
 
-/** The checks of one block: one, or one for each name or host that it asks with. */
+/** The checks of one block: one, or one for each name or host that it asks with; named after their kind. */
 export function readChecker(statement: Statement, above: Settings, context: CheckContext): readonly Check[] {
   const [kind = ''] = statement.words
   const checker = new Settings(statement, above.remarks, above)
   checker.ignore(['log_all_failures'], 'every result is in pointsman health')
   const questions = questionsOf(kind, checker, context)
   const times = timing(kind, checker)
-  return questions.map(({ question, at, timeoutMs }, index) => ({
+  return questions.map(({ question, at, timeoutMs }) => ({
     ...times,
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
-    name: `${kind}:${statement.at.line}${questions.length > 1 ? `.${index + 1}` : ''}`,
+    name: kind.toLowerCase().replaceAll('_', '-'),
     question,
     ...target(at, context),
   }))

@@ -2,6 +2,7 @@
  * A site from keepalived.conf as it is. Tolerant in what it takes and loud in what it says: what keepalived
  * 2.2 remarks on is remarked on, and what it acts on and we do not is said, too.
  */
+import { hostname } from 'node:os'
 import { basename, dirname, resolve } from 'node:path'
 import { serviceKey } from '../../model/identity.ts'
 import {
@@ -30,6 +31,12 @@ export interface KeepalivedOptions {
 export interface KeepalivedReading extends Reading {
   /** As keepalived -t ends: 0 nothing to say, 5 remarks, 6 scripts without script security, 1 no file. */
   readonly status: 0 | 1 | 5 | 6
+}
+
+/** What keepalived takes for this host. */
+export function thisHost(): KeepalivedOptions {
+  const hostName = hostname()
+  return { configId: hostName.replace(/\..*$/, ''), hostName }
 }
 
 const CLEAN = 0

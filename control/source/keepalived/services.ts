@@ -1,6 +1,7 @@
 /** Virtual servers of keepalived as services of a site. */
 import { type Family, type IpAddress, ipv4ToNumber, parseIpv4 } from '../../../net/address.ts'
 import type { Protocol } from '../../../net/protocol.ts'
+import type { Check } from '../../model/check.ts'
 import {
   DEFAULT_HEALTH_POLICY,
   type HealthPolicy,
@@ -63,6 +64,26 @@ export function readServices(
   remarks: Remarks,
 ): readonly SiteService[] {
   return new VirtualServer(statement, context, remarks).services()
+}
+
+/** Equal checks of a service have one name, others have others: `tcp-check`, `tcp-check-2`. */
+class CheckNames {
+  readonly #byContent = new Map<string, string>()
+  readonly #counts = new Map<string, number>()
+
+  given(checks: readonly Check[]): readonly Check[] {
+    return checks.map((check) => {
+      const content = JSON.stringify(check)
+      let name = this.#byContent.get(content)
+      if (name === undefined) {
+        const count = (this.#counts.get(check.name) ?? 0) + 1
+        this.#counts.set(check.name, count)
+        name = count === 1 ? check.name : `${check.name}-${count}`
+        this.#byContent.set(content, name)
+      }
+      return { ...check, name }
+    })
+  }
 }
 
 class VirtualServer {
@@ -297,6 +318,7 @@ class VirtualServer {
 
   #serversOf(service: VirtualService, stated: readonly Stated[]): SiteServer[] {
     const known = new Set<string>()
+    const names = new CheckNames()
     return stated.flatMap((one): SiteServer[] => {
       const real = this.#realServer(service, one)
       if (real === null) return []
@@ -314,7 +336,7 @@ class VirtualServer {
       return [
         {
           real,
-          checks: checkers.flatMap((checker) => readChecker(checker, one.settings, context)),
+          checks: names.given(checkers.flatMap((checker) => readChecker(checker, one.settings, context))),
           hooks: {
             ...NO_SERVER_HOOKS,
             up: this.#hook(one.settings.own('notify_up')),

@@ -8,6 +8,7 @@ import type { SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 import { type Files, type Reading, readSite } from '../file/read.ts'
 import { Memory } from '../file/text.ts'
+import { readKeepalived, thisHost } from '../keepalived/read.ts'
 import type { Order, ReadAnswer, ReadOrder, SentService } from './protocol.ts'
 
 /** Real servers in one message: taking so many over costs the receiver a millisecond or two. */
@@ -15,6 +16,7 @@ const MESSAGE_SERVERS = 500
 
 const READERS: Readonly<Partial<Record<StatingSource, (path: string, files: Files) => Reading>>> = {
   file: (path, files) => readSite(path, files, memory),
+  keepalived: (path, files) => readKeepalived(path, files, thisHost()),
 }
 
 /** The texts and folders that a reading came from. */

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { checkKeepalived } from '../../../control/cli/import.ts'
 import { checkFile } from '../../../control/cli/site.ts'
 import { jsonSchemaText } from '../../../control/source/file/schema.ts'
 
@@ -23,6 +24,14 @@ describe('shipped', () => {
       assert.ok(good, text())
       assert.ok((json as { services: number }).services > 0)
     }
+  })
+
+  test('the example for keepalived has nothing that is not taken', () => {
+    const { status, json } = checkKeepalived(join(root, 'examples/keepalived.conf'), undefined)
+    assert.equal(status, 0)
+    const { services, complaints } = json as { services: number; complaints: readonly unknown[] }
+    // One: that a check goes over the forwarding path.
+    assert.deepEqual([services, complaints.length], [1, 1])
   })
 
   test('the manual names every word that may stand in a file', () => {

@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import type { SiteService } from '../../../../control/model/site.ts'
+import { siteDocument } from '../../../../control/source/file/document.ts'
+import { readSite } from '../../../../control/source/file/read.ts'
+import { documentText } from '../../../../control/source/file/write.ts'
 import { type KeepalivedReading, readKeepalived } from '../../../../control/source/keepalived/read.ts'
 import { CORPUS } from './corpus.ts'
 
@@ -246,4 +249,15 @@ test('VRRP is left to keepalived, which is said once', () => {
   const { complaints, status, site } = read(vrrp + vrrp + CORPUS.plain)
   assert.deepEqual([status, complaints.length, site!.services.length], [0, 1, 1])
   assert.match(complaints[0]!.message, /keepalived -P/)
+})
+
+test('what is imported reads as the same', () => {
+  for (const [name, text] of Object.entries(CORPUS)) {
+    const { site } = read(text)
+    const path = written(documentText(siteDocument(site!.director, site!.services)), 'imported.yaml')
+    const again = readSite(path, files)
+    assert.deepEqual(again.complaints, [], name)
+    const plain = (services: readonly SiteService[]) => services.map(({ at, ...rest }) => rest)
+    assert.deepEqual(plain(again.site!.services), plain(site!.services), name)
+  }
 })
