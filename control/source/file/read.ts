@@ -82,6 +82,7 @@ class Reader {
     const known = new Map<string, SiteService>()
     for (const source of sources) this.#services(source, services, known)
     const director = this.#director(sources)
+    this.#memory.keepOnly(this.#read)
     const failed = this.#complaints.some(({ severity }) => severity === 'error')
     const complaints = this.#complaints.slice(0, COMPLAINTS_MAX)
     if (failed) return { site: null, complaints }

@@ -30,6 +30,11 @@ const BARE_BRACKETS = /(?:^|[\s:-])\[[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\](?::\d+)?/
 export class Memory {
   /** By file. */
   readonly items = new Map<string, Items>()
+  /** Of files that nobody reads any more there is nothing to remember. */
+  keepOnly(files: ReadonlySet<string>): void {
+    for (const file of this.items.keys()) if (!files.has(file)) this.items.delete(file)
+  }
+
   /** What became of an item, and what else that came from. */
   readonly services = new WeakMap<object, { readonly from: string; readonly service: SiteService }>()
 }

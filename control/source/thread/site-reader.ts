@@ -13,7 +13,7 @@ export interface NumberedReading extends Reading {
 }
 
 interface Waiting {
-  readonly key: string
+  readonly order: ReadOrder
   readonly services: SiteService[]
   readonly resolve: (reading: NumberedReading) => void
   readonly reject: (error: Error) => void
@@ -23,8 +23,8 @@ export class SiteReader {
   #worker: Worker | null = null
   #number = 0
   readonly #waiting = new Map<number, Waiting>()
-  /** What the thread has sent last, by source and path. */
-  #last = new Map<string, readonly SiteService[]>()
+  /** What the thread has sent last of each source, as it remembers that itself. */
+  #last = new Map<StatingSource, readonly SiteService[]>()
 
   /** Rejects only if the thread itself fails; what is wrong with a text is in the reading. */
   read(source: StatingSource, path: string, poolsOnly = false): Promise<NumberedReading> {
@@ -32,7 +32,7 @@ export class SiteReader {
     this.#number += 1
     const order: ReadOrder = { order: 'read', number: this.#number, source, path, poolsOnly }
     return new Promise((resolve, reject) => {
-      this.#waiting.set(order.number, { key: `${source} ${path}`, services: [], resolve, reject })
+      this.#waiting.set(order.number, { order, services: [], resolve, reject })
       // While an answer is due, the process must not end for lack of other work.
       worker.ref()
       worker.postMessage(order)
@@ -66,19 +66,19 @@ export class SiteReader {
   #take(answer: ReadAnswer): void {
     const waiting = this.#waiting.get(answer.number)
     if (waiting === undefined) return
-    const { key, services } = waiting
+    const { order, services } = waiting
     if (answer.kind === 'services') {
-      const last = this.#last.get(key) ?? []
+      const last = this.#last.get(order.source) ?? []
       for (const one of answer.services) services.push('same' in one ? moved(last[one.same]!, one.at) : one)
       return
     }
     this.#waiting.delete(answer.number)
     if (this.#waiting.size === 0) this.#worker?.unref()
     if (answer.kind === 'failed') {
-      waiting.reject(new Error(`Cannot read ${key}: ${answer.message}`))
+      waiting.reject(new Error(`Cannot read ${order.path}: ${answer.message}`))
       return
     }
-    if (answer.site !== null) this.#last.set(key, services)
+    if (answer.site !== null) this.#last.set(order.source, services)
     const site: Site | null = answer.site === null ? null : { services, ...answer.site }
     waiting.resolve({ number: answer.number, site, complaints: answer.complaints })
   }

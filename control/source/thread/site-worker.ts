@@ -2,7 +2,7 @@
  * The thread that reads what sources state: a large file takes seconds to read, and the daemon's own thread
  * has others to answer.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import type { SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
@@ -31,6 +31,12 @@ let latest: { readonly number: number; readonly texts: Texts } | null = null
 /** In force, by source. */
 const applied = new Map<StatingSource, Texts>()
 
+/** A pipe would be waited for, and a device may never end. */
+function textOf(path: string): string {
+  if (!statSync(path).isFile()) throw new Error('expected a regular file')
+  return readFileSync(path, 'utf8')
+}
+
 /** @param known texts that are not to be read again */
 function recording(source: StatingSource, known: Texts | undefined): { files: Files; texts: Texts } {
   const files = new Map<string, string>()
@@ -43,17 +49,20 @@ function recording(source: StatingSource, known: Texts | undefined): { files: Fi
     texts: { source, files, folders },
     files: {
       read: (path, watched) =>
-        remembered(files, path, (watched ? undefined : known?.files.get(path)) ?? readFileSync(path, 'utf8')),
+        remembered(files, path, (watched ? undefined : known?.files.get(path)) ?? textOf(path)),
       list: (path) => remembered(folders, path, known?.folders.get(path) ?? readdirSync(path)),
     },
   }
 }
 
 /**
- * What was sent last of a source and path: services by their real servers, and their places in the answer.
+ * What was sent last of a source, for the path it came from: services by their real servers, and their places in the answer.
  * A reader that remembers hands out the very same values for the same words.
  */
-const sent = new Map<string, Map<SiteService['servers'], number>>()
+const sent = new Map<
+  StatingSource,
+  { readonly path: string; readonly places: Map<SiteService['servers'], number> }
+>()
 const memory = new Memory()
 
 function* messages(
@@ -102,12 +111,13 @@ function answer({ number, source, path, poolsOnly }: ReadOrder): void {
     return
   }
   const { services, ...rest } = site
-  const key = `${source} ${path}`
+  const before = sent.get(source)
+  const last = before?.path === path ? before.places : new Map<SiteService['servers'], number>()
   const next = new Map<SiteService['servers'], number>()
-  for (const batch of messages(services, sent.get(key) ?? new Map(), next)) {
+  for (const batch of messages(services, last, next)) {
     post({ number, kind: 'services', services: batch })
   }
-  sent.set(key, next)
+  sent.set(source, { path, places: next })
   post({ number, kind: 'end', site: rest, complaints })
 }
 
