@@ -16,12 +16,12 @@ pm_inline int pm_is_within(int family, const struct pm_place *at, __u32 index)
 	return set == (at->set[0] & mask) || set == (at->set[1] & mask);
 }
 
-/* A line is counted for as long as it is live, also while it is for a moment one of two. */
-pm_inline void pm_count_line(const struct pm_conn *c, __u64 head, __u32 more)
+/* A line is counted for as long as it is live, also while it is for a moment one of two; PM_NONE: of no count. */
+pm_inline void pm_count_line(__u32 real, __u64 head, __u32 more)
 {
-	struct pm_live *live = pm_live(c->real);
+	struct pm_live *live = pm_live(real);
 
-	if (live && c->kind == PM_CONN_IN)
+	if (live)
 		pm_add((__u32)head & PM_CONN_ACTIVE ? &live->active : &live->inactive, more);
 }
 
@@ -46,7 +46,7 @@ pm_inline __u64 pm_moved_head(__u32 own, __u64 from, __u32 until)
 }
 
 /* What a packet has made of the old line after `was` was copied, made of the new one. */
-pm_inline void pm_bring_over(struct pm_conn *to, __u32 own, __u64 was, __u64 is)
+pm_inline void pm_bring_over(struct pm_conn *to, __u32 real, __u32 own, __u64 was, __u64 is)
 {
 	__u32 moves = PM_CONN_HOPS | PM_CONN_HELD;
 
@@ -64,8 +64,8 @@ pm_inline void pm_bring_over(struct pm_conn *to, __u32 own, __u64 was, __u64 is)
 			return;
 		if (pm_swap_head(to, head, next)) {
 			if (((__u32)head ^ (__u32)next) & PM_CONN_ACTIVE) {
-				pm_count_line(to, head, -1);
-				pm_count_line(to, next, 1);
+				pm_count_line(real, head, -1);
+				pm_count_line(real, next, 1);
 			}
 			return;
 		}
@@ -75,36 +75,41 @@ pm_inline void pm_bring_over(struct pm_conn *to, __u32 own, __u64 was, __u64 is)
 /* The line `to`, claimed, takes the place of the line `c`, held. 1: it has, and `c` is free. */
 pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, __u32 until, __u32 now)
 {
+	/* Once: whoever takes the new line for abandoned may fill it anew. */
+	__u32 real = c->kind == PM_CONN_IN ? c->real : PM_NONE;
 	__u64 head = pm_head(c), live;
 
 	if (pm_past(pm_until(head), until))
 		until = pm_until(head);
 	live = pm_moved_head(claimed, head, until);
-	pm_count_line(to, live, 1);
+	pm_count_line(real, live, 1);
 	if (!pm_swap_head(to, pm_head_of(claimed, now), live)) {
-		pm_count_line(to, live, -1);
+		pm_count_line(real, live, -1);
 		return 0;
 	}
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 taken = pm_claimed(head, now), again;
 
 		if (pm_swap_head(c, head, taken)) {
-			pm_count_line(c, head, -1);
+			pm_count_line(real, head, -1);
 			pm_free(c, taken);
 			return 1;
 		}
 		again = pm_head(c);
-		pm_bring_over(to, live, head, again);
+		/* Let go by who took it for abandoned, and ended since: so has the connection. */
+		if (!pm_same_owner(again, head))
+			break;
+		pm_bring_over(to, real, live, head, again);
 		head = again;
 	}
-	/* Others are too busy with the old one: it stays. */
+	/* Or others are too busy with the old one: it stays. */
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 mine = pm_head(to), taken = pm_claimed(mine, now);
 
 		if (!pm_same_owner(mine, live))
 			break;
 		if (pm_swap_head(to, mine, taken)) {
-			pm_count_line(to, mine, -1);
+			pm_count_line(real, mine, -1);
 			pm_free(to, taken);
 			break;
 		}

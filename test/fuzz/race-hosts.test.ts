@@ -12,6 +12,7 @@ function judge(result: RaceResult, lines: number): void {
   assert.equal(result.repaired, 0, said)
   assert.deepEqual(result.differences, [], said)
   assert.equal(result.claimed + result.held, 0, said)
+  assert.equal(result.twice, 0, said)
   // Lines that nobody has to give up come to their end.
   if (lines > 16) assert.ok(result.expired > 0, said)
   assert.ok(result.right > 0 && result.answers > 0 && result.sweeps > 0, said)
@@ -25,6 +26,10 @@ describe('two threads and a sweep over one table: counts are what the lines say'
   }
 })
 
+test('in wasm, while the table is made smaller and larger all the time', async () => {
+  judge(await raceWasm({ seconds: SECONDS, lines: 2048, seed: 1, levels: 4 }), 2048)
+})
+
 describe('the kernel program on several CPUs and a sweep', { skip: skipWithoutPrivileges }, () => {
   for (const lines of [16, 2048]) {
     test(`${lines} lines`, async () => {
@@ -35,6 +40,10 @@ describe('the kernel program on several CPUs and a sweep', { skip: skipWithoutPr
       judge(await raceKernel({ seconds: SECONDS, lines, seed: 1 }), lines)
     })
   }
+
+  test('while the table is made smaller and larger all the time', async () => {
+    judge(await raceKernel({ seconds: SECONDS, lines: 2048, seed: 1, levels: 4 }), 2048)
+  })
 
   test('rows that several CPUs share lose no count', async () => {
     const result = await raceKernel({ seconds: SECONDS, lines: 128, seed: 1, rows: 1 })

@@ -27,6 +27,7 @@ import {
   SettingsRecord,
   Verdict,
 } from '../../dataplane/layout/layout.gen.ts'
+import { levelsWord, readLevels } from '../../dataplane/levels.ts'
 import { openWasm } from '../../dataplane/wasm/program.ts'
 import { possibleCpus } from '../../linux/cpus.ts'
 import { readNetDevice } from '../../linux/device.ts'
@@ -51,6 +52,8 @@ export interface RaceOptions {
   readonly threads?: number
   /** Kernel: of the per-CPU maps; fewer than CPUs have to share. */
   readonly rows?: number
+  /** The table is made smaller and larger all the time, over so many levels. */
+  readonly levels?: number
 }
 
 export interface RaceResult extends Tally {
@@ -60,6 +63,8 @@ export interface RaceResult extends Tally {
   /** Lines that are nobody's at the end. */
   readonly claimed: number
   readonly held: number
+  /** Lines of one flow too many. */
+  readonly twice: number
   /** Packets that have a verdict. */
   readonly judged: number
   /** Real servers whose counts are not what the lines say. */
@@ -100,17 +105,24 @@ async function addRules(dataplane: Dataplane): Promise<void> {
 }
 
 /** Counts of the table itself against those that packets and sweep have kept. */
-function compare(dataplane: Dataplane): Pick<RaceResult, 'claimed' | 'held' | 'differences'> {
+function compare(dataplane: Dataplane): Pick<RaceResult, 'claimed' | 'held' | 'twice' | 'differences'> {
   const table = new ConnectionTable(dataplane, 4)
   const { reals } = dataplane.sizes
   const met = Array.from({ length: reals }, () => ({ active: 0, inactive: 0 }))
   let claimed = 0
   let held = 0
+  const flows = new Set<string>()
+  let twice = 0
   for (let line = 0; line < table.lines; line++) {
     const word = table.word(line)
     if ((word & PM_CONN_STATUS) === ConnStatus.Claimed) claimed++
     if (!isLive(word)) continue
     if ((word & PM_CONN_HELD) !== 0) held++
+    const { source, destination } = table.addresses(line)
+    const ports = table.ports(line)
+    const flow = [table.protocol(line), source, ports.source, destination, ports.destination].join(' ')
+    if (flows.has(flow)) twice++
+    flows.add(flow)
     if (table.kind(line) !== ConnKind.In) continue
     if ((word & PM_CONN_ACTIVE) !== 0) met[table.real(line)]!.active++
     else met[table.real(line)]!.inactive++
@@ -121,7 +133,7 @@ function compare(dataplane: Dataplane): Pick<RaceResult, 'claimed' | 'held' | 'd
     if (live.active === active && live.inactive === inactive) return []
     return [`real server ${real}: counted ${live.active}/${live.inactive}, met ${active}/${inactive}`]
   })
-  return { claimed, held, differences }
+  return { claimed, held, twice, differences }
 }
 
 interface Racers {
@@ -129,6 +141,15 @@ interface Racers {
   readonly begun: Promise<void>
   /** Ends them; what all have seen together. */
   end(): Promise<Tally>
+}
+
+/** New lines are placed in another level, as packets and daemon have it when a table grows or shrinks. */
+function resize(settings: Uint32Array, current: number): void {
+  const word = SettingsRecord.offsets.levels4 / 4
+  const was = Atomics.load(settings, word)
+  const { current: before, others } = readLevels(was)
+  const next = { current, others: (others | (1 << before)) & ~(1 << current) }
+  Atomics.compareExchange(settings, word, was, levelsWord(next))
 }
 
 /** Goes over the table as the daemon does, while others send; then looks at what there is. */
@@ -153,6 +174,7 @@ async function judge(
   for (let round = 0; performance.now() < endMs; round++) {
     tick()
     if (round % 16 === 0) Atomics.add(u32, epoch, 1)
+    if (options.levels !== undefined && round % 8 === 0) resize(u32, (round / 8) % options.levels)
     add(sweep.slice(Math.max(16, options.lines / 8), { expireGone: false }))
     await sleep(0)
   }

@@ -12,8 +12,10 @@ import {
   LiveRecord,
   Method,
   PM_CONN_STATUS,
+  SettingsRecord,
   Slot,
 } from '../../../dataplane/layout/layout.gen.ts'
+import { levelsWord } from '../../../dataplane/levels.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { ip } from '../support.ts'
 
@@ -48,6 +50,26 @@ function stage(sizes = SMALL_SIZES) {
 }
 
 describe('a prepared connection', () => {
+  test('stands where packets look first, and one in a level that was left is found', () => {
+    const { dataplane, connections } = stage({ ...SMALL_SIZES, connections4: 65_536 })
+    const use = (current: number, others: number) =>
+      SettingsRecord.setLevels4(dataplane.map('settings').view, 0, levelsWord({ current, others }))
+    use(2, 0)
+    const first = connections.prepare(wish(63_488))
+    assert.ok(first !== null)
+    for (const { table, line } of first.lines) {
+      assert.ok(line < 65_536 / 4, `line ${line}`)
+      assert.equal(table.level(line), 2)
+    }
+    use(0, 1 << 2)
+    const second = connections.prepare(wish(63_488))
+    assert.ok(second !== null)
+    assert.deepEqual(
+      [connections.isThere(first), ...second.lines.map(({ table, line }) => table.level(line))],
+      [false, 0, 0],
+    )
+  })
+
   test('is two lines that know each other; no list and no count of connections has it', () => {
     const { dataplane, sweep, connections, live, inUse } = stage()
     const prepared = connections.prepare(wish(63_488))
