@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { until } from './command.ts'
 import { type DataplaneName, executable } from './director.ts'
 import { createLab, DEFAULT_PREFIX, type Lab, removeLab, type SentCount } from './lab.ts'
 import { namespacePath } from './namespace.ts'
@@ -17,6 +18,9 @@ import { endpoint, FAMILIES, hostNamed, METHODS, type Method, realServers, topol
 const REQUESTS = 6
 const LOAD = { requests: 2000, concurrency: 8 }
 const BULK_MB = 20
+/** A service beside those that commands make. */
+const HEALTH_PORT = 8000
+const HEALTH_MS = 30_000
 
 const HELP = `npm start [-- OPTION…]
   --keep                          leave the lab up afterwards and say how to look around
@@ -177,6 +181,67 @@ function cost(before: ProgramTime | null, after: ProgramTime | null): string {
   return `${(after.ns - before.ns) / packets} (${packets} packets)`
 }
 
+/** A real server dies and comes back, in a service that a file states and checks look after. */
+async function demonstrateHealth(lab: Lab): Promise<void> {
+  const [, , patient] = realServers()
+  if (patient === undefined) return
+  const target = { address: topology.virtual.nat.ipv4, port: HEALTH_PORT }
+  const server = endpoint(patient.servers.ipv4, topology.ports.httpBehindNat)
+  const file = `${lab.director.runDir}/health.yaml`
+  const check = {
+    kind: 'http',
+    url: '/',
+    path: 'service',
+    interval: '200ms',
+    timeout: '1s',
+    rise: 1,
+    fall: 2,
+  }
+  const service = {
+    tcp: endpoint(target.address, target.port),
+    ...{ scheduler: 'wrr', checks: [check], slow_start: '3s' },
+    real_servers: realServers().map(({ servers }) => ({
+      ...{ address: endpoint(servers.ipv4, topology.ports.httpBehindNat), method: 'nat', weight: 100 },
+    })),
+  }
+  const before = `${lab.director.runDir}/before.yaml`
+  writeFileSync(before, (await lab.director.pointsman(['export'])).stdout)
+  writeFileSync(file, JSON.stringify({ services: [service] }))
+  step(`health: ${patient.name}'s web server is stopped, and started again`)
+  const applied = await lab.director.pointsman(['apply', file])
+  if (applied.status !== 0) {
+    problem(`pointsman apply ${file} exited with ${applied.status}: ${applied.stderr.trim()}`)
+    return
+  }
+  const weight = async (): Promise<number | null> => {
+    const { stdout } = await lab.director.ipvsadm(['-Ln', '-t', endpoint(target.address, target.port)])
+    const found = stdout.split('\n').find((line) => line.includes(`${server} `))
+    return found === undefined ? null : Number(/Masq +(\d+)/.exec(found)?.[1])
+  }
+  const becomes = (what: string, good: (now: number | null) => boolean): Promise<number | null> =>
+    until(`${server} to be ${what}`, HEALTH_MS, async () => {
+      const now = await weight()
+      return good(now) ? { now } : undefined
+    }).then(({ now }) => now)
+  await becomes('in the list', (now) => now === 100)
+  await lab.stopServer(patient.name)
+  await becomes('found', (now) => now === null)
+  detail((await lab.director.pointsman(['health'])).stdout)
+  const { answers, failures } = await lab.client.load({ ...target, requests: 300, concurrency: 4 })
+  const shares = realServers().map(({ name }) => `${name} ${answers[name] ?? 0}`)
+  detail(`300 requests meanwhile: ${shares.join(', ')}`)
+  for (const [message, number] of Object.entries(failures))
+    problem(`${number} requests failed after the real server had been found: ${message}`)
+  await lab.startServer(patient.name)
+  const first = await becomes('back', (now) => now !== null)
+  const later = await becomes('heavier', (now) => now !== null && (now > (first ?? 0) || now === 100))
+  await becomes('whole', (now) => now === 100)
+  detail(`back with weight ${first}, then ${later}, then 100`)
+  const back = await lab.director.pointsman(['apply', before])
+  if (back.status !== 0)
+    problem(`pointsman apply ${before} exited with ${back.status}: ${back.stderr.trim()}`)
+}
+
 async function showCommand(lab: Lab, name: 'ipvsadm' | 'pointsman', args: readonly string[]): Promise<void> {
   step([name, ...args].join(' '))
   const result = await lab.director.command([executable(name), ...args])
@@ -219,6 +284,7 @@ async function demonstrate(lab: Lab, dataplane: DataplaneName): Promise<void> {
   await measure(lab)
   showAnswerPaths(await lab.sent())
   await showCommand(lab, 'ipvsadm', ['-Ln', '--stats'])
+  await demonstrateHealth(lab)
   await showCommand(lab, 'pointsman', ['verdicts'])
 }
 
