@@ -3,7 +3,7 @@ import { libc, mapShared } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { layoutDifference } from '../layout/check.ts'
 import { SettingsRecord } from '../layout/layout.gen.ts'
-import { readStamp, stampDifference } from '../layout/stamp.ts'
+import { OWN_STAMP, readStamp, stampDifference } from '../layout/stamp.ts'
 import { findLayout, type Layout, recordOf } from '../layout/version.ts'
 import type { OldMaps } from '../migrate.ts'
 import { mapEntries, sizesOfEntries } from '../sizes.ts'
@@ -36,7 +36,10 @@ export function openPinnedMaps(pins: Pins): PinnedMaps {
     const layout = findLayout(stamp)
     if (layout === null) {
       const words = stampDifference(stamp) ?? 'its layout is unknown'
-      throw refusal(pins.directory, typeDifference(mapInfo(fds.get('settings')!).btfId) ?? words)
+      // Of another version its number says more than the first of many differences; 0 is nobody's number.
+      const says = stamp.version !== 0 && stamp.version !== OWN_STAMP.version
+      const types = says ? null : typeDifference(mapInfo(fds.get('settings')!).btfId)
+      throw refusal(pins.directory, types ?? words)
     }
     for (const name of layout.maps.keys()) if (!fds.has(name)) fds.set(name, openMap(pins, name))
     const entries = new Map<string, number>()
