@@ -31,6 +31,12 @@ const PERSISTENT = LiveRecord.offsets.persistent / 4
 const OVERLOADED = LiveRecord.offsets.overloaded / 4
 const COUNTER_WORDS = CountersRecord.size / 4
 const CONNS = CountersRecord.offsets.conns / 4
+/**
+ * As long as this a CPU may be kept from going on in the midst of a change (a hypervisor that gives it to
+ * others; a thread of the userspace plane that is not scheduled), in ticks: 10 s. Sweeps of small tables are
+ * milliseconds apart, so that seeing the same twice means nothing.
+ */
+const STALL_TICKS = 1192
 
 export interface SweepOptions {
   /** Connections of removed real servers end at once (sysctl expire_nodest_conn). */
@@ -53,14 +59,22 @@ export interface SweepReport {
   readonly references: Uint32Array
 }
 
-/** A real server whose counts are not what a sweep met: all that must be the same in the next one. */
+/** A real server whose counts are not what a sweep met: all that must stay the same. */
 interface Doubt {
+  /** When it was first met so, in ticks. */
+  readonly since: number
   readonly active: number
   readonly inactive: number
   readonly metActive: number
   readonly metInactive: number
   /** Connections it ever got, modulo 2^32. */
   readonly made: number
+}
+
+/** A line that somebody writes to: its head, and when it was first met with it, in ticks. */
+interface Claim {
+  readonly head: Head
+  readonly since: number
 }
 
 export class Sweep {
@@ -90,9 +104,9 @@ export class Sweep {
   readonly #metActive: Uint32Array
   readonly #metInactive: Uint32Array
   #doubts = new Map<number, Doubt>()
-  /** Claimed and held lines met in this sweep and in the one before, with their heads. */
-  #claimed = new Map<string, Head>()
-  #claimedBefore = new Map<string, Head>()
+  /** Claimed and held lines met in this sweep and in the one before. */
+  #claimed = new Map<string, Claim>()
+  #claimedBefore = new Map<string, Claim>()
 
   constructor(dataplane: Dataplane) {
     this.#dataplane = dataplane
@@ -286,13 +300,13 @@ export class Sweep {
   }
 
   /**
-   * A claimed line is being written, for nanoseconds. One that still has the same head a whole sweep later
-   * was left behind by a process that died: nobody else will free it.
+   * A claimed line is being written, for nanoseconds. One that still has the same head after the longest
+   * stall was left behind by a process that died: nobody else will free it.
    */
   #meetClaimed(table: ConnectionTable, line: number): void {
     const head = table.head(line)
     if ((head.word & PM_CONN_STATUS) !== ConnStatus.Claimed) return
-    if (this.#metBefore(table, line, head)) {
+    if (this.#isAbandoned(table, line, head)) {
       if (table.swapHead(line, head, freedHead(head.word))) this.#abandoned++
       return
     }
@@ -300,28 +314,33 @@ export class Sweep {
     if (real < this.#references.length) this.#references[real]!++
   }
 
-  /** The same of a line whose next hop is being written. */
+  /** The same of a line whose next hop is being written, or that is being moved. */
   #meetHeld(table: ConnectionTable, line: number, head: Head): void {
-    if (!this.#metBefore(table, line, head)) return
+    if (!this.#isAbandoned(table, line, head)) return
     const released = { word: (head.word & ~PM_CONN_HELD) >>> 0, until: head.until }
     if (table.swapHead(line, head, released)) this.#abandoned++
   }
 
-  #metBefore(table: ConnectionTable, line: number, head: Head): boolean {
+  #isAbandoned(table: ConnectionTable, line: number, head: Head): boolean {
     const key = `${table.family} ${line}`
+    const now = this.#dataplane.nowTicks()
     const before = this.#claimedBefore.get(key)
-    if (before !== undefined && before.word === head.word && before.until === head.until) return true
-    this.#claimed.set(key, head)
+    const isSame = before !== undefined && before.head.word === head.word && before.head.until === head.until
+    const since = isSame ? before.since : now
+    if (hasStalled(since, now)) return true
+    this.#claimed.set(key, { head, since })
     return false
   }
 
   /**
-   * Puts right what two sweeps agree on. Lines and counts move while a sweep is under way, so a difference
-   * means something only of a real server about which nothing changed from the end of one sweep to the end
-   * of the next. A correct program never needs this: each repair is counted (`repaired_count`).
+   * Puts right what sweeps agree on for longer than anybody stalls. Lines and counts move while a sweep is
+   * under way, and a packet may be held up between the two, so a difference means something only of a real
+   * server about which nothing changes meanwhile. A correct program never needs this: each repair is counted
+   * (`repaired_count`).
    */
   #compareCounts(): void {
     const { u32 } = this.#live
+    const now = this.#dataplane.nowTicks()
     const doubts = new Map<number, Doubt>()
     for (let real = 0; real < this.#metActive.length; real++) {
       const base = real * LIVE_WORDS
@@ -330,10 +349,14 @@ export class Sweep {
       const metActive = this.#metActive[real]!
       const metInactive = this.#metInactive[real]!
       if (active === metActive && inactive === metInactive) continue
-      const doubt: Doubt = { active, inactive, metActive, metInactive, made: this.#made(real) }
+      const doubt: Doubt = { since: now, active, inactive, metActive, metInactive, made: this.#made(real) }
       const before = this.#doubts.get(real)
       if (before === undefined || !sameDoubt(before, doubt)) {
         doubts.set(real, doubt)
+        continue
+      }
+      if (!hasStalled(before.since, now)) {
+        doubts.set(real, before)
         continue
       }
       Atomics.add(u32, base + ACTIVE, metActive - active)
@@ -354,6 +377,11 @@ export class Sweep {
     for (let cpu = 0; cpu < cpus; cpu++) sum = (sum + u32[(real * cpus + cpu) * COUNTER_WORDS + CONNS]!) >>> 0
     return sum
   }
+}
+
+/** Whether what was first met at `since` has stayed longer than any stall. */
+function hasStalled(since: number, now: number): boolean {
+  return (now - since) >>> 0 >= STALL_TICKS
 }
 
 function sameDoubt(one: Doubt, other: Doubt): boolean {

@@ -180,8 +180,15 @@ async function judge(
   }
   const tally = await racers.end()
   const found = compare(dataplane)
-  // Nothing moves any more: what two whole sweeps agree on would be put right now.
-  for (let n = 0; n < 3; n++) add(sweep.run({ expireGone: false }))
+  // Then everybody goes, and takes the counts along.
+  for (let n = 0; n < 500; n++) {
+    tick()
+    const report = sweep.run({ expireGone: false })
+    add(report)
+    if (report.connections4 === 0) break
+    await sleep(10)
+  }
+  const differences = [...found.differences, ...compare(dataplane).differences]
   // Behind the verdicts of packets are those of connections.
   const judged = dataplane
     .map('verdicts')
@@ -189,7 +196,7 @@ async function judge(
       (all, count, at) => (at % PM_VERDICT_MAX < Verdict.EvictedEnded ? all + Number(count) : all),
       0,
     )
-  return { ...tally, judged, ...totals, ...found }
+  return { ...tally, judged, ...totals, ...found, differences }
 }
 
 function sum(tallies: readonly Tally[]): Tally {

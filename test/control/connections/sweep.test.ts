@@ -237,16 +237,42 @@ describe('sweep', () => {
     }
   })
 
-  test('a line that stays claimed over a whole sweep is freed, one that changed hands is not', () => {
+  test('a line that stays claimed longer than anybody stalls is freed, one that changed hands is not', () => {
     const dataplane = plane()
+    dataplane.setTicks(NOW)
     put(dataplane, 0, { left: 50, status: ConnStatus.Claimed })
     put(dataplane, 1, { left: 50, status: ConnStatus.Claimed })
     const sweep = new Sweep(dataplane)
     assert.equal(sweep.run(KEEP).abandoned, 0)
+    dataplane.setTicks(NOW + 1191)
+    assert.equal(sweep.run(KEEP).abandoned, 0, 'it may be a CPU that is held up')
+    dataplane.setTicks(NOW + 1192)
     dataplane.map('connections4').u32[16] = (GENERATION + PM_CONN_GENERATION) | ConnStatus.Claimed
     assert.equal(sweep.run(KEEP).abandoned, 1)
     const status = (line: number) => dataplane.map('connections4').u32[line * 16]! & 3
     assert.deepEqual([status(0), status(1)], [ConnStatus.Freed, ConnStatus.Claimed])
+  })
+
+  test('counts that lines do not bear out are put right when nothing explains them any more', () => {
+    const dataplane = plane()
+    dataplane.setTicks(NOW)
+    setLive(dataplane, 5, 1)
+    put(dataplane, 0, { left: 5000 })
+    const sweep = new Sweep(dataplane)
+    const repairedAfter = (ticks: number): number => {
+      dataplane.setTicks(NOW + ticks)
+      return sweep.run(KEEP).repaired
+    }
+    assert.equal(repairedAfter(0), 0)
+    assert.equal(repairedAfter(1), 0, 'a packet may be held up between line and count')
+    setLive(dataplane, 4, 1)
+    assert.equal(repairedAfter(600), 0)
+    assert.equal(repairedAfter(1700), 0, 'its counts have moved since')
+    assert.equal(sweep.due(), true)
+    assert.equal(repairedAfter(1792), 1)
+    assert.deepEqual([live(dataplane).active, live(dataplane).inactive], [1, 0])
+    assert.equal(dataplane.map('verdicts').u64[Verdict.RepairedCount], 1n)
+    assert.equal(repairedAfter(4000), 0)
   })
 
   test('tables that were found empty are not walked again before a packet can have made a line', () => {
