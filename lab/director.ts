@@ -179,6 +179,13 @@ export class LabDirector {
     return this.command([executable('pointsman'), ...args])
   }
 
+  /** Whether packets meet every service as it is listed: what a command is still waiting for is not yet. */
+  async isInForce(): Promise<boolean> {
+    const { status, body } = await this.api('GET', '/v1/services')
+    if (status !== 200) throw new Error(`GET /v1/services answered ${status}: ${body}`)
+    return (JSON.parse(body) as { state: string }[]).every(({ state }) => state === 'in force')
+  }
+
   /** Packets by verdict; those that never occurred are left out. */
   async verdicts(): Promise<Record<string, bigint>> {
     const { status, body } = await this.api('GET', '/v1/verdicts')

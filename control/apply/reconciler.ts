@@ -82,6 +82,8 @@ export class Reconciler {
   /** Not in force, or not with all that is wanted. */
   states(): Map<string, ServiceState> {
     const states = new Map<string, ServiceState>()
+    const { changes } = this.#options.rules
+    for (const key of changes.keys()) states.set(key, { state: 'waiting', why: 'a change is on its way' })
     const why = this.#unpublishedWhy?.message
     if (why !== undefined) {
       for (const key of this.#unpublished) states.set(key, { state: 'waiting', why })

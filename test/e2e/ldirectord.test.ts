@@ -48,7 +48,7 @@ async function members(lab: Lab): Promise<string> {
 
 const inList = (lab: Lab, wanted: string): Promise<true> =>
   until(`the real servers ${wanted}`, WITHIN_MS, async () =>
-    (await members(lab)) === wanted ? true : undefined,
+    (await members(lab)) === wanted && (await lab.director.isInForce()) ? true : undefined,
   )
 
 async function answering(lab: Lab): Promise<readonly string[]> {
