@@ -55,7 +55,10 @@ export interface SweepReport {
   readonly abandoned: number
   /** Real servers whose counts were not what the lines say, and have been put right. */
   readonly repaired: number
-  /** Live lines per real server; valid until the next report but one. */
+  /**
+   * Live lines per real server; not 0 while one is counted that the sweep has missed, because a packet moved
+   * it to where the sweep had been. Valid until the next report but one.
+   */
   readonly references: Uint32Array
 }
 
@@ -67,6 +70,8 @@ interface Doubt {
   readonly inactive: number
   readonly metActive: number
   readonly metInactive: number
+  /** Of the lines it was met in: packets move lines, and one may be met twice or missed by it. */
+  readonly places: number
   /** Connections it ever got, modulo 2^32. */
   readonly made: number
 }
@@ -103,6 +108,7 @@ export class Sweep {
   /** Connections met in this sweep, by real server, as they are counted. */
   readonly #metActive: Uint32Array
   readonly #metInactive: Uint32Array
+  readonly #places: Uint32Array
   #doubts = new Map<number, Doubt>()
   /** Claimed and held lines met in this sweep and in the one before. */
   #claimed = new Map<string, Claim>()
@@ -118,6 +124,7 @@ export class Sweep {
     this.#referencesSpare = new Uint32Array(dataplane.sizes.reals)
     this.#metActive = new Uint32Array(dataplane.sizes.reals)
     this.#metInactive = new Uint32Array(dataplane.sizes.reals)
+    this.#places = new Uint32Array(dataplane.sizes.reals)
   }
 
   /** False while the tables are surely empty: a sweep found them so, and no packet since can have made a line. */
@@ -198,6 +205,7 @@ export class Sweep {
     this.#repaired = 0
     this.#metActive.fill(0)
     this.#metInactive.fill(0)
+    this.#places.fill(0)
     this.#claimedBefore = this.#claimed
     this.#claimed = new Map()
     return report
@@ -230,6 +238,7 @@ export class Sweep {
       if (real < this.#metActive.length) {
         if ((head.word & PM_CONN_ACTIVE) !== 0) this.#metActive[real]!++
         else this.#metInactive[real]!++
+        this.#places[real]! += Math.imul(line, line) + line
       }
     } else if (kind === ConnKind.Template) {
       this.#templates++
@@ -335,8 +344,8 @@ export class Sweep {
   /**
    * Puts right what sweeps agree on for longer than anybody stalls. Lines and counts move while a sweep is
    * under way, and a packet may be held up between the two, so a difference means something only of a real
-   * server about which nothing changes meanwhile. A correct program never needs this: each repair is counted
-   * (`repaired_count`).
+   * server about which nothing changes meanwhile, and whose connections are met in the very same lines. A
+   * correct program never needs this: each repair is counted (`repaired_count`).
    */
   #compareCounts(): void {
     const { u32 } = this.#live
@@ -348,8 +357,11 @@ export class Sweep {
       const inactive = u32[base + INACTIVE]!
       const metActive = this.#metActive[real]!
       const metInactive = this.#metInactive[real]!
+      if (active + inactive > 0 && this.#references[real] === 0) this.#references[real] = 1
       if (active === metActive && inactive === metInactive) continue
-      const doubt: Doubt = { since: now, active, inactive, metActive, metInactive, made: this.#made(real) }
+      const places = this.#places[real]!
+      const made = this.#made(real)
+      const doubt: Doubt = { since: now, active, inactive, metActive, metInactive, places, made }
       const before = this.#doubts.get(real)
       if (before === undefined || !sameDoubt(before, doubt)) {
         doubts.set(real, doubt)
@@ -390,6 +402,7 @@ function sameDoubt(one: Doubt, other: Doubt): boolean {
     one.inactive === other.inactive &&
     one.metActive === other.metActive &&
     one.metInactive === other.metInactive &&
+    one.places === other.places &&
     one.made === other.made
   )
 }

@@ -335,6 +335,51 @@ describe('sweep', () => {
     assert.equal(director.totals().counters.conns, 4n)
   })
 
+  test('a removed real server is not freed for a connection that a packet has moved past the sweep', async () => {
+    const dataplane = plane()
+    let ms = 0
+    const clock = { nowMs: () => ms, after: () => () => {} }
+    const { director, applier } = openDirector({ dataplane, host: testHost(), clock })
+    const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
+    director.addService(web)
+    director.addServer(web.id, server('10.0.0.1:8080'))
+    await director.settle()
+    const [real] = realsOf(dataplane, web) as [number]
+    put(dataplane, 200, { left: 50_000, real })
+    LiveRecord.setActive(dataplane.map('live').view, real * LiveRecord.size, 1)
+    director.deleteServer(web.id, server('10.0.0.1:8080').id)
+    await director.settle()
+    while (!applier.sweepSlice(100));
+    ms = 130_000
+    while (!applier.sweepSlice(100));
+    applier.sweepSlice(100)
+    put(dataplane, 200, { left: 0, status: ConnStatus.Freed })
+    put(dataplane, 10, { left: 50_000, real })
+    while (!applier.sweepSlice(100));
+    assert.equal(RealRecord.getSlot(dataplane.map('reals').view, real * RealRecord.size), Slot.Gone)
+  })
+
+  test('counts are not put right for lines that packets move past the sweep, one in each', () => {
+    const dataplane = plane()
+    setLive(dataplane, 1, 3)
+    for (const line of [200, 201, 202]) put(dataplane, line, { left: 50_000 })
+    const sweep = new Sweep(dataplane)
+    let now = NOW
+    for (const [from, to] of [
+      [200, 10],
+      [201, 11],
+      [202, 12],
+    ] as const) {
+      sweep.slice(100, KEEP)
+      put(dataplane, from, { left: 0, status: ConnStatus.Freed })
+      put(dataplane, to, { left: 50_000 })
+      assert.equal(sweep.run(KEEP).repaired, 0)
+      now += 1500
+      dataplane.setTicks(now)
+    }
+    assert.equal(sweep.run(KEEP).repaired, 0)
+  })
+
   test('a sweep is due as long as removed real servers wait for one', async () => {
     const dataplane = plane()
     const { director, applier } = openDirector({ dataplane, host: testHost() })
