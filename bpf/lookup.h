@@ -338,7 +338,7 @@ pm_inline struct pm_conn *pm_find_at(int family, const struct pm_place *at, __u3
 
 /*
  * Index of a live line with this key that stands in one of `levels`, a bit for each; PM_NONE. Last, once more
- * where new lines are: it may have been moved there during the search.
+ * where new lines are: it may have been moved there during the search, also from its second set to its first.
  */
 pm_inline __u32 pm_find_elsewhere(int family, const struct pm_place *at, const struct pm_key *k, __u32 levels)
 {
@@ -347,7 +347,7 @@ pm_inline __u32 pm_find_elsewhere(int family, const struct pm_place *at, const s
 
 	if (!at || !k)
 		return PM_NONE;
-	for (__u32 i = 0; i <= PM_LEVELS; i++) {
+	for (__u32 i = levels ? 0 : PM_LEVELS; i <= PM_LEVELS; i++) {
 		__u32 level = i < PM_LEVELS ? i : at->level;
 
 		if ((i == PM_LEVELS || (levels >> i & 1)) && pm_find_at(family, at, level, k, &index, &head))
@@ -386,18 +386,13 @@ pm_inline __u32 pm_largest_level(int family, struct pm_settings *set)
 	return level;
 }
 
-/* The live line with this key, or NULL; its index, and the head it was found with. */
-pm_inline struct pm_conn *pm_find(int family, struct pm_settings *set, const struct pm_place *at,
-				  const struct pm_key *k, __u32 *index, __u64 *head)
+/* The same as pm_find, after a search in vain: in all levels. */
+pm_inline struct pm_conn *pm_find_again(int family, struct pm_settings *set, const struct pm_place *at,
+					const struct pm_key *k, __u32 *index, __u64 *head)
 {
-	struct pm_conn *c = pm_find_at(family, at, at->level, k, index, head);
-	__u32 levels, found;
+	__u32 levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL)), found;
+	struct pm_conn *c;
 
-	if (c)
-		return c;
-	levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL));
-	if (pm_likely(!levels))
-		return PM_NULL;
 	found = family == 4 ? pm_find_elsewhere4(at, k, levels) : pm_find_elsewhere6(at, k, levels);
 	c = pm_line(family, found);
 	if (!c)
@@ -405,4 +400,13 @@ pm_inline struct pm_conn *pm_find(int family, struct pm_settings *set, const str
 	*index = found;
 	*head = pm_head(c);
 	return pm_is_live(*head) && pm_same_key(family, pm_after(c, *head), k) ? c : PM_NULL;
+}
+
+/* The live line with this key, or NULL; its index, and the head it was found with. */
+pm_inline struct pm_conn *pm_find(int family, struct pm_settings *set, const struct pm_place *at,
+				  const struct pm_key *k, __u32 *index, __u64 *head)
+{
+	struct pm_conn *c = pm_find_at(family, at, at->level, k, index, head);
+
+	return c ? c : pm_find_again(family, set, at, k, index, head);
 }

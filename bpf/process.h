@@ -265,13 +265,16 @@ pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, s
 	return c;
 }
 
+/* Looks at a line that others move meanwhile. */
+#define PM_LOOKS 2
+
 pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set, __u32 *icmp)
 {
 	struct pm_flow flow = { .set = set };
 	enum pm_verdict v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
 	struct pm_conn *c;
 	__u64 head = 0;
-	int made;
+	int made, seen = 0;
 
 	if (v == PM_PASS_ICMP) {
 		*icmp = flow.p.l4 << 16 | (flow.p.ip_length & 0xffff);
@@ -289,15 +292,22 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	made = c != PM_NULL;
 	if (!made)
 		c = pm_find(family, set, &flow.at, &flow.p.key, &flow.index, &head);
-	if (c) {
+	for (int n = 0; c && n < PM_LOOKS; n++) {
 		if (pm_unlikely(pm_over(family, c, flow.index, head, flow.now))) {
 			/* The first run of a frame has done so; there may be several lines of source port 0. */
 			if (!(f->flags & PM_JOB_RESUMED))
 				pm_end_over(family, c, flow.index, head);
-		} else if (!(c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head)) ||
-			   !pm_look(family, c, head, &flow.seen)) {
-			/* Its owner has ended just now: this packet came too late. */
-		} else if (flow.seen.c.kind == PM_CONN_REPLY) {
+			break;
+		}
+		c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head);
+		seen = c && pm_look(family, c, head, &flow.seen);
+		if (pm_likely(seen))
+			break;
+		/* Its owner has ended just now, and this packet came too late; or another packet has moved the line. */
+		c = pm_find_again(family, set, &flow.at, &flow.p.key, &flow.index, &head);
+	}
+	if (seen) {
+		if (flow.seen.c.kind == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);
 		} else if (flow.p.key.sport || made) {
 			/* IPVS never finds a connection by source port 0: it means "any" there. */
