@@ -6,7 +6,7 @@ type ServiceHealth = HealthShown[number]
 type ServerHealth = ServiceHealth['servers'][number]
 
 export function healthText(services: HealthShown, nowMs = Date.now()): string {
-  if (services.length === 0) return 'No checks. They stand in the configuration file: see pointsman.conf(5)\n'
+  if (services.length === 0) return 'No checks. They stand in the configuration file: see pointsman.yaml(5)\n'
   return services
     .map(
       (service) =>

@@ -103,7 +103,11 @@ export class CheckerLink implements Prober {
     })
     this.#child = child
     child.on('message', (message: FromChecker) => this.#heard(child, message))
-    child.on('error', (error) => this.#options.log(`The checker: ${error.message}`))
+    child.on('error', (error) => {
+      this.#options.log(`The checker: ${error.message}`)
+      // What could not be started does not end, either.
+      if (child.pid === undefined) this.#ended(child, error.message)
+    })
     child.once('exit', (status, signal) => this.#ended(child, status ?? signal))
     child.unref()
     child.channel?.unref()

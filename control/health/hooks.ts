@@ -1,7 +1,7 @@
 /** Programs that are run when something has happened. Nobody waits for them; one that never ends is ended. */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import type { Hook } from '../model/health-policy.ts'
-import { PROGRAM_PATH, userNamed } from './checker/kinds/exec.ts'
+import { cannotRun, PROGRAM_PATH, userNamed } from './checker/kinds/exec.ts'
 
 const LIMIT_MS = 60_000
 
@@ -15,11 +15,18 @@ export function hookRunner(log: (message: string) => void): RunHook {
       log(`${program}: ${identity}`)
       return
     }
-    const child = spawn(program, words, {
-      ...{ detached: true, cwd: '/', stdio: 'ignore' },
-      env: { PATH: PROGRAM_PATH, ...environment },
-      ...(identity ?? {}),
-    })
+    let child: ChildProcess
+    try {
+      child = spawn(program, words, {
+        ...{ detached: true, cwd: '/', stdio: 'ignore' },
+        env: { PATH: PROGRAM_PATH, ...environment },
+        ...(identity ?? {}),
+      })
+    } catch (error) {
+      // Some of what the system refuses is thrown, some is told as an event.
+      log(cannotRun(program, user, error))
+      return
+    }
     const late = setTimeout(() => {
       log(`${program} did not end within ${LIMIT_MS / 1000} s: it is ended`)
       try {
@@ -28,7 +35,10 @@ export function hookRunner(log: (message: string) => void): RunHook {
         // It has just ended.
       }
     }, LIMIT_MS).unref()
-    child.once('error', (error) => log(`Cannot run ${program}: ${error.message}`))
+    child.once('error', (error) => {
+      clearTimeout(late)
+      log(cannotRun(program, user, error))
+    })
     child.once('exit', (status, signal) => {
       clearTimeout(late)
       if (status !== 0) log(`${program} ended with ${status ?? signal}`)

@@ -6,6 +6,7 @@
 import { makeProbePair, type ProbePair, removeProbePair } from '../../../linux/netlink/probe-pair.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import { ask } from './ask.ts'
+import { endPrograms } from './kinds/exec.ts'
 import type { FromChecker, Reply, ToChecker } from './protocol.ts'
 
 function tell(message: FromChecker): void {
@@ -24,6 +25,7 @@ try {
 }
 
 function leave(): void {
+  endPrograms()
   try {
     if (pair !== null) removeProbePair(netlink)
   } finally {

@@ -320,6 +320,11 @@ describe('a question', () => {
     assert.equal((await answer(exec('exit 1', 'weight'), 0)).state, 'bad')
     assert.equal((await answer({ ...exec(''), command: ['/no/such/program'] }, 0)).state, 'void')
     assert.equal((await answer(exec('', 'status', 'nobody-of-this-name'), 0)).state, 'void')
+    // Who leaves its session keeps its output open, and holds nobody up.
+    assert.deepEqual(await answer(exec('setsid sleep 20 & echo "zu spät"; exit 3'), 0), {
+      state: 'bad',
+      words: 'exit status 3: zu spät',
+    })
     const file = join(folder, 'pid')
     assert.deepEqual(await answer(exec(`sleep 300 & echo $! > ${file}; wait`), 0, 300), silent)
     const pid = Number(readFileSync(file, 'utf8'))
@@ -335,8 +340,14 @@ describe('a question', () => {
     assert.match(String(state()), /gone|Z|X/)
   })
 
-  test('file: a number, the smallest one, none', async () => {
+  test('file: a number, the smallest one, none, a pipe', async () => {
     const file = join(folder, 'weight')
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    assert.deepEqual(await answer({ kind: 'file', file: pipe, factor: 1 }, 0, 300), {
+      state: 'bad',
+      words: `${pipe} is no regular file`,
+    })
     const from = async (text: string, factor = 1) => {
       writeFileSync(file, text)
       return await answer({ kind: 'file', file, factor }, 0)

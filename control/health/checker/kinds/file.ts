@@ -1,5 +1,5 @@
 /** A number in a file, times a factor, is added to the weight (keepalived's track_file). */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { bad, good, type Verdict } from '../protocol.ts'
 
 /** keepalived's range; the smallest one is its word for "down". */
@@ -7,6 +7,8 @@ const LEAST = -254
 const MOST = 254
 
 export async function askFile(file: string, factor: number): Promise<Verdict> {
+  // A pipe would be waited for, by one of the few threads that read.
+  if (!(await stat(file)).isFile()) return bad(`${file} is no regular file`)
   const text = (await readFile(file, 'utf8')).trim()
   if (!/^[-+]?\d{1,9}$/.test(text)) return bad(`${JSON.stringify(text.slice(0, 40))} in ${file} is no number`)
   const plus = Math.min(MOST, Math.max(LEAST, Number(text) * factor))
