@@ -8,6 +8,7 @@ import { sleep, until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { FAMILIES, METHODS } from '../../lab/topology.ts'
+import { leftovers, pinDirectory } from './leftovers.ts'
 import { missingFor, type Plane, withDirector } from './scene.ts'
 
 const skip = missingFor('xdp') || missingFor('userspace')
@@ -23,27 +24,6 @@ async function allGoOn(lab: Lab, why: string): Promise<void> {
     assert.deepEqual(broken, [], `broken after: ${why}`)
     return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? true : undefined
   })
-}
-
-/** What of either plane stands in the director, beside its own interfaces. */
-async function left(lab: Lab, pins: string): Promise<string[]> {
-  const listing = async (...argv: string[]) => (await lab.exec('director', argv)).stdout
-  return [
-    ...((await listing('nft', 'list', 'tables')).includes('pointsman') ? ['nftables'] : []),
-    ...((await listing('tc', 'qdisc', 'show')).includes('clsact') ? ['tc'] : []),
-    ...((await listing('ip', 'link', 'show')).includes('pm-stack') ? ['veth'] : []),
-    ...(/\bxdp/.test(await listing('ip', 'link', 'show')) ? ['xdp'] : []),
-    ...([pins, `${pins}-new`].some((path) => existsSync(path)) ? ['pins'] : []),
-    ...(lab.director.forwarder() === null ? [] : ['forwarder']),
-    ...(existsSync(join(lab.director.runDir, 'userspace.maps')) ? ['maps'] : []),
-  ]
-}
-
-async function pinDirectory(lab: Lab): Promise<string> {
-  const source = new URL('../../linux/bpffs.ts', import.meta.url).href
-  const script = `import(${JSON.stringify(source)}).then((m) => console.log(m.defaultPinDirectory()))`
-  const words = [process.execPath, '--import', import.meta.resolve('tsx'), '-e', script]
-  return (await lab.exec('director', words)).stdout.trim()
 }
 
 /** Moments of a change: what can be seen of it, or milliseconds from its beginning. */
@@ -91,7 +71,7 @@ for (const to of ['xdp', 'userspace'] as const) {
         await director.end('SIGKILL')
         const detached = await director.pointsman(['detach'])
         assert.equal(detached.status, 0, detached.stderr)
-        assert.deepEqual(await left(lab, pins), [])
+        assert.deepEqual(await leftovers(lab, pins), [])
       }),
   )
 }

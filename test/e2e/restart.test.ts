@@ -125,7 +125,8 @@ for (const dataplane of PLANES)
           }
         })
 
-        await t.test('kill -9 of the daemon while it starts', { skip: withoutForwarder }, async () => {
+        await t.test('kill -9 of the daemon while it starts', async () => {
+          const rules = await director.rule('-Sn')
           for (const afterMs of [50, 150, 300, 600, 900]) {
             await director.end('SIGKILL')
             const starting = director.start({ dataplane }).catch(() => {})
@@ -136,6 +137,8 @@ for (const dataplane of PLANES)
           }
           await director.start({ dataplane })
           await allGoOn(lab, 'the start after all that')
+          assert.equal(await director.rule('-Sn'), rules)
+          assert.deepEqual(await drops(lab), {})
         })
 
         await t.test('save and restore of the rules', async () => {

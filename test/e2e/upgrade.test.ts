@@ -1,12 +1,16 @@
 /** An earlier version, whose maps have another layout, is exchanged for this one under traffic. */
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { PM_LAYOUT_VERSION } from '../../dataplane/layout/layout.gen.ts'
 import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { buildOlderVersion, type OlderVersion, skipWithoutHistory } from '../../lab/older-version.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { FAMILIES, METHODS } from '../../lab/topology.ts'
+import { pinDirectory } from './leftovers.ts'
 import { missingFor, type Plane, withDirector } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
@@ -42,7 +46,12 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
   })
   after(() => older.remove())
 
-  const upgrade = (from: Plane, to: Plane, then: (lab: Lab, rules: string) => Promise<void>): Promise<void> =>
+  const upgrade = (
+    from: Plane,
+    to: Plane,
+    then: (lab: Lab, rules: string) => Promise<void>,
+    first: (lab: Lab) => Promise<void> = async () => {},
+  ): Promise<void> =>
     withDirector(
       from,
       async (lab) => {
@@ -58,6 +67,7 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
 
         assert.equal(await director.end('SIGTERM'), 0)
         await allGoOn(lab, "the older daemon's end")
+        await first(lab)
         await director.start({ dataplane: to })
         await allGoOn(lab, 'the upgrade')
         assert.equal(await director.rule('-Sn'), rules)
@@ -76,8 +86,20 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
     test(`from ${from} of another layout to ${to}: conversations and rules go on`, () =>
       upgrade(from, to, async () => {}))
 
-  test('from xdp of another layout to xdp; the way back is refused before anything is changed', () =>
-    upgrade('xdp', 'xdp', async (lab, rules) => {
+  /** The next start finishes what was begun, and connections do not notice either. */
+  const killedOnTheWay = async (lab: Lab): Promise<void> => {
+    const beside = `${await pinDirectory(lab)}-new`
+    for (const seen of ['settings', 'program']) {
+      const starting = lab.director.start({ dataplane: 'xdp' }).catch(() => {})
+      while (lab.director.running() && !existsSync(join(beside, seen))) await turn()
+      await lab.director.end('SIGKILL')
+      await starting
+      await allGoOn(lab, `kill -9 when ${seen} was pinned beside`)
+    }
+  }
+
+  test('from xdp of another layout to xdp, killed on the way; the way back is refused', () => {
+    const then = async (lab: Lab, rules: string): Promise<void> => {
       const { director } = lab
       await director.end('SIGTERM')
       await assert.rejects(
@@ -91,5 +113,7 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
       await director.start({ dataplane: 'xdp' })
       assert.equal(await director.rule('-Sn'), rules)
       await allGoOn(lab, 'one more start')
-    }))
+    }
+    return upgrade('xdp', 'xdp', then, killedOnTheWay)
+  })
 })
