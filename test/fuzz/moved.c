@@ -133,6 +133,7 @@ static void begin(uint8_t method, uint32_t seed)
 	pm_frames = frame;
 	pm_settings(0)->flags = PM_SETTING_READY | PM_SETTING_V4;
 	pm_settings(0)->hash_seed = seed;
+	pm_settings(0)->swept = 5000;
 	for (int i = 0; i < PM_TIMEOUTS; i++)
 		pm_settings(0)->timeouts[i] = 10000;
 	for (uint32_t ifindex = 2; ifindex <= 3; ifindex++) {
@@ -232,18 +233,58 @@ static uint32_t every_moment(uint8_t method, int reply, int first_from_other, ui
 	}
 }
 
+/* Every moment of a connection's first packet: it may be refused, to be sent again, but what it makes is whole. */
+static uint32_t every_moment_of_the_first(uint8_t method, int reply, uint32_t seed, int *bad)
+{
+	uint32_t moments = 0;
+
+	for (moment = 0;; moment++) {
+		uint32_t first, answer, count, others;
+
+		begin(method, seed);
+		if (how == OTHER_LEVEL)
+			pm_settings(0)->levels4 = SMALLER;
+		key_source = reply ? REAL : CLIENT;
+		key_destination = reply ? CLIENT : VIP;
+		step = moved = 0;
+		armed = 1;
+		first = from_client(PM_TCP_SYN);
+		armed = 0;
+		if (step <= moment)
+			return moments;
+		moments += moved;
+		if (first == PM_DROP_TABLE_FULL)
+			first = from_client(PM_TCP_SYN);
+		answer = method == PM_METHOD_NAT ? from_server(PM_TCP_SYN | PM_TCP_ACK) : PM_FORWARD_NAT_REPLY;
+		line_of(CLIENT, VIP, &count);
+		line_of(REAL, CLIENT, &others);
+		if (first == (method == PM_METHOD_DR ? PM_FORWARD_DR : PM_FORWARD_NAT) && answer == PM_FORWARD_NAT_REPLY &&
+		    count == 1 && others == (method == PM_METHOD_NAT) && pm_live(0)->active == 1 && !pm_live(0)->inactive)
+			continue;
+		printf("%s%s, %s, seed %u, moment %u of the first: verdict %u, answer %u, %u lines, %u for answers, counted %u/%u\n",
+		       method == PM_METHOD_DR ? "DR" : "NAT", reply ? " answer" : "",
+		       how == OTHER_SET ? "to the other set" : "to another level", seed, moment, first, answer, count,
+		       others, pm_live(0)->active, pm_live(0)->inactive);
+		*bad = 1;
+	}
+}
+
 int main(void)
 {
 	uint32_t moments[2] = { 0 };
 	int bad = 0;
 
 	for (how = OTHER_SET; how <= OTHER_LEVEL; how++)
-		for (uint32_t seed = 1; seed <= 4; seed++)
+		for (uint32_t seed = 1; seed <= 4; seed++) {
+			moments[how] += every_moment_of_the_first(PM_METHOD_DR, 0, seed, &bad);
+			moments[how] += every_moment_of_the_first(PM_METHOD_NAT, 0, seed, &bad);
+			moments[how] += every_moment_of_the_first(PM_METHOD_NAT, 1, seed, &bad);
 			for (int back = 0; back <= (how == OTHER_SET); back++) {
 				moments[how] += every_moment(PM_METHOD_DR, 0, back, seed, &bad);
 				moments[how] += every_moment(PM_METHOD_NAT, 0, back, seed, &bad);
 				moments[how] += every_moment(PM_METHOD_NAT, 1, back, seed, &bad);
 			}
+		}
 	printf("moved to the other set in %u moments, to another level in %u\n", moments[0], moments[1]);
 	return bad || moments[0] < 100 || moments[1] < 50;
 }
