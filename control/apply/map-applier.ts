@@ -219,7 +219,7 @@ export class MapApplier implements Applier {
   #forgetInterest(): void {
     if (this.#freed < FREED_MAX) return
     this.#freed = 0
-    refreshInterest(this.#maps.interest, this.#maps.services, this.#maps.reals)
+    refreshInterest(this.#maps.interest, this.#maps.services, this.#maps.reals, this.probeWays.endpoints())
   }
 
   #execute(operation: Operation): void {

@@ -48,7 +48,8 @@ export class ProbeWays {
   readonly #connections: PreparedConnections
   readonly #place: (server: RealServer) => Placement
   readonly #hops: HopSource | null
-  readonly #open = new Set<Prepared>()
+  /** Each with the virtual address and port it goes to, as an image of a real server. */
+  readonly #open = new Map<Prepared, Uint32Array>()
   #closed = false
 
   constructor(
@@ -77,7 +78,8 @@ export class ProbeWays {
     const image = realImage(record, PM_NONE, this.#place(real))
     execute(this.#maps, { op: 'fill-real', real: index, image })
     // Also a port that no service has.
-    markReal(this.#maps.interest, realImage({ ...record, id: virtual }, PM_NONE, UNPLACED))
+    const endpoint = realImage({ ...record, id: virtual }, PM_NONE, UNPLACED)
+    markReal(this.#maps.interest, endpoint)
     const target = { address: real.id.address, port: real.id.port || virtual.port }
     const prepared = this.#connections.prepare({
       there: { protocol: PROTOCOL_NUMBERS[wish.protocol], from: wish.source, to: virtual },
@@ -98,16 +100,21 @@ export class ProbeWays {
       this.#free(index)
       return 'the connection table has no room'
     }
-    this.#open.add(prepared)
+    this.#open.set(prepared, endpoint)
     return {
       isOpen: () => this.#open.has(prepared) && this.#connections.isThere(prepared),
       close: () => this.#close(prepared),
     }
   }
 
+  /** What packets of questions under way are sent to: perhaps ports that no service has. */
+  endpoints(): Uint32Array[] {
+    return [...this.#open.values()]
+  }
+
   /** The maps are about to go: what is under way says nothing any more. */
   stop(): void {
-    for (const prepared of [...this.#open]) this.#close(prepared)
+    for (const prepared of [...this.#open.keys()]) this.#close(prepared)
     this.#closed = true
   }
 

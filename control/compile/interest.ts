@@ -55,18 +55,30 @@ export function markReal(map: MapMemory, image: Uint32Array): void {
   mark(map, bitOf(REAL, image, 0))
 }
 
-/** Brings the filter to what the records say, whatever it was before; packets find every bit they need meanwhile. */
-export function refreshInterest(map: MapMemory, services: MapMemory, reals: MapMemory): void {
+/**
+ * Brings the filter to what the records say, whatever it was before; packets find every bit they need meanwhile.
+ *
+ * @param also images of real servers that stand for endpoints without a record
+ */
+export function refreshInterest(
+  map: MapMemory,
+  services: MapMemory,
+  reals: MapMemory,
+  also: readonly Uint32Array[] = [],
+): void {
   const wanted = new Uint32Array(map.u32.length)
+  const want = (bit: number): void => {
+    wanted[bit >>> 5]! |= 1 << (bit & 31)
+  }
   const collect = (records: MapMemory, record: typeof SERVICE, slotOffset: number): void => {
     for (let base = 0; base < records.u32.length; base += record.words) {
       if (records.u32[base + slotOffset / 4] === Slot.Free) continue
-      const bit = bitOf(record, records.u32, base)
-      wanted[bit >>> 5]! |= 1 << (bit & 31)
+      want(bitOf(record, records.u32, base))
     }
   }
   collect(services, SERVICE, ServiceRecord.offsets.slot)
   collect(reals, REAL, RealRecord.offsets.slot)
+  for (const image of also) want(bitOf(REAL, image, 0))
   wanted.forEach((word, index) => {
     if (map.u32[index] !== word) Atomics.store(map.u32, index, word)
   })

@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { openDirector } from '../../../control/apply/open.ts'
+import { refreshInterest } from '../../../control/compile/interest.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
 import { putInterface } from '../../../dataplane/interface-table.ts'
 import { Verdict, verdictNames } from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { openWasm } from '../../../dataplane/wasm/program.ts'
+import { parseAddress } from '../../../net/address.ts'
 import { ethernet, ip, tcp } from '../../packets/frame.ts'
 import { server, service, testHost } from '../support.ts'
 
@@ -31,6 +33,7 @@ function scene() {
   const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
   putInterface(dataplane, { name: 'c0', ifindex: 3, mac, mtu: 1500 })
   return {
+    dataplane,
     interest: dataplane.map('interest'),
     start: () => openDirector({ dataplane, host: testHost() }),
     /** The verdict on a TCP segment. */
@@ -81,6 +84,37 @@ for (const family of [4, 6] as const) {
       for (const port of [1, 80, 65_535]) {
         assert.notEqual(send(CLIENT[family], 5000, VIP[family], port, 'S'), name(Verdict.PassNoService))
       }
+    })
+
+    test('a health check of a port that no service has is answered on, also when the filter is made anew', async () => {
+      const { dataplane, interest, start, send } = scene()
+      const { director, applier } = start()
+      const web = service(`tcp ${at(VIP[family], 80)}`, { scheduler: 'rr' })
+      const real = server(at(REAL[family], 8080))
+      director.addService(web)
+      director.addServer(web.id, real)
+      await director.settle()
+      const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
+      const way = applier.probeWays.open({
+        real,
+        protocol: 'tcp',
+        virtual: { address: parseAddress(VIP[family])!, family, port: 8888 },
+        source: { address: parseAddress(CLIENT[family])!, port: 64_000 },
+        hop: { ifindex: 3, smac: mac, dmac: mac, mtu: 1500 },
+        lifeMs: 5000,
+      })
+      if (typeof way === 'string') assert.fail(way)
+      assert.equal(send(CLIENT[family], 64_000, VIP[family], 8888, 'S'), name(Verdict.ForwardNat))
+      refreshInterest(
+        interest,
+        dataplane.map('services'),
+        dataplane.map('reals'),
+        applier.probeWays.endpoints(),
+      )
+      assert.equal(send(CLIENT[family], 64_000, VIP[family], 8888, 'A'), name(Verdict.ForwardNat))
+      assert.equal(send(REAL[family], 8080, CLIENT[family], 64_000, 'A'), name(Verdict.ForwardNatReply))
+      way.close()
+      assert.deepEqual(applier.probeWays.endpoints(), [])
     })
 
     test('connections of a removed service are found, also by a new daemon, until they have ended', async () => {
