@@ -132,6 +132,7 @@ export function statusText(status: Status): string {
     const more = complaints.length > 1 ? `, and ${complaints.length - 1} more: pointsman sources` : ''
     rows.push(['not applied', `${source} ${path}, for ${age(since)}: ${first}${more}`])
   }
+  rows.push(...healthRows(status.health))
   for (const { service, server, hold } of status.holds) {
     const until = hold.until === null ? '' : `, until ${hold.until}`
     const held = `weight ${hold.weight} by ${hold.by} for ${age(hold.since)}${until}`
@@ -146,6 +147,26 @@ export function statusText(status: Status): string {
     rows.push(['not in force', `${serviceTitle(service)}: ${reasons.join(', ')}`])
   }
   return table(rows)
+}
+
+/** The first ones; a whole site that is down has its page. */
+const DOWN_MAX = 10
+
+function healthRows(health: Status['health']): (readonly [string, string])[] {
+  if (health === null) return []
+  const { services, servicesDown, realServers, realServersDown } = health
+  const ups = `${services - servicesDown.length} of ${services} services up, ${realServers - realServersDown} of ${realServers} real servers up`
+  const isWell = servicesDown.length === 0 && realServersDown === 0
+  const rows = servicesDown.slice(0, DOWN_MAX).map(({ service, since, sorry }) => {
+    const serves = sorry ? ', the sorry server serves' : ''
+    return ['down', `${service}, for ${age(since)}${serves}`] as const
+  })
+  const more = servicesDown.length - rows.length
+  return [
+    ['checks', `${ups}${isWell ? '' : ': pointsman health'}`],
+    ...rows,
+    ...(more > 0 ? [['down', `and ${more} more: pointsman health`] as const] : []),
+  ]
 }
 
 function connectionCounts(counts: Status['connections']): string {

@@ -2,13 +2,15 @@
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import type { SendFailures } from '../../dataplane/kernel/failures.ts'
 import { netDeviceName } from '../../linux/device.ts'
+import { CHECK_DEVICE } from '../../linux/netlink/probe-pair.ts'
 import { endpointText } from '../../net/endpoint.ts'
 import type { Attachment } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
 import { holdJson, serviceIdJson } from '../front/api/schema/service.ts'
 import type { Status } from '../front/api/schema/status.ts'
+import type { CheckedService } from '../health/health.ts'
 import type { Director } from '../model/director.ts'
-import { serviceKey } from '../model/identity.ts'
+import { serviceKey, serviceText } from '../model/identity.ts'
 import { placeText } from '../model/site.ts'
 import type { HeldServer } from '../rules/holds.ts'
 import type { SiteSource } from '../source/site-source.ts'
@@ -29,6 +31,8 @@ export interface StatusFacts {
   /** What states whole sets of services. */
   readonly sources: Sources
   readonly holds: readonly HeldServer[]
+  /** What checks have found. */
+  readonly health: readonly CheckedService[]
   /** What the machine has too little room for, in sentences. */
   readonly warnings: readonly string[]
   /** Interfaces that packets are to be taken from. */
@@ -38,7 +42,8 @@ export interface StatusFacts {
 export function readStatus(facts: StatusFacts): Status {
   const { dataplane, director, applier } = facts
   const rules = director.rules()
-  const interfaces = dataplane?.interfaces() ?? []
+  // The link of questions is ours, and nobody has asked for it.
+  const interfaces = (dataplane?.interfaces() ?? []).filter(({ name }) => name !== CHECK_DEVICE)
   const missing = facts.attachments.flatMap((one) =>
     one.state === 'attached' ? [] : [{ name: one.wanted, state: one.state, why: one.why }],
   )
@@ -67,6 +72,7 @@ export function readStatus(facts: StatusFacts): Status {
     connections: connections(applier),
     capacity: dataplane === null ? {} : { ...dataplane.sizes },
     sources: facts.sources.all().flatMap(refusedSource),
+    health: healthInShort(facts.health),
     holds: facts.holds.map(({ service, server, hold }) => ({
       service: serviceIdJson(service),
       server: endpointText(server),
@@ -96,6 +102,23 @@ function refusedSource({ source, path, state }: SiteSource): Status['sources'] {
   if (state.state !== 'refused') return []
   const complaints = state.complaints.map(({ at, message }) => `${placeText(at)}: ${message}`)
   return [{ source, path, since: new Date(state.sinceMs).toISOString(), complaints }]
+}
+
+function healthInShort(services: readonly CheckedService[]): Status['health'] {
+  if (services.length === 0) return null
+  const checked = services.flatMap(({ servers }) => servers.filter(({ probes }) => probes.length > 0))
+  return {
+    services: services.length,
+    servicesDown: services
+      .filter(({ state }) => state === 'down')
+      .map(({ service, sinceMs, sorry }) => ({
+        service: serviceText(service.id),
+        since: new Date(sinceMs).toISOString(),
+        sorry,
+      })),
+    realServers: checked.length,
+    realServersDown: checked.filter(({ state }) => state === 'down').length,
+  }
 }
 
 function notInForce(

@@ -25,6 +25,7 @@ export const STATUS: Status = {
   capacity: {},
   sources: [],
   holds: [],
+  health: null,
   notInForce: [],
   repairs: {},
   unsupported: [],

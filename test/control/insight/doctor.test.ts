@@ -33,6 +33,7 @@ const status: Status = {
   capacity: {},
   sources: [],
   holds: [],
+  health: null,
   notInForce: [],
   repairs: {},
   unsupported: [],

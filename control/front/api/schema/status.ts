@@ -65,6 +65,21 @@ export const statusAnswer = z
         }),
       )
       .meta({ description: 'those that were refused when they were read last; what was in force before is' }),
+    health: z
+      .object({
+        services: z.int(),
+        servicesDown: z.array(
+          z.object({
+            service: z.string(),
+            since: z.string(),
+            sorry: z.boolean().meta({ description: 'the sorry server serves' }),
+          }),
+        ),
+        realServers: z.int(),
+        realServersDown: z.int(),
+      })
+      .nullable()
+      .meta({ description: 'of what is checked; null: nothing is' }),
     holds: z
       .array(z.object({ service: serviceNameAnswer, server: z.string(), hold: holdAnswer }))
       .meta({ description: 'weights held by hand' }),
