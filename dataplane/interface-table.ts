@@ -37,12 +37,16 @@ export function putInterface(
     )
   }
   const at = slot * map.entrySize
-  const more = addresses.filter((mac) => Buffer.compare(mac, device.mac) !== 0).map(macWord)
   const had = ifindexAt(map, slot) === device.ifindex ? InterfaceRecord.getMacs(map.view, at) : 0
-  const left =
-    Math.max(had, more.length) > PM_INTERFACE_MACS
-      ? putMacs(maps.map('macs'), device.ifindex, more.slice(PM_INTERFACE_MACS))
-      : 0
+  const stand = Array.from({ length: Math.min(had, PM_INTERFACE_MACS) }, (_, i) =>
+    InterfaceRecord.getMore(map.view, at, i),
+  )
+  const others = addresses.filter((mac) => Buffer.compare(mac, device.mac) !== 0)
+  const more = inPlace(stand, others.map(macWord))
+  const isCrowd = Math.max(had, more.length) > PM_INTERFACE_MACS
+  const crowd = new Set(more.slice(PM_INTERFACE_MACS).map((mac) => mac | interfacePart(device.ifindex)))
+  // What moves from the one map to the other stands in both meanwhile.
+  const late = isCrowd ? addMacs(maps.map('macs'), device.ifindex, crowd) : []
   for (const [index, mac] of more.slice(0, PM_INTERFACE_MACS).entries()) {
     InterfaceRecord.setMore(map.view, at, index, mac)
   }
@@ -51,7 +55,21 @@ export function putInterface(
   InterfaceRecord.setMtu(map.view, at, device.mtu)
   // Last: from now on the program believes the rest.
   Atomics.store(map.u32, (at + InterfaceRecord.offsets.ifindex) / 4, device.ifindex)
-  return left
+  if (!isCrowd) return 0
+  const macs = maps.map('macs')
+  dropMacs(macs, device.ifindex, crowd)
+  return late.filter((entry) => !putEntry(macs.u64, entry)).length
+}
+
+/** The wanted addresses, those that stand here already where they are if possible: packets look meanwhile. */
+function inPlace(stand: readonly bigint[], wanted: readonly bigint[]): bigint[] {
+  const fresh = wanted.filter((mac) => !stand.includes(mac))
+  const places: (bigint | undefined)[] = stand.map((mac) => (wanted.includes(mac) ? mac : fresh.shift()))
+  while (places.includes(undefined)) {
+    const last = places.pop()
+    if (last !== undefined) places[places.indexOf(undefined)] = last
+  }
+  return [...places.filter((mac) => mac !== undefined), ...fresh]
 }
 
 /** Of an interface with this many addresses for which there is no room; null where there is. */
@@ -86,7 +104,7 @@ export function removeInterface(maps: Maps, ifindex: number): void {
     const word = (at + InterfaceRecord.offsets.ifindex) / 4
     if (Atomics.compareExchange(map.u32, word, ifindex, 0) !== ifindex) continue
     if (InterfaceRecord.getMacs(map.view, at) > PM_INTERFACE_MACS) {
-      putMacs(maps.map('macs'), ifindex, [])
+      dropMacs(maps.map('macs'), ifindex, new Set())
     }
   }
 }
@@ -105,16 +123,23 @@ function macOf(entry: bigint): Uint8Array {
   return Uint8Array.from({ length: 6 }, (_, i) => Number((entry >> BigInt(8 * i)) & 0xffn))
 }
 
-/** Makes these the addresses of an interface in `macs`; how many there is no room for. */
-function putMacs({ u64 }: MapMemory, ifindex: number, more: readonly bigint[]): number {
-  const wanted = new Set(more.map((mac) => mac | interfacePart(ifindex)))
+/** Adds what `macs` has not yet of these entries; those for which there is no room. */
+function addMacs({ u64 }: MapMemory, ifindex: number, wanted: ReadonlySet<bigint>): bigint[] {
+  const missing = new Set(wanted)
+  for (const entry of u64) if (isOf(entry, ifindex)) missing.delete(entry)
+  return [...missing].filter((entry) => !putEntry(u64, entry))
+}
+
+/** Takes an interface's entries out, but for these. */
+function dropMacs({ u64 }: MapMemory, ifindex: number, wanted: ReadonlySet<bigint>): void {
   for (let at = 0; at < u64.length; at++) {
     const entry = u64[at]!
-    if (entry === 0n || (entry & INTERFACE_BITS) !== interfacePart(ifindex)) continue
-    // One that stays is in its place already.
-    if (!wanted.delete(entry)) Atomics.store(u64, at, 0n)
+    if (isOf(entry, ifindex) && !wanted.has(entry)) Atomics.store(u64, at, 0n)
   }
-  return [...wanted].filter((entry) => !putEntry(u64, entry)).length
+}
+
+function isOf(entry: bigint, ifindex: number): boolean {
+  return entry !== 0n && (entry & INTERFACE_BITS) === interfacePart(ifindex)
 }
 
 function putEntry(u64: BigUint64Array, entry: bigint): boolean {
@@ -130,9 +155,7 @@ function putEntry(u64: BigUint64Array, entry: bigint): boolean {
 
 function entriesOf({ u64 }: MapMemory, ifindex: number): bigint[] {
   const found: bigint[] = []
-  for (const entry of u64) {
-    if (entry !== 0n && (entry & INTERFACE_BITS) === interfacePart(ifindex)) found.push(entry)
-  }
+  for (const entry of u64) if (isOf(entry, ifindex)) found.push(entry)
   return found
 }
 

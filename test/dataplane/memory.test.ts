@@ -152,3 +152,46 @@ test('interfaces: further MAC addresses are kept beside the own one, those of hu
     /^frames for \d+ of the MAC addresses on eth0 are left to the host/,
   )
 })
+
+test('interfaces: an address that stays is known at every moment while others come and go', (t) => {
+  const plane = new MemoryDataplane()
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 1)
+  const device = { name: 'eth0', ifindex: 3, mac, mtu: 1500 }
+  const hex = (one: Uint8Array) => Buffer.from(one).toString('hex')
+  const all = Array.from({ length: 40 }, (_, i) => Uint8Array.of(0, 0, 0x5e, 0, 1, i))
+  putInterface(plane, device, [mac, ...all])
+  let staying: readonly Uint8Array[] = []
+  let looks = 0
+  const look = () => {
+    looks++
+    const known = new Set(knownAddresses(plane, 3)?.map(hex))
+    assert.deepEqual(
+      staying.map(hex).filter((one) => !known.has(one)),
+      [],
+    )
+  }
+  const { store } = Atomics
+  t.mock.method(Atomics, 'store', (...words: Parameters<typeof store>) => {
+    const stored = store(...words)
+    look()
+    return stored
+  })
+  const { setMore } = InterfaceRecord
+  t.mock.method(InterfaceRecord, 'setMore', (...words: Parameters<typeof setMore>) => {
+    setMore(...words)
+    look()
+  })
+  const change = (from: readonly Uint8Array[], to: readonly Uint8Array[]) => {
+    staying = to.filter((one) => from.includes(one))
+    putInterface(plane, device, [mac, ...to])
+    staying = to
+    look()
+    assert.equal(knownAddresses(plane, 3)?.length, to.length + 1)
+  }
+  change(all, all.slice(3))
+  change(all.slice(3), all)
+  change(all, all.slice(30))
+  change(all.slice(30), all.slice(32).toReversed())
+  change(all.slice(32), all.slice(20))
+  assert.ok(looks > 50, `${looks}`)
+})
