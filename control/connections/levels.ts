@@ -7,6 +7,7 @@ import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { PM_LEVEL_STEP, PM_LEVELS, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { firstLevel, levelsWord, linesInUse, readLevels } from '../../dataplane/levels.ts'
 import type { Family } from '../../net/address.ts'
+import { hasStalled } from './stall.ts'
 
 /** A table shrinks when fewer than one in this many of its lines are in use, to a quarter of its size... */
 const SPARSE = 32
@@ -14,6 +15,7 @@ const SPARSE = 32
 const SPARSE_SWEEPS = 10
 
 export class TableLevels {
+  readonly #dataplane: Dataplane
   readonly #settings: Uint32Array
   readonly #word: number
   readonly #lines: number
@@ -22,12 +24,13 @@ export class TableLevels {
   readonly #met = new Uint32Array(PM_LEVELS)
   /** Other levels when the sweep under way began. */
   #others = 0
-  /** Those in which the last sweep has met nothing. */
-  #deserted = 0
+  /** Since when sweeps have met nothing in a level, in ticks. */
+  readonly #desertedSince = new Map<number, number>()
   #sparseSweeps = 0
 
   constructor(dataplane: Dataplane, family: Family, lines: number) {
     const { offsets } = SettingsRecord
+    this.#dataplane = dataplane
     this.#settings = dataplane.map('settings').u32
     this.#word = (family === 4 ? offsets.levels4 : offsets.levels6) / 4
     this.#lines = lines
@@ -66,14 +69,16 @@ export class TableLevels {
     const word = this.#read()
     let { current, others } = readLevels(word)
     // Packets that had looked at the levels before one was left may have placed a line there after the sweep
-    // came by: so two sweeps have to agree.
-    let deserted = 0
+    // came by: so sweeps have to agree for longer than anybody stalls.
+    const now = this.#dataplane.nowTicks()
     for (let level = 0; level < PM_LEVELS; level++) {
       const bit = 1 << level
-      if ((this.#others & others & bit) !== 0 && this.#met[level] === 0) deserted |= bit
+      const isDeserted = (this.#others & others & bit) !== 0 && this.#met[level] === 0
+      const since = this.#desertedSince.get(level)
+      if (!isDeserted) this.#desertedSince.delete(level)
+      else if (since === undefined) this.#desertedSince.set(level, now)
+      else if (hasStalled(since, now)) others &= ~bit
     }
-    others &= ~(deserted & this.#deserted)
-    this.#deserted = deserted
     const met = this.#met.reduce((sum, lines) => sum + lines, 0)
     const isSparse = current < this.#first && met * SPARSE < this.#lines >>> current
     this.#sparseSweeps = isSparse ? this.#sparseSweeps + 1 : 0

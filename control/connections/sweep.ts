@@ -22,6 +22,7 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import { REAL_WORDS } from '../compile/images.ts'
 import { overloadedAfterRelease } from '../rules/thresholds.ts'
+import { hasStalled } from './stall.ts'
 import { ConnectionTable, claimedHead, freedHead, type Head, isLive } from './table.ts'
 
 const LIVE_WORDS = LiveRecord.size / 4
@@ -31,12 +32,6 @@ const PERSISTENT = LiveRecord.offsets.persistent / 4
 const OVERLOADED = LiveRecord.offsets.overloaded / 4
 const COUNTER_WORDS = CountersRecord.size / 4
 const CONNS = CountersRecord.offsets.conns / 4
-/**
- * As long as this a CPU may be kept from going on in the midst of a change (a hypervisor that gives it to
- * others; a thread of the userspace plane that is not scheduled), in ticks: 10 s. Sweeps of small tables are
- * milliseconds apart, so that seeing the same twice means nothing.
- */
-const STALL_TICKS = 1192
 
 export interface SweepOptions {
   /** Connections of removed real servers end at once (sysctl expire_nodest_conn). */
@@ -389,11 +384,6 @@ export class Sweep {
     for (let cpu = 0; cpu < cpus; cpu++) sum = (sum + u32[(real * cpus + cpu) * COUNTER_WORDS + CONNS]!) >>> 0
     return sum
   }
-}
-
-/** Whether what was first met at `since` has stayed longer than any stall. */
-function hasStalled(since: number, now: number): boolean {
-  return (now - since) >>> 0 >= STALL_TICKS
 }
 
 function sameDoubt(one: Doubt, other: Doubt): boolean {
