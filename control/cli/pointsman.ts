@@ -158,6 +158,9 @@ program
   .description('stop forwarding and forget connections; the daemon ends (works without one too)')
   .action(async () => await detach(socket, say))
 
+// `drain SERVICE REAL 10m` would hold for ever and look as if for ten minutes.
+for (const command of program.commands) command.allowExcessArguments(false)
+
 // A reader that has seen enough (`pointsman connections | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error

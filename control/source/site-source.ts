@@ -51,6 +51,10 @@ interface Occasion {
   readonly poolsOnly: boolean
 }
 
+const NOTHING_WRONG: { readonly whole: readonly Complaint[]; readonly pools: readonly Complaint[] } = {
+  ...{ whole: [], pools: [] },
+}
+
 /** Times of files come from a clock that ticks so seldom. */
 const CLOCK_STEP_MS = 20
 
@@ -72,8 +76,8 @@ export class SiteSource {
   #seen = ''
   #readAs = ''
   #watching = false
-  /** What was refused last are pools, not all of it. */
-  #poolRefused = false
+  /** What is wrong with all of it as it was read last, and with its pools as they were read since. */
+  #wrong: { readonly whole: readonly Complaint[]; readonly pools: readonly Complaint[] } = NOTHING_WRONG
 
   constructor(options: SiteSourceOptions) {
     this.source = options.source
@@ -154,7 +158,7 @@ export class SiteSource {
     this.#options.reader.applied(reading)
     this.#from = path
     // A pool that is right again says nothing about a file that was refused as a whole.
-    if (!poolsOnly || this.#poolRefused) this.#become({ state: 'in force' })
+    this.#found(poolsOnly ? { ...this.#wrong, pools: [] } : NOTHING_WRONG)
     this.#seen = looks(site.watched)
     // What was written while it was read may not have been read.
     this.#readAs = changedSince(site.watched, beganMs - CLOCK_STEP_MS) ? '' : this.#seen
@@ -184,13 +188,18 @@ export class SiteSource {
   }
 
   #refused({ path, poolsOnly }: Occasion, complaints: readonly Complaint[]): Applied {
-    this.#poolRefused = poolsOnly
-    this.#become({ state: 'refused', complaints })
+    this.#found(poolsOnly ? { ...this.#wrong, pools: complaints } : { whole: complaints, pools: [] })
     const [first] = complaints
     const more = complaints.length > 1 ? `, and ${complaints.length - 1} more` : ''
     const told = first === undefined ? '' : ` ${placeText(first.at)}: ${first.message}${more}`
     this.#options.log.error({ source: this.source, path }, `Cannot apply, nothing has changed:${told}`)
     return { changes: [], complaints }
+  }
+
+  #found(wrong: typeof NOTHING_WRONG): void {
+    this.#wrong = wrong
+    const complaints = [...wrong.whole, ...wrong.pools]
+    this.#become(complaints.length > 0 ? { state: 'refused', complaints } : { state: 'in force' })
   }
 
   #become(state: SourceState): void {

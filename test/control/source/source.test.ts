@@ -238,6 +238,36 @@ describe('a file as a source', () => {
     assert.deepEqual(director.rules(), [], 'and now all of it was read')
   })
 
+  test('stays refused as a whole while its pools go wrong and right again', async () => {
+    const pool = join(folder, 'pool.json')
+    writeFileSync(pool, '["10.0.0.1"]')
+    const words =
+      'pools: { apps: { file: pool.json } }\nservices:\n  - { tcp: "192.0.2.10:80", pools: [apps] }\n'
+    writeFileSync(file, words)
+    await apply()
+    writeFileSync(file, 'servicse: []\n')
+    await source.apply()
+    const complaints = () =>
+      source.state.state === 'refused' ? source.state.complaints.map(({ message }) => message) : []
+    const [unknown] = complaints()
+    assert.match(unknown ?? '', /servicse/)
+    const looked = async (until: () => boolean): Promise<void> => {
+      for (let tries = 0; tries < 400 && !until(); tries++) {
+        source.watch()
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }
+      assert.ok(until())
+    }
+    writeFileSync(pool, '["10.')
+    await looked(() => complaints().some((message) => message !== unknown))
+    writeFileSync(pool, '["10.0.0.2"]')
+    await looked(() => Object.keys(weights()).includes('10.0.0.2 80'))
+    assert.deepEqual(complaints(), [unknown], 'the next start reads that file')
+    writeFileSync(file, words)
+    await source.apply()
+    assert.equal(source.state.state, 'in force')
+  })
+
   test('lets a person drain its real servers, and shows it', async () => {
     writeFileSync(file, 'services:\n  - { tcp: "192.0.2.10:80", real_servers: [10.0.0.1, 10.0.0.2] }\n')
     await apply()
