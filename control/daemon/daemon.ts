@@ -465,7 +465,7 @@ class Daemon {
       director: this.#director,
       sources: this.#sources,
       holds: this.#director.holds(),
-      health: this.#checks?.health.state() ?? [],
+      health: this.#checks?.health.inShort() ?? null,
       attachments: this.#attachments?.state() ?? [],
       warnings: this.#host.warnings(),
       sendFailures: this.#sendFailures,

@@ -67,6 +67,15 @@ export interface CheckedService {
   readonly servers: readonly CheckedServer[]
 }
 
+/** For whoever looks often: without what every check has said. */
+export interface HealthInShort {
+  readonly services: number
+  readonly servicesDown: readonly Pick<CheckedService, 'service' | 'sinceMs' | 'sorry'>[]
+  /** Those that are asked. */
+  readonly realServers: number
+  readonly realServersDown: number
+}
+
 interface Server {
   stated: SiteServer
   probes: { readonly check: Check; readonly probe: Probe }[]
@@ -329,6 +338,27 @@ export class Health implements Overlays {
         share: this.#share(service, server),
       })),
     }))
+  }
+
+  /** null: nothing is checked. */
+  inShort(): HealthInShort | null {
+    if (this.#services.size === 0) return null
+    const servicesDown: HealthInShort['servicesDown'][number][] = []
+    let realServers = 0
+    let realServersDown = 0
+    for (const service of this.#services.values()) {
+      const { stated, known, servers } = service
+      if (known.state === 'down') {
+        const sorry = stated.health.sorryServer !== null && !hasOneUp(service)
+        servicesDown.push({ service: stated.service, sinceMs: known.sinceMs, sorry })
+      }
+      for (const server of servers.values()) {
+        if (server.probes.length === 0) continue
+        realServers++
+        if (server.known.state === 'down') realServersDown++
+      }
+    }
+    return { services: this.#services.size, servicesDown, realServers, realServersDown }
   }
 
   // What it leaves to the next daemon

@@ -8,7 +8,7 @@ import type { Attachment } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
 import { holdJson, serviceIdJson } from '../front/api/schema/service.ts'
 import type { Status } from '../front/api/schema/status.ts'
-import type { CheckedService } from '../health/health.ts'
+import type { HealthInShort } from '../health/health.ts'
 import type { Director } from '../model/director.ts'
 import { serviceKey, serviceText } from '../model/identity.ts'
 import { placeText } from '../model/site.ts'
@@ -32,7 +32,7 @@ export interface StatusFacts {
   readonly sources: Sources
   readonly holds: readonly HeldServer[]
   /** What checks have found. */
-  readonly health: readonly CheckedService[]
+  readonly health: HealthInShort | null
   /** What the machine has too little room for, in sentences. */
   readonly warnings: readonly string[]
   /** Interfaces that packets are to be taken from. */
@@ -72,7 +72,7 @@ export function readStatus(facts: StatusFacts): Status {
     connections: connections(applier),
     capacity: dataplane === null ? {} : { ...dataplane.sizes },
     sources: facts.sources.all().flatMap(refusedSource),
-    health: healthInShort(facts.health),
+    health: healthShown(facts.health),
     holds: facts.holds.map(({ service, server, hold }) => ({
       service: serviceIdJson(service),
       server: endpointText(server),
@@ -104,21 +104,14 @@ function refusedSource({ source, path, state }: SiteSource): Status['sources'] {
   return [{ source, path, since: new Date(state.sinceMs).toISOString(), complaints }]
 }
 
-function healthInShort(services: readonly CheckedService[]): Status['health'] {
-  if (services.length === 0) return null
-  const checked = services.flatMap(({ servers }) => servers.filter(({ probes }) => probes.length > 0))
-  return {
-    services: services.length,
-    servicesDown: services
-      .filter(({ state }) => state === 'down')
-      .map(({ service, sinceMs, sorry }) => ({
-        service: serviceText(service.id),
-        since: new Date(sinceMs).toISOString(),
-        sorry,
-      })),
-    realServers: checked.length,
-    realServersDown: checked.filter(({ state }) => state === 'down').length,
-  }
+function healthShown(health: HealthInShort | null): Status['health'] {
+  if (health === null) return null
+  const servicesDown = health.servicesDown.map(({ service, sinceMs, sorry }) => ({
+    service: serviceText(service.id),
+    since: new Date(sinceMs).toISOString(),
+    sorry,
+  }))
+  return { ...health, servicesDown }
 }
 
 function notInForce(

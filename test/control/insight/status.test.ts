@@ -23,7 +23,7 @@ test('connections are not counted yet until a sweep has been over all lines, and
       director,
       sources: new Sources(),
       holds: director.holds(),
-      health: [],
+      health: null,
       warnings: [],
       attachments: [],
     })
@@ -62,7 +62,7 @@ test('what checks have found is on the first page, and the link of their questio
     readStatus({
       ...{ sendFailures: null, version: '0', startedAt: new Date(0), reason: 'a test', adopted: true },
       ...{ dataplane, applier, director, sources: new Sources(), holds: [], warnings: [], attachments: [] },
-      health: health.state(),
+      health: health.inShort(),
     })
   assert.equal(read().health, null)
   assert.deepEqual(
