@@ -85,8 +85,8 @@ export async function countByReal(
 ): Promise<Uint32Array> {
   const counts = new Uint32Array(reals)
   for (const table of tables) {
-    const { u32, stride, lines } = table
-    for (let line = 0; line < lines; line++) {
+    const { u32, stride } = table
+    for (let line = 0; line < table.levels.inUse; line++) {
       if (line % LINES === 0 && pace.over) await pace.pass()
       if ((u32[line * stride]! & PM_CONN_STATUS) !== ConnStatus.Live) continue
       const real = table.real(line)

@@ -1,6 +1,7 @@
 /** The daemon's part in the size of a connection table: smaller again, and nothing searched in vain. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { countByReal } from '../../../control/connections/list.ts'
 import { Sweep } from '../../../control/connections/sweep.ts'
 import {
   Conn4Record,
@@ -113,5 +114,17 @@ describe('levels of a connection table', () => {
     assert.deepEqual(levels(), { current: 2, others: 1 << 4 })
     run()
     assert.deepEqual(levels(), { current: 2, others: 0 })
+  })
+
+  test('connections are counted without a look at what is not in use: that would touch its pages', async () => {
+    const { sweep, use, put } = scene()
+    use(4)
+    put(5, 4)
+    put(LINES - 1, 0)
+    const counts = await countByReal(sweep.tables, 4, { over: false, pass: async () => {} })
+    assert.deepEqual([...counts], [1, 0, 0, 0])
+    use(4, 1 << 0)
+    const all = await countByReal(sweep.tables, 4, { over: false, pass: async () => {} })
+    assert.equal(all[0], 2)
   })
 })
