@@ -229,8 +229,8 @@ pm_inline int pm_displace(int family, const struct pm_place *at, __u32 way, __u3
 	struct pm_key k = {};
 	struct pm_place home;
 	struct pm_conn *c;
-	__u32 index;
-	__u64 head;
+	__u32 index, other = PM_NONE;
+	__u64 head, line = 0;
 
 	if (!set || !at)
 		return 0;
@@ -243,22 +243,25 @@ pm_inline int pm_displace(int family, const struct pm_place *at, __u32 way, __u3
 		return 0;
 	pm_line_key(family, pm_after(c, head), &k);
 	home = pm_place(family, set, &k);
+#pragma unroll /* Linux 6.1 refuses what the compiler makes of the loop (test/packets/flow.ts) */
 	for (__u32 n = 0; n < PM_LINES; n++) {
-		__u32 other = pm_nth(family, &home, home.level, n);
-		struct pm_conn *to = pm_line(family, other);
-		__u64 was, claimed, line;
+		struct pm_conn *to;
 
-		if (!to || other / PM_WAYS == index / PM_WAYS)
-			continue;
-		was = pm_head(to);
-		claimed = pm_claimed(was, now);
-		if (pm_status(was) >= PM_CONN_CLAIMED || !pm_swap_head(to, was, claimed))
-			continue;
-		line = (__u64)other << 32 | (__u32)claimed;
-		return (family == 4 ? pm_move4(index, head, line, home.level, now) :
-				      pm_move6(index, head, line, home.level, now)) == other;
+		other = pm_nth(family, &home, home.level, n);
+		to = pm_line(family, other);
+		if (to && other / PM_WAYS != index / PM_WAYS) {
+			__u64 was = pm_head(to), claimed = pm_claimed(was, now);
+
+			if (pm_status(was) < PM_CONN_CLAIMED && pm_swap_head(to, was, claimed)) {
+				line = (__u64)other << 32 | (__u32)claimed;
+				break;
+			}
+		}
 	}
-	return 0;
+	if (!line)
+		return 0;
+	return (family == 4 ? pm_move4(index, head, line, home.level, now) :
+			      pm_move6(index, head, line, home.level, now)) == other;
 }
 
 PM_PART int pm_displace4(const struct pm_place *at, __u32 way, __u32 now)

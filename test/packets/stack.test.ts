@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { builtFile } from '../../dataplane/assets.ts'
 import { compileBpf, skipWithoutClang } from '../dataplane/compile-bpf.ts'
+import { waysBack } from './flow.ts'
 import { deepestChain, STACK_MAX } from './stack.ts'
 
 test('the deepest chain of calls fits the stack of Linux 6.1', () => {
@@ -28,4 +29,9 @@ char _license[] SEC("license") = "GPL";
 `),
   )
   assert.deepEqual({ bytes, chain }, { bytes: 32 + 64 + 64, chain: ['outer', 'deep', 'each'] })
+})
+
+test('no loop begins in its middle: Linux 6.1 refuses to go on into what it came from', () => {
+  for (const name of ['pointsman.bpf.o', 'steer.bpf.o', 'xsk.bpf.o', 'failures.bpf.o'])
+    assert.deepEqual(waysBack(readFileSync(builtFile(name))), [], name)
 })
