@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import type { HealthShown } from '../../control/front/api/schema/health.ts'
 import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
@@ -154,12 +155,18 @@ async function scene(plane: Plane, lab: Lab, config: string): Promise<void> {
     assert.equal(why, 'web: connection refused: nobody listens on that port', service)
   }
   const before = await health(lab)
+  const known = (states: readonly { readonly state: string; readonly sinceMs: number }[]) =>
+    states.map(({ state, sinceMs }) => `${state} ${sinceMs}`).sort()
+  const wanted = known(
+    before.flatMap(({ servers }) =>
+      servers.map(({ state, since }) => ({ state, sinceMs: Date.parse(since) })),
+    ),
+  )
   await until('the daemon to have written down what it knows', FOUND_MS, () => {
     const { servers } = JSON.parse(readFileSync(join(lab.director.runDir, 'health.json'), 'utf8')) as {
-      readonly servers: Readonly<Record<string, { readonly state: string }>>
+      readonly servers: Readonly<Record<string, { readonly state: string; readonly sinceMs: number }>>
     }
-    const down = Object.values(servers).filter(({ state }) => state === 'down')
-    return down.length === services.length ? true : undefined
+    return isDeepStrictEqual(known(Object.values(servers)), wanted) ? true : undefined
   })
   await lab.director.end('SIGKILL')
   await until('the links of the dead daemon to be gone', FOUND_MS, async () =>
