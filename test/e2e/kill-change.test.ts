@@ -4,27 +4,13 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
-import { sleep, until } from '../../lab/command.ts'
-import type { Lab } from '../../lab/lab.ts'
-import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { FAMILIES, METHODS } from '../../lab/topology.ts'
+import { sleep } from '../../lab/command.ts'
+import { allRules, virtualEndpoint } from '../../lab/rules.ts'
+import { allGoOn, SERVICES } from './conversations.ts'
 import { leftovers, pinDirectory } from './leftovers.ts'
 import { missingFor, type Plane, withDirector } from './scene.ts'
 
 const skip = missingFor('xdp') || missingFor('userspace')
-const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
-  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
-)
-
-async function allGoOn(lab: Lab, why: string): Promise<void> {
-  const before = await lab.client.conversations()
-  await until(`every conversation to go on after: ${why}`, 10_000, async () => {
-    const now = await lab.client.conversations()
-    const broken = now.filter(({ failure }) => failure !== null)
-    assert.deepEqual(broken, [], `broken after: ${why}`)
-    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? true : undefined
-  })
-}
 
 /** Moments of a change: what can be seen of it, or milliseconds from its beginning. */
 const SEEN = 'pins are there'
@@ -56,15 +42,15 @@ for (const to of ['xdp', 'userspace'] as const) {
               else await sleep(moment)
               await director.end('SIGKILL')
               await change
-              await allGoOn(lab, 'kill -9')
+              await allGoOn(lab, SERVICES.length, 'kill -9')
               for (const start of ['a start', 'another start']) {
                 await director.start({ dataplane: next })
                 assert.equal(await director.rule('-Sn'), rules, `rules after ${start}`)
-                await allGoOn(lab, start)
+                await allGoOn(lab, SERVICES.length, start)
                 await director.end('SIGKILL')
               }
               await director.start({ dataplane: from })
-              await allGoOn(lab, `the way back to ${from}`)
+              await allGoOn(lab, SERVICES.length, `the way back to ${from}`)
             })
           }
         }

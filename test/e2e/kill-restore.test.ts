@@ -1,16 +1,13 @@
 /** kill -9 in the midst of a restore under traffic: what is served goes on, and the next start is a fixed point. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { sleep, until } from '../../lab/command.ts'
+import { sleep } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
-import type { Lab } from '../../lab/lab.ts'
-import { addServer, addService, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { FAMILIES, hostNamed, METHODS } from '../../lab/topology.ts'
+import { addServer, addService, virtualEndpoint } from '../../lab/rules.ts'
+import { hostNamed } from '../../lab/topology.ts'
+import { allGoOn, SERVICES } from './conversations.ts'
 import { missingFor, PLANES, withDirector } from './scene.ts'
 
-const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
-  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
-)
 /** So many that bringing them in force takes some hundred milliseconds. */
 const OTHERS = 1500
 /** After the command was started: before anything is read, while it is, while maps are written, done. */
@@ -30,16 +27,6 @@ function rules(port: number): string[] {
   return ['-C', ...served, ...others.flat()]
 }
 
-async function allGoOn(lab: Lab, why: string): Promise<void> {
-  const before = await lab.client.conversations()
-  await until(`every conversation to go on after: ${why}`, 10_000, async () => {
-    const now = await lab.client.conversations()
-    const broken = now.filter(({ failure }) => failure !== null)
-    assert.deepEqual(broken, [], `broken after: ${why}`)
-    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? true : undefined
-  })
-}
-
 for (const dataplane of PLANES)
   test(
     `${dataplane}: kill -9 in the midst of a restore breaks no connection`,
@@ -57,7 +44,7 @@ for (const dataplane of PLANES)
         assert.equal((await restore(8000)).status, 0)
         for (const service of SERVICES)
           await lab.client.converse({ ...virtualEndpoint(service), intervalMs: 10 })
-        await allGoOn(lab, 'the start')
+        await allGoOn(lab, SERVICES.length, 'the start')
         let [port, interrupted] = [8000, 0]
         for (const moment of MOMENTS_MS) {
           port++
@@ -65,9 +52,9 @@ for (const dataplane of PLANES)
           await sleep(moment)
           await director.end('SIGKILL')
           if ((await restoring).status !== 0) interrupted++
-          await allGoOn(lab, `kill -9 ${moment} ms after the restore began`)
+          await allGoOn(lab, SERVICES.length, `kill -9 ${moment} ms after the restore began`)
           await director.start({ dataplane })
-          await allGoOn(lab, 'the start after it')
+          await allGoOn(lab, SERVICES.length, 'the start after it')
           const found = await director.rule('-Sn')
           for (const service of SERVICES) await lab.client.http(virtualEndpoint(service))
           // Each service is as it was, or as it was to be; none is half of both, and none is lost.
@@ -86,6 +73,6 @@ for (const dataplane of PLANES)
           assert.equal(again.status, 0, again.stderr)
         }
         assert.ok(interrupted > 0, 'a restore was interrupted')
-        await allGoOn(lab, 'all of it')
+        await allGoOn(lab, SERVICES.length, 'all of it')
       }),
   )

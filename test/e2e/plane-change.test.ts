@@ -3,15 +3,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
-import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { FAMILIES, METHODS } from '../../lab/topology.ts'
+import { allRules, virtualEndpoint } from '../../lab/rules.ts'
+import { allGoOn, SERVICES } from './conversations.ts'
 import { missingFor, type Plane, withDirector, withLab } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
 const skip = missingFor('userspace')
-const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
-  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
-)
 
 interface Status {
   readonly forwarding: boolean
@@ -26,20 +23,6 @@ async function status(lab: Lab): Promise<Status> {
 async function startConversations(lab: Lab): Promise<void> {
   await lab.director.restore(SERVICES.flatMap((service) => allRules(service)))
   for (const service of SERVICES) await lab.client.converse({ ...virtualEndpoint(service), intervalMs: 10 })
-}
-
-async function allGoOn(lab: Lab, why: string): Promise<void> {
-  const before = await lab.client.conversations()
-  assert.equal(before.length, SERVICES.length)
-  await until(`every conversation to go on after: ${why}`, 10_000, async () => {
-    const now = await lab.client.conversations()
-    assert.deepEqual(
-      now.filter(({ failure }) => failure !== null),
-      [],
-      `broken after: ${why}`,
-    )
-    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? true : undefined
-  })
 }
 
 test('auto lands on the userspace plane where BPF is denied, and says why', { skip }, () =>
@@ -68,10 +51,10 @@ test('auto takes native XDP in the lab', { skip }, () =>
 test('userspace: connections live through a clean stop and start of the daemon', { skip }, () =>
   withDirector('userspace', async (lab) => {
     await startConversations(lab)
-    await allGoOn(lab, 'the start')
+    await allGoOn(lab, SERVICES.length, 'the start')
     assert.equal(await lab.director.end('SIGTERM'), 0)
     await lab.director.start({ dataplane: 'userspace' })
-    await allGoOn(lab, 'the restart')
+    await allGoOn(lab, SERVICES.length, 'the restart')
   }),
 )
 
@@ -82,12 +65,12 @@ for (const [from, to] of [
   test(`from ${from} to ${to}: rules, connections and counters move along`, { skip }, () =>
     withDirector(from, async (lab) => {
       await startConversations(lab)
-      await allGoOn(lab, 'the start')
+      await allGoOn(lab, SERVICES.length, 'the start')
       const rules = await lab.director.rule('-Sn')
       const changed = await lab.director.pointsman(['dataplane', to])
       assert.equal(changed.status, 0, changed.stderr)
       assert.equal((await status(lab)).dataplane.kind, to)
-      await allGoOn(lab, `the change to ${to}`)
+      await allGoOn(lab, SERVICES.length, `the change to ${to}`)
       assert.equal(await lab.director.rule('-Sn'), rules)
       const conns = (await readStatistics(lab)).reduce((sum, service) => sum + service.conns, 0)
       assert.equal(conns, SERVICES.length)

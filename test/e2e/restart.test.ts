@@ -1,18 +1,16 @@
 /** Forwarding does not notice what happens to the daemon or to the rules beside it. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { addServer, addService, type LabService, serverWords, virtualEndpoint } from '../../lab/rules.ts'
-import type { ConversationReport } from '../../lab/talk.ts'
-import { FAMILIES, hostNamed, METHODS, realServers } from '../../lab/topology.ts'
+import { FAMILIES, hostNamed, realServers } from '../../lab/topology.ts'
+import { allGoOn, SERVICES } from './conversations.ts'
 import { missingFor, PLANES, withDirector } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
-const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
-  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
-)
+/** Two per service, so that rr gives one to each real server. */
+const CONVERSATIONS = 2 * SERVICES.length
 
 async function startConversations(lab: Lab): Promise<void> {
   await lab.director.restore(
@@ -22,22 +20,8 @@ async function startConversations(lab: Lab): Promise<void> {
       addServer(service, hostNamed('rs2')),
     ]),
   )
-  // Two per service, so that rr gives one to each real server.
   for (const service of SERVICES)
     for (let i = 0; i < 2; i++) await lab.client.converse({ ...virtualEndpoint(service), intervalMs: 10 })
-}
-
-/** Waits until every conversation has gone on, and returns their state. */
-async function allGoOn(lab: Lab, why: string): Promise<readonly ConversationReport[]> {
-  const before = await lab.client.conversations()
-  const after = await until(`every conversation to go on after: ${why}`, 10_000, async () => {
-    const now = await lab.client.conversations()
-    const broken = now.filter(({ failure }) => failure !== null)
-    assert.deepEqual(broken, [], `broken after: ${why}`)
-    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? now : undefined
-  })
-  assert.equal(after.length, SERVICES.length * 2)
-  return after
 }
 
 /** Packets dropped so far, by verdict. Counters carry on over restarts of the daemon. */
@@ -64,15 +48,15 @@ for (const dataplane of PLANES)
         const { director } = lab
         await findNeighbours(lab)
         await startConversations(lab)
-        await allGoOn(lab, 'the start')
+        await allGoOn(lab, CONVERSATIONS, 'the start')
         const connections = async (): Promise<number> =>
           (await readStatistics(lab)).reduce((sum, { conns }) => sum + conns, 0)
         const opened = await connections()
-        assert.equal(opened, SERVICES.length * 2)
+        assert.equal(opened, CONVERSATIONS)
 
         await t.test('kill -9 of the daemon: connections go on, new ones are made', async () => {
           assert.equal(await director.end('SIGKILL'), 'SIGKILL')
-          await allGoOn(lab, 'kill -9')
+          await allGoOn(lab, CONVERSATIONS, 'kill -9')
           for (const service of SERVICES) {
             const answer = await lab.client.http(virtualEndpoint(service))
             assert.match(answer.server, /^rs[12]$/)
@@ -81,7 +65,7 @@ for (const dataplane of PLANES)
 
         await t.test('restart: rules, connections and counters are found again', async () => {
           await director.start({ dataplane })
-          await allGoOn(lab, 'the restart')
+          await allGoOn(lab, CONVERSATIONS, 'the restart')
           assert.equal(await connections(), opened + SERVICES.length)
           assert.deepEqual(await drops(lab), {})
           const listed = await director.rule('-Lnc')
@@ -96,9 +80,9 @@ for (const dataplane of PLANES)
             SERVICES.flatMap((service) => [0, 1, 2].map(() => lab.client.http(virtualEndpoint(service)))),
           )
           assert.ok(answers.some(({ server }) => server === 'rs3'))
-          await allGoOn(lab, 'adding rs3')
+          await allGoOn(lab, CONVERSATIONS, 'adding rs3')
           for (const service of SERVICES) await director.rule(`-d ${serverWords(service, rs3)}`)
-          await allGoOn(lab, 'removing rs3')
+          await allGoOn(lab, CONVERSATIONS, 'removing rs3')
           const later = await Promise.all(
             SERVICES.map((service) => lab.client.http(virtualEndpoint(service))),
           )
@@ -108,9 +92,9 @@ for (const dataplane of PLANES)
 
         await t.test('a clean stop and a start', async () => {
           assert.equal(await director.end('SIGTERM'), 0)
-          await allGoOn(lab, 'a clean stop')
+          await allGoOn(lab, CONVERSATIONS, 'a clean stop')
           await director.start({ dataplane })
-          await allGoOn(lab, 'the start after it')
+          await allGoOn(lab, CONVERSATIONS, 'the start after it')
           assert.deepEqual(await drops(lab), {})
         })
 
@@ -120,7 +104,7 @@ for (const dataplane of PLANES)
             const forwarder = director.forwarder()
             assert.notEqual(forwarder, null)
             process.kill(forwarder!, 'SIGKILL')
-            await allGoOn(lab, 'kill -9 of the forwarder')
+            await allGoOn(lab, CONVERSATIONS, 'kill -9 of the forwarder')
             assert.notEqual(director.forwarder(), forwarder)
           }
         })
@@ -133,10 +117,10 @@ for (const dataplane of PLANES)
             await new Promise((resolve) => setTimeout(resolve, afterMs))
             await director.end('SIGKILL')
             await starting
-            await allGoOn(lab, `kill -9 ${afterMs} ms after the start`)
+            await allGoOn(lab, CONVERSATIONS, `kill -9 ${afterMs} ms after the start`)
           }
           await director.start({ dataplane })
-          await allGoOn(lab, 'the start after all that')
+          await allGoOn(lab, CONVERSATIONS, 'the start after all that')
           assert.equal(await director.rule('-Sn'), rules)
           assert.deepEqual(await drops(lab), {})
         })
@@ -146,7 +130,7 @@ for (const dataplane of PLANES)
           const restored = await director.command([executable('ipvsadm-restore')], saved)
           assert.equal(restored.status, 0, restored.stderr)
           assert.equal(await director.rule('-Sn'), saved)
-          await allGoOn(lab, 'the restore')
+          await allGoOn(lab, CONVERSATIONS, 'the restore')
           assert.deepEqual(await drops(lab), {})
         })
 

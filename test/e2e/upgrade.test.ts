@@ -5,30 +5,16 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
 import { PM_LAYOUT_VERSION } from '../../dataplane/layout/layout.gen.ts'
-import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { buildOlderVersion, type OlderVersion, skipWithoutHistory } from '../../lab/older-version.ts'
-import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { FAMILIES, METHODS } from '../../lab/topology.ts'
+import { allRules, virtualEndpoint } from '../../lab/rules.ts'
+import { allGoOn, SERVICES } from './conversations.ts'
 import { pinDirectory } from './leftovers.ts'
 import { missingFor, type Plane, withDirector } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
-const SERVICES: readonly LabService[] = METHODS.flatMap((method) =>
-  FAMILIES.map((family) => ({ method, protocol: 'tcp', family, serverFamily: family }) as const),
-)
 const EACH = 3
-
-async function allGoOn(lab: Lab, why: string): Promise<void> {
-  const before = await lab.client.conversations()
-  assert.equal(before.length, SERVICES.length * EACH)
-  await until(`every conversation to go on after: ${why}`, 15_000, async () => {
-    const now = await lab.client.conversations()
-    const broken = now.filter(({ failure }) => failure !== null)
-    assert.deepEqual(broken, [], `broken after: ${why}`)
-    return now.every((one, i) => one.requests >= (before[i]?.requests ?? 0) + 5) ? true : undefined
-  })
-}
+const CONVERSATIONS = EACH * SERVICES.length
 
 async function connections(lab: Lab): Promise<number> {
   return (await readStatistics(lab)).reduce((sum, { conns }) => sum + conns, 0)
@@ -60,18 +46,18 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
         for (const service of SERVICES) {
           for (let i = 0; i < EACH; i++) await client.converse({ ...virtualEndpoint(service), intervalMs: 5 })
         }
-        await allGoOn(lab, 'the start')
+        await allGoOn(lab, CONVERSATIONS, 'the start', 15_000)
         const rules = await director.rule('-Sn')
         const dropped = await drops(lab)
-        assert.equal(await connections(lab), SERVICES.length * EACH)
+        assert.equal(await connections(lab), CONVERSATIONS)
 
         assert.equal(await director.end('SIGTERM'), 0)
-        await allGoOn(lab, "the older daemon's end")
+        await allGoOn(lab, CONVERSATIONS, "the older daemon's end", 15_000)
         await first(lab)
         await director.start({ dataplane: to })
-        await allGoOn(lab, 'the upgrade')
+        await allGoOn(lab, CONVERSATIONS, 'the upgrade', 15_000)
         assert.equal(await director.rule('-Sn'), rules)
-        assert.equal(await connections(lab), SERVICES.length * EACH, 'every connection is counted once')
+        assert.equal(await connections(lab), CONVERSATIONS, 'every connection is counted once')
         assert.deepEqual(await drops(lab), dropped)
         for (const service of SERVICES) await client.http(virtualEndpoint(service))
         await then(lab, rules)
@@ -94,7 +80,7 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
       while (lab.director.running() && !existsSync(join(beside, seen))) await turn()
       await lab.director.end('SIGKILL')
       await starting
-      await allGoOn(lab, `kill -9 when ${seen} was pinned beside`)
+      await allGoOn(lab, CONVERSATIONS, `kill -9 when ${seen} was pinned beside`, 15_000)
     }
   }
 
@@ -109,10 +95,10 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
           `(layout has version ${PM_LAYOUT_VERSION}|struct \\w+ is \\d+ bytes, expected \\d+).*pointsman detach`,
         ),
       )
-      await allGoOn(lab, "the older version's refusal")
+      await allGoOn(lab, CONVERSATIONS, "the older version's refusal", 15_000)
       await director.start({ dataplane: 'xdp' })
       assert.equal(await director.rule('-Sn'), rules)
-      await allGoOn(lab, 'one more start')
+      await allGoOn(lab, CONVERSATIONS, 'one more start', 15_000)
     }
     return upgrade('xdp', 'xdp', then, killedOnTheWay)
   })

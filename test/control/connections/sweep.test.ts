@@ -105,6 +105,19 @@ function plane(): MemoryDataplane {
 
 const isLive = (dataplane: MemoryDataplane, index: number) => new ConnectionTable(dataplane, 4).isLive(index)
 
+/** A service with one real server, and the clock that the director goes by. */
+async function withRealServer() {
+  const dataplane = plane()
+  const clock = { ms: 0, nowMs: () => clock.ms, after: () => () => {} }
+  const { director, applier } = openDirector({ dataplane, host: testHost(), clock })
+  const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
+  director.addService(web)
+  director.addServer(web.id, server('10.0.0.1:8080'))
+  await director.settle()
+  const [real] = realsOf(dataplane, web) as [number]
+  return { dataplane, clock, director, applier, web, real }
+}
+
 describe('sweep', () => {
   test('a line ends after its last tick, not with it', () => {
     const dataplane = plane()
@@ -302,15 +315,7 @@ describe('sweep', () => {
   })
 
   test('a removed real server is freed when nothing refers to it, after two minutes', async () => {
-    const dataplane = plane()
-    let ms = 0
-    const clock = { nowMs: () => ms, after: () => () => {} }
-    const { director, applier } = openDirector({ dataplane, host: testHost(), clock })
-    const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
-    director.addService(web)
-    director.addServer(web.id, server('10.0.0.1:8080'))
-    await director.settle()
-    const [real] = realsOf(dataplane, web) as [number]
+    const { dataplane, clock, director, applier, web, real } = await withRealServer()
     dataplane.map('counters').u64[real * SMALL_SIZES.cpus * 8] = 4n
     put(dataplane, 0, { left: 10, real })
     LiveRecord.setActive(dataplane.map('live').view, real * LiveRecord.size, 1)
@@ -320,7 +325,7 @@ describe('sweep', () => {
     const sweep = () => {
       while (!applier.sweepSlice(100));
     }
-    ms = 130_000
+    clock.ms = 130_000
     sweep()
     sweep()
     assert.equal(slot(), Slot.Gone, 'a connection refers to it')
@@ -336,21 +341,13 @@ describe('sweep', () => {
   })
 
   test('a removed real server is not freed for a connection that a packet has moved past the sweep', async () => {
-    const dataplane = plane()
-    let ms = 0
-    const clock = { nowMs: () => ms, after: () => () => {} }
-    const { director, applier } = openDirector({ dataplane, host: testHost(), clock })
-    const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
-    director.addService(web)
-    director.addServer(web.id, server('10.0.0.1:8080'))
-    await director.settle()
-    const [real] = realsOf(dataplane, web) as [number]
+    const { dataplane, clock, director, applier, web, real } = await withRealServer()
     put(dataplane, 200, { left: 50_000, real })
     LiveRecord.setActive(dataplane.map('live').view, real * LiveRecord.size, 1)
     director.deleteServer(web.id, server('10.0.0.1:8080').id)
     await director.settle()
     while (!applier.sweepSlice(100));
-    ms = 130_000
+    clock.ms = 130_000
     while (!applier.sweepSlice(100));
     applier.sweepSlice(100)
     put(dataplane, 200, { left: 0, status: ConnStatus.Freed })
