@@ -2,42 +2,27 @@
 import { connect, type Socket } from 'node:net'
 import { mapInfo } from '../dataplane/kernel/object-info.ts'
 import { Pins } from '../dataplane/kernel/pins.ts'
-import { testRun, XdpAction } from '../dataplane/kernel/test-run.ts'
 import { MAPS, RealRecord, Slot } from '../dataplane/layout/layout.gen.ts'
 import { mapMemory } from '../dataplane/map-memory.ts'
 import { must, run, sleep } from '../lab/command.ts'
 import { ipBatch } from '../lab/namespace.ts'
 import { defaultPinDirectory } from '../linux/bpffs.ts'
-import { readNetDevice } from '../linux/device.ts'
 import { libc, mapShared } from '../linux/libc.ts'
 import { enterNetns } from '../linux/netns.ts'
 import { goAhead } from './bpf.ts'
 import { Daemon, executable } from './daemon.ts'
+import { Forwarded, REAL_SERVERS, SERVERS_PER_SERVICE, SERVICES, serverAt, serviceAt } from './many.ts'
 import { nativeProgram } from './native.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { type Goal, part, type Reporter, type Section } from './section.ts'
 import { compare, median } from './statistics.ts'
-import { fromClients } from './traffic.ts'
 
-const SERVICES = 10_000
-const SERVERS_PER_SERVICE = 10
-const REAL_SERVERS = SERVICES * SERVERS_PER_SERVICE
 const US = 1e3
 
 const ANSWER: Goal = { of: 'value', bound: 'most', limit: 10_000 }
 const RESTORE: Goal = { of: 'value', bound: 'most', limit: 3000 }
 const MEMORY: Goal = { of: 'value', bound: 'most', limit: 400 }
 const CHANGE: Goal = { of: 'value', bound: 'most', limit: 5000 }
-
-/** Virtual services 10.96.0.0/16, real servers in 10.64.0.0/12: behind one gateway, all different. */
-function serviceAt(index: number): string {
-  return `10.96.${index >> 8}.${index & 255}:80`
-}
-
-function serverAt(service: number, index: number): string {
-  const number = service * SERVERS_PER_SERVICE + index
-  return `10.${64 + (number >> 16)}.${(number >> 8) & 255}.${number & 255}:8080`
-}
 
 function rules(): string {
   const lines: string[] = []
@@ -99,13 +84,8 @@ function pinnedMap(pins: Pins, name: 'reals' | 'members') {
 
 /** Milliseconds from the start of one `ipvsadm -R` until the packet program forwards to the last service. */
 async function restore(report: Reporter, daemon: Daemon, text: string): Promise<void> {
-  const pins = new Pins(defaultPinDirectory())
-  const program = pins.openProgram()
-  const { ifindex } = readNetDevice(DIRECTOR.client.device)
-  const address = serviceAt(SERVICES - 1).split(':')[0]!
-  const { frame } = fromClients({ address, port: 80 }, { flags: 'S' })
-  const seen = (): boolean => testRun(program, frame, { ifindex }).action === XdpAction.Redirect
-  if (seen()) throw new Error('the last service is there before the restore')
+  const last = new Forwarded(serviceAt(SERVICES - 1))
+  if (last.seen()) throw new Error('the last service is there before the restore')
   const cpu = daemon.cpuNs()
   const started = performance.now()
   let ended: number | null = null
@@ -117,11 +97,11 @@ async function restore(report: Reporter, daemon: Daemon, text: string): Promise<
   )
   let visible: number | null = null
   while (visible === null && (ended === null || performance.now() - ended < 5000)) {
-    if (seen()) visible = performance.now()
+    if (last.seen()) visible = performance.now()
     else await sleep(2)
   }
   const result = await command
-  libc.close(program)
+  last.close()
   if (result.status !== 0) throw new Error(`ipvsadm -R exited with ${result.status}: ${result.stderr.trim()}`)
   if (visible === null) throw new Error('the packet program never saw the last service')
   const what = `${SERVICES.toLocaleString('en')} services of ${SERVERS_PER_SERVICE} real servers`

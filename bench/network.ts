@@ -1,6 +1,14 @@
 /** Private network namespaces for one section; gone when it ends, and at the next start if it was killed. */
 import { readdirSync } from 'node:fs'
-import { createNamespace, destroyNamespace, ipBatch, namespacePath, setParameters } from '../lab/namespace.ts'
+import { must } from '../lab/command.ts'
+import {
+  createNamespace,
+  destroyNamespace,
+  inNamespace,
+  ipBatch,
+  namespacePath,
+  setParameters,
+} from '../lab/namespace.ts'
 import { Skip } from './section.ts'
 import { MAC } from './traffic.ts'
 
@@ -93,6 +101,10 @@ export async function makeDirector(namespaces: Namespaces, label: string): Promi
     `route add default via ${gateway[4]}`,
     `route add ::/0 via ${gateway[6]}`,
   ])
+  // A veth takes redirected frames when its other end receives by NAPI.
+  for (const side of [client, server]) {
+    await must(inNamespace(name, ['ethtool', '-K', `${side.device}x`, 'gro', 'on']))
+  }
   return name
 }
 

@@ -2,6 +2,7 @@ import { control } from './control.ts'
 import { e2e } from './e2e.ts'
 import { floor } from './floor.ts'
 import type { Section } from './section.ts'
+import { site } from './site.ts'
 import { storm } from './storm.ts'
 import { upgrade } from './upgrade.ts'
 import { userspace } from './userspace.ts'
@@ -9,4 +10,4 @@ import { wasm } from './wasm.ts'
 import { xdp } from './xdp.ts'
 
 /** In the order they run. */
-export const SECTIONS: readonly Section[] = [floor, xdp, wasm, e2e, userspace, control, storm, upgrade]
+export const SECTIONS: readonly Section[] = [floor, xdp, wasm, e2e, userspace, control, site, storm, upgrade]

@@ -25,12 +25,12 @@ export class RealHops {
   readonly #source: HopSource
   /** Indices that may stand for another address than when they were looked at. */
   readonly #touched = new Set<number>()
-  /** Indices whose next hop is not known. */
-  readonly #missing = new Set<number>()
+  /** Indices whose next hop is not known, by address. */
+  readonly #missing = new Map<IpAddress, Set<number>>()
+  readonly #missingAt = new Map<number, IpAddress>()
   readonly #image = new Uint32Array(WORDS)
   readonly #imageView = new DataView(this.#image.buffer)
   #generation = Number.NaN
-  #learnt = Number.NaN
   #round: Iterator<void> | null = null
   #moved = false
 
@@ -72,15 +72,21 @@ export class RealHops {
   /** The round that is due: over all, or over those it concerns. */
   #next(): Iterator<void> | null {
     const generation = this.#source.generation()
-    const learnt = this.#source.learnt()
+    const learnt = this.#source.takeLearnt()
     const all = generation !== this.#generation
-    const missing = learnt !== this.#learnt ? this.#missing : []
-    const some = all ? [] : [...new Set([...this.#touched, ...missing])]
     this.#generation = generation
-    this.#learnt = learnt
+    const some = all ? null : new Set(this.#touched)
     this.#touched.clear()
-    if (all) return this.#look(indices(this.#ledger.sizes.reals))
-    return some.length === 0 ? null : this.#look(some)
+    if (some === null) {
+      this.#missing.clear()
+      this.#missingAt.clear()
+      return this.#look(indices(this.#ledger.sizes.reals))
+    }
+    // Many come to be known one after the other: to look at all that are missing for each would never end.
+    for (const address of learnt ?? [...this.#missing.keys()]) {
+      for (const real of this.#missing.get(address) ?? []) some.add(real)
+    }
+    return some.size === 0 ? null : this.#look(some)
   }
 
   *#look(reals: Iterable<number>): Generator<void> {
@@ -93,7 +99,7 @@ export class RealHops {
 
   /** False if nobody is there. */
   #lookAt(real: number, hops: Map<IpAddress, HostHop | null>): boolean {
-    this.#missing.delete(real)
+    this.#missNot(real)
     const holding = this.#ledger.real(real)
     if (holding === undefined) return false
     // Nobody chooses one that was removed.
@@ -105,9 +111,25 @@ export class RealHops {
       hop = this.#source.to(address)
       hops.set(address, hop)
     }
-    if (hop === null) this.#missing.add(real)
+    if (hop === null) this.#miss(address, real)
     if (this.#write(real, hop)) this.#moved = true
     return true
+  }
+
+  #miss(address: IpAddress, real: number): void {
+    const missing = this.#missing.get(address)
+    if (missing === undefined) this.#missing.set(address, new Set([real]))
+    else missing.add(real)
+    this.#missingAt.set(real, address)
+  }
+
+  #missNot(real: number): void {
+    const address = this.#missingAt.get(real)
+    if (address === undefined) return
+    this.#missingAt.delete(real)
+    const missing = this.#missing.get(address)
+    missing?.delete(real)
+    if (missing?.size === 0) this.#missing.delete(address)
   }
 
   /** A reader that comes in between sees that by the version, and does without. True: it was another hop. */

@@ -44,7 +44,7 @@ export function openHost(): LiveHost {
     resolve: (address) => void network.resolve(address),
     hops: {
       generation: () => network.hopGeneration,
-      learnt: () => network.hopsLearnt,
+      takeLearnt: () => network.takeHopsLearnt(),
       to: (destination) => network.hopTo(destination),
     },
     sysctl: (path) => {

@@ -51,8 +51,8 @@ export interface HostHop {
 export interface HopSource {
   /** Another number whenever `to` may have another answer for an address for which it had one. */
   generation(): number
-  /** Another number whenever `to` may have an answer for an address for which it had none. */
-  learnt(): number
+  /** For which addresses `to` may have an answer now and had none when this was asked; null: for any. */
+  takeLearnt(): ReadonlySet<IpAddress> | null
   /** null: not known, or not by a neighbour. */
   to(destination: IpAddress): HostHop | null
 }

@@ -126,9 +126,8 @@ export class Network {
   /** Routes may lead out by one of them. */
   #routable = false
   #generation = 0
-  /** Links and neighbours by which addresses were reached are others, or neighbours became known. */
+  /** Links and neighbours by which addresses were reached are others. */
   #hopsChanged = 0
-  #macsLearnt = 0
   #pending: Pending | null = null
   #timer: NodeJS.Timeout | null = null
   #firstEventMs = 0
@@ -239,9 +238,9 @@ export class Network {
     return this.#hopsChanged + this.#ways.changes
   }
 
-  /** Another number whenever `hopTo` may have an answer for an address for which it had none. */
-  get hopsLearnt(): number {
-    return this.#macsLearnt + this.#ways.learnt
+  /** For which addresses `hopTo` may have an answer now and had none when this was asked; null: for any. */
+  takeHopsLearnt(): ReadonlySet<IpAddress> | null {
+    return this.#ways.takeLearnt()
   }
 
   /** Next hop of an address that is kept resolved, from memory; null while it is not known. */
@@ -419,7 +418,7 @@ export class Network {
     }
     const mac = Buffer.from(entry.mac).toString('hex')
     if (before === mac) return false
-    if (before === undefined) this.#macsLearnt += 1
+    if (before === undefined) this.#ways.neighbourLearnt(entry)
     else this.#hopsChanged += 1
     if (before === undefined && this.#macs.size >= REMEMBERED_MAX) {
       for (const oldest of this.#macs.keys()) {

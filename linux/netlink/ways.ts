@@ -25,6 +25,8 @@ export type Way =
 
 /** Questions in one go, between which others have their turn. */
 const SLICE = 96
+/** More than this are no longer told one by one. */
+const LEARNT_MAX = 65_536
 
 export class Ways {
   readonly #questions: Questions
@@ -41,8 +43,8 @@ export class Ways {
   readonly #open = new Set<IpAddress>()
   /** Counts ways that are others than they were. */
   changes = 0
-  /** Counts ways that were not known before. */
-  learnt = 0
+  /** Those by which hops have become known that were not, since it was asked; null: anybody's may have. */
+  #learnt: Set<IpAddress> | null = new Set()
 
   constructor(questions: Questions) {
     this.#questions = questions
@@ -102,11 +104,32 @@ export class Ways {
   learn(address: IpAddress, way: Way): void {
     const isWanted = this.#wanted.has(address)
     if (this.#known.has(address)) this.changes += 1
-    else this.learnt += 1
+    else this.#learn(address)
     if (isWanted) this.#countHop(address, -1)
     else this.#strays.add(address)
     this.#known.set(address, way)
     if (isWanted) this.#countHop(address, 1)
+  }
+
+  #learn(address: IpAddress): void {
+    if (this.#learnt !== null && this.#learnt.size < LEARNT_MAX) this.#learnt.add(address)
+    else this.#learnt = null
+  }
+
+  /** The link-layer address of a neighbour has become known: of one that is asked for, or leads to others. */
+  neighbourLearnt(hop: Hop): void {
+    const users = this.#hops.get(hopKey(hop))?.count ?? 0
+    const way = this.#known.get(hop.address)
+    const itself = way?.kind === 'unicast' && way.gateway === null && way.ifindex === hop.ifindex ? 1 : 0
+    if (users > itself) this.#learnt = null
+    else this.#learn(hop.address)
+  }
+
+  /** Whose next hops have become known since this was asked before; null: anybody's may have. */
+  takeLearnt(): ReadonlySet<IpAddress> | null {
+    const learnt = this.#learnt
+    if (learnt === null || learnt.size > 0) this.#learnt = new Set()
+    return learnt
   }
 
   /** Something is to be asked. */

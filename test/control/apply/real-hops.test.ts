@@ -6,6 +6,7 @@ import { openDirector } from '../../../control/apply/open.ts'
 import type { HostHop } from '../../../control/rules/host.ts'
 import { HopRecord, RealRecord, SettingsRecord, Slot } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import type { IpAddress } from '../../../net/address.ts'
 import { server, service, testHost } from '../support.ts'
 
 /** Ends by itself, however little is done at once. */
@@ -18,11 +19,15 @@ function renewHops(applier: MapApplier): number {
 function scene(sizes = SMALL_SIZES) {
   const known = new Map<string, HostHop>()
   let generation = 0
-  let learnt = 0
+  let learnt: Set<IpAddress> | null = new Set()
   let asked = 0
   const hops = {
     generation: () => generation,
-    learnt: () => learnt,
+    takeLearnt: () => {
+      const taken = learnt
+      learnt = new Set()
+      return taken
+    },
     to: (address: string) => {
       asked++
       return known.get(address) ?? null
@@ -44,11 +49,14 @@ function scene(sizes = SMALL_SIZES) {
     learn: (address: string, last: number) => {
       const mac = Uint8Array.of(2, 0, 0, 0, 0, last)
       if (known.has(address)) generation++
-      else learnt++
+      else if (learnt !== null) learnt.add(address as IpAddress)
       known.set(address, { ifindex: 3, smac: Uint8Array.of(2, 0, 0, 0, 1, 1), dmac: mac, mtu: 1400 })
     },
     epoch: () => SettingsRecord.getNextHopEpoch(dataplane.map('settings').view, 0),
     asked: () => asked,
+    learnSomebody: () => {
+      learnt = null
+    },
   }
 }
 
@@ -89,18 +97,41 @@ test('a thousand are looked at in slices, and only those that something has beco
 
   for (let i = 1; i <= 999; i++) learn(address(i), i)
   renewHops(applier)
-  assert.equal(asked(), 2000)
+  assert.equal(asked(), 1999)
   learn(address(1000), 1)
   renewHops(applier)
-  assert.equal(asked(), 2001, 'only the one that was missing')
+  assert.equal(asked(), 2000, 'only the one that was missing')
   director.addServer(web.id, server('10.0.9.9:80'))
   await director.settle()
   renewHops(applier)
-  assert.equal(asked(), 2002, 'only the one that has come')
+  assert.equal(asked(), 2001, 'only the one that has come')
 
   const before = epoch()
   for (let i = 1; i <= 1000; i++) learn(address(i), i + 1)
   renewHops(applier)
-  assert.equal(asked(), 3003)
+  assert.equal(asked(), 3002)
   assert.equal(epoch(), before + 1, 'packets ask anew once for all that moved')
+})
+
+test('of many that become known one after the other, each is looked at once', async () => {
+  const { director, applier, learn, learnSomebody, asked } = scene({
+    ...SMALL_SIZES,
+    ...{ reals: 2048, members: 8192 },
+  })
+  const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
+  director.addService(web)
+  const address = (i: number): string => `10.0.${i >> 8}.${i & 255}`
+  for (let i = 1; i <= 500; i++) director.addServer(web.id, server(`${address(i)}:80`))
+  await director.settle()
+  renewHops(applier)
+  for (let i = 1; i <= 400; i++) {
+    learn(address(i), 1)
+    renewHops(applier)
+  }
+  assert.equal(asked(), 900)
+  director.deleteServer(web.id, server(`${address(500)}:80`).id)
+  await director.settle()
+  learnSomebody()
+  renewHops(applier)
+  assert.equal(asked(), 999, 'those that are there and are not known')
 })
