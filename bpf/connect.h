@@ -100,11 +100,20 @@ pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_ind
 	c = pm_find(family, set, at, &r, &found, &head);
 	if (!c)
 		return PM_NO_LINE;
-	line = pm_claimed(head, now);
-	if (pm_glance(pm_after(c, head)->kind) != PM_CONN_REPLY || ((__u32)head & PM_CONN_HELD) ||
-	    !pm_swap_head(c, head, line))
+	if (pm_glance(pm_after(c, head)->kind) != PM_CONN_REPLY)
 		return PM_NO_LINE;
-	return (__u64)found << 32 | (__u32)line;
+	for (int n = 0; n < PM_TRIES; n++) {
+		__u64 again;
+
+		line = pm_claimed(head, now);
+		if (!((__u32)head & PM_CONN_HELD) && pm_swap_head(c, head, line))
+			return (__u64)found << 32 | (__u32)line;
+		again = pm_head(c);
+		if (!pm_same_owner(again, head))
+			break;
+		head = again;
+	}
+	return PM_LINE_BUSY;
 }
 
 /* `which`: index in reals in the high half, the real server's port in the low. */
@@ -162,8 +171,8 @@ pm_inline __u64 pm_connect_reply(int family, struct pm_flow *flow, __u32 index, 
 			     pm_seek_reply6(k, which, flow->now, &flow->at);
 	if (line == PM_NO_LINE)
 		line = pm_claim(family, &flow->at, flow->now, 1);
-	if (line == PM_NO_LINE)
-		return PM_NO_LINE;
+	if (line == PM_NO_LINE || line == PM_LINE_BUSY)
+		return line;
 	if (family == 4)
 		pm_fill_reply4(k, index, line >> 32);
 	else
@@ -254,7 +263,10 @@ PM_PART __u64 pm_begin6(__u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
 	return pm_begin(6, line, reply, tcp_flags, now);
 }
 
-/* A new connection of this key to that real server: its line and word; PM_NO_LINE when the table has no room. */
+/*
+ * A new connection of this key to that real server: its line and word; PM_NO_LINE when the table has no room,
+ * PM_LINE_BUSY.
+ */
 pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u8 flags)
 {
 	const struct pm_key *k = &flow->p.key;
@@ -281,9 +293,9 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u8 fl
 	c->flags = flags;
 	if (c->method == PM_METHOD_NAT) {
 		reply = pm_connect_reply(family, flow, line >> 32, c);
-		if (reply == PM_NO_LINE) {
+		if (reply == PM_NO_LINE || reply == PM_LINE_BUSY) {
 			pm_free(c, pm_head_of(line, now));
-			return PM_NO_LINE;
+			return reply;
 		}
 	}
 	return family == 4 ? pm_begin4(line, reply, flow->p.tcp_flags, now) :

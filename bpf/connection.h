@@ -185,39 +185,35 @@ pm_inline int pm_end(int family, __u32 index, __u64 head)
 	return family == 4 ? pm_end4(index, head) : pm_end6(index, head);
 }
 
-pm_inline void pm_forget_line(int family, __u32 index, __u32 word)
+pm_inline int pm_forget_line(int family, __u32 index, __u32 word)
 {
 	struct pm_conn *c = pm_line(family, index);
 
 	if (!c)
-		return;
+		return 1;
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 head = pm_head(c);
 
 		if (!pm_same_owner(head, word) || pm_end(family, index, head))
-			return;
+			return 1;
 	}
+	return 0;
 }
 
 PM_PART int pm_forget4(__u32 index, __u32 word)
 {
-	pm_forget_line(4, index, word);
-	return 0;
+	return pm_forget_line(4, index, word);
 }
 
 PM_PART int pm_forget6(__u32 index, __u32 word)
 {
-	pm_forget_line(6, index, word);
-	return 0;
+	return pm_forget_line(6, index, word);
 }
 
-/* The same, whatever its state and time have become, while the owner is that of `word`. */
-pm_inline void pm_forget(int family, __u32 index, __u32 word)
+/* The same, whatever its state and time have become, while the owner is that of `word`; 0: it is still there. */
+pm_inline int pm_forget(int family, __u32 index, __u32 word)
 {
-	if (family == 4)
-		pm_forget4(index, word);
-	else
-		pm_forget6(index, word);
+	return family == 4 ? pm_forget4(index, word) : pm_forget6(index, word);
 }
 
 /*

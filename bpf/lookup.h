@@ -305,7 +305,8 @@ pm_inline void pm_line_key(int family, const struct pm_conn *c, struct pm_key *k
 }
 
 /*
- * The live line with this key in one level of the table, or NULL; its index, and the head it was found with.
+ * The live line with this key in one level of the table, or NULL; its index, and the head it was found with
+ * (after a search in vain: all that were seen, for pm_after).
  * Within a set, lines are filled in the order of this search, so a line that was never used ends the search
  * of its set: in a table that is not crowded a hit is mostly the first look, and a miss costs one line of
  * each set.
@@ -313,6 +314,8 @@ pm_inline void pm_line_key(int family, const struct pm_conn *c, struct pm_key *k
 pm_inline struct pm_conn *pm_find_at(int family, const struct pm_place *at, __u32 level, const struct pm_key *k,
 				     __u32 *index, __u64 *head)
 {
+	__u64 any = 0;
+
 #pragma unroll
 	for (__u32 set = 0; set < 2; set++) {
 #pragma unroll
@@ -324,6 +327,7 @@ pm_inline struct pm_conn *pm_find_at(int family, const struct pm_place *at, __u3
 			if (!c)
 				return PM_NULL;
 			h = pm_head(c);
+			any |= h;
 			if (pm_status(h) == PM_CONN_CLEAN)
 				break;
 			if (pm_is_live(h) && pm_same_key(family, pm_after(c, h), k)) {
@@ -333,27 +337,31 @@ pm_inline struct pm_conn *pm_find_at(int family, const struct pm_place *at, __u3
 			}
 		}
 	}
+	*head = any;
 	return PM_NULL;
 }
 
 /*
- * Index of a live line with this key that stands in one of `levels`, a bit for each; PM_NONE. Last, once more
- * where new lines are: it may have been moved there during the search, also from its second set to its first.
+ * Index of a live line with this key that stands in one of `levels`, a bit for each, or where new lines are;
+ * PM_NONE, which nobody knows before all of them have been read.
  */
 pm_inline __u32 pm_find_elsewhere(int family, const struct pm_place *at, const struct pm_key *k, __u32 levels)
 {
 	__u32 index = PM_NONE;
-	__u64 head;
+	__u64 head, any = 0;
 
 	if (!at || !k)
 		return PM_NONE;
 	for (__u32 i = levels ? 0 : PM_LEVELS; i <= PM_LEVELS; i++) {
 		__u32 level = i < PM_LEVELS ? i : at->level;
 
-		if ((i == PM_LEVELS || (levels >> i & 1)) && pm_find_at(family, at, level, k, &index, &head))
-			break;
+		if (i < PM_LEVELS && !(levels >> i & 1))
+			continue;
+		if (pm_find_at(family, at, level, k, &index, &head))
+			return index;
+		any |= head;
 	}
-	return index;
+	return (__u32)(unsigned long)pm_after((__u8 *)(unsigned long)PM_NONE, any);
 }
 
 PM_PART __u32 pm_find_elsewhere4(const struct pm_place *at, const struct pm_key *k, __u32 levels)
@@ -386,20 +394,35 @@ pm_inline __u32 pm_largest_level(int family, struct pm_settings *set)
 	return level;
 }
 
-/* The same as pm_find, after a search in vain: in all levels. */
+/* Searches that others have moved lines during, of whichever key, before that is taken for an answer. */
+#define PM_SEARCHES 4
+
+/*
+ * The same as pm_find, after a search in vain: in all levels, and for as long as lines are moved meanwhile. One
+ * that is moved stands in its new place before it is counted, and is counted before it leaves the old one: while
+ * the count stays, no search misses it.
+ */
 pm_inline struct pm_conn *pm_find_again(int family, struct pm_settings *set, const struct pm_place *at,
 					const struct pm_key *k, __u32 *index, __u64 *head)
 {
-	__u32 levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL)), found;
-	struct pm_conn *c;
+	for (int n = 0; n < PM_SEARCHES; n++) {
+		__u32 moves = pm_glance(set->moves), levels, found;
+		const struct pm_place *then = pm_after(at, moves);
+		struct pm_conn *c;
 
-	found = family == 4 ? pm_find_elsewhere4(at, k, levels) : pm_find_elsewhere6(at, k, levels);
-	c = pm_line(family, found);
-	if (!c)
-		return PM_NULL;
-	*index = found;
-	*head = pm_head(c);
-	return pm_is_live(*head) && pm_same_key(family, pm_after(c, *head), k) ? c : PM_NULL;
+		levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL));
+		found = family == 4 ? pm_find_elsewhere4(then, k, levels) : pm_find_elsewhere6(then, k, levels);
+		c = pm_line(family, found);
+		if (c) {
+			*index = found;
+			*head = pm_head(c);
+			if (pm_is_live(*head) && pm_same_key(family, pm_after(c, *head), k))
+				return c;
+		}
+		if (pm_likely(pm_glance(pm_after(set, found)->moves) == moves))
+			break;
+	}
+	return PM_NULL;
 }
 
 /* The live line with this key, or NULL; its index, and the head it was found with. */

@@ -72,6 +72,20 @@ pm_inline void pm_bring_over(struct pm_conn *to, __u32 real, __u32 own, __u64 wa
 	}
 }
 
+/*
+ * Tells searches that a line has two places, between it got the one and loses the other (pm_find_again). With
+ * its result wanted, this is a full barrier in BPF too.
+ */
+pm_inline void pm_moving(void)
+{
+	struct pm_settings *set = pm_settings(0);
+	volatile __u32 before;
+
+	if (set)
+		before = __sync_fetch_and_add(&set->moves, 1);
+	(void)before;
+}
+
 /* The line `to`, claimed, takes the place of the line `c`, held. 1: it has, and `c` is free. */
 pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, __u32 until, __u32 now)
 {
@@ -87,6 +101,7 @@ pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, _
 		pm_count_line(real, live, -1);
 		return 0;
 	}
+	pm_moving();
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 taken = pm_claimed(head, now), again;
 
@@ -108,7 +123,7 @@ pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, _
 
 		if (!pm_same_owner(mine, live))
 			break;
-		if (pm_swap_head(to, mine, taken)) {
+		if (!((__u32)mine & PM_CONN_HELD) && pm_swap_head(to, mine, taken)) {
 			pm_count_line(real, mine, -1);
 			pm_free(to, taken);
 			break;

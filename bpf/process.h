@@ -35,15 +35,13 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 			if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
 			    (mode && (state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE)) ||
 			    ((mode & 2) && state == PM_TCP_FIN_WAIT && (c->word & PM_CONN_INPUT_ONLY))) {
-				pm_forget(family, flow->index, c->word);
-				return PM_CONTINUE;
+				return pm_forget(family, flow->index, c->word) ? PM_CONTINUE : PM_DROP_CONNECTION_BUSY;
 			}
 		}
 		if (pm_unlikely(real->slot != PM_SLOT_LIVE)) {
 			if (!(set->flags & PM_SETTING_EXPIRE_NODEST))
 				return PM_DROP_REAL_SERVER_GONE;
-			pm_forget(family, flow->index, c->word);
-			return PM_CONTINUE;
+			return pm_forget(family, flow->index, c->word) ? PM_CONTINUE : PM_DROP_CONNECTION_BUSY;
 		}
 		pm_frame_counted(f);
 		pm_account(c->real, p->ip_length, 0);
@@ -241,7 +239,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	c = pm_line(family, flow->index);
 	/* Or so full that it had to give way again at once. */
 	if (!c || !pm_look(family, c, (__u32)line, &flow->seen))
-		return PM_DROP_TABLE_FULL;
+		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
 	pm_frame_connected(f, flow->index);
 	pm_account(pick, p->ip_length, 0);
 	return pm_send(f, family, flow, real);
@@ -295,14 +293,16 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	for (int n = 0; c && n < PM_LOOKS; n++) {
 		if (pm_unlikely(pm_over(family, c, flow.index, head, flow.now))) {
 			/* The first run of a frame has done so; there may be several lines of source port 0. */
-			if (!(f->flags & PM_JOB_RESUMED))
-				pm_end_over(family, c, flow.index, head);
-			break;
+			if ((f->flags & PM_JOB_RESUMED) || pm_end_over(family, c, flow.index, head)) {
+				c = PM_NULL;
+				break;
+			}
+		} else {
+			c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head);
+			seen = c && pm_look(family, c, head, &flow.seen);
+			if (pm_likely(seen))
+				break;
 		}
-		c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head);
-		seen = c && pm_look(family, c, head, &flow.seen);
-		if (pm_likely(seen))
-			break;
 		/* Its owner has ended just now, and this packet came too late; or another packet has moved the line. */
 		c = pm_find_again(family, set, &flow.at, &flow.p.key, &flow.index, &head);
 	}
@@ -315,6 +315,8 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 			if (v != PM_CONTINUE)
 				return v;
 		}
+	} else if (pm_unlikely(c)) {
+		return PM_DROP_CONNECTION_BUSY; /* a second one of its key would hide it */
 	}
 	return pm_stranger(f, family, &flow);
 }

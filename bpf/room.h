@@ -7,6 +7,7 @@
 /* A line that was claimed: index in the high half, word in the low. */
 #define PM_NO_LINE (~0ull)
 #define PM_ONLY_BY_FORCE (~1ull) /* there is none but those of connections that would have to give way */
+#define PM_LINE_BUSY (~2ull)	 /* there is one of this key already, and other packets are at that just now */
 
 /*
  * While the first set has room for a spare it is preferred, so that most hits are found there; then the

@@ -93,6 +93,7 @@ enum pm_verdict {
 	PM_DROP_ICMP_TTL = 65,	    /* ICMP error at the end of its TTL: never answered by another */
 	PM_DROP_EGRESS = 66,	    /* the interface it would leave by takes no frame of ours */
 	PM_DROP_CHECKSUM_LIMIT = 67, /* needs a checksum over more bytes than the program can sum */
+	PM_DROP_CONNECTION_BUSY = 68, /* its connection is over, or moves, and other packets are at that just now */
 
 	/*
 	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
@@ -232,7 +233,8 @@ struct pm_settings {
 	/* The program's. */
 	__u64 icmp_budget;	/* second in the high half, how much of its budget is given out in the low */
 	__u32 drop_count;	/* new connections until the next drop */
-	__u32 pad3[13];
+	__u32 moves;		/* lines that were moved to another place (move.h), so far; wraps */
+	__u32 pad3[12];
 };
 
 /* What the program keeps for each CPU: nobody else writes there. */

@@ -296,7 +296,7 @@ async function buildTarget(target: Target, force: boolean): Promise<boolean> {
 
 function layoutIsFresh(): boolean {
   const object = join(dist, 'pointsman.bpf.o')
-  return !existsSync(object) || updateLayout(object, undefined, true)
+  return !existsSync(object) || updateLayout(object, undefined, { check: true })
 }
 
 async function main(): Promise<number> {

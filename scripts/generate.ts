@@ -1,8 +1,9 @@
 /**
  * Writes dataplane/layout/layout.gen.ts from the compiled packet program; `--check` only compares. The
- * layout that is replaced joins the earlier ones in versions.gen.ts.
+ * layout that is replaced joins the earlier ones in versions.gen.ts; with `--unreleased` it does not, and its
+ * version may stay: no maps of it are anywhere but with developers.
  *
- *     npm run generate [-- --check] [--object FILE] [--output FILE]
+ *     npm run generate [-- --check] [--unreleased] [--object FILE] [--output FILE]
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -32,7 +33,11 @@ export function generateLayout(objectPath: string): string {
 }
 
 /** Writes or, with `check`, compares the layout; says what is wrong and returns whether all is well. */
-export function updateLayout(objectPath: string, outputPath = LAYOUT_PATH, check = false): boolean {
+export function updateLayout(
+  objectPath: string,
+  outputPath = LAYOUT_PATH,
+  { check = false, unreleased = false } = {},
+): boolean {
   let wanted: string
   try {
     wanted = generateLayout(objectPath)
@@ -57,7 +62,8 @@ export function updateLayout(objectPath: string, outputPath = LAYOUT_PATH, check
   if (next === null) throw new Error('The generated layout does not describe itself')
   let kept: readonly LayoutText[]
   try {
-    kept = keptLayouts(EARLIER_LAYOUTS, present === null ? null : describedLayout(present), next)
+    const previous = present === null || unreleased ? null : describedLayout(present)
+    kept = keptLayouts(EARLIER_LAYOUTS, previous, next)
   } catch (error) {
     if (!(error instanceof LayoutError)) throw error
     console.error(`Cannot generate the layout: ${error.message}`)
@@ -85,9 +91,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({
     options: {
       check: { type: 'boolean', default: false },
+      unreleased: { type: 'boolean', default: false },
       object: { type: 'string', default: join(root, 'dist/pointsman.bpf.o') },
       output: { type: 'string', default: LAYOUT_PATH },
     },
   })
-  if (!updateLayout(values.object, values.output, values.check)) process.exitCode = 1
+  if (!updateLayout(values.object, values.output, values)) process.exitCode = 1
 }

@@ -365,7 +365,7 @@ export function keptLayouts(
   if (previous === null || previous.fingerprint === next.fingerprint) return kept
   if (next.version <= previous.version) {
     throw new LayoutError(
-      `the layout is another than that of version ${previous.version}: raise PM_LAYOUT_VERSION in bpf/types.h to ${previous.version + 1}`,
+      `the layout is another than that of version ${previous.version}: raise PM_LAYOUT_VERSION in bpf/types.h to ${previous.version + 1}, or npm run generate -- --unreleased if no version was released with it`,
     )
   }
   return [...kept, previous]

@@ -102,6 +102,7 @@ export const Verdict = {
   DropIcmpTtl: 65,
   DropEgress: 66,
   DropChecksumLimit: 67,
+  DropConnectionBusy: 68,
   EvictedEnded: 96,
   EvictedHalfOpen: 97,
   EvictedUnanswered: 98,
@@ -161,6 +162,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   65: 'drop_icmp_ttl',
   66: 'drop_egress',
   67: 'drop_checksum_limit',
+  68: 'drop_connection_busy',
   96: 'evicted_ended',
   97: 'evicted_half_open',
   98: 'evicted_unanswered',
@@ -498,6 +500,7 @@ export interface SettingsRecord {
   readonly fingerprint: readonly number[]
   readonly icmpBudget: bigint
   readonly dropCount: number
+  readonly moves: number
 }
 
 export const SettingsRecord = {
@@ -518,6 +521,7 @@ export const SettingsRecord = {
     fingerprint: 108,
     icmpBudget: 128,
     dropCount: 136,
+    moves: 140,
   },
   read(view: DataView, base: number): SettingsRecord {
     return {
@@ -536,6 +540,7 @@ export const SettingsRecord = {
       fingerprint: Array.from({ length: 2 }, (_, index) => view.getUint32(base + 108 + index * 4, true)),
       icmpBudget: view.getBigUint64(base + 128, true),
       dropCount: view.getUint32(base + 136, true),
+      moves: view.getUint32(base + 140, true),
     }
   },
   write(view: DataView, base: number, value: SettingsRecord): void {
@@ -555,7 +560,8 @@ export const SettingsRecord = {
     clear(view, base + 116, 12)
     view.setBigUint64(base + 128, value.icmpBudget, true)
     view.setUint32(base + 136, value.dropCount, true)
-    clear(view, base + 140, 52)
+    view.setUint32(base + 140, value.moves, true)
+    clear(view, base + 144, 48)
   },
   getLayout: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setLayout: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -587,6 +593,8 @@ export const SettingsRecord = {
   setIcmpBudget: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 128, value, true),
   getDropCount: (view: DataView, base: number): number => view.getUint32(base + 136, true),
   setDropCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 136, value, true),
+  getMoves: (view: DataView, base: number): number => view.getUint32(base + 140, true),
+  setMoves: (view: DataView, base: number, value: number): void => view.setUint32(base + 140, value, true),
 } as const
 
 /** struct pm_cpu_state, 64 bytes. */
@@ -1904,7 +1912,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '0bb1868b872b6374'
+export const LAYOUT_FINGERPRINT = 'dd1801839debaaf9'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -1927,7 +1935,7 @@ cpus pm_cpu_state
 hops pm_hop
 macs pm_mac_bucket
 constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
-pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:pad3:u32[13]
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
@@ -1967,7 +1975,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'pad2', offset: 116, type: 'u32', count: 3 },
       { name: 'icmp_budget', offset: 128, type: 'u64', count: null },
       { name: 'drop_count', offset: 136, type: 'u32', count: null },
-      { name: 'pad3', offset: 140, type: 'u32', count: 13 },
+      { name: 'moves', offset: 140, type: 'u32', count: null },
+      { name: 'pad3', offset: 144, type: 'u32', count: 12 },
     ],
   },
   {

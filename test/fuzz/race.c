@@ -32,7 +32,7 @@ static void any_cpu(void)
 
 #include "../../bpf/pointsman.native.c"
 
-enum { THREADS = 4, SERVICES = 4, REALS = 8, BUCKETS = 4, MEMBERS = 16 * SERVICES, FRAME = 2048, PATIENCE = 10 };
+enum { THREADS = 4, SERVICES = 4, REALS = 8, BUCKETS = 4, MEMBERS = 16 * SERVICES, FRAME = 2048, PATIENCE = 10, LOOK_NS = 10000000 };
 #define VIP 0xc0000264u
 #define REAL 0x0a00020au /* the first real server; the others follow */
 #define CLIENT 0x0c000000u
@@ -43,7 +43,8 @@ enum { THREADS = 4, SERVICES = 4, REALS = 8, BUCKETS = 4, MEMBERS = 16 * SERVICE
 static uint32_t lines, clients = 512; /* of each thread */
 static uint64_t first_seed;
 static atomic_uint now = 1000;
-static atomic_int done;
+static atomic_int done, halt;
+static pthread_barrier_t stopped, goes_on; /* everybody stands still in between, and main() looks */
 static _Atomic unsigned long right, wrong, refused, answers, sent;
 
 /* The next hop's last byte is the real server's: a packet that leaves by another's shows. */
@@ -190,6 +191,15 @@ static uint32_t send_frame(uint32_t thread, uint8_t *f, const struct wire *w)
 	return job.verdict;
 }
 
+/* Between two packets: stands still while main() looks at the lines. */
+static void at_ease(void)
+{
+	if (!atomic_load_explicit(&halt, memory_order_relaxed))
+		return;
+	pthread_barrier_wait(&stopped);
+	pthread_barrier_wait(&goes_on);
+}
+
 static const uint8_t flags_of[] = { PM_TCP_SYN, PM_TCP_SYN, PM_TCP_ACK, PM_TCP_ACK,
 				    PM_TCP_ACK, PM_TCP_ACK | PM_TCP_FIN, PM_TCP_ACK | PM_TCP_RST, PM_TCP_ACK };
 
@@ -204,6 +214,7 @@ static void *client(void *arg)
 		uint32_t n, slot, verdict, to;
 		struct wire w;
 
+		at_ease();
 		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
 		n = (seed >> 33) % clients * THREADS + thread;
 		slot = (seed >> 60) & 3;
@@ -250,6 +261,7 @@ static void *world(void *arg)
 	(void)arg;
 	dice = 99;
 	while (!atomic_load_explicit(&done, memory_order_relaxed)) {
+		at_ease();
 		nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
 		atomic_fetch_add(&now, 1);
 		if (!(dice >> 60))
@@ -262,13 +274,40 @@ static void *world(void *arg)
 	return NULL;
 }
 
+static double seconds_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* Live lines whose key another live line has: it was not found where it stands, and made a second time. */
+static unsigned doubles(void)
+{
+	unsigned twice = 0;
+
+	for (uint32_t i = 0; i < lines; i++) {
+		const struct pm_conn4 *one = (void *)pm_line(4, i);
+
+		for (uint32_t n = i + 1; n < lines && pm_is_live(one->c.word); n++) {
+			const struct pm_conn4 *other = (void *)pm_line(4, n);
+
+			twice += pm_is_live(other->c.word) && one->saddr == other->saddr && one->daddr == other->daddr &&
+				 one->c.sport == other->c.sport && one->c.dport == other->c.dport &&
+				 one->c.protocol == other->c.protocol;
+		}
+	}
+	return twice;
+}
+
 int main(int argc, char **argv)
 {
 	uint32_t active[REALS] = { 0 }, inactive[REALS] = { 0 };
 	int seconds = argc > 1 ? atoi(argv[1]) : 5, bad = 0;
-	struct timespec span = { .tv_sec = seconds };
 	pthread_t threads[THREADS + 1];
-	unsigned claimed = 0, held = 0, twice = 0, moved = 0, live = 0;
+	unsigned claimed = 0, held = 0, twice = 0, looks = 0, moved = 0, live = 0;
+	double end, last;
 
 	lines = argc > 2 ? atoi(argv[2]) : 64;
 	first_seed = argc > 3 ? atoi(argv[3]) : 0;
@@ -278,13 +317,25 @@ int main(int argc, char **argv)
 		add_service(slot);
 	pm_fib_hook = fib;
 	pm_frames = calloc(THREADS, FRAME);
+	pthread_barrier_init(&stopped, NULL, THREADS + 2);
+	pthread_barrier_init(&goes_on, NULL, THREADS + 2);
 	for (uintptr_t i = 0; i < THREADS; i++)
 		pthread_create(&threads[i], NULL, client, (void *)i);
 	pthread_create(&threads[THREADS], NULL, world, NULL);
+	end = seconds_now() + seconds;
 	/* On a machine that is busy with other things it takes longer until anything has happened at all. */
-	for (int n = 0; n < PATIENCE && (!n || !atomic_load(&right) || !atomic_load(&answers)); n++)
-		nanosleep(&span, NULL);
-	atomic_store(&done, 1);
+	last = end + seconds * (PATIENCE - 1);
+	while (!atomic_load(&done)) {
+		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
+		atomic_store(&halt, 1);
+		pthread_barrier_wait(&stopped);
+		twice += doubles();
+		looks++;
+		atomic_store(&halt, 0);
+		if (seconds_now() >= last || (seconds_now() >= end && atomic_load(&right) && atomic_load(&answers)))
+			atomic_store(&done, 1);
+		pthread_barrier_wait(&goes_on);
+	}
 	for (int i = 0; i <= THREADS; i++)
 		pthread_join(threads[i], NULL);
 	for (uint32_t i = 0; i < lines; i++) {
@@ -297,22 +348,14 @@ int main(int argc, char **argv)
 		if (c->kind == PM_CONN_IN)
 			(c->word & PM_CONN_ACTIVE ? active : inactive)[c->real]++;
 	}
-	/* A line that is not found where it stands would be made a second time. */
 	for (uint32_t i = 0; i < lines; i++) {
 		const struct pm_conn4 *one = (void *)pm_line(4, i);
 
-		for (uint32_t n = i + 1; n < lines && pm_is_live(one->c.word); n++) {
-			const struct pm_conn4 *other = (void *)pm_line(4, n);
-
-			twice += pm_is_live(other->c.word) && one->saddr == other->saddr && one->daddr == other->daddr &&
-				 one->c.sport == other->c.sport && one->c.dport == other->c.dport &&
-				 one->c.protocol == other->c.protocol;
-		}
 		moved += pm_is_live(one->c.word) && one->c.level == (pm_settings(0)->levels4 & PM_LEVEL);
 		live += pm_is_live(one->c.word);
 	}
-	printf("%u lines: %lu packets in all, %lu to their real server, %lu answers, %lu refused, %lu elsewhere; claimed %u, held %u; twice %u; %u of %u in the last level; counted less met (active/inactive):",
-	       lines, sent, right, answers, refused, wrong, claimed, held, twice, moved, live);
+	printf("%u lines: %lu packets in all, %lu to their real server, %lu answers, %lu refused, %lu elsewhere; claimed %u, held %u; twice %u in %u looks; %u of %u in the last level; counted less met (active/inactive):",
+	       lines, sent, right, answers, refused, wrong, claimed, held, twice, looks, moved, live);
 	for (uint32_t i = 0; i < REALS; i++) {
 		const struct pm_live *live = pm_live(i);
 		uint32_t total = live->active + live->inactive, upper = pm_reals(i)->upper;

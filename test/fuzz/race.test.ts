@@ -35,7 +35,7 @@ describe('several threads, whatever they meet in a line', { skip: missingTool() 
       )
       const { stdout } = result as { stdout: string }
       assert.ok(!(result instanceof Error), stdout)
-      assert.match(stdout, / 0 elsewhere; claimed 0, held 0; twice 0;/)
+      assert.match(stdout, / 0 elsewhere; claimed 0, held 0; twice 0 in/)
     })
   }
 })
