@@ -64,10 +64,12 @@ export async function withDaemon(
     }
   }
   try {
-    for (let tries = 0; tries < 400 && child.exitCode === null && !(await answers(socket)); tries++) {
+    // The first socket answers before the others are open, and before it has the mode it is to have.
+    const ready = async (): Promise<boolean> => log.includes('"msg":"ready"') && (await answers(socket))
+    for (let tries = 0; tries < 400 && child.exitCode === null && !(await ready()); tries++) {
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
-    assert.ok(await answers(socket), `the daemon answers\n${log}`)
+    assert.ok(await ready(), `the daemon answers\n${log}`)
     await act({ folder, socket, child, log: () => log, ended })
   } finally {
     child.kill('SIGKILL')
