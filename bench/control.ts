@@ -1,4 +1,5 @@
 /** The control side: how fast commands answer, how fast rules reach the packet program, what they weigh. */
+import { request as httpRequest } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { mapInfo } from '../dataplane/kernel/object-info.ts'
 import { Pins } from '../dataplane/kernel/pins.ts'
@@ -150,6 +151,65 @@ function connected(path: string): Promise<Socket> {
   })
 }
 
+/** Of the 99th request in a hundred that come while metrics are told, ms. */
+const MEANWHILE: Goal = { of: 'value', bound: 'most', limit: 50 }
+const SCRAPE: Goal = { of: 'value', bound: 'most', limit: 1000 }
+const SCRAPES = 5
+
+/** All metrics of all real servers, and how long small requests take meanwhile. */
+async function scrape(report: Reporter, daemon: Daemon): Promise<void> {
+  const cpus: number[] = []
+  const meanwhile: number[] = []
+  let bytes = 0
+  for (let round = 0; round < SCRAPES; round++) {
+    const cpu = daemon.cpuNs()
+    let over = false
+    const whole = read(daemon.socket, '/metrics').finally(() => {
+      over = true
+    })
+    while (!over) {
+      const started = performance.now()
+      await read(daemon.socket, '/v1/sysctls')
+      meanwhile.push(performance.now() - started)
+    }
+    bytes = await whole
+    cpus.push((daemon.cpuNs() - cpu) / 1e6)
+  }
+  const what = `metrics of ${REAL_SERVERS.toLocaleString('en')} real servers`
+  report.row({
+    name: `${what}, processor time of the daemon`,
+    unit: 'ms',
+    value: median(cpus),
+    best: Math.min(...cpus),
+    goal: SCRAPE,
+    note: `${Math.round(bytes / 1e6)} MB; the small requests meanwhile are in it`,
+  })
+  meanwhile.sort((a, b) => a - b)
+  report.row({
+    name: `a small request while they are told, 99th of 100`,
+    unit: 'ms',
+    value: meanwhile[Math.floor(meanwhile.length * 0.99)]!,
+    goal: MEANWHILE,
+    note: `${meanwhile.length} of them`,
+  })
+}
+
+/** Reads an answer to its end, and keeps none of it; how long it was. */
+function read(socketPath: string, path: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const outgoing = httpRequest({ socketPath, path, agent: false }, (incoming) => {
+      let bytes = 0
+      incoming.on('data', (part: Buffer) => {
+        bytes += part.length
+      })
+      incoming.on('end', () => resolve(bytes))
+      incoming.on('error', reject)
+    })
+    outgoing.on('error', reject)
+    outgoing.end()
+  })
+}
+
 const CHANGES = 40
 const PATIENCE_MS = 2000
 
@@ -244,6 +304,8 @@ export const control: Section = {
         await restore(report, running, rules())
         await memory(report, running, 'after the restore', MEMORY)
         await part(report, 'one change', () => change(report, running))
+        await part(report, 'metrics', () => scrape(report, running))
+        await memory(report, running, 'after five scrapes')
         await listing(report, running, `${REAL_SERVERS.toLocaleString('en')} real servers`, 3)
         await memory(report, running, 'after listing all of it')
       })

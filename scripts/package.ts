@@ -179,6 +179,8 @@ function laySystem(tree: Tree): void {
     'usr/lib/systemd/system/pointsmand.service.d/socket-group.conf',
   )
   tree.copy(join(deploy, 'pointsmand.default'), 'etc/default/pointsmand')
+  for (const path of ['prometheus/pointsman.rules.yml', 'grafana/pointsman.json'])
+    tree.copy(join(deploy, path), `usr/share/pointsman/${path}`)
   tree.copy(join(deploy, 'pointsman.schema.json'), 'usr/share/pointsman/pointsman.schema.json')
   const completions = 'usr/share/bash-completion/completions'
   tree.copy(join(deploy, 'completion/pointsman.bash'), `${completions}/pointsman`)

@@ -91,6 +91,9 @@ export class MapApplier implements Applier {
   /** Whether the state could not be written at the last try. */
   #stateFailed = false
   #report: SweepReport | null = null
+  #reportMs: number | null = null
+  /** When the sweep under way met its first line (ms). */
+  #firstSliceMs: number | null = null
   /** When the sweep under way began (ms). */
   #sweepBeganMs: number
 
@@ -368,6 +371,11 @@ export class MapApplier implements Applier {
     return this.#report
   }
 
+  /** From the beginning of that one to its end, with what went on between its slices. */
+  get lastSweepMs(): number | null {
+    return this.#reportMs
+  }
+
   /** Whether a sweep of the tables can have anything to do. */
   sweepIsDue(): boolean {
     return this.sweep.due() || this.#ledger.goneReals.size > 0
@@ -387,10 +395,13 @@ export class MapApplier implements Applier {
   /** One slice of expiry; true when it finished a sweep of the tables. */
   sweepSlice(lines: number): boolean {
     const { sysctls } = this.#settings
+    this.#firstSliceMs ??= this.#clock.nowMs()
     const report = this.sweep.slice(lines, { expireGone: (sysctls.expire_nodest_conn ?? 0) !== 0 })
     if (report === null) return false
     this.#report = report
     const nowMs = this.#clock.nowMs()
+    this.#reportMs = nowMs - this.#firstSliceMs
+    this.#firstSliceMs = null
     const steps = planExpiry(
       { ledger: this.#ledger, quietMs: this.#quiet.ms },
       report,

@@ -44,6 +44,9 @@ export interface SweepReport {
   readonly connections4: number
   readonly connections6: number
   readonly templates: number
+  /** Lines in use of each table, whatever they stand for. */
+  readonly lines4: number
+  readonly lines6: number
   /** Lines freed because their time had run out. */
   readonly expired: number
   /** Lines someone had claimed and never finished. */
@@ -86,8 +89,8 @@ export class Sweep {
   /** Counted now, and what the last report has: they take turns. */
   #references: Uint32Array
   #referencesSpare: Uint32Array
-  /** Lines met that were neither clean nor freed. */
-  #inUse = 0
+  /** Lines met of each table that were neither clean nor freed. */
+  #inUse: [number, number] = [0, 0]
   #began = 0
   /** What `#touches` was when the last finished sweep began, if that sweep met no line in use. */
   #emptySince: number | null = null
@@ -183,6 +186,8 @@ export class Sweep {
       connections4: this.#connections[0],
       connections6: this.#connections[1],
       templates: this.#templates,
+      lines4: this.#inUse[0],
+      lines6: this.#inUse[1],
       expired: this.#expired,
       abandoned: this.#abandoned,
       repaired: this.#repaired,
@@ -191,8 +196,8 @@ export class Sweep {
     this.#references = this.#referencesSpare
     this.#referencesSpare = report.references
     this.#references.fill(0)
-    this.#emptySince = this.#inUse === 0 ? this.#began : null
-    this.#inUse = 0
+    this.#emptySince = this.#inUse[0] + this.#inUse[1] === 0 ? this.#began : null
+    this.#inUse = [0, 0]
     this.#connections = [0, 0]
     this.#templates = 0
     this.#expired = 0
@@ -209,10 +214,11 @@ export class Sweep {
   #walk(table: ConnectionTable, from: number, to: number, options: SweepOptions): void {
     const { u32, stride } = table
     const now = this.#dataplane.nowTicks()
+    const family = table.family === 4 ? 0 : 1
     for (let line = from, at = from * stride; line < to; line++, at += stride) {
       const status = u32[at]! & PM_CONN_STATUS
       if (status < ConnStatus.Claimed) continue
-      this.#inUse++
+      this.#inUse[family]++
       table.levels.meet(table.level(line))
       if (status === ConnStatus.Claimed) this.#meetClaimed(table, line)
       else this.#meetLive(table, line, now, options)

@@ -18,9 +18,12 @@ import { exchangePlane, type ManagedDirector, type OpenDirectorOptions, openDire
 import { type StateFile, stateFile } from '../apply/state-file.ts'
 import { Turns } from '../apply/turns.ts'
 import { readVerdicts } from '../counting/verdicts.ts'
+import type { MetricsDetail } from '../front/api/route.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import { type Api, createApi } from '../front/api/server.ts'
-import { readStatus } from '../insight/status.ts'
+import { Collector } from '../insight/metrics/collector.ts'
+import type { MetricFacts } from '../insight/metrics/facts.ts'
+import { readStatus, type StatusFacts } from '../insight/status.ts'
 import { serviceText } from '../model/identity.ts'
 import { placeText, type Site, type SiteService } from '../model/site.ts'
 import type { StatingSource } from '../model/source.ts'
@@ -43,11 +46,18 @@ import {
   type PlaneChoice,
 } from './choose-plane.ts'
 import { Clockwork } from './clockwork.ts'
+import { DOOR_MS, Door, type Place } from './door.ts'
 import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
 import { openSockets, type SocketOptions } from './sockets.ts'
+
+export interface MetricsOptions {
+  /** Besides the socket; null: nowhere else. */
+  readonly listen: Place | null
+  readonly detail: MetricsDetail
+}
 
 export interface DaemonOptions {
   readonly interfaces: readonly string[]
@@ -63,6 +73,7 @@ export interface DaemonOptions {
   readonly workers: number
   readonly busyPoll: boolean
   readonly engine: 'packet' | 'xdp'
+  readonly metrics: MetricsOptions
 }
 
 /** Beside the verdicts: frames that were counted as sent, and the kernel did not send. */
@@ -363,6 +374,7 @@ class Daemon {
 
   async #listen(checks: Checks): Promise<void> {
     const tidy = new Tidy()
+    const collector = new Collector(() => this.#metricFacts(), this.#options.metrics.detail)
     const api = createApi({
       context: {
         director: this.#director,
@@ -370,6 +382,7 @@ class Daemon {
         sources: this.#sources,
         status: () => this.#status(),
         verdicts: () => this.#verdicts(),
+        metrics: (format, detail) => collector.text(format, detail),
         changePlane: (kind) => this.#changePlane(kind),
         detach: () => this.#detach(),
       },
@@ -378,6 +391,12 @@ class Daemon {
     })
     this.#api = api
     this.#removeSockets = await openSockets(api, this.#run, this.#options.sockets)
+    const { listen } = this.#options.metrics
+    if (listen !== null) {
+      const door = new Door(api, listen, 'metrics', this.#log)
+      this.#clockwork.add([{ name: 'open metrics', everyMs: DOOR_MS, run: whole(() => void door.open()) }])
+      await door.open()
+    }
   }
 
   // Sources
@@ -455,7 +474,22 @@ class Daemon {
   }
 
   #status(): Status {
-    return readStatus({
+    return readStatus(this.#facts())
+  }
+
+  #metricFacts(): MetricFacts {
+    const { health } = this.#checks ?? {}
+    return {
+      ...this.#facts(),
+      counted: () => this.#director.counted(),
+      totals: this.#director.totals().counters,
+      verdicts: this.#verdicts(),
+      checked: () => health?.checked() ?? [],
+    }
+  }
+
+  #facts(): StatusFacts {
+    return {
       version: VERSION,
       startedAt: this.#startedAt,
       reason: this.#opened.reason,
@@ -469,7 +503,7 @@ class Daemon {
       attachments: this.#attachments?.state() ?? [],
       warnings: this.#host.warnings(),
       sendFailures: this.#sendFailures,
-    })
+    }
   }
 
   #listenForSignals(): void {

@@ -1,11 +1,14 @@
 /** The daemon's command line. */
 import { resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { parseEndpoint } from '../../net/endpoint.ts'
+import { METRICS_DETAILS, type MetricsDetail } from '../front/api/route.ts'
 import { DEFAULT_RUN_DIRECTORY } from '../front/api/socket.ts'
 import { VERSION } from '../model/version.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { DEFAULT_CAPACITY, PLANE_CHOICES, type PlaneChoice } from './choose-plane.ts'
 import type { DaemonOptions } from './daemon.ts'
+import type { Place } from './door.ts'
 import type { SocketOptions } from './sockets.ts'
 
 function count(least: number) {
@@ -24,6 +27,15 @@ function interfaceName(text: string, previous: readonly string[]): readonly stri
     throw new InvalidArgumentError('Expected the name of a network interface.')
   }
   return [...previous, text]
+}
+
+/** Where something listens: an address with a port. */
+function place(text: string): Place {
+  const endpoint = parseEndpoint(text)
+  if (endpoint?.port == null || endpoint.port === 0) {
+    throw new InvalidArgumentError('Expected an address with a port, such as 127.0.0.1:9417 or [::1]:9417.')
+  }
+  return { address: endpoint.address, port: endpoint.port }
 }
 
 function command(): Command {
@@ -83,6 +95,17 @@ function command(): Command {
     )
     .option('--busy-poll', 'userspace: never sleep; half the latency for a whole CPU', false)
     .addOption(
+      new Option(
+        '--metrics-listen <address:port>',
+        'answer GET /metrics there, too, and nothing else (the socket always does)',
+      ).argParser(place),
+    )
+    .addOption(
+      new Option('--metrics-detail <detail>', 'how finely: by service, or by real server too')
+        .choices(METRICS_DETAILS)
+        .default('real-server'),
+    )
+    .addOption(
       new Option('--log-level <level>', 'how much to log')
         .choices(['debug', 'info', 'warn', 'error'])
         .default('info'),
@@ -122,6 +145,8 @@ export function parseDaemonOptions(
     workers: number
     busyPoll: boolean
     engine: DaemonOptions['engine']
+    metricsListen?: Place
+    metricsDetail: MetricsDetail
     logLevel: string
   }>()
   return {
@@ -141,6 +166,7 @@ export function parseDaemonOptions(
     workers: options.workers,
     busyPoll: options.busyPoll,
     engine: options.engine,
+    metrics: { listen: options.metricsListen ?? null, detail: options.metricsDetail },
     logLevel: options.logLevel,
   }
 }

@@ -323,21 +323,28 @@ export class Health implements Overlays {
 
   /** What has been found out, for whoever asks. */
   state(): readonly CheckedService[] {
-    return Array.from(this.#services, ([key, service]) => ({
-      key,
-      service: service.stated.service,
-      ...service.known,
-      weight: weightUp(service),
-      quorum: service.stated.health.quorum,
-      sorry: service.stated.health.sorryServer !== null && !hasOneUp(service),
-      servers: Array.from(service.servers.values(), (server) => ({
-        real: server.stated.real,
-        probes: server.probes,
-        ...server.known,
-        words: wordsOf(server),
-        share: this.#share(service, server),
-      })),
-    }))
+    return [...this.checked()]
+  }
+
+  /** The same, one service at a time. */
+  *checked(): Generator<CheckedService> {
+    for (const [key, service] of this.#services) {
+      yield {
+        key,
+        service: service.stated.service,
+        ...service.known,
+        weight: weightUp(service),
+        quorum: service.stated.health.quorum,
+        sorry: service.stated.health.sorryServer !== null && !hasOneUp(service),
+        servers: Array.from(service.servers.values(), (server) => ({
+          real: server.stated.real,
+          probes: server.probes,
+          ...server.known,
+          words: wordsOf(server),
+          share: this.#share(service, server),
+        })),
+      }
+    }
   }
 
   /** null: nothing is checked. */

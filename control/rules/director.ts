@@ -330,6 +330,14 @@ export class RuleDirector implements Director {
     return this.#rules.list().map((service) => this.#listing(service, states))
   }
 
+  /**
+   * What is in force with what is counted of it, in the order of `services`; nothing is copied, and counters
+   * are read when they are asked for.
+   */
+  *counted(): Generator<{ readonly entry: ServiceEntry; readonly tally: ServiceTally }> {
+    for (const entry of this.#rules.list()) yield { entry, tally: this.#tally(entry) }
+  }
+
   service(id: ServiceId): Outcome<ServiceListing> {
     const service = this.#rules.find(id)
     return service === undefined ? noService(id) : success(this.#listing(service, this.states()))

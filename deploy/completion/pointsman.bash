@@ -53,9 +53,10 @@ _pointsmand() {
 	--dataplane) choices='auto xdp userspace none' ;;
 	--xdp-mode) choices='auto native generic' ;;
 	--engine) choices='packet xdp' ;;
+	--metrics-detail) choices='service real-server' ;;
 	--log-level) choices='debug info warn error' ;;
 	--socket-group | --read-only-socket) choices=$(cut -d: -f1 /etc/group 2>/dev/null) ;;
-	--connections | --connections6 | --services | --real-servers | --workers) return ;;
+	--connections | --connections6 | --services | --real-servers | --workers | --metrics-listen) return ;;
 	--config | --keepalived)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
@@ -66,7 +67,7 @@ _pointsmand() {
 		;;
 	*)
 		choices='--interface --dataplane --xdp-mode --config --keepalived --run-dir --socket-group --read-only-socket --services --real-servers --connections --connections6
-			--workers --engine --busy-poll --log-level --help --version'
+			--workers --engine --busy-poll --metrics-listen --metrics-detail --log-level --help --version'
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")

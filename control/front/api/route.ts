@@ -15,6 +15,12 @@ export interface HealthView {
   readonly events: Pick<Events, 'since' | 'follow'>
 }
 
+/** How metrics are written: Prometheus' text 0.0.4, or OpenMetrics 1.0. */
+export type MetricsFormat = 'text' | 'openmetrics'
+/** How finely: by service, or by real server too. */
+export const METRICS_DETAILS = ['service', 'real-server'] as const
+export type MetricsDetail = (typeof METRICS_DETAILS)[number]
+
 /** What the routes work on. */
 export interface ApiContext {
   readonly director: Director
@@ -23,6 +29,8 @@ export interface ApiContext {
   readonly sources: Sources
   status(): Status
   verdicts(): ReadonlyMap<string, bigint>
+  /** All that is measured; null: so many ask for it that one more has to come again. */
+  metrics(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<string> | null
   /** Carries on with another data plane; rules, connections and counters go along. */
   changePlane(kind: 'xdp' | 'userspace'): Promise<void>
   /** Takes the packet program off; the daemon ends after the answer. */
@@ -31,8 +39,15 @@ export interface ApiContext {
 
 export type Answer =
   | { readonly status: number; readonly json?: unknown }
-  /** A JSON document in pieces, for what may be larger than memory should hold twice. */
-  | { readonly status: number; readonly pieces: Iterable<string> }
+  /**
+   * A document in pieces, for what may be larger than memory should hold twice: JSON unless the headers say
+   * otherwise. One that makes its pieces in its own time makes them as large as they are to be sent.
+   */
+  | {
+      readonly status: number
+      readonly headers?: Readonly<Record<string, string>>
+      readonly pieces: Iterable<string> | AsyncIterable<string>
+    }
   | {
       readonly status: number
       readonly headers: Readonly<Record<string, string | number>>

@@ -2,7 +2,10 @@
 import type { IncomingMessage } from 'node:http'
 import { type Answer, type Endpoint, invalid } from './route.ts'
 
-export type Access = 'all' | 'read-only'
+/** All of the API, all of it that only reads, or nothing but metrics. */
+export type Access = 'all' | 'read-only' | 'metrics'
+
+export const METRICS_PATH = '/metrics'
 
 export interface Found {
   readonly endpoint: Endpoint
@@ -49,11 +52,12 @@ export function findRoute(
   for (const { endpoint, parts: pattern } of table) {
     const params = match(pattern, parts)
     if (params === null) continue
+    if (access === 'metrics' && endpoint.path !== METRICS_PATH) continue
     if (endpoint.method !== method) {
       allowed.push(endpoint.method)
       continue
     }
-    if (access === 'read-only' && method !== 'GET') {
+    if (access !== 'all' && method !== 'GET') {
       const message = 'This socket only answers GET: changes go to pointsman.sock'
       return invalid([{ path: 'url', message }], 403)
     }

@@ -3,6 +3,7 @@ import type { Route } from './route.ts'
 import { CONNECTION_ROUTES } from './routes/connections.ts'
 import { DAEMON_ROUTES } from './routes/daemons.ts'
 import { HEALTH_ROUTES } from './routes/health.ts'
+import { METRICS_ROUTES } from './routes/metrics.ts'
 import { PLANE_ROUTES } from './routes/plane.ts'
 import { SERVICE_ROUTES } from './routes/services.ts'
 import { SETTING_ROUTES } from './routes/settings.ts'
@@ -16,4 +17,5 @@ export const ROUTES: readonly Route[] = [
   ...SETTING_ROUTES,
   ...DAEMON_ROUTES,
   ...HEALTH_ROUTES,
+  ...METRICS_ROUTES,
 ]

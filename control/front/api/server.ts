@@ -33,8 +33,8 @@ const UNREAD_MAX = 1 << 20
 
 export interface Api {
   readonly permits: Permits
-  /** Answers on a unix socket, too. */
-  listen(path: string, access: Access): Promise<void>
+  /** Answers there, too: on a unix socket, or on an address. */
+  listen(at: string | { readonly host: string; readonly port: number }, access: Access): Promise<void>
   /** No more connections; answers under way are waited for, then every connection is cut. */
   close(graceMs: number): Promise<void>
 }
@@ -61,7 +61,7 @@ export function createApi(options: ApiOptions): Api {
   return {
     permits,
 
-    async listen(path, access) {
+    async listen(at, access) {
       const server = createServer(
         {
           headersTimeout: HEADERS_TIMEOUT_MS,
@@ -76,12 +76,12 @@ export function createApi(options: ApiOptions): Api {
           })
         },
       )
-      if (access === 'read-only') server.maxConnections = READERS_MAX
-      servers.push(server)
+      if (access !== 'all') server.maxConnections = READERS_MAX
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject)
-        server.listen(path, () => {
+        server.listen(typeof at === 'string' ? { path: at } : at, () => {
           server.off('error', reject)
+          servers.push(server)
           resolve()
         })
       })
@@ -104,6 +104,8 @@ export function createApi(options: ApiOptions): Api {
     },
   }
 }
+
+type InPieces = Extract<Answer, { readonly pieces: unknown }>
 
 /** One request and its answer. */
 class Exchange {
@@ -189,7 +191,7 @@ class Exchange {
       if (this.#response.destroyed) return
       const answer = await this.#handle(found, body)
       // A document in pieces looks at what the others may change, so it is sent inside.
-      if ('pieces' in answer) await this.#sendPieces(answer.status, answer.pieces)
+      if ('pieces' in answer) await this.#sendPieces(answer)
       else void this.#send(answer)
     } finally {
       permit.release()
@@ -224,7 +226,7 @@ class Exchange {
   }
 
   async #send(answer: Answer): Promise<void> {
-    if ('pieces' in answer) return await this.#sendPieces(answer.status, answer.pieces)
+    if ('pieces' in answer) return await this.#sendPieces(answer)
     const response = this.#response
     response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
     if ('follow' in answer) {
@@ -266,13 +268,12 @@ class Exchange {
     })
   }
 
-  async #sendPieces(status: number, pieces: Iterable<string>): Promise<void> {
+  async #sendPieces({ status, headers, pieces }: InPieces): Promise<void> {
     const response = this.#response
     response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
-    response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
-    for (const chunk of chunks(pieces)) {
-      if (response.write(chunk)) continue
-      await this.#drained()
+    response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', ...headers })
+    for await (const chunk of Symbol.asyncIterator in pieces ? pieces : chunks(pieces)) {
+      if (chunk !== '' && !response.write(chunk)) await this.#drained()
       // Half a document must not look like a whole one.
       if (this.#over.signal.aborted) {
         response.destroy()

@@ -39,6 +39,7 @@ export function contextOf(director: Director, changes: Partial<ApiContext> = {})
     sources: new Sources(),
     status: () => STATUS,
     verdicts: () => new Map(),
+    metrics: () => null,
     changePlane: async () => {},
     detach: async () => {},
     ...changes,

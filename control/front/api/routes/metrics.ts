@@ -1,0 +1,46 @@
+/** Metrics, for Prometheus and whoever speaks like it. */
+import { z } from 'zod'
+import { type Answer, invalid, METRICS_DETAILS, type MetricsFormat, type Route, route } from '../route.ts'
+import { METRICS_PATH } from '../router.ts'
+
+const CONTENT_TYPES: Readonly<Record<MetricsFormat, string>> = {
+  text: 'text/plain; version=0.0.4; charset=utf-8',
+  openmetrics: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
+}
+
+const metrics = route({
+  method: 'GET',
+  path: METRICS_PATH,
+  summary: 'All that is measured, as Prometheus text or, if the client accepts it, as OpenMetrics',
+  query: z.object({
+    detail: z
+      .enum(METRICS_DETAILS)
+      .optional()
+      .meta({ description: 'how finely; left out: as pointsmand --metrics-detail says' }),
+    format: z
+      .enum(['text', 'openmetrics'])
+      .optional()
+      .meta({ description: 'left out: by the Accept header' }),
+  }),
+  answers: { 200: { description: 'text/plain; version=0.0.4, or application/openmetrics-text' } },
+  handle: (context, { query }): Answer => {
+    const format = query.format ?? 'text'
+    const pieces = context.metrics(format, query.detail ?? null)
+    if (pieces === null) {
+      const message = 'Others are being told the metrics at this moment: ask again'
+      return invalid([{ path: 'url', message }], 503)
+    }
+    return { status: 200, headers: { 'content-type': CONTENT_TYPES[format] }, pieces }
+  },
+})
+
+export const METRICS_ROUTES: readonly Route[] = [
+  {
+    ...metrics,
+    handle: (context, asked) => {
+      const accepts = String(asked.headers.accept ?? '').includes('application/openmetrics-text')
+      const query = { ...(accepts ? { format: 'openmetrics' } : {}), ...asked.query }
+      return metrics.handle(context, { ...asked, query })
+    },
+  },
+]

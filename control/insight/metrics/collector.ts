@@ -1,0 +1,262 @@
+/**
+ * The one that collects what is measured. A director of 100,000 real servers has more than a million lines to
+ * say: they are read in one go of many slices, so that the numbers of one real server are of one moment, and
+ * written piece by piece, so that others are served between any two.
+ */
+import { endpointText } from '../../../net/endpoint.ts'
+import { Turns } from '../../apply/turns.ts'
+import type { MetricsDetail, MetricsFormat } from '../../front/api/route.ts'
+import type { ServerId } from '../../model/server.ts'
+import type { ServiceId } from '../../model/service.ts'
+import { serviceName } from '../../model/service-name.ts'
+import { NO_TALLY, type ServiceTally } from '../../rules/applier.ts'
+import type { ServiceEntry } from '../../rules/entries.ts'
+import { COLUMNS, MEASURES, type Measure } from './counted.ts'
+import { DIRECTOR_METRICS } from './director.ts'
+import type { MetricFacts } from './facts.ts'
+import { END, escaped, heading, type Named, sampleLine } from './family.ts'
+import { checkedName, HEALTH_METRICS } from './health.ts'
+import { BACKENDS, localLabels } from './node-exporter.ts'
+
+/** One service as it was when it was read. */
+export interface CountedService {
+  readonly id: ServiceId
+  readonly servers: readonly ServerId[]
+  /** By `COLUMNS`. */
+  readonly own: Float64Array
+  /** By real server, then by `COLUMNS`. */
+  readonly values: Float64Array
+}
+
+/** So much text goes out in one piece. */
+const PIECE = 64 * 1024
+/** A pair of Prometheus servers, and two people who look: each takes some ten megabytes meanwhile. */
+const AT_ONCE = 4
+
+export class Collector {
+  readonly #facts: () => MetricFacts
+  readonly #detail: MetricsDetail
+  #collecting = 0
+
+  constructor(facts: () => MetricFacts, detail: MetricsDetail) {
+    this.#facts = facts
+    this.#detail = detail
+  }
+
+  /** The text, in pieces; null when enough others are being told already. */
+  text(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<string> | null {
+    if (this.#collecting >= AT_ONCE) return null
+    return this.#text(format, detail ?? this.#detail)
+  }
+
+  async *#text(format: MetricsFormat, detail: MetricsDetail): AsyncGenerator<string> {
+    this.#collecting++
+    try {
+      const facts = this.#facts()
+      const pieces = new Pieces()
+      for (const metric of DIRECTOR_METRICS) {
+        const samples = metric.of(facts)
+        if (samples.length > 0) pieces.add(heading(metric, format))
+        for (const sample of samples) pieces.add(sampleLine(metric.name, sample))
+      }
+      yield* health(facts, format, detail, pieces)
+      const services: CountedService[] = []
+      for await (const service of readServices(facts)) {
+        if (service === 'pause') yield ''
+        else services.push(service)
+      }
+      yield* ofServices(services, format, pieces)
+      if (detail === 'real-server') {
+        yield* ofServers(services, format, pieces)
+        yield* ofBackends(services, format, pieces)
+      }
+      pieces.add(END[format])
+      yield pieces.take()
+    } finally {
+      this.#collecting--
+    }
+  }
+}
+
+/** Text that gathers until it is worth sending. */
+class Pieces {
+  #text = ''
+
+  get isFull(): boolean {
+    return this.#text.length >= PIECE
+  }
+
+  add(text: string): void {
+    this.#text += text
+  }
+
+  take(): string {
+    const text = this.#text
+    this.#text = ''
+    return text
+  }
+}
+
+/** Reads all services; says so where others have had their turn. */
+export async function* readServices(facts: MetricFacts): AsyncGenerator<CountedService | 'pause'> {
+  const turns = new Turns()
+  for (const { entry, tally } of facts.counted()) {
+    // One service may have 100,000 real servers.
+    for (const read of readService(entry, tally)) {
+      if (read !== 'going on') yield read
+      if (!turns.over) continue
+      await turns.pass()
+      yield 'pause'
+    }
+  }
+}
+
+const IS_COUNTER = MEASURES.flatMap(({ type, columns }) => columns.map(() => type === 'counter'))
+const WIDTH = COLUMNS.length
+/** Real servers between two looks at the clock. */
+const STRIDE = 256
+
+function* readService(
+  { value, servers: entries }: ServiceEntry,
+  tally: ServiceTally,
+): Generator<CountedService | 'going on'> {
+  // Who comes or goes between two slices does not move the others.
+  const servers = [...entries]
+  const own = new Float64Array(WIDTH)
+  const values = new Float64Array(servers.length * WIDTH)
+  for (const [i, { key, value: server }] of servers.entries()) {
+    const counted = tally.server(key)
+    for (let column = 0; column < WIDTH; column++) {
+      const number = COLUMNS[column]!.of(counted, server)
+      values[i * WIDTH + column] = number
+      own[column]! += number
+    }
+    if (i % STRIDE === STRIDE - 1) yield 'going on'
+  }
+  // With real servers that have left, and since the last -Z.
+  const whole = { ...NO_TALLY, counters: tally.counters }
+  for (let column = 0; column < WIDTH; column++) {
+    if (IS_COUNTER[column]) own[column] = COLUMNS[column]!.of(whole, NOBODY)
+  }
+  yield { id: value.id, servers: servers.map(({ value: { id } }) => id), own, values }
+}
+
+/** What is counted does not ask for it. */
+const NOBODY = { weight: 0 } as Parameters<(typeof COLUMNS)[number]['of']>[1]
+
+function named(scope: 'service' | 'real_server', { metric, type, help }: Measure): Named {
+  const of = scope === 'service' ? 'Of a virtual service.' : 'Of a real server.'
+  return { name: `pointsman_${scope}_${metric}`, type, help: `${help} ${of}` }
+}
+
+function* eachColumn(): Generator<{ readonly measure: Measure; readonly columns: readonly number[] }> {
+  let column = 0
+  for (const measure of MEASURES) {
+    yield { measure, columns: measure.columns.map(() => column++) }
+  }
+}
+
+function* ofServices(
+  services: readonly CountedService[],
+  format: MetricsFormat,
+  pieces: Pieces,
+): Generator<string> {
+  if (services.length === 0) return
+  for (const { measure, columns } of eachColumn()) {
+    const metric = named('service', measure)
+    pieces.add(heading(metric, format))
+    for (const { id, own } of services) {
+      const service = `${metric.name}{service="${escaped(serviceName(id))}"`
+      for (const column of columns) {
+        const { labels } = COLUMNS[column]!
+        pieces.add(`${service}${labels === '' ? '' : `,${labels}`}} ${own[column]}\n`)
+      }
+      if (pieces.isFull) yield pieces.take()
+    }
+  }
+}
+
+function* ofServers(
+  services: readonly CountedService[],
+  format: MetricsFormat,
+  pieces: Pieces,
+): Generator<string> {
+  if (services.length === 0) return
+  for (const { measure, columns } of eachColumn()) {
+    const metric = named('real_server', measure)
+    pieces.add(heading(metric, format))
+    const ends = columns.map((column) => {
+      const { labels } = COLUMNS[column]!
+      return labels === '' ? '"} ' : `",${labels}} `
+    })
+    for (const { id, servers, values } of services) {
+      const service = `${metric.name}{service="${escaped(serviceName(id))}",real_server="`
+      for (let i = 0; i < servers.length; i++) {
+        const server = service + endpointText(servers[i]!)
+        for (let kind = 0; kind < ends.length; kind++)
+          pieces.add(`${server}${ends[kind]}${values[i * WIDTH + columns[kind]!]}\n`)
+        if (pieces.isFull) yield pieces.take()
+      }
+    }
+  }
+}
+
+function* ofBackends(
+  services: readonly CountedService[],
+  format: MetricsFormat,
+  pieces: Pieces,
+): Generator<string> {
+  if (services.length === 0) return
+  for (const backend of BACKENDS) {
+    const column = columnOf(backend.column)
+    pieces.add(heading(backend, format))
+    for (const { id, servers, values } of services) {
+      const service = `${backend.name}{${localLabels(id)},remote_address="`
+      for (let i = 0; i < servers.length; i++) {
+        const { address, port } = servers[i]!
+        pieces.add(`${service}${address}",remote_port="${port}"} ${values[i * WIDTH + column]}\n`)
+        if (pieces.isFull) yield pieces.take()
+      }
+    }
+  }
+}
+
+/** Its place among `COLUMNS`. */
+export function columnOf([metric, labels]: readonly [metric: string, labels: string]): number {
+  for (const { measure, columns } of eachColumn()) {
+    for (const column of columns) {
+      if (measure.metric === metric && COLUMNS[column]!.labels === labels) return column
+    }
+  }
+  throw new TypeError(`Nothing is measured as ${metric}{${labels}}`)
+}
+
+function* health(
+  { checked }: MetricFacts,
+  format: MetricsFormat,
+  detail: MetricsDetail,
+  pieces: Pieces,
+): Generator<string> {
+  for (const metric of HEALTH_METRICS) {
+    if (metric.fine && detail === 'service') continue
+    let headed = false
+    for (const service of checked()) {
+      for (const sample of metric.of(service, checkedName(service))) {
+        if (!headed) pieces.add(heading(metric, format))
+        headed = true
+        pieces.add(sampleLine(metric.name, sample))
+      }
+      if (pieces.isFull) yield pieces.take()
+    }
+  }
+}
+
+/** Every name there can be, for whoever writes rules and dashboards. */
+export function metricNames(): readonly string[] {
+  return [
+    ...DIRECTOR_METRICS.map(({ name }) => name),
+    ...HEALTH_METRICS.map(({ name }) => name),
+    ...MEASURES.flatMap((measure) => [named('service', measure).name, named('real_server', measure).name]),
+    ...BACKENDS.map(({ name }) => name),
+  ]
+}

@@ -1,0 +1,15 @@
+/** What the collector asks of a running daemon. */
+
+import type { CheckedService } from '../../health/health.ts'
+import type { Counters } from '../../model/counters.ts'
+import type { ServiceTally } from '../../rules/applier.ts'
+import type { ServiceEntry } from '../../rules/entries.ts'
+import type { StatusFacts } from '../status.ts'
+
+export interface MetricFacts extends StatusFacts {
+  readonly counted: () => Iterable<{ readonly entry: ServiceEntry; readonly tally: ServiceTally }>
+  /** Of all services together. */
+  readonly totals: Counters
+  readonly verdicts: ReadonlyMap<string, bigint>
+  readonly checked: () => Iterable<CheckedService>
+}

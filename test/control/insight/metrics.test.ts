@@ -1,0 +1,272 @@
+/** Metrics: the right numbers under the right names, in a form that Prometheus' own tool finds no fault with. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { openDirector } from '../../../control/apply/open.ts'
+import { readVerdicts } from '../../../control/counting/verdicts.ts'
+import { Collector, metricNames } from '../../../control/insight/metrics/collector.ts'
+import { Sources } from '../../../control/source/sources.ts'
+import { CountersRecord, LiveRecord, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout/layout.gen.ts'
+import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import { check, site, stage } from '../health/stage.ts'
+import { server, service, testHost } from '../support.ts'
+
+const root = fileURLToPath(new URL('../../..', import.meta.url))
+
+/** A director with a NAT service, one of IPv6, a mark, and numbers in its maps. */
+async function scene(health = stage().health) {
+  const dataplane = new MemoryDataplane()
+  const { director, applier } = openDirector({ dataplane, host: testHost() })
+  const web = service('tcp 192.0.2.10:80', { scheduler: 'rr' })
+  const six = service('udp [2001:db8::10]:53', { scheduler: 'rr' })
+  const mark = service('fwmark 268443648', { scheduler: 'rr' })
+  for (const one of [web, six, mark]) assert.ok(director.addService(one).ok)
+  director.addServer(web.id, server('10.1.0.1:8080', { weight: 3 }))
+  director.addServer(web.id, server('10.1.0.2:8080', { weight: 0 }))
+  director.addServer(six.id, server('[2001:db8:77::2]:53'))
+  director.addServer(mark.id, server('10.1.0.3:443', { method: 'direct-routing' }))
+  await director.settle()
+  const collector = new Collector(
+    () => ({
+      ...{ version: '1.2', startedAt: new Date(5000), reason: 'a test', adopted: false },
+      ...{ dataplane, applier, director, sources: new Sources(), holds: [], health: null },
+      ...{ warnings: [], attachments: [], sendFailures: null },
+      counted: () => director.counted(),
+      totals: director.totals().counters,
+      verdicts: readVerdicts(dataplane),
+      checked: () => health.checked(),
+    }),
+    'real-server',
+  )
+  const text = async (...[format = 'text', detail = null]: Partial<Parameters<Collector['text']>>) => {
+    let all = ''
+    for await (const piece of collector.text(format, detail)!) all += piece
+    return all
+  }
+  return { dataplane, director, applier, collector, web, text }
+}
+
+/** Adds to what the packet program has counted for a real server, on one CPU. */
+function count(dataplane: MemoryDataplane, real: number, cpu: number, counted: Record<string, number>): void {
+  const { view } = dataplane.map('counters')
+  const at = (real * dataplane.sizes.cpus + cpu) * CountersRecord.size
+  for (const [name, value] of Object.entries(counted)) {
+    const offset = at + CountersRecord.offsets[name as 'conns']
+    view.setBigUint64(offset, view.getBigUint64(offset, true) + BigInt(value), true)
+  }
+}
+
+function promtool(words: readonly string[], input = ''): void {
+  const { status, stdout, stderr } = spawnSync('promtool', words, { input, encoding: 'utf8', cwd: root })
+  assert.equal(status, 0, `promtool ${words.join(' ')}\n${stdout}${stderr}\n${input}`)
+}
+
+const lineOf = (text: string, start: string): string =>
+  text.split('\n').find((line) => line.startsWith(start)) ?? `no line begins with ${start}`
+
+describe('metrics', () => {
+  test('have what was counted on all CPUs, by service and real server, in both directions', async () => {
+    const { dataplane, director, web, text } = await scene()
+    const { u32 } = dataplane.map('live')
+    u32[LiveRecord.offsets.active / 4] = 7
+    u32[LiveRecord.offsets.inactive / 4] = 2
+    count(dataplane, 0, 0, { conns: 5, inPackets: 10, outPackets: 8, inBytes: 1000, outBytes: 2 ** 40 })
+    count(dataplane, 0, 1, { conns: 1, inPackets: 2, outPackets: 0, inBytes: 34, outBytes: 1 })
+    count(dataplane, 1, 1, { conns: 4 })
+    const before = await text()
+    const expected = [
+      'pointsman_service_new_connections_total{service="tcp/192.0.2.10:80"} 10',
+      'pointsman_service_packets_total{service="tcp/192.0.2.10:80",direction="in"} 12',
+      `pointsman_service_bytes_total{service="tcp/192.0.2.10:80",direction="out"} ${2 ** 40 + 1}`,
+      'pointsman_service_connections{service="tcp/192.0.2.10:80",state="active"} 7',
+      'pointsman_service_weight{service="tcp/192.0.2.10:80"} 3',
+      'pointsman_service_weight{service="udp/[2001:db8::10]:53"} 1',
+      'pointsman_service_weight{service="fwmark/268443648"} 1',
+      'pointsman_real_server_new_connections_total{service="tcp/192.0.2.10:80",real_server="10.1.0.1:8080"} 6',
+      'pointsman_real_server_new_connections_total{service="tcp/192.0.2.10:80",real_server="10.1.0.2:8080"} 4',
+      'pointsman_real_server_connections{service="tcp/192.0.2.10:80",real_server="10.1.0.1:8080",state="inactive"} 2',
+      'pointsman_real_server_bytes_total{service="tcp/192.0.2.10:80",real_server="10.1.0.1:8080",direction="in"} 1034',
+      'pointsman_real_server_weight{service="udp/[2001:db8::10]:53",real_server="[2001:db8:77::2]:53"} 1',
+      'pointsman_services 3',
+      'pointsman_real_servers 4',
+      'pointsman_build_info{version="1.2"} 1',
+      'process_start_time_seconds 5',
+    ]
+    const lines = new Set(before.split('\n'))
+    assert.deepEqual(
+      expected.filter((line) => !lines.has(line)),
+      [],
+      before,
+    )
+    // What a removed real server has counted stays with its service: a counter never falls.
+    director.deleteServer(web.id, server('10.1.0.2:8080').id)
+    await director.settle()
+    const after = await text()
+    assert.ok(after.includes('pointsman_service_new_connections_total{service="tcp/192.0.2.10:80"} 10\n'))
+    assert.ok(!after.includes('10.1.0.2'))
+  })
+
+  test("have node_exporter's names and labels of IPVS", async () => {
+    const { dataplane, text } = await scene()
+    dataplane.map('live').u32[LiveRecord.offsets.active / 4] = 7
+    count(dataplane, 0, 0, { conns: 5, inPackets: 10, outPackets: 8, inBytes: 1000, outBytes: 2000 })
+    const lines = (await text()).split('\n').filter((line) => line.startsWith('node_ipvs'))
+    const labels = (id: string, remote: string): string => `${id},${remote}`
+    const web = 'local_address="192.0.2.10",local_mark="",local_port="80",proto="TCP"'
+    const six = 'local_address="2001:db8::10",local_mark="",local_port="53",proto="UDP"'
+    const mark = 'local_address="",local_mark="10002000",local_port="0",proto="FWM"'
+    const one = labels(web, 'remote_address="10.1.0.1",remote_port="8080"')
+    const two = labels(web, 'remote_address="10.1.0.2",remote_port="8080"')
+    const three = labels(six, 'remote_address="2001:db8:77::2",remote_port="53"')
+    const four = labels(mark, 'remote_address="10.1.0.3",remote_port="443"')
+    const backends = (name: string, numbers: readonly [string, number][]) =>
+      numbers.map(([of, number]) => `node_ipvs_backend_${name}{${of}} ${number}`)
+    const expected = [
+      'node_ipvs_connections_total 5',
+      'node_ipvs_incoming_packets_total 10',
+      'node_ipvs_outgoing_packets_total 8',
+      'node_ipvs_incoming_bytes_total 1000',
+      'node_ipvs_outgoing_bytes_total 2000',
+      ...backends('connections_active', [
+        [one, 7],
+        [two, 0],
+        [three, 0],
+        [four, 0],
+      ]),
+      ...backends('connections_inactive', [
+        [one, 0],
+        [two, 0],
+        [three, 0],
+        [four, 0],
+      ]),
+      ...backends('weight', [
+        [one, 3],
+        [two, 0],
+        [three, 1],
+        [four, 1],
+      ]),
+    ]
+    assert.deepEqual(lines.toSorted(), expected.toSorted())
+  })
+
+  test('count every verdict by its name, evictions apart', async () => {
+    const { dataplane, text } = await scene()
+    const { u64 } = dataplane.map('verdicts')
+    u64[Verdict.ForwardNat] = 100n
+    u64[PM_VERDICT_MAX + Verdict.ForwardNat] = 11n
+    u64[Verdict.EvictedIdle] = 3n
+    const all = await text()
+    assert.match(all, /^pointsman_packets_total\{verdict="forward_nat"\} 111$/m)
+    assert.match(all, /^pointsman_packets_total\{verdict="drop_table_full"\} 0$/m)
+    assert.match(all, /^pointsman_evictions_total\{connection="idle"\} 3$/m)
+    assert.doesNotMatch(all, /verdict="(evicted|expired|repaired|continue)/)
+  })
+
+  test('say of the tables how full they are once a sweep has been over them', async () => {
+    const { applier, text } = await scene()
+    const before = await text()
+    assert.match(before, /^pointsman_connection_table_lines\{family="ipv4"\} 1024$/m)
+    assert.doesNotMatch(before, /^pointsman_connection_table_lines_used/m)
+    while (!applier.sweepSlice(1000));
+    const after = await text()
+    assert.match(after, /^pointsman_connection_table_lines_used\{family="ipv6"\} 0$/m)
+    assert.match(after, /^pointsman_sweep_duration_seconds \S+$/m)
+  })
+
+  test('tell health of what is checked, and how long checks take', async () => {
+    const checks = stage()
+    const web = site('tcp 192.0.2.10:80', ['10.1.0.1:8080', '10.1.0.2:8080'], [check({ name: 'a "b" \\' })])
+    checks.health.want([web])
+    checks.say('10.1.0.1', 'good', 'connected', { ms: 250 })
+    checks.say('10.1.0.2', 'bad', 'refused')
+    await checks.pass(5000)
+    const { text } = await scene(checks.health)
+    const all = new Set((await text()).split('\n'))
+    const one = 'service="tcp/192.0.2.10:80",real_server="10.1.0.1:8080"'
+    const two = 'service="tcp/192.0.2.10:80",real_server="10.1.0.2:8080"'
+    const expected = [
+      'pointsman_service_up{service="tcp/192.0.2.10:80"} 1',
+      'pointsman_service_real_servers_down{service="tcp/192.0.2.10:80"} 1',
+      `pointsman_real_server_up{${one}} 1`,
+      `pointsman_real_server_up{${two}} 0`,
+      `pointsman_check_duration_seconds{${one},check="a \\"b\\" \\\\"} 0.25`,
+    ]
+    assert.deepEqual(
+      expected.filter((line) => !all.has(line)),
+      [],
+    )
+    promtool(['check', 'metrics'], [...all].join('\n'))
+    assert.doesNotMatch(await text('text', 'service'), /pointsman_real_server_|check=/)
+  })
+
+  test('by service leave real servers out', async () => {
+    const { text } = await scene()
+    const coarse = await text('text', 'service')
+    assert.match(coarse, /^pointsman_service_weight/m)
+    assert.match(coarse, /^node_ipvs_connections_total/m)
+    assert.doesNotMatch(coarse, /10\.1\.0\.|node_ipvs_backend/)
+  })
+
+  test('are what promtool takes, and OpenMetrics ends by saying so', async () => {
+    const { text } = await scene()
+    promtool(['check', 'metrics'], await text())
+    const open = await text('openmetrics')
+    assert.ok(open.endsWith('\n# EOF\n'))
+    assert.equal(open.match(/# EOF/g)?.length, 1)
+    assert.match(open, /^# TYPE pointsman_packets counter\n(pointsman_packets_total\{.*\} \d+\n)+#/m)
+    const families = [...open.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name)
+    assert.equal(new Set(families).size, families.length, 'no name stands twice')
+  })
+
+  test('are told to so many at once, and to the next when one of them is done', async () => {
+    const { collector } = await scene()
+    const under = [1, 2, 3, 4].map(() => collector.text('text', null)![Symbol.asyncIterator]())
+    for (const one of under) await one.next()
+    assert.equal(collector.text('text', null), null)
+    // A client that goes away ends its own.
+    await under[0]!.return?.()
+    assert.notEqual(collector.text('text', null), null)
+  })
+})
+
+describe('rules and dashboard', () => {
+  const names = new Set(metricNames())
+  const rules = readFileSync(join(root, 'deploy/prometheus/pointsman.rules.yml'), 'utf8')
+  const dashboard = readFileSync(join(root, 'deploy/grafana/pointsman.json'), 'utf8')
+
+  test('rules are what promtool takes, and fire when they should', () => {
+    promtool(['check', 'rules', 'deploy/prometheus/pointsman.rules.yml'])
+    promtool(['test', 'rules', 'test/deploy/prometheus-rules.yml'])
+  })
+
+  for (const [what, text] of [
+    ['rules', rules],
+    ['dashboard', dashboard],
+  ] as const) {
+    test(`every metric that ${what} name exists`, () => {
+      const used = new Set(text.match(/\b(?:pointsman|process|node_ipvs)_[a-z_]+\b/g) ?? [])
+      assert.ok(used.size > 5, `found ${[...used].join(' ')}`)
+      assert.deepEqual(
+        [...used].filter((name) => !names.has(name)),
+        [],
+      )
+    })
+  }
+
+  test('every name that is promised is said by a director that has something to say of it', async () => {
+    const { applier, text } = await scene()
+    while (!applier.sweepSlice(1000));
+    const said = await text()
+    const silent = [...names].filter((name) => !said.includes(`\n${name}`) && !said.startsWith(name))
+    // Without sources, send failures and checks there are none of these.
+    const optional = /source|send_failures|_up$|sorry|quorum|check_|weight_up|real_servers_down|attached/
+    assert.deepEqual(
+      silent.filter((name) => !optional.test(name)),
+      [],
+      lineOf(said, '# TYPE'),
+    )
+  })
+})
