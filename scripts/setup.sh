@@ -52,6 +52,10 @@ missing_test_packages() {
 	[ -e /usr/sbin/ipvsadm ] || echo ipvsadm
 	[ -e /usr/sbin/keepalived ] || echo keepalived
 	[ -e /usr/sbin/ldirectord ] || echo ldirectord
+	[ -e /usr/bin/etcd ] || echo etcd-server
+	[ -e /usr/share/java/zookeeper.jar ] || echo zookeeper
+	[ -e /usr/sbin/named ] || echo bind9
+	command -v openssl >/dev/null || echo openssl
 	# The sanitizers' runtime, for the native build of the packet program.
 	compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.asan-*.a' >/dev/null || echo libclang-rt-dev
 	missing_cross_packages

@@ -24,6 +24,8 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'control/daemon/daemon.test.ts': { seconds: 12, cores: 1 },
   'control/daemon/metrics.test.ts': { seconds: 8, cores: 0.7 },
   'control/front/ipvsadm/recordings.test.ts': { seconds: 30, cores: 0.6 },
+  'control/daemon/registry.test.ts': { seconds: 9, cores: 0.5 },
+  'control/registry/etcd.test.ts': { seconds: 19, cores: 0.5 },
   'dataplane/kernel/kernel-dataplane.test.ts': { seconds: 13, cores: 0.3 },
   'dataplane/kernel/migration.test.ts': { seconds: 60, cores: 0.4 },
   'dataplane/userspace/forwarder-workers.test.ts': { seconds: 14, cores: 0.5 },

@@ -97,7 +97,11 @@ export const NOUNS: readonly Noun[] = [
       () => '/v1/sources',
       sourcesAnswer,
       sourcesText,
-      (sources) => sources.every(({ state }) => state !== 'refused'),
+      (sources) =>
+        sources.every(
+          ({ state, pools }) =>
+            state !== 'refused' && pools.every((pool) => pool.state !== 'away' && pool.state !== 'held'),
+        ),
     ),
   },
   {

@@ -4,7 +4,7 @@ import { endpointText } from '../../net/endpoint.ts'
 import { serviceTitle } from '../front/api/names.ts'
 import type { ConnectionShown } from '../front/api/schema/connection.ts'
 import type { ServiceShown } from '../front/api/schema/service.ts'
-import type { SourceShown } from '../front/api/schema/source.ts'
+import type { PoolShown, SourceShown } from '../front/api/schema/source.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import { expiry } from '../front/ipvsadm/format.ts'
 import type { Diagnosis } from '../insight/doctor/checks.ts'
@@ -78,16 +78,41 @@ export function age(since: string, nowMs = Date.now()): string {
 
 export function sourcesText(sources: readonly SourceShown[]): string {
   return sources
-    .map(({ source, path, state, since, services, watched, complaints }) => {
+    .map(({ source, path, state, since, services, watched, pools, complaints }) => {
       const where = path === null ? 'commands and the API' : path
       const how = state === 'unread' ? 'not read since the daemon started' : state
       const when = since === null ? '' : ` for ${age(since)}`
       const lines = [`${source}: ${where}`, `  ${how}${when}, ${services} services`]
       if (watched.length > 0) lines.push(`  watches: ${watched.join(', ')}`)
+      for (const pool of pools) {
+        lines.push(`  pool ${pool.pool}: ${pool.kind} ${pool.name}, ${poolText(pool)}`)
+        for (const { key, why } of pool.skippedEntries) lines.push(`    skipped ${key}: ${why}`)
+      }
       for (const { at, message } of complaints) lines.push(`  ${at}: ${message}`)
       return `${lines.join('\n')}\n`
     })
     .join('')
+}
+
+/** How a pool stands that follows a registry. */
+function poolText({ state, since, heard, servers, why, skipped }: PoolShown): string {
+  const has = servers === null ? 'nothing is known yet' : `${servers} real servers`
+  const bad = skipped === 0 ? '' : `, ${skipped} entries skipped`
+  const for_ = since === null ? '' : ` for ${age(since)}`
+  switch (state) {
+    case 'unheard':
+      return `${has}, not heard since the daemon started${bad}`
+    case 'current':
+      return `${has}${bad}${since === null ? '' : `, changed ${age(since)} ago`}`
+    case 'away': {
+      const last = heard === null ? 'not heard since the daemon started' : `last heard ${age(heard)} ago`
+      return `${has}, registry away${for_} (${last})${bad}: ${why ?? ''}`
+    }
+    case 'held':
+      return `${has}, held back${for_}${bad}: ${why ?? ''}`
+    default:
+      return state satisfies never
+  }
 }
 
 export function statusText(status: Status): string {
@@ -132,6 +157,7 @@ export function statusText(status: Status): string {
     const more = complaints.length > 1 ? `, and ${complaints.length - 1} more: pointsman sources` : ''
     rows.push(['not applied', `${source} ${path}, for ${age(since)}: ${first}${more}`])
   }
+  for (const pool of status.pools) rows.push(['pool', `${pool.pool}: ${poolText(pool)}`])
   rows.push(...healthRows(status.health))
   for (const { service, server, hold } of status.holds) {
     const until = hold.until === null ? '' : `, until ${hold.until}`

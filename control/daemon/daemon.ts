@@ -1,6 +1,7 @@
 /** The daemon: from an empty process to a served API, and back. */
 
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { builtFile } from '../../dataplane/assets.ts'
 import { type Dataplane, DataplaneError } from '../../dataplane/dataplane.ts'
@@ -134,7 +135,7 @@ class Daemon {
     const run = await takeRunDirectory(options.runDirectory, options.dataplane !== 'none')
     let host: LiveHost | null = null
     let opened: Opened | null = null
-    const siteReader = new SiteReader()
+    const siteReader = new SiteReader({ poolFile: join(run.path, 'pools.json') })
     try {
       host = openHost()
       const first = await readConfiguration(siteReader, options.config)
@@ -405,6 +406,16 @@ class Daemon {
     const { config, keepalived } = this.#options
     const file = this.#addSource('file', config ?? DEFAULT_CONFIG)
     const other = keepalived === null ? null : this.#addSource('keepalived', keepalived)
+    this.#siteReader.onNotice = (notice) => {
+      const source = this.#sources.get(notice.source)
+      if (notice.kind === 'pools') source?.poolsStand(notice.pools)
+      else if (!this.#ending.begun) source?.poolsChanged()
+    }
+    this.#siteReader.onLost = () => {
+      if (this.#ending.begun) return
+      // The next reading starts another thread, which follows what it reads of.
+      for (const source of this.#sources.all()) if (source.pools.length > 0) source.poolsChanged()
+    }
     this.#clockwork.add([
       { name: 'files of pools', everyMs: WATCH_MS, run: whole(() => this.#watchSources()) },
       { name: 'ends of holds', everyMs: HOLDS_MS, run: whole(() => this.#endHolds()) },

@@ -7,6 +7,7 @@ import { endpointText } from '../../net/endpoint.ts'
 import type { Attachment } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
 import { holdJson, serviceIdJson } from '../front/api/schema/service.ts'
+import { poolJson } from '../front/api/schema/source.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import type { HealthInShort } from '../health/health.ts'
 import type { Director } from '../model/director.ts'
@@ -72,6 +73,10 @@ export function readStatus(facts: StatusFacts): Status {
     connections: connections(applier),
     capacity: dataplane === null ? {} : { ...dataplane.sizes },
     sources: facts.sources.all().flatMap(refusedSource),
+    pools: facts.sources
+      .all()
+      .flatMap(({ pools }) => pools.map(poolJson))
+      .filter(({ state, skipped }) => state !== 'current' || skipped > 0),
     health: healthShown(facts.health),
     holds: facts.holds.map(({ service, server, hold }) => ({
       service: serviceIdJson(service),

@@ -4,6 +4,7 @@
  */
 import type { Check } from './check.ts'
 import type { HealthPolicy, ServerHooks } from './health-policy.ts'
+import type { FollowedPool } from './pool.ts'
 import type { RealServer } from './server.ts'
 import type { VirtualService } from './service.ts'
 import type { DaemonRequest } from './sync-daemon.ts'
@@ -74,4 +75,12 @@ export interface Site {
   readonly files: readonly string[]
   /** Those of them that are looked at again by themselves whenever they change (pools). */
   readonly watched: readonly string[]
+  /** Pools that follow a registry. */
+  readonly followed: readonly SitePool[]
+}
+
+export interface SitePool extends FollowedPool {
+  readonly pool: string
+  /** Whether anything has been heard of it. */
+  readonly known: boolean
 }

@@ -3,8 +3,9 @@
  * knows how that stands.
  */
 import { statSync } from 'node:fs'
-import { serviceKey } from '../model/identity.ts'
+import { serverKey, serviceKey } from '../model/identity.ts'
 import type { Pace } from '../model/pace.ts'
+import type { NamedPoolState } from '../model/pool.ts'
 import type { RealServer } from '../model/server.ts'
 import type { ServiceId, VirtualService } from '../model/service.ts'
 import { type Complaint, placeText, type Site } from '../model/site.ts'
@@ -76,6 +77,9 @@ export class SiteSource {
   #seen = ''
   #readAs = ''
   #watching = false
+  /** Pools that follow a registry have changed since the last reading began. */
+  #stale = false
+  #pools: readonly NamedPoolState[] = []
   /** What is wrong with all of it as it was read last, and with its pools as they were read since. */
   #wrong: { readonly whole: readonly Complaint[]; readonly pools: readonly Complaint[] } = NOTHING_WRONG
 
@@ -122,8 +126,26 @@ export class SiteSource {
     })
   }
 
+  /** How the pools stand that follow a registry. */
+  get pools(): readonly NamedPoolState[] {
+    return this.#pools
+  }
+
+  poolsStand(pools: readonly NamedPoolState[]): void {
+    for (const pool of pools) this.#tellPool(pool)
+    this.#pools = pools
+  }
+
+  /** A registry has said something else: it is read at once, and again if more was said meanwhile. */
+  poolsChanged(): void {
+    this.#stale = true
+    if (!this.#watching && this.#site !== null) this.#readPools()
+  }
+
   /** Looks at the watched files; a changed one is read when it has not changed since the last look. */
   watch(): void {
+    // What failed when it was tried, too.
+    if (this.#stale) this.poolsChanged()
     const watched = this.#site?.watched ?? []
     if (watched.length === 0 || this.#watching) return
     const now = looks(watched)
@@ -131,27 +153,52 @@ export class SiteSource {
     this.#seen = now
     if (!settled || now === this.#readAs) return
     this.#readAs = now
+    this.#readPools()
+  }
+
+  #readPools(): void {
     this.#watching = true
+    let done = false
     void this.#inTurn(async () => {
       const path = this.#from
       const beganMs = Date.now()
+      this.#stale = false
       const reading = await this.#options.reader.read(this.source, path, true)
       await this.#bringIn(reading, { path, takeOver: false, beganMs, poolsOnly: true })
+      done = true
     })
       .catch((error: unknown) => this.#options.log.error({ err: error }, 'Cannot read the pools again'))
       .finally(() => {
         this.#watching = false
+        const again = this.#stale
+        this.#stale = again || !done
+        if (done && again) this.poolsChanged()
       })
   }
 
   async #bringIn(reading: NumberedReading, occasion: Occasion): Promise<Applied> {
     const { path, takeOver, beganMs, poolsOnly } = occasion
-    const { site, complaints } = reading
-    if (site === null) return this.#refused(occasion, complaints)
-    const restated = await this.#restate(site, path, takeOver, false, () => {
+    const { complaints } = reading
+    if (reading.site === null) return this.#refused(occasion, complaints)
+    const missing = this.#missingPools(reading.site, poolsOnly)
+    if (missing.length > 0) return this.#refused(occasion, [...complaints, ...missing])
+    let site = reading.site
+    const became = (): void => {
       this.#site = site
       this.#options.applied()
-    })
+    }
+    let restated = await this.#restate(site, path, takeOver, false, became)
+    const without = withoutRefused(site, restated.refused)
+    if (without !== null) {
+      const [first] = restated.refused
+      const { source } = this
+      this.#options.log.error(
+        { source, skipped: restated.refused.length },
+        `Real servers of registries are left out: ${first?.message ?? ''}`,
+      )
+      site = without
+      restated = await this.#restate(site, path, takeOver, false, became)
+    }
     if (restated.refused.length > 0) {
       return this.#refused(occasion, [...complaints, ...places(restated.refused, site)])
     }
@@ -166,6 +213,43 @@ export class SiteSource {
     const { source } = this
     this.#options.log.info({ source, path, ...countChanges(restated.changes) }, 'applied')
     return { changes: restated.changes, complaints }
+  }
+
+  /**
+   * What is in force must not lose its real servers to a pool of which nobody has heard anything yet. When there
+   * is nothing in force yet it is no loss.
+   */
+  #missingPools(site: Site, poolsOnly: boolean): Complaint[] {
+    if (poolsOnly || this.#site === null) return []
+    const before = new Set(this.#site.followed.map(poolIdentity))
+    const at = { file: site.files[0] ?? '', line: 1, column: 1 }
+    return site.followed
+      .filter((pool) => !pool.known && !before.has(poolIdentity(pool)))
+      .map(({ pool, registry, address }) => ({
+        at,
+        message: `Pool "${pool}" is not known yet: registry "${registry}" (${address.kind}) has not answered; when it does: pointsman apply`,
+        severity: 'error',
+      }))
+  }
+
+  /** Once for each state of affairs. */
+  #tellPool(pool: NamedPoolState): void {
+    const before = this.#pools.find((one) => one.pool === pool.pool)
+    const name = `Pool ${pool.pool} (${pool.kind} ${pool.name})`
+    const details = { source: this.source, pool: pool.pool }
+    if (pool.away !== null && before?.away?.sinceMs !== pool.away.sinceMs) {
+      this.#options.log.error(details, `${name}: its registry is away, what is known stays: ${pool.away.why}`)
+    }
+    if (pool.away === null && before?.away) this.#options.log.info(details, `${name}: its registry is back`)
+    if (pool.held !== null && before?.held?.sinceMs !== pool.held.sinceMs) {
+      this.#options.log.error(details, `${name}: held back, ${pool.held.why}`)
+    }
+    if (pool.held === null && before?.held) this.#options.log.info(details, `${name}: no longer held back`)
+    if (pool.badCount > (before?.badCount ?? 0)) {
+      const [first] = pool.bad
+      const what = first === undefined ? '' : `, the first is ${first.key}: ${first.why}`
+      this.#options.log.error(details, `${name}: ${pool.badCount} entries are skipped${what}`)
+    }
   }
 
   #restate(
@@ -212,6 +296,36 @@ export class SiteSource {
     this.#turn = mine.catch(() => {})
     return mine
   }
+}
+
+function poolIdentity({ address, name }: Site['followed'][number]): string {
+  return JSON.stringify([address.kind, address.endpoints, address.datacenter, name])
+}
+
+/**
+ * The site without those of the refused real servers that came out of a registry: one of them must not keep all
+ * others out. null: something else is refused, too, or nothing is.
+ */
+function withoutRefused(site: Site, refused: readonly RefusedStatement[]): Site | null {
+  if (refused.length === 0) return null
+  const followed = new Set(site.followed.map(({ pool }) => pool))
+  const out = new Map<string, Set<string>>()
+  for (const { service, server } of refused) {
+    if (server === null) return null
+    out.set(service, (out.get(service) ?? new Set()).add(server))
+  }
+  let stated = false
+  const services = site.services.map((one) => {
+    const names = out.get(serviceKey(one.service.id))
+    if (names === undefined) return one
+    const servers = one.servers.filter(({ real, pool }) => {
+      if (!names.has(serverKey(real.id))) return true
+      if (pool === null || !followed.has(pool)) stated = true
+      return false
+    })
+    return { ...one, servers }
+  })
+  return stated ? null : { ...site, services }
 }
 
 function originOf(source: StatingSource, path: string): Origin {

@@ -2,6 +2,7 @@
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { serviceKey, serviceText } from '../../model/identity.ts'
+import type { FollowedPool, RegistryAddress } from '../../model/pool.ts'
 import {
   type Complaint,
   type DirectorSettings,
@@ -9,11 +10,14 @@ import {
   type Place,
   placeText,
   type Site,
+  type SitePool,
   type SiteService,
 } from '../../model/site.ts'
 import { checkSysctl } from '../../model/sysctls.ts'
+import type { Member } from '../../registry/registry.ts'
 import { findings, quoted } from './issues.ts'
-import { type Complain, groupOf, type Names, resolveService } from './resolve.ts'
+import { type FollowedDocument, followedPool, registryAddress } from './registries.ts'
+import { type Complain, groupOf, type Names, Pool, resolveService, unknown } from './resolve.ts'
 import {
   type CheckDocument,
   fileHead,
@@ -33,6 +37,8 @@ export interface Files {
   read(path: string, watched?: boolean): string
   /** Names in a folder. */
   list(folder: string): readonly string[]
+  /** What a registry has; null: nothing is known yet. Absent where nobody is to be asked. */
+  follow?(pool: FollowedPool): readonly Member[] | null
 }
 
 export interface Reading {
@@ -67,7 +73,9 @@ class Reader {
   readonly #read = new Set<string>()
   readonly #watched = new Set<string>()
   readonly #checks = new Map<string, CheckDocument>()
-  readonly #pools = new Map<string, readonly ServerDocument[]>()
+  readonly #pools = new Map<string, Pool>()
+  readonly #registries = new Map<string, RegistryAddress>()
+  readonly #followed: SitePool[] = []
 
   constructor(files: Files, memory: Memory) {
     this.#files = files
@@ -77,6 +85,7 @@ class Reader {
   read(path: string): Reading {
     const sources: Source[] = []
     this.#open(path, { file: path, line: 1, column: 1 }, sources)
+    for (const source of sources) this.#registriesOf(source)
     for (const source of sources) this.#names(source)
     const services: SiteService[] = []
     const known = new Map<string, SiteService>()
@@ -86,7 +95,8 @@ class Reader {
     const failed = this.#complaints.some(({ severity }) => severity === 'error')
     const complaints = this.#complaints.slice(0, COMPLAINTS_MAX)
     if (failed) return { site: null, complaints }
-    return { site: { services, director, files: [...this.#read], watched: [...this.#watched] }, complaints }
+    const files = { files: [...this.#read], watched: [...this.#watched] }
+    return { site: { services, director, ...files, followed: this.#followed }, complaints }
   }
 
   #complain(at: Place, message: string): void {
@@ -170,6 +180,16 @@ class Reader {
     }
   }
 
+  #registriesOf(source: Source): void {
+    for (const [name, registry] of Object.entries(source.head.registries ?? {})) {
+      if (this.#registries.has(name)) {
+        this.#complainer(source)(['registries', name], `Registry "${name}" is stated twice`)
+      }
+      const address = registryAddress(registry, (file) => besides(source.file, file))
+      this.#registries.set(name, address)
+    }
+  }
+
   /** What services of any file may name. */
   #names(source: Source): void {
     const complain = this.#complainer(source)
@@ -179,17 +199,48 @@ class Reader {
     }
     for (const [name, pool] of Object.entries(source.head.pools ?? {})) {
       if (this.#pools.has(name)) complain(['pools', name], `Pool "${name}" is stated twice`)
-      this.#pools.set(name, this.#members(pool, source, ['pools', name]))
+      this.#pools.set(name, this.#pool(name, pool, source))
     }
   }
 
-  #members(pool: PoolDocument, source: Source, path: Path): readonly ServerDocument[] {
-    if ('servers' in pool) {
-      const { servers, ...settings } = pool
-      return servers.map((own) => ({ ...settings, ...(typeof own === 'string' ? { address: own } : own) }))
+  #pool(name: string, pool: PoolDocument, source: Source): Pool {
+    const path = ['pools', name]
+    if ('registry' in pool) {
+      const { registry, name: entry, max_removal, allow_empty, ...settings } = pool
+      const followed = { registry, name: entry, max_removal, allow_empty }
+      const members = this.#follow(name, followed, this.#complainer(source, [...path, 'registry']))
+      const documents = members.map(({ address, weight }) =>
+        weight === null ? { ...settings, address } : { ...settings, address, weight },
+      )
+      return new Pool(documents, true)
     }
-    const { file, ...settings } = pool
-    const name = isAbsolute(file) ? file : join(dirname(source.file), file)
+    if ('file' in pool) return new Pool(this.#fromFile(pool, source, path), false)
+    const { servers, ...settings } = pool
+    const documents = servers.map((own) => ({
+      ...settings,
+      ...(typeof own === 'string' ? { address: own } : own),
+    }))
+    return new Pool(documents, false)
+  }
+
+  #follow(pool: string, document: FollowedDocument, complain: Complain): readonly Member[] {
+    const address = this.#registries.get(document.registry)
+    if (address === undefined) {
+      complain([], unknown('registry', document.registry, this.#registries.keys()))
+      return []
+    }
+    const followed = followedPool(document, address)
+    const members = this.#files.follow?.(followed) ?? null
+    this.#followed.push({ pool, known: members !== null, ...followed })
+    return members ?? []
+  }
+
+  #fromFile(
+    { file, ...settings }: PoolDocument & { readonly file: string },
+    source: Source,
+    path: Path,
+  ): readonly ServerDocument[] {
+    const name = besides(source.file, file)
     this.#watched.add(name)
     const document = this.#parse(name, { file: source.file, ...source.document.place([...path, 'file']) })
     if (document === null) return []
@@ -219,12 +270,13 @@ class Reader {
       checks: this.#checks,
       pools: this.#pools,
       defaults: head.defaults ?? {},
-      resolvePath: (path) => (isAbsolute(path) ? path : join(dirname(file), path)),
+      resolvePath: (path) => besides(file, path),
     }
-    const { services: _, ...context } = head
-    const from = JSON.stringify([file, context, [...this.#checks], [...this.#pools]])
+    const { services: _, pools: _own, registries: _all, ...context } = head
+    const common = JSON.stringify([file, context, [...this.#checks], [...this.#pools.keys()]])
     for (const [index, value] of (head.services ?? []).entries()) {
       const path = ['services', index]
+      const from = [common, ...this.#poolTexts(value)]
       const known = this.#known(value, from)
       if (known !== null) {
         this.#add({ ...known, at: { file, ...document.place(path) } }, services, taken)
@@ -247,10 +299,17 @@ class Reader {
     }
   }
 
+  /** Of the pools that a service names: the others are nothing to it. */
+  #poolTexts(value: unknown): string[] {
+    const names: unknown = typeof value === 'object' && value !== null ? Reflect.get(value, 'pools') : null
+    return Array.isArray(names) ? names.map((name) => this.#pools.get(String(name))?.text ?? '') : []
+  }
+
   /** What the same words came to the last time, among the same others. */
-  #known(value: unknown, from: string): SiteService | null {
+  #known(value: unknown, from: readonly string[]): SiteService | null {
     const known = typeof value === 'object' && value !== null ? this.#memory.services.get(value) : undefined
-    return known?.from === from ? known.service : null
+    const same = known?.from.length === from.length && known.from.every((text, index) => text === from[index])
+    return known !== undefined && same ? known.service : null
   }
 
   #add(made: SiteService, services: SiteService[], taken: Map<string, SiteService>): void {
@@ -277,6 +336,11 @@ class Reader {
     if (first === undefined || document === undefined) return NO_DIRECTOR_SETTINGS
     return directorSettings(document, this.#complainer(first, ['director']))
   }
+}
+
+/** A path as the file means it that names it. */
+function besides(file: string, path: string): string {
+  return isAbsolute(path) ? path : join(dirname(file), path)
 }
 
 function directorSettings(

@@ -37,16 +37,28 @@ type Path = readonly PropertyKey[]
 /** Told what is wrong with the value at a path. */
 export type Complain = (path: Path, message: string) => void
 
-/** A real server as a pool has it. */
-export interface Member {
-  readonly document: ServerDocument
-  /** Names of a pool stand elsewhere: its members are complained about where the pool is named. */
-  readonly pool: string
+/** Real servers that services name by their pool. */
+export class Pool {
+  readonly members: readonly ServerDocument[]
+  /** They come from a registry: of those that do not fit a service it is the registry that is wrong, or nobody. */
+  readonly followed: boolean
+  #text: string | null = null
+
+  constructor(members: readonly ServerDocument[], followed: boolean) {
+    this.members = members
+    this.followed = followed
+  }
+
+  /** Of two that are the same, the same. */
+  get text(): string {
+    this.#text ??= JSON.stringify(this.members)
+    return this.#text
+  }
 }
 
 export interface Names {
   readonly checks: ReadonlyMap<string, CheckDocument>
-  readonly pools: ReadonlyMap<string, readonly ServerDocument[]>
+  readonly pools: ReadonlyMap<string, Pool>
   /** Of the file that the service stands in. */
   readonly defaults: DefaultsDocument
   /** For files that a check names. */
@@ -102,23 +114,39 @@ export function resolveService(
   }
   for (const [index, own] of (document.real_servers ?? []).entries()) add(own, ['real_servers', index], null)
   for (const [index, name] of (document.pools ?? []).entries()) {
-    const members = names.pools.get(name)
-    if (members === undefined) complain(['pools', index], unknown('pool', name, names.pools.keys()))
-    for (const member of members ?? []) add(member, ['pools', index], name)
+    const pool = names.pools.get(name)
+    if (pool === undefined) complain(['pools', index], unknown('pool', name, names.pools.keys()))
+    for (const member of pool?.members ?? []) {
+      if (pool?.followed !== true || fits(member, id, names.defaults, seen))
+        add(member, ['pools', index], name)
+    }
   }
   const health = healthPolicy(settings, id, names.defaults, (path, message) => complain(path, message))
   if (service === null) return null
   return { service, servers, health, at }
 }
 
-function unknown(what: string, name: string, known: Iterable<string>): string {
+/** A registry may have both families under one name, and what the file says of it already. */
+function fits(
+  member: ServerDocument,
+  id: ServiceId,
+  defaults: DefaultsDocument,
+  seen: ReadonlySet<string>,
+): boolean {
+  const { address, port } = parseEndpoint(member.address)!
+  const family = familyOf(address)
+  if (family !== id.family && (member.method ?? defaults.server?.method) !== 'tunnel') return false
+  return !seen.has(serverKey({ address, family, port: port ?? (id.kind === 'address' ? id.port : 0) }))
+}
+
+export function unknown(what: string, name: string, known: Iterable<string>): string {
   const all = [...known]
   const near = nearest(name, all)
   const hint =
     near !== null
       ? `did you mean "${near}"?`
       : all.length === 0
-        ? `there are none, see ${what}s: in pointsman.yaml(5)`
+        ? `there are none, see ${what === 'registry' ? 'registries' : `${what}s`}: in pointsman.yaml(5)`
         : `expected one of ${all.join(', ')}`
   return `Unknown ${what} "${name}": ${hint}`
 }

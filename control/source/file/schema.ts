@@ -8,6 +8,7 @@ import { parseIpv4 } from '../../../net/address.ts'
 import { parseEndpoint } from '../../../net/endpoint.ts'
 import { DNS_TYPES } from '../../model/check.ts'
 import { INT_MAX, TIMEOUT_MAX_S } from '../../model/limits.ts'
+import { followed, registry } from './registries.ts'
 
 const UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 const DURATION = /^(\d{1,10}(?:\.\d{1,3})?)(ms|s|m|h|d)$/
@@ -247,6 +248,7 @@ export const pool = z
       }),
       ...serverSettings,
     }),
+    z.strictObject({ ...followed, ...serverSettings }),
   ])
   .meta({
     id: 'SitePool',
@@ -386,6 +388,10 @@ const rest = {
   director: director.optional(),
   defaults: defaults.optional(),
   checks: z.record(name, check).optional().meta({ description: 'by name' }),
+  registries: z
+    .record(name, registry)
+    .optional()
+    .meta({ description: 'by name, for pools that follow them' }),
   pools: z.record(name, pool).optional().meta({ description: 'by name' }),
   include: oneOrMore(z.string().min(1)).optional().meta({
     description: 'more files, * and ? in the last part of the path; relative to this one',

@@ -36,7 +36,10 @@ export class Memory {
   }
 
   /** What became of an item, and what else that came from. */
-  readonly services = new WeakMap<object, { readonly from: string; readonly service: SiteService }>()
+  readonly services = new WeakMap<
+    object,
+    { readonly from: readonly string[]; readonly service: SiteService }
+  >()
 }
 
 /** Plain texts are read quickly, and looked at closely only when somebody wants to know a place. */

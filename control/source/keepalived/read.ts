@@ -124,7 +124,13 @@ function siteOf(
         )
     }
   }
-  return { services: [...known.values()], director: directorOf(statements, remarks), files, watched: [] }
+  return {
+    services: [...known.values()],
+    director: directorOf(statements, remarks),
+    files,
+    watched: [],
+    followed: [],
+  }
 }
 
 function directorOf(statements: readonly Statement[], remarks: Remarks): DirectorSettings {

@@ -1,5 +1,6 @@
 /** What the reading thread is asked, and what it answers. */
-import type { Complaint, DirectorSettings, Place, SiteService } from '../../model/site.ts'
+import type { NamedPoolState } from '../../model/pool.ts'
+import type { Complaint, DirectorSettings, Place, SitePool, SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 
 export interface ReadOrder {
@@ -40,7 +41,21 @@ export type ReadAnswer =
         readonly director: DirectorSettings
         readonly files: readonly string[]
         readonly watched: readonly string[]
+        readonly followed: readonly SitePool[]
       } | null
       readonly complaints: readonly Complaint[]
     }
   | { readonly number: number; readonly kind: 'failed'; readonly message: string }
+
+/** What nobody has asked for: pools that follow a registry, of what is in force of a source. */
+export type Notice =
+  /** They have other real servers: read again. */
+  | { readonly kind: 'stale'; readonly source: StatingSource }
+  /** How they stand. */
+  | { readonly kind: 'pools'; readonly source: StatingSource; readonly pools: readonly NamedPoolState[] }
+
+/** What the thread is started with. */
+export interface ReaderSettings {
+  /** Where the last good sets of pools are kept; null: nowhere. */
+  readonly poolFile: string | null
+}

@@ -6,7 +6,7 @@ import { builtFile } from '../../../dataplane/assets.ts'
 import type { Site, SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 import type { Reading } from '../file/read.ts'
-import type { Order, ReadAnswer, ReadOrder } from './protocol.ts'
+import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
 
 export interface NumberedReading extends Reading {
   readonly number: number
@@ -20,11 +20,21 @@ interface Waiting {
 }
 
 export class SiteReader {
+  /** Told what the thread says by itself. */
+  onNotice: (notice: Notice) => void = () => {}
+  /** The thread has ended without having been asked to, and with it what it follows. */
+  onLost: () => void = () => {}
+  readonly #settings: ReaderSettings
+  #closed = false
   #worker: Worker | null = null
   #number = 0
   readonly #waiting = new Map<number, Waiting>()
   /** What the thread has sent last of each source, as it remembers that itself. */
   #last = new Map<StatingSource, readonly SiteService[]>()
+
+  constructor(settings: ReaderSettings = { poolFile: null }) {
+    this.#settings = settings
+  }
 
   /** Rejects only if the thread itself fails; what is wrong with a text is in the reading. */
   read(source: StatingSource, path: string, poolsOnly = false): Promise<NumberedReading> {
@@ -45,14 +55,19 @@ export class SiteReader {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     await this.#worker?.terminate()
   }
 
   #thread(): Worker {
     if (this.#worker !== null) return this.#worker
-    const worker = startWorker()
+    const worker = startWorker(this.#settings)
     this.#worker = worker
-    worker.on('message', (answer: ReadAnswer) => {
+    worker.on('message', (answer: ReadAnswer | Notice) => {
+      if (answer.kind === 'stale' || answer.kind === 'pools') {
+        this.onNotice(answer)
+        return
+      }
       this.#take(answer)
       worker.postMessage({ order: 'taken' } satisfies Order)
     })
@@ -91,6 +106,7 @@ export class SiteReader {
     const waiting = [...this.#waiting.values()]
     this.#waiting.clear()
     for (const { reject } of waiting) reject(error)
+    if (!this.#closed) this.onLost()
   }
 }
 
@@ -100,14 +116,14 @@ function moved(service: SiteService, at: SiteService['at']): SiteService {
 }
 
 /** Starts what the build made; from sources, the source, behind the loader that this process runs with. */
-function startWorker(): Worker {
+function startWorker(workerData: ReaderSettings): Worker {
   const source = new URL('./site-worker.ts', import.meta.url)
-  if (!existsSync(fileURLToPath(source))) return new Worker(builtFile('site-worker.js'))
+  if (!existsSync(fileURLToPath(source))) return new Worker(builtFile('site-worker.js'), { workerData })
   // A worker does not inherit loaders that were registered after the start.
   const loader = import.meta.resolve('tsx/esm/api')
   const script = `import(${JSON.stringify(loader)}).then(({ register }) => {
     register()
     return import(${JSON.stringify(source.href)})
   })`
-  return new Worker(script, { eval: true })
+  return new Worker(script, { eval: true, workerData })
 }

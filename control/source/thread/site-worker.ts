@@ -3,13 +3,15 @@
  * has others to answer.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { parentPort } from 'node:worker_threads'
-import type { SiteService } from '../../model/site.ts'
+import { parentPort, workerData } from 'node:worker_threads'
+import type { SitePool, SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
+import { FollowedPools, poolKey } from '../../registry/pools.ts'
+import type { Member } from '../../registry/registry.ts'
 import { type Files, type Reading, readSite } from '../file/read.ts'
 import { Memory } from '../file/text.ts'
 import { readKeepalived, thisHost } from '../keepalived/read.ts'
-import type { Order, ReadAnswer, ReadOrder, SentService } from './protocol.ts'
+import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder, SentService } from './protocol.ts'
 
 /** Real servers in one message: taking so many over costs the receiver a millisecond or two. */
 const MESSAGE_SERVERS = 500
@@ -24,6 +26,9 @@ interface Texts {
   readonly source: StatingSource
   readonly files: ReadonlyMap<string, string>
   readonly folders: ReadonlyMap<string, readonly string[]>
+  pools: readonly SitePool[]
+  /** What those had, by their keys. */
+  readonly members: Map<string, readonly Member[] | null>
 }
 
 /** Of the last reading, by its number, until it is known whether it came in force. */
@@ -41,16 +46,18 @@ function textOf(path: string): string {
 function recording(source: StatingSource, known: Texts | undefined): { files: Files; texts: Texts } {
   const files = new Map<string, string>()
   const folders = new Map<string, readonly string[]>()
+  const members = new Map<string, readonly Member[] | null>()
   const remembered = <T>(map: Map<string, T>, path: string, value: T): T => {
     map.set(path, value)
     return value
   }
   return {
-    texts: { source, files, folders },
+    texts: { source, files, folders, pools: [], members },
     files: {
       read: (path, watched) =>
         remembered(files, path, (watched ? undefined : known?.files.get(path)) ?? textOf(path)),
       list: (path) => remembered(folders, path, known?.folders.get(path) ?? readdirSync(path)),
+      follow: (pool) => remembered(members, poolKey(pool), followedPools.watch(pool).members),
     },
   }
 }
@@ -100,11 +107,92 @@ function postNext(): void {
   if (message !== undefined) parentPort?.postMessage(message)
 }
 
-function answer({ number, source, path, poolsOnly }: ReadOrder): void {
+// Pools that follow registries
+
+/** How long a reading waits for a registry that it names for the first time. */
+const FIRST_MS = 2000
+/** States change in bursts, and people look at them. */
+const STATES_MS = 200
+
+const { poolFile = null } = (workerData ?? {}) as Partial<ReaderSettings>
+const followedPools = new FollowedPools({
+  file: poolFile,
+  changed: (key) => {
+    for (const { source, pools } of applied.values()) {
+      if (pools.some((pool) => poolKey(pool) === key)) stale(source)
+    }
+    tellStatesSoon()
+  },
+  told: () => tellStatesSoon(),
+})
+
+/** Sources that have been told to read again, and have not yet. */
+const staleSources = new Set<StatingSource>()
+let telling: NodeJS.Timeout | null = null
+
+function stale(source: StatingSource): void {
+  if (staleSources.has(source)) return
+  staleSources.add(source)
+  parentPort?.postMessage({ kind: 'stale', source } satisfies Notice)
+}
+
+function tellStatesSoon(): void {
+  if (telling !== null) return
+  telling = setTimeout(() => {
+    telling = null
+    for (const texts of applied.values()) tellStates(texts)
+  }, STATES_MS)
+}
+
+function tellStates({ source, pools }: Texts): void {
+  const states = pools.flatMap((pool) => {
+    const state = followedPools.state(pool)
+    const { pool: name, registry, address } = pool
+    return state === null ? [] : [{ ...state, pool: name, registry, kind: address.kind, name: pool.name }]
+  })
+  parentPort?.postMessage({ kind: 'pools', source, pools: states } satisfies Notice)
+}
+
+/** What is in force, and what was read a moment ago and may come in force. */
+function forgetOthers(): void {
+  const used = [...applied.values(), ...(latest === null ? [] : [latest.texts])]
+  followedPools.keepOnly(new Set(used.flatMap(({ pools }) => pools.map(poolKey))))
+}
+
+function becomeApplied(number: number): void {
+  if (latest?.number !== number) return
+  const { texts } = latest
+  applied.set(texts.source, texts)
+  latest = null
+  forgetOthers()
+  // What was heard while it was brought in force was nobody's yet.
+  const missed = texts.pools.some(
+    (pool) => followedPools.watch(pool).members !== texts.members.get(poolKey(pool)),
+  )
+  if (missed) stale(texts.source)
+  tellStates(texts)
+}
+
+async function read(order: ReadOrder): Promise<{ readonly reading: Reading; readonly texts: Texts }> {
+  const { source, path, poolsOnly } = order
   const reader = READERS[source]
   if (reader === undefined) throw new TypeError(`Nobody reads source "${source}"`)
+  staleSources.delete(source)
   const { files, texts } = recording(source, poolsOnly ? applied.get(source) : undefined)
-  const { site, complaints } = reader(path, files)
+  const reading = reader(path, files)
+  texts.pools = reading.site?.followed ?? []
+  const unknown = poolsOnly ? [] : texts.pools.filter(({ known }) => !known)
+  if (unknown.length === 0) return { reading, texts }
+  await Promise.all(unknown.map((pool) => followedPools.watch(pool).first(FIRST_MS)))
+  const again = reader(path, files)
+  texts.pools = again.site?.followed ?? []
+  return { reading: again, texts }
+}
+
+async function answer(order: ReadOrder): Promise<void> {
+  const { number, source, path } = order
+  const { reading, texts } = await read(order)
+  const { site, complaints } = reading
   latest = { number, texts }
   if (site === null) {
     post({ number, kind: 'end', site, complaints })
@@ -121,21 +209,24 @@ function answer({ number, source, path, poolsOnly }: ReadOrder): void {
   post({ number, kind: 'end', site: rest, complaints })
 }
 
+/** Readings go one after the other, also when one waits. */
+let turn = Promise.resolve()
+
 parentPort?.on('message', (order: Order) => {
   switch (order.order) {
     case 'taken':
       postNext()
       break
     case 'applied':
-      if (latest?.number === order.number) applied.set(latest.texts.source, latest.texts)
+      becomeApplied(order.number)
       break
     case 'read':
-      try {
-        answer(order)
-      } catch (error) {
-        const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-        post({ number: order.number, kind: 'failed', message })
-      }
+      turn = turn
+        .then(() => answer(order))
+        .catch((error: unknown) => {
+          const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+          post({ number: order.number, kind: 'failed', message })
+        })
       break
     default:
       order satisfies never

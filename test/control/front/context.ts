@@ -24,6 +24,7 @@ export const STATUS: Status = {
   connections: { ipv4: 0, ipv6: 0, templates: 0 },
   capacity: {},
   sources: [],
+  pools: [],
   holds: [],
   health: null,
   notInForce: [],

@@ -32,6 +32,7 @@ const status: Status = {
   connections: { ipv4: 3, ipv6: 0, templates: 0 },
   capacity: {},
   sources: [],
+  pools: [],
   holds: [],
   health: null,
   notInForce: [],

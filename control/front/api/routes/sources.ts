@@ -33,6 +33,7 @@ function sourcesShown({ director, sources }: ApiContext): SourceShown[] {
     since: null,
     services: owned.get('manual') ?? 0,
     watched: [],
+    pools: [],
     complaints: [],
   }
   const stated = sources

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { endpointText } from '../../../../net/endpoint.ts'
 import { serverKey, serviceKey } from '../../../model/identity.ts'
+import type { NamedPoolState } from '../../../model/pool.ts'
 import { type Complaint, placeText } from '../../../model/site.ts'
 import { SOURCES } from '../../../model/source.ts'
 import type { RuleChange } from '../../../rules/restate.ts'
@@ -44,6 +45,55 @@ const complaintAnswer = z.object({
   severity: z.enum(['error', 'remark']),
 })
 
+export const poolAnswer = z
+  .object({
+    pool: z.string(),
+    registry: z.string(),
+    kind: z.enum(['etcd', 'zookeeper', 'consul', 'dns']),
+    name: z.string().meta({ description: 'what it is called in the registry' }),
+    state: z.enum(['unheard', 'current', 'away', 'held']).meta({
+      description:
+        'unheard: nothing is known yet; away: the registry does not answer, the last good set stays; held: it has lost too many at once, the last good set stays',
+    }),
+    since: z.string().nullable().meta({ description: 'of away and held; else of the last change' }),
+    heard: z.string().nullable().meta({ description: 'when it was last known to be so' }),
+    servers: z.int().nullable().meta({ description: 'that it has in force' }),
+    why: z.string().nullable().meta({ description: 'of away and held' }),
+    skipped: z.int().meta({ description: 'entries that are no real servers' }),
+    skippedEntries: z
+      .array(z.object({ key: z.string(), why: z.string() }))
+      .meta({ description: 'the first of them' }),
+  })
+  .meta({ id: 'PoolState' })
+export type PoolShown = z.infer<typeof poolAnswer>
+
+export function poolJson(pool: NamedPoolState): PoolShown {
+  const trouble = pool.held ?? pool.away
+  const since = trouble?.sinceMs ?? pool.changedMs
+  return {
+    pool: pool.pool,
+    registry: pool.registry,
+    kind: pool.kind,
+    name: pool.name,
+    state:
+      pool.held !== null
+        ? 'held'
+        : pool.away !== null
+          ? 'away'
+          : pool.heardMs === null
+            ? 'unheard'
+            : 'current',
+    since: timeText(since),
+    heard: timeText(pool.heardMs),
+    servers: pool.servers,
+    why: trouble?.why ?? null,
+    skipped: pool.badCount,
+    skippedEntries: [...pool.bad],
+  }
+}
+
+const timeText = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())
+
 const sourceAnswer = z
   .object({
     source: z.enum(SOURCES),
@@ -54,6 +104,7 @@ const sourceAnswer = z
     since: z.string().nullable(),
     services: z.int().meta({ description: 'that it has in force' }),
     watched: z.array(z.string()).meta({ description: 'files that are read again whenever they change' }),
+    pools: z.array(poolAnswer).meta({ description: 'those that follow a registry' }),
     complaints: z.array(complaintAnswer),
   })
   .meta({ id: 'Source' })
@@ -108,6 +159,7 @@ export function sourceJson(source: SiteSource, services: number): SourceShown {
     since: new Date(state.sinceMs).toISOString(),
     services,
     watched: [...(source.site?.watched ?? [])],
+    pools: source.pools.map(poolJson),
     complaints: state.state === 'refused' ? state.complaints.map(complaintJson) : [],
   }
 }

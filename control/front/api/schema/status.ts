@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { SOURCES } from '../../../model/source.ts'
 import { holdAnswer, serviceNameAnswer, stateAnswer } from './service.ts'
+import { poolAnswer } from './source.ts'
 
 export const dataplaneBody = z
   .strictObject({ kind: z.enum(['xdp', 'userspace']) })
@@ -65,6 +66,9 @@ export const statusAnswer = z
         }),
       )
       .meta({ description: 'those that were refused when they were read last; what was in force before is' }),
+    pools: z
+      .array(poolAnswer)
+      .meta({ description: 'pools that follow a registry, of which something is not as it should be' }),
     health: z
       .object({
         services: z.int(),
