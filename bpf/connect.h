@@ -213,6 +213,9 @@ pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live
 	return pm_swap_head(c, pm_head_of(claimed, now), live);
 }
 
+/* For pm_connect, beside enum pm_conn_flag: no packet of the connection has been seen, only an error about one. */
+#define PM_CONNECT_UNSEEN 0x100u
+
 /*
  * The claimed lines become a connection: counted, and found by packets from now on. It begins in the state
  * that its first packet leads to. The client's line comes first: one for replies is never without it.
@@ -230,7 +233,10 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, _
 	real = c->real;
 	bits = c->method == PM_METHOD_NAT ? 0 : PM_CONN_INPUT_ONLY;
 	live = pm_head_of(pm_live_word(word, PM_TCP_NONE, PM_CONN_NEW, bits), now);
-	live = pm_next_head(set, c->protocol, live, PM_DIR_IN, tcp_flags, now);
+	if (tcp_flags & PM_CONNECT_UNSEEN)
+		live += (__u64)set->timeouts[PM_TIMEOUT_INITIAL] << 32;
+	else
+		live = pm_next_head(set, c->protocol, live, PM_DIR_IN, tcp_flags, now);
 	live = pm_head_of((__u32)live & ~(PM_CONN_CLASS_MASK << PM_CONN_CLASS_SHIFT), pm_until(live));
 	copy = pm_head_of(pm_live_word(reply, pm_state(live), PM_CONN_NEW, 0), pm_until(live));
 	pm_settle(real, word, live);
@@ -267,7 +273,7 @@ PM_PART __u64 pm_begin6(__u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
  * A new connection of this key to that real server: its line and word; PM_NO_LINE when the table has no room,
  * PM_LINE_BUSY.
  */
-pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u8 flags)
+pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u32 flags)
 {
 	const struct pm_key *k = &flow->p.key;
 	__u64 line, reply = PM_NO_LINE;
@@ -298,6 +304,6 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u8 fl
 			return reply;
 		}
 	}
-	return family == 4 ? pm_begin4(line, reply, flow->p.tcp_flags, now) :
-			     pm_begin6(line, reply, flow->p.tcp_flags, now);
+	flags = flow->p.tcp_flags | (flags & PM_CONNECT_UNSEEN);
+	return family == 4 ? pm_begin4(line, reply, flags, now) : pm_begin6(line, reply, flags, now);
 }

@@ -8,33 +8,19 @@
  */
 #pragma once
 
-#include "tunnel.h"
+#include "quote.h"
+#include "path.h"
 
 #define PM_ICMP_SOURCE_QUENCH 4
 #define PM_ICMPV6_INFO 128 /* RFC 4443 §2.1: error types are below */
-#define PM_IPV4_OFFSET 0x1fff
 
 /* Offsets in the frame: of the ICMP header, the quoted IP header, the quoted ports. */
 struct pm_quote {
 	__u32 icmp;
 	__u32 ip;
 	__u32 ports;
+	__u32 handed_over; /* 1: the stack forwards the error, and takes one off its TTL itself */
 };
-
-#define PM_OFFSET_MAX 2047u
-
-/* `size` bytes of the frame at an offset, or NULL. */
-pm_inline void *pm_at_offset(struct pm_frame *f, __u32 off, __u32 size)
-{
-	__u8 *p;
-
-	if (off > PM_OFFSET_MAX)
-		return PM_NULL;
-	/* The verifier forgets the test when the number was kept on the stack: mask it once more. */
-	pm_opaque(off);
-	p = f->data + (off & PM_OFFSET_MAX);
-	return p + size <= f->end ? p : PM_NULL;
-}
 
 pm_inline int pm_is_error(int family, __u8 type)
 {
@@ -46,69 +32,47 @@ pm_inline int pm_is_error(int family, __u8 type)
 #define PM_NO_ERROR (~0ull)
 
 /*
+ * Whether the error came to who sent the quoted packet (`k` is that of packets to it): to the virtual address, or
+ * to the client. One to anybody else is not about us.
+ */
+pm_inline int pm_error_is_for(struct pm_frame *f, int family, const struct pm_key *k)
+{
+	const __be32 *to;
+
+	if (f->data + PM_ETH_LEN + PM_IPV6_LEN > f->end)
+		return 0;
+	if (family == 4)
+		return ((struct pm_ipv4 *)(f->data + PM_ETH_LEN))->daddr == k->daddr[0];
+	to = ((struct pm_ipv6 *)(f->data + PM_ETH_LEN))->daddr;
+	return to[0] == k->daddr[0] && to[1] == k->daddr[1] && to[2] == k->daddr[2] && to[3] == k->daddr[3];
+}
+
+/*
  * The line of the connection that an error is about in the low half, the offset of the quoted ports in
  * the high half; PM_NO_ERROR if there is none. `icmp` is the offset of the ICMP header, `end` that of
  * the packet's end.
  */
 pm_inline __u64 pm_find_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
 {
-	__u32 quote = icmp + PM_ICMP_LEN, ports, index = 0;
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
+	__u32 ports, index = 0;
 	struct pm_key k = {};
 	struct pm_place at;
-	struct pm_icmp *head;
 	struct pm_conn *c;
-	__be16 *port;
 	__u64 line;
 
-	head = pm_at_offset(&f, icmp, PM_ICMP_LEN);
-	if (!set || !head || !pm_is_error(family, head->type) || f.data + PM_ETH_LEN + PM_IPV6_LEN > f.end)
+	ports = family == 4 ? pm_read_quote4(host, icmp + PM_ICMP_LEN, end, &k) :
+			      pm_read_quote6(host, icmp + PM_ICMP_LEN, end, &k);
+	if (!set || !ports)
 		return PM_NO_ERROR;
-	if (family == 4) {
-		struct pm_ipv4 *ip = pm_at_offset(&f, quote, PM_IPV4_LEN);
-
-		if (!ip || ip->version_ihl >> 4 != 4 || (ip->version_ihl & 15) < 5 ||
-		    (ip->fragment & pm_htons(PM_IPV4_OFFSET)))
-			return PM_NO_ERROR;
-		k.saddr[0] = ip->daddr;
-		k.daddr[0] = ip->saddr;
-		k.protocol = ip->protocol;
-		ports = quote + (ip->version_ihl & 15) * 4;
-	} else {
-		struct pm_ipv6 *ip = pm_at_offset(&f, quote, PM_IPV6_LEN);
-
-		if (!ip || pm_ntohl(ip->flow) >> 28 != 6)
-			return PM_NO_ERROR;
-#pragma unroll
-		for (int i = 0; i < 4; i++) {
-			k.saddr[i] = ip->daddr[i];
-			k.daddr[i] = ip->saddr[i];
-		}
-		k.protocol = ip->next;
-		ports = quote + PM_IPV6_LEN;
-	}
-	if ((k.protocol != PM_PROTO_TCP && k.protocol != PM_PROTO_UDP) || ports + 4 > end)
+	pm_reverse_key(&k);
+	if (!pm_error_is_for(&f, family, &k))
 		return PM_NO_ERROR;
-	port = pm_at_offset(&f, ports, 4);
-	if (!port)
-		return PM_NO_ERROR;
-	k.sport = port[1];
-	k.dport = port[0];
 	at = pm_place(family, set, &k);
 	c = pm_find(family, set, &at, &k, &index, &line);
 	if (!c || pm_over(family, c, index, line, pm_now()))
 		return PM_NO_ERROR;
-	/* To the virtual address, or to the client: an error to anybody else is not about us. */
-	if (family == 4) {
-		if (((struct pm_ipv4 *)(f.data + PM_ETH_LEN))->daddr != k.daddr[0])
-			return PM_NO_ERROR;
-	} else {
-		const __be32 *to = ((struct pm_ipv6 *)(f.data + PM_ETH_LEN))->daddr;
-
-		if (to[0] != k.daddr[0] || to[1] != k.daddr[1] || to[2] != k.daddr[2] || to[3] != k.daddr[3])
-			return PM_NO_ERROR;
-	}
 	return (__u64)ports << 32 | index;
 }
 
@@ -120,21 +84,6 @@ PM_PART __u64 pm_find_error4(PM_HOST *host, __u32 icmp, __u32 end)
 PM_PART __u64 pm_find_error6(PM_HOST *host, __u32 icmp, __u32 end)
 {
 	return pm_find_error(host, 6, icmp, end);
-}
-
-/* RFC 792, RFC 4443 §2.3: whether the sum over the message (IPv6: and the pseudo header) is right. */
-pm_inline int pm_icmp_intact(struct pm_frame *f, int family, __u32 icmp, __u32 end)
-{
-	__u64 sum = 0;
-
-	if (family == 6) {
-		const struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
-
-		if ((__u8 *)(ip + 1) > f->end)
-			return 0;
-		sum = pm_sum_pseudo(ip->saddr, ip->daddr, 4, PM_PROTO_ICMPV6, end - icmp);
-	}
-	return pm_fold(sum + pm_sum(f, icmp, end - icmp)) == 0xffff;
 }
 
 /*
@@ -176,7 +125,7 @@ pm_inline enum pm_verdict pm_translate_error(struct pm_frame *f, int family, con
 		}
 		word = (__be16 *)&outer->ttl;
 		was = *word;
-		outer->ttl--;
+		outer->ttl -= !q->handed_over;
 		outer->check = pm_csum_change(outer->check, pm_change32(mine, to[0]) + pm_change16(was, *word));
 	} else {
 		struct pm_ipv6 *outer = (void *)(f->data + PM_ETH_LEN), *inner;
@@ -184,7 +133,7 @@ pm_inline enum pm_verdict pm_translate_error(struct pm_frame *f, int family, con
 		inner = pm_at_offset(f, q->ip, PM_IPV6_LEN);
 		if (!inner || (__u8 *)(outer + 1) > f->end)
 			return PM_DROP_MAP;
-		outer->hops--;
+		outer->hops -= !q->handed_over;
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
 			icmp_change += pm_change32(reply ? inner->daddr[i] : inner->saddr[i], to[i]) +
@@ -205,9 +154,23 @@ pm_inline enum pm_verdict pm_translate_error(struct pm_frame *f, int family, con
 	return PM_CONTINUE;
 }
 
+/* Takes DF out of an IPv4 header. */
+pm_inline int pm_allow_fragments(struct pm_frame *f)
+{
+	struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+	__be16 was;
+
+	if ((__u8 *)(ip + 1) > f->end)
+		return -1;
+	was = ip->fragment;
+	ip->fragment &= ~pm_htons(PM_IPV4_DF);
+	ip->check = pm_csum_change(ip->check, pm_change16(was, ip->fragment));
+	return 0;
+}
+
 /* Sends an error about an answer on to the real server, by the connection's method. */
 pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_seen *seen, __u32 index,
-				      struct pm_packet *p, const struct pm_quote *q)
+				      struct pm_packet *p, struct pm_quote *q)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_conn *c = &seen->c;
@@ -231,6 +194,8 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
+		case PM_FIB_FORWARDING_OFF:
+			return PM_DROP_FORWARDING_OFF;
 		case PM_FIB_LOCAL:
 			return PM_PASS_LOCAL_NODE;
 		default:
@@ -239,9 +204,13 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	}
 	if (p->ttl <= 1)
 		return PM_DROP_ICMP_TTL;
-	limit = pm_path_limit(c, real);
-	if (!stack_only && p->ip_length > limit)
-		return PM_DROP_FRAGMENTATION;
+	limit = pm_path_limit(set, c, real, pm_now());
+	if (!stack_only && p->ip_length > limit) {
+		/* An error is fragmented whatever its own DF says, as IPVS does; here by the stack, where that can. */
+		if (family == 6 || c->method != PM_METHOD_NAT || pm_allow_fragments(f))
+			return PM_DROP_FRAGMENTATION;
+		stack_only = 1;
+	}
 	if (c->method != PM_METHOD_TUN)
 		pm_cut_padding(f, p, PM_ETH_MIN);
 	switch (c->method) {
@@ -252,11 +221,11 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 			return PM_DROP_CHECKSUM_LIMIT;
 		if (!pm_icmp_intact(f, family, q->icmp, end))
 			return PM_DROP_ICMP_CHECKSUM;
+		q->handed_over = stack_only || !pm_host_takes(f->host, c->ifindex);
 		v = pm_translate_error(f, family, q, (const __be32 *)real->addr, c->new_port, 0);
 		if (v != PM_CONTINUE)
 			return v;
-		/* As in pm_hand_over; that the TTL goes down twice harms no error. */
-		if (stack_only || !pm_host_takes(f->host, c->ifindex))
+		if (q->handed_over)
 			return PM_PASS_EGRESS;
 		break;
 	}
@@ -282,7 +251,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 
 /* Sends an error about a request that was translated on to the client. */
 pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm_seen *seen, __u32 index,
-				       struct pm_packet *p, const struct pm_quote *q)
+				       struct pm_packet *p, struct pm_quote *q)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_conn *c = &seen->c;
@@ -298,6 +267,11 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	epoch = pm_epoch(set, pm_now());
 	if (!pm_hop_known(c, epoch))
 		hop = pm_route(f->host, family, seen, &p->key, index, epoch);
+	/* As of answers: nothing may leave with the real server's own address. */
+	if (hop == PM_FIB_NO_NEIGHBOUR)
+		return PM_DROP_NEXT_HOP_UNRESOLVED;
+	if (hop == PM_FIB_FORWARDING_OFF)
+		return PM_DROP_FORWARDING_OFF;
 	if (hop != PM_FIB_OK && hop != PM_FIB_STACK_ONLY)
 		return PM_PASS_NO_ROUTE_REPLY;
 	if (hop == PM_FIB_OK && p->ip_length > c->mtu)
@@ -309,10 +283,11 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	if (real->slot == PM_SLOT_LIVE)
 		pm_account(c->real, p->ip_length, 1);
 	pm_cut_padding(f, p, PM_ETH_MIN);
+	q->handed_over = family == 6 && (hop == PM_FIB_STACK_ONLY || !pm_host_takes(f->host, c->ifindex));
 	v = pm_translate_error(f, family, q, seen->new_addr, c->new_port, 1);
 	if (v != PM_CONTINUE)
 		return v;
-	if (family == 6 && (hop == PM_FIB_STACK_ONLY || !pm_host_takes(f->host, c->ifindex)))
+	if (q->handed_over)
 		return PM_PASS_EGRESS;
 	return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
 		       PM_DROP_MAP :
@@ -343,6 +318,9 @@ pm_inline __u64 pm_send_error(PM_HOST *host, int family, __u32 index, __u32 icmp
 		v = pm_error_in(&f, family, &seen, index, &p, &q);
 	else
 		v = pm_error_out(&f, family, &seen, index, &p, &q);
+	/* Made for this error (schedule_icmp), and for no other packet. */
+	if (seen.c.flags & PM_CONN_ONE_PACKET)
+		pm_forget(family, index, seen.c.word);
 	return (__u64)f.ifindex << 32 | v;
 }
 
@@ -354,26 +332,4 @@ PM_PART __u64 pm_send_error4(PM_HOST *host, __u32 index, __u32 icmp, __u32 ports
 PM_PART __u64 pm_send_error6(PM_HOST *host, __u32 index, __u32 icmp, __u32 ports, __u32 ip_length)
 {
 	return pm_send_error(host, 6, index, icmp, ports, ip_length);
-}
-
-/*
- * An ICMP message that was parsed as far as its header: `where` has the header's offset in the frame in
- * its high half, the IP packet's length in the low half. Verdict and interface.
- */
-pm_inline __u64 pm_icmp_error(PM_HOST *host, int family, __u32 where)
-{
-	__u32 icmp = where >> 16, ip_length = where & 0xffff, end = PM_ETH_LEN + ip_length;
-	struct pm_frame f = pm_frame_open(host);
-	__u64 found;
-
-	if (icmp + PM_ICMP_LEN > end)
-		return PM_PASS_ICMP;
-	/* The message is summed before it is translated; and nothing has been counted yet. */
-	if (pm_reach(&f) < end)
-		return PM_WANT_PAYLOAD;
-	found = family == 4 ? pm_find_error4(host, icmp, end) : pm_find_error6(host, icmp, end);
-	if (found == PM_NO_ERROR)
-		return PM_PASS_ICMP;
-	return family == 4 ? pm_send_error4(host, (__u32)found, icmp, found >> 32, ip_length) :
-			     pm_send_error6(host, (__u32)found, icmp, found >> 32, ip_length);
 }

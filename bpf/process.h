@@ -5,9 +5,7 @@
  */
 #pragma once
 
-#include "schedule.h"
-#include "connect.h"
-#include "expiry.h"
+#include "icmp.h"
 #include "move.h"
 #include "stray.h"
 
@@ -102,43 +100,6 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		       PM_FORWARD_NAT_REPLY;
 }
 
-/* Sources that no client can have (RFC 1812 §5.3.7): the stack drops these packets. */
-pm_inline int pm_martian(int family, const struct pm_key *k)
-{
-	__be32 a = k->saddr[0];
-
-	if (family == 6) {
-		/* multicast, and the loopback address */
-		if ((a & pm_htonl(0xff000000)) == pm_htonl(0xff000000))
-			return 1;
-		return !a && !k->saddr[1] && !k->saddr[2] && k->saddr[3] == pm_htonl(1);
-	}
-	if (!a || a == 0xffffffffu || (a & pm_htonl(0xf0000000)) == pm_htonl(0xe0000000) ||
-	    (a & pm_htonl(0xff000000)) == pm_htonl(0x7f000000))
-		return 1;
-	return pm_is_local4(a);
-}
-
-/* dataplane.md §3.1: may this packet start a connection? */
-pm_inline int pm_may_start(const struct pm_settings *set, const struct pm_packet *p)
-{
-	if (p->key.protocol != PM_PROTO_TCP)
-		return 1;
-	if (p->tcp_flags & PM_TCP_RST)
-		return 0;
-	return (p->tcp_flags & PM_TCP_SYN) || (set->flags & PM_SETTING_SLOPPY_TCP);
-}
-
-/* drop_packet: the first new connection, then every n-th. */
-pm_inline int pm_defend(struct pm_settings *set)
-{
-	__u32 rate = set->drop_rate;
-
-	if (pm_likely(!rate))
-		return 0;
-	return __sync_fetch_and_add(&set->drop_count, 1) % rate == 0;
-}
-
 /*
  * Counts an answer that a DR or TUN real server sends through the director: the connection's line and word,
  * PM_NO_LINE if there is none.
@@ -173,17 +134,6 @@ PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 	if (real && real->slot == PM_SLOT_LIVE)
 		pm_account(seen.c.real, ip_length, 1);
 	return (__u64)index << 32 | seen.c.word;
-}
-
-#define PM_FTP_DATA_PORT 20
-
-/* What this program has no code for yet: such a service is left to the stack, and named. */
-pm_inline int pm_unsupported(const struct pm_service *service)
-{
-	const __u32 schedulers = 1u << PM_SCHEDULER_LBLC | 1u << PM_SCHEDULER_LBLCR | 1u << PM_SCHEDULER_TWOS;
-
-	return (service->flags & PM_SERVICE_PERSISTENT) ||
-	       (schedulers >> (service->schedule & 31) & 1);
 }
 
 /* A packet of no connection: for a virtual service, or not ours. */
@@ -356,7 +306,7 @@ pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_setting
 	if (pm_likely((__u32)result >= PM_FORWARD_NAT))
 		return result;
 	if ((__u32)result == PM_PASS_ICMP)
-		return pm_icmp_error(host, family, result >> 32);
+		return pm_icmp(host, family, result >> 32, set);
 	if ((__u32)result == PM_PASS_NO_SERVICE && (set->flags & PM_SETTING_NAT_ICMP_SEND))
 		return family == 4 ? pm_stray4(host) : pm_stray6(host);
 	return result;

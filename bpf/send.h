@@ -101,7 +101,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	}
 	if (pm_unlikely(p->ttl <= 1))
 		return pm_refuse(f, family, flow, c, PM_ANSWER_TIME_EXCEEDED, 0);
-	limit = pm_path_limit(c, real);
+	limit = pm_path_limit(flow->set, c, real, flow->now);
 	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > limit)) {
 		if (c->method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
 			return PM_DROP_NO_ROUTE;

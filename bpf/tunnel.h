@@ -220,11 +220,3 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 		return PM_DROP_MAP;
 	return PM_FORWARD_TUN;
 }
-
-/* Largest IP packet the connection's path takes, without what a tunnel adds. */
-pm_inline __u32 pm_path_limit(const struct pm_conn *c, const struct pm_real *real)
-{
-	__u32 overhead = c->method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0;
-
-	return c->mtu > overhead ? c->mtu - overhead : 0;
-}

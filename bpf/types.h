@@ -95,6 +95,9 @@ enum pm_verdict {
 	PM_DROP_CHECKSUM_LIMIT = 67, /* needs a checksum over more bytes than the program can sum */
 	PM_DROP_CONNECTION_BUSY = 68, /* its connection is over, or moves, and other packets are at that just now */
 
+	PM_DROP_ICMP_TAKEN = 80,    /* error about a tunnel packet: the path's MTU was learnt, nobody is to be told */
+	PM_DROP_NO_REAL_SERVER = 81, /* ICMP error that schedule_icmp would schedule, and no real server available */
+
 	/*
 	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
 	 * found no room took the place of one that was over, half-open, not answered, or idle.
@@ -207,6 +210,7 @@ enum pm_setting {
 	PM_SETTING_V6 = 0x100,		   /* the same for IPv6 */
 	/* 0x200: a filter of addresses in earlier versions. Whoever finds it set has maps that say less. */
 	PM_SETTING_NAT_ICMP_SEND = 0x400,  /* sysctl nat_icmp_send: nat_index is kept */
+	PM_SETTING_SCHEDULE_ICMP = 0x1000, /* sysctl schedule_icmp */
 	PM_SETTING_INTEREST = 0x800,	   /* the interest map is kept: endpoints not in it are not ours */
 };
 
@@ -229,7 +233,8 @@ struct pm_settings {
 	__u32 levels4;		/* which part of connections4 is in use, see PM_LEVEL; swapped by both sides */
 	__u32 levels6;
 	__u32 fingerprint[2];	/* LAYOUT_FINGERPRINT, high half first */
-	__u32 pad2[3];
+	__u32 paths_learnt;	/* ticks: until when some pm_live.path is good; 0: there is none. The program's */
+	__u32 pad2[2];
 	/* The program's. */
 	__u64 icmp_budget;	/* second in the high half, how much of its budget is given out in the low */
 	__u32 drop_count;	/* new connections until the next drop */
@@ -389,7 +394,8 @@ struct pm_live {
 	__u32 inactive;
 	__u32 persistent; /* templates */
 	__u32 overloaded; /* 1: upper threshold reached */
-	__u32 pad[12];
+	__u64 path;	  /* path MTU that was told by ICMP in the low half, until when in the high; 0: none */
+	__u32 pad[10];
 };
 
 /* One record per real server and CPU, at index real * cpus + cpu. A service's are its sum. */

@@ -28,6 +28,7 @@
 #define PM_PROTO_ROUTING 43
 #define PM_PROTO_FRAGMENT 44
 #define PM_PROTO_GRE 47
+#define PM_PROTO_AH 51
 #define PM_PROTO_ICMPV6 58
 #define PM_PROTO_DSTOPTS 60
 
@@ -68,6 +69,14 @@ struct pm_ipv6_ext {
 	__u8 next;
 	__u8 length; /* 8-byte units behind the first */
 } __attribute__((packed));
+
+/* RFC 8200 §4.5; its first two bytes are those of the others, but the length is reserved. */
+struct pm_ipv6_fragment {
+	__u8 next;
+	__u8 length;
+	__be16 offset; /* and M, the lowest bit */
+	__be32 id;
+} __attribute__((packed, aligned(2)));
 
 struct pm_tcp {
 	__be16 sport;

@@ -100,6 +100,7 @@ export function settingsWords(
       on(sysctls.expire_nodest_conn, Setting.ExpireNodest) |
       on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |
       on(sysctls.nat_icmp_send, Setting.NatIcmpSend) |
+      on(sysctls.schedule_icmp, Setting.ScheduleIcmp) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)

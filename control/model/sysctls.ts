@@ -34,7 +34,7 @@ export const SYSCTLS: Readonly<Record<string, Sysctl>> = {
   nat_icmp_send: flag(0, true),
   pmtu_disc: flag(1, true),
   run_estimation: flag(1, true),
-  schedule_icmp: flag(0, false),
+  schedule_icmp: flag(0, true),
   secure_tcp: mode(true),
   sloppy_sctp: flag(0, false),
   sloppy_tcp: flag(0, true),

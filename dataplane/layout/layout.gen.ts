@@ -103,6 +103,8 @@ export const Verdict = {
   DropEgress: 66,
   DropChecksumLimit: 67,
   DropConnectionBusy: 68,
+  DropIcmpTaken: 80,
+  DropNoRealServer: 81,
   EvictedEnded: 96,
   EvictedHalfOpen: 97,
   EvictedUnanswered: 98,
@@ -163,6 +165,8 @@ export const verdictNames: { readonly [value: number]: string } = {
   66: 'drop_egress',
   67: 'drop_checksum_limit',
   68: 'drop_connection_busy',
+  80: 'drop_icmp_taken',
+  81: 'drop_no_real_server',
   96: 'evicted_ended',
   97: 'evicted_half_open',
   98: 'evicted_unanswered',
@@ -345,6 +349,7 @@ export const Setting = {
   V4: 128,
   V6: 256,
   NatIcmpSend: 1024,
+  ScheduleIcmp: 4096,
   Interest: 2048,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
@@ -360,6 +365,7 @@ export const settingNames: { readonly [value: number]: string } = {
   128: 'v4',
   256: 'v6',
   1024: 'nat_icmp_send',
+  4096: 'schedule_icmp',
   2048: 'interest',
 }
 
@@ -498,6 +504,7 @@ export interface SettingsRecord {
   readonly levels4: number
   readonly levels6: number
   readonly fingerprint: readonly number[]
+  readonly pathsLearnt: number
   readonly icmpBudget: bigint
   readonly dropCount: number
   readonly moves: number
@@ -519,6 +526,7 @@ export const SettingsRecord = {
     levels4: 100,
     levels6: 104,
     fingerprint: 108,
+    pathsLearnt: 116,
     icmpBudget: 128,
     dropCount: 136,
     moves: 140,
@@ -538,6 +546,7 @@ export const SettingsRecord = {
       levels4: view.getUint32(base + 100, true),
       levels6: view.getUint32(base + 104, true),
       fingerprint: Array.from({ length: 2 }, (_, index) => view.getUint32(base + 108 + index * 4, true)),
+      pathsLearnt: view.getUint32(base + 116, true),
       icmpBudget: view.getBigUint64(base + 128, true),
       dropCount: view.getUint32(base + 136, true),
       moves: view.getUint32(base + 140, true),
@@ -557,7 +566,8 @@ export const SettingsRecord = {
     view.setUint32(base + 100, value.levels4, true)
     view.setUint32(base + 104, value.levels6, true)
     elements('SettingsRecord.fingerprint', 2, value.fingerprint, (item, index) => view.setUint32(base + 108 + index * 4, item, true))
-    clear(view, base + 116, 12)
+    view.setUint32(base + 116, value.pathsLearnt, true)
+    clear(view, base + 120, 8)
     view.setBigUint64(base + 128, value.icmpBudget, true)
     view.setUint32(base + 136, value.dropCount, true)
     view.setUint32(base + 140, value.moves, true)
@@ -589,6 +599,8 @@ export const SettingsRecord = {
   setLevels6: (view: DataView, base: number, value: number): void => view.setUint32(base + 104, value, true),
   getFingerprint: (view: DataView, base: number, index: number): number => view.getUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, true),
   setFingerprint: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, value, true),
+  getPathsLearnt: (view: DataView, base: number): number => view.getUint32(base + 116, true),
+  setPathsLearnt: (view: DataView, base: number, value: number): void => view.setUint32(base + 116, value, true),
   getIcmpBudget: (view: DataView, base: number): bigint => view.getBigUint64(base + 128, true),
   setIcmpBudget: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 128, value, true),
   getDropCount: (view: DataView, base: number): number => view.getUint32(base + 136, true),
@@ -1063,6 +1075,7 @@ export interface LiveRecord {
   readonly inactive: number
   readonly persistent: number
   readonly overloaded: number
+  readonly path: bigint
 }
 
 export const LiveRecord = {
@@ -1072,6 +1085,7 @@ export const LiveRecord = {
     inactive: 4,
     persistent: 8,
     overloaded: 12,
+    path: 16,
   },
   read(view: DataView, base: number): LiveRecord {
     return {
@@ -1079,6 +1093,7 @@ export const LiveRecord = {
       inactive: view.getUint32(base + 4, true),
       persistent: view.getUint32(base + 8, true),
       overloaded: view.getUint32(base + 12, true),
+      path: view.getBigUint64(base + 16, true),
     }
   },
   write(view: DataView, base: number, value: LiveRecord): void {
@@ -1086,7 +1101,8 @@ export const LiveRecord = {
     view.setUint32(base + 4, value.inactive, true)
     view.setUint32(base + 8, value.persistent, true)
     view.setUint32(base + 12, value.overloaded, true)
-    clear(view, base + 16, 48)
+    view.setBigUint64(base + 16, value.path, true)
+    clear(view, base + 24, 40)
   },
   getActive: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setActive: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1096,6 +1112,8 @@ export const LiveRecord = {
   setPersistent: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
   getOverloaded: (view: DataView, base: number): number => view.getUint32(base + 12, true),
   setOverloaded: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getPath: (view: DataView, base: number): bigint => view.getBigUint64(base + 16, true),
+  setPath: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 16, value, true),
 } as const
 
 /** struct pm_counters, 64 bytes. */
@@ -1912,7 +1930,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'dd1801839debaaf9'
+export const LAYOUT_FINGERPRINT = '78d86cc7236c6f61'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -1935,14 +1953,14 @@ cpus pm_cpu_state
 hops pm_hop
 macs pm_mac_bucket
 constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
-pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:pad2:u32[3] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:pad2:u32[2] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
 pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:pad:u32[10] 64:cursor:u64 72:pad2:u32[14]
 pm_member 8 0:real:u32 4:weight:s32
 pm_real 64 0:slot:u32 4:service:u32 8:addr:u8[16] 24:port:be16 26:family:u8 27:method:u8 28:tunnel:u8 29:tunnel_flags:u8 30:tunnel_port:be16 32:weight:s32 36:upper:u32 40:lower:u32 44:source:u8[16] 60:flags:u32
-pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:pad:u32[12]
+pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:path:u64 24:pad:u32[10]
 pm_counters 64 0:conns:u64 8:in_packets:u64 16:in_bytes:u64 24:out_packets:u64 32:out_bytes:u64 40:pad:u64[3]
 pm_conn4 64 0:c:pm_conn 52:saddr:be32 56:daddr:be32 60:new_addr:be32
 pm_conn6 128 0:c:pm_conn 52:saddr:u8[16] 68:daddr:u8[16] 84:new_addr:u8[16] 100:pad:u32[7]
@@ -1972,7 +1990,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'levels4', offset: 100, type: 'u32', count: null },
       { name: 'levels6', offset: 104, type: 'u32', count: null },
       { name: 'fingerprint', offset: 108, type: 'u32', count: 2 },
-      { name: 'pad2', offset: 116, type: 'u32', count: 3 },
+      { name: 'paths_learnt', offset: 116, type: 'u32', count: null },
+      { name: 'pad2', offset: 120, type: 'u32', count: 2 },
       { name: 'icmp_budget', offset: 128, type: 'u64', count: null },
       { name: 'drop_count', offset: 136, type: 'u32', count: null },
       { name: 'moves', offset: 140, type: 'u32', count: null },
@@ -2101,7 +2120,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'inactive', offset: 4, type: 'u32', count: null },
       { name: 'persistent', offset: 8, type: 'u32', count: null },
       { name: 'overloaded', offset: 12, type: 'u32', count: null },
-      { name: 'pad', offset: 16, type: 'u32', count: 12 },
+      { name: 'path', offset: 16, type: 'u64', count: null },
+      { name: 'pad', offset: 24, type: 'u32', count: 10 },
     ],
   },
   {

@@ -263,6 +263,7 @@ function writeSettings(plane: Dataplane, random: Random): void {
     Setting.SecureTcp,
     Setting.NoPmtuDisc,
     Setting.NatIcmpSend,
+    Setting.ScheduleIcmp,
   ]
   const flags = optional.reduce((all: number, flag) => (random.once(3) ? all | flag : all), Setting.Ready)
   // A filter that lets half of all addresses through, whatever the rules say.

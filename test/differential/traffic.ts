@@ -54,6 +54,8 @@ const TCP_FLAGS = [
 
 const TCP = 6
 const UDP = 17
+/** Where tunnels of the random rules begin. */
+const DIRECTOR4 = ipBytes('10.0.2.1')
 
 /** A virtual service that traffic should meet, with its real servers of the same family. */
 export interface Target {
@@ -254,13 +256,15 @@ export class Traffic {
     this.frame[at + 1] = random.below(6)
     view.setUint16(at + 2, 0)
     view.setUint32(at + 4, random.once(2) ? random.below(1500) : 0)
+    if (!six && random.once(4)) return this.#tunnelError(at)
     const quote = at + 8
     const header = six ? 40 : 20
-    const transport = quote + header
+    let transport = quote + header
     this.frame.fill(0, quote, transport)
     this.frame[quote] = six ? 0x60 : random.once(20) ? 0x46 : 0x45
     if (!six && random.once(12)) view.setUint16(quote + 6, random.pick([0x2000, 0x0010, 0x4000]))
-    this.frame[quote + (six ? 6 : 9)] = random.once(12) ? random.below(256) : (this.#target?.protocol ?? TCP)
+    const protocol = random.once(12) ? random.below(256) : (this.#target?.protocol ?? TCP)
+    this.frame[quote + (six ? 6 : 9)] = protocol
     this.frame[quote + (six ? 7 : 8)] = 60
     const server = this.#server?.address ?? random.pick(six ? SERVERS6 : SERVERS4)
     const client = random.pick(six ? CLIENTS6 : CLIENTS4)
@@ -277,12 +281,77 @@ export class Traffic {
       view.setUint16(quote + 10, this.#fold(this.#sum(quote, transport)))
     } else {
       view.setUint16(quote + 4, random.below(1480))
+      if (random.once(3)) transport = this.#extensions(quote + 6, transport, protocol)
     }
     const service = (fromClient ? this.#target?.port : this.#server?.port) || random.pick(PORTS)
     const port = 40_000 + random.below(CLIENT_PORTS)
     view.setUint16(transport, fromClient ? service : port)
     view.setUint16(transport + 2, fromClient ? port : service)
     const end = transport + (random.once(8) ? random.below(8) : 8 + random.below(40))
+    this.frame.fill(7, transport + 4, Math.max(end, transport + 4))
+    return end
+  }
+
+  /** Extension headers from `at` on, as a quote may have them; `next` is the place of the first one's number. */
+  #extensions(next: number, at: number, protocol: number): number {
+    const random = this.#random
+    for (let headers = 1 + random.below(9); headers > 0; headers--) {
+      const type = random.pick([0, 43, 44, 44, 60, 60, 51])
+      const units = type === 44 ? 1 : 1 + random.below(2)
+      this.frame[next] = type
+      next = at
+      this.frame.fill(0, at, at + units * 8)
+      if (type === 51) this.frame[at + 1] = units * 2 - 2
+      else if (type !== 44) this.frame[at + 1] = units - 1
+      else if (random.once(6)) this.frame[at + 3] = random.below(256)
+      at += units * 8
+    }
+    this.frame[next] = protocol
+    return at
+  }
+
+  /** An error about a tunnel packet from the director to a real server; returns where it ends. */
+  #tunnelError(at: number): number {
+    const random = this.#random
+    const view = this.#view
+    const quote = at + 8
+    // The packet came for the virtual address: this error is for where tunnels begin.
+    if (!random.once(20)) this.frame.set(DIRECTOR4, at - 4)
+    this.frame[at] = random.once(6) ? 11 : 3
+    this.frame[at + 1] = random.once(3) ? random.below(6) : 4
+    view.setUint32(at + 4, random.once(8) ? random.word() : 400 + random.below(1200))
+    const type = random.below(3)
+    const headerAt = (place: number, protocol: number, source: Uint8Array, target: Uint8Array): number => {
+      this.frame.fill(0, place, place + 20)
+      this.frame[place] = 0x45
+      view.setUint16(place + 6, random.once(2) ? 0x4000 : 0)
+      this.frame[place + 8] = 62
+      this.frame[place + 9] = protocol
+      this.frame.set(source, place + 12)
+      this.frame.set(target, place + 16)
+      return place + 20
+    }
+    const server = random.once(8)
+      ? random.pick(SERVERS4)
+      : (this.#target?.servers[0]?.address ?? random.pick(SERVERS4))
+    let inner = headerAt(quote, [4, UDP, 47][type] ?? 4, DIRECTOR4, server)
+    if (type === 1) {
+      view.setUint16(inner, 40_000)
+      view.setUint16(inner + 2, random.once(10) ? 80 : 5555)
+      view.setUint32(inner + 4, 0)
+      view.setUint32(inner + 8, random.once(10) ? random.word() : 0x00040000)
+      inner += 12
+    } else if (type === 2) {
+      const sums = random.once(2)
+      view.setUint16(inner, random.once(10) ? random.below(65_536) : sums ? 0x8000 : 0)
+      view.setUint16(inner + 2, random.once(10) ? 0x86dd : 0x0800)
+      view.setUint32(inner + 4, 0)
+      inner += sums ? 8 : 4
+    }
+    const virtual = this.#target?.family === 4 ? this.#target.address : random.pick(VIRTUAL4)
+    const transport = headerAt(inner, this.#target?.protocol ?? TCP, random.pick(CLIENTS4), virtual)
+    this.#ports(transport, true)
+    const end = transport + (random.once(8) ? random.below(8) : 8 + random.below(600))
     this.frame.fill(7, transport + 4, Math.max(end, transport + 4))
     return end
   }

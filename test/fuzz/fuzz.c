@@ -23,7 +23,7 @@
 #define LOCAL 0x77u /* last byte of the director's own addresses */
 
 struct rules {
-	uint8_t settings; /* enum pm_setting, low byte; READY is added, its bit stands for NAT_ICMP_SEND */
+	uint8_t settings; /* enum pm_setting, low byte; READY and V4 are added, their bits stand for NAT_ICMP_SEND and SCHEDULE_ICMP */
 	uint8_t modes;	  /* reuse_mode in bits 0-1, drop_rate 2-3, secure_tcp 4, no_pmtu_disc 5, sh flags 6, interest 7 */
 	uint8_t schedulers; /* of even and of odd services */
 	uint8_t reals[4]; /* real servers n, n + 4, ...: see add_real() */
@@ -55,6 +55,7 @@ static struct rules rules;
 static uint32_t now, verdict;
 
 static const uint8_t mac_c0[6] = { 2, 0, 0, 0, 1, 1 }, mac_r0[6] = { 2, 0, 0, 0, 2, 1 };
+static const uint8_t source4[4] = { 10, 0, 2, 1 };
 static const uint8_t vip4[4] = { 192, 0, 2, 100 };
 static const uint8_t vip6[16] = { 0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0 };
 
@@ -142,6 +143,15 @@ static void add_interface(uint32_t ifindex, const uint8_t *mac)
 	nic->mtu = 1500;
 }
 
+/* An address of the director, where errors about its tunnel packets come to. */
+static void add_local(const uint8_t *address)
+{
+	__be32 addr;
+
+	memcpy(&addr, address, 4);
+	pm_locals(((addr * 0x9E3779B1u) >> 16) % PM_LOCALS)->addr[0] = addr;
+}
+
 /* Method in bits 0-1 (as enum pm_method; local: by NAT or direct routing to ourselves), weight 2-4, outer IPv6 5, no port 6, no source 7. */
 static void add_real(uint32_t index, uint32_t service, uint8_t how)
 {
@@ -174,7 +184,7 @@ static void add_real(uint32_t index, uint32_t service, uint8_t how)
 		memcpy(r->addr, (uint8_t[4]){ 10, 0, 2, last }, 4);
 	}
 	if (!(how & 0x80))
-		r->source[0] = r->source[3] = 1;
+		memcpy(r->source, source4, 4);
 }
 
 static int put_entry(struct pm_service_bucket *bucket, uint32_t h, uint32_t slot)
@@ -261,6 +271,7 @@ static void load_rules(void)
 	set->layout = PM_LAYOUT_VERSION;
 	set->flags = PM_SETTING_READY | PM_SETTING_V4 | PM_SETTING_V6 | rules.settings |
 		     (rules.settings & PM_SETTING_READY ? PM_SETTING_NAT_ICMP_SEND : 0) |
+		     (rules.settings & PM_SETTING_V4 ? PM_SETTING_SCHEDULE_ICMP : 0) |
 		     (rules.modes & 0x10 ? PM_SETTING_SECURE_TCP : 0) |
 		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0) |
 		     (rules.modes & 0x80 ? PM_SETTING_INTEREST : 0);
@@ -271,6 +282,7 @@ static void load_rules(void)
 		set->timeouts[i] = 400 + 100 * i;
 	add_interface(C0, mac_c0);
 	add_interface(R0, mac_r0);
+	add_local(source4);
 	for (uint32_t slot = 0; slot < SERVICES; slot++)
 		if (offers[slot].port || (rules.settings & PM_SETTING_PORT0))
 			add_service(slot);
@@ -291,8 +303,9 @@ static void check_answer(const struct pm_job *job, const uint8_t *sent, uint32_t
 		insist(job->ifindex == C0 || job->ifindex == R0);
 		insist(job->length >= 14 + 20);
 	}
-	/* What the stack gets is what came, but for a priority tag and for its own connections. */
-	if (job->action == PM_ACTION_PASS && job->verdict != PM_PASS_LOCAL_NODE && length > 14 &&
+	/* What the stack gets is what came, but for a priority tag, its own connections, and what it forwards for us. */
+	if (job->action == PM_ACTION_PASS && job->verdict != PM_PASS_LOCAL_NODE &&
+	    job->verdict != PM_PASS_EGRESS && length > 14 &&
 	    !(sent[12] == 0x81 || sent[12] == 0x88)) {
 		insist(job->moved == 0 && job->linear == linear);
 		insist(!memcmp(pm_frames + job->data, sent, linear));

@@ -96,6 +96,7 @@ function setLive(dataplane: MemoryDataplane, active: number, inactive: number, o
     inactive,
     persistent: 0,
     overloaded,
+    path: 0n,
   })
 }
 
@@ -201,6 +202,7 @@ describe('sweep', () => {
           inactive: list.filter((l) => l.kind === ConnKind.In && !isActive(l)).length,
           persistent: list.filter((l) => l.kind === ConnKind.Template).length,
           overloaded: 0,
+          path: 0n,
         })
         LiveRecord.write(dataplane.map('live').view, LiveRecord.size, count(lines))
         lines.forEach((l, i) => {

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * An ICMP message: an error about an answer of a virtual service, about a request that was translated, about a
+ * tunnel packet of ours, or none of our business. With the sysctl schedule_icmp an error about an answer without
+ * a connection makes one, as if its client had come first (dataplane.md §8.1).
+ */
+#pragma once
+
+#include "gate.h"
+#include "schedule.h"
+#include "connect.h"
+#include "expiry.h"
+#include "tunnel-error.h"
+
+/*
+ * As pm_find_error, for a connection that is made here. No ports in the high half: a verdict is in the low one.
+ */
+pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
+{
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_flow flow = { .set = pm_settings(0) };
+	struct pm_key *k = &flow.p.key;
+	struct pm_service *service;
+	__u32 ports, slot = 0, pick;
+	__u64 line;
+
+	ports = family == 4 ? pm_read_quote4(host, icmp + PM_ICMP_LEN, end, k) :
+			      pm_read_quote6(host, icmp + PM_ICMP_LEN, end, k);
+	if (!flow.set || !ports)
+		return PM_PASS_ICMP;
+	pm_reverse_key(k);
+	if (!pm_error_is_for(&f, family, k))
+		return PM_PASS_ICMP;
+	service = pm_find_service(family, k->daddr, k->dport, k->protocol, &slot);
+	if (!service && (flow.set->flags & PM_SETTING_PORT0))
+		service = pm_find_service(family, k->daddr, 0, k->protocol, &slot);
+	if (!service)
+		return PM_PASS_ICMP;
+	if (pm_martian(family, k))
+		return PM_PASS_MARTIAN_SOURCE;
+	if (pm_unsupported(service))
+		return PM_PASS_UNSUPPORTED;
+	if (pm_defend(flow.set))
+		return PM_DROP_DEFENCE;
+	if (k->sport == pm_htons(PM_FTP_DATA_PORT))
+		return PM_PASS_FTP_DATA;
+	flow.now = pm_now();
+	pm_expire(flow.set, flow.now);
+	pick = service->port == k->dport ? pm_schedule_pick(slot, k) : PM_NONE;
+	/* An error is never answered by an error (RFC 1122 §3.2.2). */
+	if (pick == PM_NONE || !pm_reals(pick))
+		return PM_DROP_NO_REAL_SERVER;
+	flow.at = pm_place(family, flow.set, k);
+	line = pm_connect(family, &flow, pick,
+			  PM_CONNECT_UNSEEN | (service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0));
+	if (line == PM_LINE_BUSY)
+		return PM_DROP_CONNECTION_BUSY;
+	if (line == PM_NO_LINE)
+		return PM_DROP_TABLE_FULL;
+	return (__u64)ports << 32 | line >> 32;
+}
+
+PM_PART __u64 pm_schedule_error4(PM_HOST *host, __u32 icmp, __u32 end)
+{
+	return pm_schedule_error(host, 4, icmp, end);
+}
+
+PM_PART __u64 pm_schedule_error6(PM_HOST *host, __u32 icmp, __u32 end)
+{
+	return pm_schedule_error(host, 6, icmp, end);
+}
+
+/*
+ * An ICMP message that was parsed as far as its header: `where` has the header's offset in the frame in
+ * its high half, the IP packet's length in the low half. Verdict and interface.
+ */
+pm_inline __u64 pm_icmp(PM_HOST *host, int family, __u32 where, const struct pm_settings *set)
+{
+	__u32 icmp = where >> 16, ip_length = where & 0xffff, end = PM_ETH_LEN + ip_length;
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_icmp *head;
+	__u64 found;
+
+	if (icmp + PM_ICMP_LEN > end)
+		return PM_PASS_ICMP;
+	/* The message is summed before it is translated; and nothing has been counted yet. */
+	if (pm_reach(&f) < end)
+		return PM_WANT_PAYLOAD;
+	head = pm_at_offset(&f, icmp, PM_ICMP_LEN);
+	if (!head || !pm_is_error(family, head->type))
+		return PM_PASS_ICMP;
+	found = family == 4 ? pm_find_error4(host, icmp, end) : pm_find_error6(host, icmp, end);
+	if (found == PM_NO_ERROR && family == 4) {
+		found = pm_find_tunnel_error(host, icmp, end);
+		if (found != PM_NO_ERROR)
+			return pm_relay_error(host, (__u32)found, icmp, found >> 32, end);
+	}
+	if (found == PM_NO_ERROR) {
+		if (!(set->flags & PM_SETTING_SCHEDULE_ICMP))
+			return PM_PASS_ICMP;
+		found = family == 4 ? pm_schedule_error4(host, icmp, end) : pm_schedule_error6(host, icmp, end);
+		if (!(found >> 32))
+			return found;
+	}
+	return family == 4 ? pm_send_error4(host, (__u32)found, icmp, found >> 32, ip_length) :
+			     pm_send_error6(host, (__u32)found, icmp, found >> 32, ip_length);
+}
