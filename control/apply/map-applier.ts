@@ -427,9 +427,12 @@ export class MapApplier implements Applier {
 
   /** Addresses of real servers, which are to stay resolved. */
   get addresses(): ServerAddresses {
-    const { addresses } = this.#network
-    addresses.wantAlso(this.#network.addressesAway())
-    return addresses
+    return this.#network.addresses
+  }
+
+  /** Those that are out of the list are to stay resolved, too: which these are may have changed. */
+  followAway(): void {
+    this.addresses.wantAlso(this.#network.addressesAway())
   }
 
   /** The network is not followed any more: nothing is placed by itself. */

@@ -42,12 +42,12 @@ export class NetworkFacts {
   constructor(options: NetworkOptions) {
     this.#options = options
     this.placements = new Placements(options.host)
-    const { dataplane, rules, ledger, host } = options
-    this.#hops = host.hops === undefined ? null : new RealHops(dataplane, rules, ledger, host.hops)
+    const { dataplane, host } = options
     this.addresses = new ServerAddresses(dataplane.map('reals'))
+    this.#hops = host.hops === undefined ? null : new RealHops(dataplane, this.addresses, host.hops)
     this.#epoch = new NextHopEpoch(options.dataplane, () => this.#usesNat())
     this.#placing = new Placing<ServiceEntry>(
-      () => options.rules.entries(),
+      (which) => (which === null ? options.rules.entries() : this.#servicesOf(which)),
       (service, which) => this.#place(service, which),
     )
   }
@@ -90,6 +90,22 @@ export class NetworkFacts {
   /** Brings what the network adds to all real servers up to date; others have their turns meanwhile. */
   placeAll(): void {
     this.#placing.renew(null)
+  }
+
+  /** Those that have real servers of these addresses; null where nothing is found for a while. */
+  *#servicesOf(which: ReadonlySet<IpAddress>): Generator<ServiceEntry | null> {
+    const { ledger, rules } = this.#options
+    const keys = new Set<string>()
+    while (this.addresses.catchUp(STRIDE)) yield null
+    let looked = 0
+    for (const address of which) {
+      for (const real of this.addresses.of(address)) {
+        const key = ledger.real(real)?.service.key
+        if (key !== undefined) keys.add(key)
+      }
+      if (++looked % STRIDE === 0) yield null
+    }
+    for (const key of keys) yield rules.findKey(key) ?? null
   }
 
   /** The same for a service, some real servers at a time. */

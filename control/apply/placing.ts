@@ -11,7 +11,7 @@ export type Which = ReadonlySet<IpAddress> | null
 const BURST_MS = 3
 
 export class Placing<Service> {
-  readonly #services: () => Iterable<Service>
+  readonly #services: (which: Which) => Iterable<Service | null>
   readonly #place: (service: Service, which: Which) => Iterable<void>
   readonly #later: (action: () => void) => void
   #which: Which = new Set()
@@ -21,11 +21,13 @@ export class Placing<Service> {
   #stopped = false
 
   /**
+   * `services` are those that it may be about, null where it has to look for long; some of them may be gone
+   * when their turn comes.
    * `place` does some of a service's work with every step, and must bear with a service that is gone by then,
    * or another when it goes on.
    */
   constructor(
-    services: () => Iterable<Service>,
+    services: (which: Which) => Iterable<Service | null>,
     place: (service: Service, which: Which) => Iterable<void>,
     later: (action: () => void) => void = (action) => void setImmediate(action).unref(),
   ) {
@@ -64,13 +66,13 @@ export class Placing<Service> {
     if (this.#which !== null && this.#which.size === 0) return false
     this.#current = this.#which
     this.#which = new Set()
-    this.#left = this.#round([...this.#services()], this.#current)
+    this.#left = this.#round(this.#services(this.#current), this.#current)
     return true
   }
 
-  *#round(services: readonly Service[], which: Which): Generator<void> {
+  *#round(services: Iterable<Service | null>, which: Which): Generator<void> {
     for (const service of services) {
-      yield* this.#place(service, which)
+      if (service !== null) yield* this.#place(service, which)
       yield
     }
   }

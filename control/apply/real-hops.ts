@@ -6,9 +6,8 @@
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { HopRecord, RealRecord } from '../../dataplane/layout/layout.gen.ts'
 import type { IpAddress } from '../../net/address.ts'
-import type { LedgerView } from '../plan/ledger.ts'
 import type { HopSource, HostHop } from '../rules/host.ts'
-import type { Rules } from '../rules/rules.ts'
+import type { ServerAddresses } from './server-addresses.ts'
 
 const WORDS = HopRecord.size / 4
 const VERSION = HopRecord.offsets.version / 4
@@ -17,32 +16,24 @@ const REAL_ADDRESS = RealRecord.offsets.addr
 const NO_MAC = new Uint8Array(6)
 /** Real servers between two looks at the clock. */
 const STRIDE = 32
+/** Indices without one between two looks at the clock. */
+const PASSED = 1024
 
 export class RealHops {
   readonly #dataplane: Dataplane
-  readonly #rules: Rules
-  readonly #ledger: Pick<LedgerView, 'real' | 'sizes'>
+  readonly #addresses: ServerAddresses
   readonly #source: HopSource
   /** Indices that may stand for another address than when they were looked at. */
   readonly #touched = new Set<number>()
-  /** Indices whose next hop is not known, by address. */
-  readonly #missing = new Map<IpAddress, Set<number>>()
-  readonly #missingAt = new Map<number, IpAddress>()
   readonly #image = new Uint32Array(WORDS)
   readonly #imageView = new DataView(this.#image.buffer)
   #generation = Number.NaN
   #round: Iterator<void> | null = null
   #moved = false
 
-  constructor(
-    dataplane: Dataplane,
-    rules: Rules,
-    ledger: Pick<LedgerView, 'real' | 'sizes'>,
-    source: HopSource,
-  ) {
+  constructor(dataplane: Dataplane, addresses: ServerAddresses, source: HopSource) {
     this.#dataplane = dataplane
-    this.#rules = rules
-    this.#ledger = ledger
+    this.#addresses = addresses
     this.#source = source
   }
 
@@ -75,65 +66,58 @@ export class RealHops {
     const learnt = this.#source.takeLearnt()
     const all = generation !== this.#generation
     this.#generation = generation
-    const some = all ? null : new Set(this.#touched)
+    if (all) {
+      this.#touched.clear()
+      return this.#look(indices(this.#dataplane.sizes.reals))
+    }
+    const some = new Set(this.#touched)
     this.#touched.clear()
-    if (some === null) {
-      this.#missing.clear()
-      this.#missingAt.clear()
-      return this.#look(indices(this.#ledger.sizes.reals))
-    }
+    if (learnt === null) return this.#look(this.#hoplessAnd(some))
     // Many come to be known one after the other: to look at all that are missing for each would never end.
-    for (const address of learnt ?? [...this.#missing.keys()]) {
-      for (const real of this.#missing.get(address) ?? []) some.add(real)
-    }
+    for (const address of learnt) for (const real of this.#addresses.of(address)) some.add(real)
     return some.size === 0 ? null : this.#look(some)
+  }
+
+  /** A neighbour that many are behind has become known. */
+  *#hoplessAnd(some: Iterable<number>): Generator<number> {
+    yield* some
+    const { u32 } = this.#dataplane.map('hops')
+    for (const real of indices(this.#dataplane.sizes.reals)) {
+      if (u32[real * WORDS + IFINDEX] === 0) yield real
+    }
   }
 
   *#look(reals: Iterable<number>): Generator<void> {
     const hops = new Map<IpAddress, HostHop | null>()
-    let looked = 0
+    let left = PASSED
     for (const real of reals) {
-      if (this.#lookAt(real, hops) && ++looked % STRIDE === 0) yield
+      left -= this.#lookAt(real, hops) ? PASSED / STRIDE : 1
+      if (left > 0) continue
+      left = PASSED
+      yield
     }
   }
 
-  /** False if nobody is there. */
+  /** False if nobody is there: nobody chooses one that was removed. */
   #lookAt(real: number, hops: Map<IpAddress, HostHop | null>): boolean {
-    this.#missNot(real)
-    const holding = this.#ledger.real(real)
-    if (holding === undefined) return false
-    // Nobody chooses one that was removed.
-    const server = this.#rules.findKey(holding.service.key)?.byKey.get(holding.key)
-    if (server === undefined) return false
-    const { address } = server.value.id
+    const address = this.#addresses.at(real)
+    if (address === undefined) return false
     let hop = hops.get(address)
     if (hop === undefined) {
       hop = this.#source.to(address)
       hops.set(address, hop)
     }
-    if (hop === null) this.#miss(address, real)
     if (this.#write(real, hop)) this.#moved = true
     return true
   }
 
-  #miss(address: IpAddress, real: number): void {
-    const missing = this.#missing.get(address)
-    if (missing === undefined) this.#missing.set(address, new Set([real]))
-    else missing.add(real)
-    this.#missingAt.set(real, address)
-  }
-
-  #missNot(real: number): void {
-    const address = this.#missingAt.get(real)
-    if (address === undefined) return
-    this.#missingAt.delete(real)
-    const missing = this.#missing.get(address)
-    missing?.delete(real)
-    if (missing?.size === 0) this.#missing.delete(address)
-  }
-
   /** A reader that comes in between sees that by the version, and does without. True: it was another hop. */
   #write(real: number, hop: HostHop | null): boolean {
+    const { u32 } = this.#dataplane.map('hops')
+    const base = real * WORDS
+    const version = u32[base + VERSION]!
+    // Nothing known of one of whom nothing was: of a hundred thousand new ones all, at first.
+    if (hop === null && u32[base + IFINDEX] === 0 && (version & 1) === 0) return false
     const { bytes } = this.#dataplane.map('reals')
     const at = real * RealRecord.size + REAL_ADDRESS
     const image = this.#image
@@ -145,9 +129,6 @@ export class RealHops {
       mtu: hop?.mtu ?? 0,
       addr: bytes.subarray(at, at + 16),
     })
-    const { u32 } = this.#dataplane.map('hops')
-    const base = real * WORDS
-    const version = u32[base + VERSION]!
     let isSame = true
     for (let i = 0; i < WORDS && isSame; i++) isSame = i === VERSION || u32[base + i] === image[i]
     if (isSame && (version & 1) === 0) return false

@@ -25,6 +25,8 @@ const LINES = 16_384
 const UNRESOLVED_MS = 50
 /** How soon real servers are reached another way, where forwarding is off and only we know it. */
 const HOPS_MS = 200
+/** Between two slices of that: with a hundred thousand new ones, others are being brought in force. */
+const HOPS_PAUSE_MS = 8
 /** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
 const NEIGHBOURS_MS = 10
 
@@ -56,7 +58,7 @@ export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] 
     {
       name: 'hops of real servers',
       everyMs: HOPS_MS,
-      run: () => (applier.renewHops(BURST_MS) ? null : 0),
+      run: () => (applier.renewHops(BURST_MS) ? null : HOPS_PAUSE_MS),
     },
     { name: NEIGHBOURS, everyMs: null, restMs: NEIGHBOURS_MS, run: neighbours(applier, host) },
   ]
@@ -91,14 +93,17 @@ function expiry(applier: MapApplier): () => number | null {
 
 function neighbours(applier: MapApplier, host: Host): () => number | null {
   let told = false
+  let more = false
   return () => {
     const { addresses } = applier
+    if (!more) applier.followAway()
     if (!told) {
       host.keepResolved(addresses.all())
       told = true
       return null
     }
-    const { added, dropped, more } = addresses.take(ADDRESSES)
+    const { added, dropped, ...left } = addresses.take(ADDRESSES)
+    more = left.more
     if (added.length + dropped.length > 0) host.keepAlso(added, dropped)
     return more ? 0 : null
   }

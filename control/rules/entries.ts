@@ -2,6 +2,7 @@
 import type { RealServer } from '../model/server.ts'
 import type { VirtualService } from '../model/service.ts'
 import type { SourceName } from '../model/source.ts'
+import type { Statement } from './layers.ts'
 
 export interface ServerEntry {
   readonly key: string
@@ -20,6 +21,8 @@ export interface ServiceEntry {
   value: VirtualService
   /** Who states it. */
   owner: SourceName
+  /** The statement that it is as it is, if nothing of it has been changed since: then that says nothing new. */
+  statement: Statement | null
   /** Larger is newer. */
   readonly order: number
   /** Oldest first; IPVS's list order is the reverse. */
@@ -41,7 +44,17 @@ export function serviceEntry(
   order: number,
   owner: SourceName,
 ): ServiceEntry {
-  return { key, value, owner, order, servers: [], byKey: new Map(), away: new Map(), weights: null }
+  return {
+    key,
+    value,
+    owner,
+    statement: null,
+    order,
+    servers: [],
+    byKey: new Map(),
+    away: new Map(),
+    weights: null,
+  }
 }
 
 /** A copy that can be changed while others look at the original. */

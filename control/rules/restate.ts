@@ -13,9 +13,12 @@ import { type ServiceEntry, stated } from './entries.ts'
 import type { Statement } from './layers.ts'
 import { type Rules, statedServer } from './rules.ts'
 
+/** Services that are as they were between two looks at whether others are to go first. */
+const STRIDE = 256
+
 export interface Restatement {
   readonly source: StatingSource
-  /** In the order of adding. */
+  /** In the order of adding; the very same statement as the last time says the same, and is not looked at. */
   readonly services: readonly Statement[]
   /** Services that commands state otherwise become the source's, instead of being refused. */
   readonly takeOver: boolean
@@ -95,10 +98,15 @@ export function* restate(
     rules.deleteService(entry.value.id)
     yield
   }
+  let alike = 0
   for (const statement of services) {
     const { id } = statement.service
     const key = serviceKey(id)
     const entry = rules.findKey(key)
+    if (entry?.owner === source && entry.statement === statement) {
+      if (++alike % STRIDE === 0) yield
+      continue
+    }
     if (entry !== undefined && entry.owner !== source) {
       if (entry.owner !== 'manual' || !(takeOver || says(entry, statement))) {
         const origin = origins.get(entry.owner) ?? ORIGINS[entry.owner]
@@ -108,7 +116,9 @@ export function* restate(
       changes.push({ change: 'take over', id, from: entry.owner })
       rules.giveTo(id, source)
     }
+    const before = refused.length
     restateService(rules, statement, source, changes, refused)
+    if (refused.length === before) rules.isAsStated(key, statement)
     yield
   }
   return { changes, refused }

@@ -25,7 +25,7 @@ import {
 } from './entries.ts'
 import { HoldBook } from './holds.ts'
 import { type Host, isServerAddress, localAddresses } from './host.ts'
-import type { Overlays } from './layers.ts'
+import type { Overlays, Statement } from './layers.ts'
 import { NO_OVERLAYS } from './layers.ts'
 import type { Room } from './room.ts'
 import { UNLIMITED } from './room.ts'
@@ -197,6 +197,19 @@ export class Rules {
     return copy
   }
 
+  /** The same, when something that was stated is about to be other. */
+  #changing(entry: ServiceEntry): ServiceEntry {
+    const own = this.#writable(entry)
+    own.statement = null
+    return own
+  }
+
+  /** The service is now, word for word, as it is stated there. */
+  isAsStated(key: string, statement: Statement): void {
+    const entry = this.#services.get(key)
+    if (entry !== undefined) entry.statement = statement
+  }
+
   addService(request: ServiceRequest, owner: SourceName = 'manual'): Outcome {
     const key = serviceKey(request.id)
     const known = checkFamily(request.id)
@@ -236,7 +249,7 @@ export class Rules {
     if (changes && !this.#room.admitsScheduler(found, scheduler)) {
       return refuse('ENOMEM', `Cannot use scheduler "${scheduler}" for this service: its table does not fit`)
     }
-    const entry = this.#writable(found)
+    const entry = this.#changing(found)
     this.#room.left(entry)
     entry.value = checked.value
     const bound = changes ? bindScheduler(entry, scheduler) : null
@@ -290,7 +303,7 @@ export class Rules {
     if (!this.#room.admitsServer(found, key, this.#services)) {
       return refuse('ENOMEM', `Cannot add real server "${endpointText(value.id)}": the table is full`)
     }
-    const entry = this.#writable(found)
+    const entry = this.#changing(found)
     const server = serverEntry(key, ownFields(value))
     const weight = this.#weight(entry, server)
     if (weight === null) {
@@ -311,7 +324,7 @@ export class Rules {
     if (!checked.ok) return checked
     const key = serverKey(value.id)
     if (statedServer(found, key) === undefined) return noServer(value.id)
-    const entry = this.#writable(found)
+    const entry = this.#changing(found)
     const server = statedServer(entry, key)!
     server.said = ownFields(value)
     const weight = this.#weight(entry, server)
@@ -326,7 +339,7 @@ export class Rules {
     const key = serverKey(serverId)
     if (statedServer(found, key) === undefined) return noServer(serverId)
     this.#holds.drop(found.key, key)
-    const entry = this.#writable(found)
+    const entry = this.#changing(found)
     const server = statedServer(entry, key)!
     if (entry.away.delete(key)) return done
     // Taken over from the maps, a sorry server looks like any other; it goes on without leaving the list.

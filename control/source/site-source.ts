@@ -8,9 +8,10 @@ import type { Pace } from '../model/pace.ts'
 import type { NamedPoolState } from '../model/pool.ts'
 import type { RealServer } from '../model/server.ts'
 import type { ServiceId, VirtualService } from '../model/service.ts'
-import { type Complaint, placeText, type Site } from '../model/site.ts'
+import { type Complaint, placeText, type Site, type SiteService } from '../model/site.ts'
 import type { Origin, StatingSource } from '../model/source.ts'
 import type { RuleDirector } from '../rules/director.ts'
+import type { Statement } from '../rules/layers.ts'
 import type { RefusedStatement, Restated, RuleChange } from '../rules/restate.ts'
 import type { NumberedReading, SiteReader } from './thread/site-reader.ts'
 
@@ -80,6 +81,8 @@ export class SiteSource {
   /** Pools that follow a registry have changed since the last reading began. */
   #stale = false
   #pools: readonly NamedPoolState[] = []
+  /** By the list of real servers, which the reader keeps where nothing has changed. */
+  readonly #statements = new WeakMap<SiteService['servers'], Statement>()
   /** What is wrong with all of it as it was read last, and with its pools as they were read since. */
   #wrong: { readonly whole: readonly Complaint[]; readonly pools: readonly Complaint[] } = NOTHING_WRONG
 
@@ -259,16 +262,22 @@ export class SiteSource {
     dry: boolean,
     became: () => void = () => {},
   ): Promise<Restated> {
-    const services = site.services.map(({ service, servers }) => ({
-      service,
-      servers: servers.map(({ real }) => real),
-    }))
+    const services = site.services.map((one) => this.#statement(one))
     const restatement = { source: this.source, services, takeOver }
     return this.#options.director.restate(restatement, site.director, this.#options.pace(), {
       dry,
       became,
       origin: originOf(this.source, path),
     })
+  }
+
+  /** What was read to the same values is the same statement: of ten thousand most are not to be looked at. */
+  #statement({ service, servers }: SiteService): Statement {
+    const known = this.#statements.get(servers)
+    if (known?.service === service) return known
+    const statement = { service, servers: servers.map(({ real }) => real) }
+    this.#statements.set(servers, statement)
+    return statement
   }
 
   #refused({ path, poolsOnly }: Occasion, complaints: readonly Complaint[]): Applied {

@@ -146,9 +146,66 @@ function inline(text: string): unknown {
   return first === '[' || first === '{' || first === '"' ? new Flow(text).whole() : plain(text)
 }
 
-class Block {
-  readonly #lines: Line[]
+/** Lines that say something, one at a time: most of a large text is passed over, and none of it kept. */
+class Lines {
+  readonly #text: string
+  /** Where the line behind the present one begins, and its number. */
   #next = 0
+  #number = 0
+  /** undefined: behind the last one. */
+  current: Line | undefined
+
+  constructor(text: string) {
+    this.#text = text
+    this.advance()
+  }
+
+  advance(): void {
+    this.#seek(Number.POSITIVE_INFINITY)
+  }
+
+  /** To the next line that is no further to the right than this. */
+  pass(indent: number): void {
+    this.#seek(indent)
+  }
+
+  #seek(indentMax: number): void {
+    const text = this.#text
+    while (this.#next < text.length) {
+      const at = this.#next
+      let end = text.indexOf('\n', at)
+      if (end < 0) end = text.length
+      this.#next = end + 1
+      this.#number++
+      let start = at
+      while (text.charCodeAt(start) === 32) start++
+      if (start >= end || text.charCodeAt(start) === 35 || start - at > indentMax) continue
+      let stop = end
+      while (text.charCodeAt(stop - 1) === 32) stop--
+      this.current = {
+        indent: start - at,
+        text: text.slice(start, stop),
+        number: this.#number,
+        start: at,
+      }
+      return
+    }
+    this.current = undefined
+  }
+
+  /** Where it stands, to come back to. */
+  mark(): () => void {
+    const [next, number, current] = [this.#next, this.#number, this.current]
+    return () => {
+      this.#next = next
+      this.#number = number
+      this.current = current
+    }
+  }
+}
+
+class Block {
+  readonly #lines: Lines
   readonly places = new Map<string, QuickPosition[]>()
   readonly #source: string
   readonly #known: Items
@@ -156,19 +213,19 @@ class Block {
 
   constructor(source: string, known: Items) {
     this.#source = source
-    this.#lines = linesOf(source)
+    this.#lines = new Lines(source)
     this.#known = known
   }
 
   whole(): unknown {
-    if (this.#lines.length === 0) return null
+    if (this.#lines.current === undefined) return null
     const value = this.#value(0, 0, null)
-    if (this.#next < this.#lines.length) throw new Unsure()
+    if (this.#lines.current !== undefined) throw new Unsure()
     return value
   }
 
   #value(indent: number, depth: number, key: string | null): unknown {
-    const line = this.#lines[this.#next]
+    const line = this.#lines.current
     if (line === undefined || line.indent !== indent || depth > DEPTH_MAX) throw new Unsure()
     return line.text.startsWith('- ') || line.text === '-'
       ? this.#list(indent, depth, key)
@@ -179,7 +236,7 @@ class Block {
     const items: unknown[] = []
     const places: QuickPosition[] = []
     for (;;) {
-      const line = this.#lines[this.#next]
+      const line = this.#lines.current
       if (line === undefined || line.indent < indent || !line.text.startsWith('- ')) break
       if (line.indent !== indent) throw new Unsure()
       const rest = line.text.slice(2).replace(/^ +/, '')
@@ -190,7 +247,7 @@ class Block {
         const remembered = key === REMEMBERED && depth === 1
         items.push(remembered ? this.#item(line, inner, rest) : this.#keyed(line, inner, rest, depth))
       } else {
-        this.#next++
+        this.#lines.advance()
         items.push(inline(rest))
       }
     }
@@ -200,30 +257,31 @@ class Block {
 
   /** An item that begins with a key is a mapping, as far to the right as that. */
   #keyed(line: Line, indent: number, text: string, depth: number): unknown {
-    this.#lines[this.#next] = { ...line, indent, text }
+    this.#lines.current = { ...line, indent, text }
     return this.#mapping(indent, depth + 1)
   }
 
   #item(line: Line, indent: number, text: string): unknown {
-    let end = this.#next + 1
-    while (end < this.#lines.length && this.#lines[end]!.indent > line.indent) end++
-    const source = this.#source.slice(line.start, this.#lines[end]?.start ?? this.#source.length)
+    const back = this.#lines.mark()
+    this.#lines.pass(line.indent)
+    const end = this.#lines.current?.start ?? this.#source.length
+    const source = this.#source.slice(line.start, end)
     const known = this.#known.get(source)
-    if (known === undefined) {
-      const value = this.#keyed(line, indent, text, 1)
-      if (this.#next !== end) throw new Unsure()
-      this.items.set(source, value)
-      return value
+    if (known !== undefined) {
+      this.items.set(source, known)
+      return known
     }
-    this.#next = end
-    this.items.set(source, known)
-    return known
+    back()
+    const value = this.#keyed(line, indent, text, 1)
+    if ((this.#lines.current?.start ?? this.#source.length) !== end) throw new Unsure()
+    this.items.set(source, value)
+    return value
   }
 
   #mapping(indent: number, depth: number): Record<string, unknown> {
     const mapping: Record<string, unknown> = {}
     for (;;) {
-      const line = this.#lines[this.#next]
+      const line = this.#lines.current
       if (line === undefined || line.indent < indent) break
       const match = line.indent === indent ? KEY.exec(line.text) : null
       const key = match?.[1]
@@ -233,7 +291,7 @@ class Block {
         if (line.indent === indent && line.text.startsWith('- ')) break
         throw new Unsure()
       }
-      this.#next++
+      this.#lines.advance()
       const rest = match?.[2] ?? ''
       mapping[key] = rest === '' ? this.#nested(indent, depth, key) : inline(rest)
     }
@@ -241,33 +299,13 @@ class Block {
   }
 
   #nested(indent: number, depth: number, key: string): unknown {
-    const next = this.#lines[this.#next]
+    const next = this.#lines.current
     if (next === undefined || next.indent < indent) return null
     if (next.indent === indent) {
       return next.text.startsWith('- ') ? this.#list(indent, depth + 1, key) : null
     }
     return this.#value(next.indent, depth + 1, key)
   }
-}
-
-function linesOf(text: string): Line[] {
-  const lines: Line[] = []
-  let number = 0
-  let at = 0
-  while (at < text.length) {
-    let end = text.indexOf('\n', at)
-    if (end < 0) end = text.length
-    number++
-    let start = at
-    while (text.charCodeAt(start) === 32) start++
-    let stop = end
-    while (stop > start && text.charCodeAt(stop - 1) === 32) stop--
-    if (stop > start && text.charCodeAt(start) !== 35) {
-      lines.push({ indent: start - at, text: text.slice(start, stop), number, start: at })
-    }
-    at = end + 1
-  }
-  return lines
 }
 
 /**

@@ -1,6 +1,6 @@
 /** What the reading thread is asked, and what it answers. */
 import type { NamedPoolState } from '../../model/pool.ts'
-import type { Complaint, DirectorSettings, Place, SitePool, SiteService } from '../../model/site.ts'
+import type { Complaint, DirectorSettings, SitePool } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 
 export interface ReadOrder {
@@ -25,14 +25,8 @@ export interface TakenOrder {
 
 export type Order = ReadOrder | AppliedOrder | TakenOrder
 
-/**
- * A service as it was at a place of the last answer about this source and path, or a new one; large sites
- * change in few places, and taking values over from another thread is work for this one.
- */
-export type SentService = { readonly same: number; readonly at: Place } | SiteService
-
 export type ReadAnswer =
-  | { readonly number: number; readonly kind: 'services'; readonly services: readonly SentService[] }
+  | { readonly number: number; readonly kind: 'services'; readonly packed: string }
   | {
       readonly number: number
       readonly kind: 'end'

@@ -6,6 +6,7 @@ import { builtFile } from '../../../dataplane/assets.ts'
 import type { Site, SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 import type { Reading } from '../file/read.ts'
+import { Unpacker } from './packing.ts'
 import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
 
 export interface NumberedReading extends Reading {
@@ -15,6 +16,7 @@ export interface NumberedReading extends Reading {
 interface Waiting {
   readonly order: ReadOrder
   readonly services: SiteService[]
+  readonly unpacker: Unpacker
   readonly resolve: (reading: NumberedReading) => void
   readonly reject: (error: Error) => void
 }
@@ -42,7 +44,7 @@ export class SiteReader {
     this.#number += 1
     const order: ReadOrder = { order: 'read', number: this.#number, source, path, poolsOnly }
     return new Promise((resolve, reject) => {
-      this.#waiting.set(order.number, { order, services: [], resolve, reject })
+      this.#waiting.set(order.number, { order, services: [], unpacker: new Unpacker(), resolve, reject })
       // While an answer is due, the process must not end for lack of other work.
       worker.ref()
       worker.postMessage(order)
@@ -81,10 +83,11 @@ export class SiteReader {
   #take(answer: ReadAnswer): void {
     const waiting = this.#waiting.get(answer.number)
     if (waiting === undefined) return
-    const { order, services } = waiting
+    const { order, services, unpacker } = waiting
     if (answer.kind === 'services') {
       const last = this.#last.get(order.source) ?? []
-      for (const one of answer.services) services.push('same' in one ? moved(last[one.same]!, one.at) : one)
+      for (const one of unpacker.unpack(answer.packed))
+        services.push('same' in one ? moved(last[one.same]!, one.at) : one)
       return
     }
     this.#waiting.delete(answer.number)

@@ -11,7 +11,8 @@ import type { Member } from '../../registry/registry.ts'
 import { type Files, type Reading, readSite } from '../file/read.ts'
 import { Memory } from '../file/text.ts'
 import { readKeepalived, thisHost } from '../keepalived/read.ts'
-import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder, SentService } from './protocol.ts'
+import { Packer, type SentService } from './packing.ts'
+import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
 
 /** Real servers in one message: taking so many over costs the receiver a millisecond or two. */
 const MESSAGE_SERVERS = 500
@@ -73,38 +74,46 @@ const sent = new Map<
 const memory = new Memory()
 
 function* messages(
+  number: number,
   services: readonly SiteService[],
   last: ReadonlyMap<SiteService['servers'], number>,
-  next: Map<SiteService['servers'], number>,
-) {
+  end: ReadAnswer,
+): Generator<ReadAnswer> {
+  const packer = new Packer()
   let batch: SentService[] = []
   let servers = 0
-  for (const [index, service] of services.entries()) {
-    next.set(service.servers, index)
+  for (const service of services) {
     const same = last.get(service.servers)
     batch.push(same === undefined ? service : { same, at: service.at })
     servers += same === undefined ? service.servers.length + 1 : 0.1
     if (servers < MESSAGE_SERVERS) continue
-    yield batch
+    yield { number, kind: 'services', packed: packer.pack(batch) }
     batch = []
     servers = 0
   }
-  if (batch.length > 0) yield batch
+  if (batch.length > 0) yield { number, kind: 'services', packed: packer.pack(batch) }
+  yield end
 }
 
-/** Messages that wait for the receiver to have taken over the last one: many at once would hold it up. */
-const outgoing: ReadAnswer[] = []
+/** Answers under way; a message waits until the last one is taken over: many at once would hold the receiver up. */
+const outgoing: Iterator<ReadAnswer>[] = []
 let awaited = false
 
-function post(message: ReadAnswer): void {
-  outgoing.push(message)
+function post(answers: Iterable<ReadAnswer>): void {
+  outgoing.push(answers[Symbol.iterator]())
   if (!awaited) postNext()
 }
 
 function postNext(): void {
-  const message = outgoing.shift()
-  awaited = message !== undefined
-  if (message !== undefined) parentPort?.postMessage(message)
+  awaited = false
+  while (!awaited && outgoing.length > 0) {
+    const { done, value } = outgoing[0]!.next()
+    if (done === true) outgoing.shift()
+    else {
+      awaited = true
+      parentPort?.postMessage(value)
+    }
+  }
 }
 
 // Pools that follow registries
@@ -195,18 +204,14 @@ async function answer(order: ReadOrder): Promise<void> {
   const { site, complaints } = reading
   latest = { number, texts }
   if (site === null) {
-    post({ number, kind: 'end', site, complaints })
+    post([{ number, kind: 'end', site, complaints }])
     return
   }
   const { services, ...rest } = site
   const before = sent.get(source)
   const last = before?.path === path ? before.places : new Map<SiteService['servers'], number>()
-  const next = new Map<SiteService['servers'], number>()
-  for (const batch of messages(services, last, next)) {
-    post({ number, kind: 'services', services: batch })
-  }
-  sent.set(source, { path, places: next })
-  post({ number, kind: 'end', site: rest, complaints })
+  sent.set(source, { path, places: new Map(services.map(({ servers }, index) => [servers, index])) })
+  post(messages(number, services, last, { number, kind: 'end', site: rest, complaints }))
 }
 
 /** Readings go one after the other, also when one waits. */
@@ -225,7 +230,7 @@ parentPort?.on('message', (order: Order) => {
         .then(() => answer(order))
         .catch((error: unknown) => {
           const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-          post({ number: order.number, kind: 'failed', message })
+          post([{ number: order.number, kind: 'failed', message }])
         })
       break
     default:

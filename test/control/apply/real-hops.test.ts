@@ -133,5 +133,5 @@ test('of many that become known one after the other, each is looked at once', as
   await director.settle()
   learnSomebody()
   renewHops(applier)
-  assert.equal(asked(), 999, 'those that are there and are not known')
+  assert.equal(asked(), 999, 'those that are there and have none')
 })

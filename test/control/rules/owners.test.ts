@@ -136,6 +136,30 @@ describe('a service belongs to one source', () => {
     assert.equal(director.timeouts().tcp, 900)
   })
 
+  test('the very same words change nothing where nothing has changed, and everything back where it has', async () => {
+    const director = createDirector({ host: testHost() })
+    const [first, second] = [says(web, server(one), server(two)), says(dns, server('10.1.0.1:53'))]
+    const changes = async (...services: Statement[]) =>
+      (await state(director, services)).changes.map(({ change }) => change)
+    const added = ['add service', 'add server', 'add server']
+    assert.deepEqual(await changes(first, second), [...added, 'add service', 'add server'])
+    assert.deepEqual(await changes(first, second), [])
+    assert.deepEqual(await changes(says(web, server(two, { weight: 7 })), second), [
+      ...['delete server', 'edit server'],
+    ])
+    assert.deepEqual(await changes(first, second), ['edit server', 'add server'].toReversed())
+    assert.deepEqual(await changes(says({ ...web, scheduler: 'wlc' }, ...first.servers), second), [
+      'edit service',
+    ])
+    assert.deepEqual(await changes(first, second), ['edit service'])
+    assert.deepEqual(await changes(second), ['delete server', 'delete server', 'delete service'])
+    assert.equal(answer(director.addService(web)), 'ok')
+    const refused = await state(director, [first, second])
+    assert.equal(refused.refused.length, 1, 'it is another service of that name')
+    assert.equal(answer(director.deleteService(web.id)), 'ok')
+    assert.deepEqual(await changes(first, second), added)
+  })
+
   test('any sets one after the other come to the last one, whatever commands did between', async () => {
     const choice = fc.uniqueArray(fc.constantFrom(one, two, three), { maxLength: 3 })
     const set = fc.record({
