@@ -20,6 +20,7 @@
  *   connections4/6 program claims and fills lines, daemon sweeps
  *   verdicts       program writes its own CPU's row, daemon sums
  *   interest       daemon sets bits; a filter of endpoints in front of everything else
+ *   mark_*         daemon writes the half that is not in use; marking rules by kind, key and ports
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \
@@ -41,4 +42,8 @@
 	MAP(egress, struct pm_egress, 1024)            \
 	MAP(cpus, struct pm_cpu_state, 2)              \
 	MAP(hops, struct pm_hop, 1024)                 \
-	MAP(macs, struct pm_mac_bucket, 1024)
+	MAP(macs, struct pm_mac_bucket, 1024)          \
+	MAP(mark_kinds, struct pm_mark_kind, 512)      \
+	MAP(mark_index, struct pm_service_bucket, 4096) \
+	MAP(mark_keys, struct pm_mark_key, 20480)      \
+	MAP(mark_spans, struct pm_mark_span, 40960)

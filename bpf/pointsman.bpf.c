@@ -21,6 +21,7 @@ const enum pm_conn_flag *pm_btf_conn_flag __attribute__((unused));
 const enum pm_job_flag *pm_btf_job_flag __attribute__((unused));
 const enum pm_fib_result *pm_btf_fib_result __attribute__((unused));
 const enum pm_egress_flag *pm_btf_egress_flag __attribute__((unused));
+const enum pm_mark_field *pm_btf_mark_field __attribute__((unused));
 const struct pm_job *pm_btf_job __attribute__((unused));
 const struct pm_fib *pm_btf_fib __attribute__((unused));
 const struct pm_arrival *pm_btf_arrival __attribute__((unused));

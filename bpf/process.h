@@ -8,6 +8,7 @@
 #include "icmp.h"
 #include "move.h"
 #include "stray.h"
+#include "mark.h"
 
 /*
  * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
@@ -136,6 +137,23 @@ PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 	return (__u64)index << 32 | seen.c.word;
 }
 
+/* dataplane.md §3.2: by firewall mark, by exactly this address and port, by address. */
+pm_inline struct pm_service *pm_wanted_service(struct pm_frame *f, int family, struct pm_settings *set,
+					       const struct pm_key *k, __u32 *slot)
+{
+	struct pm_service *service = PM_NULL;
+
+	if (pm_unlikely(set->flags & PM_SETTING_MARKS)) {
+		*slot = family == 4 ? pm_marked4(k, f->ifindex) : pm_marked6(k, f->ifindex);
+		service = *slot == PM_NONE ? PM_NULL : pm_services(*slot);
+	}
+	if (!service)
+		service = pm_find_service(family, k->daddr, k->dport, k->protocol, slot);
+	if (!service && (set->flags & PM_SETTING_PORT0))
+		service = pm_find_service(family, k->daddr, 0, k->protocol, slot);
+	return service;
+}
+
 /* A packet of no connection: for a virtual service, or not ours. */
 pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow)
 {
@@ -147,9 +165,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	struct pm_conn *c;
 	__u64 line;
 
-	service = pm_find_service(family, p->key.daddr, p->key.dport, p->key.protocol, &slot);
-	if (!service && (set->flags & PM_SETTING_PORT0))
-		service = pm_find_service(family, p->key.daddr, 0, p->key.protocol, &slot);
+	service = pm_wanted_service(f, family, set, &p->key, &slot);
 	if (!service) {
 		/*
 		 * An answer of a DR or TUN real server on its way through the director: the stack
@@ -180,10 +196,14 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT))
 		return PM_PASS_FTP_DATA;
 	pm_expire(set, flow->now);
-	pick = service->port == p->key.dport ? pm_schedule_pick(slot, &p->key) : PM_NONE;
+	pick = service->fwmark || service->port == p->key.dport ? pm_schedule_pick(slot, &p->key) : PM_NONE;
 	real = pick == PM_NONE ? PM_NULL : pm_reals(pick);
-	if (!real)
+	if (!real) {
+		if (service->fwmark && (family == 4 ? pm_foreign4(f->host, &p->key, f->ifindex) :
+						      pm_foreign6(f->host, &p->key, f->ifindex)))
+			return PM_DROP_NO_ROUTE;
 		return pm_answer(f, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
+	}
 	line = pm_connect(family, flow, pick, service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0);
 	flow->index = line >> 32;
 	c = pm_line(family, flow->index);
@@ -230,7 +250,7 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	}
 	if (v != PM_CONTINUE)
 		return v;
-	if ((set->flags & PM_SETTING_INTEREST) && 
+	if ((set->flags & PM_SETTING_INTEREST) &&
 	    !pm_interests(family, flow.p.key.daddr, flow.p.key.dport) &&
 	    !pm_interests(family, flow.p.key.saddr, flow.p.key.sport))
 		return PM_PASS_NO_SERVICE;

@@ -212,6 +212,7 @@ enum pm_setting {
 	PM_SETTING_NAT_ICMP_SEND = 0x400,  /* sysctl nat_icmp_send: nat_index is kept */
 	PM_SETTING_SCHEDULE_ICMP = 0x1000, /* sysctl schedule_icmp */
 	PM_SETTING_INTEREST = 0x800,	   /* the interest map is kept: endpoints not in it are not ours */
+	PM_SETTING_MARKS = 0x2000,	   /* some service has a firewall mark, and some rule gives one */
 };
 
 /*
@@ -234,7 +235,8 @@ struct pm_settings {
 	__u32 levels6;
 	__u32 fingerprint[2];	/* LAYOUT_FINGERPRINT, high half first */
 	__u32 paths_learnt;	/* ticks: until when some pm_live.path is good; 0: there is none. The program's */
-	__u32 pad2[2];
+	__u32 marks;		/* which half of the marking rules is in use, and how many kinds: see PM_MARK_HALF */
+	__u32 pad2[1];
 	/* The program's. */
 	__u64 icmp_budget;	/* second in the high half, how much of its budget is given out in the low */
 	__u32 drop_count;	/* new connections until the next drop */
@@ -431,6 +433,55 @@ struct pm_local_bucket {
  */
 #define PM_INTEREST_BITS 524288
 #define PM_INTEREST_WORDS 8192 /* of 64 bits: 64 KiB, stays in a CPU's second cache */
+
+/*
+ * Marking rules: which firewall mark a packet of no connection has, by most specific rule (bpf/mark.h). Every
+ * map of them has two halves: the daemon fills the one that is not in use, and pm_settings.marks switches
+ * over by one store.
+ *
+ *   bit  0      the half in use
+ *   bits 8-15   kinds of IPv4 rules
+ *   bits 16-23  kinds of IPv6 rules
+ */
+#define PM_MARK_HALF 1u
+#define PM_MARK_KINDS4_SHIFT 8
+#define PM_MARK_KINDS6_SHIFT 16
+#define PM_MARK_KINDS 128   /* of one family */
+#define PM_MARK_RULES 10240
+#define PM_MARK_BUCKETS 2048 /* of eight: two thirds full when every rule has a key of its own */
+#define PM_MARK_SPANS 20480 /* so many rules cut the ports into so many spans */
+
+/* What rules of one kind look at; the most specific kind is the first of its family. */
+struct pm_mark_kind {
+	__u8 source;	  /* prefix length, of the packet's source address */
+	__u8 destination;
+	__u8 fields;	  /* enum pm_mark_field */
+	__u8 pad[5];
+};
+
+enum pm_mark_field {
+	PM_MARK_PROTOCOL = 0x01,
+	PM_MARK_INTERFACE = 0x02,
+};
+
+/* All rules of one kind that differ in their ports and marks only; fields that the kind ignores are 0. */
+struct pm_mark_key {
+	__be32 saddr[4];
+	__be32 daddr[4];
+	__u32 ifindex;
+	__u16 kind;	  /* index in its half and family */
+	__u8 protocol;
+	__u8 family;	  /* 4 or 6 */
+	__u32 first;	  /* first index in mark_spans, in the order of ports */
+	__u32 count;
+};
+
+/* Destination ports, host order, both included, and the mark they have; no two spans of a key overlap. */
+struct pm_mark_span {
+	__u16 from;
+	__u16 to;
+	__u32 mark;
+};
 
 /*
  * pm_conn.word: all of a line that changes while it lives, apart from its time, which stands beside it:

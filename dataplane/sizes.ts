@@ -8,9 +8,15 @@ import {
   PM_INTERFACES,
   PM_LOCALS,
   PM_MAC_BUCKETS,
+  PM_MARK_BUCKETS,
+  PM_MARK_KINDS,
+  PM_MARK_RULES,
+  PM_MARK_SPANS,
   PM_VERDICT_MAX,
   PM_WAYS,
 } from './layout/layout.gen.ts'
+
+const FAMILIES = 2
 
 /**
  * Buckets of the index of NAT real servers: half full when all real servers are in it, so that two choices
@@ -42,6 +48,11 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     cpus: sizes.cpus,
     hops: sizes.reals,
     macs: PM_MAC_BUCKETS,
+    // Halves: one in use, one to be filled.
+    mark_kinds: 2 * FAMILIES * PM_MARK_KINDS,
+    mark_index: 2 * PM_MARK_BUCKETS,
+    mark_keys: 2 * PM_MARK_RULES,
+    mark_spans: 2 * PM_MARK_SPANS,
   }
 }
 

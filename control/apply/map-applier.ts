@@ -16,6 +16,7 @@ import { Estimation } from '../counting/estimation.ts'
 import { Tallies } from '../counting/tallies.ts'
 import type { ConnectionListing } from '../model/connection.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
+import type { MarkListing } from '../model/mark.ts'
 import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
@@ -31,6 +32,7 @@ import type { Room } from '../rules/room.ts'
 import type { Rules } from '../rules/rules.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
+import { MarkTables } from './marks.ts'
 import { NetworkFacts } from './network.ts'
 import { ProbeWays } from './probe-way.ts'
 import { Quiet } from './quiet.ts'
@@ -79,6 +81,7 @@ export class MapApplier implements Applier {
   readonly #network: NetworkFacts
   readonly #quiet: Quiet
   readonly #settings: Settings
+  readonly #marks: MarkTables
   readonly #reconciler: Reconciler
   readonly #comparison: Comparison
   readonly #stateFile: StateFile
@@ -87,6 +90,7 @@ export class MapApplier implements Applier {
   readonly #trace: ((operation: Operation) => void) | null
   readonly #warn: (message: string) => void
   #daemons: () => readonly SyncDaemon[] = () => []
+  #markRules: readonly MarkListing[] = []
   #stateDirty = false
   /** Whether the state could not be written at the last try. */
   #stateFailed = false
@@ -131,8 +135,15 @@ export class MapApplier implements Applier {
       (server) => placements.place(server),
       host.hops ?? null,
     )
-    this.#settings = new Settings(dataplane, host, rules, (on) => this.#followNat(on))
+    this.#settings = new Settings(
+      dataplane,
+      host,
+      rules,
+      (on) => this.#followNat(on),
+      () => ({ word: this.#marks.word, held: this.#ledger.holdsMarks }),
+    )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
+    this.#marks = new MarkTables(dataplane, host, this.#quiet, this.#clock)
     const view = () => ({
       ledger: this.#ledger,
       maps: this.#maps,
@@ -213,7 +224,9 @@ export class MapApplier implements Applier {
   async #publish(): Promise<void> {
     this.#natIndex.update()
     this.#forgetInterest()
+    await this.#marks.fill()
     this.publishSettings()
+    this.#marks.switched()
     this.saveState()
     await this.dataplane.published?.()
   }
@@ -251,6 +264,11 @@ export class MapApplier implements Applier {
 
   settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void {
     this.#settings.want(timeouts, sysctls)
+  }
+
+  marksChanged(rules: readonly MarkListing[]): void {
+    this.#marks.want(rules)
+    this.#markRules = rules
   }
 
   get watchesMemory(): boolean {
@@ -297,6 +315,7 @@ export class MapApplier implements Applier {
     }
     return {
       sysctls: { ...this.#settings.sysctls },
+      marks: [...this.#markRules],
       daemons: [...this.#daemons()],
       counters: this.#book.state(),
       lastWeights,
@@ -423,6 +442,7 @@ export class MapApplier implements Applier {
 
   networkChanged(change: HostChange): void {
     this.#network.changed(change)
+    if (change.links && this.#marks.linksChanged()) this.#reconciler.lookAgain()
   }
 
   /** Addresses of real servers, which are to stay resolved. */

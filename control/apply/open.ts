@@ -40,7 +40,7 @@ export function openDirector(options: OpenDirectorOptions): ManagedDirector {
     applier,
     state: {
       ...(timeouts === null ? {} : { timeouts }),
-      ...(saved === null ? {} : { sysctls: saved.sysctls, daemons: saved.daemons }),
+      ...(saved === null ? {} : { sysctls: saved.sysctls, daemons: saved.daemons, marks: saved.marks }),
     },
   })
   applier.followDaemons(() => director.daemons())

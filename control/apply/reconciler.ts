@@ -104,6 +104,11 @@ export class Reconciler {
     this.#retryIn(0)
   }
 
+  /** What follows from the machine rather than from the rules has changed: to be brought in force, too. */
+  lookAgain(): void {
+    this.#retryIn(0)
+  }
+
   /** The maps are not what is wanted, for no reason that the rules know. */
   repair(service: string, difference: string): void {
     const pending = this.#pending.get(service)

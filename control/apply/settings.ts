@@ -1,7 +1,7 @@
 /** Keeps the one record of settings as the director wants it, and as the machine it runs on makes it. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
-import { defence, publishSettings, settingsWords } from '../compile/settings.ts'
+import { defence, type Marks, publishSettings, settingsWords } from '../compile/settings.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Host } from '../rules/host.ts'
 import type { Rules } from '../rules/rules.ts'
@@ -11,15 +11,26 @@ export class Settings {
   readonly #host: Host
   readonly #rules: Rules
   readonly #followNat: (on: boolean) => void
+  readonly #marks: () => Marks
   #timeouts: Timeouts | null = null
   #sysctls: Readonly<Record<string, number>> = {}
 
-  /** @param followNat keeps, or no longer, what nat_icmp_send needs */
-  constructor(dataplane: Dataplane, host: Host, rules: Rules, followNat: (on: boolean) => void) {
+  /**
+   * @param followNat keeps, or no longer, what nat_icmp_send needs
+   * @param marks what they come to at the moment
+   */
+  constructor(
+    dataplane: Dataplane,
+    host: Host,
+    rules: Rules,
+    followNat: (on: boolean) => void,
+    marks: () => Marks,
+  ) {
     this.#dataplane = dataplane
     this.#host = host
     this.#rules = rules
     this.#followNat = followNat
+    this.#marks = marks
   }
 
   get sysctls(): Readonly<Record<string, number>> {
@@ -45,7 +56,8 @@ export class Settings {
     // The first packet under a new rate is the one to drop.
     if (settings.u32[offsets.dropRate / 4] !== state.dropRate)
       Atomics.store(settings.u32, offsets.dropCount / 4, 0)
-    const words = settingsWords(this.#timeouts, this.#sysctls, this.#rules.kinds, state, this.#host)
+    const { kinds } = this.#rules
+    const words = settingsWords(this.#timeouts, this.#sysctls, kinds, state, this.#host, this.#marks())
     // The program looks for NAT real servers from the moment the setting is published until it is not.
     const nat = (this.#sysctls.nat_icmp_send ?? 0) !== 0
     if (nat) this.#followNat(true)

@@ -10,7 +10,7 @@ import { z } from 'zod'
 import { writeAtomically } from '../../linux/atomic-file.ts'
 import type { IpAddress } from '../../net/address.ts'
 import { parseAddress } from '../../net/address.ts'
-import { STATING_SOURCES } from '../model/source.ts'
+import { SOURCES, STATING_SOURCES } from '../model/source.ts'
 
 const VERSION = 2
 /** Files of maps that nobody came back for; more of them are removed, oldest first. */
@@ -24,6 +24,21 @@ const address = z.string().transform((text, context): IpAddress => {
 })
 const counts = z.array(z.string().regex(/^-?\d+$/))
 const rows = z.array(z.tuple([z.int().nonnegative(), counts]))
+
+const family = z.literal([4, 6])
+const prefix = z.object({ family, address, length: z.int() })
+
+/** A marking rule, and who states it. */
+const mark = z.object({
+  family,
+  mark: z.int(),
+  source: prefix.nullable(),
+  destination: prefix.nullable(),
+  protocol: z.enum(['tcp', 'udp', 'sctp']).nullable(),
+  ports: z.object({ from: z.int(), to: z.int() }).nullable(),
+  interface: z.string().nullable(),
+  owner: z.enum(SOURCES),
+})
 
 const savedState = z.object({
   version: z.literal(VERSION),
@@ -64,6 +79,7 @@ const savedState = z.object({
       ]),
     )
     .default([]),
+  marks: z.array(mark).default([]),
 })
 export type SavedState = Omit<z.infer<typeof savedState>, 'version' | 'bootId' | 'maps'>
 

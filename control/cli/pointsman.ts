@@ -139,6 +139,49 @@ program
   .argument('<service>', 'as drain')
   .argument('<real>', 'as drain')
   .action(async (service: string, real: string) => await (await site()).undrain(socket, service, real))
+/** Only `pointsman mark` needs what it brings along. */
+const marks = () => import('./marks.ts')
+
+const mark = program.command('mark').description('which packets have which firewall mark (ipvsadm -f)')
+for (const [name, description] of [
+  ['add', 'give packets a mark; where several rules match, the most specific counts'],
+  ['delete', 'delete a rule, typed as it was added'],
+] as const) {
+  mark
+    .command(name)
+    .description(description)
+    .argument('<mark>', '1 to 4294967295')
+    .option('--to <prefix>', 'destination: 192.0.2.0/24, 2001:db8::1')
+    .option('--from <prefix>', 'source')
+    .option('--protocol <name>', 'tcp, udp or sctp')
+    .option('--port <ports>', 'of the destination: 80, 1000-1999, or several with commas between')
+    .option('--interface <name>', 'that packets come in by')
+    .option('--family <4|6>', 'where no prefix says it; both unless given')
+    .action(
+      async (value: string, options: Record<string, string>) =>
+        await (await marks()).changeMark(socket, name, value, options),
+    )
+}
+const markList = mark
+  .command('list')
+  .description('the rules, the most specific first')
+  .option('--json', 'print JSON', false)
+  .action(async () => shown(await (await marks()).listMarks(socket), output(markList)))
+mark
+  .command('flush')
+  .description('delete all rules that commands state, or those of one mark')
+  .argument('[mark]')
+  .action(async (value: string | undefined) => await (await marks()).flushMarks(socket, value))
+const markImport = mark
+  .command('import')
+  .description('take the rules that give marks out of what iptables-save or nft list ruleset prints')
+  .argument('<file>', 'or - for standard input')
+  .option('--dry-run', 'only say what would be taken; needs no daemon')
+  .option('--json', 'print JSON', false)
+  .action(async (file: string) => {
+    const options = output(markImport)
+    shown(await (await marks()).importRules(socket, file, options.dryRun === true), options)
+  })
 program
   .command('set')
   .description('change settings')
@@ -159,7 +202,7 @@ program
   .action(async () => await detach(socket, say))
 
 // `drain SERVICE REAL 10m` would hold for ever and look as if for ten minutes.
-for (const command of program.commands) command.allowExcessArguments(false)
+for (const command of [...program.commands, ...mark.commands]) command.allowExcessArguments(false)
 
 // A reader that has seen enough (`pointsman connections | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

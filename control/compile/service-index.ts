@@ -81,9 +81,12 @@ export function planEntry(
   return planPlace(index, hashOf, slot, serviceHash(image, 0))
 }
 
+/** What entries stand in: a map, or memory that becomes part of one. */
+type Buckets = Pick<MapMemory, 'entries' | 'u64'>
+
 /** The same for a slot of this hash; `hashOf` knows those of the slots that have entries. */
 export function planPlace(
-  index: MapMemory,
+  index: Buckets,
   hashOf: (slot: number) => number,
   slot: number,
   hash: number,
@@ -102,7 +105,7 @@ export function planPlace(
 
 /** A free entry of `bucket`, moving at most `depth` entries out of the way. */
 function makeRoom(
-  index: MapMemory,
+  index: Buckets,
   hashOf: (slot: number) => number,
   bucket: number,
   depth: number,

@@ -13,6 +13,7 @@ import {
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Host } from '../rules/host.ts'
 import type { ServiceKinds } from '../rules/rules.ts'
+import { anyMarks } from './marks.ts'
 
 const TICK_MS = 2 ** PM_TICK_SHIFT / 1e6
 
@@ -66,6 +67,16 @@ export function defence(sysctls: Readonly<Record<string, number>>, availablePage
   return { dropRate, secureTcp: secureTcp === 3 || auto(secureTcp) }
 }
 
+export interface Marks {
+  /** Which half of the marking rules is in use. */
+  readonly word: number
+  /**
+   * The maps hold a service of a mark, at least for its connections: marking rules are about prefixes, so the
+   * filter of endpoints knows neither end of their packets.
+   */
+  readonly held: boolean
+}
+
 /** Words of the record that the daemon owns, by index. */
 export function settingsWords(
   timeouts: Timeouts,
@@ -73,6 +84,7 @@ export function settingsWords(
   kinds: ServiceKinds,
   state: Defence,
   host: Pick<Host, 'sysctl'>,
+  marks: Marks,
 ): ReadonlyMap<number, number> {
   const { offsets } = SettingsRecord
   const words = new Map<number, number>()
@@ -91,7 +103,7 @@ export function settingsWords(
   set(
     offsets.flags,
     Setting.Ready |
-      Setting.Interest |
+      on(!marks.held, Setting.Interest) |
       on(kinds.v4, Setting.V4) |
       on(kinds.v6, Setting.V6) |
       on(kinds.port0, Setting.Port0) |
@@ -101,8 +113,10 @@ export function settingsWords(
       on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |
       on(sysctls.nat_icmp_send, Setting.NatIcmpSend) |
       on(sysctls.schedule_icmp, Setting.ScheduleIcmp) |
+      on(kinds.fwmark > 0 && anyMarks(marks.word), Setting.Marks) |
       on(state.secureTcp, Setting.SecureTcp),
   )
+  set(offsets.marks, marks.word)
   set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)
   set(offsets.dropRate, state.dropRate)
   set(offsets.unprivilegedPort, host.sysctl('net/ipv4/ip_unprivileged_port_start') ?? 1024)

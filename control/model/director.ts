@@ -2,6 +2,7 @@
 import type { ConnectionListing } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { Hold } from './hold.ts'
+import type { MarkChange, MarkListing } from './mark.ts'
 import type { Outcome } from './outcome.ts'
 import type { Pace } from './pace.ts'
 import type { RealServer, ServerId, ServerListing } from './server.ts'
@@ -67,6 +68,11 @@ export interface Director {
   /** `net.ipv4.vs.*` by short name (`sloppy_tcp`); values as numbers. */
   sysctls(): Readonly<Record<string, number>>
   setSysctl(name: string, value: number): Outcome
+
+  /** Marking rules, the most specific first. */
+  marks(): readonly MarkListing[]
+  /** All of the change, or nothing. */
+  changeMarks(change: MarkChange): Outcome
 
   /**
    * Returns when all changes so far are in force in the packet path; rejects if those of `own` cannot be

@@ -37,8 +37,8 @@ export function unsupported(
   isLocal: (address: IpAddress) => boolean,
 ): string[] {
   const reasons: string[] = []
-  if (service.id.kind === 'fwmark') reasons.push('firewall marks')
-  else if (!SUPPORTED_PROTOCOLS.has(service.id.protocol)) reasons.push(`protocol ${service.id.protocol}`)
+  if (service.id.kind === 'address' && !SUPPORTED_PROTOCOLS.has(service.id.protocol))
+    reasons.push(`protocol ${service.id.protocol}`)
   if (!SUPPORTED_SCHEDULERS.has(service.scheduler)) reasons.push(`scheduler ${service.scheduler}`)
   if (service.persistenceTimeoutS > 0) reasons.push('persistence')
   if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)

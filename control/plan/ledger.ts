@@ -133,6 +133,12 @@ export class Ledger implements LedgerView {
     return this.#byKey.get(key)
   }
 
+  /** Whether there is a service of a firewall mark, or connections of one that is gone. */
+  get holdsMarks(): boolean {
+    for (const key of this.#byKey.keys()) if (key.startsWith('fwmark')) return true
+    return false
+  }
+
   holdings(): IterableIterator<ServiceHolding> {
     return this.#byKey.values()
   }

@@ -2,6 +2,7 @@
 
 import type { ConnectionListing } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
+import type { MarkListing } from '../model/mark.ts'
 import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
 import type { Timeouts } from '../model/timeouts.ts'
@@ -38,6 +39,8 @@ export interface Applier {
   connectionTableSize(): number
   /** Timeouts or sysctls are to be published with the next `settle`. */
   settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void
+  /** Marking rules are to be brought in force with the next `settle`: these, and no others. */
+  marksChanged(rules: readonly MarkListing[]): void
   /** Something that only the state file keeps has changed. */
   stateChanged(): void
   /**

@@ -11,6 +11,7 @@ import { sameButForWeight } from '../model/equal.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import { INT_MAX } from '../model/limits.ts'
+import type { MarkChange, MarkListing } from '../model/mark.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { Pace } from '../model/pace.ts'
@@ -36,6 +37,7 @@ import { newestFirst, type ServerEntry, type ServiceEntry, stated } from './entr
 import type { HeldServer } from './holds.ts'
 import { type Host, isLocalAddress, localAddresses } from './host.ts'
 import type { Overlays } from './layers.ts'
+import { MarkBook } from './marks.ts'
 import { ownedBy, type Restated, type Restatement, restate } from './restate.ts'
 import { UNLIMITED } from './room.ts'
 import { noServer, noService, Rules, statedServer } from './rules.ts'
@@ -50,6 +52,7 @@ export interface DirectorState {
   readonly timeouts?: Timeouts
   readonly sysctls?: Readonly<Record<string, number>>
   readonly daemons?: readonly SyncDaemon[]
+  readonly marks?: readonly MarkListing[]
 }
 
 export interface DirectorOptions {
@@ -87,6 +90,7 @@ export class RuleDirector implements Director {
   #applier: Applier | null
   #sysctls: Record<string, number>
   #daemons = new Map<'master' | 'backup', SyncDaemon>()
+  #marks: MarkBook
   #timeouts: Timeouts
   /** Who the sources are, in words. */
   readonly #origins: Map<SourceName, Origin>
@@ -111,6 +115,7 @@ export class RuleDirector implements Director {
     this.#sysctls = { ...initialSysctls(), ...options.state?.sysctls }
     for (const daemon of options.state?.daemons ?? []) this.#daemons.set(daemon.state, daemon)
     this.#rules.synchronising = this.#daemons.size > 0
+    this.#marks = isDraft ? draftOf.#marks.copy() : MarkBook.of(options.state?.marks ?? [])
     this.#applier = options.applier ?? null
     this.#zeroed = isDraft ? [] : null
     if (!isDraft) this.#limit()
@@ -120,6 +125,11 @@ export class RuleDirector implements Director {
   #limit(): void {
     this.#rules.limit(this.#applier?.room ?? UNLIMITED)
     this.#publishSettings()
+    this.#publishMarks()
+  }
+
+  #publishMarks(): void {
+    if (this.#zeroed === null) this.#applier?.marksChanged(this.#marks.list())
   }
 
   #publishSettings(): void {
@@ -478,6 +488,20 @@ export class RuleDirector implements Director {
     return this.#noted(done, [], (director) => director.setSysctl(name, value))
   }
 
+  marks(): readonly MarkListing[] {
+    return this.#marks.list()
+  }
+
+  changeMarks(change: MarkChange): Outcome {
+    const changed = this.#marks.copy()
+    const outcome = changed.change(change, 'manual', (owner) => this.#origins.get(owner) ?? ORIGINS[owner])
+    if (!outcome.ok) return outcome
+    this.#marks = changed
+    this.#publishMarks()
+    if (this.#zeroed === null) this.#applier?.stateChanged()
+    return this.#noted(done, [], (director) => director.changeMarks(change))
+  }
+
   async settle(own?: Iterable<ServiceId>): Promise<void> {
     if (this.#zeroed !== null) return
     const keys = own === undefined ? undefined : Array.from(own, serviceKey)
@@ -549,6 +573,10 @@ export class RuleDirector implements Director {
     this.#sysctls = draft.#sysctls
     this.#daemons = draft.#daemons
     this.#publishSettings()
+    if (draft.#marks.version !== this.#marks.version) {
+      this.#marks = draft.#marks
+      this.#publishMarks()
+    }
     this.#applier?.stateChanged()
     for (const service of draft.#zeroed ?? []) {
       // A service of the draft may have been removed by it, or never have been in force.

@@ -46,9 +46,10 @@ export interface ServiceKinds {
   readonly v6: number
   readonly port0: number
   readonly ftp: number
+  readonly fwmark: number
 }
 
-const NO_KINDS: ServiceKinds = { v4: 0, v6: 0, port0: 0, ftp: 0 }
+const NO_KINDS: ServiceKinds = { v4: 0, v6: 0, port0: 0, ftp: 0, fwmark: 0 }
 
 export class Rules {
   readonly #host: Host
@@ -84,12 +85,13 @@ export class Rules {
   }
 
   #count({ value: { id } }: ServiceEntry, by: 1 | -1): void {
-    const { v4, v6, port0, ftp } = this.#kinds
+    const { v4, v6, port0, ftp, fwmark } = this.#kinds
     this.#kinds = {
       v4: v4 + (id.family === 4 ? by : 0),
       v6: v6 + (id.family === 6 ? by : 0),
       port0: port0 + (id.kind === 'address' && id.port === 0 ? by : 0),
       ftp: ftp + (id.kind === 'address' && id.protocol === 'tcp' && id.port === 21 ? by : 0),
+      fwmark: fwmark + (id.kind === 'fwmark' ? by : 0),
     }
   }
 

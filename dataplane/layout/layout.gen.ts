@@ -26,6 +26,13 @@ export const PM_BUCKET = 8
 export const PM_LOCALS = 128
 export const PM_INTEREST_BITS = 524288
 export const PM_INTEREST_WORDS = 8192
+export const PM_MARK_HALF = 1
+export const PM_MARK_KINDS4_SHIFT = 8
+export const PM_MARK_KINDS6_SHIFT = 16
+export const PM_MARK_KINDS = 128
+export const PM_MARK_RULES = 10240
+export const PM_MARK_BUCKETS = 2048
+export const PM_MARK_SPANS = 20480
 export const PM_CONN_STATUS = 3
 export const PM_CONN_STATE_SHIFT = 2
 export const PM_CONN_STATE_MASK = 15
@@ -351,6 +358,7 @@ export const Setting = {
   NatIcmpSend: 1024,
   ScheduleIcmp: 4096,
   Interest: 2048,
+  Marks: 8192,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -367,6 +375,7 @@ export const settingNames: { readonly [value: number]: string } = {
   1024: 'nat_icmp_send',
   4096: 'schedule_icmp',
   2048: 'interest',
+  8192: 'marks',
 }
 
 /** enum pm_egress_flag */
@@ -393,6 +402,18 @@ export type RealFlag = (typeof RealFlag)[keyof typeof RealFlag]
 
 export const realFlagNames: { readonly [value: number]: string } = {
   1: 'local',
+}
+
+/** enum pm_mark_field */
+export const MarkField = {
+  Protocol: 1,
+  Interface: 2,
+} as const
+export type MarkField = (typeof MarkField)[keyof typeof MarkField]
+
+export const markFieldNames: { readonly [value: number]: string } = {
+  1: 'protocol',
+  2: 'interface',
 }
 
 /** enum pm_conn_status */
@@ -505,6 +526,7 @@ export interface SettingsRecord {
   readonly levels6: number
   readonly fingerprint: readonly number[]
   readonly pathsLearnt: number
+  readonly marks: number
   readonly icmpBudget: bigint
   readonly dropCount: number
   readonly moves: number
@@ -527,6 +549,7 @@ export const SettingsRecord = {
     levels6: 104,
     fingerprint: 108,
     pathsLearnt: 116,
+    marks: 120,
     icmpBudget: 128,
     dropCount: 136,
     moves: 140,
@@ -547,6 +570,7 @@ export const SettingsRecord = {
       levels6: view.getUint32(base + 104, true),
       fingerprint: Array.from({ length: 2 }, (_, index) => view.getUint32(base + 108 + index * 4, true)),
       pathsLearnt: view.getUint32(base + 116, true),
+      marks: view.getUint32(base + 120, true),
       icmpBudget: view.getBigUint64(base + 128, true),
       dropCount: view.getUint32(base + 136, true),
       moves: view.getUint32(base + 140, true),
@@ -567,7 +591,8 @@ export const SettingsRecord = {
     view.setUint32(base + 104, value.levels6, true)
     elements('SettingsRecord.fingerprint', 2, value.fingerprint, (item, index) => view.setUint32(base + 108 + index * 4, item, true))
     view.setUint32(base + 116, value.pathsLearnt, true)
-    clear(view, base + 120, 8)
+    view.setUint32(base + 120, value.marks, true)
+    clear(view, base + 124, 4)
     view.setBigUint64(base + 128, value.icmpBudget, true)
     view.setUint32(base + 136, value.dropCount, true)
     view.setUint32(base + 140, value.moves, true)
@@ -601,6 +626,8 @@ export const SettingsRecord = {
   setFingerprint: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 108 + element('SettingsRecord.fingerprint', 2, index) * 4, value, true),
   getPathsLearnt: (view: DataView, base: number): number => view.getUint32(base + 116, true),
   setPathsLearnt: (view: DataView, base: number, value: number): void => view.setUint32(base + 116, value, true),
+  getMarks: (view: DataView, base: number): number => view.getUint32(base + 120, true),
+  setMarks: (view: DataView, base: number, value: number): void => view.setUint32(base + 120, value, true),
   getIcmpBudget: (view: DataView, base: number): bigint => view.getBigUint64(base + 128, true),
   setIcmpBudget: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 128, value, true),
   getDropCount: (view: DataView, base: number): number => view.getUint32(base + 136, true),
@@ -1205,6 +1232,139 @@ export const LocalBucketRecord = {
   },
   getAddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 0 + element('LocalBucketRecord.addr', 8, index) * 4, false),
   setAddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 0 + element('LocalBucketRecord.addr', 8, index) * 4, value, false),
+} as const
+
+/** struct pm_mark_kind, 8 bytes. */
+export interface MarkKindRecord {
+  readonly source: number
+  readonly destination: number
+  readonly fields: number
+}
+
+export const MarkKindRecord = {
+  size: 8,
+  offsets: {
+    source: 0,
+    destination: 1,
+    fields: 2,
+  },
+  read(view: DataView, base: number): MarkKindRecord {
+    return {
+      source: view.getUint8(base + 0),
+      destination: view.getUint8(base + 1),
+      fields: view.getUint8(base + 2),
+    }
+  },
+  write(view: DataView, base: number, value: MarkKindRecord): void {
+    view.setUint8(base + 0, value.source)
+    view.setUint8(base + 1, value.destination)
+    view.setUint8(base + 2, value.fields)
+    clear(view, base + 3, 5)
+  },
+  getSource: (view: DataView, base: number): number => view.getUint8(base + 0),
+  setSource: (view: DataView, base: number, value: number): void => view.setUint8(base + 0, value),
+  getDestination: (view: DataView, base: number): number => view.getUint8(base + 1),
+  setDestination: (view: DataView, base: number, value: number): void => view.setUint8(base + 1, value),
+  getFields: (view: DataView, base: number): number => view.getUint8(base + 2),
+  setFields: (view: DataView, base: number, value: number): void => view.setUint8(base + 2, value),
+} as const
+
+/** struct pm_mark_key, 48 bytes. */
+export interface MarkKeyRecord {
+  readonly saddr: readonly number[]
+  readonly daddr: readonly number[]
+  readonly ifindex: number
+  readonly kind: number
+  readonly protocol: number
+  readonly family: number
+  readonly first: number
+  readonly count: number
+}
+
+export const MarkKeyRecord = {
+  size: 48,
+  offsets: {
+    saddr: 0,
+    daddr: 16,
+    ifindex: 32,
+    kind: 36,
+    protocol: 38,
+    family: 39,
+    first: 40,
+    count: 44,
+  },
+  read(view: DataView, base: number): MarkKeyRecord {
+    return {
+      saddr: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 0 + index * 4, false)),
+      daddr: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 16 + index * 4, false)),
+      ifindex: view.getUint32(base + 32, true),
+      kind: view.getUint16(base + 36, true),
+      protocol: view.getUint8(base + 38),
+      family: view.getUint8(base + 39),
+      first: view.getUint32(base + 40, true),
+      count: view.getUint32(base + 44, true),
+    }
+  },
+  write(view: DataView, base: number, value: MarkKeyRecord): void {
+    elements('MarkKeyRecord.saddr', 4, value.saddr, (item, index) => view.setUint32(base + 0 + index * 4, item, false))
+    elements('MarkKeyRecord.daddr', 4, value.daddr, (item, index) => view.setUint32(base + 16 + index * 4, item, false))
+    view.setUint32(base + 32, value.ifindex, true)
+    view.setUint16(base + 36, value.kind, true)
+    view.setUint8(base + 38, value.protocol)
+    view.setUint8(base + 39, value.family)
+    view.setUint32(base + 40, value.first, true)
+    view.setUint32(base + 44, value.count, true)
+  },
+  getSaddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 0 + element('MarkKeyRecord.saddr', 4, index) * 4, false),
+  setSaddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 0 + element('MarkKeyRecord.saddr', 4, index) * 4, value, false),
+  getDaddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 16 + element('MarkKeyRecord.daddr', 4, index) * 4, false),
+  setDaddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 16 + element('MarkKeyRecord.daddr', 4, index) * 4, value, false),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 32, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
+  getKind: (view: DataView, base: number): number => view.getUint16(base + 36, true),
+  setKind: (view: DataView, base: number, value: number): void => view.setUint16(base + 36, value, true),
+  getProtocol: (view: DataView, base: number): number => view.getUint8(base + 38),
+  setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 38, value),
+  getFamily: (view: DataView, base: number): number => view.getUint8(base + 39),
+  setFamily: (view: DataView, base: number, value: number): void => view.setUint8(base + 39, value),
+  getFirst: (view: DataView, base: number): number => view.getUint32(base + 40, true),
+  setFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, true),
+  getCount: (view: DataView, base: number): number => view.getUint32(base + 44, true),
+  setCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
+} as const
+
+/** struct pm_mark_span, 8 bytes. */
+export interface MarkSpanRecord {
+  readonly from: number
+  readonly to: number
+  readonly mark: number
+}
+
+export const MarkSpanRecord = {
+  size: 8,
+  offsets: {
+    from: 0,
+    to: 2,
+    mark: 4,
+  },
+  read(view: DataView, base: number): MarkSpanRecord {
+    return {
+      from: view.getUint16(base + 0, true),
+      to: view.getUint16(base + 2, true),
+      mark: view.getUint32(base + 4, true),
+    }
+  },
+  write(view: DataView, base: number, value: MarkSpanRecord): void {
+    view.setUint16(base + 0, value.from, true)
+    view.setUint16(base + 2, value.to, true)
+    view.setUint32(base + 4, value.mark, true)
+  },
+  getFrom: (view: DataView, base: number): number => view.getUint16(base + 0, true),
+  setFrom: (view: DataView, base: number, value: number): void => view.setUint16(base + 0, value, true),
+  getTo: (view: DataView, base: number): number => view.getUint16(base + 2, true),
+  setTo: (view: DataView, base: number, value: number): void => view.setUint16(base + 2, value, true),
+  getMark: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setMark: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
 } as const
 
 /** struct pm_conn, 52 bytes. */
@@ -1873,6 +2033,10 @@ export type MapName =
   | 'cpus'
   | 'hops'
   | 'macs'
+  | 'mark_kinds'
+  | 'mark_index'
+  | 'mark_keys'
+  | 'mark_spans'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -1895,6 +2059,10 @@ export const MAP_NAMES: readonly MapName[] = [
   'cpus',
   'hops',
   'macs',
+  'mark_kinds',
+  'mark_index',
+  'mark_keys',
+  'mark_spans',
 ]
 
 export interface MapShape {
@@ -1927,10 +2095,14 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   cpus: { index: 16, record: 'pm_cpu_state', entrySize: 64, entries: 2 },
   hops: { index: 17, record: 'pm_hop', entrySize: 64, entries: 1024 },
   macs: { index: 18, record: 'pm_mac_bucket', entrySize: 64, entries: 1024 },
+  mark_kinds: { index: 19, record: 'pm_mark_kind', entrySize: 8, entries: 512 },
+  mark_index: { index: 20, record: 'pm_service_bucket', entrySize: 64, entries: 4096 },
+  mark_keys: { index: 21, record: 'pm_mark_key', entrySize: 48, entries: 20480 },
+  mark_spans: { index: 22, record: 'pm_mark_span', entrySize: 8, entries: 40960 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '78d86cc7236c6f61'
+export const LAYOUT_FINGERPRINT = '54c28767be5b4a61'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -1952,8 +2124,12 @@ egress pm_egress
 cpus pm_cpu_state
 hops pm_hop
 macs pm_mac_bucket
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
-pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:pad2:u32[2] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
+mark_kinds pm_mark_kind
+mark_index pm_service_bucket
+mark_keys pm_mark_key
+mark_spans pm_mark_span
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
@@ -1969,6 +2145,9 @@ pm_egress 8 0:ifindex:u32 4:flags:u32
 pm_cpu_state 64 0:icmp_second:u32 4:icmp_left:u32 8:swept:u32 12:sweep4:u32 16:sweep6:u32 20:pad:u32[11]
 pm_hop 64 0:version:u32 4:ifindex:u32 8:dmac:u8[6] 14:smac:u8[6] 20:mtu:u32 24:pad:u32[4] 40:addr:u8[16] 56:pad2:u32[2]
 pm_mac_bucket 64 0:entry:u64[8]
+pm_mark_kind 8 0:source:u8 1:destination:u8 2:fields:u8 3:pad:u8[5]
+pm_mark_key 48 0:saddr:be32[4] 16:daddr:be32[4] 32:ifindex:u32 36:kind:u16 38:protocol:u8 39:family:u8 40:first:u32 44:count:u32
+pm_mark_span 8 0:from:u16 2:to:u16 4:mark:u32
 pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u16 30:level:u16 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -1991,7 +2170,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'levels6', offset: 104, type: 'u32', count: null },
       { name: 'fingerprint', offset: 108, type: 'u32', count: 2 },
       { name: 'paths_learnt', offset: 116, type: 'u32', count: null },
-      { name: 'pad2', offset: 120, type: 'u32', count: 2 },
+      { name: 'marks', offset: 120, type: 'u32', count: null },
+      { name: 'pad2', offset: 124, type: 'u32', count: 1 },
       { name: 'icmp_budget', offset: 128, type: 'u64', count: null },
       { name: 'drop_count', offset: 136, type: 'u32', count: null },
       { name: 'moves', offset: 140, type: 'u32', count: null },
@@ -2148,6 +2328,39 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     size: 32,
     fields: [
       { name: 'addr', offset: 0, type: 'be32', count: 8 },
+    ],
+  },
+  {
+    name: 'pm_mark_kind',
+    size: 8,
+    fields: [
+      { name: 'source', offset: 0, type: 'u8', count: null },
+      { name: 'destination', offset: 1, type: 'u8', count: null },
+      { name: 'fields', offset: 2, type: 'u8', count: null },
+      { name: 'pad', offset: 3, type: 'u8', count: 5 },
+    ],
+  },
+  {
+    name: 'pm_mark_key',
+    size: 48,
+    fields: [
+      { name: 'saddr', offset: 0, type: 'be32', count: 4 },
+      { name: 'daddr', offset: 16, type: 'be32', count: 4 },
+      { name: 'ifindex', offset: 32, type: 'u32', count: null },
+      { name: 'kind', offset: 36, type: 'u16', count: null },
+      { name: 'protocol', offset: 38, type: 'u8', count: null },
+      { name: 'family', offset: 39, type: 'u8', count: null },
+      { name: 'first', offset: 40, type: 'u32', count: null },
+      { name: 'count', offset: 44, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_mark_span',
+    size: 8,
+    fields: [
+      { name: 'from', offset: 0, type: 'u16', count: null },
+      { name: 'to', offset: 2, type: 'u16', count: null },
+      { name: 'mark', offset: 4, type: 'u32', count: null },
     ],
   },
   {

@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain set dataplane detach --json --help --version'
+			drain undrain mark set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -36,6 +36,11 @@ _pointsman() {
 		;;
 	drain) choices="$(_pointsman_services) --for --help" ;;
 	undrain) choices="$(_pointsman_services) --help" ;;
+	mark)
+		mapfile -t COMPREPLY < <(compgen -f -W 'add delete list flush import --to --from --protocol --port --interface
+			--family --dry-run --json --help' -- "$cur")
+		return
+		;;
 	schema) choices='--help' ;;
 	connections) choices='--limit --json --help' ;;
 	dataplane) choices='xdp userspace --json --help' ;;

@@ -2,8 +2,11 @@
  * Random rules, written straight into maps: no director stands between, so that states it would never
  * make (a weightless member of a wrr schedule, an overloaded real server, a lost one) are met too.
  */
+import { fillMarks, markMaps } from '../../control/compile/marks.ts'
 import { bucketsOf, indexEntry, serviceHash } from '../../control/compile/service-index.ts'
+import { type MarkRule, matchKey } from '../../control/model/mark.ts'
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
+import { listInterfaces } from '../../dataplane/interface-table.ts'
 import {
   LiveRecord,
   MemberRecord,
@@ -20,6 +23,8 @@ import {
   SettingsRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
+import { parseAddress } from '../../net/address.ts'
+import { cut, type Prefix } from '../../net/prefix.ts'
 import { ADDRESSES } from '../packets/bench.ts'
 import { ipBytes } from '../packets/bytes.ts'
 import { PROTOCOL } from '../packets/frame.ts'
@@ -105,14 +110,54 @@ export function writeRules(plane: Dataplane, random: Random): Target[] {
   }
   indexSenders(plane, real)
   writeSettings(plane, random)
+  if (random.once(3)) writeMarks(plane, random, real)
   return targets
+}
+
+/** Behind those of addresses. */
+const FIRST_MARK_SLOT = 7
+
+/** Services of firewall marks, and rules about the addresses and ports that traffic has. */
+function writeMarks(plane: Dataplane, random: Random, firstReal: number): void {
+  let real = firstReal
+  for (let mark = 1; mark <= 3; mark++) {
+    const family = random.once(3) ? 6 : 4
+    const where = { family, address: null, protocol: 0, port: 0, fwmark: mark }
+    real = writeService(plane, random, FIRST_MARK_SLOT + mark - 1, where, real)
+  }
+  const rules = Array.from({ length: 1 + random.below(12) }, (): MarkRule => {
+    const family = random.once(3) ? 6 : 4
+    const prefix = (addresses: readonly string[]): Prefix | null =>
+      random.once(3)
+        ? null
+        : cut(parseAddress(random.pick(addresses))!, random.below(family === 4 ? 33 : 129))
+    const ports = [random.pick(PORTS), random.pick(PORTS)].sort((a, b) => a - b)
+    return {
+      family,
+      mark: 1 + random.below(4),
+      destination: prefix(family === 4 ? ['192.0.2.100', '192.0.2.101'] : ['2001:db8:1::100']),
+      source: prefix(family === 4 ? ['198.51.100.7', '203.0.113.9'] : ['2001:db8:c::7']),
+      protocol: random.pick([null, 'tcp', 'udp']),
+      ports: random.once(2) ? null : { from: ports[0]!, to: ports[1]! },
+      interface: random.pick([null, null, 'c0', 'r0']),
+    }
+  })
+  const distinct = new Map(rules.map((rule) => [matchKey(rule), rule]))
+  const half = random.below(2) === 0 ? 0 : 1
+  const links = listInterfaces(plane.map('interfaces'))
+  const ifindexOf = (name: string) => links[name === 'c0' ? 0 : 1] ?? null
+  const { view } = plane.map('settings')
+  SettingsRecord.setMarks(view, 0, fillMarks(markMaps(plane), half, distinct.values(), ifindexOf))
+  SettingsRecord.setFlags(view, 0, SettingsRecord.getFlags(view, 0) | Setting.Marks)
 }
 
 interface Where {
   readonly family: number
-  readonly address: string
+  /** Null where packets are found by their mark. */
+  readonly address: string | null
   readonly protocol: number
   readonly port: number
+  readonly fwmark?: number
 }
 
 /** Returns the next free real server. */
@@ -131,8 +176,8 @@ function writeService(
     family: where.family,
     protocol: where.protocol,
     port: where.port,
-    addr: sixteen(where.address),
-    fwmark: 0,
+    addr: where.address === null ? new Uint8Array(16) : sixteen(where.address),
+    fwmark: where.fwmark ?? 0,
     flags: random.once(20)
       ? random.pick([ServiceFlag.Persistent, ServiceFlag.OnePacket])
       : random.below(4) << 3,

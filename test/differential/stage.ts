@@ -12,10 +12,10 @@ import { Twin } from './twin.ts'
 /** Tables so small that they fill up. */
 function sizes(): Sizes {
   return {
-    services: 8,
+    services: 16,
     serviceBuckets: 8,
     reals: 64,
-    members: 16 * 261,
+    members: 32 * 261,
     connections4: 64,
     connections6: 32,
     cpus: possibleCpus(),

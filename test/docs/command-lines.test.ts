@@ -106,7 +106,13 @@ describe('pointsmand', () => {
 describe('pointsman', () => {
   const whole = help('pointsman')
   const commands = commandsOf(whole)
-  const options = new Map(commands.map((name) => [name, optionsOf(help('pointsman', name))]))
+  /** With those of the words that some words take. */
+  const optionsOfWord = (name: string): string[] => {
+    const text = help('pointsman', name)
+    const words = text.includes('\nCommands:\n') ? commandsOf(text) : []
+    return [...optionsOf(text), ...words.flatMap((word) => optionsOf(help('pointsman', name, word)))]
+  }
+  const options = new Map(commands.map((name) => [name, optionsOfWord(name)]))
 
   test('has its words and options described in the manual', () => {
     assert.ok(commands.includes('doctor') && commands.includes('detach'), `--help has ${commands.join(' ')}`)

@@ -3,7 +3,9 @@
 import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
 import { namesFrom } from '../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
+import type { MarkChange } from '../../control/model/mark.ts'
 import type { Host, HostChange } from '../../control/rules/host.ts'
+import { importMarks } from '../../control/source/netfilter/marks.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { MAP_NAMES } from '../../dataplane/layout/layout.gen.ts'
 import { stampLayout } from '../../dataplane/layout/stamp.ts'
@@ -55,6 +57,21 @@ export class DirectorUnderTest {
     const result = await runIpvsadm({ argv, stdin: '', director, names: () => namesFrom('', '') })
     if (typeof result === 'string') throw new Error(`${argv.join(' ')} reads its standard input`)
     return { stdout: result.stdout.toString(), stderr: result.stderr.toString(), rc: result.status }
+  }
+
+  /** Marking rules of netfilter, as `pointsman mark import` takes them; those that were there go. */
+  async importMarks(text: string): Promise<void> {
+    const { rules, notTaken } = importMarks(text)
+    const [first] = notTaken
+    if (first !== undefined) throw new Error(`Cannot take "${first.text}": ${first.why}`)
+    await this.changeMarks({ add: rules, delete: [], flush: true })
+  }
+
+  async changeMarks(change: MarkChange): Promise<void> {
+    const { director } = this.#current()
+    const outcome = director.changeMarks(change)
+    if (!outcome.ok) throw new Error(outcome.message)
+    await director.settle()
   }
 
   /** `net.ipv4.vs.*` by short name. */

@@ -2,6 +2,7 @@
  * The packet program to be asked directly, frame in, answer out: the object in the kernel by
  * BPF_PROG_TEST_RUN, and the wasm module. Both with a director over their maps.
  */
+import type { MarkChange } from '../../control/model/mark.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import type { Dataplane, Sizes } from '../../dataplane/dataplane.ts'
 import { putInterface } from '../../dataplane/interface-table.ts'
@@ -35,6 +36,7 @@ export interface Program {
   readonly dataplane: Dataplane
   /** Fresh maps, then these `ipvsadm` commands and `net.ipv4.vs` settings (`sloppy_tcp=1`). */
   load(rules: readonly string[]): Promise<void>
+  changeMarks(change: MarkChange): Promise<void>
   run(command: string): Promise<string>
   send(wire: Wire, frame: Uint8Array): ProgramAnswer
   close(): Promise<void>
@@ -85,6 +87,10 @@ class PlaneProgram implements Program {
       if (setting !== null) await this.#director.setSysctl(setting[1] ?? '', Number(setting[2]))
       else await mustRun(this.#director, rule.split(' '))
     }
+  }
+
+  async changeMarks(change: MarkChange): Promise<void> {
+    await this.#director.changeMarks(change)
   }
 
   async run(command: string): Promise<string> {

@@ -38,6 +38,7 @@ class WasmHost implements VectorHost {
   readonly #director: DirectorUnderTest
   /** Time that was asked to go by and did not need to be waited for. */
   #skippedTicks = 0
+  #nft: string[] = []
 
   constructor() {
     this.#dataplane = openWasm({
@@ -60,7 +61,7 @@ class WasmHost implements VectorHost {
     for (const step of vector.setup) {
       if ('sysctl' in step) {
         if (!step.sysctl.startsWith('net.ipv4.vs.')) return `${step.sysctl}: there is no kernel behind wasm`
-      } else if (step[0] !== 'ipvsadm' && !SET_MTU.test(step.join(' '))) {
+      } else if (step[0] !== 'ipvsadm' && step[0] !== 'nft' && !SET_MTU.test(step.join(' '))) {
         return `${step.join(' ')}: there is no kernel behind wasm`
       }
     }
@@ -81,6 +82,10 @@ class WasmHost implements VectorHost {
       await this.#director.setSysctl(name, Number(value))
       return
     }
+    if (step[0] === 'nft') {
+      this.#nft.push(step.join(' '))
+      return
+    }
     const mtu = SET_MTU.exec(step.join(' '))
     if (mtu === null) {
       await mustRun(this.#director, step)
@@ -90,7 +95,10 @@ class WasmHost implements VectorHost {
     this.#host.changed()
   }
 
-  async settle(): Promise<void> {}
+  async settle(): Promise<void> {
+    if (this.#nft.length > 0) await this.#director.importMarks(this.#nft.join('\n'))
+    this.#nft = []
+  }
 
   async run(argv: readonly string[]): Promise<CommandResult> {
     return await this.#director.run(argv)

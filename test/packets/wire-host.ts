@@ -56,6 +56,7 @@ class WireHost implements VectorHost {
   readonly #director: DirectorUnderTest
   #undo: string[][] = []
   #sysctls: string[] = []
+  #nft: string[] = []
   #networkTouched = false
 
   constructor(bench: Bench, plane: WirePlane, dataplane: Dataplane, network: Network) {
@@ -93,6 +94,7 @@ class WireHost implements VectorHost {
       await mustRun(this.#director, step)
     } else {
       this.#bench.command(step)
+      if (step[0] === 'nft') this.#nft.push(step.join(' '))
       this.#networkTouched ||= step[0] === 'ip'
       const text = step.join(' ')
       for (const [pattern, undo] of UNDO)
@@ -113,6 +115,8 @@ class WireHost implements VectorHost {
   }
 
   async settle(): Promise<void> {
+    if (this.#nft.length > 0) await this.#director.importMarks(this.#nft.join('\n'))
+    this.#nft = []
     if (this.#networkTouched) await sleep(NETWORK_MS)
   }
 

@@ -3,6 +3,7 @@ import type { Route } from './route.ts'
 import { CONNECTION_ROUTES } from './routes/connections.ts'
 import { DAEMON_ROUTES } from './routes/daemons.ts'
 import { HEALTH_ROUTES } from './routes/health.ts'
+import { MARK_ROUTES } from './routes/marks.ts'
 import { METRICS_ROUTES } from './routes/metrics.ts'
 import { PLANE_ROUTES } from './routes/plane.ts'
 import { SERVICE_ROUTES } from './routes/services.ts'
@@ -15,6 +16,7 @@ export const ROUTES: readonly Route[] = [
   ...SOURCE_ROUTES,
   ...CONNECTION_ROUTES,
   ...SETTING_ROUTES,
+  ...MARK_ROUTES,
   ...DAEMON_ROUTES,
   ...HEALTH_ROUTES,
   ...METRICS_ROUTES,

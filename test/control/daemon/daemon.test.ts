@@ -235,6 +235,7 @@ describe('state file', () => {
     saidWeights: [],
     owners: {},
     holds: [],
+    marks: [],
   }
 
   const inFolder = (play: (folder: string) => void): void => {

@@ -126,11 +126,39 @@ describe('api', () => {
     assert.equal(looks, 0, 'the service was not listed for it')
   })
 
-  test('a service of a firewall mark says that it is not in force', async () => {
+  test('a service of a firewall mark, and the rules that give marks', async () => {
     const made = await call('PUT', '/v1/services/fwmark/6/7', { netmask: 64 })
     assert.equal(made.status, 201)
-    assert.deepEqual(made.json.unsupported, ['firewall marks'])
+    assert.deepEqual(made.json.unsupported, [])
     assert.equal(made.json.netmask, 64)
+
+    const web = { mark: 7, to: '2001:db8::/32', protocol: 'tcp', ports: { from: 80, to: 90 } }
+    const any = { mark: 8, interface: 'eth0' }
+    assert.equal((await call('POST', '/v1/marks', { add: [web, any] })).status, 204)
+    const { json } = await call('GET', '/v1/marks')
+    assert.deepEqual(
+      json.map(({ mark, family, to, source }: Record<string, unknown>) => [mark, family, to, source]),
+      [
+        [8, 4, null, 'manual'],
+        [7, 6, '2001:db8::/32', 'manual'],
+        [8, 6, null, 'manual'],
+      ],
+    )
+    const refused = await call('POST', '/v1/marks', {
+      add: [
+        { mark: 9, to: '10.0.0.0/8' },
+        { ...web, mark: 9 },
+      ],
+    })
+    assert.equal(refused.status, 409)
+    assert.equal((await call('GET', '/v1/marks')).json.length, 3)
+    const wrong = await call('POST', '/v1/marks', { add: [{ mark: 1, to: '192.0.2.1/24' }] })
+    assert.equal(wrong.status, 400)
+    assert.match(wrong.json.error.message, /expected 192\.0\.2\.0\/24/)
+    const mixed = await call('POST', '/v1/marks', { add: [{ mark: 1, to: '192.0.2.1', from: '::1' }] })
+    assert.equal(mixed.json.error.path, 'body.add.0')
+    assert.equal((await call('POST', '/v1/marks', { delete: [web], flush: 8 })).status, 204)
+    assert.deepEqual((await call('GET', '/v1/marks')).json, [])
   })
 
   test('a refused change leaves everything as it was', async () => {

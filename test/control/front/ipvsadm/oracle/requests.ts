@@ -203,6 +203,8 @@ export class ListeningDirector implements Director {
   daemons = (): never[] => []
   sysctls = (): Record<string, number> => ({})
   setSysctl = (): Outcome => ({ ok: true, value: undefined })
+  marks = (): never[] => []
+  changeMarks = (): Outcome => this.#note('marks')
   settle = async (): Promise<void> => {}
   transact: Director['transact'] = (body) => body(this)
   states: Director['states'] = () => new Map()
