@@ -373,7 +373,14 @@ function places(refused: readonly RefusedStatement[], site: Site): Complaint[] {
 }
 
 export function idsOf(changes: readonly RuleChange[]): ServiceId[] {
-  return [...new Map(changes.map(({ id }) => [serviceKey(id), id])).values()]
+  const ids = new Map<string, ServiceId>()
+  let last: ServiceId | null = null
+  for (const { id } of changes) {
+    // Changes of one service stand together: a hundred thousand keys would keep others waiting.
+    if (id !== last) ids.set(serviceKey(id), id)
+    last = id
+  }
+  return [...ids.values()]
 }
 
 /** How many of each kind. */
