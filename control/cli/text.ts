@@ -9,6 +9,7 @@ import type { Status } from '../front/api/schema/status.ts'
 import { expiry } from '../front/ipvsadm/format.ts'
 import type { Diagnosis } from '../insight/doctor/checks.ts'
 import { SYSCTLS } from '../model/sysctls.ts'
+import type { GoesOn } from '../source/site-source.ts'
 
 /** Columns two blanks apart; numbers to the right. */
 export function table(rows: readonly (readonly (string | number)[])[]): string {
@@ -78,11 +79,12 @@ export function age(since: string, nowMs = Date.now()): string {
 
 export function sourcesText(sources: readonly SourceShown[]): string {
   return sources
-    .map(({ source, path, state, since, services, watched, pools, complaints }) => {
+    .map(({ source, path, state, since, services, watched, pools, complaints, goesOn }) => {
       const where = path === null ? 'commands and the API' : path
       const how = state === 'unread' ? 'not read since the daemon started' : state
       const when = since === null ? '' : ` for ${age(since)}`
       const lines = [`${source}: ${where}`, `  ${how}${when}, ${services} services`]
+      if (goesOn !== null) lines.push(`  ${GOES_ON[goesOn]}`)
       if (watched.length > 0) lines.push(`  watches: ${watched.join(', ')}`)
       for (const pool of pools) {
         lines.push(`  pool ${pool.pool}: ${pool.kind} ${pool.name}, ${poolText(pool)}`)
@@ -92,6 +94,12 @@ export function sourcesText(sources: readonly SourceShown[]): string {
       return `${lines.join('\n')}\n`
     })
     .join('')
+}
+
+const GOES_ON: Readonly<Record<GoesOn, string>> = {
+  before: 'what it said before is in force',
+  'last good': 'what it said before the daemon started is in force',
+  rules: 'the rules that were in force go on, without checks, until it is right',
 }
 
 /** How a pool stands that follows a registry. */
@@ -152,10 +160,11 @@ export function statusText(status: Status): string {
   for (const { interface: name, error, frames } of dataplane.sendFailures?.ways ?? []) {
     rows.push(['redirect_failed', `${frames} frames to ${name}: ${error}`])
   }
-  for (const { source, path, since, complaints } of status.sources) {
+  for (const { source, path, since, complaints, goesOn } of status.sources) {
     const [first = ''] = complaints
     const more = complaints.length > 1 ? `, and ${complaints.length - 1} more: pointsman sources` : ''
     rows.push(['not applied', `${source} ${path}, for ${age(since)}: ${first}${more}`])
+    rows.push(['', GOES_ON[goesOn]])
   }
   for (const pool of status.pools) rows.push(['pool', `${pool.pool}: ${poolText(pool)}`])
   rows.push(...healthRows(status.health))

@@ -33,9 +33,9 @@ import { CapacityError } from '../plan/plan.ts'
 import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
-import { SiteSource, WATCH_MS } from '../source/site-source.ts'
+import { type Applied, type FirstReading, SiteSource, WATCH_MS } from '../source/site-source.ts'
 import { Sources } from '../source/sources.ts'
-import { type NumberedReading, SiteReader } from '../source/thread/site-reader.ts'
+import { SiteReader } from '../source/thread/site-reader.ts'
 import { directorBeats, NEIGHBOURS, whole } from './beats.ts'
 import { type Checks, openChecks } from './checks.ts'
 import {
@@ -124,7 +124,7 @@ class Daemon {
   readonly #sources = new Sources()
   readonly #siteReader: SiteReader
   /** The configuration file as it was read before there was a director. */
-  #first: NumberedReading | null
+  #first: FirstReading | null
   #removeSockets: () => void = () => {}
   #finish: (status: number) => void = () => {}
   readonly #ending: Ending
@@ -135,11 +135,14 @@ class Daemon {
     const run = await takeRunDirectory(options.runDirectory, options.dataplane !== 'none')
     let host: LiveHost | null = null
     let opened: Opened | null = null
-    const siteReader = new SiteReader({ poolFile: join(run.path, 'pools.json') })
+    const siteReader = new SiteReader({ poolFile: join(run.path, 'pools.json'), goodFolder: run.path })
     try {
       host = openHost()
       const first = await readConfiguration(siteReader, options.config)
-      const named = { ...options, interfaces: interfacesOf(options.interfaces, first?.site ?? null) }
+      const named = {
+        ...options,
+        interfaces: interfacesOf(options.interfaces, first?.now.site ?? first?.lastGood?.site ?? null),
+      }
       opened = await openDataplane(openOptions(named, run, host, log))
       const daemon = new Daemon(options, log, run, host, opened, siteReader, first)
       await daemon.#serve()
@@ -160,7 +163,7 @@ class Daemon {
     host: LiveHost,
     opened: Opened,
     siteReader: SiteReader,
-    first: NumberedReading | null,
+    first: FirstReading | null,
   ) {
     this.#siteReader = siteReader
     this.#first = first
@@ -420,9 +423,10 @@ class Daemon {
       { name: 'files of pools', everyMs: WATCH_MS, run: whole(() => this.#watchSources()) },
       { name: 'ends of holds', everyMs: HOLDS_MS, run: whole(() => this.#endHolds()) },
     ])
-    if (this.#first !== null) await this.#applySource(file, this.#first)
+    const first = this.#first
     this.#first = null
-    if (other !== null) await this.#applySource(other)
+    if (first !== null) await this.#applySource(file, () => file.start(first))
+    if (other !== null) await this.#applySource(other, () => other.start())
   }
 
   #addSource(source: StatingSource, path: string): SiteSource {
@@ -436,9 +440,9 @@ class Daemon {
   }
 
   /** What was in force before stays so if it cannot be read, and the source says why. */
-  async #applySource(source: SiteSource, read?: NumberedReading): Promise<void> {
+  async #applySource(source: SiteSource, apply: () => Promise<Applied>): Promise<void> {
     try {
-      const { complaints } = await source.apply(source.path, false, read)
+      const { complaints } = await apply()
       const remarks = complaints.filter(({ severity }) => severity === 'remark')
       for (const { at, message } of remarks.slice(0, REMARKS_MAX))
         this.#log.warn(`${placeText(at)}: ${message}`)
@@ -543,7 +547,7 @@ class Daemon {
     try {
       if (permit === null) throw new Error('other requests do not end')
       for (const source of this.#sources.all()) {
-        if (this.#isWanted(source)) await this.#applySource(source)
+        if (this.#isWanted(source)) await this.#applySource(source, () => source.apply())
       }
       await this.#attachments?.compare()
       this.#managed?.applier.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
@@ -661,9 +665,11 @@ function hasHealth({ servers, health }: SiteService): boolean {
 }
 
 /** Before anything is opened: the file may name the interfaces. null: there is none to be read. */
-async function readConfiguration(reader: SiteReader, config: string | null): Promise<NumberedReading | null> {
+async function readConfiguration(reader: SiteReader, config: string | null): Promise<FirstReading | null> {
   if (config === null && !existsSync(DEFAULT_CONFIG)) return null
-  return await reader.read('file', config ?? DEFAULT_CONFIG)
+  const path = config ?? DEFAULT_CONFIG
+  const now = await reader.read('file', path)
+  return { now, lastGood: now.site === null ? await reader.read('file', path, 'last good') : null }
 }
 
 function interfacesOf(names: readonly string[], site: Site | null): readonly string[] {

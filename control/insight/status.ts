@@ -106,7 +106,7 @@ function connections(applier: MapApplier | null): Status['connections'] {
 function refusedSource({ source, path, state }: SiteSource): Status['sources'] {
   if (state.state !== 'refused') return []
   const complaints = state.complaints.map(({ at, message }) => `${placeText(at)}: ${message}`)
-  return [{ source, path, since: new Date(state.sinceMs).toISOString(), complaints }]
+  return [{ source, path, since: new Date(state.sinceMs).toISOString(), goesOn: state.goesOn, complaints }]
 }
 
 function healthShown(health: HealthInShort | null): Status['health'] {

@@ -37,12 +37,25 @@ export type SourceState =
   | { readonly state: 'unread' }
   | { readonly state: 'in force' }
   /** What was read last is wrong, and what was in force before still is. */
-  | { readonly state: 'refused'; readonly complaints: readonly Complaint[] }
+  | { readonly state: 'refused'; readonly complaints: readonly Complaint[]; readonly goesOn: GoesOn }
+
+/**
+ * What is in force of a source that is refused: what it said `before`; what it said before the daemon started
+ * (`last good`); or, where that is not known, the `rules` that were in force, without checks.
+ */
+export type GoesOn = 'before' | 'last good' | 'rules'
 
 export interface Applied {
   readonly changes: readonly RuleChange[]
   /** Errors: nothing has changed. Remarks alone: it is in force. */
   readonly complaints: readonly Complaint[]
+}
+
+/** What a daemon reads before it has a director: it may name interfaces. */
+export interface FirstReading {
+  readonly now: NumberedReading
+  /** Of what was in force last, where that is wrong. */
+  readonly lastGood: NumberedReading | null
 }
 
 interface Occasion {
@@ -78,6 +91,8 @@ export class SiteSource {
   #seen = ''
   #readAs = ''
   #watching = false
+  /** What is in force was kept by an earlier daemon. */
+  #kept = false
   /** Pools that follow a registry have changed since the last reading began. */
   #stale = false
   #pools: readonly NamedPoolState[] = []
@@ -117,6 +132,31 @@ export class SiteSource {
       const reading = read ?? (await this.#options.reader.read(this.source, path))
       return await this.#bringIn(reading, { path, takeOver, beganMs, poolsOnly: false })
     })
+  }
+
+  /**
+   * At the daemon's start: what it says, or, if that is refused, what was last in force of it; that it is
+   * refused stays said.
+   * @param read what was read of it a moment ago, and of what was in force if that is wrong
+   */
+  async start(read?: FirstReading): Promise<Applied> {
+    const applied = await this.apply(this.path, false, read?.now)
+    if (this.#site !== null) return applied
+    await this.#inTurn(async () => {
+      const beganMs = Date.now()
+      const { reader, log } = this.#options
+      const good = read?.lastGood ?? (await reader.read(this.source, this.path, 'last good'))
+      const refused = this.#wrong
+      if (good.site === null || this.#site !== null) return
+      await this.#bringIn(good, { path: this.path, takeOver: false, beganMs, poolsOnly: false })
+      this.#kept = this.#site !== null
+      // Pools may have changed since.
+      this.#readAs = ''
+      this.#found(refused)
+      const { source, path } = this
+      if (this.#site !== null) log.error({ source, path }, 'Going on with what was last in force of it')
+    })
+    return applied
   }
 
   /** What `apply` would change. */
@@ -166,7 +206,7 @@ export class SiteSource {
       const path = this.#from
       const beganMs = Date.now()
       this.#stale = false
-      const reading = await this.#options.reader.read(this.source, path, true)
+      const reading = await this.#options.reader.read(this.source, path, 'pools')
       await this.#bringIn(reading, { path, takeOver: false, beganMs, poolsOnly: true })
       done = true
     })
@@ -207,6 +247,7 @@ export class SiteSource {
     }
     this.#options.reader.applied(reading)
     this.#from = path
+    if (!poolsOnly) this.#kept = false
     // A pool that is right again says nothing about a file that was refused as a whole.
     this.#found(poolsOnly ? { ...this.#wrong, pools: [] } : NOTHING_WRONG)
     this.#seen = looks(site.watched)
@@ -292,7 +333,8 @@ export class SiteSource {
   #found(wrong: typeof NOTHING_WRONG): void {
     this.#wrong = wrong
     const complaints = [...wrong.whole, ...wrong.pools]
-    this.#become(complaints.length > 0 ? { state: 'refused', complaints } : { state: 'in force' })
+    const goesOn = this.#site === null ? 'rules' : this.#kept ? 'last good' : 'before'
+    this.#become(complaints.length > 0 ? { state: 'refused', complaints, goesOn } : { state: 'in force' })
   }
 
   #become(state: SourceState): void {

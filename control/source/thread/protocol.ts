@@ -8,9 +8,14 @@ export interface ReadOrder {
   readonly number: number
   readonly source: StatingSource
   readonly path: string
-  /** Only pools are looked at again: all other texts are as they were when they were applied. */
-  readonly poolsOnly: boolean
+  readonly what: Extent
 }
+
+/**
+ * `pools`: only those are looked at again, all other texts are as they were when they were applied.
+ * `last good`: nothing is, all texts are as they were when they last came in force, in whatever process.
+ */
+export type Extent = 'whole' | 'pools' | 'last good'
 
 /** What was read under this number is in force. */
 export interface AppliedOrder {
@@ -52,4 +57,6 @@ export type Notice =
 export interface ReaderSettings {
   /** Where the last good sets of pools are kept; null: nowhere. */
   readonly poolFile: string | null
+  /** Where the texts that came in force last are kept; null: nowhere. */
+  readonly goodFolder: string | null
 }

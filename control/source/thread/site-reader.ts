@@ -7,7 +7,7 @@ import type { Site, SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 import type { Reading } from '../file/read.ts'
 import { Unpacker } from './packing.ts'
-import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
+import type { Extent, Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
 
 export interface NumberedReading extends Reading {
   readonly number: number
@@ -34,15 +34,15 @@ export class SiteReader {
   /** What the thread has sent last of each source, as it remembers that itself. */
   #last = new Map<StatingSource, readonly SiteService[]>()
 
-  constructor(settings: ReaderSettings = { poolFile: null }) {
+  constructor(settings: ReaderSettings = { poolFile: null, goodFolder: null }) {
     this.#settings = settings
   }
 
   /** Rejects only if the thread itself fails; what is wrong with a text is in the reading. */
-  read(source: StatingSource, path: string, poolsOnly = false): Promise<NumberedReading> {
+  read(source: StatingSource, path: string, what: Extent = 'whole'): Promise<NumberedReading> {
     const worker = this.#thread()
     this.#number += 1
-    const order: ReadOrder = { order: 'read', number: this.#number, source, path, poolsOnly }
+    const order: ReadOrder = { order: 'read', number: this.#number, source, path, what }
     return new Promise((resolve, reject) => {
       this.#waiting.set(order.number, { order, services: [], unpacker: new Unpacker(), resolve, reject })
       // While an answer is due, the process must not end for lack of other work.

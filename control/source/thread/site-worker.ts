@@ -11,6 +11,7 @@ import type { Member } from '../../registry/registry.ts'
 import { type Files, type Reading, readSite } from '../file/read.ts'
 import { Memory } from '../file/text.ts'
 import { readKeepalived, thisHost } from '../keepalived/read.ts'
+import { LastGood } from './last-good.ts'
 import { Packer, type SentService } from './packing.ts'
 import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
 
@@ -25,8 +26,11 @@ const READERS: Readonly<Partial<Record<StatingSource, (path: string, files: File
 /** The texts and folders that a reading came from. */
 interface Texts {
   readonly source: StatingSource
+  readonly path: string
   readonly files: ReadonlyMap<string, string>
   readonly folders: ReadonlyMap<string, readonly string[]>
+  /** Those of the files that are looked at again by themselves. */
+  watched: ReadonlySet<string>
   pools: readonly SitePool[]
   /** What those had, by their keys. */
   readonly members: Map<string, readonly Member[] | null>
@@ -43,8 +47,20 @@ function textOf(path: string): string {
   return readFileSync(path, 'utf8')
 }
 
-/** @param known texts that are not to be read again */
-function recording(source: StatingSource, known: Texts | undefined): { files: Files; texts: Texts } {
+/** Texts that are not to be read again; and whether the others may be. */
+interface Known {
+  readonly texts: Pick<Texts, 'files' | 'folders'> | undefined
+  readonly watchedToo: boolean
+}
+
+function knownFor({ source, path, what }: ReadOrder): Known | null {
+  if (what === 'whole') return { texts: undefined, watchedToo: false }
+  if (what === 'pools') return { texts: applied.get(source), watchedToo: false }
+  const good = lastGood.load(source, path)
+  return good === null ? null : { texts: good, watchedToo: true }
+}
+
+function recording(source: StatingSource, path: string, known: Known): { files: Files; texts: Texts } {
   const files = new Map<string, string>()
   const folders = new Map<string, readonly string[]>()
   const members = new Map<string, readonly Member[] | null>()
@@ -53,11 +69,13 @@ function recording(source: StatingSource, known: Texts | undefined): { files: Fi
     return value
   }
   return {
-    texts: { source, files, folders, pools: [], members },
+    texts: { source, path, files, folders, watched: new Set(), pools: [], members },
     files: {
-      read: (path, watched) =>
-        remembered(files, path, (watched ? undefined : known?.files.get(path)) ?? textOf(path)),
-      list: (path) => remembered(folders, path, known?.folders.get(path) ?? readdirSync(path)),
+      read: (name, watched) => {
+        const text = watched && !known.watchedToo ? undefined : known.texts?.files.get(name)
+        return remembered(files, name, text ?? textOf(name))
+      },
+      list: (folder) => remembered(folders, folder, known.texts?.folders.get(folder) ?? readdirSync(folder)),
       follow: (pool) => remembered(members, poolKey(pool), followedPools.watch(pool).members),
     },
   }
@@ -123,7 +141,8 @@ const FIRST_MS = 2000
 /** States change in bursts, and people look at them. */
 const STATES_MS = 200
 
-const { poolFile = null } = (workerData ?? {}) as Partial<ReaderSettings>
+const { poolFile = null, goodFolder = null } = (workerData ?? {}) as Partial<ReaderSettings>
+const lastGood = new LastGood(goodFolder)
 const followedPools = new FollowedPools({
   file: poolFile,
   changed: (key) => {
@@ -173,6 +192,7 @@ function becomeApplied(number: number): void {
   const { texts } = latest
   applied.set(texts.source, texts)
   latest = null
+  lastGood.keep(texts, (path) => !texts.watched.has(path))
   forgetOthers()
   // What was heard while it was brought in force was nobody's yet.
   const missed = texts.pools.some(
@@ -182,15 +202,19 @@ function becomeApplied(number: number): void {
   tellStates(texts)
 }
 
-async function read(order: ReadOrder): Promise<{ readonly reading: Reading; readonly texts: Texts }> {
-  const { source, path, poolsOnly } = order
+/** null: there is nothing to be read. */
+async function read(order: ReadOrder): Promise<{ readonly reading: Reading; readonly texts: Texts } | null> {
+  const { source, path, what } = order
   const reader = READERS[source]
   if (reader === undefined) throw new TypeError(`Nobody reads source "${source}"`)
   staleSources.delete(source)
-  const { files, texts } = recording(source, poolsOnly ? applied.get(source) : undefined)
+  const known = knownFor(order)
+  if (known === null) return null
+  const { files, texts } = recording(source, path, known)
   const reading = reader(path, files)
+  texts.watched = new Set(reading.site?.watched)
   texts.pools = reading.site?.followed ?? []
-  const unknown = poolsOnly ? [] : texts.pools.filter(({ known }) => !known)
+  const unknown = what === 'pools' ? [] : texts.pools.filter(({ known }) => !known)
   if (unknown.length === 0) return { reading, texts }
   await Promise.all(unknown.map((pool) => followedPools.watch(pool).first(FIRST_MS)))
   const again = reader(path, files)
@@ -200,7 +224,12 @@ async function read(order: ReadOrder): Promise<{ readonly reading: Reading; read
 
 async function answer(order: ReadOrder): Promise<void> {
   const { number, source, path } = order
-  const { reading, texts } = await read(order)
+  const done = await read(order)
+  if (done === null) {
+    post([{ number, kind: 'end', site: null, complaints: [] }])
+    return
+  }
+  const { reading, texts } = done
   const { site, complaints } = reading
   latest = { number, texts }
   if (site === null) {

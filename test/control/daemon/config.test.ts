@@ -41,7 +41,7 @@ test('a daemon serves its file, and goes on with it when a reload finds it wrong
       assert.deepEqual(await services(), ['81 manual 0', '80 file 1'])
       assert.match(
         sourcesText([await source()]),
-        /^file: .*pm\.yaml\n {2}refused for \d+ s, 1 services\n {2}.*pm\.yaml:2:29: Unknown key "real_server": did you mean "real_servers"\?\n$/,
+        /^file: .*pm\.yaml\n {2}refused for \d+ s, 1 services\n {2}what it said before is in force\n {2}.*pm\.yaml:2:29: Unknown key "real_server": did you mean "real_servers"\?\n$/,
       )
 
       say('  - { tcp: "192.0.2.12:82" }\n')

@@ -31,6 +31,7 @@ function sourcesShown({ director, sources }: ApiContext): SourceShown[] {
     path: null,
     state: 'in force',
     since: null,
+    goesOn: null,
     services: owned.get('manual') ?? 0,
     watched: [],
     pools: [],

@@ -94,6 +94,12 @@ export function poolJson(pool: NamedPoolState): PoolShown {
 
 const timeText = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())
 
+export const goesOnAnswer = z.enum(['before', 'last good', 'rules']).meta({
+  id: 'GoesOn',
+  description:
+    'what is in force of a source that is refused: what it said before; what it said before the daemon started, as that kept it; the rules alone, without checks',
+})
+
 const sourceAnswer = z
   .object({
     source: z.enum(SOURCES),
@@ -102,6 +108,7 @@ const sourceAnswer = z
       description: 'refused: what was read last is wrong, and what was in force before still is',
     }),
     since: z.string().nullable(),
+    goesOn: goesOnAnswer.nullable().meta({ description: 'null unless it is refused' }),
     services: z.int().meta({ description: 'that it has in force' }),
     watched: z.array(z.string()).meta({ description: 'files that are read again whenever they change' }),
     pools: z.array(poolAnswer).meta({ description: 'those that follow a registry' }),
@@ -160,6 +167,7 @@ export function sourceJson(source: SiteSource, services: number): SourceShown {
     services,
     watched: [...(source.site?.watched ?? [])],
     pools: source.pools.map(poolJson),
+    goesOn: state.state === 'refused' ? state.goesOn : null,
     complaints: state.state === 'refused' ? state.complaints.map(complaintJson) : [],
   }
 }

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { SOURCES } from '../../../model/source.ts'
 import { holdAnswer, serviceNameAnswer, stateAnswer } from './service.ts'
-import { poolAnswer } from './source.ts'
+import { goesOnAnswer, poolAnswer } from './source.ts'
 
 export const dataplaneBody = z
   .strictObject({ kind: z.enum(['xdp', 'userspace']) })
@@ -62,6 +62,7 @@ export const statusAnswer = z
           source: z.enum(SOURCES),
           path: z.string(),
           since: z.string(),
+          goesOn: goesOnAnswer,
           complaints: z.array(z.string()).meta({ description: 'file:line:column: what is wrong' }),
         }),
       )
