@@ -14,20 +14,23 @@ function quoted(value: unknown): string {
   return text.length > QUOTED_MAX ? `${text.slice(0, QUOTED_MAX)}...` : text
 }
 
-/** Words that are not ours are left to whoever wrote them: registries have more readers than us. */
-export function readEntry(text: string): Entry {
+/**
+ * Words that are not ours are left to whoever wrote them: registries have more readers than us.
+ * @param name a real server may be called what it is, and have no value
+ */
+export function readEntry(text: string, name: string): Entry {
   if (text.length > VALUE_BYTES_MAX)
     return bad(`the value has ${text.length} bytes, at most ${VALUE_BYTES_MAX} are read`)
-  const words = text.trim()
-  if (!words.startsWith('{')) return memberOf(words, undefined, undefined, text)
+  const words = text.trim() || name
+  if (!words.startsWith('{')) return memberOf(words, undefined, undefined, words)
   let value: unknown
   try {
     value = JSON.parse(words)
   } catch {
-    return bad(`${WANTED}, got ${quoted(text)}`)
+    return bad(`${WANTED}, got ${quoted(words)}`)
   }
   const { address, port, weight } = value as Readonly<Record<string, unknown>>
-  return memberOf(address, port, weight, text)
+  return memberOf(address, port, weight, words)
 }
 
 function memberOf(address: unknown, port: unknown, weight: unknown, text: string): Entry {

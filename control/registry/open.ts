@@ -7,23 +7,21 @@ export async function openRegistry(address: RegistryAddress): Promise<Registry> 
     case 'etcd': {
       const { EtcdGateway } = await import('./etcd/gateway.ts')
       const { EtcdFollower } = await import('./etcd/follow.ts')
-      const gateways: { close(): void }[] = []
-      return {
-        follower: (name) => {
-          // One for each: a member that fails one watch gives way for that one alone.
-          const gateway = new EtcdGateway(address)
-          gateways.push(gateway)
-          return new EtcdFollower(gateway, name)
-        },
-        close: () => {
-          for (const gateway of gateways) gateway.close()
-        },
-      }
+      // One for each: a member that fails one watch gives way for that one alone.
+      return { follower: (name) => new EtcdFollower(new EtcdGateway(address), name) }
     }
-    case 'zookeeper':
-    case 'consul':
-    case 'dns':
-      throw new Error(`Cannot follow ${address.kind}: this version has no client for it`)
+    case 'zookeeper': {
+      const { ZkFollower } = await import('./zookeeper/follow.ts')
+      return { follower: (name) => new ZkFollower(address, name) }
+    }
+    case 'consul': {
+      const { ConsulFollower } = await import('./consul/follow.ts')
+      return { follower: (name) => new ConsulFollower(address, name) }
+    }
+    case 'dns': {
+      const { DnsFollower } = await import('./dns/follow.ts')
+      return { follower: (name) => new DnsFollower(address, name) }
+    }
     default:
       return address.kind satisfies never
   }

@@ -83,12 +83,6 @@ export class FollowedPools {
 
   close(): void {
     this.keepOnly(new Set())
-    for (const registry of this.#registries.values()) {
-      registry.then(
-        (opened) => opened.close(),
-        () => {},
-      )
-    }
     this.#registries.clear()
   }
 

@@ -24,15 +24,14 @@ export type Heard =
 /** Whoever follows one name, from one broken connection to the next. */
 export interface Follower {
   /**
-   * Reports until something fails, or the signal says that it is enough: throws either way. The next attempt
-   * takes up where this one ended.
+   * Reports until something fails, or the signal says that it is enough: throws either way, with every connection
+   * ended. The next attempt takes up where this one ended.
    */
   attempt(report: (heard: Heard) => void, signal: AbortSignal): Promise<never>
 }
 
 export interface Registry {
   follower(name: string): Follower
-  close(): void
 }
 
 /** Values, answers and lists from outside have ends. */

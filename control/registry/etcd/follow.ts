@@ -13,9 +13,6 @@ const PAGE = 2000
 /** A server that hangs ends no connection: it is asked something small so often. */
 const PROBE_MS = 3000
 
-/** From a value of a key to what the follower's owner wants of it. */
-export type ReadValue<T> = (value: string, key: string) => T
-
 export class EtcdFollower implements Follower {
   readonly #gateway: EtcdGateway
   readonly #prefix: string
@@ -64,7 +61,7 @@ export class EtcdFollower implements Follower {
         revision ??= answer.revision
         for (const { key, value } of answer.kvs) {
           this.#keys.add(key)
-          entries.set(this.#name(key), readEntry(value))
+          entries.set(this.#name(key), readEntry(value, this.#name(key)))
         }
         const last = answer.kvs.at(-1)
         if (!answer.more || last === undefined || entries.size > ENTRIES_MAX) break
@@ -110,7 +107,7 @@ export class EtcdFollower implements Follower {
       revision = Math.max(revision, modRevision)
       if (value === null) this.#keys.delete(key)
       else this.#keys.add(key)
-      changes.set(this.#name(key), value === null ? null : readEntry(value))
+      changes.set(this.#name(key), value === null ? null : readEntry(value, this.#name(key)))
     }
     this.#revision = revision
     report(changes.size === 0 ? { kind: 'current' } : { kind: 'changes', changes })

@@ -1,5 +1,6 @@
 /** What a configuration file says of registries, and of pools that follow them. */
 import { z } from 'zod'
+import { parseEndpoint } from '../../../net/endpoint.ts'
 import type { FollowedPool, RegistryAddress, RegistryTls } from '../../model/pool.ts'
 
 const file = z.string().min(1)
@@ -12,6 +13,9 @@ const HOST_WANTED = 'expected HOST or HOST:PORT'
 const host = z
   .string()
   .regex(/^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|[0-9a-fA-F:]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?$/, HOST_WANTED)
+const nameServer = z
+  .string()
+  .refine((text) => parseEndpoint(text) !== null, 'expected ADDRESS or ADDRESS:PORT')
 const some = <T extends z.ZodType>(one: T) => z.union([one, z.array(one).min(1)])
 
 const tls = {
@@ -57,7 +61,7 @@ export const registry = z
     }),
     z.strictObject({
       kind: z.literal('dns'),
-      endpoints: some(host)
+      endpoints: some(nameServer)
         .optional()
         .meta({ description: 'name servers, port 53 unless given; those of /etc/resolv.conf without any' }),
     }),

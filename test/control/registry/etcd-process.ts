@@ -1,13 +1,12 @@
 /** Debian's etcd as a process of a test, on loopback, in a folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { EtcdGateway } from '../../../control/registry/etcd/gateway.ts'
 import { etcdAddress } from './addresses.ts'
+import { endWithUs, freePorts, killed } from './processes.ts'
 
 const ETCD = '/usr/bin/etcd'
 
@@ -15,19 +14,6 @@ const ETCD = '/usr/bin/etcd'
 export const etcdMissing: string | false = existsSync(ETCD)
   ? false
   : 'etcd is missing: apt-get install etcd-server'
-
-/** Ports that nobody has at this moment, asked for together so that they differ. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
-  await Promise.all(servers.map((server) => once(server, 'listening')))
-  const ports = servers.map((server) => {
-    const address = server.address()
-    if (address === null || typeof address === 'string') throw new Error('no port')
-    return address.port
-  })
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  return ports
-}
 
 export interface EtcdOptions {
   readonly words?: readonly string[]
@@ -63,6 +49,7 @@ export class Etcd {
       ...this.#words,
     ]
     this.#child = spawn(ETCD, words, { stdio: 'ignore' })
+    endWithUs(this.#child)
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -72,10 +59,7 @@ export class Etcd {
   async kill(): Promise<void> {
     const child = this.#child
     this.#child = null
-    if (child === null || child.exitCode !== null) return
-    const ended = once(child, 'exit')
-    child.kill('SIGKILL')
-    await ended
+    await killed(child)
   }
 
   async remove(): Promise<void> {

@@ -1,0 +1,105 @@
+/** Debian's ZooKeeper as a process of a test, on loopback, in a folder of its own. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { RegistryAddress } from '../../../control/model/pool.ts'
+import { ZkSession } from '../../../control/registry/zookeeper/session.ts'
+import { addressOf } from './addresses.ts'
+import { endWithUs, killed } from './processes.ts'
+
+const JARS = [
+  ...['zookeeper', 'zookeeper-jute', 'slf4j-api', 'slf4j-nop', 'netty-all', 'snappy-java', 'metrics-core'],
+  ...['commons-cli', 'commons-io'],
+].map((name) => `/usr/share/java/${name}.jar`)
+const TRIES = 600
+
+/** Why it cannot be run; false: it can. */
+export const zookeeperMissing: string | false =
+  existsSync(JARS[0]!) && existsSync('/usr/bin/java')
+    ? false
+    : 'ZooKeeper is missing: apt-get install zookeeper default-jre-headless'
+
+export class ZooKeeper {
+  readonly folder = mkdtempSync(join(tmpdir(), 'pointsman-zookeeper-'))
+  readonly port: number
+  #child: ChildProcess | null = null
+
+  constructor(port: number) {
+    this.port = port
+    const settings = {
+      tickTime: 200,
+      dataDir: join(this.folder, 'data'),
+      clientPort: port,
+      clientPortAddress: '127.0.0.1',
+      'admin.enableServer': false,
+      maxClientCnxns: 0,
+      // Sessions are told in milliseconds of the ticks; this is what a client may ask for.
+      minSessionTimeout: 400,
+      maxSessionTimeout: 20_000,
+      forceSync: 'no',
+    }
+    const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`)
+    writeFileSync(join(this.folder, 'zoo.cfg'), lines.join(''))
+  }
+
+  get endpoint(): string {
+    return `127.0.0.1:${this.port}`
+  }
+
+  /** Settles when it grants sessions: it takes connections somewhat earlier. */
+  async start(): Promise<void> {
+    const child = spawn(
+      'java',
+      [
+        ...['-Xmx128m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-cp', JARS.join(':')],
+        ...['org.apache.zookeeper.server.quorum.QuorumPeerMain', join(this.folder, 'zoo.cfg')],
+      ],
+      { stdio: 'ignore' },
+    )
+    endWithUs(child)
+    this.#child = child
+    for (let tries = 0; tries < TRIES && child.exitCode === null; tries++) {
+      try {
+        const session = await openSession(this.endpoint, 2000)
+        session.close()
+        return
+      } catch {
+        await sleep(50)
+      }
+    }
+    throw new Error(`ZooKeeper does not answer; it has ended with ${child.exitCode}`)
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal)
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child
+    this.#child = null
+    await killed(child)
+  }
+
+  async remove(): Promise<void> {
+    await this.kill()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+export async function openSession(
+  endpoint: string,
+  sessionMs: number,
+  more: Partial<RegistryAddress> = {},
+): Promise<ZkSession> {
+  return await ZkSession.open(
+    {
+      address: addressOf('zookeeper', [endpoint], more),
+      ...{ endpoint, sessionMs, session: null, lastZxid: 0n },
+      event: () => {},
+      alive: () => {},
+    },
+    new AbortController().signal,
+  )
+}

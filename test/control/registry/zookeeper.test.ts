@@ -1,0 +1,131 @@
+/** Pools out of a real ZooKeeper: the children of a node, and what ends with a session. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { ZkSession } from '../../../control/registry/zookeeper/session.ts'
+import { addressOf, poolOf } from './addresses.ts'
+import { freePorts } from './processes.ts'
+import { Watching } from './watching.ts'
+import { openSession, ZooKeeper, zookeeperMissing } from './zookeeper-process.ts'
+
+describe('a pool in ZooKeeper', { skip: zookeeperMissing }, () => {
+  let server: ZooKeeper
+  let writer: ZkSession
+  let count = 0
+  let path = ''
+  const open = (sessionMs = 4000): Promise<ZkSession> => openSession(server.endpoint, sessionMs)
+  before(async () => {
+    const [port = 0] = await freePorts(1)
+    server = new ZooKeeper(port)
+    await server.start()
+    writer = await open()
+  })
+  after(async () => {
+    writer.leave()
+    await server.remove()
+  })
+  const following = async (act: (watching: Watching) => Promise<void>): Promise<void> => {
+    path = `/pool${count++}`
+    const watching = new Watching(poolOf(addressOf('zookeeper', [server.endpoint]), path))
+    try {
+      await act(watching)
+    } finally {
+      watching.close()
+    }
+  }
+  const create = (name: string, value: string, ephemeral = false, by = writer) =>
+    by.create(name === '' ? path : `${path}/${name}`, value, ephemeral)
+
+  test('has the children of a node, from when there is one, as they come, change and go', async () => {
+    await following(async (watching) => {
+      await watching.until('there is none', () => watching.size === 0)
+      await create('', '')
+      await create('a', '10.0.0.1:80')
+      await watching.has('10.0.0.1:80')
+      await create('b', '{"address":"10.0.0.2:80","weight":5}')
+      await create('10.0.0.3:80', '')
+      await create('bad', 'nonsense')
+      await watching.has('10.0.0.3:80 10.0.0.1:80 10.0.0.2:80*5')
+      assert.equal(watching.state.badCount, 1)
+      await writer.set(`${path}/a`, '10.0.0.9:80')
+      await watching.has('10.0.0.3:80 10.0.0.9:80 10.0.0.2:80*5')
+      await writer.remove(`${path}/10.0.0.3:80`)
+      await watching.has('10.0.0.9:80 10.0.0.2:80*5')
+      for (const name of ['a', 'b', 'bad']) await writer.remove(`${path}/${name}`)
+      await writer.remove(path)
+      await watching.until('empty', () => watching.size === 0)
+      await create('', '')
+      await create('a', '10.0.0.1:80')
+      await watching.has('10.0.0.1:80')
+    })
+  })
+
+  test('loses what is ephemeral when its session ends, with a word or without', async () => {
+    await following(async (watching) => {
+      await create('', '')
+      const [polite, dead] = [await open(), await open(600)]
+      await create('a', '10.0.0.1:80', true, polite)
+      await create('b', '10.0.0.2:80', true, dead)
+      await watching.has('10.0.0.1:80 10.0.0.2:80')
+      polite.close()
+      await watching.has('10.0.0.2:80')
+      dead.leave()
+      await watching.until('empty', () => watching.size === 0)
+    })
+  })
+
+  test('keeps what is known while the server is killed or hangs, and then has what was missed', async () => {
+    await following(async (watching) => {
+      await create('', '')
+      await create('a', '10.0.0.1:80')
+      await watching.has('10.0.0.1:80')
+      await server.kill()
+      await watching.until('away', () => watching.state.away !== null)
+      assert.match(watching.state.away!.why, /127\.0\.0\.1:\d+/)
+      assert.equal(watching.text, '10.0.0.1:80')
+      await server.start()
+      writer.leave()
+      writer = await open()
+      await create('b', '10.0.0.2:80')
+      await watching.has('10.0.0.1:80 10.0.0.2:80')
+      server.signal('SIGSTOP')
+      await watching.until('away', () => watching.state.away !== null)
+      server.signal('SIGCONT')
+      await watching.until('back', () => watching.state.away === null)
+      writer.leave()
+      writer = await open()
+      await writer.remove(`${path}/a`)
+      await watching.has('10.0.0.2:80')
+    })
+  })
+
+  test('has 5,000 children, and the change of one is one change', async () => {
+    await following(async (watching) => {
+      await create('', '')
+      const all = Array.from({ length: 5000 }, (_, n) => n)
+      for (let n = 0; n < all.length; n += 500) {
+        await Promise.all(
+          all.slice(n, n + 500).map((one) => create(`n${one}`, `10.1.${one >> 8}.${one & 255}`)),
+        )
+      }
+      await watching.until('all', () => watching.size === 5000)
+      const sets = watching.sets.length
+      await writer.set(`${path}/n77`, '10.9.9.9')
+      await watching.until('the change', () => watching.text.includes('10.9.9.9'))
+      assert.equal(watching.sets.length, sets + 1)
+    })
+  })
+})
+
+test('what is no ZooKeeper is away, and why is said', async () => {
+  const { createServer } = await import('node:http')
+  const web = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => web.once('listening', resolve))
+  const address = web.address()
+  const port = typeof address === 'object' && address !== null ? address.port : 0
+  const watching = new Watching(poolOf(addressOf('zookeeper', [`127.0.0.1:${port}`]), '/w'))
+  await watching.until('away', () => watching.state.away !== null)
+  assert.match(watching.state.away!.why, /127\.0\.0\.1:\d+/)
+  watching.close()
+  web.closeAllConnections()
+  web.close()
+})
