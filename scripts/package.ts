@@ -129,7 +129,8 @@ function modulesFor(architecture: Architecture, scratch: string): string {
 function layProgram(tree: Tree, architecture: Architecture, scratch: string): void {
   const dist = join(repository, 'dist')
   const { node, kernel } = MACHINES[architecture]
-  tree.copy(join(repository, 'package.json'), `${HOME}/package.json`)
+  for (const path of ['package.json', 'docs/verdicts.md'])
+    tree.copy(join(repository, path), `${HOME}/${path}`)
   for (const name of [...DIST, ...readdirSync(dist).filter((name) => name.endsWith('.js'))])
     tree.copy(join(dist, name), `${HOME}/dist/${name}`, isProgram(join(dist, name)) ? 0o755 : 0o644)
   tree.copy(join(dist, `pointsman-preload-${kernel}.so`), `${HOME}/pointsman-preload.so`)

@@ -182,6 +182,31 @@ const markImport = mark
     const options = output(markImport)
     shown(await (await marks()).importRules(socket, file, options.dryRun === true), options)
   })
+const explaining = program
+  .command('explain')
+  .description('what becomes of a packet, and why; nothing is changed by asking')
+  .argument('[packet...]', 'tcp CLIENT:PORT ADDRESS:PORT')
+  .option('--flags <flags>', 'of TCP: syn (unless said otherwise), ack, fin, rst, psh, urg, with commas')
+  .option('--interface <name>', 'where it comes in; else where the sender is')
+  .option('--count <packets>', 'so many, each from the next port: whom they reach')
+  .option('--capture <file>', 'the frames of a pcap or pcapng file, one after the other')
+  .option('--frame <number>', 'of the capture, this one alone and in full')
+  .option('--snapshot <file>', 'by what pointsman snapshot has written, instead of a running daemon')
+  .option('--json', 'print JSON', false)
+  .action(async (packet: readonly string[]) => {
+    const { explain } = await import('./explain.ts')
+    await explain(socket, packet, output(explaining), (text) => void process.stdout.write(text))
+  })
+program
+  .command('snapshot')
+  .description(
+    "write tables, rules and next hops into a file, for explain --snapshot; clients' addresses are in it",
+  )
+  .argument('<file>')
+  .action(async (file: string) => {
+    const { snapshot } = await import('./explain.ts')
+    process.stdout.write(await snapshot(socket, file))
+  })
 program
   .command('set')
   .description('change settings')

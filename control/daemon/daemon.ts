@@ -22,6 +22,8 @@ import { readVerdicts } from '../counting/verdicts.ts'
 import type { MetricsDetail } from '../front/api/route.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import { type Api, createApi } from '../front/api/server.ts'
+import { askedHops, knownHops } from '../insight/explain/hops.ts'
+import { takeSnapshot } from '../insight/explain/snapshot.ts'
 import { Collector } from '../insight/metrics/collector.ts'
 import type { MetricFacts } from '../insight/metrics/facts.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
@@ -387,6 +389,8 @@ class Daemon {
         status: () => this.#status(),
         verdicts: () => this.#verdicts(),
         metrics: (format, detail) => collector.text(format, detail),
+        snapshot: (withHops) => this.#snapshot(withHops),
+        nextHop: askedHops(),
         changePlane: (kind) => this.#changePlane(kind),
         detach: () => this.#detach(),
       },
@@ -490,6 +494,17 @@ class Daemon {
 
   #status(): Status {
     return readStatus(this.#facts())
+  }
+
+  #snapshot(withHops: boolean): AsyncIterable<Uint8Array> | null {
+    const { dataplane } = this.#opened
+    if (dataplane === null) return null
+    return takeSnapshot(dataplane, {
+      version: VERSION,
+      wallMs: Date.now(),
+      interfaces: this.#host.interfaces(),
+      hops: withHops ? knownHops(this.#director, this.#host) : [],
+    })
   }
 
   #metricFacts(): MetricFacts {

@@ -202,7 +202,7 @@ export class WasmDataplane implements Dataplane {
         count += 1
       }
       this.owner.runBatch(this.#jobs, count)
-      for (let i = 0; i < count; i++) this.#runAgain(this.#jobs + i * JobRecord.size)
+      for (let i = 0; i < count; i++) this.#runAgain(this.#jobs + i * JobRecord.size, frames[next + i]!)
       for (let i = 0; i < count; i++) results.push(this.#readJob(i, frames[next + i]!))
       next += count
     }
@@ -210,9 +210,12 @@ export class WasmDataplane implements Dataplane {
   }
 
   /** With the whole frame, if the program asked for it. */
-  #runAgain(job: number): void {
+  #runAgain(job: number, { frame }: FrameIn): void {
     if (JobRecord.getAction(this.#view, job) !== Action.Again) return
-    JobRecord.setLinear(this.#view, job, JobRecord.getLength(this.#view, job))
+    // The first run may have taken a tag off.
+    this.#bytes.set(frame, JobRecord.getData(this.#view, job))
+    JobRecord.setLength(this.#view, job, frame.length)
+    JobRecord.setLinear(this.#view, job, frame.length)
     this.owner.runBatch(job, 1)
   }
 

@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain mark set dataplane detach --json --help --version'
+			drain undrain mark explain snapshot set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -39,6 +39,14 @@ _pointsman() {
 	mark)
 		mapfile -t COMPREPLY < <(compgen -f -W 'add delete list flush import --to --from --protocol --port --interface
 			--family --dry-run --json --help' -- "$cur")
+		return
+		;;
+	explain)
+		mapfile -t COMPREPLY < <(compgen -f -W '--flags --interface --count --capture --frame --snapshot --json --help' -- "$cur")
+		return
+		;;
+	snapshot)
+		mapfile -t COMPREPLY < <(compgen -f -W '--help' -- "$cur")
 		return
 		;;
 	schema) choices='--help' ;;

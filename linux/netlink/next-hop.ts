@@ -65,8 +65,11 @@ interface Answer {
   readonly until: number
 }
 
+/** What the kernel is asked by; `change` has it resolve a neighbour. */
+export type NextHopSocket = Pick<RequestSocket, 'get' | 'dump' | 'change'>
+
 export class NextHopResolver {
-  readonly #socket: RequestSocket
+  readonly #socket: NextHopSocket
   readonly #epoch: () => number
   readonly #now: () => number
   #seen: number
@@ -84,7 +87,7 @@ export class NextHopResolver {
    * `epoch` changes when links, addresses, routes or neighbours did: everything remembered is asked
    * again. `now` is in milliseconds.
    */
-  constructor(socket: RequestSocket, epoch: () => number, now: () => number = () => performance.now()) {
+  constructor(socket: NextHopSocket, epoch: () => number, now: () => number = () => performance.now()) {
     this.#socket = socket
     this.#epoch = epoch
     this.#now = now

@@ -1,5 +1,5 @@
 /** HTTP and JSON over the daemon's unix socket, for the command line. */
-import { request } from 'node:http'
+import { type IncomingMessage, request } from 'node:http'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { errorAnswer } from './schema/basic.ts'
@@ -69,6 +69,41 @@ export async function call(socket: string, method: string, path: string, body?: 
       throw error
     })
   }
+}
+
+/** Asks for what is no JSON, in pieces as they come. */
+export async function* getBytes(socket: string, path: string): AsyncGenerator<Uint8Array> {
+  let incoming: IncomingMessage
+  try {
+    incoming = await ask(socket, path)
+  } catch (error) {
+    if (!(error instanceof ForbiddenError)) throw error
+    incoming = await ask(join(dirname(socket), READ_SOCKET_NAME), path).catch(() => {
+      throw error
+    })
+  }
+  const status = incoming.statusCode ?? 0
+  if (status < 300) {
+    yield* incoming
+    return
+  }
+  const parts: Buffer[] = []
+  for await (const part of incoming) parts.push(part)
+  let message: string | null = null
+  try {
+    message = errorOf(JSON.parse(Buffer.concat(parts).toString()))
+  } catch {
+    // It does not speak our language.
+  }
+  throw new ClientError(message ?? `The daemon answered ${status} to GET ${path}`)
+}
+
+function ask(socketPath: string, path: string): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ socketPath, path, agent: false }, resolve)
+    outgoing.on('error', (error: NodeJS.ErrnoException) => reject(noDaemon(socketPath, error)))
+    outgoing.end()
+  })
 }
 
 function exchange(socket: string, method: string, path: string, body: unknown): Promise<unknown> {

@@ -1,6 +1,8 @@
 /** What the API is made of: routes that take checked values and give answers. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
+import type { NextHop } from '../../../linux/netlink/next-hop.ts'
+import type { IpAddress } from '../../../net/address.ts'
 import type { Events } from '../../health/events.ts'
 import type { CheckedService } from '../../health/health.ts'
 import type { Director } from '../../model/director.ts'
@@ -21,6 +23,15 @@ export type MetricsFormat = 'text' | 'openmetrics'
 export const METRICS_DETAILS = ['service', 'real-server'] as const
 export type MetricsDetail = (typeof METRICS_DETAILS)[number]
 
+/** A packet that wants to go on, or no more than where it wants to go. */
+export interface HopAsked {
+  readonly to: IpAddress
+  readonly from: IpAddress | null
+  /** The receiving interface; null: whatever it is. */
+  readonly ifindex: number | null
+  readonly tos: number
+}
+
 /** What the routes work on. */
 export interface ApiContext {
   readonly director: Director
@@ -31,6 +42,10 @@ export interface ApiContext {
   verdicts(): ReadonlyMap<string, bigint>
   /** All that is measured; null: so many ask for it that one more has to come again. */
   metrics(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<string> | null
+  /** The maps at this moment, and the next hops of real servers if they are wanted; null without a data plane. */
+  snapshot(withHops: boolean): AsyncIterable<Uint8Array> | null
+  /** The kernel's way to an address; nothing changes by asking. */
+  nextHop(question: HopAsked): NextHop
   /** Carries on with another data plane; rules, connections and counters go along. */
   changePlane(kind: 'xdp' | 'userspace'): Promise<void>
   /** Takes the packet program off; the daemon ends after the answer. */
@@ -46,7 +61,7 @@ export type Answer =
   | {
       readonly status: number
       readonly headers?: Readonly<Record<string, string>>
-      readonly pieces: Iterable<string> | AsyncIterable<string>
+      readonly pieces: Iterable<string> | AsyncIterable<string | Uint8Array>
     }
   | {
       readonly status: number

@@ -2,6 +2,7 @@
 import type { Route } from './route.ts'
 import { CONNECTION_ROUTES } from './routes/connections.ts'
 import { DAEMON_ROUTES } from './routes/daemons.ts'
+import { EXPLAIN_ROUTES } from './routes/explain.ts'
 import { HEALTH_ROUTES } from './routes/health.ts'
 import { MARK_ROUTES } from './routes/marks.ts'
 import { METRICS_ROUTES } from './routes/metrics.ts'
@@ -20,4 +21,5 @@ export const ROUTES: readonly Route[] = [
   ...DAEMON_ROUTES,
   ...HEALTH_ROUTES,
   ...METRICS_ROUTES,
+  ...EXPLAIN_ROUTES,
 ]

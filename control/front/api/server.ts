@@ -273,7 +273,7 @@ class Exchange {
     response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
     response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', ...headers })
     for await (const chunk of Symbol.asyncIterator in pieces ? pieces : chunks(pieces)) {
-      if (chunk !== '' && !response.write(chunk)) await this.#drained()
+      if (chunk.length > 0 && !response.write(chunk)) await this.#drained()
       // Half a document must not look like a whole one.
       if (this.#over.signal.aborted) {
         response.destroy()

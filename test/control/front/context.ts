@@ -41,6 +41,8 @@ export function contextOf(director: Director, changes: Partial<ApiContext> = {})
     status: () => STATUS,
     verdicts: () => new Map(),
     metrics: () => null,
+    snapshot: () => null,
+    nextHop: () => ({ result: 'no-route' }),
     changePlane: async () => {},
     detach: async () => {},
     ...changes,

@@ -1,0 +1,34 @@
+/** What explaining a packet takes: a copy of the maps, and ways that only the kernel knows. */
+import { z } from 'zod'
+import { type Answer, invalid, type Route, route } from '../route.ts'
+import { nextHopAnswer, nextHopJson, nextHopQuery } from '../schema/next-hop.ts'
+
+export const EXPLAIN_ROUTES: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/v1/snapshot',
+    summary: 'The maps as they are, for pointsman explain; nothing is changed by asking',
+    query: z.object({
+      hops: z.enum(['0', '1']).optional().meta({ description: '1: the next hops of real servers, too' }),
+    }),
+    answers: { 200: { description: 'application/octet-stream; control/insight/explain/snapshot.ts' } },
+    handle: (context, { query }): Answer => {
+      const pieces = context.snapshot(query.hops === '1')
+      if (pieces !== null)
+        return { status: 200, headers: { 'content-type': 'application/octet-stream' }, pieces }
+      const message = 'This daemon only keeps rules: no packet meets them'
+      return invalid([{ path: 'url', message }], 409)
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/next-hop',
+    summary: 'The way of a packet to an address, as the kernel says; nothing is changed by asking',
+    query: nextHopQuery,
+    answers: { 200: { description: 'The next hop, or why there is none', schema: nextHopAnswer } },
+    handle: (context, { query: { to, from, ifindex, tos } }) => {
+      const asked = { to: to!, from: from ?? null, ifindex: ifindex ?? null, tos: tos ?? 0 }
+      return { status: 200, json: nextHopJson(context.nextHop(asked)) }
+    },
+  }),
+]

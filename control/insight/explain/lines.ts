@@ -1,0 +1,61 @@
+/** Finding the line of a packet's connection as a person would: by looking at all of them. */
+import { ConnKind, methodNames, tcpStateNames } from '../../../dataplane/layout/layout.gen.ts'
+import { type IpAddress, readAddress } from '../../../net/address.ts'
+import type { PacketKey } from '../../../net/packet/key.ts'
+import { protocolOfNumber } from '../../../net/protocol.ts'
+import { msOfTicks } from '../../compile/settings.ts'
+import type { ConnectionTable } from '../../connections/table.ts'
+
+export interface LineRead {
+  readonly line: number
+  /** The client's direction, or the answers'. */
+  readonly direction: 'client' | 'answer'
+  readonly state: string
+  /** Until it ends, if nothing comes; negative when that is past. */
+  readonly remainingMs: number
+  readonly real: number
+  readonly method: string
+  readonly client: { readonly address: IpAddress; readonly port: number }
+  readonly virtual: { readonly address: IpAddress; readonly port: number }
+}
+
+/** null: there is none, or the packet has no ports to find it by. */
+export function findLine(
+  tables: readonly [ConnectionTable, ConnectionTable],
+  key: PacketKey,
+  now: number,
+): LineRead | null {
+  if (key.sourcePort === null || key.destinationPort === null) return null
+  const table = tables[key.family === 4 ? 0 : 1]
+  const source = readAddress(key.source, 0, key.family)
+  const destination = readAddress(key.destination, 0, key.family)
+  for (let line = 0; line < table.levels.inUse; line++) {
+    if (!table.isLive(line) || table.protocol(line) !== key.protocol) continue
+    if (table.kind(line) === ConnKind.Template) continue
+    const ports = table.ports(line)
+    if (ports.source !== key.sourcePort || ports.destination !== key.destinationPort) continue
+    const addresses = table.addresses(line)
+    if (addresses.source !== source || addresses.destination !== destination) continue
+    return read(table, line, now)
+  }
+  return null
+}
+
+function read(table: ConnectionTable, line: number, now: number): LineRead {
+  const isAnswer = table.kind(line) === ConnKind.Reply
+  const addresses = table.addresses(line)
+  const ports = table.ports(line)
+  const source = { address: addresses.source, port: ports.source }
+  const destination = { address: addresses.destination, port: ports.destination }
+  const isTcp = protocolOfNumber(table.protocol(line)) === 'tcp'
+  return {
+    line,
+    direction: isAnswer ? 'answer' : 'client',
+    state: isTcp ? (tcpStateNames[table.state(line)] ?? 'none') : 'exchange',
+    remainingMs: msOfTicks(table.remaining(line, now)),
+    real: table.real(line),
+    method: methodNames[table.method(line)] ?? String(table.method(line)),
+    client: isAnswer ? destination : source,
+    virtual: isAnswer ? { address: addresses.target, port: ports.target } : destination,
+  }
+}

@@ -1,0 +1,210 @@
+/** What explain says is what then happens to the packet: random packets under random rules, on both planes. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { ConnectionTable } from '../../../control/connections/table.ts'
+import { Explainer, type Explanation, type HopQuestion } from '../../../control/insight/explain/explain.ts'
+import { findLine } from '../../../control/insight/explain/lines.ts'
+import { realAt, realText } from '../../../control/insight/explain/reading.ts'
+import { readSnapshot, type Snapshot, takeSnapshot } from '../../../control/insight/explain/snapshot.ts'
+import { builtFile } from '../../../dataplane/assets.ts'
+import type { Dataplane } from '../../../dataplane/dataplane.ts'
+import { XdpAction } from '../../../dataplane/kernel/test-run.ts'
+import { Action, PM_VERDICT_MAX, Verdict, verdictNames } from '../../../dataplane/layout/layout.gen.ts'
+import { loadModule } from '../../../dataplane/wasm/program.ts'
+import { type NextHop, NextHopResolver } from '../../../linux/netlink/next-hop.ts'
+import { RequestSocket } from '../../../linux/netlink/socket.ts'
+import { addressToBytes } from '../../../net/address.ts'
+import { hex } from '../../../net/packet/bytes.ts'
+import { decode } from '../../../net/packet/decode.ts'
+import { keyOf } from '../../../net/packet/key.ts'
+import { coarseTicks, ProgramRun } from '../../differential/program-run.ts'
+import { Random } from '../../differential/random.ts'
+import { disturbRules, writeRules } from '../../differential/rules.ts'
+import { openStage, type Stage } from '../../differential/stage.ts'
+import { Traffic } from '../../differential/traffic.ts'
+import { BenchRoutes } from '../../packets/bench-routes.ts'
+
+const skip = process.getuid?.() === 0 ? false : 'needs root, for BPF and network namespaces'
+/** 10,000 before a release: POINTSMAN_EXPLAIN_PACKETS. */
+const PACKETS = Number(process.env.POINTSMAN_EXPLAIN_PACKETS ?? 2000)
+/** Under one set of rules. */
+const SEQUENCE = 250
+
+interface Fate {
+  readonly verdict: string
+  readonly action: Explanation['action']
+  /** Of the frame that left. */
+  readonly after: string | null
+  readonly realServer: string | null
+}
+
+/** A plane as packets meet it. */
+interface Subject {
+  readonly plane: Dataplane
+  run(frame: Uint8Array, ifindex: number): Omit<Fate, 'realServer'>
+  hop(question: HopQuestion): NextHop
+  nowTicks(): number
+}
+
+async function snapshotOf(plane: Dataplane, ticks: number): Promise<Snapshot> {
+  const pieces: Uint8Array[] = []
+  const facts = { version: 'test', wallMs: 0, interfaces: [], hops: [] }
+  for await (const piece of takeSnapshot(plane, facts)) pieces.push(piece)
+  return { ...readSnapshot(Buffer.concat(pieces)), ticks }
+}
+
+/** Until nothing is asked any more. */
+function explained(explainer: Explainer, subject: Subject, frame: Uint8Array, ifindex: number): Explanation {
+  for (let round = 0; round < 5; round++) {
+    const answer = explainer.explain({ frame, ifindex })
+    if (!('asks' in answer)) return answer
+    for (const question of answer.asks) explainer.learn(question, subject.hop(question))
+    explainer.restore()
+  }
+  throw new Error('explain asks for ever')
+}
+
+function realServerOf(plane: Dataplane, frame: Uint8Array, now: number): string | null {
+  const key = keyOf(frame)
+  if (key === null) return null
+  const line = findLine([new ConnectionTable(plane, 4), new ConnectionTable(plane, 6)], key, now)
+  const real = line === null ? null : realAt(plane, line.real)
+  return line === null || real === null ? null : realText(real, line.virtual.port)
+}
+
+/** null when it is the same. */
+function differs(said: Explanation, is: Fate): string | null {
+  const [one, other] = [JSON.stringify(fateOf(said)), JSON.stringify(is)]
+  return one === other ? null : `said ${one}\nis   ${other}`
+}
+
+const fateOf = ({ verdict, action, frame: { after }, realServer }: Explanation): Fate => ({
+  ...{ verdict, action, after, realServer },
+})
+
+describe('explain', { skip }, () => {
+  let stage: Stage
+  before(async () => {
+    stage = await openStage(`pmex${process.pid % 100_000}`)
+  })
+  after(async () => await stage?.close())
+
+  async function hunt(subject: Subject, seed: number): Promise<Map<string, number>> {
+    const module = loadModule(builtFile('pointsman.wasm'))
+    const { twin } = stage
+    const seeds = new Random(seed)
+    const met = new Map<string, number>()
+    let explainer: Explainer | null = null
+    for (let done = 0; done < PACKETS; done += SEQUENCE) {
+      const random = new Random(seeds.word())
+      twin.reset(random.word())
+      const targets = writeRules(twin.wasm, random)
+      twin.copyToKernel()
+      twin.stopTimeouts()
+      const traffic = new Traffic(random, targets)
+      for (let i = 0; i < SEQUENCE; i++) {
+        if (random.once(80)) disturbRules(subject.plane, random)
+        traffic.next()
+        const frame = traffic.frame.slice(0, traffic.length)
+        const ifindex = traffic.wire === 'c' ? twin.indices.c0 : twin.indices.r0
+        const ticks = subject.nowTicks()
+        const snapshot = await snapshotOf(subject.plane, ticks)
+        explainer ??= new Explainer({ snapshot, module, words: new Map() })
+        explainer.load(snapshot)
+        const said = explained(explainer, subject, frame, ifindex)
+        const before = subject.nowTicks()
+        const was = subject.run(frame, ifindex)
+        const after = subject.nowTicks()
+        const realServer = (explanation: Explanation): string | null =>
+          explanation.realServer === null ? null : realServerOf(subject.plane, frame, after)
+        const wrong = [differs(said, { ...was, realServer: realServer(said) })]
+        // Time has gone by since the question: it is as it would have been said at the time of the packet.
+        for (let now = before; wrong.at(-1) !== null && ((after - now) | 0) >= 0; now = (now + 1) >>> 0) {
+          explainer.load({ ...snapshot, ticks: now })
+          const again = explained(explainer, subject, frame, ifindex)
+          wrong.push(differs(again, { ...was, realServer: realServer(again) }))
+        }
+        assert.equal(wrong.at(-1), null, `seed ${seed}\n${decode(frame).join('\n')}\n${wrong.join('\n')}`)
+        met.set(said.verdict, (met.get(said.verdict) ?? 0) + 1)
+      }
+    }
+    return met
+  }
+
+  test('says what XDP then does, with the next hops that the kernel knows', async (t) => {
+    const { twin } = stage
+    const { kernel } = twin
+    const run = new ProgramRun(kernel.programFd)
+    const socket = new RequestSocket()
+    const resolver = new NextHopResolver(socket, () => 0)
+    const counts = (): bigint[] => {
+      const { u64 } = kernel.map('verdicts')
+      return Array.from({ length: Verdict.EvictedEnded }, (_, verdict) => {
+        let sum = 0n
+        for (let cpu = 0; cpu < kernel.sizes.cpus; cpu++) sum += u64[cpu * PM_VERDICT_MAX + verdict]!
+        return sum
+      })
+    }
+    const subject: Subject = {
+      plane: kernel,
+      nowTicks: coarseTicks,
+      run(frame, ifindex) {
+        const before = counts()
+        const action = run.run(frame, frame.length, ifindex)
+        const verdict = counts().findIndex((count, i) => count !== before[i])
+        const sent = action === XdpAction.Tx || action === XdpAction.Redirect
+        return {
+          verdict: verdictNames[verdict] ?? 'none was counted',
+          action: sent ? 'send' : action === XdpAction.Pass ? 'pass' : 'drop',
+          after: sent ? hex(run.output.subarray(0, run.length)) : null,
+        }
+      },
+      hop({ destination, source, ifindex, tos, family }) {
+        const bytes = (address: typeof destination): Uint8Array => {
+          const all = new Uint8Array(16)
+          all.set(addressToBytes(address))
+          return all
+        }
+        return resolver.resolve({ family, ifindex, tos, saddr: bytes(source), daddr: bytes(destination) })
+      },
+    }
+    const seed = Date.now() % 2 ** 31
+    t.diagnostic(`seed ${seed}, ${PACKETS} packets`)
+    const met = await hunt(subject, seed)
+    socket.close()
+    const forwarded = [...met].reduce(
+      (sum, [verdict, count]) => sum + (verdict.startsWith('forward_') ? count : 0),
+      0,
+    )
+    assert.ok(forwarded > PACKETS / 50, `${forwarded} were forwarded`)
+    assert.ok(met.size > 15, [...met.keys()].join(' '))
+  })
+
+  test('says what the userspace plane then does', async (t) => {
+    const { twin } = stage
+    const routes = new BenchRoutes(twin.indices)
+    const subject: Subject = {
+      plane: twin.wasm,
+      nowTicks: () => twin.wasm.nowTicks(),
+      run(frame, ifindex) {
+        const [out] = twin.wasm.run([{ frame, ifindex, linear: Math.min(frame.length, 128) }])
+        assert.ok(out)
+        const sent = out.action === Action.Send
+        return {
+          verdict: verdictNames[out.verdict] ?? String(out.verdict),
+          action: sent ? 'send' : out.action === Action.Drop ? 'drop' : 'pass',
+          after: sent ? hex(out.frame) : null,
+        }
+      },
+      hop: ({ destination, family }) => {
+        const daddr = new Uint8Array(16)
+        daddr.set(addressToBytes(destination))
+        return routes.lookup({ family, daddr } as Parameters<typeof routes.lookup>[0])
+      },
+    }
+    const seed = (Date.now() ^ 0x5555) % 2 ** 31
+    t.diagnostic(`seed ${seed}, ${PACKETS} packets`)
+    const met = await hunt(subject, seed)
+    assert.ok(met.size > 15, [...met.keys()].join(' '))
+  })
+})
