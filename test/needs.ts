@@ -27,6 +27,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'control/front/ipvsadm/recordings.test.ts': { seconds: 30, cores: 0.6 },
   'control/daemon/registry.test.ts': { seconds: 9, cores: 0.5 },
   'control/registry/dns.test.ts': { seconds: 17, cores: 0.2 },
+  'control/registry/register.test.ts': { seconds: 18, cores: 0.9 },
   'control/registry/zookeeper.test.ts': { seconds: 18, cores: 0.6 },
   'control/registry/etcd.test.ts': { seconds: 19, cores: 0.5 },
   'dataplane/kernel/kernel-dataplane.test.ts': { seconds: 13, cores: 0.3 },

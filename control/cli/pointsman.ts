@@ -5,6 +5,7 @@ import { DEFAULT_SOCKET } from '../front/api/socket.ts'
 import { VERSION } from '../model/version.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { NOUNS, type Noun, type Shown } from './nouns.ts'
+import type { RegisterWords } from './register.ts'
 import { dataplane, detach, set } from './verbs.ts'
 
 const socket = process.env.POINTSMAN_SOCKET || DEFAULT_SOCKET
@@ -225,6 +226,32 @@ program
   .command('detach')
   .description('stop forwarding and forget connections; the daemon ends (works without one too)')
   .action(async () => await detach(socket, say))
+
+const several = (text: string, before: readonly string[] = []): readonly string[] => [...before, text]
+program
+  .command('register')
+  .description('keep this real server in a registry while it serves; needs no daemon')
+  .argument('<registry>', 'etcd, zookeeper or consul')
+  .argument('[command...]', 'behind --: it is registered as long as this runs')
+  .requiredOption('--service <name>', 'as the pool has it under name: /services/web/, /services/web, web')
+  .requiredOption('--address <address>', 'where it serves: 10.0.0.1:80, "[2001:db8::1]:80"')
+  .option('--weight <weight>', "the pool's own unless given")
+  .option('--ttl <time>', 'how long it stays there after it has died', '10s')
+  .option('--check <check>', 'tcp, http:/path, https:/path, grpc, exec:PROGRAM: registered while it is good')
+  .option(
+    '--endpoint <endpoint>',
+    'of the registry (may be given several times); on this host unless given',
+    several,
+  )
+  .option('--user <name>', 'to log in as')
+  .option('--password-file <file>', 'with the password, or the token')
+  .option('--ca <file>', 'with the authorities to trust')
+  .option('--cert <file>', 'with our own certificate')
+  .option('--key <file>', 'with its key')
+  .action(async (registry: string, words: readonly string[], options: RegisterWords) => {
+    const { register } = await import('./register.ts')
+    process.exitCode = await register(registry, words, options, say)
+  })
 
 // `drain SERVICE REAL 10m` would hold for ever and look as if for ten minutes.
 for (const command of [...program.commands, ...mark.commands]) command.allowExcessArguments(false)

@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain mark explain snapshot set dataplane detach --json --help --version'
+			drain undrain register mark explain snapshot set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -47,6 +47,11 @@ _pointsman() {
 		;;
 	snapshot)
 		mapfile -t COMPREPLY < <(compgen -f -W '--help' -- "$cur")
+		return
+		;;
+	register)
+		mapfile -t COMPREPLY < <(compgen -f -W 'etcd zookeeper consul --service --address --weight --ttl --check --endpoint
+			--user --password-file --ca --cert --key --help' -- "$cur")
 		return
 		;;
 	schema) choices='--help' ;;

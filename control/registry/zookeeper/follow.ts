@@ -7,7 +7,7 @@ import { readEntry } from '../entry.ts'
 import { ENTRIES_MAX, type Entry, type Follower, type Heard } from '../registry.ts'
 import { EVENTS, NO_NODE, type WatchEvent, ZkError, ZkSession } from './session.ts'
 
-const SESSION_MS = 9000
+const SESSION_MS = 6000
 /** Requests that are under way at the same time. */
 const WINDOW = 512
 
@@ -23,11 +23,10 @@ export class ZkFollower implements Follower {
 
   async attempt(report: (heard: Heard) => void, signal: AbortSignal): Promise<never> {
     const { endpoints } = this.#address
-    const end = new AbortController()
-    const both = AbortSignal.any([signal, end.signal])
+    let session: ZkSession | null = null
     let following: Following | null = null
     try {
-      const session = await ZkSession.open(
+      session = await ZkSession.open(
         {
           address: this.#address,
           endpoint: endpoints[this.#endpoint % endpoints.length]!,
@@ -37,15 +36,17 @@ export class ZkFollower implements Follower {
           event: (event) => following?.told(event),
           alive: () => following?.alive(),
         },
-        both,
+        signal,
       )
-      following = new Following(session, this.#path, report)
-      return await Promise.race([following.run(), session.ended])
+      const opened = session
+      signal.addEventListener('abort', () => opened.close(), { once: true })
+      following = new Following(opened, this.#path, report)
+      return await Promise.race([following.run(), opened.ended])
     } catch (error) {
       this.#endpoint++
       throw error
     } finally {
-      end.abort()
+      session?.close()
     }
   }
 }

@@ -4,6 +4,7 @@
  * find another one before the session ends.
  */
 import { connect, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import type { RegistryAddress } from '../../model/pool.ts'
 import { lookupName } from '../lookup.ts'
@@ -40,6 +41,7 @@ export interface SessionIdentity {
 
 const NEW: SessionIdentity = { id: 0n, password: Buffer.alloc(16) }
 const CONNECT_MS = 5000
+const FINISH_MS = 1000
 
 const WORDS: Readonly<Record<number, string>> = {
   [-4]: 'the connection is lost',
@@ -96,7 +98,10 @@ export class ZkSession {
   readonly #pings: NodeJS.Timeout
   readonly #end: { promise: Promise<never>; reject: (error: Error) => void }
 
-  /** Settles when the server has taken the session; an ended one is an `ExpiredError`. */
+  /**
+   * Settles when the server has taken the session; an ended one is an `ExpiredError`.
+   * @param signal ends the opening; an open one is closed by whoever has it
+   */
   static async open(options: SessionOptions, signal: AbortSignal): Promise<ZkSession> {
     const { endpoint } = options
     signal.throwIfAborted()
@@ -145,7 +150,6 @@ export class ZkSession {
       throw new ExpiredError(`${endpoint}: the session has expired`)
     }
     const made = new ZkSession(options, socket, frames, identity, grantedMs)
-    signal.addEventListener('abort', () => made.close(), { once: true })
     await made.#logIn()
     return made
   }
@@ -249,6 +253,14 @@ export class ZkSession {
     if (this.#ended !== null) return
     this.#socket.end(new ZkWriter().int(this.#xid).int(CLOSE).frame())
     this.#fail(new Error(`${this.endpoint}: it is closed`))
+  }
+
+  /** As `close`; settles when the server has done so, or does not answer. */
+  async finish(): Promise<void> {
+    if (this.#ended !== null) return
+    this.#socket.write(new ZkWriter().int(this.#xid).int(CLOSE).frame())
+    await Promise.race([this.ended.catch(() => {}), sleep(FINISH_MS)])
+    this.leave()
   }
 
   /** Ends the connection; the session may be gone on with. */
