@@ -104,7 +104,7 @@ export class BenchRules {
           upperThreshold: 0,
           lowerThreshold: 0,
         },
-        slot,
+        { slot, anyPort: false },
         { source: service.source === undefined ? null : parsed(service.source), local: false },
       )
       const real = this.#reals++

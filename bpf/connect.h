@@ -31,11 +31,10 @@ pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, co
 }
 
 /* Fills the claimed line of the client's direction; 0 if there is no such real server. */
-pm_inline int pm_fill_client(int family, const struct pm_key *k, __u32 index, __u32 real_index)
+pm_inline int pm_fill_client(int family, const struct pm_key *k, __u32 index, __u32 real_index, __be16 port)
 {
 	struct pm_conn *c = pm_line(family, index);
 	struct pm_real *real = pm_reals(real_index);
-	__be16 port;
 
 	if (!c || !real || !k)
 		return 0;
@@ -45,19 +44,18 @@ pm_inline int pm_fill_client(int family, const struct pm_key *k, __u32 index, __
 	c->method = pm_read(real->method);
 	c->real = real_index;
 	c->peer = PM_NONE;
-	port = pm_read(real->port);
-	c->new_port = port ? port : k->dport;
+	c->new_port = port;
 	return 1;
 }
 
-PM_PART int pm_fill_client4(const struct pm_key *k, __u32 index, __u32 real)
+PM_PART int pm_fill_client4(const struct pm_key *k, __u32 index, __u32 real, __u32 port)
 {
-	return pm_fill_client(4, k, index, real);
+	return pm_fill_client(4, k, index, real, port);
 }
 
-PM_PART int pm_fill_client6(const struct pm_key *k, __u32 index, __u32 real)
+PM_PART int pm_fill_client6(const struct pm_key *k, __u32 index, __u32 real, __u32 port)
 {
-	return pm_fill_client(6, k, index, real);
+	return pm_fill_client(6, k, index, real, port);
 }
 
 /* The key of what a NAT real server answers to packets of `k`. */
@@ -181,30 +179,28 @@ pm_inline __u64 pm_connect_reply(int family, struct pm_flow *flow, __u32 index, 
 }
 
 /* Whether the line for replies would find a place, so that nobody gives way for half a connection. */
-pm_inline int pm_reply_has_room(int family, const struct pm_key *k, __u32 real_index, __u32 now)
+pm_inline int pm_reply_has_room(int family, const struct pm_key *k, __u32 real_index, __be16 port, __u32 now)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_real *real = pm_reals(real_index);
 	struct pm_key r = {};
 	struct pm_place at;
-	__be16 port;
 
 	if (!set || !real || !k)
 		return 0;
-	port = pm_read(real->port);
-	pm_reply_key(family, k, real, port ? port : k->dport, &r);
+	pm_reply_key(family, k, real, port, &r);
 	at = pm_place(family, set, &r);
 	return pm_has_room(family, &at, now);
 }
 
-PM_PART int pm_reply_has_room4(const struct pm_key *k, __u32 real_index, __u32 now)
+PM_PART int pm_reply_has_room4(const struct pm_key *k, __u32 real_index, __u32 port, __u32 now)
 {
-	return pm_reply_has_room(4, k, real_index, now);
+	return pm_reply_has_room(4, k, real_index, port, now);
 }
 
-PM_PART int pm_reply_has_room6(const struct pm_key *k, __u32 real_index, __u32 now)
+PM_PART int pm_reply_has_room6(const struct pm_key *k, __u32 real_index, __u32 port, __u32 now)
 {
-	return pm_reply_has_room(6, k, real_index, now);
+	return pm_reply_has_room(6, k, real_index, port, now);
 }
 
 /* Publishes a claimed line; 0 if somebody has taken it for abandoned meanwhile. */
@@ -223,7 +219,7 @@ pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live
 pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
 {
 	struct pm_conn *c = pm_line(family, line >> 32), *peer = pm_line(family, reply >> 32);
-	__u32 index = line >> 32, word = line, bits, real, row;
+	__u32 index = line >> 32, word = line, bits, real, row, template;
 	struct pm_settings *set = pm_settings(0);
 	struct pm_counters *n;
 	__u64 live, copy;
@@ -239,6 +235,7 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, _
 		live = pm_next_head(set, c->protocol, live, PM_DIR_IN, tcp_flags, now);
 	live = pm_head_of((__u32)live & ~(PM_CONN_CLASS_MASK << PM_CONN_CLASS_SHIFT), pm_until(live));
 	copy = pm_head_of(pm_live_word(reply, pm_state(live), PM_CONN_NEW, 0), pm_until(live));
+	template = pm_assured_by(family, c, index, 0, live, PM_DIR_IN);
 	pm_settle(real, word, live);
 	if (!pm_go_live(c, word, now, live)) {
 		pm_settle(real, live, word);
@@ -246,6 +243,8 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, _
 			pm_free(peer, pm_head_of(reply, now));
 		return PM_NO_LINE;
 	}
+	if (pm_unlikely(template != PM_NONE))
+		(void)(family == 4 ? pm_assure4(template) : pm_assure6(template));
 	row = pm_cpu();
 	n = pm_counters(real * pm_limits.cpus + row);
 	if (n)
@@ -269,34 +268,46 @@ PM_PART __u64 pm_begin6(__u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
 	return pm_begin(6, line, reply, tcp_flags, now);
 }
 
+/* What a new connection is to be. */
+struct pm_plan {
+	__u32 real;	/* index in reals */
+	__u32 template; /* the line that has counted it, PM_NONE */
+	__u32 flags;	/* enum pm_conn_flag, PM_CONNECT_UNSEEN */
+	__be16 port;	/* of the real server */
+	__u16 pad;
+};
+
 /*
- * A new connection of this key to that real server: its line and word; PM_NO_LINE when the table has no room,
- * PM_LINE_BUSY.
+ * A new connection of this flow's key: its line and word; PM_NO_LINE when the table has no room, PM_LINE_BUSY.
  */
-pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u32 flags)
+pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_plan *plan)
 {
 	const struct pm_key *k = &flow->p.key;
 	__u64 line, reply = PM_NO_LINE;
-	__u32 now = flow->now;
+	__u32 now = flow->now, real = plan->real, flags;
 	struct pm_conn *c;
 
 	line = pm_claim(family, &flow->at, now, 0);
 	if (pm_unlikely(line == PM_ONLY_BY_FORCE)) {
 		struct pm_real *r = pm_reals(real);
 
-		if (!r || (r->method == PM_METHOD_NAT && !(family == 4 ? pm_reply_has_room4(k, real, now) :
-									pm_reply_has_room6(k, real, now))))
+		if (!r || (r->method == PM_METHOD_NAT &&
+			   !(family == 4 ? pm_reply_has_room4(k, real, plan->port, now) :
+					   pm_reply_has_room6(k, real, plan->port, now))))
 			return PM_NO_LINE;
 		line = pm_claim(family, &flow->at, now, 1);
 	}
 	c = pm_line(family, line >> 32);
 	if (!c)
 		return PM_NO_LINE;
-	if (!(family == 4 ? pm_fill_client4(k, line >> 32, real) : pm_fill_client6(k, line >> 32, real))) {
+	if (!(family == 4 ? pm_fill_client4(k, line >> 32, real, plan->port) :
+			    pm_fill_client6(k, line >> 32, real, plan->port))) {
 		pm_free(c, pm_head_of(line, now));
 		return PM_NO_LINE;
 	}
-	c->flags = flags;
+	c->flags = plan->flags;
+	if (plan->flags & PM_CONN_CONTROLLED)
+		pm_set_control(family, line >> 32, plan->template);
 	if (c->method == PM_METHOD_NAT) {
 		reply = pm_connect_reply(family, flow, line >> 32, c);
 		if (reply == PM_NO_LINE || reply == PM_LINE_BUSY) {
@@ -304,6 +315,6 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, __u32 real, __u32 f
 			return reply;
 		}
 	}
-	flags = flow->p.tcp_flags | (flags & PM_CONNECT_UNSEEN);
+	flags = flow->p.tcp_flags | (plan->flags & PM_CONNECT_UNSEEN);
 	return family == 4 ? pm_begin4(line, reply, flags, now) : pm_begin6(line, reply, flags, now);
 }

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "lookup.h"
+#include "control.h"
 #include "tcp-state.h"
 
 pm_inline int pm_past(__u32 now, __u32 then)
@@ -129,6 +129,50 @@ pm_inline void pm_settle(__u32 real_index, __u32 from, __u32 to)
 	}
 }
 
+/* How many ticks a live template stays after a new connection of its. */
+pm_inline __u32 pm_template_stays(const struct pm_conn *fields, __u64 head)
+{
+	return pm_state(head) & PM_TEMPLATE_PROLONGED ? PM_TEMPLATE_AGAIN :
+							pm_glance(fields->peer) & ~PM_TEMPLATE_STAYS;
+}
+
+/*
+ * Takes a template out of the table, if its head is still this one and it controls nothing. One that does is
+ * prolonged when its time is over, and 0 the answer.
+ */
+pm_inline int pm_end_template(int family, __u32 index, __u64 head)
+{
+	struct pm_conn *c = pm_line(family, index);
+	__u32 *word = pm_control(family, index), now = pm_now(), real;
+	__u64 claimed = pm_claimed(head, now), next = head;
+	struct pm_live *live;
+
+	if (!c || !word)
+		return 0;
+	if (pm_past(now, pm_until(head)))
+		next = pm_head_of((__u32)head | PM_TEMPLATE_PROLONGED << PM_CONN_STATE_SHIFT,
+				  now + PM_TEMPLATE_AGAIN);
+	if (pm_controls_any(family, index)) {
+		if (next != head)
+			(void)pm_swap_head(c, head, next);
+		return 0;
+	}
+	real = pm_glance(pm_after(c, head)->real);
+	if (!pm_swap_head(c, head, claimed))
+		return 0;
+	if (!pm_swap(word, PM_CONTROL_OPEN, 0)) {
+		/* It has got a connection just now, and goes on as its own next owner. */
+		(void)pm_swap_head(c, claimed,
+				   pm_head_of(pm_live_word(claimed, pm_state(next), PM_CONN_NEW, 0), pm_until(next)));
+		return 0;
+	}
+	live = pm_live(real);
+	if (live)
+		pm_add(&live->persistent, -1);
+	pm_free(c, claimed);
+	return 1;
+}
+
 /* Fewer than PM_TRIES: a line for replies that is left behind ends by itself. */
 #define PM_END_TRIES 2
 
@@ -141,6 +185,8 @@ pm_inline int pm_end_line(int family, __u32 index, __u64 head)
 	struct pm_conn *c = pm_line(family, index), *fields, *peer;
 	__u32 now = pm_now(), real, peer_index;
 	__u64 claimed = pm_claimed(head, now), other;
+	__u32 template = PM_NONE;
+	const __u32 *control;
 	__u8 kind;
 
 	if (!c || !pm_is_live(head) || ((__u32)head & PM_CONN_HELD))
@@ -149,10 +195,18 @@ pm_inline int pm_end_line(int family, __u32 index, __u64 head)
 	real = pm_glance(fields->real);
 	kind = pm_glance(fields->kind);
 	peer_index = pm_glance(fields->peer);
+	if (kind == PM_CONN_TEMPLATE)
+		return pm_end_template(family, index, head);
+	if (kind == PM_CONN_IN && (pm_glance(fields->flags) & PM_CONN_CONTROLLED)) {
+		control = pm_control(family, index);
+		template = control ? pm_glance(*control) : PM_NONE;
+	}
 	if (!pm_swap_head(c, head, claimed))
 		return 0;
 	if (kind == PM_CONN_IN)
 		pm_settle(real, head, claimed);
+	if (template != PM_NONE)
+		pm_uncontrol(family, template);
 	for (int n = 0; n < PM_END_TRIES; n++) {
 		__u64 taken;
 
@@ -275,6 +329,49 @@ pm_inline __u64 pm_next_head(const struct pm_settings *set, __u8 protocol, __u64
 			  now + set->timeouts[pm_timeout_of(protocol, next)]);
 }
 
+/* A template can rely on its client: a connection of its is established (TCP), or has been answered. */
+pm_inline void pm_assure(int family, __u32 template)
+{
+	struct pm_conn *c = pm_line(family, template);
+
+	for (int n = 0; c && n < PM_TRIES; n++) {
+		__u64 head = pm_head(c);
+
+		if (!pm_is_live(head) || pm_glance(pm_after(c, head)->kind) != PM_CONN_TEMPLATE ||
+		    (pm_state(head) & PM_TEMPLATE_ASSURED) ||
+		    pm_swap_head(c, head, head | PM_TEMPLATE_ASSURED << PM_CONN_STATE_SHIFT))
+			return;
+	}
+}
+
+PM_PART int pm_assure4(__u32 template)
+{
+	pm_assure(4, template);
+	return 0;
+}
+
+PM_PART int pm_assure6(__u32 template)
+{
+	pm_assure(6, template);
+	return 0;
+}
+
+/* The template that is assured by this change of an IN line's head, PM_NONE if there is none. */
+pm_inline __u32 pm_assured_by(int family, const struct pm_conn *fields, __u32 index, __u64 head, __u64 next,
+			      __u32 dir)
+{
+	const __u32 *control;
+
+	if (pm_likely(!(pm_glance(fields->flags) & PM_CONN_CONTROLLED)))
+		return PM_NONE;
+	if (pm_glance(fields->protocol) == PM_PROTO_UDP ? dir != PM_DIR_OUT :
+							  pm_state(next) != PM_TCP_ESTABLISHED ||
+								  pm_state(head) == PM_TCP_ESTABLISHED)
+		return PM_NONE;
+	control = pm_control(family, index);
+	return control ? pm_glance(*control) : PM_NONE;
+}
+
 #define PM_LOST 0xfffffffeu /* no index: another CPU was quicker */
 
 /*
@@ -285,7 +382,7 @@ pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, _
 {
 	struct pm_conn *c = pm_line(family, index), *fields;
 	struct pm_settings *set = pm_settings(0);
-	__u32 peer, real;
+	__u32 peer, real, in = index, template;
 	__u8 protocol;
 	__u64 head, next;
 
@@ -304,12 +401,16 @@ pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, _
 		/* It may just be led to another line (move.h). */
 		if (!c)
 			return moving ? PM_LOST : PM_NONE;
+		in = peer;
 	}
 	real = pm_glance(pm_after(c, head)->real);
 	next = pm_next_head(set, protocol, head, dir, tcp_flags, now);
+	template = pm_assured_by(family, pm_after(c, head), in, head, next, dir);
 	if (!pm_swap_head(c, head, next))
 		return PM_LOST;
 	pm_settle(real, head, next);
+	if (pm_unlikely(template != PM_NONE))
+		(void)(family == 4 ? pm_assure4(template) : pm_assure6(template));
 	return peer;
 }
 

@@ -49,6 +49,5 @@ pm_inline int pm_unsupported(const struct pm_service *service)
 {
 	const __u32 schedulers = 1u << PM_SCHEDULER_LBLC | 1u << PM_SCHEDULER_LBLCR | 1u << PM_SCHEDULER_TWOS;
 
-	return (service->flags & PM_SERVICE_PERSISTENT) ||
-	       (schedulers >> (service->schedule & 31) & 1);
+	return service->pe || (schedulers >> (service->schedule & 31) & 1);
 }

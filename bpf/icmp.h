@@ -6,68 +6,99 @@
  */
 #pragma once
 
-#include "gate.h"
-#include "schedule.h"
-#include "connect.h"
-#include "expiry.h"
+#include "choose.h"
 #include "tunnel-error.h"
+
+/* The key of the client's packet that would have made a connection, as an error about an answer quotes it. */
+pm_inline __u32 pm_error_key(PM_HOST *host, int family, __u32 icmp, __u32 end, struct pm_key *k)
+{
+	__u32 ports = family == 4 ? pm_read_quote4(host, icmp + PM_ICMP_LEN, end, k) :
+				    pm_read_quote6(host, icmp + PM_ICMP_LEN, end, k);
+
+	if (ports)
+		pm_reverse_key(k);
+	return ports;
+}
 
 /*
  * As pm_find_error, for a connection that is made here. No ports in the high half: a verdict is in the low one.
  */
-pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
+pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 end, enum pm_turn turn)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_flow flow = { .set = pm_settings(0) };
 	struct pm_key *k = &flow.p.key;
 	struct pm_service *service;
-	__u32 ports, slot = 0, pick;
+	struct pm_plan plan;
+	__u32 ports, slot = 0;
+	enum pm_verdict v;
 	__u64 line;
 
-	ports = family == 4 ? pm_read_quote4(host, icmp + PM_ICMP_LEN, end, k) :
-			      pm_read_quote6(host, icmp + PM_ICMP_LEN, end, k);
+	ports = pm_error_key(host, family, icmp, end, k);
 	if (!flow.set || !ports)
 		return PM_PASS_ICMP;
-	pm_reverse_key(k);
 	if (!pm_error_is_for(&f, family, k))
 		return PM_PASS_ICMP;
-	service = pm_find_service(family, k->daddr, k->dport, k->protocol, &slot);
-	if (!service && (flow.set->flags & PM_SETTING_PORT0))
-		service = pm_find_service(family, k->daddr, 0, k->protocol, &slot);
+	service = pm_service_at(family, flow.set, k, &slot);
 	if (!service)
 		return PM_PASS_ICMP;
 	if (pm_martian(family, k))
 		return PM_PASS_MARTIAN_SOURCE;
 	if (pm_unsupported(service))
 		return PM_PASS_UNSUPPORTED;
-	if (pm_defend(flow.set))
+	if (turn == PM_TURN_FIRST && pm_defend(flow.set))
 		return PM_DROP_DEFENCE;
 	if (k->sport == pm_htons(PM_FTP_DATA_PORT))
 		return PM_PASS_FTP_DATA;
 	flow.now = pm_now();
 	pm_expire(flow.set, flow.now);
-	pick = service->port == k->dport ? pm_schedule_pick(slot, k) : PM_NONE;
+	v = pm_choose(family, &flow, service, slot, turn, &plan);
+	if (v != PM_CONTINUE)
+		return v;
 	/* An error is never answered by an error (RFC 1122 §3.2.2). */
-	if (pick == PM_NONE || !pm_reals(pick))
+	if (plan.real == PM_NONE || !pm_reals(plan.real))
 		return PM_DROP_NO_REAL_SERVER;
+	plan.flags |= PM_CONNECT_UNSEEN;
 	flow.at = pm_place(family, flow.set, k);
-	line = pm_connect(family, &flow, pick,
-			  PM_CONNECT_UNSEEN | (service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0));
-	if (line == PM_LINE_BUSY)
-		return PM_DROP_CONNECTION_BUSY;
-	if (line == PM_NO_LINE)
-		return PM_DROP_TABLE_FULL;
+	line = pm_connect(family, &flow, &plan);
+	if (line >= PM_LINE_BUSY) {
+		if (plan.template != PM_NONE)
+			pm_uncontrol(family, plan.template);
+		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
+	}
 	return (__u64)ports << 32 | line >> 32;
 }
 
-PM_PART __u64 pm_schedule_error4(PM_HOST *host, __u32 icmp, __u32 end)
+PM_PART __u64 pm_schedule_error4(PM_HOST *host, __u32 icmp, __u32 end, __u32 turn)
 {
-	return pm_schedule_error(host, 4, icmp, end);
+	return pm_schedule_error(host, 4, icmp, end, turn);
 }
 
-PM_PART __u64 pm_schedule_error6(PM_HOST *host, __u32 icmp, __u32 end)
+PM_PART __u64 pm_schedule_error6(PM_HOST *host, __u32 icmp, __u32 end, __u32 turn)
 {
-	return pm_schedule_error(host, 6, icmp, end);
+	return pm_schedule_error(host, 6, icmp, end, turn);
+}
+
+/* A template for the client that an error is about. */
+pm_inline enum pm_verdict pm_introduce_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
+{
+	struct pm_settings *set = pm_settings(0);
+	struct pm_key k = {};
+	__u32 slot = 0;
+
+	if (!set || !pm_error_key(host, family, icmp, end, &k) || !pm_service_at(family, set, &k, &slot))
+		return PM_PASS_ICMP;
+	return pm_make_template(family, slot, &k, pm_now());
+}
+
+PM_PART __u32 pm_introduce_error4(PM_HOST *host, __u32 icmp, __u32 end)
+{
+	return pm_introduce_error(host, 4, icmp, end);
+}
+
+PM_PART __u32 pm_introduce_error6(PM_HOST *host, __u32 icmp, __u32 end)
+{
+	return pm_introduce_error(host, 6, icmp, end);
 }
 
 /*
@@ -98,7 +129,17 @@ pm_inline __u64 pm_icmp(PM_HOST *host, int family, __u32 where, const struct pm_
 	if (found == PM_NO_ERROR) {
 		if (!(set->flags & PM_SETTING_SCHEDULE_ICMP))
 			return PM_PASS_ICMP;
-		found = family == 4 ? pm_schedule_error4(host, icmp, end) : pm_schedule_error6(host, icmp, end);
+		found = family == 4 ? pm_schedule_error4(host, icmp, end, PM_TURN_FIRST) :
+				      pm_schedule_error6(host, icmp, end, PM_TURN_FIRST);
+		if (found == PM_WANT_TEMPLATE) {
+			__u32 turn = pm_next_turn(family == 4 ? pm_introduce_error4(host, icmp, end) :
+								pm_introduce_error6(host, icmp, end));
+
+			if (turn == PM_TURN_FIRST)
+				return PM_DROP_TABLE_FULL;
+			found = family == 4 ? pm_schedule_error4(host, icmp, end, turn) :
+					      pm_schedule_error6(host, icmp, end, turn);
+		}
 		if (!(found >> 32))
 			return found;
 	}

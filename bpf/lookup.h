@@ -262,10 +262,9 @@ pm_inline __u32 pm_nth(int family, const struct pm_place *at, __u32 level, __u32
 	return (at->set[n / PM_WAYS] & pm_level_mask(family, level)) * PM_WAYS + ((at->way + n) % PM_WAYS);
 }
 
-pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_key *k)
+pm_inline int pm_same_ends(int family, const struct pm_conn *c, const struct pm_key *k)
 {
-	if (c->sport != k->sport || c->dport != k->dport || c->protocol != k->protocol ||
-	    c->kind == PM_CONN_TEMPLATE)
+	if (c->sport != k->sport || c->dport != k->dport || c->protocol != k->protocol)
 		return 0;
 	if (family == 4) {
 		const struct pm_conn4 *l = (const void *)c;
@@ -279,6 +278,12 @@ pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_k
 		       s[3] == k->saddr[3] && d[0] == k->daddr[0] && d[1] == k->daddr[1] &&
 		       d[2] == k->daddr[2] && d[3] == k->daddr[3];
 	}
+}
+
+/* A packet never finds a template: their keys are of another kind, and could be any packet's. */
+pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_key *k)
+{
+	return pm_same_ends(family, c, k) && c->kind != PM_CONN_TEMPLATE;
 }
 
 /* The key of a line, for whoever has only its index. To be read before the line is looked at (pm_look). */

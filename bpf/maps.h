@@ -18,6 +18,7 @@
  *   live           program and sweeper, atomic adds; the schedulers of the "least" family read it
  *   counters       program writes its own CPU's record, daemon sums
  *   connections4/6 program claims and fills lines, daemon sweeps
+ *   controls4/6    the same; which connections belong to which persistence template
  *   verdicts       program writes its own CPU's row, daemon sums
  *   interest       daemon sets bits; a filter of endpoints in front of everything else
  *   mark_*         daemon writes the half that is not in use; marking rules by kind, key and ports
@@ -46,4 +47,6 @@
 	MAP(mark_kinds, struct pm_mark_kind, 512)      \
 	MAP(mark_index, struct pm_service_bucket, 4096) \
 	MAP(mark_keys, struct pm_mark_key, 20480)      \
-	MAP(mark_spans, struct pm_mark_span, 40960)
+	MAP(mark_spans, struct pm_mark_span, 40960)    \
+	MAP(controls4, struct pm_controls, 1024)       \
+	MAP(controls6, struct pm_controls, 1024)

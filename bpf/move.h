@@ -164,8 +164,8 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 		pm_commit(c);
 		return index;
 	}
-	/* The daemon knows its own by where they stand. */
-	if (c->flags & PM_CONN_CHECK) {
+	/* The daemon knows its own by where they stand, connections their template. */
+	if ((c->flags & PM_CONN_CHECK) || c->kind == PM_CONN_TEMPLATE) {
 		pm_stay(c, to, line, now);
 		return index;
 	}
@@ -182,6 +182,8 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 			until = pm_until(other);
 	}
 	pm_copy_line(family, to, c);
+	if (c->flags & PM_CONN_CONTROLLED)
+		pm_copy_control(family, index, line >> 32);
 	to->level = level;
 	if (peer)
 		pm_write(peer->peer, line >> 32);

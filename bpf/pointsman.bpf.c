@@ -18,6 +18,7 @@ const enum pm_conn_status *pm_btf_conn_status __attribute__((unused));
 const enum pm_conn_kind *pm_btf_conn_kind __attribute__((unused));
 const enum pm_conn_class *pm_btf_conn_class __attribute__((unused));
 const enum pm_conn_flag *pm_btf_conn_flag __attribute__((unused));
+const enum pm_template_state *pm_btf_template_state __attribute__((unused));
 const enum pm_job_flag *pm_btf_job_flag __attribute__((unused));
 const enum pm_fib_result *pm_btf_fib_result __attribute__((unused));
 const enum pm_egress_flag *pm_btf_egress_flag __attribute__((unused));

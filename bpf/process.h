@@ -8,7 +8,6 @@
 #include "icmp.h"
 #include "move.h"
 #include "stray.h"
-#include "mark.h"
 
 /*
  * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
@@ -30,6 +29,9 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 			__u32 mode = set->reuse_mode;
 			__u8 state = pm_state(c->word);
 
+			/* It stays where its template has led it. */
+			if (c->flags & PM_CONN_CONTROLLED)
+				mode = 0;
 			/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
 			if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
 			    (mode && (state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE)) ||
@@ -137,35 +139,20 @@ PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 	return (__u64)index << 32 | seen.c.word;
 }
 
-/* dataplane.md §3.2: by firewall mark, by exactly this address and port, by address. */
-pm_inline struct pm_service *pm_wanted_service(struct pm_frame *f, int family, struct pm_settings *set,
-					       const struct pm_key *k, __u32 *slot)
-{
-	struct pm_service *service = PM_NULL;
-
-	if (pm_unlikely(set->flags & PM_SETTING_MARKS)) {
-		*slot = family == 4 ? pm_marked4(k, f->ifindex) : pm_marked6(k, f->ifindex);
-		service = *slot == PM_NONE ? PM_NULL : pm_services(*slot);
-	}
-	if (!service)
-		service = pm_find_service(family, k->daddr, k->dport, k->protocol, slot);
-	if (!service && (set->flags & PM_SETTING_PORT0))
-		service = pm_find_service(family, k->daddr, 0, k->protocol, slot);
-	return service;
-}
-
 /* A packet of no connection: for a virtual service, or not ours. */
-pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow)
+pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow, enum pm_turn turn)
 {
 	struct pm_settings *set = flow->set;
 	struct pm_packet *p = &flow->p;
 	struct pm_service *service;
+	struct pm_plan plan;
 	struct pm_real *real;
-	__u32 slot = 0, pick;
+	enum pm_verdict v;
 	struct pm_conn *c;
+	__u32 slot = 0;
 	__u64 line;
 
-	service = pm_wanted_service(f, family, set, &p->key, &slot);
+	service = pm_service_of(family, set, &p->key, f->ifindex, &slot);
 	if (!service) {
 		/*
 		 * An answer of a DR or TUN real server on its way through the director: the stack
@@ -190,28 +177,37 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_PASS_NOT_FIRST;
 	if (pm_unsupported(service))
 		return PM_PASS_UNSUPPORTED;
-	if (!(f->flags & PM_JOB_RESUMED) && pm_defend(set))
+	if (!(f->flags & PM_JOB_RESUMED) && turn == PM_TURN_FIRST && pm_defend(set))
 		return PM_DROP_DEFENCE;
-	pm_frame_counted(f);
-	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT))
+	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT)) {
+		pm_frame_counted(f);
 		return PM_PASS_FTP_DATA;
+	}
 	pm_expire(set, flow->now);
-	pick = service->fwmark || service->port == p->key.dport ? pm_schedule_pick(slot, &p->key) : PM_NONE;
-	real = pick == PM_NONE ? PM_NULL : pm_reals(pick);
+	v = pm_choose(family, flow, service, slot, turn, &plan);
+	if (v != PM_CONTINUE)
+		return v;
+	pm_frame_counted(f);
+	real = plan.real == PM_NONE ? PM_NULL : pm_reals(plan.real);
 	if (!real) {
+		/* FTP is for its own port only, where no template leads elsewhere. */
+		if (service->port == pm_htons(PM_FTP_PORT) && service->port != p->key.dport)
+			return PM_PASS_FTP_DATA;
 		if (service->fwmark && (family == 4 ? pm_foreign4(f->host, &p->key, f->ifindex) :
 						      pm_foreign6(f->host, &p->key, f->ifindex)))
 			return PM_DROP_NO_ROUTE;
 		return pm_answer(f, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
 	}
-	line = pm_connect(family, flow, pick, service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0);
+	line = pm_connect(family, flow, &plan);
+	if (line >= PM_LINE_BUSY && plan.template != PM_NONE)
+		pm_uncontrol(family, plan.template);
 	flow->index = line >> 32;
 	c = pm_line(family, flow->index);
 	/* Or so full that it had to give way again at once. */
 	if (!c || !pm_look(family, c, (__u32)line, &flow->seen))
 		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
 	pm_frame_connected(f, flow->index);
-	pm_account(pick, p->ip_length, 0);
+	pm_account(plan.real, p->ip_length, 0);
 	return pm_send(f, family, flow, real);
 }
 
@@ -236,7 +232,8 @@ pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, s
 /* Looks at a line that others move meanwhile. */
 #define PM_LOOKS 2
 
-pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set, __u32 *icmp)
+pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set,
+					    enum pm_turn turn, __u32 *icmp)
 {
 	struct pm_flow flow = { .set = set };
 	enum pm_verdict v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
@@ -288,14 +285,14 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	} else if (pm_unlikely(c)) {
 		return PM_DROP_CONNECTION_BUSY; /* a second one of its key would hide it */
 	}
-	return pm_stranger(f, family, &flow);
+	return pm_stranger(f, family, &flow, turn);
 }
 
 /*
  * A verdict, and in the high half the interface the frame leaves by; for ICMP, which is looked at from
  * outside (the verifier counts the stack of a chain of calls), where it is.
  */
-pm_inline __u64 pm_process_frame(PM_HOST *host, int family)
+pm_inline __u64 pm_process_frame(PM_HOST *host, int family, enum pm_turn turn)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
@@ -304,25 +301,32 @@ pm_inline __u64 pm_process_frame(PM_HOST *host, int family)
 
 	if (!set || f.data + PM_ETH_LEN > f.end)
 		return PM_PASS_MALFORMED;
-	v = pm_process_family(&f, family, set, &icmp);
+	v = pm_process_family(&f, family, set, turn, &icmp);
 	return (__u64)(v == PM_PASS_ICMP ? icmp : f.ifindex) << 32 | v;
 }
 
-PM_PART __u64 pm_process4(PM_HOST *host)
+PM_PART __u64 pm_process4(PM_HOST *host, __u32 turn)
 {
-	return pm_process_frame(host, 4);
+	return pm_process_frame(host, 4, turn);
 }
 
-PM_PART __u64 pm_process6(PM_HOST *host)
+PM_PART __u64 pm_process6(PM_HOST *host, __u32 turn)
 {
-	return pm_process_frame(host, 6);
+	return pm_process_frame(host, 6, turn);
 }
 
 /* The frame as one of this family; what only few packets need has its own look at it. */
 pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_settings *set)
 {
-	__u64 result = family == 4 ? pm_process4(host) : pm_process6(host);
+	__u64 result = family == 4 ? pm_process4(host, PM_TURN_FIRST) : pm_process6(host, PM_TURN_FIRST);
 
+	if (pm_unlikely((__u32)result == PM_WANT_TEMPLATE)) {
+		__u32 turn = pm_next_turn(family == 4 ? pm_introduce4(host) : pm_introduce6(host));
+
+		if (turn == PM_TURN_FIRST)
+			return PM_DROP_TABLE_FULL;
+		result = family == 4 ? pm_process4(host, turn) : pm_process6(host, turn);
+	}
 	if (pm_likely((__u32)result >= PM_FORWARD_NAT))
 		return result;
 	if ((__u32)result == PM_PASS_ICMP)

@@ -76,6 +76,37 @@ pm_inline __u32 pm_rank(const struct pm_settings *set, __u8 protocol, __u64 head
 	return rank << PM_RANK_SHIFT | (silence > PM_SILENCE_MAX ? PM_SILENCE_MAX : silence);
 }
 
+/*
+ * The same of a persistence template: it stays while it controls a connection. One that never had an established
+ * connection is as unproven as those, one that has had waits for the client to come back.
+ */
+pm_inline __u32 pm_template_rank(int family, __u32 index, __u64 head, __u32 now)
+{
+	struct pm_conn *c = pm_line(family, index);
+	__s32 silence;
+
+	if (!c || pm_controls_any(family, index))
+		return 0;
+	silence = now - (pm_until(head) - pm_template_stays(c, head));
+	if (silence < 0)
+		silence = 0;
+	if ((__u32)silence > PM_SILENCE_MAX)
+		silence = PM_SILENCE_MAX;
+	if (!(pm_state(head) & PM_TEMPLATE_ASSURED))
+		return PM_RANK_UNPROVEN << PM_RANK_SHIFT | silence;
+	return (__u32)silence >= PM_SILENCE_IDLE ? PM_RANK_IDLE << PM_RANK_SHIFT | silence : 0;
+}
+
+PM_PART __u32 pm_template_rank4(__u32 index, __u64 head, __u32 now)
+{
+	return pm_template_rank(4, index, head, now);
+}
+
+PM_PART __u32 pm_template_rank6(__u32 index, __u64 head, __u32 now)
+{
+	return pm_template_rank(6, index, head, now);
+}
+
 /* What a connection of this rank and word is counted as when it gives way. */
 pm_inline enum pm_verdict pm_evicted_as(__u32 rank, __u8 protocol, __u32 word)
 {
@@ -111,7 +142,7 @@ pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now
 		__u32 i = pm_nth(family, at, at->level, n), in = i, rank, orphan = 0;
 		struct pm_conn *c = pm_line(family, i), *fields;
 		__u64 head, own;
-		__u8 protocol;
+		__u8 protocol, kind;
 
 		if (!c)
 			return;
@@ -119,7 +150,8 @@ pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now
 		fields = pm_after(c, head);
 		if (!pm_is_live(head))
 			continue;
-		if (pm_glance(fields->kind) == PM_CONN_REPLY) {
+		kind = pm_glance(fields->kind);
+		if (kind == PM_CONN_REPLY) {
 			in = pm_glance(fields->peer);
 			fields = pm_peer_as(family, i, in, PM_CONN_IN, &head);
 			if (!fields) {
@@ -133,14 +165,19 @@ pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now
 		if ((__u32)head & PM_CONN_HELD)
 			continue;
 		protocol = pm_glance(fields->protocol);
-		rank = orphan ? PM_RANK_ENDED << PM_RANK_SHIFT | PM_SILENCE_MAX : pm_rank(set, protocol, head, now);
+		if (orphan)
+			rank = PM_RANK_ENDED << PM_RANK_SHIFT | PM_SILENCE_MAX;
+		else if (kind == PM_CONN_TEMPLATE)
+			rank = family == 4 ? pm_template_rank4(in, head, now) : pm_template_rank6(in, head, now);
+		else
+			rank = pm_rank(set, protocol, head, now);
 		if (rank <= victim->rank)
 			continue;
 		victim->rank = rank;
 		victim->head = head;
 		victim->index = in;
 		victim->line = i;
-		victim->as = pm_evicted_as(rank, protocol, head);
+		victim->as = pm_evicted_as(rank, kind == PM_CONN_TEMPLATE ? 0 : protocol, head);
 	}
 }
 

@@ -213,6 +213,7 @@ enum pm_setting {
 	PM_SETTING_SCHEDULE_ICMP = 0x1000, /* sysctl schedule_icmp */
 	PM_SETTING_INTEREST = 0x800,	   /* the interest map is kept: endpoints not in it are not ours */
 	PM_SETTING_MARKS = 0x2000,	   /* some service has a firewall mark, and some rule gives one */
+	PM_SETTING_EXPIRE_QUIESCENT = 0x4000, /* sysctl expire_quiescent_template */
 };
 
 /*
@@ -369,6 +370,7 @@ struct pm_real {
 
 enum pm_real_flag {
 	PM_REAL_LOCAL = 0x01, /* the address is one of this host's */
+	PM_REAL_ANY_PORT = 0x02, /* connections go to ports of its that no rule names */
 };
 
 /*
@@ -533,7 +535,23 @@ enum pm_conn_flag {
 	PM_CONN_ONE_PACKET = 0x08,
 	PM_CONN_LOCAL = 0x10, /* the real server is this host */
 	PM_CONN_CHECK = 0x20, /* a health check of the daemon, which made both lines: no client's connection */
+	PM_CONN_CONTROLLED = 0x40, /* made by a persistence template, both lines: see pm_controls */
 };
+
+/* Bits of a persistence template's state, where others have enum pm_tcp_state. */
+enum pm_template_state {
+	PM_TEMPLATE_ASSURED = 1, /* a connection of its has been established */
+	PM_TEMPLATE_LAPSED = 2,	 /* its real server is no longer to be had: never found again, listed until its end */
+	PM_TEMPLATE_PROLONGED = 4, /* its time was over while it controlled connections: see PM_TEMPLATE_AGAIN */
+};
+
+/*
+ * `peer` of a template: how many ticks it stays after a new connection of its. With this bit it is the index of
+ * no line.
+ */
+#define PM_TEMPLATE_STAYS 0x80000000u
+/* A template whose time is over while it controls connections stays for 60 s, and from then on always. In ticks. */
+#define PM_TEMPLATE_AGAIN 7153u
 
 /*
  * A connection line: what forwarding an established packet needs. Lines stand in sets of four;
@@ -581,6 +599,16 @@ struct pm_conn6 {
 };
 
 #define PM_WAYS 4
+
+/*
+ * Beside the lines of a set, a word for each. Of a template: how many connections it controls, with the highest
+ * bit set while it can take more. Of a connection that is PM_CONN_CONTROLLED: the line of its template, which
+ * stays where it is for as long as it controls one.
+ */
+struct pm_controls {
+	__u32 word[PM_WAYS];
+};
+#define PM_CONTROL_OPEN 0x80000000u
 
 /*
  * Of a connection table only as much is used as its load wants: few connections share few pages. Level n is

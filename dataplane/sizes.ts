@@ -53,6 +53,8 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     mark_index: 2 * PM_MARK_BUCKETS,
     mark_keys: 2 * PM_MARK_RULES,
     mark_spans: 2 * PM_MARK_SPANS,
+    controls4: sizes.connections4 / PM_WAYS,
+    controls6: sizes.connections6 / PM_WAYS,
   }
 }
 

@@ -9,7 +9,14 @@ import {
   ScheduleRecord,
   ServiceRecord,
 } from '../../dataplane/layout/layout.gen.ts'
-import { REAL_WORDS, realImage, SERVICE_WORDS, schedulerNumber, serviceImage } from '../compile/images.ts'
+import {
+  REAL_WORDS,
+  realImage,
+  SERVICE_WORDS,
+  schedulerNumber,
+  serviceImage,
+  takesAnyPort,
+} from '../compile/images.ts'
 import { isPlaced } from '../compile/placement.ts'
 import { entrySlot, findEntries, isEntryOf } from '../compile/service-index.ts'
 import type { ServiceHolding } from '../plan/ledger.ts'
@@ -167,7 +174,8 @@ function differenceOfServer(
   const member = (range.first + service.servers.length - 1 - index) * 2
   if (members.u32[member] !== real || members.u32[member + 1] !== value.weight) return 'schedule'
   const placement = view.place(value)
-  const image = realImage(value, holding.slot, placement)
+  const standing = { slot: holding.slot, anyPort: takesAnyPort(service.value.id) }
+  const image = realImage(value, standing, placement)
   const base = real * REAL_WORDS
   for (let at = 0; at < REAL_WORDS; at++) {
     if (at !== FLAGS && (at < SOURCE || at >= SOURCE + 4) && reals.u32[base + at] !== image[at]) {

@@ -1,7 +1,7 @@
 /** What the network adds to the rules in the maps: our addresses, our sources, the age of next hops. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import type { IpAddress } from '../../net/address.ts'
-import { realImage } from '../compile/images.ts'
+import { realImage, takesAnyPort } from '../compile/images.ts'
 import { publishLocals } from '../compile/locals.ts'
 import { isPlaced, Placements } from '../compile/placement.ts'
 import { bumpNextHopEpoch } from '../compile/settings.ts'
@@ -117,6 +117,7 @@ export class NetworkFacts {
     if (service === undefined || holding === undefined || isPending(identity)) return
     const { u32 } = dataplane.map('reals')
     const { servers } = service
+    const standing = { slot: holding.slot, anyPort: takesAnyPort(service.value.id) }
     for (let at = 0; at < servers.length; at++) {
       if (at % STRIDE === STRIDE - 1) {
         yield
@@ -131,7 +132,7 @@ export class NetworkFacts {
       if (which !== null && !which.has(value.id.address)) continue
       const placement = this.placements.place(value)
       if (isPlaced(u32, real, placement)) continue
-      execute({ op: 'revise-real', real, image: realImage(value, holding.slot, placement) })
+      execute({ op: 'revise-real', real, image: realImage(value, standing, placement) })
     }
   }
 

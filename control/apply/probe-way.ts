@@ -22,6 +22,9 @@ const METHODS: Readonly<Record<ForwardingMethod, number>> = {
   tunnel: Method.Tun,
 }
 
+/** Records of no service. */
+const NOWHERE = { slot: PM_NONE, anyPort: false }
+
 export interface ProbeWish {
   readonly real: RealServer
   readonly protocol: 'tcp' | 'udp'
@@ -75,10 +78,10 @@ export class ProbeWays {
     const { virtual, real } = wish
     // A weight, since expire_nodest_conn ends connections of those without; and no bounds.
     const record = { ...real, weight: 1, upperThreshold: 0, lowerThreshold: 0 }
-    const image = realImage(record, PM_NONE, this.#place(real))
+    const image = realImage(record, NOWHERE, this.#place(real))
     execute(this.#maps, { op: 'fill-real', real: index, image })
     // Also a port that no service has.
-    const endpoint = realImage({ ...record, id: virtual }, PM_NONE, UNPLACED)
+    const endpoint = realImage({ ...record, id: virtual }, NOWHERE, UNPLACED)
     markReal(this.#maps.interest, endpoint)
     const target = { address: real.id.address, port: real.id.port || virtual.port }
     const prepared = this.#connections.prepare({

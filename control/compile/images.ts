@@ -147,8 +147,21 @@ export interface Placement {
   readonly local: boolean
 }
 
+const FTP_PORT = 21
+
+/** Whether connections may go to ports of its real servers that no rule names: all ports of an address, FTP's data. */
+export function takesAnyPort(id: ServiceId): boolean {
+  return id.kind === 'fwmark' || id.port === 0 || id.port === FTP_PORT
+}
+
+/** Where a real server stands: its service's record, and whether that is for any port. */
+export interface Standing {
+  readonly slot: number
+  readonly anyPort: boolean
+}
+
 /** The record of a real server. */
-export function realImage(server: RealServer, serviceSlot: number, placement: Placement): Uint32Array {
+export function realImage(server: RealServer, standing: Standing, placement: Placement): Uint32Array {
   const image = new Uint32Array(REAL_WORDS)
   const tunnel = tunnelNumbers(server.tunnel)
   writeAddress(server.id.address, scratch, 0)
@@ -156,7 +169,7 @@ export function realImage(server: RealServer, serviceSlot: number, placement: Pl
   else writeAddress(placement.source, source, 0)
   RealRecord.write(new DataView(image.buffer), 0, {
     slot: Slot.Live,
-    service: serviceSlot,
+    service: standing.slot,
     addr: scratch,
     port: server.id.port,
     family: server.id.family,
@@ -168,7 +181,7 @@ export function realImage(server: RealServer, serviceSlot: number, placement: Pl
     upper: server.upperThreshold,
     lower: server.lowerThreshold,
     source,
-    flags: placement.local ? RealFlag.Local : 0,
+    flags: (placement.local ? RealFlag.Local : 0) | (standing.anyPort ? RealFlag.AnyPort : 0),
   })
   return image
 }

@@ -5,7 +5,13 @@
  * do, as real servers that were removed stay while a connection refers to them.
  */
 import type { MapMemory } from '../../dataplane/dataplane.ts'
-import { PM_INTEREST_BITS, RealRecord, ServiceRecord, Slot } from '../../dataplane/layout/layout.gen.ts'
+import {
+  PM_INTEREST_BITS,
+  RealFlag,
+  RealRecord,
+  ServiceRecord,
+  Slot,
+} from '../../dataplane/layout/layout.gen.ts'
 
 /** Of bpf/lookup.h: the bits of one address. */
 const PM_INTEREST_LINE = 512
@@ -30,14 +36,22 @@ function places(offsets: { readonly addr: number; readonly port: number; readonl
   return { address: offsets.addr >>> 2, port: place(offsets.port), family: place(offsets.family) }
 }
 
-/** The bit of the endpoint in the record that begins at `base`. */
+/** Of FTP, in network order: its data connections go to other ports of the same address. */
+const FTP_PORT = 21 << 8
+const REAL_FLAGS = RealRecord.offsets.flags / 4
+
+/** The bit of the endpoint in the record that begins at `base`; with port 0 that of all its ports. */
 function bitOf(record: typeof SERVICE, u32: Uint32Array, base: number): number {
   const field = ({ word, shift }: Place): number => u32[base + word]! >>> shift
+  const anyPort =
+    record === REAL
+      ? (u32[base + REAL_FLAGS]! & RealFlag.AnyPort) !== 0
+      : (field(record.port) & 0xffff) === FTP_PORT
   let hash = mix(0x9e3779b9, u32[base + record.address]!)
   if ((field(record.family) & 0xff) === 6) {
     for (let i = 1; i < 4; i++) hash = mix(hash, u32[base + record.address + i]!)
   }
-  const port = Math.imul(mix(hash, field(record.port) & 0xffff), 0xc2b2ae35)
+  const port = Math.imul(mix(hash, anyPort ? 0 : field(record.port) & 0xffff), 0xc2b2ae35)
   const line = (hash >>> 0) % LINES
   return line * PM_INTEREST_LINE + ((port ^ (port >>> 16)) & (PM_INTEREST_LINE - 1))
 }

@@ -110,6 +110,7 @@ export function settingsWords(
       on(kinds.ftp, Setting.Ftp) |
       on(sysctls.sloppy_tcp, Setting.SloppyTcp) |
       on(sysctls.expire_nodest_conn, Setting.ExpireNodest) |
+      on(sysctls.expire_quiescent_template, Setting.ExpireQuiescent) |
       on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |
       on(sysctls.nat_icmp_send, Setting.NatIcmpSend) |
       on(sysctls.schedule_icmp, Setting.ScheduleIcmp) |

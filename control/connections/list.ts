@@ -1,12 +1,12 @@
 /** Connections as `ipvsadm -Lc` lists them. */
 import type { MapMemory } from '../../dataplane/dataplane.ts'
 import {
-  ConnClass,
   ConnKind,
   ConnStatus,
   Method,
   PM_CONN_STATUS,
   RealRecord,
+  TemplateState,
   tcpStateNames,
 } from '../../dataplane/layout/layout.gen.ts'
 import type { IpAddress } from '../../net/address.ts'
@@ -19,12 +19,15 @@ import type { ConnectionTable } from './table.ts'
 
 function stateText(table: ConnectionTable, line: number): string {
   if (table.kind(line) === ConnKind.Template) {
-    return table.class(line) === ConnClass.New ? 'NONE' : 'ASSURED'
+    return (table.state(line) & TemplateState.Assured) === 0 ? 'NONE' : 'ASSURED'
   }
   const protocol = protocolOfNumber(table.protocol(line))
   if (protocol === 'udp') return 'UDP'
   return (tcpStateNames[table.state(line)] ?? 'NONE').toUpperCase()
 }
+
+/** As the kernel lists a template that leads nowhere any more. */
+const LAPSED_PORTS = { source: 0, destination: 65535, target: 65535 }
 
 /** A tunnel's far end may be of the other family: it stands in the record of the real server only. */
 function farEnd(reals: MapMemory, real: number): IpAddress {
@@ -41,7 +44,9 @@ function listing(
 ): ConnectionListing {
   const { source, destination, target } = table.addresses(line)
   const tunnel = table.method(line) === Method.Tun && table.real(line) < reals.entries
-  const ports = table.ports(line)
+  const isTemplate = table.kind(line) === ConnKind.Template
+  const hasLapsed = isTemplate && (table.state(line) & TemplateState.Lapsed) !== 0
+  const ports = hasLapsed ? LAPSED_PORTS : table.ports(line)
   return {
     protocol: protocolOfNumber(table.protocol(line)) ?? 'ip',
     family: table.family,
@@ -53,7 +58,7 @@ function listing(
     virtualPort: ports.destination,
     destination: tunnel ? farEnd(reals, table.real(line)) : target,
     destinationPort: ports.target,
-    template: table.kind(line) === ConnKind.Template,
+    template: isTemplate,
     engine: null,
   }
 }

@@ -14,16 +14,19 @@ import {
   LiveRecord,
   PM_CONN_ACTIVE,
   PM_CONN_HELD,
+  PM_CONN_STATE_SHIFT,
   PM_CONN_STATUS,
+  PM_TEMPLATE_AGAIN,
   PM_VERDICT_MAX,
   RealRecord,
   Slot,
+  TemplateState,
   Verdict,
 } from '../../dataplane/layout/layout.gen.ts'
 import { REAL_WORDS } from '../compile/images.ts'
 import { overloadedAfterRelease } from '../rules/thresholds.ts'
 import { hasStalled } from './stall.ts'
-import { ConnectionTable, claimedHead, freedHead, type Head, isLive } from './table.ts'
+import { ConnectionTable, claimedHead, freedHead, type Head, isLive, liveWord, ticksUntil } from './table.ts'
 
 const LIVE_WORDS = LiveRecord.size / 4
 const ACTIVE = LiveRecord.offsets.active / 4
@@ -260,13 +263,13 @@ export class Sweep {
       return isOurs && this.#end(table, peer, other, now)
     }
     if ((head.word & PM_CONN_HELD) !== 0) return false
+    if (kind === ConnKind.Template) return this.#endTemplate(table, line, head, now)
     const real = table.real(line)
+    const template = table.template(line)
     const claimed = claimedHead(head.word, now)
     if (!table.swapHead(line, head, claimed)) return false
-    if (real < this.#reals.entries) {
-      if (kind === ConnKind.In) this.#settle(real, head.word)
-      else if (kind === ConnKind.Template) this.#subtract(real, PERSISTENT)
-    }
+    if (kind === ConnKind.In && real < this.#reals.entries) this.#settle(real, head.word)
+    if (template >= 0) table.uncontrol(template)
     if (peer >= 0) {
       const other = table.head(peer)
       const taken = claimedHead(other.word, now)
@@ -274,6 +277,28 @@ export class Sweep {
       if (isOurs && (other.word & PM_CONN_HELD) === 0 && table.swapHead(peer, other, taken))
         this.#free(table, peer, taken)
     }
+    this.#free(table, line, claimed)
+    return true
+  }
+
+  /** The same of a persistence template, which stays as long as it controls a connection (bpf/connection.h). */
+  #endTemplate(table: ConnectionTable, line: number, head: Head, now: number): boolean {
+    const isOver = ticksUntil(now, head.until) < 0
+    const prolonged = (head.word | (TemplateState.Prolonged << PM_CONN_STATE_SHIFT)) >>> 0
+    const next = isOver ? { word: prolonged, until: (now + PM_TEMPLATE_AGAIN) >>> 0 } : head
+    if (table.controlled(line) > 0) {
+      if (isOver) table.swapHead(line, head, next)
+      return false
+    }
+    const real = table.real(line)
+    const claimed = claimedHead(head.word, now)
+    if (!table.swapHead(line, head, claimed)) return false
+    if (!table.close(line)) {
+      // It has got a connection just now, and goes on as its own next owner.
+      table.swapHead(line, claimed, { word: liveWord(claimed.word, next.word), until: next.until })
+      return false
+    }
+    if (real < this.#reals.entries) this.#subtract(real, PERSISTENT)
     this.#free(table, line, claimed)
     return true
   }

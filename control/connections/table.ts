@@ -15,6 +15,7 @@ import {
   PM_CONN_STATE_MASK,
   PM_CONN_STATE_SHIFT,
   PM_CONN_STATUS,
+  PM_CONTROL_OPEN,
   PM_NONE,
 } from '../../dataplane/layout/layout.gen.ts'
 import type { Family, IpAddress } from '../../net/address.ts'
@@ -59,6 +60,12 @@ export function claimedHead(word: number, nowTicks: number): Head {
   return { word: ((word & PM_CONN_HOPS) | generation | ConnStatus.Claimed) >>> 0, until: nowTicks >>> 0 }
 }
 
+/** The word of a line that is claimed with `own`, as that of a live one in the state that `from` says. */
+export function liveWord(own: number, from: number): number {
+  const state = from & (PM_CONN_STATE_MASK << PM_CONN_STATE_SHIFT)
+  return ((own & (PM_CONN_GENERATIONS | PM_CONN_HOPS)) | state | ConnStatus.Live) >>> 0
+}
+
 /** The head of a line that nobody has any more. */
 export function freedHead(word: number): Head {
   return { word: ((word & (PM_CONN_HOPS | PM_CONN_GENERATIONS)) | ConnStatus.Freed) >>> 0, until: 0 }
@@ -101,6 +108,8 @@ export class ConnectionTable {
   readonly #u64: BigUint64Array
   readonly #view: DataView
   readonly #bytes: Uint8Array
+  /** A word for each line: see pm_controls in bpf/types.h. */
+  readonly #controls: Uint32Array
 
   constructor(dataplane: Dataplane, family: Family) {
     const map = dataplane.map(family === 4 ? 'connections4' : 'connections6')
@@ -112,6 +121,30 @@ export class ConnectionTable {
     this.#u64 = map.u64
     this.#view = map.view
     this.#bytes = map.bytes
+    this.#controls = dataplane.map(family === 4 ? 'controls4' : 'controls6').u32
+  }
+
+  /** How many connections a persistence template controls. */
+  controlled(template: number): number {
+    return Atomics.load(this.#controls, template) & ~PM_CONTROL_OPEN
+  }
+
+  /** No connection counts on this template any more; false if one does. Its line has to be claimed. */
+  close(template: number): boolean {
+    const open = PM_CONTROL_OPEN >>> 0
+    return Atomics.compareExchange(this.#controls, template, open, 0) === open
+  }
+
+  /** The template of a connection, which counts it; -1 if none does. */
+  template(line: number): number {
+    if ((this.flags(line) & ConnFlag.Controlled) === 0 || this.kind(line) !== ConnKind.In) return -1
+    const template = Atomics.load(this.#controls, line)
+    return template < this.lines ? template : -1
+  }
+
+  /** A connection of this template has ended. */
+  uncontrol(template: number): void {
+    Atomics.sub(this.#controls, template, 1)
   }
 
   word(line: number): number {

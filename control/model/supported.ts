@@ -40,7 +40,6 @@ export function unsupported(
   if (service.id.kind === 'address' && !SUPPORTED_PROTOCOLS.has(service.id.protocol))
     reasons.push(`protocol ${service.id.protocol}`)
   if (!SUPPORTED_SCHEDULERS.has(service.scheduler)) reasons.push(`scheduler ${service.scheduler}`)
-  if (service.persistenceTimeoutS > 0) reasons.push('persistence')
   if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
   const tunnels = new Set<string>()
   const locals: string[] = []

@@ -27,7 +27,7 @@ export const SYSCTLS: Readonly<Record<string, Sysctl>> = {
   drop_entry: mode(false),
   drop_packet: mode(true),
   expire_nodest_conn: flag(0, true),
-  expire_quiescent_template: flag(0, false),
+  expire_quiescent_template: flag(0, true),
   ignore_tunneled: flag(0, false),
   lblc_expiration: { initial: 86400, min: 0, max: INT_MAX, inForce: false },
   lblcr_expiration: { initial: 86400, min: 0, max: INT_MAX, inForce: false },

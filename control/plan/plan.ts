@@ -25,6 +25,7 @@ import {
   SERVICE_WORDS,
   schedulerNumber,
   serviceImage,
+  takesAnyPort,
 } from '../compile/images.ts'
 import { dhTable, mhTable, shTable, type TableEntry } from '../compile/lookup-table.ts'
 import { entrySlot, findEntries, planEntry } from '../compile/service-index.ts'
@@ -274,10 +275,11 @@ function lookupTable({ service, servers }: Draft): Uint32Array {
 }
 
 function planServer(draft: Draft, server: ServerEntry): void {
-  const { view, slot, operations, claims } = draft
+  const { view, slot, service, operations, claims } = draft
   const { maps, ledger } = view
   const real = indexOf(draft, server.key)
-  const image = realImage(server.value, slot, view.place(server.value))
+  const standing = { slot, anyPort: takesAnyPort(service.value.id) }
+  const image = realImage(server.value, standing, view.place(server.value))
   if (draft.fresh.has(server.key)) {
     claims.push({ claim: 'take-real', real, slot, key: server.key })
     operations.push({ op: 'fill-real', real, image })

@@ -45,7 +45,10 @@ export const PM_CONN_GENERATION = 0x800
 export const PM_CONN_GENERATIONS = 0x0ffff800
 export const PM_CONN_HOP = 0x10000000
 export const PM_CONN_HOPS = 0xf0000000
+export const PM_TEMPLATE_STAYS = 0x80000000
+export const PM_TEMPLATE_AGAIN = 7153
 export const PM_WAYS = 4
+export const PM_CONTROL_OPEN = 0x80000000
 export const PM_LEVEL = 31
 export const PM_LEVELS_SHIFT = 5
 export const PM_LEVELS = 27
@@ -359,6 +362,7 @@ export const Setting = {
   ScheduleIcmp: 4096,
   Interest: 2048,
   Marks: 8192,
+  ExpireQuiescent: 16384,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -376,6 +380,7 @@ export const settingNames: { readonly [value: number]: string } = {
   4096: 'schedule_icmp',
   2048: 'interest',
   8192: 'marks',
+  16384: 'expire_quiescent',
 }
 
 /** enum pm_egress_flag */
@@ -397,11 +402,13 @@ export const egressFlagNames: { readonly [value: number]: string } = {
 /** enum pm_real_flag */
 export const RealFlag = {
   Local: 1,
+  AnyPort: 2,
 } as const
 export type RealFlag = (typeof RealFlag)[keyof typeof RealFlag]
 
 export const realFlagNames: { readonly [value: number]: string } = {
   1: 'local',
+  2: 'any_port',
 }
 
 /** enum pm_mark_field */
@@ -465,6 +472,7 @@ export const ConnFlag = {
   OnePacket: 8,
   Local: 16,
   Check: 32,
+  Controlled: 64,
 } as const
 export type ConnFlag = (typeof ConnFlag)[keyof typeof ConnFlag]
 
@@ -472,6 +480,21 @@ export const connFlagNames: { readonly [value: number]: string } = {
   8: 'one_packet',
   16: 'local',
   32: 'check',
+  64: 'controlled',
+}
+
+/** enum pm_template_state */
+export const TemplateState = {
+  Assured: 1,
+  Lapsed: 2,
+  Prolonged: 4,
+} as const
+export type TemplateState = (typeof TemplateState)[keyof typeof TemplateState]
+
+export const templateStateNames: { readonly [value: number]: string } = {
+  1: 'assured',
+  2: 'lapsed',
+  4: 'prolonged',
 }
 
 /** enum pm_job_flag */
@@ -1559,6 +1582,28 @@ export const Conn6Record = {
 
 } as const
 
+/** struct pm_controls, 16 bytes. */
+export interface ControlsRecord {
+  readonly word: readonly number[]
+}
+
+export const ControlsRecord = {
+  size: 16,
+  offsets: {
+    word: 0,
+  },
+  read(view: DataView, base: number): ControlsRecord {
+    return {
+      word: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 0 + index * 4, true)),
+    }
+  },
+  write(view: DataView, base: number, value: ControlsRecord): void {
+    elements('ControlsRecord.word', 4, value.word, (item, index) => view.setUint32(base + 0 + index * 4, item, true))
+  },
+  getWord: (view: DataView, base: number, index: number): number => view.getUint32(base + 0 + element('ControlsRecord.word', 4, index) * 4, true),
+  setWord: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 0 + element('ControlsRecord.word', 4, index) * 4, value, true),
+} as const
+
 /** struct pm_limits, 24 bytes. */
 export interface LimitsRecord {
   readonly cpus: number
@@ -2037,6 +2082,8 @@ export type MapName =
   | 'mark_index'
   | 'mark_keys'
   | 'mark_spans'
+  | 'controls4'
+  | 'controls6'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -2063,6 +2110,8 @@ export const MAP_NAMES: readonly MapName[] = [
   'mark_index',
   'mark_keys',
   'mark_spans',
+  'controls4',
+  'controls6',
 ]
 
 export interface MapShape {
@@ -2099,10 +2148,12 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   mark_index: { index: 20, record: 'pm_service_bucket', entrySize: 64, entries: 4096 },
   mark_keys: { index: 21, record: 'pm_mark_key', entrySize: 48, entries: 20480 },
   mark_spans: { index: 22, record: 'pm_mark_span', entrySize: 8, entries: 40960 },
+  controls4: { index: 23, record: 'pm_controls', entrySize: 16, entries: 1024 },
+  controls6: { index: 24, record: 'pm_controls', entrySize: 16, entries: 1024 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '54c28767be5b4a61'
+export const LAYOUT_FINGERPRINT = '9ce7e471a6064fb6'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2128,7 +2179,9 @@ mark_kinds pm_mark_kind
 mark_index pm_service_bucket
 mark_keys pm_mark_key
 mark_spans pm_mark_span
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_WAYS=4 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+controls4 pm_controls
+controls6 pm_controls
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -2148,6 +2201,7 @@ pm_mac_bucket 64 0:entry:u64[8]
 pm_mark_kind 8 0:source:u8 1:destination:u8 2:fields:u8 3:pad:u8[5]
 pm_mark_key 48 0:saddr:be32[4] 16:daddr:be32[4] 32:ifindex:u32 36:kind:u16 38:protocol:u8 39:family:u8 40:first:u32 44:count:u32
 pm_mark_span 8 0:from:u16 2:to:u16 4:mark:u32
+pm_controls 16 0:word:u32[4]
 pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u16 30:level:u16 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -2406,6 +2460,13 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'daddr', offset: 68, type: 'u8', count: 16 },
       { name: 'new_addr', offset: 84, type: 'u8', count: 16 },
       { name: 'pad', offset: 100, type: 'u32', count: 7 },
+    ],
+  },
+  {
+    name: 'pm_controls',
+    size: 16,
+    fields: [
+      { name: 'word', offset: 0, type: 'u32', count: 4 },
     ],
   },
   {

@@ -51,6 +51,8 @@ const SCHEDULERS = [
   Scheduler.Lblc,
   Scheduler.Twos,
 ]
+const NETMASKS = [0xffffffff, 0xffffffff, 0xffffff00, 0xfffffffe, 0]
+const PREFIXES = [128, 128, 127, 64, 48, 1]
 const SERVERS4 = [
   '10.0.2.11',
   '10.0.2.12',
@@ -178,12 +180,13 @@ function writeService(
     port: where.port,
     addr: where.address === null ? new Uint8Array(16) : sixteen(where.address),
     fwmark: where.fwmark ?? 0,
-    flags: random.once(20)
-      ? random.pick([ServiceFlag.Persistent, ServiceFlag.OnePacket])
-      : random.below(4) << 3,
+    flags:
+      (random.below(4) << 3) |
+      (random.once(20) ? ServiceFlag.OnePacket : 0) |
+      (random.once(3) ? ServiceFlag.Persistent : 0),
     schedule: scheduler | (active << 8),
-    timeoutS: 0,
-    netmask: 0xffffffff,
+    timeoutS: random.pick([1, 2, 300]),
+    netmask: random.pick(where.family === 4 ? NETMASKS : PREFIXES),
     pe: 0,
     order: slot,
   })
@@ -309,6 +312,8 @@ function writeSettings(plane: Dataplane, random: Random): void {
     Setting.NoPmtuDisc,
     Setting.NatIcmpSend,
     Setting.ScheduleIcmp,
+    Setting.ExpireQuiescent,
+    Setting.Ftp,
   ]
   const flags = optional.reduce((all: number, flag) => (random.once(3) ? all | flag : all), Setting.Ready)
   // A filter that lets half of all addresses through, whatever the rules say.

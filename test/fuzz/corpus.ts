@@ -35,7 +35,7 @@ function rulesFor(vector: Vector): Uint8Array {
     method | 0x08,
     method | 0x20,
     method,
-    0,
+    words.includes('-p') ? 0x30 : 0,
   )
 }
 
@@ -56,6 +56,7 @@ const AREAS = [
   'local',
   'offload',
   'lifecycle',
+  'persistence',
 ]
 /** Vectors of one area that become inputs. */
 const PER_AREA = 12

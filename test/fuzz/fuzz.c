@@ -113,6 +113,8 @@ static void make_maps(void)
 		[PM_REGION_nat_index] = BUCKETS,
 		[PM_REGION_cpus] = 1,
 		[PM_REGION_hops] = REALS,
+		[PM_REGION_controls4] = LINES / PM_WAYS,
+		[PM_REGION_controls6] = LINES / PM_WAYS,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
@@ -233,6 +235,11 @@ static void add_service(uint32_t slot)
 	memcpy(s->addr, s->family == 4 ? vip4 : vip6, s->family == 4 ? 4 : 16);
 	s->schedule = (slot & 1 ? rules.schedulers >> 4 : rules.schedulers & 15) % PM_SCHEDULER_MAX;
 	s->flags = rules.modes >> 3 & (PM_SERVICE_SCHED_1 | PM_SERVICE_SCHED_2);
+	if (rules.limits & (slot & 1 ? 0x10 : 0x20)) {
+		s->flags |= PM_SERVICE_PERSISTENT | (rules.limits & 0x80 ? PM_SERVICE_ONE_PACKET : 0);
+		s->timeout_s = rules.limits & 0x40 ? 1 : 300;
+		s->netmask = s->family == 4 ? 0xffffffff << (rules.limits >> 4 & 14) : 100 + (rules.limits >> 4);
+	}
 	schedule->first = first;
 	for (uint32_t n = 0; n < 4; n++) {
 		uint32_t real = (slot * 3 + n) % REALS;
@@ -273,6 +280,7 @@ static void load_rules(void)
 		     (rules.settings & PM_SETTING_READY ? PM_SETTING_NAT_ICMP_SEND : 0) |
 		     (rules.settings & PM_SETTING_V4 ? PM_SETTING_SCHEDULE_ICMP : 0) |
 		     (rules.modes & 0x10 ? PM_SETTING_SECURE_TCP : 0) |
+		     (rules.limits & 0x40 ? PM_SETTING_EXPIRE_QUIESCENT : 0) |
 		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0) |
 		     (rules.modes & 0x80 ? PM_SETTING_INTEREST : 0);
 	set->reuse_mode = rules.modes & 3;
@@ -343,10 +351,12 @@ static void run_frame(const uint8_t *bytes, uint32_t length, uint32_t step)
 /* Counted are the lines that are there: nothing leaks, nothing is counted twice. */
 static void check_counts(void)
 {
-	uint32_t active[REALS] = { 0 }, inactive[REALS] = { 0 };
+	uint32_t active[REALS] = { 0 }, inactive[REALS] = { 0 }, persistent[REALS] = { 0 };
+	uint32_t controlled[2 * LINES] = { 0 }, templates = 0;
 
 	for (uint32_t i = 0; i < 2 * LINES; i++) {
 		const struct pm_conn *c = i < LINES ? &pm_connections4(i)->c : &pm_connections6(i - LINES)->c;
+		uint32_t control = *(i < LINES ? pm_control(4, i) : pm_control(6, i - LINES));
 
 		insist(pm_status(c->word) != PM_CONN_CLAIMED);
 		if (!pm_is_live(c->word))
@@ -354,9 +364,21 @@ static void check_counts(void)
 		insist(!(c->word & PM_CONN_HELD));
 		insist(c->real < REALS);
 		insist(pm_state(c->word) < PM_TCP_STATE_MAX);
+		if (c->kind == PM_CONN_TEMPLATE) {
+			insist(control & PM_CONTROL_OPEN);
+			templates += control & ~PM_CONTROL_OPEN;
+			persistent[c->real]++;
+			continue;
+		}
 		insist(c->peer == PM_NONE || c->peer < LINES);
+		insist(!(c->kind == PM_CONN_REPLY && c->flags & PM_CONN_CONTROLLED));
 		if (c->kind != PM_CONN_IN)
 			continue;
+		if (c->flags & PM_CONN_CONTROLLED) {
+			insist(control < LINES);
+			controlled[(i < LINES ? 0 : LINES) + control]++;
+			templates--;
+		}
 		insist(!(c->word & PM_CONN_ACTIVE) == !pm_is_active(c->protocol, pm_state(c->word)));
 		if (c->word & PM_CONN_ACTIVE)
 			active[c->real]++;
@@ -366,7 +388,14 @@ static void check_counts(void)
 	for (uint32_t i = 0; i < REALS; i++) {
 		insist(pm_live(i)->active == active[i]);
 		insist(pm_live(i)->inactive == inactive[i]);
+		insist(pm_live(i)->persistent == persistent[i]);
 	}
+	/* As many are counted in all, and of each template its own. */
+	insist(!templates);
+	for (uint32_t i = 0; i < 2 * LINES; i++)
+		if (controlled[i])
+			insist(*(i < LINES ? pm_control(4, i) : pm_control(6, i - LINES)) ==
+			       (PM_CONTROL_OPEN | controlled[i]));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

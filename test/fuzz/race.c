@@ -74,7 +74,8 @@ static void make_maps(void)
 		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX * THREADS,
 		[PM_REGION_locals] = PM_LOCALS,	    [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS,    [PM_REGION_cpus] = THREADS,
-		[PM_REGION_hops] = REALS,
+		[PM_REGION_hops] = REALS,	    [PM_REGION_controls4] = lines / PM_WAYS,
+		[PM_REGION_controls6] = 1,
 	};
 	struct pm_settings *set;
 
@@ -92,7 +93,7 @@ static void make_maps(void)
 		.nat_mask = BUCKETS - 1,
 	};
 	set = pm_settings(0);
-	set->flags = PM_SETTING_READY | PM_SETTING_V4;
+	set->flags = PM_SETTING_READY | PM_SETTING_V4 | PM_SETTING_EXPIRE_QUIESCENT;
 	set->reuse_mode = 1;
 	set->hash_seed = 0x1234567;
 	/* Short: lines expire under the packets too. */
@@ -106,7 +107,10 @@ static void make_maps(void)
 	}
 }
 
-/* Services 0 and 1: NAT, TCP and UDP; 2 and 3: direct routing. Two real servers each. */
+/*
+ * Services 0 and 1: NAT, TCP and UDP; 2 and 3: direct routing. Two real servers each. 1 and 2 are persistent, 2 for
+ * clients of all threads together.
+ */
 static void add_service(uint32_t slot)
 {
 	struct pm_schedule *schedule = pm_schedules(2 * slot);
@@ -119,6 +123,11 @@ static void add_service(uint32_t slot)
 	s->port = pm_htons(80 + slot);
 	*(__be32 *)s->addr = pm_htonl(VIP);
 	s->schedule = slot & 1 ? PM_SCHEDULER_LC : PM_SCHEDULER_RR;
+	if (slot == 1 || slot == 2) {
+		s->flags = PM_SERVICE_PERSISTENT;
+		s->netmask = slot == 1 ? 0xffffffff : 0xfffffff8;
+		s->timeout_s = 1;
+	}
 	schedule->first = slot * 16;
 	schedule->count = 2;
 	for (uint32_t n = 0; n < 2; n++) {
@@ -255,7 +264,7 @@ static void *client(void *arg)
 	return NULL;
 }
 
-/* Time goes by, routes change; the method of a real server is edited back and forth. */
+/* Time goes by, routes change; a real server's weight is taken away and given back. */
 static void *world(void *arg)
 {
 	(void)arg;
@@ -269,6 +278,8 @@ static void *world(void *arg)
 		/* The table shrinks and grows: lines may stand in all of its levels. */
 		if (LEVELS > 1 && !(dice >> 58 & 15))
 			pm_settings(0)->levels4 = ((1u << LEVELS) - 1) << PM_LEVELS_SHIFT | (dice >> 40) % LEVELS;
+		if (!(dice >> 57 & 15))
+			pm_reals(4)->weight = !pm_reals(4)->weight;
 		any_cpu();
 	}
 	return NULL;
@@ -293,7 +304,7 @@ static unsigned doubles(void)
 		for (uint32_t n = i + 1; n < lines && pm_is_live(one->c.word); n++) {
 			const struct pm_conn4 *other = (void *)pm_line(4, n);
 
-			twice += pm_is_live(other->c.word) && one->saddr == other->saddr && one->daddr == other->daddr &&
+			twice += pm_is_live(other->c.word) && one->c.kind != PM_CONN_TEMPLATE && one->saddr == other->saddr && one->daddr == other->daddr &&
 				 one->c.sport == other->c.sport && one->c.dport == other->c.dport &&
 				 one->c.protocol == other->c.protocol;
 		}
@@ -301,12 +312,42 @@ static unsigned doubles(void)
 	return twice;
 }
 
+/* Templates whose count is not that of their connections, and connections that are not where theirs leads. */
+static unsigned misled(unsigned *templates)
+{
+	uint32_t *met = calloc(lines, sizeof(*met));
+	unsigned bad = 0;
+
+	for (uint32_t i = 0; i < lines; i++) {
+		const struct pm_conn *c = pm_line(4, i), *template;
+		uint32_t of = *pm_control(4, i);
+
+		if (!pm_is_live(c->word) || c->kind != PM_CONN_IN || !(c->flags & PM_CONN_CONTROLLED))
+			continue;
+		template = of < lines ? pm_line(4, of) : NULL;
+		if (template && pm_is_live(template->word) && template->kind == PM_CONN_TEMPLATE &&
+		    template->real == c->real)
+			met[of]++;
+		else
+			bad++;
+	}
+	for (uint32_t i = 0; i < lines; i++) {
+		const struct pm_conn *c = pm_line(4, i);
+		int is = pm_is_live(c->word) && c->kind == PM_CONN_TEMPLATE;
+
+		*templates += is;
+		bad += is ? *pm_control(4, i) != (PM_CONTROL_OPEN | met[i]) : *pm_control(4, i) >> 31;
+	}
+	free(met);
+	return bad;
+}
+
 int main(int argc, char **argv)
 {
-	uint32_t active[REALS] = { 0 }, inactive[REALS] = { 0 };
+	uint32_t active[REALS] = { 0 }, inactive[REALS] = { 0 }, persistent[REALS] = { 0 };
 	int seconds = argc > 1 ? atoi(argv[1]) : 5, bad = 0;
 	pthread_t threads[THREADS + 1];
-	unsigned claimed = 0, held = 0, twice = 0, looks = 0, moved = 0, live = 0;
+	unsigned claimed = 0, held = 0, twice = 0, looks = 0, moved = 0, live = 0, astray = 0, templates = 0;
 	double end, last;
 
 	lines = argc > 2 ? atoi(argv[2]) : 64;
@@ -330,6 +371,7 @@ int main(int argc, char **argv)
 		atomic_store(&halt, 1);
 		pthread_barrier_wait(&stopped);
 		twice += doubles();
+		astray += misled(&templates);
 		looks++;
 		atomic_store(&halt, 0);
 		if (seconds_now() >= last || (seconds_now() >= end && atomic_load(&right) && atomic_load(&answers)))
@@ -347,6 +389,8 @@ int main(int argc, char **argv)
 		held += !!(c->word & PM_CONN_HELD);
 		if (c->kind == PM_CONN_IN)
 			(c->word & PM_CONN_ACTIVE ? active : inactive)[c->real]++;
+		if (c->kind == PM_CONN_TEMPLATE)
+			persistent[c->real]++;
 	}
 	for (uint32_t i = 0; i < lines; i++) {
 		const struct pm_conn4 *one = (void *)pm_line(4, i);
@@ -354,19 +398,21 @@ int main(int argc, char **argv)
 		moved += pm_is_live(one->c.word) && one->c.level == (pm_settings(0)->levels4 & PM_LEVEL);
 		live += pm_is_live(one->c.word);
 	}
-	printf("%u lines: %lu packets in all, %lu to their real server, %lu answers, %lu refused, %lu elsewhere; claimed %u, held %u; twice %u in %u looks; %u of %u in the last level; counted less met (active/inactive):",
-	       lines, sent, right, answers, refused, wrong, claimed, held, twice, looks, moved, live);
+	printf("%u lines: %lu packets in all, %lu to their real server, %lu answers, %lu refused, %lu elsewhere; claimed %u, held %u; twice %u in %u looks; %u templates, %u times not as counted; %u of %u in the last level; counted less met (active/inactive/templates):",
+	       lines, sent, right, answers, refused, wrong, claimed, held, twice, looks, templates, astray, moved, live);
 	for (uint32_t i = 0; i < REALS; i++) {
 		const struct pm_live *live = pm_live(i);
 		uint32_t total = live->active + live->inactive, upper = pm_reals(i)->upper;
 
-		printf(" %d/%d", (int)(live->active - active[i]), (int)(live->inactive - inactive[i]));
-		bad |= live->active != active[i] || live->inactive != inactive[i];
+		printf(" %d/%d/%d", (int)(live->active - active[i]), (int)(live->inactive - inactive[i]),
+		       (int)(live->persistent - persistent[i]));
+		bad |= live->active != active[i] || live->inactive != inactive[i] ||
+		       live->persistent != persistent[i];
 		if (upper && total < upper - upper / 4 && live->overloaded) {
 			printf(" (overloaded by %u of %u)", total, upper);
 			bad = 1;
 		}
 	}
 	printf("\n");
-	return bad || wrong || claimed || held || twice || !right || !answers;
+	return bad || wrong || claimed || held || twice || astray || !templates || !right || !answers;
 }

@@ -6,6 +6,7 @@ import { Sweep } from '../../../control/connections/sweep.ts'
 import { ConnectionTable } from '../../../control/connections/table.ts'
 import {
   Conn4Record,
+  ConnFlag,
   ConnKind,
   ConnRecord,
   ConnStatus,
@@ -14,11 +15,13 @@ import {
   PM_CONN_ACTIVE,
   PM_CONN_GENERATION,
   PM_CONN_STATE_SHIFT,
+  PM_CONTROL_OPEN,
   PM_NONE,
   PM_VERDICT_MAX,
   RealRecord,
   Slot,
   TcpState,
+  TemplateState,
   Verdict,
 } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
@@ -37,6 +40,8 @@ interface Line {
   readonly real?: number
   readonly peer?: number
   readonly status?: number
+  /** Line of its persistence template. */
+  readonly template?: number
 }
 
 /** Generation of the lines that `put` makes. */
@@ -73,7 +78,7 @@ function put(dataplane: MemoryDataplane, index: number, line: Line): void {
     real: line.real ?? 1,
     peer: line.peer ?? PM_NONE,
     newPort: 8080,
-    flags: 0,
+    flags: line.template === undefined ? 0 : ConnFlag.Controlled,
     gateway: 0,
     mtu: 0,
     hopEpoch: 0,
@@ -85,6 +90,11 @@ function put(dataplane: MemoryDataplane, index: number, line: Line): void {
   Conn4Record.setSaddr(view, base, 0xc0000202)
   Conn4Record.setDaddr(view, base, 0xc0000264)
   Conn4Record.setNewAddr(view, base, 0x0a000001)
+  const controls = dataplane.map('controls4').u32
+  if (line.kind === ConnKind.Template) controls[index] = (controls[index]! | PM_CONTROL_OPEN) >>> 0
+  if (line.template === undefined) return
+  controls[index] = line.template
+  controls[line.template]!++
 }
 
 const live = (dataplane: MemoryDataplane, real = 1) =>
@@ -184,6 +194,52 @@ describe('sweep', () => {
     put(dataplane, 0, { left: -1 })
     new Sweep(dataplane).run(KEEP)
     assert.equal(dataplane.map('connections4').u32[0], (GENERATION + PM_CONN_GENERATION) | ConnStatus.Freed)
+  })
+
+  test('a persistence template stays for another minute while it controls connections', () => {
+    const dataplane = plane()
+    const table = new ConnectionTable(dataplane, 4)
+    setLive(dataplane, 2, 0)
+    LiveRecord.setPersistent(dataplane.map('live').view, LiveRecord.size, 2)
+    put(dataplane, 3, { left: -1, kind: ConnKind.Template, state: 0 })
+    put(dataplane, 6, { left: 100, template: 3 })
+    put(dataplane, 9, { left: -1, template: 3 })
+    put(dataplane, 12, { left: -1, kind: ConnKind.Template, state: 0 })
+    const sweep = new Sweep(dataplane)
+    assert.equal(sweep.run(KEEP).templates, 1)
+    assert.equal(table.controlled(3), 1)
+    assert.ok(table.remaining(3, NOW) > 7000 && table.remaining(3, NOW) < 7200, `${table.remaining(3, NOW)}`)
+    assert.equal(table.state(3), TemplateState.Prolonged)
+    assert.equal(isLive(dataplane, 12), false)
+    assert.deepEqual(live(dataplane), { active: 1, inactive: 0, persistent: 1, overloaded: 0 })
+
+    put(dataplane, 6, { left: -1 })
+    ConnRecord.setFlags(dataplane.map('connections4').view, 6 * Conn4Record.size, ConnFlag.Controlled)
+    ConnRecord.setExpires(dataplane.map('connections4').view, 3 * Conn4Record.size, NOW - 1)
+    sweep.run(KEEP)
+    sweep.run(KEEP)
+    assert.deepEqual(
+      [table.controlled(3), isLive(dataplane, 3)],
+      [0, true],
+      'prolonged by the first of the two',
+    )
+    ConnRecord.setExpires(dataplane.map('connections4').view, 3 * Conn4Record.size, NOW - 1)
+    sweep.run(KEEP)
+    assert.equal(isLive(dataplane, 3), false)
+    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0 })
+  })
+
+  test('templates of a removed real server go with their last connection', () => {
+    const dataplane = plane()
+    setLive(dataplane, 1, 0)
+    LiveRecord.setPersistent(dataplane.map('live').view, LiveRecord.size, 1)
+    dataplane.map('reals').u32[RealRecord.size / 4] = Slot.Gone
+    put(dataplane, 3, { left: 100, kind: ConnKind.Template, state: 0 })
+    put(dataplane, 6, { left: 100, template: 3 })
+    const sweep = new Sweep(dataplane)
+    assert.equal(sweep.run({ expireGone: true }).templates, 1)
+    assert.equal(sweep.run({ expireGone: true }).templates, 0)
+    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0 })
   })
 
   test('counts come out right whatever ends in whatever order', () => {

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Where a new connection goes: to the real server of its client's template, or of the scheduler's choice. */
+#pragma once
+
+#include "persist.h"
+#include "expiry.h"
+
+/* No frame's verdict: a client that has no persistence template yet. */
+#define PM_WANT_TEMPLATE 0x7fu
+
+/*
+ * Clients without a template get one on the way between two turns of their packet, since making one takes as
+ * much stack as making a connection.
+ */
+enum pm_turn {
+	PM_TURN_FIRST,
+	PM_TURN_TEMPLATE, /* there is one now */
+	PM_TURN_NOBODY,	  /* there is no real server that it could lead to */
+};
+
+/*
+ * What a new connection of this key is to be. PM_WANT_TEMPLATE: its client has none yet; no verdict: the
+ * plan's real server is PM_NONE if there is none to be had.
+ */
+pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, const struct pm_service *service,
+				    __u32 slot, enum pm_turn turn, struct pm_plan *plan)
+{
+	const struct pm_key *k = &flow->p.key;
+	struct pm_real *real;
+	__u64 found = PM_AGAIN;
+
+	plan->template = PM_NONE;
+	plan->port = 0;
+	plan->flags = service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0;
+	if (service->flags & PM_SERVICE_PERSISTENT) {
+		for (int n = 0; n < PM_TRIES && found == PM_AGAIN; n++)
+			found = family == 4 ? pm_use_template4(slot, k, flow->now) :
+					      pm_use_template6(slot, k, flow->now);
+		if (found == PM_AGAIN)
+			return PM_DROP_CONNECTION_BUSY;
+		if (found == PM_NO_LINE && turn != PM_TURN_NOBODY)
+			return turn == PM_TURN_FIRST ? PM_WANT_TEMPLATE : PM_DROP_TABLE_FULL;
+		plan->real = found;
+		if (found != PM_NO_LINE)
+			plan->template = found >> 32;
+		if (plan->template != PM_NONE)
+			plan->flags |= PM_CONN_CONTROLLED;
+	} else {
+		plan->real = service->fwmark || service->port == k->dport ? pm_schedule_pick(slot, k) : PM_NONE;
+	}
+	real = pm_reals(plan->real);
+	/* A persistent service's other ports are the real server's, too. */
+	if (real && (service->port == k->dport || !(service->flags & PM_SERVICE_PERSISTENT)))
+		plan->port = pm_read(real->port);
+	if (!plan->port)
+		plan->port = k->dport;
+	return PM_CONTINUE;
+}
+
+/* The turn that a packet has after its client was to get a template; PM_TURN_FIRST: none, there is no room for one. */
+pm_inline enum pm_turn pm_next_turn(enum pm_verdict introduced)
+{
+	if (introduced == PM_CONTINUE)
+		return PM_TURN_TEMPLATE;
+	return introduced == PM_ANSWER_PORT_UNREACHABLE ? PM_TURN_NOBODY : PM_TURN_FIRST;
+}
+
+/* A template for the client of this packet, which has none: PM_CONTINUE, and the packet has its next turn. */
+pm_inline enum pm_verdict pm_introduce(PM_HOST *host, int family)
+{
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_settings *set = pm_settings(0);
+	struct pm_packet p = {};
+	__u32 slot = 0;
+
+	if (!set || f.data + PM_ETH_LEN > f.end ||
+	    (family == 4 ? pm_parse_ipv4(&f, &p) : pm_parse_ipv6(&f, &p)) != PM_CONTINUE ||
+	    !pm_service_of(family, set, &p.key, f.ifindex, &slot))
+		return PM_PASS_NO_SERVICE;
+	return pm_make_template(family, slot, &p.key, pm_now());
+}
+
+PM_PART __u32 pm_introduce4(PM_HOST *host)
+{
+	return pm_introduce(host, 4);
+}
+
+PM_PART __u32 pm_introduce6(PM_HOST *host)
+{
+	return pm_introduce(host, 6);
+}

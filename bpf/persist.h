@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Persistence (dataplane.md §5): a client's connections go to the real server that its template names. A
+ * template is a line of the connection table; its key is the client under the service's mask, and what the
+ * service is known by. It never moves, since its connections know it by where it stands (control.h).
+ */
+#pragma once
+
+#include "schedule.h"
+#include "connect.h"
+#include "service.h"
+
+pm_inline __be32 pm_prefix_mask(__u32 prefix, int word)
+{
+	__s32 bits = (__s32)prefix - 32 * word;
+
+	if (bits <= 0)
+		return 0;
+	return bits >= 32 ? 0xffffffffu : pm_htonl(0xffffffffu << (32 - bits));
+}
+
+/*
+ * The key of the template that packets with key `k` to this service are under. Port 0 stands for all ports: of a
+ * service that has it, and of FTP, whose data connections are to follow their control connection.
+ */
+pm_inline void pm_template_key(int family, const struct pm_service *s, const struct pm_key *k, struct pm_key *t)
+{
+	__u32 mark = s->fwmark, mask = pm_read(s->netmask);
+
+	t->sport = 0;
+	t->dport = s->port == pm_htons(PM_FTP_PORT) ? 0 : s->port;
+	t->protocol = mark ? 0 : k->protocol;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		if (family == 6) {
+			t->saddr[i] = k->saddr[i] & pm_prefix_mask(mask, i);
+			t->daddr[i] = mark ? 0 : k->daddr[i];
+		} else {
+			t->saddr[i] = i ? 0 : k->saddr[0] & pm_htonl(mask);
+			t->daddr[i] = i || mark ? 0 : k->daddr[0];
+		}
+	}
+	if (mark)
+		t->daddr[0] = pm_htonl(mark);
+}
+
+/* The template of this key in one level of the table: index in the high half, word in the low; PM_NO_LINE. */
+pm_inline __u64 pm_template_at(int family, const struct pm_place *at, const struct pm_key *t, __u32 level)
+{
+	if (!at || !t)
+		return PM_NO_LINE;
+	for (__u32 n = 0; n < PM_LINES; n++) {
+		__u32 i = pm_nth(family, at, level, n);
+		struct pm_conn *c = pm_line(family, i), *fields;
+		__u64 head;
+
+		if (!c)
+			return PM_NO_LINE;
+		head = pm_head(c);
+		fields = pm_after(c, head);
+		if (pm_is_live(head) && pm_glance(fields->kind) == PM_CONN_TEMPLATE &&
+		    !(pm_state(head) & PM_TEMPLATE_LAPSED) && pm_same_ends(family, fields, t))
+			return (__u64)i << 32 | (__u32)head;
+	}
+	return PM_NO_LINE;
+}
+
+PM_PART __u64 pm_template_at4(const struct pm_place *at, const struct pm_key *t, __u32 level)
+{
+	return pm_template_at(4, at, t, level);
+}
+
+PM_PART __u64 pm_template_at6(const struct pm_place *at, const struct pm_key *t, __u32 level)
+{
+	return pm_template_at(6, at, t, level);
+}
+
+/* The same in all levels that are in use: first where new lines are placed. */
+pm_inline __u64 pm_find_template(int family, struct pm_settings *set, const struct pm_place *at,
+				 const struct pm_key *t)
+{
+	__u32 levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL));
+	__u64 found = family == 4 ? pm_template_at4(at, t, at->level) : pm_template_at6(at, t, at->level);
+
+	if (pm_likely(found != PM_NO_LINE || !levels))
+		return found;
+	for (__u32 level = 0; level < PM_LEVELS && found == PM_NO_LINE; level++)
+		if (levels >> level & 1)
+			found = family == 4 ? pm_template_at4(at, t, level) : pm_template_at6(at, t, level);
+	return found;
+}
+
+/* Whether a template may still lead to this real server. */
+pm_inline int pm_template_holds(const struct pm_settings *set, const struct pm_real *real)
+{
+	return real && real->slot == PM_SLOT_LIVE &&
+	       (!(set->flags & PM_SETTING_EXPIRE_QUIESCENT) || pm_read(real->weight) > 0);
+}
+
+#define PM_AGAIN (~3ull) /* another packet was quicker */
+
+/*
+ * The real server of this client's template, as an index in the low half, for a connection that is about to be
+ * made: the template's timer begins anew, and in the high half is its line, which counts that connection
+ * (PM_NONE: it does not). PM_NO_LINE: there is no template that leads anywhere. One attempt.
+ */
+pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, __u32 now)
+{
+	struct pm_service *service = pm_services(slot);
+	struct pm_settings *set = pm_settings(0);
+	struct pm_conn *c, *fields;
+	struct pm_key t = {};
+	struct pm_place at;
+	__u32 index, real, until;
+	__u64 found, head;
+
+	if (!service || !set || !k)
+		return PM_NO_LINE;
+	pm_template_key(family, service, k, &t);
+	at = pm_place(family, set, &t);
+	found = pm_find_template(family, set, &at, &t);
+	index = found >> 32;
+	c = pm_line(family, index);
+	if (!c)
+		return PM_NO_LINE;
+	head = pm_head(c);
+	if (!pm_same_owner(head, found))
+		return PM_AGAIN;
+	if (pm_past(now, pm_until(head)))
+		return pm_end(family, index, head) ? PM_NO_LINE : PM_AGAIN; /* it may have been prolonged */
+	fields = pm_after(c, head);
+	real = pm_glance(fields->real);
+	until = now + pm_template_stays(fields, head);
+	if (!pm_template_holds(set, pm_reals(real))) {
+		(void)pm_swap_head(c, head, head | PM_TEMPLATE_LAPSED << PM_CONN_STATE_SHIFT);
+		return PM_AGAIN;
+	}
+	if (until != pm_until(head) && !pm_swap_head(c, head, pm_head_of(head, until)))
+		return PM_AGAIN;
+	if (!(service->flags & PM_SERVICE_ONE_PACKET) && pm_take_control(family, index, head))
+		return (__u64)index << 32 | real;
+	/* Nobody counts on it: what was read may be another's by now. */
+	return pm_same_owner(pm_head(pm_after(c, real)), head) ? (__u64)PM_NONE << 32 | real : PM_AGAIN;
+}
+
+PM_PART __u64 pm_use_template4(__u32 slot, const struct pm_key *k, __u32 now)
+{
+	return pm_use_template(4, slot, k, now);
+}
+
+PM_PART __u64 pm_use_template6(__u32 slot, const struct pm_key *k, __u32 now)
+{
+	return pm_use_template(6, slot, k, now);
+}
+
+/* Fills the claimed line of a template. */
+pm_inline int pm_fill_template(int family, const struct pm_key *t, const struct pm_service *service, __u32 index,
+			       __u32 real_index)
+{
+	struct pm_conn *c = pm_line(family, index);
+	__u32 *word = pm_control(family, index);
+	struct pm_real *real = pm_reals(real_index);
+
+	if (!c || !word || !real)
+		return 0;
+	pm_fill(family, c, t, (const __be32 *)real->addr);
+	c->kind = PM_CONN_TEMPLATE;
+	c->method = pm_read(real->method);
+	c->real = real_index;
+	c->peer = PM_TEMPLATE_STAYS | ((__u64)pm_read(service->timeout_s) * 1000000000 >> PM_TICK_SHIFT);
+	c->new_port = t->dport ? pm_read(real->port) : 0;
+	pm_write(*word, PM_CONTROL_OPEN);
+	return 1;
+}
+
+/* A new template for this client. Of several that are made at once, the one that is found first stays. */
+pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct pm_key *k, __u32 now)
+{
+	struct pm_service *service = pm_services(slot);
+	struct pm_settings *set = pm_settings(0);
+	struct pm_key t = {};
+	struct pm_place at;
+	struct pm_live *live;
+	struct pm_conn *c;
+	__u32 real, word;
+	__u64 line, head;
+
+	if (!service || !set)
+		return PM_DROP_MAP;
+	real = pm_schedule_pick(slot, k);
+	live = pm_live(real);
+	if (real == PM_NONE || !live)
+		return PM_ANSWER_PORT_UNREACHABLE;
+	pm_template_key(family, service, k, &t);
+	at = pm_place(family, set, &t);
+	line = pm_claim(family, &at, now, 1);
+	c = pm_line(family, line >> 32);
+	if (!c)
+		return PM_DROP_TABLE_FULL;
+	word = line;
+	if (!pm_fill_template(family, &t, service, line >> 32, real)) {
+		pm_free(c, pm_head_of(word, now));
+		return PM_DROP_MAP;
+	}
+	pm_add(&live->persistent, 1);
+	head = pm_head_of(pm_live_word(word, 0, PM_CONN_NEW, 0), now + (c->peer & ~PM_TEMPLATE_STAYS));
+	if (!pm_go_live(c, word, now, head)) {
+		pm_add(&live->persistent, -1);
+		return PM_DROP_TABLE_FULL;
+	}
+	if (pm_find_template(family, set, &at, &t) >> 32 != line >> 32)
+		(void)pm_end(family, line >> 32, head);
+	return PM_CONTINUE;
+}
