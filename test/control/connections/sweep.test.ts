@@ -211,7 +211,7 @@ describe('sweep', () => {
     assert.ok(table.remaining(3, NOW) > 7000 && table.remaining(3, NOW) < 7200, `${table.remaining(3, NOW)}`)
     assert.equal(table.state(3), TemplateState.Prolonged)
     assert.equal(isLive(dataplane, 12), false)
-    assert.deepEqual(live(dataplane), { active: 1, inactive: 0, persistent: 1, overloaded: 0 })
+    assert.deepEqual(live(dataplane), { active: 1, inactive: 0, persistent: 1, overloaded: 0, path: 0n })
 
     put(dataplane, 6, { left: -1 })
     ConnRecord.setFlags(dataplane.map('connections4').view, 6 * Conn4Record.size, ConnFlag.Controlled)
@@ -226,7 +226,7 @@ describe('sweep', () => {
     ConnRecord.setExpires(dataplane.map('connections4').view, 3 * Conn4Record.size, NOW - 1)
     sweep.run(KEEP)
     assert.equal(isLive(dataplane, 3), false)
-    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0 })
+    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0, path: 0n })
   })
 
   test('templates of a removed real server go with their last connection', () => {
@@ -239,7 +239,7 @@ describe('sweep', () => {
     const sweep = new Sweep(dataplane)
     assert.equal(sweep.run({ expireGone: true }).templates, 1)
     assert.equal(sweep.run({ expireGone: true }).templates, 0)
-    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0 })
+    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0, path: 0n })
   })
 
   test('counts come out right whatever ends in whatever order', () => {
