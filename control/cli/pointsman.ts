@@ -183,6 +183,18 @@ const markImport = mark
     const options = output(markImport)
     shown(await (await marks()).importRules(socket, file, options.dryRun === true), options)
   })
+const happening = program
+  .command('events')
+  .description('what has happened: health, rules and who changed them, sources, data plane, daemon')
+  .option('-f, --follow', 'go on with each as it happens; a daemon that is started again is found again')
+  .option('--kind <kind>', 'health, rules, source, dataplane or daemon alone')
+  .option('--json', 'print JSON, a line for each', false)
+  .action(async () => {
+    const { events } = await import('./events.ts')
+    const options = output(happening)
+    const write = (text: string): void => void process.stdout.write(text)
+    await events(socket, { ...options, follow: options.follow === true }, write, say)
+  })
 const explaining = program
   .command('explain')
   .description('what becomes of a packet, and why; nothing is changed by asking')

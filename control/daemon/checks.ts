@@ -10,6 +10,7 @@ import { CheckerLink } from '../health/checker-link.ts'
 import { Health } from '../health/health.ts'
 import { hookRunner } from '../health/hooks.ts'
 import { healthFile } from '../health/memory.ts'
+import type { Journal } from '../model/journal.ts'
 import type { RuleDirector } from '../rules/director.ts'
 import { type Host, isLocalAddress, localAddresses } from '../rules/host.ts'
 
@@ -25,6 +26,7 @@ export interface ChecksOptions {
   /** Packets are to be taken from this link, too. */
   readonly takeAlso: (name: string) => void
   readonly log: Logger
+  readonly journal: Journal
 }
 
 export interface Checks {
@@ -49,6 +51,7 @@ export function openChecks(options: ChecksOptions): Checks {
     ...{ prober: checker, after: systemClock.after, nowMs: systemClock.nowMs },
     wallMs: Date.now,
     random: Math.random,
+    journal: options.journal,
     file: healthFile(join(options.runDirectory, HEALTH_FILE), bootId(), warn),
     runHook: hookRunner(warn),
     isLocal: (address) => isLocalAddress(address, localAddresses(host)),

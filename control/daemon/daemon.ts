@@ -28,6 +28,7 @@ import { Collector } from '../insight/metrics/collector.ts'
 import type { MetricFacts } from '../insight/metrics/facts.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
 import { serviceText } from '../model/identity.ts'
+import type { Journal } from '../model/journal.ts'
 import { placeText, type Site, type SiteService } from '../model/site.ts'
 import type { StatingSource } from '../model/source.ts'
 import { VERSION } from '../model/version.ts'
@@ -35,7 +36,13 @@ import { CapacityError } from '../plan/plan.ts'
 import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
-import { type Applied, type FirstReading, SiteSource, WATCH_MS } from '../source/site-source.ts'
+import {
+  type Applied,
+  type FirstReading,
+  SiteSource,
+  type SourceLog,
+  WATCH_MS,
+} from '../source/site-source.ts'
 import { Sources } from '../source/sources.ts'
 import { SiteReader } from '../source/thread/site-reader.ts'
 import { directorBeats, NEIGHBOURS, whole } from './beats.ts'
@@ -52,6 +59,7 @@ import { Clockwork } from './clockwork.ts'
 import { DOOR_MS, Door, type Place } from './door.ts'
 import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
 import { type LiveHost, openHost } from './host.ts'
+import { openJournal } from './journal-file.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
 import { openSockets, type SocketOptions } from './sockets.ts'
@@ -118,6 +126,7 @@ class Daemon {
   /** Absent in a daemon that only keeps rules. */
   #managed: ManagedDirector | null = null
   readonly #clockwork: Clockwork
+  readonly #journal: Journal
   /** Takes the director's beats out of the clockwork. */
   #unwind: () => void = () => {}
   #attachments: Attachments | null = null
@@ -175,6 +184,7 @@ class Daemon {
     this.#host = host
     this.#opened = opened
     this.#state = stateFile(run.path, bootId(), (message) => log.warn(message))
+    this.#journal = openJournal(run.path, Date.now, (message) => log.warn(message))
     this.#clockwork = new Clockwork((beat, error) => this.#beatFailed(beat, error))
     this.#ending = new Ending({
       exit: (status) => process.exit(status),
@@ -202,12 +212,16 @@ class Daemon {
       isAttached: (ifindex) => this.#attachments?.takes(ifindex) ?? false,
       takeAlso: (name) => void this.#attachments?.takeAlso(name),
       log: this.#log,
+      journal: this.#journal,
     })
     await this.#openSources()
     if (dataplane !== null) await this.#attach(dataplane)
     this.#listenForSignals()
     await this.#listen(this.#checks)
     this.#windWatchdog()
+    const held = adopted ? 'carrying on with what the maps hold' : 'with empty maps'
+    const words = `${VERSION} started, pid ${process.pid}: ${dataplane?.plane ?? 'no'} data plane (${reason}), ${held}`
+    this.#journal.add({ kind: 'daemon', about: 'start', words })
     notify(`READY=1\nSTATUS=${dataplane?.plane ?? 'no'} data plane`)
     this.#log.info(
       {
@@ -326,7 +340,10 @@ class Daemon {
   async #attach(dataplane: Dataplane): Promise<void> {
     // Told of none, it goes on with those of the program that runs.
     const wanted = this.#interfaces() ?? namesOf(dataplane)
-    this.#attachments = new Attachments(wanted, this.#host, (message) => this.#log.warn(message))
+    this.#attachments = new Attachments(wanted, this.#host, (message) => {
+      this.#log.warn(message)
+      this.#journal.add({ kind: 'dataplane', about: 'interface', words: message })
+    })
     if (this.#checks?.health.isWanted === true) void this.#attachments.takeAlso(CHECK_DEVICE)
     for (const one of await this.#attachments.use(dataplane)) {
       if (one.state === 'refused') throw new DataplaneError(one.why)
@@ -385,6 +402,7 @@ class Daemon {
       context: {
         director: this.#director,
         health: checks.health,
+        journal: this.#journal,
         sources: this.#sources,
         status: () => this.#status(),
         verdicts: () => this.#verdicts(),
@@ -435,12 +453,39 @@ class Daemon {
 
   #addSource(source: StatingSource, path: string): SiteSource {
     const added = new SiteSource({
-      ...{ source, path, director: this.#director, reader: this.#siteReader, log: this.#log },
+      ...{ source, path, director: this.#director, reader: this.#siteReader },
+      log: this.#sourceLog(source),
       pace: () => new Turns(),
       applied: () => this.#siteApplied(),
     })
     this.#sources.add(added)
     return added
+  }
+
+  /** What becomes of a source is told to those who look at events, too. */
+  #sourceLog(source: StatingSource): SourceLog {
+    const tell = (message: string, details: object): void => {
+      const { path, err, ...counts } = details as { readonly path?: string; readonly err?: Error }
+      const more = Object.entries(counts).filter(([, count]) => typeof count === 'number' && count > 0)
+      const words = [
+        message,
+        path ?? '',
+        err?.message ?? '',
+        ...more.map(([what, count]) => `${what} ${count}`),
+      ]
+      const text = words.filter((word) => word !== '').join(' ')
+      this.#journal.add({ kind: 'source', about: source, words: text })
+    }
+    return {
+      info: (details, message) => {
+        this.#log.info(details, message)
+        tell(message, details)
+      },
+      error: (details, message) => {
+        this.#log.error(details, message)
+        tell(message, details)
+      },
+    }
   }
 
   /** What was in force before stays so if it cannot be read, and the source says why. */
@@ -473,6 +518,8 @@ class Daemon {
     if (over.length === 0) return
     for (const { service, server } of over) {
       this.#log.info({ service: serviceText(service), server: endpointText(server) }, 'a hold has ended')
+      const names = { service: serviceText(service), server: endpointText(server) }
+      this.#journal.add({ kind: 'rules', about: 'hold', ...names, words: 'ended: its time is over' })
     }
     void this.#director.settle([]).catch((error: unknown) => this.#beatFailed('end holds', error))
   }
@@ -542,6 +589,7 @@ class Daemon {
         // Whoever says it twice does not want to wait.
         if (this.#signals++ > 0) process.exit(1)
         this.#log.info({ signal }, 'stopping')
+        this.#journal.add({ kind: 'daemon', about: 'end', words: `stopping: ${signal}` })
         void this.#end(0, [this.#settled()])
       })
     }
@@ -569,6 +617,7 @@ class Daemon {
       this.#managed?.applier.stateChanged()
       await this.#director.settle([])
       this.#log.info('reloaded')
+      this.#journal.add({ kind: 'daemon', about: 'reload', words: 'reloaded' })
     } catch (error) {
       this.#log.error({ err: error }, 'Cannot reload')
     } finally {
@@ -590,6 +639,8 @@ class Daemon {
   /** A broken invariant: better to end and be started again than to go on with it. */
   #fail(error: unknown): void {
     this.#log.fatal({ err: error }, 'failed')
+    const words = `failed: ${error instanceof Error ? error.message : error}`
+    this.#journal.add({ kind: 'daemon', about: 'end', words })
     this.#ending.failed()
     void this.#end(1, [])
   }

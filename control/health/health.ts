@@ -9,6 +9,7 @@ import { endpointText } from '../../net/endpoint.ts'
 import type { Check } from '../model/check.ts'
 import type { Hook } from '../model/health-policy.ts'
 import { serverKey, serviceKey, serviceText } from '../model/identity.ts'
+import { Journal } from '../model/journal.ts'
 import { INT_MAX } from '../model/limits.ts'
 import type { RealServer } from '../model/server.ts'
 import type { VirtualService } from '../model/service.ts'
@@ -16,7 +17,6 @@ import type { SiteServer, SiteService } from '../model/site.ts'
 import type { Overlays } from '../rules/layers.ts'
 import type { WeightChange } from './checker/protocol.ts'
 import type { Asking, Prober } from './checker-link.ts'
-import { Events } from './events.ts'
 import type { RunHook } from './hooks.ts'
 import type { HealthFile, HealthMemory, Known } from './memory.ts'
 import { Probe, type ProbeMemory, type ProbeTools } from './probe.ts'
@@ -27,6 +27,8 @@ export interface HealthOptions extends Pick<ProbeTools, 'prober' | 'after' | 'no
   readonly runHook: RunHook
   /** What is in force for these services is another one: brings it in force. */
   readonly overlay: (overlays: Overlays, services: readonly string[]) => void
+  /** Where changes are written down; one of its own if left out. */
+  readonly journal?: Journal
   /** Whether an address is the host's own. */
   readonly isLocal: (address: IpAddress) => boolean
   readonly log: {
@@ -91,7 +93,7 @@ interface Service {
 }
 
 export class Health implements Overlays {
-  readonly events: Events
+  readonly journal: Journal
   readonly #options: HealthOptions
   readonly #services = new Map<string, Service>()
   readonly #probes = new Map<string, { readonly probe: Probe; readonly services: Set<string> }>()
@@ -107,7 +109,7 @@ export class Health implements Overlays {
 
   constructor(options: HealthOptions) {
     this.#options = options
-    this.events = new Events(options.wallMs)
+    this.journal = options.journal ?? new Journal(options.wallMs)
     this.#memory = options.file.load()
   }
 
@@ -185,7 +187,8 @@ export class Health implements Overlays {
     const [last] = probe.changes.slice(-1)
     if (last !== undefined && last.atMs === probe.sinceMs && probe.state !== 'unknown') {
       const service = services.length === 1 ? this.#services.get(services[0]!) : undefined
-      this.events.add({
+      this.journal.add({
+        kind: 'health',
         about: 'check',
         service: service === undefined ? null : serviceText(service.stated.service.id),
         server: endpointText(probe.asking.way?.real.id ?? probe.asking.to),
@@ -222,7 +225,7 @@ export class Health implements Overlays {
     service.known = { state: is, sinceMs: this.#options.wallMs() }
     const text = serviceText(service.stated.service.id)
     const words = `weight ${weight} is up, wanted ${is === 'up' ? quorum + hysteresis : quorum - hysteresis}`
-    this.events.add({ about: 'service', service: text, server: null, check: null, state: is, words })
+    this.journal.add({ kind: 'health', about: 'service', service: text, state: is, words })
     this.#options.log.warn({}, `Service ${text} is ${is}: ${words}`)
     this.#runHook(is === 'up' ? onQuorumUp : onQuorumDown, service, null, is)
   }
@@ -246,7 +249,7 @@ export class Health implements Overlays {
     const text = serviceText(service.stated.service.id)
     const name = endpointText(server.stated.real.id)
     const words = wordsOf(server)
-    this.events.add({ about: 'server', service: text, server: name, check: null, state: is, words })
+    this.journal.add({ kind: 'health', about: 'server', service: text, server: name, state: is, words })
     const level = is === 'up' ? 'info' : 'warn'
     this.#options.log[level]({}, `Real server ${name} of ${text} is ${is}: ${words}`)
     const { up, down } = server.stated.hooks

@@ -3,9 +3,9 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
 import type { NextHop } from '../../../linux/netlink/next-hop.ts'
 import type { IpAddress } from '../../../net/address.ts'
-import type { Events } from '../../health/events.ts'
 import type { CheckedService } from '../../health/health.ts'
 import type { Director } from '../../model/director.ts'
+import type { Journal } from '../../model/journal.ts'
 import type { Errno, Outcome } from '../../model/outcome.ts'
 import type { ServiceId } from '../../model/service.ts'
 import type { Sources } from '../../source/sources.ts'
@@ -14,7 +14,6 @@ import type { Status } from './schema/status.ts'
 /** What is known of health; without checks nothing. */
 export interface HealthView {
   state(): readonly CheckedService[]
-  readonly events: Pick<Events, 'since' | 'follow'>
 }
 
 /** How metrics are written: Prometheus' text 0.0.4, or OpenMetrics 1.0. */
@@ -36,6 +35,7 @@ export interface HopAsked {
 export interface ApiContext {
   readonly director: Director
   readonly health: HealthView
+  readonly journal: Pick<Journal, 'add' | 'since' | 'follow'>
   /** What states whole sets of services. */
   readonly sources: Sources
   status(): Status

@@ -2,6 +2,7 @@
 import type { Route } from './route.ts'
 import { CONNECTION_ROUTES } from './routes/connections.ts'
 import { DAEMON_ROUTES } from './routes/daemons.ts'
+import { EVENT_ROUTES } from './routes/events.ts'
 import { EXPLAIN_ROUTES } from './routes/explain.ts'
 import { HEALTH_ROUTES } from './routes/health.ts'
 import { MARK_ROUTES } from './routes/marks.ts'
@@ -20,6 +21,7 @@ export const ROUTES: readonly Route[] = [
   ...MARK_ROUTES,
   ...DAEMON_ROUTES,
   ...HEALTH_ROUTES,
+  ...EVENT_ROUTES,
   ...METRICS_ROUTES,
   ...EXPLAIN_ROUTES,
 ]

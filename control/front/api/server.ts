@@ -6,10 +6,13 @@
  * taken the answer: whoever stalls, stalls alone.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { MachineError } from '../../../linux/machine-error.ts'
+import { peerOf } from '../../../linux/peer.ts'
 import { CapacityError } from '../../plan/plan.ts'
 import { ipvsadmEndpoint } from '../ipvsadm/endpoint.ts'
 import { netlinkEndpoints } from '../netlink/endpoint.ts'
+import { recorded } from '../recorded.ts'
 import { Permits } from './permits.ts'
 import { type Answer, type ApiContext, type Endpoint, invalid } from './route.ts'
 import { type Access, type Found, findRoute, routingTable } from './router.ts'
@@ -204,10 +207,23 @@ class Exchange {
     return 'The data plane is being changed, and that does not end; see why: journalctl -u pointsmand'
   }
 
+  /** What is changed by this request is written down with who asked for it. */
+  #context(endpoint: Endpoint): ApiContext {
+    const { context } = this.#options
+    if (endpoint.method === 'GET') return context
+    const by = whoAsks(endpoint.path, this.#request.socket)
+    const journal: ApiContext['journal'] = {
+      since: (id) => context.journal.since(id),
+      follow: (listener) => context.journal.follow(listener),
+      add: (event) => context.journal.add({ by, ...event }),
+    }
+    return { ...context, journal, director: recorded(context.director, by, context.journal) }
+  }
+
   async #handle({ endpoint, params, query }: Found, body: Buffer): Promise<Answer> {
     const { headers } = this.#request
     try {
-      return await endpoint.handle(this.#options.context, {
+      return await endpoint.handle(this.#context(endpoint), {
         params,
         query,
         headers,
@@ -296,6 +312,15 @@ class Exchange {
       if (signal.aborted) done()
     })
   }
+}
+
+/** `ipvsadm, pid 4711 of uid 0`. */
+function whoAsks(path: string, socket: Socket): string {
+  const what = path === '/v1/ipvsadm' ? 'ipvsadm' : path === '/v1/netlink' ? 'a netlink client' : 'the API'
+  const handle: unknown = Reflect.get(socket, '_handle')
+  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined
+  const peer = typeof fd === 'number' ? peerOf(fd) : null
+  return peer === null ? what : `${what}, pid ${peer.pid} of uid ${peer.uid}`
 }
 
 const CHUNK = 64 * 1024

@@ -2,6 +2,7 @@
 import type { ApiContext } from '../../../control/front/api/route.ts'
 import type { Status } from '../../../control/front/api/schema/status.ts'
 import type { Director } from '../../../control/model/director.ts'
+import { Journal } from '../../../control/model/journal.ts'
 import { Sources } from '../../../control/source/sources.ts'
 
 export const STATUS: Status = {
@@ -36,7 +37,8 @@ export const STATUS: Status = {
 export function contextOf(director: Director, changes: Partial<ApiContext> = {}): ApiContext {
   return {
     director,
-    health: { state: () => [], events: { since: () => [], follow: () => () => {} } },
+    health: { state: () => [] },
+    journal: new Journal(() => 0),
     sources: new Sources(),
     status: () => STATUS,
     verdicts: () => new Map(),

@@ -174,7 +174,7 @@ describe('a restart', () => {
     assert.equal(second.health.extra(key).length, 1)
     assert.equal(second.health.state()[0]?.servers[0]?.words, 'web: HTTP 503, wanted 200-399')
     await second.pass(10_000)
-    assert.deepEqual([second.lines, second.hooks, second.health.events.since(0)], [[], [], []])
+    assert.deepEqual([second.lines, second.hooks, second.health.journal.since(0)], [[], [], []])
   })
 
   test('of what was up, with another answer now, needs as many bad ones as ever', async () => {
@@ -203,5 +203,5 @@ test('a check that flaps ten times a second keeps no more than so much', async (
   assert.ok(lines.length > 900)
   const [shown] = health.state()
   assert.equal(shown?.servers[0]?.probes[0]?.probe.changes.length, 16)
-  assert.equal(health.events.since(0).length, 1024)
+  assert.equal(health.journal.since(0).length, 1024)
 })

@@ -21,6 +21,7 @@ export const PLANE_ROUTES: readonly Route[] = [
     alone: true,
     handle: async (context, { body }) => {
       await context.changePlane(body.kind)
+      context.journal.add({ kind: 'dataplane', about: 'plane', words: `changed to ${body.kind}` })
       return { status: 200, json: context.status() }
     },
   }),
@@ -31,6 +32,7 @@ export const PLANE_ROUTES: readonly Route[] = [
     answers: { 202: { description: 'Detached', schema: detachAnswer } },
     alone: true,
     handle: async (context) => {
+      context.journal.add({ kind: 'dataplane', about: 'plane', words: 'detached' })
       await context.detach()
       return { status: 202, json: { detached: true } }
     },
