@@ -1,3 +1,4 @@
+import { checks } from './checks.ts'
 import { control } from './control.ts'
 import { e2e } from './e2e.ts'
 import { floor } from './floor.ts'
@@ -10,4 +11,15 @@ import { wasm } from './wasm.ts'
 import { xdp } from './xdp.ts'
 
 /** In the order they run. */
-export const SECTIONS: readonly Section[] = [floor, xdp, wasm, e2e, userspace, control, site, storm, upgrade]
+export const SECTIONS: readonly Section[] = [
+  floor,
+  xdp,
+  wasm,
+  e2e,
+  userspace,
+  control,
+  site,
+  checks,
+  storm,
+  upgrade,
+]

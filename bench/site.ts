@@ -1,6 +1,5 @@
 /** One file that says what is served: how fast it is in force, and who waits meanwhile. */
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sleep } from '../lab/command.ts'
@@ -8,6 +7,7 @@ import { ipBatch } from '../lab/namespace.ts'
 import { enterNetns } from '../linux/netns.ts'
 import { goAhead } from './bpf.ts'
 import { Daemon } from './daemon.ts'
+import { Latency, type Waited } from './latency.ts'
 import { Forwarded, REAL_SERVERS, SERVERS_PER_SERVICE, SERVICES, serverAt, serviceAt } from './many.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { type Goal, part, type Reporter, type Section } from './section.ts'
@@ -44,53 +44,6 @@ class File {
   remove(): void {
     rmSync(this.#directory, { recursive: true })
   }
-}
-
-interface Waited {
-  readonly p99: number
-  readonly most: number
-}
-
-/** How long small requests wait, one every two milliseconds, for as long as something else goes on. */
-class Latency {
-  readonly #socket: string
-  readonly #times: number[] = []
-  #stopped = false
-  readonly #running: Promise<void>
-
-  constructor(socket: string) {
-    this.#socket = socket
-    this.#running = this.#run()
-  }
-
-  async #run(): Promise<void> {
-    while (!this.#stopped) {
-      this.#times.push(await answerMs(this.#socket))
-      await sleep(2)
-    }
-  }
-
-  async stop(): Promise<Waited> {
-    this.#stopped = true
-    await this.#running
-    const sorted = this.#times.toSorted((a, b) => a - b)
-    return {
-      p99: sorted[Math.floor(sorted.length * 0.99)]!,
-      most: sorted.at(-1)!,
-    }
-  }
-}
-
-function answerMs(socketPath: string): Promise<number> {
-  const started = performance.now()
-  return new Promise((resolve, reject) => {
-    const asked = request({ socketPath, path: '/v1/timeouts', agent: false }, (answer) => {
-      answer.resume()
-      answer.on('end', () => resolve(performance.now() - started))
-    })
-    asked.on('error', reject)
-    asked.end()
-  })
 }
 
 async function effectMs(daemon: Daemon, last: Forwarded, wanted: boolean): Promise<number> {
