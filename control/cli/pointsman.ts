@@ -111,9 +111,16 @@ const apply = program
   .description('bring a configuration file in force: all of it, or nothing')
   .argument('[file]', "the daemon's own unless given")
   .option('--take-over', 'take over services that commands state otherwise, instead of refusing')
+  .option('--to <place>', 'publish it for a fleet: etcd://HOST:2379/PREFIX')
   .option('--json', 'print JSON', false)
   .action(async (file: string | undefined) => {
     const options = output(apply)
+    if (typeof options.to === 'string') {
+      if (file === undefined) throw new Error('Which file? pointsman apply --to PLACE FILE')
+      const { publish } = await import('./fleet.ts')
+      shown(await publish(options.to, file, say), options)
+      return
+    }
     shown(await (await site()).applyFile(socket, file, options.takeOver === true, say), options)
   })
 const exporting = program
@@ -238,6 +245,25 @@ program
   .command('detach')
   .description('stop forwarding and forget connections; the daemon ends (works without one too)')
   .action(async () => await detach(socket, say))
+
+const fleet = program
+  .command('fleet')
+  .description('which directors of a fleet have which revision of its configuration')
+  .argument('[place]', "etcd://HOST:2379/PREFIX; the daemon's own unless given")
+  .option('--rollback [revision]', 'publish an earlier revision again; the one before unless given')
+  .option('--json', 'print JSON', false)
+  .action(async (place: string | undefined) => {
+    const words = await import('./fleet.ts')
+    const options = output(fleet)
+    const { rollback } = options
+    if (rollback === undefined) shown(await words.showFleet(socket, place ?? null), options)
+    else {
+      if (typeof rollback === 'string' && !/^[1-9]\d{0,9}$/.test(rollback))
+        throw new Error(`Cannot go back to "${rollback}": expected the number of a revision`)
+      const at = place ?? (await words.ownFleet(socket))
+      shown(await words.rollback(at, typeof rollback === 'string' ? Number(rollback) : null, say), options)
+    }
+  })
 
 const several = (text: string, before: readonly string[] = []): readonly string[] => [...before, text]
 program

@@ -434,7 +434,12 @@ class Daemon {
     this.#siteReader.onNotice = (notice) => {
       const source = this.#sources.get(notice.source)
       if (notice.kind === 'pools') source?.poolsStand(notice.pools)
-      else if (!this.#ending.begun) source?.poolsChanged()
+      else if (this.#ending.begun || source === undefined) return
+      else if (notice.kind === 'stale') source.poolsChanged()
+      else
+        void this.#applySource(source, () => source.apply()).catch((error: unknown) =>
+          this.#beatFailed('follow the fleet', error),
+        )
     }
     this.#siteReader.onLost = () => {
       if (this.#ending.begun) return

@@ -5,6 +5,7 @@ import { parseEndpoint } from '../../net/endpoint.ts'
 import { METRICS_DETAILS, type MetricsDetail } from '../front/api/route.ts'
 import { DEFAULT_RUN_DIRECTORY } from '../front/api/socket.ts'
 import { VERSION } from '../model/version.ts'
+import { FLEET_FORM, isFleetPlace, parseFleetPlace } from '../registry/fleet/place.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { DEFAULT_CAPACITY, PLANE_CHOICES, type PlaneChoice } from './choose-plane.ts'
 import type { DaemonOptions } from './daemon.ts'
@@ -58,7 +59,10 @@ function command(): Command {
         .default('auto'),
     )
     .option('--keepalived <file>', 'serve the virtual servers of this keepalived.conf, too')
-    .option('--config <file>', `configuration file; ${DEFAULT_CONFIG} if there is one and nothing is said`)
+    .option(
+      '--config <file>',
+      `configuration file, or etcd://HOST:PORT/PREFIX of a fleet; ${DEFAULT_CONFIG} if there is one and nothing is said`,
+    )
     .option('--run-dir <directory>', 'where the socket and the state lie', DEFAULT_RUN_DIRECTORY)
     .option('--socket-group <group>', 'members of this group may use the socket, too')
     .option(
@@ -114,6 +118,14 @@ function command(): Command {
     .exitOverride()
 }
 
+/** A file, or where a fleet has what is one for all of it. */
+function configPath(text: string): string {
+  if (!isFleetPlace(text)) return resolve(text)
+  if (parseFleetPlace(text) === null)
+    throw new InvalidArgumentError(`Cannot use --config "${text}": ${FLEET_FORM}`)
+  return text
+}
+
 function readOnly(option: true | string | undefined): SocketOptions['readOnly'] {
   if (option === undefined) return null
   return option === true ? 'everybody' : { group: option }
@@ -155,7 +167,7 @@ export function parseDaemonOptions(
     xdpMode: options.xdpMode,
     runDirectory: options.runDir,
     keepalived: options.keepalived === undefined ? null : resolve(options.keepalived),
-    config: options.config === undefined ? null : resolve(options.config),
+    config: options.config === undefined ? null : configPath(options.config),
     sockets: { group: options.socketGroup ?? null, readOnly: readOnly(options.readOnlySocket) },
     capacity: {
       services: options.services,

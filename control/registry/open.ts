@@ -1,5 +1,6 @@
 /** A registry by its kind; the clients of those that nobody uses are not loaded. */
 import type { RegistryAddress } from '../model/pool.ts'
+import { readEntry } from './entry.ts'
 import type { Registry } from './registry.ts'
 
 export async function openRegistry(address: RegistryAddress): Promise<Registry> {
@@ -8,7 +9,7 @@ export async function openRegistry(address: RegistryAddress): Promise<Registry> 
       const { EtcdGateway } = await import('./etcd/gateway.ts')
       const { EtcdFollower } = await import('./etcd/follow.ts')
       // One for each: a member that fails one watch gives way for that one alone.
-      return { follower: (name) => new EtcdFollower(new EtcdGateway(address), name) }
+      return { follower: (name) => new EtcdFollower(new EtcdGateway(address), name, readEntry) }
     }
     case 'zookeeper': {
       const { ZkFollower } = await import('./zookeeper/follow.ts')

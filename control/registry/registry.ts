@@ -13,21 +13,21 @@ export interface Member {
 /** A real server, or why the entry is none. */
 export type Entry = Member | { readonly bad: string }
 
-export type Heard =
+export type Heard<T = Entry> =
   /** All there is. */
-  | { readonly kind: 'whole'; readonly entries: ReadonlyMap<string, Entry> }
+  | { readonly kind: 'whole'; readonly entries: ReadonlyMap<string, T> }
   /** What differs from what was heard before; null: it is gone. */
-  | { readonly kind: 'changes'; readonly changes: ReadonlyMap<string, Entry | null> }
+  | { readonly kind: 'changes'; readonly changes: ReadonlyMap<string, T | null> }
   /** The registry has just shown that it is there, and that nothing is different. */
   | { readonly kind: 'current' }
 
 /** Whoever follows one name, from one broken connection to the next. */
-export interface Follower {
+export interface Follower<T = Entry> {
   /**
    * Reports until something fails, or the signal says that it is enough: throws either way, with every connection
    * ended. The next attempt takes up where this one ended.
    */
-  attempt(report: (heard: Heard) => void, signal: AbortSignal): Promise<never>
+  attempt(report: (heard: Heard<T>) => void, signal: AbortSignal): Promise<never>
 }
 
 export interface Registry {

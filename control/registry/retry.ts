@@ -1,6 +1,6 @@
 /** Attempt after attempt, ever more seldom as long as none comes to anything. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Follower, Heard } from './registry.ts'
+import type { Entry, Follower, Heard } from './registry.ts'
 
 export const PAUSE_MS_MIN = 100
 export const PAUSE_MS_MAX = 10_000
@@ -11,14 +11,18 @@ export function pauseMs(failures: number, random: () => number = Math.random): n
   return whole * (0.5 + random() / 2)
 }
 
-export interface Told {
-  heard(heard: Heard): void
+export interface Told<T = Entry> {
+  heard(heard: Heard<T>): void
   /** It cannot be asked at this time; said again whenever the reason is another one. */
   away(why: string): void
 }
 
 /** Until the signal. */
-export async function keepFollowing(follower: Follower, told: Told, signal: AbortSignal): Promise<void> {
+export async function keepFollowing<T>(
+  follower: Follower<T>,
+  told: Told<T>,
+  signal: AbortSignal,
+): Promise<void> {
   let failures = 0
   while (!signal.aborted) {
     try {

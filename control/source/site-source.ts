@@ -10,6 +10,7 @@ import type { RealServer } from '../model/server.ts'
 import type { ServiceId, VirtualService } from '../model/service.ts'
 import { type Complaint, placeText, type Site, type SiteService } from '../model/site.ts'
 import type { Origin, StatingSource } from '../model/source.ts'
+import { isFleetPlace } from '../registry/fleet/place.ts'
 import type { RuleDirector } from '../rules/director.ts'
 import type { Statement } from '../rules/layers.ts'
 import type { RefusedStatement, Restated, RuleChange } from '../rules/restate.ts'
@@ -333,6 +334,11 @@ export class SiteSource {
   #found(wrong: typeof NOTHING_WRONG): void {
     this.#wrong = wrong
     const complaints = [...wrong.whole, ...wrong.pools]
+    const [first] = complaints.filter(({ severity }) => severity === 'error')
+    this.#options.reader.stands(
+      this.source,
+      first === undefined ? null : `${placeText(first.at)}: ${first.message}`,
+    )
     const goesOn = this.#site === null ? 'rules' : this.#kept ? 'last good' : 'before'
     this.#become(complaints.length > 0 ? { state: 'refused', complaints, goesOn } : { state: 'in force' })
   }
@@ -380,6 +386,13 @@ function withoutRefused(site: Site, refused: readonly RefusedStatement[]): Site 
 }
 
 function originOf(source: StatingSource, path: string): Origin {
+  if (isFleetPlace(path)) {
+    const title = `the fleet's configuration in ${path.replace(/\?.*/, '')}`
+    return {
+      title,
+      instead: `change it for all of them: pointsman apply --to ${path.replace(/\?.*/, '')} FILE`,
+    }
+  }
   const title = source === 'file' ? `the file ${path}` : path
   const instead =
     source === 'file'

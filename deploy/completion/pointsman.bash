@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain register mark events explain snapshot set dataplane detach --json --help --version'
+			drain undrain register fleet mark events explain snapshot set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -30,10 +30,15 @@ _pointsman() {
 		mapfile -t COMPREPLY < <(compgen -f -W '--help' -- "$cur")
 		return
 		;;
-	diff | apply)
+	diff)
 		mapfile -t COMPREPLY < <(compgen -f -W '--take-over --json --help' -- "$cur")
 		return
 		;;
+	apply)
+		mapfile -t COMPREPLY < <(compgen -f -W '--take-over --to --json --help' -- "$cur")
+		return
+		;;
+	fleet) choices='--rollback --json --help' ;;
 	drain) choices="$(_pointsman_services) --for --help" ;;
 	undrain) choices="$(_pointsman_services) --help" ;;
 	mark)

@@ -4,31 +4,33 @@
  * listed anew.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { readEntry } from '../entry.ts'
 import { TooLargeError } from '../http.ts'
-import { ENTRIES_MAX, type Entry, type Follower, type Heard } from '../registry.ts'
+import { ENTRIES_MAX, type Follower, type Heard } from '../registry.ts'
 import type { EtcdGateway, WatchAnswer } from './gateway.ts'
 
 const PAGE = 2000
 /** A server that hangs ends no connection: it is asked something small so often. */
 const PROBE_MS = 3000
 
-export class EtcdFollower implements Follower {
+export class EtcdFollower<T> implements Follower<T> {
   readonly #gateway: EtcdGateway
   readonly #prefix: string
+  readonly #read: (value: string, name: string) => T
   /** The last one of which all is known; null: nothing is. */
   #revision: number | null = null
   #count = 0
   readonly #keys = new Set<string>()
   readonly #cut: number
 
-  constructor(gateway: EtcdGateway, prefix: string) {
+  /** @param read what a value is, with what of its key is behind the prefix */
+  constructor(gateway: EtcdGateway, prefix: string, read: (value: string, name: string) => T) {
     this.#gateway = gateway
+    this.#read = read
     this.#prefix = prefix
     this.#cut = prefix.length
   }
 
-  async attempt(report: (heard: Heard) => void, signal: AbortSignal): Promise<never> {
+  async attempt(report: (heard: Heard<T>) => void, signal: AbortSignal): Promise<never> {
     try {
       this.#revision ??= await this.#list(report, signal)
       return await this.#watch(report, signal)
@@ -44,8 +46,8 @@ export class EtcdFollower implements Follower {
   }
 
   /** Pages of one revision: nothing moves meanwhile. */
-  async #list(report: (heard: Heard) => void, signal: AbortSignal): Promise<number> {
-    const entries = new Map<string, Entry>()
+  async #list(report: (heard: Heard<T>) => void, signal: AbortSignal): Promise<number> {
+    const entries = new Map<string, T>()
     let revision: number | undefined
     let from: string | undefined
     let limit = PAGE
@@ -61,7 +63,7 @@ export class EtcdFollower implements Follower {
         revision ??= answer.revision
         for (const { key, value } of answer.kvs) {
           this.#keys.add(key)
-          entries.set(this.#name(key), readEntry(value, this.#name(key)))
+          entries.set(this.#name(key), this.#read(value, this.#name(key)))
         }
         const last = answer.kvs.at(-1)
         if (!answer.more || last === undefined || entries.size > ENTRIES_MAX) break
@@ -76,7 +78,7 @@ export class EtcdFollower implements Follower {
     return revision
   }
 
-  async #watch(report: (heard: Heard) => void, signal: AbortSignal): Promise<never> {
+  async #watch(report: (heard: Heard<T>) => void, signal: AbortSignal): Promise<never> {
     // Either one that fails ends the other.
     const end = new AbortController()
     const both = AbortSignal.any([signal, end.signal])
@@ -87,7 +89,7 @@ export class EtcdFollower implements Follower {
     }
   }
 
-  async #listen(report: (heard: Heard) => void, signal: AbortSignal): Promise<never> {
+  async #listen(report: (heard: Heard<T>) => void, signal: AbortSignal): Promise<never> {
     const from = this.#revision! + 1
     for await (const answer of this.#gateway.watch(this.#prefix, from, signal)) {
       this.#take(answer, report)
@@ -95,26 +97,26 @@ export class EtcdFollower implements Follower {
     throw new Error(`${this.#gateway.endpoints.url} has ended the watch`)
   }
 
-  #take(answer: WatchAnswer, report: (heard: Heard) => void): void {
+  #take(answer: WatchAnswer, report: (heard: Heard<T>) => void): void {
     if (answer.compacted) {
       this.#revision = null
       throw new Error(`${this.#gateway.endpoints.url} no longer keeps what has changed since: listing anew`)
     }
     if (answer.cancelled !== null) throw new Error(`${this.#gateway.endpoints.url}: ${answer.cancelled}`)
-    const changes = new Map<string, Entry | null>()
+    const changes = new Map<string, T | null>()
     let revision = this.#revision ?? 0
     for (const { key, value, modRevision } of answer.events) {
       revision = Math.max(revision, modRevision)
       if (value === null) this.#keys.delete(key)
       else this.#keys.add(key)
-      changes.set(this.#name(key), value === null ? null : readEntry(value, this.#name(key)))
+      changes.set(this.#name(key), value === null ? null : this.#read(value, this.#name(key)))
     }
     this.#revision = revision
     report(changes.size === 0 ? { kind: 'current' } : { kind: 'changes', changes })
   }
 
   /** Whether the server still answers, and knows no other state than we do. */
-  async #probe(report: (heard: Heard) => void, signal: AbortSignal): Promise<never> {
+  async #probe(report: (heard: Heard<T>) => void, signal: AbortSignal): Promise<never> {
     let odd = 0
     for (;;) {
       await sleep(PROBE_MS * (0.8 + Math.random() * 0.4), undefined, { signal })

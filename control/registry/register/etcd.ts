@@ -1,30 +1,44 @@
 /** A key under a lease. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { RegistryAddress } from '../../model/pool.ts'
 import { EtcdError, EtcdGateway, NOT_FOUND } from '../etcd/gateway.ts'
-import { entryText, type Registrar, type Registration } from './registration.ts'
+import type { Registrar, Registration } from './registration.ts'
+
+/** A registration as a key. */
+export function etcdKey({ service, endpoint }: Registration): string {
+  return `${service.replace(/\/$/, '')}/${endpoint}`
+}
+
+export interface LeasedKey {
+  readonly address: RegistryAddress
+  readonly key: string
+  readonly value: () => string
+  readonly ttlMs: number
+}
 
 export class EtcdRegistrar implements Registrar {
   readonly #gateway: EtcdGateway
-  readonly #registration: Registration
+  readonly #leased: LeasedKey
   #lease: string | null = null
 
-  constructor(registration: Registration) {
-    this.#registration = registration
-    this.#gateway = new EtcdGateway(registration.address)
+  constructor(leased: LeasedKey) {
+    this.#leased = leased
+    this.#gateway = new EtcdGateway(leased.address)
   }
 
-  get #key(): string {
-    const { service, endpoint } = this.#registration
-    return `${service.replace(/\/$/, '')}/${endpoint}`
+  /** The value is another one; if it cannot be written now, the next attempt does. */
+  async rewrite(): Promise<void> {
+    const { key, value } = this.#leased
+    if (this.#lease !== null) await this.#gateway.put(key, value(), this.#lease)
   }
 
   async attempt(held: () => void, signal: AbortSignal): Promise<never> {
-    const { ttlMs } = this.#registration
+    const { key, value, ttlMs } = this.#leased
     try {
       if (this.#lease !== null && !(await this.#keepAlive(this.#lease, signal))) this.#lease = null
       this.#lease ??= await this.#gateway.grant(Math.ceil(ttlMs / 1000))
       // Whatever became of the key meanwhile; the same value is no change to its readers.
-      await this.#gateway.put(this.#key, entryText(this.#registration), this.#lease)
+      await this.#gateway.put(key, value(), this.#lease)
       held()
       for (;;) {
         await sleep(ttlMs / 3, undefined, { signal })

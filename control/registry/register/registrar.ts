@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pauseMs, reasonOf } from '../retry.ts'
-import type { Registrar, Registration } from './registration.ts'
+import { entryText, type Registrar, type Registration } from './registration.ts'
 
 export interface RegistrarLog {
   registered(): void
@@ -53,8 +53,16 @@ export async function stayRegistered(
 export async function openRegistrar(registration: Registration): Promise<Registrar> {
   const { kind } = registration.address
   switch (kind) {
-    case 'etcd':
-      return new (await import('./etcd.ts')).EtcdRegistrar(registration)
+    case 'etcd': {
+      const { EtcdRegistrar, etcdKey } = await import('./etcd.ts')
+      const { address, ttlMs } = registration
+      return new EtcdRegistrar({
+        address,
+        key: etcdKey(registration),
+        value: () => entryText(registration),
+        ttlMs,
+      })
+    }
     case 'zookeeper':
       return new (await import('./zookeeper.ts')).ZkRegistrar(registration)
     case 'consul':

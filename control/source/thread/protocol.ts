@@ -28,7 +28,15 @@ export interface TakenOrder {
   readonly order: 'taken'
 }
 
-export type Order = ReadOrder | AppliedOrder | TakenOrder
+/** How a source stands, for those who follow the same one. */
+export interface StandsOrder {
+  readonly order: 'stands'
+  readonly source: StatingSource
+  /** What is wrong; null: what was read last is in force. */
+  readonly why: string | null
+}
+
+export type Order = ReadOrder | AppliedOrder | TakenOrder | StandsOrder
 
 export type ReadAnswer =
   | { readonly number: number; readonly kind: 'services'; readonly packed: string }
@@ -48,6 +56,8 @@ export type ReadAnswer =
 
 /** What nobody has asked for: pools that follow a registry, of what is in force of a source. */
 export type Notice =
+  /** Another revision of it is meant: read all of it. */
+  | { readonly kind: 'revised'; readonly source: StatingSource }
   /** They have other real servers: read again. */
   | { readonly kind: 'stale'; readonly source: StatingSource }
   /** How they stand. */

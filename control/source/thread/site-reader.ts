@@ -56,6 +56,10 @@ export class SiteReader {
     this.#worker?.postMessage({ order: 'applied', number } satisfies Order)
   }
 
+  stands(source: StatingSource, why: string | null): void {
+    this.#worker?.postMessage({ order: 'stands', source, why } satisfies Order)
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     await this.#worker?.terminate()
@@ -66,7 +70,7 @@ export class SiteReader {
     const worker = startWorker(this.#settings)
     this.#worker = worker
     worker.on('message', (answer: ReadAnswer | Notice) => {
-      if (answer.kind === 'stale' || answer.kind === 'pools') {
+      if (answer.kind === 'stale' || answer.kind === 'pools' || answer.kind === 'revised') {
         this.onNotice(answer)
         return
       }

@@ -6,6 +6,10 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { SitePool, SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
+import { VERSION } from '../../model/version.ts'
+import type { FleetRevision } from '../../registry/fleet/document.ts'
+import { FleetMember } from '../../registry/fleet/follow.ts'
+import { isFleetPlace, parseFleetPlace } from '../../registry/fleet/place.ts'
 import { FollowedPools, poolKey } from '../../registry/pools.ts'
 import type { Member } from '../../registry/registry.ts'
 import { type Files, type Reading, readSite } from '../file/read.ts'
@@ -29,6 +33,8 @@ interface Texts {
   readonly path: string
   readonly files: ReadonlyMap<string, string>
   readonly folders: ReadonlyMap<string, readonly string[]>
+  /** Of a fleet's configuration. */
+  revision: number | null
   /** Those of the files that are looked at again by themselves. */
   watched: ReadonlySet<string>
   pools: readonly SitePool[]
@@ -53,7 +59,8 @@ interface Known {
   readonly watchedToo: boolean
 }
 
-function knownFor({ source, path, what }: ReadOrder): Known | null {
+function knownFor({ source, path, what }: ReadOrder, revision: FleetRevision | null): Known | null {
+  if (what === 'whole' && revision !== null) return { texts: revision, watchedToo: true }
   if (what === 'whole') return { texts: undefined, watchedToo: false }
   if (what === 'pools') return { texts: applied.get(source), watchedToo: false }
   const good = lastGood.load(source, path)
@@ -69,7 +76,7 @@ function recording(source: StatingSource, path: string, known: Known): { files: 
     return value
   }
   return {
-    texts: { source, path, files, folders, watched: new Set(), pools: [], members },
+    texts: { source, path, files, folders, revision: null, watched: new Set(), pools: [], members },
     files: {
       read: (name, watched) => {
         const text = watched && !known.watchedToo ? undefined : known.texts?.files.get(name)
@@ -202,22 +209,64 @@ function becomeApplied(number: number): void {
   tellStates(texts)
 }
 
+// Configurations that a fleet shares
+
+let fleet: { readonly path: string; readonly member: FleetMember } | null = null
+
+/** Who follows it; null: it is a file. */
+function fleetOf(source: StatingSource, path: string): FleetMember | null {
+  if (source !== 'file') return null
+  const place = parseFleetPlace(path)
+  if (place === null || fleet?.path === path) return place === null ? null : (fleet?.member ?? null)
+  fleet?.member.close()
+  const member = new FleetMember(place, VERSION, () => {
+    parentPort?.postMessage({ kind: 'revised', source } satisfies Notice)
+  })
+  fleet = { path, member }
+  return member
+}
+
+/** The others are told. */
+function stands(source: StatingSource, why: string | null): void {
+  if (fleet === null || source !== 'file') return
+  const { path, member } = fleet
+  const texts = applied.get(source)
+  const revision = texts?.path === path ? texts.revision : null
+  const refused = why === null ? null : (member.revision?.revision ?? null)
+  member.tell({ revision, state: why === null ? 'in force' : 'refused', refused, why })
+}
+
+/** Of a fleet's texts the first one names the others. */
+function mainOf(path: string, known: Known): string {
+  return isFleetPlace(path) ? ([...(known.texts?.files.keys() ?? [])][0] ?? path) : path
+}
+
 /** null: there is nothing to be read. */
 async function read(order: ReadOrder): Promise<{ readonly reading: Reading; readonly texts: Texts } | null> {
   const { source, path, what } = order
   const reader = READERS[source]
   if (reader === undefined) throw new TypeError(`Nobody reads source "${source}"`)
   staleSources.delete(source)
-  const known = knownFor(order)
+  const member = fleetOf(source, path)
+  if (what === 'whole') await member?.first(FIRST_MS)
+  const revision = member?.revision ?? null
+  const known = knownFor(order, revision)
   if (known === null) return null
   const { files, texts } = recording(source, path, known)
-  const reading = reader(path, files)
+  if (member !== null && what === 'whole' && revision === null) {
+    const at = { file: path, line: 1, column: 1 }
+    const message = `Cannot read it: ${member.why}`
+    return { reading: { site: null, complaints: [{ at, message, severity: 'error' }] }, texts }
+  }
+  texts.revision = what === 'whole' ? (revision?.revision ?? null) : (applied.get(source)?.revision ?? null)
+  const main = mainOf(path, known)
+  const reading = reader(main, files)
   texts.watched = new Set(reading.site?.watched)
   texts.pools = reading.site?.followed ?? []
   const unknown = what === 'pools' ? [] : texts.pools.filter(({ known }) => !known)
   if (unknown.length === 0) return { reading, texts }
   await Promise.all(unknown.map((pool) => followedPools.watch(pool).first(FIRST_MS)))
-  const again = reader(path, files)
+  const again = reader(main, files)
   texts.pools = again.site?.followed ?? []
   return { reading: again, texts }
 }
@@ -253,6 +302,9 @@ parentPort?.on('message', (order: Order) => {
       break
     case 'applied':
       becomeApplied(order.number)
+      break
+    case 'stands':
+      stands(order.source, order.why)
       break
     case 'read':
       turn = turn
