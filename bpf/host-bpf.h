@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* The kernel as host: XDP, memory-mappable arrays, the kernel's own FIB. */
+/*
+ * The kernel as host: memory-mappable arrays, the kernel's own FIB. What a frame is, and how it leaves, is
+ * another matter with XDP (host-xdp.h) and with traffic control (host-skb.h).
+ */
 #pragma once
 
 #include <linux/bpf.h>
@@ -60,51 +63,10 @@ pm_inline int pm_is_shared(__u32 row)
 	return row >= pm_limits.own_rows;
 }
 
-pm_inline void pm_frame_load(struct pm_frame *f)
-{
-	struct xdp_md *ctx = f->host;
-
-	f->data = (__u8 *)(long)ctx->data;
-	f->end = (__u8 *)(long)ctx->data_end;
-	f->length = ctx->data_end - ctx->data;
-	f->ifindex = ctx->ingress_ifindex;
-	f->flags = 0;
-	f->segment = 0;
-}
-
-/* Bytes in reach: all of them. */
-pm_inline __u32 pm_reach(const struct pm_frame *f)
-{
-	return f->length;
-}
-
-/* Moves the start of the frame: negative makes room in front. Non-zero when there is none. */
-pm_inline int pm_frame_move(struct pm_frame *f, int delta)
-{
-	int err = bpf_xdp_adjust_head(f->host, delta);
-
-	pm_frame_load(f);
-	return err;
-}
-
-/* Frames are whole here: there is no second run. */
-#define pm_frame_counted(f) ((void)(f))
-#define pm_frame_connected(f, index) ((void)(f))
-#define pm_frame_connection(f) ((void)(f), PM_NONE)
-
-/* Cuts the frame to `length` bytes. */
-pm_inline int pm_frame_trim(struct pm_frame *f, __u32 length)
-{
-	int err = bpf_xdp_adjust_tail(f->host, (int)length - (int)f->length);
-
-	pm_frame_load(f);
-	return err;
-}
-
 #define pm_loop(n, fn, arg) bpf_loop(n, fn, arg, 0)
 
 struct pm_summing {
-	struct xdp_md *ctx;
+	PM_HOST *ctx;
 	__u32 off;
 	__u64 sum;
 };
@@ -129,7 +91,7 @@ static long pm_sum_chunk(__u32 i, void *arg)
 }
 
 /* A function of its own, verified once. Callers have seen to it that the range ends within PM_SUM_MAX. */
-PM_PART __u64 pm_sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len)
+PM_PART __u64 pm_sum_bytes(PM_HOST *ctx, __u32 off, __u32 len)
 {
 	struct pm_summing s = { .ctx = ctx, .off = off };
 	__u8 *p, *end;
@@ -161,38 +123,35 @@ PM_PART __u64 pm_sum_bytes(struct xdp_md *ctx, __u32 off, __u32 len)
 	return s.sum;
 }
 
-pm_inline __u64 pm_sum(struct pm_frame *f, __u32 off, __u32 len)
+/* What the kernel's FIB says; `p` as it has left it. */
+pm_inline enum pm_fib_result pm_ask_fib(PM_HOST *host, struct pm_fib *q, struct bpf_fib_lookup *p)
 {
-	return pm_sum_bytes(f->host, off, len);
-}
-
-pm_inline enum pm_fib_result pm_host_fib(PM_HOST *host, struct pm_fib *q)
-{
-	struct bpf_fib_lookup p = {};
 	long rc;
 
-	p.family = q->family == 4 ? PM_AF_INET : PM_AF_INET6;
-	p.l4_protocol = q->protocol;
-	p.ifindex = q->ifindex;
+	p->family = q->family == 4 ? PM_AF_INET : PM_AF_INET6;
+	p->l4_protocol = q->protocol;
+	p->ifindex = q->ifindex;
+	/* Asks for the route's own limit: without a length, traffic control is told the interface's. */
+	p->tot_len = 1;
 	if (q->family == 4) {
-		p.tos = q->tos;
-		p.ipv4_src = *(__u32 *)q->saddr;
-		p.ipv4_dst = *(__u32 *)q->daddr;
+		p->tos = q->tos;
+		p->ipv4_src = *(__u32 *)q->saddr;
+		p->ipv4_dst = *(__u32 *)q->daddr;
 	} else {
 		/* bpf_fib_lookup finds nothing for a link-local source; no route here hangs on it. */
 		if (q->saddr[0] != 0xfe || (q->saddr[1] & 0xc0) != 0x80)
-			__builtin_memcpy(p.ipv6_src, q->saddr, 16);
-		__builtin_memcpy(p.ipv6_dst, q->daddr, 16);
+			__builtin_memcpy(p->ipv6_src, q->saddr, 16);
+		__builtin_memcpy(p->ipv6_dst, q->daddr, 16);
 	}
-	rc = bpf_fib_lookup(host, &p, sizeof(p), 0);
-	q->ifindex = p.ifindex;
+	rc = bpf_fib_lookup(host, p, sizeof(*p), 0);
+	q->ifindex = p->ifindex;
 	/* The kernel puts the gateway, if there is one, in the destination's place. */
-	q->gateway = (p.ipv6_dst[0] * 31 + p.ipv6_dst[1]) * 31 + p.ipv6_dst[2] * 17 + p.ipv6_dst[3];
+	q->gateway = (p->ipv6_dst[0] * 31 + p->ipv6_dst[1]) * 31 + p->ipv6_dst[2] * 17 + p->ipv6_dst[3];
 	switch (rc) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
-		__builtin_memcpy(q->smac, p.smac, 6);
-		__builtin_memcpy(q->dmac, p.dmac, 6);
-		q->mtu = p.mtu_result;
+		__builtin_memcpy(q->smac, p->smac, 6);
+		__builtin_memcpy(q->dmac, p->dmac, 6);
+		q->mtu = p->mtu_result;
 		return PM_FIB_OK;
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		return PM_FIB_NO_NEIGHBOUR;
@@ -224,30 +183,8 @@ pm_inline __u32 pm_egress_flags(__u32 ifindex)
 	return 0;
 }
 
-enum pm_way {
-	PM_WAY_NONE, /* none: the kernel would take the frame and lose it */
-	PM_WAY_TURN, /* XDP_TX */
-	PM_WAY_REDIRECT,
-};
-
-/* How a frame that came in here can leave by an interface. */
-PM_PART enum pm_way pm_way_out(struct xdp_md *ctx, __u32 ifindex)
-{
-	__u32 from = ctx->ingress_ifindex, flags = pm_egress_flags(ifindex);
-
-	if (pm_likely(!flags))
-		return ifindex == from ? PM_WAY_TURN : PM_WAY_REDIRECT;
-	if (flags & PM_EGRESS_NO_ETHERNET)
-		return PM_WAY_NONE;
-	if (ifindex == from && !(flags & PM_EGRESS_NO_TURN))
-		return PM_WAY_TURN;
-	/* Generic mode sends like any other packet: every driver takes that. */
-	if ((flags & PM_EGRESS_NO_REDIRECT) && !(pm_egress_flags(from) & PM_EGRESS_GENERIC))
-		return PM_WAY_NONE;
-	return PM_WAY_REDIRECT;
-}
-
-pm_inline int pm_host_takes(PM_HOST *host, __u32 ifindex)
-{
-	return pm_way_out(host, ifindex) != PM_WAY_NONE;
-}
+#ifdef PM_SKB
+#include "host-skb.h"
+#else
+#include "host-xdp.h"
+#endif

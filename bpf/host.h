@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * What the packet program needs of the place it runs in. Two implementations: the kernel (XDP) and
- * memory (wasm32 for the userspace plane, native for fuzzing). The stages know nothing else of it.
+ * What the packet program needs of the place it runs in. Three implementations: the kernel by XDP, the kernel
+ * by traffic control (PM_SKB), and memory (wasm32 for the userspace plane, native for fuzzing). The stages know
+ * nothing else of it.
  *
  *   pm_<map>(index)       record of a map, or NULL beyond its end
  *   pm_limits             sizes of the maps
@@ -20,8 +21,13 @@
 #include "maps.h"
 
 #ifdef __bpf__
+#ifdef PM_SKB
+struct __sk_buff;
+#define PM_HOST struct __sk_buff
+#else
 struct xdp_md;
 #define PM_HOST struct xdp_md
+#endif
 /*
  * A part of the program that the verifier checks on its own, once, whoever calls it: arguments are the
  * host, numbers, and pointers to records (which it takes as possibly NULL).
@@ -75,6 +81,29 @@ struct pm_frame {
 #include "host-bpf.h"
 #else
 #include "host-memory.h"
+#endif
+
+/* What frames of the kernel's stack have that others do not: host-skb.h says it for them. */
+#ifndef PM_SKB
+/* Whether the frame comes again, with all of it in reach: counted already. */
+#define pm_is_resumed(f) ((f)->flags & PM_JOB_RESUMED)
+/* Finds out about PM_JOB_PARTIAL_CSUM; pointers into the frame are to be derived again. */
+#define pm_find_partial(f) ((void)(f))
+/* A sum over headers: pointers into the frame stay good. */
+#define pm_sum_plain(f, off, len) pm_sum((f), (off), (len))
+/* IP bytes of the largest segment of a super-packet, 0 if it is none. */
+#define pm_segment(f, p) ((f)->segment)
+/* Room for the headers of a real server's tunnel. */
+#define pm_frame_encap(f, bytes, real) pm_frame_move((f), -(int)(bytes))
+/* Whether a checksum over all of the frame is one over what leaves: a super-packet goes out in pieces. */
+#define pm_is_whole(f) ((void)(f), 1)
+/* Where the transport header is; by how much the sum over the bytes of the packet has changed. */
+#define pm_frame_transport(f, p) ((void)(f), (void)(p))
+#define pm_bytes_changed(f, change) ((void)(f), (void)(change))
+/* Whether the host finds the neighbour itself that it does not know yet: then what was seen names the way out. */
+#define pm_host_resolves(f, seen) ((void)(f), (void)(seen), 0)
+#define pm_is_tagged(f, eth) \
+	((void)(f), (eth)->type == pm_htons(PM_ETHERTYPE_VLAN) || (eth)->type == pm_htons(PM_ETHERTYPE_QINQ))
 #endif
 
 /* The frame as the host has it now. */

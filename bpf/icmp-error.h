@@ -193,6 +193,8 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 			stack_only = 1;
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
+			if (pm_host_resolves(f, c))
+				break;
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;
@@ -267,6 +269,8 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	epoch = pm_epoch(set, pm_now());
 	if (!pm_hop_known(c, epoch))
 		hop = pm_route(f->host, family, seen, &p->key, index, epoch);
+	if (hop == PM_FIB_NO_NEIGHBOUR && pm_host_resolves(f, c))
+		hop = PM_FIB_OK;
 	/* As of answers: nothing may leave with the real server's own address. */
 	if (hop == PM_FIB_NO_NEIGHBOUR)
 		return PM_DROP_NEXT_HOP_UNRESOLVED;

@@ -24,15 +24,19 @@ struct pm_packet {
 	__u8 ttl;	 /* or hop limit */
 };
 
+#define PM_L4_MAX 1023u /* the verifier wants a bound; six extension headers of ours stay below */
+
 /* The transport header at p->l4, or NULL. `size` is a constant. */
 pm_inline void *pm_l4(struct pm_frame *f, const struct pm_packet *p, __u32 size)
 {
 	__u32 off = p->l4;
 	__u8 *h;
 
-	if (off > 1024) /* the verifier wants a bound; six extension headers of ours stay below */
+	if (off > PM_L4_MAX)
 		return PM_NULL;
-	h = f->data + off;
+	/* The verifier of Linux 6.1 forgets the test when the number was kept on the stack: mask it once more. */
+	pm_opaque(off);
+	h = f->data + (off & PM_L4_MAX);
 	return h + size <= f->end ? h : PM_NULL;
 }
 
@@ -52,6 +56,7 @@ pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
 		p->key.sport = tcp->sport;
 		p->key.dport = tcp->dport;
 		p->tcp_flags = tcp->flags;
+		pm_frame_transport(f, p);
 		return PM_CONTINUE;
 	}
 	if (p->key.protocol == PM_PROTO_UDP) {
@@ -65,6 +70,7 @@ pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
 		p->key.sport = udp->sport;
 		p->key.dport = udp->dport;
 		p->tcp_flags = 0;
+		pm_frame_transport(f, p);
 		return PM_CONTINUE;
 	}
 	if (p->key.protocol == PM_PROTO_ICMP || p->key.protocol == PM_PROTO_ICMPV6)
@@ -97,7 +103,7 @@ pm_inline enum pm_verdict pm_parse_ipv4(struct pm_frame *f, struct pm_packet *p)
 		if (f->data + PM_ETH_LEN + 60 > f->end &&
 		    f->data + PM_ETH_LEN + header > f->end)
 			return pm_short(f, PM_PASS_MALFORMED);
-		sum += pm_sum(f, PM_ETH_LEN + PM_IPV4_LEN, header - PM_IPV4_LEN);
+		sum += pm_sum_plain(f, PM_ETH_LEN + PM_IPV4_LEN, header - PM_IPV4_LEN);
 	}
 	if (pm_fold(sum) != 0xffff)
 		return PM_PASS_MALFORMED;
@@ -152,6 +158,7 @@ pm_inline enum pm_verdict pm_parse_ipv6(struct pm_frame *f, struct pm_packet *p)
 	return pm_parse_l4(f, p);
 }
 
+#ifndef PM_SKB
 /*
  * IEEE 802.1Q: a tag with VLAN id 0 carries only a priority and is as good as none. Takes such tags
  * off, so that the IP header always starts at PM_ETH_LEN.
@@ -175,3 +182,4 @@ pm_inline enum pm_verdict pm_parse_vlan(struct pm_frame *f)
 	}
 	return PM_CONTINUE;
 }
+#endif

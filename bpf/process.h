@@ -24,7 +24,7 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 	if (!real)
 		return PM_DROP_MAP;
 	/* Of a frame that comes again as a whole all this was decided when its headers came. */
-	if (!(f->flags & PM_JOB_RESUMED)) {
+	if (!pm_is_resumed(f)) {
 		if (pm_unlikely(p->key.protocol == PM_PROTO_TCP && (p->tcp_flags & PM_TCP_SYN))) {
 			__u32 mode = set->reuse_mode;
 			__u8 state = pm_state(c->word);
@@ -76,6 +76,8 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 			stack_only = 1;
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
+			if (pm_host_resolves(f, &flow->seen.c))
+				break;
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;
@@ -85,7 +87,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	}
 	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > c->mtu))
 		return pm_unfragmentable(f, family) ? PM_PASS_REPLY_MTU : PM_DROP_FRAGMENTATION;
-	if (!(f->flags & PM_JOB_RESUMED)) {
+	if (!pm_is_resumed(f)) {
 		pm_frame_counted(f);
 		if (real->slot == PM_SLOT_LIVE)
 			pm_account(c->real, p->ip_length, 1);
@@ -177,7 +179,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_PASS_NOT_FIRST;
 	if (pm_unsupported(service))
 		return PM_PASS_UNSUPPORTED;
-	if (!(f->flags & PM_JOB_RESUMED) && turn == PM_TURN_FIRST && pm_defend(set))
+	if (!pm_is_resumed(f) && turn == PM_TURN_FIRST && pm_defend(set))
 		return PM_DROP_DEFENCE;
 	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT)) {
 		pm_frame_counted(f);
@@ -260,7 +262,7 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	for (int n = 0; c && n < PM_LOOKS; n++) {
 		if (pm_unlikely(pm_over(family, c, flow.index, head, flow.now))) {
 			/* The first run of a frame has done so; there may be several lines of source port 0. */
-			if ((f->flags & PM_JOB_RESUMED) || pm_end_over(family, c, flow.index, head)) {
+			if (pm_is_resumed(f) || pm_end_over(family, c, flow.index, head)) {
 				c = PM_NULL;
 				break;
 			}
@@ -344,8 +346,11 @@ PM_PART int pm_untag(PM_HOST *host)
 	return pm_parse_vlan(&f);
 }
 
-/* Whether the frame is for us at all, and which family it is. */
-pm_inline __u64 pm_process(PM_HOST *host)
+/*
+ * Whether the frame is for us at all: PM_CONTINUE and its family in the high half, or the verdict. Apart, so that
+ * the stages' stack has no part in it.
+ */
+PM_PART __u64 pm_admit(PM_HOST *host)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_frame f = pm_frame_open(host);
@@ -363,8 +368,7 @@ pm_inline __u64 pm_process(PM_HOST *host)
 		return PM_PASS_NOT_CONFIGURED;
 	if (!pm_for_host(nic, eth))
 		return PM_PASS_NOT_FOR_HOST;
-	if (pm_unlikely(eth->type == pm_htons(PM_ETHERTYPE_VLAN) ||
-			eth->type == pm_htons(PM_ETHERTYPE_QINQ))) {
+	if (pm_unlikely(pm_is_tagged(&f, eth))) {
 		v = pm_untag(host);
 		pm_frame_load(&f);
 		if (v != PM_CONTINUE)
@@ -373,17 +377,24 @@ pm_inline __u64 pm_process(PM_HOST *host)
 			return PM_PASS_MALFORMED;
 		eth = (void *)f.data;
 	}
-	if (eth->type == pm_htons(PM_ETHERTYPE_IPV4)) {
-		if (!(set->flags & PM_SETTING_V4))
-			return PM_PASS_NO_SERVICE;
-		return pm_process_as(host, 4, set);
-	}
-	if (eth->type == pm_htons(PM_ETHERTYPE_IPV6)) {
-		if (!(set->flags & PM_SETTING_V6))
-			return PM_PASS_NO_SERVICE;
-		return pm_process_as(host, 6, set);
-	}
+	if (eth->type == pm_htons(PM_ETHERTYPE_IPV4))
+		return set->flags & PM_SETTING_V4 ? 4ull << 32 : PM_PASS_NO_SERVICE;
+	if (eth->type == pm_htons(PM_ETHERTYPE_IPV6))
+		return set->flags & PM_SETTING_V6 ? 6ull << 32 : PM_PASS_NO_SERVICE;
 	return PM_PASS_NOT_IP;
+}
+
+/* Verdict, and in the high half the interface the frame leaves by. */
+pm_inline __u64 pm_process(PM_HOST *host)
+{
+	__u64 admitted = pm_admit(host);
+	struct pm_settings *set = pm_settings(0);
+
+	if ((__u32)admitted != PM_CONTINUE || !set)
+		return (__u32)admitted;
+	if (admitted >> 32 == 4)
+		return pm_process_as(host, 4, set);
+	return pm_process_as(host, 6, set);
 }
 
 /* Verdicts to actions, in one place. */

@@ -51,6 +51,7 @@ pm_inline int pm_decrement_ttl(struct pm_frame *f, int family)
 		if ((__u8 *)(ip + 1) > f->end)
 			return -1;
 		ip->hops--;
+		pm_bytes_changed(f, (__u16)~pm_htons(1));
 	}
 	return 0;
 }
@@ -76,6 +77,7 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 	const __be32 *addr = nat->addr;
 	__be16 *check = PM_NULL;
 
+	pm_find_partial(f);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		if (family == 6 || i == 0)
@@ -135,6 +137,8 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 
 		if ((__u8 *)(ip + 1) > f->end)
 			return PM_DROP_MAP;
+		/* The header's sum is what it was, and so is the transport part's with the pseudo header. */
+		pm_bytes_changed(f, (__u16)~pm_fold(addr_change));
 		if (nat->decrement) {
 			__be16 *word = (__be16 *)&ip->ttl, was = *word;
 
@@ -151,8 +155,10 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 
 		if ((__u8 *)(ip + 1) > f->end)
 			return PM_DROP_MAP;
-		if (nat->decrement)
+		if (nat->decrement) {
 			ip->hops--;
+			pm_bytes_changed(f, (__u16)~pm_htons(1));
+		}
 #pragma unroll
 		for (int i = 0; i < 4; i++) {
 			if (nat->source)

@@ -20,7 +20,9 @@ struct pm_flow {
 /* Bytes that must fit the path: a super-packet is cut into segments later. */
 pm_inline __u32 pm_wire_length(const struct pm_frame *f, const struct pm_packet *p)
 {
-	return f->segment ? f->segment : p->ip_length;
+	__u32 segment = pm_segment(f, p);
+
+	return segment ? segment : p->ip_length;
 }
 
 /* Whether a packet that is too long may not be fragmented either. */
@@ -81,6 +83,8 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			stack_only = 1;
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
+			if (pm_host_resolves(f, c))
+				break;
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;

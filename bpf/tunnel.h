@@ -188,8 +188,10 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 
 	if (pm_is_zero16(real->source))
 		return PM_DROP_NO_TUNNEL_SOURCE;
-	if (pm_tunnel_sums(real) && PM_ETH_LEN + p->ip_length + overhead > PM_SUM_MAX)
+	if (pm_tunnel_sums(real) && (PM_ETH_LEN + p->ip_length + overhead > PM_SUM_MAX || !pm_is_whole(f)))
 		return PM_DROP_CHECKSUM_LIMIT;
+	if (p->ip_length + overhead > 65535)
+		return PM_DROP_FRAGMENTATION;
 	if (family == 4) {
 		struct pm_ipv4 *inner = (void *)(f->data + PM_ETH_LEN);
 
@@ -207,7 +209,7 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 	}
 	tos = pm_outer_tos(tos);
 	protocol = pm_outer_protocol(real, family);
-	if (pm_frame_move(f, -(int)overhead))
+	if (pm_frame_encap(f, overhead, real))
 		return PM_DROP_HEADROOM;
 	if (real->family == 4)
 		err = pm_put_outer4(f, real, p->ip_length + overhead, tos, ttl, protocol, fragment,

@@ -35,14 +35,20 @@ export interface Sizes {
   readonly cpus: number
 }
 
-export type PlaneKind = 'xdp' | 'userspace' | 'memory'
+/** xdp and tc: the kernel, with the same maps and pins; `isKernel`. */
+export type PlaneKind = 'xdp' | 'tc' | 'userspace' | 'memory'
+
+/** Whether the kernel runs the packet program: it goes on without any process of ours. */
+export function isKernel(plane: PlaneKind | 'none'): plane is 'xdp' | 'tc' {
+  return plane === 'xdp' || plane === 'tc'
+}
 
 /** An interface of the director that packets are taken from. */
 export interface AttachedInterface {
   readonly name: string
   readonly ifindex: number
   /** xdp: how the program is attached. */
-  readonly mode: 'native' | 'generic' | 'userspace'
+  readonly mode: 'native' | 'generic' | 'tc' | 'userspace'
   /** Why it is not a better mode. */
   readonly note?: string
   /** The name that it was wanted by, where it is called otherwise now. */

@@ -7,7 +7,7 @@ import { type CommandResult, must, run, until } from './command.ts'
 import { inNamespace } from './namespace.ts'
 import { topology } from './topology.ts'
 
-export type DataplaneName = 'auto' | 'xdp' | 'userspace'
+export type DataplaneName = 'auto' | 'xdp' | 'tc' | 'userspace'
 
 export interface DirectorOptions {
   readonly dataplane?: DataplaneName

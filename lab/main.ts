@@ -25,7 +25,7 @@ const HEALTH_MS = 30_000
 const HELP = `npm start [-- OPTION…]
   --keep                          leave the lab up afterwards and say how to look around
   --remove                        only take away a lab that was kept
-  --dataplane auto|xdp|userspace  what carries the packets (default auto)
+  --dataplane auto|xdp|tc|userspace  what carries the packets (default auto)
   --prefix NAME                   begin of the namespaces' names (default ${DEFAULT_PREFIX})
 `
 
@@ -303,8 +303,8 @@ async function main(): Promise<number> {
     process.stdout.write(HELP)
     return 0
   }
-  if (dataplane !== 'auto' && dataplane !== 'xdp' && dataplane !== 'userspace')
-    throw new Error(`--dataplane is neither auto, xdp nor userspace: "${dataplane}"`)
+  if (dataplane !== 'auto' && dataplane !== 'xdp' && dataplane !== 'tc' && dataplane !== 'userspace')
+    throw new Error(`--dataplane is neither auto, xdp, tc nor userspace: "${dataplane}"`)
   if (values.remove) {
     step(`taking away what is left of lab ${prefix}*`)
     await removeLab(prefix)

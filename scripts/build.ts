@@ -312,6 +312,7 @@ async function main(): Promise<number> {
   const at = (path: string) => join(root, path)
   const program = [
     bpfObject(at('bpf/pointsman.bpf.c')),
+    bpfObject(at('bpf/pointsman-tc.bpf.c')),
     bpfObject(at('bpf/steer.bpf.c')),
     bpfObject(at('bpf/failures.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),

@@ -19,6 +19,7 @@ const USUAL: Need = { seconds: 3, cores: 1 }
 export const NEEDS: Readonly<Record<string, Need>> = {
   'checks: the sources follow the house style': { seconds: 4, cores: 1.2 },
   'checks: the types are sound': { seconds: 10, cores: 1.2 },
+  'conformance/packets-tc.test.ts': { seconds: 91, cores: 0.2 },
   'conformance/packets-userspace.test.ts': { seconds: 96, cores: 0.3 },
   'conformance/packets-xdp.test.ts': { seconds: 91, cores: 0.2 },
   'control/daemon/daemon.test.ts': { seconds: 12, cores: 1 },

@@ -3,7 +3,12 @@
  * links change, and compared with the kernel now and then. One that does not exist is waited for, one
  * that is renamed is followed while it lives, one made again under the wanted name is taken again.
  */
-import type { AttachedInterface, AttachResult, Dataplane } from '../../dataplane/dataplane.ts'
+import {
+  type AttachedInterface,
+  type AttachResult,
+  type Dataplane,
+  isKernel,
+} from '../../dataplane/dataplane.ts'
 import type { Link, Links } from '../../linux/links.ts'
 
 /** Where the links of this network namespace are known. */
@@ -106,7 +111,7 @@ export class Attachments {
   compare(): Promise<void> {
     this.#refusedFor = null
     // On the userspace plane links alone are followed; what it has of them is compared in any case.
-    if (this.#plane?.plane === 'xdp') this.#madeFor = null
+    if (this.#plane !== null && isKernel(this.#plane.plane)) this.#madeFor = null
     return this.bringInLine()
   }
 
@@ -175,10 +180,9 @@ export class Attachments {
     if (plane === null || this.#stopped || this.wanted.length + this.#inner.length === 0) return
     const found = this.#follow()
     // In XDP every link may be a way out, and what it can take is told again with each attach.
-    const facts =
-      plane.plane === 'xdp'
-        ? this.#source.links()
-        : JSON.stringify(found.map(({ link }) => this.#facts(link)))
+    const facts = isKernel(plane.plane)
+      ? this.#source.links()
+      : JSON.stringify(found.map(({ link }) => this.#facts(link)))
     const before = this.#results
     if (facts === this.#madeFor && this.#isComplete(plane, found)) return
     // Trying changes links itself, on some planes: each try would bring about the next.

@@ -235,7 +235,7 @@ program
 const plane = program
   .command('dataplane')
   .description('the data plane in use; with a word: change to it, connections go along')
-  .argument('[xdp|userspace]')
+  .argument('[xdp|tc|userspace]')
   .option('--json', 'print JSON', false)
   .action(async (kind: string | undefined) => {
     const value = await dataplane(socket, kind)

@@ -15,7 +15,7 @@ import {
 import { removeDeadPins } from '../../dataplane/kernel/dead-pins.ts'
 import { pinnedSizes } from '../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../dataplane/kernel/pins.ts'
-import { detachPinned, KernelDataplane } from '../../dataplane/kernel/plane.ts'
+import { type AttachChoice, detachPinned, KernelDataplane } from '../../dataplane/kernel/plane.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { ForwarderLink } from '../../dataplane/userspace/forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, MAPS_NAME } from '../../dataplane/userspace/forwarder/protocol.ts'
@@ -25,7 +25,7 @@ import { defaultPinDirectory } from '../../linux/bpffs.ts'
 import { cpuRows } from '../../linux/cpus.ts'
 import type { Links } from '../../linux/links.ts'
 
-export const PLANE_CHOICES = ['auto', 'xdp', 'userspace', 'none'] as const
+export const PLANE_CHOICES = ['auto', 'xdp', 'tc', 'userspace', 'none'] as const
 export type PlaneChoice = (typeof PLANE_CHOICES)[number]
 
 /** What the operator may size; the rest follows. */
@@ -164,13 +164,21 @@ function toTake(
   })
 }
 
-/** XDP with what is pinned, else with what a userspace plane has or has left, else with nothing. */
-async function openXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
+/** How the kernel's program is attached for a plane that was asked for. */
+function modeOf({ xdpMode }: OpenOptions, kind: 'xdp' | 'tc'): AttachChoice {
+  return kind === 'tc' ? 'tc' : xdpMode
+}
+
+/** The kernel's with what is pinned, else with what a userspace plane has or has left, else with nothing. */
+async function openKernel(options: OpenOptions, pinned: Sizes | null, kind: 'xdp' | 'tc'): Promise<Opened> {
   for (const directory of removeDeadPins()) {
     options.log(`Removed ${directory}: its network namespace is gone`)
   }
   const sizes = pinned ?? sizesInFile(mapFile(options)) ?? sizesFor(options.capacity, cpus(options.workers))
-  const dataplane = await KernelDataplane.open({ sizes, mode: options.xdpMode, links: options.links })
+  const dataplane = await KernelDataplane.open({
+    ...{ sizes, links: options.links },
+    mode: modeOf(options, kind),
+  })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
   try {
     const adopted = (await takeFromForwarder(options, dataplane)) || (await carryOver(options, dataplane))
@@ -293,7 +301,7 @@ async function openUserspace(options: OpenOptions, pinned: Sizes | null): Promis
 
 /** Whether XDP works on these interfaces is only known once it is attached. */
 async function tryXdp(options: OpenOptions, pinned: Sizes | null): Promise<Opened> {
-  const opened = await openXdp(options, pinned)
+  const opened = await openKernel(options, pinned, 'xdp')
   const { dataplane } = opened
   if (dataplane === null || options.interfaces.length === 0) return opened
   try {
@@ -314,7 +322,8 @@ export async function openDataplane(options: OpenOptions): Promise<Opened> {
     case 'none':
       return { dataplane: null, reason: 'asked for: rules are kept, packets are left alone', adopted: false }
     case 'xdp':
-      return await openXdp(options, pinned)
+    case 'tc':
+      return await openKernel(options, pinned, options.choice)
     case 'userspace':
       return await openUserspace(options, pinned)
     case 'auto':
@@ -342,13 +351,17 @@ async function openInstead(options: OpenOptions, pinned: Sizes | null, why: stri
 export async function exchangeDataplane(
   options: OpenOptions,
   from: Dataplane,
-  kind: 'xdp' | 'userspace',
+  kind: 'xdp' | 'tc' | 'userspace',
 ): Promise<Dataplane> {
+  if (from instanceof KernelDataplane && kind !== 'userspace') return await changeHook(options, from, kind)
   if (kind === 'userspace') checkRoomForWorkers(options, from.sizes)
   const present = from.interfaces()
   const to =
-    kind === 'xdp'
-      ? await KernelDataplane.open({ sizes: from.sizes, mode: options.xdpMode, links: options.links })
+    kind !== 'userspace'
+      ? await KernelDataplane.open({
+          ...{ sizes: from.sizes, links: options.links },
+          mode: modeOf(options, kind),
+        })
       : await openUserspacePlane(options, from.sizes, true)
   try {
     const wanted = present.length > 0 ? present.map(asWanted) : options.interfaces
@@ -360,4 +373,23 @@ export async function exchangeDataplane(
   }
   await from.close()
   return to
+}
+
+/** The same maps, packets come to the program by another way. */
+async function changeHook(
+  options: OpenOptions,
+  plane: KernelDataplane,
+  kind: 'xdp' | 'tc',
+): Promise<Dataplane> {
+  const was = plane.choice
+  const wanted = plane.interfaces().map(asWanted)
+  plane.choose(modeOf(options, kind))
+  try {
+    throwRefusals(await plane.attach(wanted))
+    return plane
+  } catch (error) {
+    plane.choose(was)
+    await plane.attach(wanted)
+    throw error
+  }
 }

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { builtFile } from '../../dataplane/assets.ts'
-import { type Dataplane, DataplaneError } from '../../dataplane/dataplane.ts'
+import { type Dataplane, DataplaneError, isKernel } from '../../dataplane/dataplane.ts'
 import { countSendFailures, type SendFailures } from '../../dataplane/kernel/failures.ts'
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
@@ -313,7 +313,7 @@ class Daemon {
   }
 
   /** The director stays; rules, connections and counters go from one plane to the other below it. */
-  async #changePlane(kind: 'xdp' | 'userspace'): Promise<void> {
+  async #changePlane(kind: 'xdp' | 'tc' | 'userspace'): Promise<void> {
     const managed = this.#managed
     if (managed === null)
       throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
@@ -349,7 +349,7 @@ class Daemon {
       if (one.state === 'refused') throw new DataplaneError(one.why)
       if (one.state === 'waiting') this.#log.warn(`Waiting for interface ${one.wanted}: ${one.why}`)
     }
-    if (dataplane.plane === 'xdp' && (await removeLeftovers(this.#run.path))) {
+    if (isKernel(dataplane.plane) && (await removeLeftovers(this.#run.path))) {
       this.#log.info('removed what an earlier userspace plane had left in the kernel')
     }
     if (wanted.length === 0) {

@@ -11,11 +11,13 @@ import { Pins } from './pins.ts'
 
 /** True when the program was attached and none of its interfaces exists any more. */
 function isDead(pins: Pins): boolean {
-  const links = pins.links()
+  const links = pins.attachments()
   return (
     links.length > 0 &&
-    links.every((ifindex) => {
-      const fd = pins.openLink(ifindex)
+    links.every(({ hook, ifindex, isFilter }) => {
+      // Filters go with their namespace, and leave nothing that tells.
+      if (isFilter) return false
+      const fd = pins.openLink(ifindex, hook)
       try {
         return linkInfo(fd).ifindex === 0
       } finally {

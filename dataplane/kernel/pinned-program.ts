@@ -1,5 +1,5 @@
 /**
- * A program with pinned maps: made, found again, exchanged for another build's, or moved to new maps when
+ * The programs with pinned maps: made, found again, exchanged for another build's, or moved to new maps when
  * the layout has changed. Killed at any moment, the next start finds the old state or the new one, and
  * finishes what was begun.
  */
@@ -8,6 +8,7 @@ import { netDeviceName } from '../../linux/device.ts'
 import { waitForGracePeriod } from '../../linux/grace.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
+import { MachineError } from '../../linux/machine-error.ts'
 import { lockPinDirectory } from '../../linux/netns-lock.ts'
 import type { MapMemory, Sizes } from '../dataplane.ts'
 import { MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
@@ -19,43 +20,101 @@ import { Migration, type MigrationPlan, type OldMaps, planMigration } from '../m
 import { mapEntries } from '../sizes.ts'
 import { linkInfo, mapInfo, programInfo } from './object-info.ts'
 import { checkSizesOf, openPinnedMaps, type PinnedMaps, refusal, withSettings } from './pinned-maps.ts'
-import { Pins, type Trace } from './pins.ts'
-import { loadProgram } from './program.ts'
+import { HOOKS, type Hook, Pins, type Trace } from './pins.ts'
+import { type LoadedPrograms, loadProgram, loadPrograms, type Objects } from './program.ts'
+import { dropFilters, filterProgram, putFilter } from './tc.ts'
 
-/** A program in the kernel with its maps, new or found; `release` lets go of all file descriptors. */
-export interface OpenedProgram {
-  readonly programFd: number
+/** Programs in the kernel with their maps, new or found; `release` lets go of all file descriptors. */
+export interface OpenedPrograms {
   readonly mapFds: ReadonlyMap<MapName, number>
   readonly adopted: boolean
+  /** The program of a hook, on the same maps as the others; loaded when it is first asked for. */
+  program(hook: Hook): number
+  /** Whether there is one already. */
+  has(hook: Hook): boolean
+  /** No link runs it any more. */
+  drop(hook: Hook): void
   release(): void
 }
 
-export function openUnpinned(objectPath: string, sizes: Sizes): OpenedProgram {
-  const { programFd, mapFds, close } = loadProgram(objectPath, sizes, new Map())
-  initialise(mapFds, sizes)
-  return { programFd, mapFds, adopted: false, release: close }
+/** What is loaded at once, and of which objects. */
+export interface Wanted {
+  readonly hooks: readonly Hook[]
+  readonly objects: Objects
+  readonly sizes: Sizes
 }
 
-export function openPinned(directory: string, objectPath: string, sizes: Sizes, trace: Trace): OpenedProgram {
+export function openUnpinned({ hooks, objects, sizes }: Wanted): OpenedPrograms {
+  const loaded = loadPrograms(hooks, objects, sizes, new Map())
+  initialise(loaded.mapFds, sizes)
+  const programs = new Map(loaded.programFds)
+  const later: LoadedPrograms[] = []
+  return {
+    mapFds: loaded.mapFds,
+    adopted: false,
+    program(hook) {
+      if (!programs.has(hook)) {
+        const more = loadPrograms([hook], objects, sizes, loaded.mapFds)
+        later.push(more)
+        programs.set(hook, more.programFds.get(hook)!)
+      }
+      return programs.get(hook)!
+    },
+    has: (hook) => programs.has(hook),
+    drop: () => {},
+    release() {
+      for (const one of [...later, loaded]) one.close()
+    },
+  }
+}
+
+export function openPinned(directory: string, wanted: Wanted, trace: Trace): OpenedPrograms {
   const lock = lockPinDirectory(directory)
   try {
     const pins = new Pins(directory, trace)
     finishMigration(pins, trace)
     const adopted = pins.complete()
-    if (adopted) renew(pins, objectPath, sizes, trace)
-    else pinNewProgram(pins, objectPath, sizes)
+    if (adopted) renew(pins, wanted, trace)
+    else pinNewPrograms(pins, wanted)
     const { fds } = openPinnedMaps(pins)
     const mapFds = fds as ReadonlyMap<MapName, number>
-    const programFd = pins.openProgram()
-    const release = () => {
-      for (const fd of [...mapFds.values(), programFd]) libc.close(fd)
-      lock.release()
+    const programs = openPrograms(pins)
+    return {
+      mapFds,
+      adopted,
+      program(hook) {
+        if (!programs.has(hook)) {
+          const loaded = loadProgram(wanted.objects[hook], wanted.sizes, mapFds)
+          try {
+            pins.pinProgram(loaded.programFd, hook)
+          } finally {
+            loaded.close()
+          }
+          programs.set(hook, pins.openProgram(hook))
+        }
+        return programs.get(hook)!
+      },
+      has: (hook) => programs.has(hook),
+      drop(hook) {
+        const fd = programs.get(hook)
+        if (fd === undefined) return
+        pins.unpinProgram(hook)
+        libc.close(fd)
+        programs.delete(hook)
+      },
+      release() {
+        for (const fd of [...mapFds.values(), ...programs.values()]) libc.close(fd)
+        lock.release()
+      },
     }
-    return { programFd, mapFds, adopted, release }
   } catch (error) {
     lock.release()
     throw error
   }
+}
+
+function openPrograms(pins: Pins): Map<Hook, number> {
+  return new Map(pins.hooks().map((hook) => [hook, pins.openProgram(hook)]))
 }
 
 /** The sizes of the maps pinned in `directory`, or null if no data plane is pinned there. */
@@ -75,10 +134,22 @@ export function removePinned(directory: string): boolean {
   const lock = lockPinDirectory(directory)
   try {
     const pins = new Pins(directory)
+    const filtered = removeFilters()
     const rest = pins.beside().remove()
-    return pins.remove() || rest
+    return pins.remove() || rest || filtered
   } finally {
     lock.release()
+  }
+}
+
+/** Also those whose notes are lost: no file holds them. */
+function removeFilters(): boolean {
+  try {
+    return dropFilters()
+  } catch (error) {
+    // A kernel without traffic control has none.
+    if (error instanceof MachineError) return false
+    throw error
   }
 }
 
@@ -91,14 +162,14 @@ function initialise(mapFds: ReadonlyMap<MapName, number>, sizes: Sizes): void {
   })
 }
 
-function pinNewProgram(pins: Pins, objectPath: string, sizes: Sizes): void {
+function pinNewPrograms(pins: Pins, { hooks, objects, sizes }: Wanted): void {
   // What a version that pinned in place was interrupted at.
   pins.remove()
   const fresh = pins.beside()
   fresh.make()
-  let loaded: ReturnType<typeof loadProgram> | null = null
+  let loaded: LoadedPrograms | null = null
   try {
-    loaded = loadProgram(objectPath, sizes, new Map())
+    loaded = loadPrograms(hooks, objects, sizes, new Map())
     initialise(loaded.mapFds, sizes)
     pinAll(fresh, loaded)
     pins.replace()
@@ -110,41 +181,47 @@ function pinNewProgram(pins: Pins, objectPath: string, sizes: Sizes): void {
   }
 }
 
-function pinAll(pins: Pins, { mapFds, programFd }: Pick<OpenedProgram, 'mapFds' | 'programFd'>): void {
+function pinAll(pins: Pins, { mapFds, programFds }: LoadedPrograms): void {
   for (const [name, fd] of mapFds) pins.pinMap(name, fd)
-  pins.pinProgram(programFd)
+  for (const [hook, fd] of programFds) pins.pinProgram(fd, hook)
 }
 
-/** Sees to it that the object's program is the pinned one, on maps of its layout. */
-function renew(pins: Pins, objectPath: string, sizes: Sizes, trace: Trace): void {
+/** Sees to it that the objects' programs are the pinned ones, on maps of their layout. */
+function renew(pins: Pins, wanted: Wanted, trace: Trace): void {
   const maps = openPinnedMaps(pins)
+  // Also those that are only pinned: their links go on until others are made.
+  const hooks = HOOKS.filter((hook) => wanted.hooks.includes(hook) || pins.hooks().includes(hook))
   try {
-    if (maps.layout === OWN_LAYOUT) renewProgram(pins, maps, objectPath, sizes)
-    else migrate(pins, maps, objectPath, sizes, trace)
+    if (maps.layout === OWN_LAYOUT) renewPrograms(pins, maps, { ...wanted, hooks })
+    else migrate(pins, maps, { ...wanted, hooks }, trace)
   } finally {
     maps.close()
   }
 }
 
-function renewProgram(pins: Pins, maps: PinnedMaps, objectPath: string, sizes: Sizes): void {
+function renewPrograms(pins: Pins, maps: PinnedMaps, { hooks, objects, sizes }: Wanted): void {
   checkSizesOf(pins.directory, maps, sizes)
-  const loaded = loadProgram(objectPath, sizes, maps.fds as ReadonlyMap<MapName, number>)
-  const runningFd = pins.openProgram()
+  const loaded = loadPrograms(hooks, objects, sizes, maps.fds as ReadonlyMap<MapName, number>)
+  const running = openPrograms(pins)
   try {
-    if (programInfo(loaded.programFd).tag !== programInfo(runningFd).tag) pins.pinProgram(loaded.programFd)
+    for (const [hook, fd] of loaded.programFds) {
+      const runningFd = running.get(hook)
+      if (runningFd === undefined || programInfo(fd).tag !== programInfo(runningFd).tag)
+        pins.pinProgram(fd, hook)
+    }
   } finally {
-    libc.close(runningFd)
+    for (const fd of running.values()) libc.close(fd)
     loaded.close()
   }
 }
 
 /** Moves everything to maps of this layout; until the directories are exchanged nothing has changed. */
-function migrate(pins: Pins, maps: PinnedMaps, objectPath: string, sizes: Sizes, trace: Trace): void {
+function migrate(pins: Pins, maps: PinnedMaps, { hooks, objects, sizes }: Wanted, trace: Trace): void {
   const old = maps.read()
   const plan = planMigration(old, mapEntries(sizes))
   if ('refusal' in plan) throw refusal(pins.directory, plan.refusal)
   const shared = new Map(plan.shared.map((name) => [name, maps.fds.get(name)!]))
-  const loaded = loadProgram(objectPath, sizes, shared)
+  const loaded = loadPrograms(hooks, objects, sizes, shared)
   const memory = new MapFiles(loaded.mapFds)
   const links = livingLinks(pins)
   const fresh = pins.beside()
@@ -156,27 +233,37 @@ function migrate(pins: Pins, maps: PinnedMaps, objectPath: string, sizes: Sizes,
   try {
     fresh.make()
     pinAll(fresh, loaded)
-    for (const [ifindex, fd] of links)
-      fresh.pinLink(ifindex, fd, pins.nameOf(ifindex) ?? netDeviceName(ifindex) ?? '')
-    carryOver({ old, plan, memory, links, programFd: loaded.programFd, move, trace })
+    for (const { hook, ifindex, fd } of links) {
+      const name = pins.nameOf(ifindex) ?? netDeviceName(ifindex) ?? ''
+      if (fd === null) fresh.noteFilter(ifindex, name)
+      else fresh.pinLink(ifindex, fd, name, hook)
+    }
+    carryOver({ old, plan, memory, links, programFds: loaded.programFds, move, trace })
     fresh.remove()
   } catch (error) {
     if (!isMoved) fresh.remove()
     throw error
   } finally {
-    for (const fd of links.values()) libc.close(fd)
+    closeLinks(links)
     memory.close()
     loaded.close()
   }
+}
+
+/** A pinned link whose interface exists; a filter has no descriptor. */
+interface LivingLink {
+  readonly hook: Hook
+  readonly ifindex: number
+  readonly fd: number | null
 }
 
 interface Move {
   readonly old: OldMaps
   readonly plan: MigrationPlan
   readonly memory: MapFiles
-  readonly links: ReadonlyMap<number, number>
-  /** The program on the new maps. */
-  readonly programFd: number
+  readonly links: readonly LivingLink[]
+  /** The programs on the new maps. */
+  readonly programFds: ReadonlyMap<Hook, number>
   /** Puts the new directory in its place. */
   readonly move: () => void
   readonly trace: Trace
@@ -185,7 +272,7 @@ interface Move {
 /** Passes over the old maps before the exchange, as long as each finds half as much as the one before. */
 const PASSES = 3
 
-function carryOver({ old, plan, memory, links, programFd, move, trace }: Move): void {
+function carryOver({ old, plan, memory, links, programFds, move, trace }: Move): void {
   const migration = new Migration(old, memory, plan)
   let blocks = migration.copy()
   trace('copied')
@@ -200,7 +287,7 @@ function carryOver({ old, plan, memory, links, programFd, move, trace }: Move): 
     trace('held new connections')
     migration.catchUp()
     move()
-    exchangePrograms(links, programFd, trace)
+    exchangePrograms(links, programFds, trace)
   } catch (error) {
     resume()
     throw error
@@ -219,15 +306,16 @@ function finishMigration(pins: Pins, trace: Trace): void {
   const beside = pins.beside()
   if (!beside.exists()) return
   if (pins.complete() && beside.complete()) {
-    const programFd = pins.openProgram()
-    const oldFd = beside.openProgram()
+    const programFds = openPrograms(pins)
+    const oldFds = openPrograms(beside)
     const links = livingLinks(pins)
     try {
-      const old = programInfo(oldFd).id
-      const behind = [...links.values()].filter((fd) => linkInfo(fd).programId === old).length
-      if (behind > 0) resumeMove(beside, pins, links, programFd, behind === links.size, trace)
+      const old = [...oldFds.values()].map((fd) => programInfo(fd).id)
+      const behind = links.filter((link) => old.includes(programOf(link))).length
+      if (behind > 0) resumeMove(beside, pins, links, programFds, behind === links.length, trace)
     } finally {
-      for (const fd of [programFd, oldFd, ...links.values()]) libc.close(fd)
+      for (const fd of [...programFds.values(), ...oldFds.values()]) libc.close(fd)
+      closeLinks(links)
     }
   }
   beside.remove()
@@ -236,8 +324,8 @@ function finishMigration(pins: Pins, trace: Trace): void {
 function resumeMove(
   from: Pins,
   to: Pins,
-  links: ReadonlyMap<number, number>,
-  programFd: number,
+  links: readonly LivingLink[],
+  programFds: ReadonlyMap<Hook, number>,
   isUntouched: boolean,
   trace: Trace,
 ): void {
@@ -252,10 +340,10 @@ function resumeMove(
     const plan = planMigration(old, mapEntries(newMaps.sizes))
     if ('refusal' in plan) throw refusal(to.directory, plan.refusal)
     if (isUntouched) {
-      carryOver({ old, plan, memory, links, programFd, move: () => {}, trace })
+      carryOver({ old, plan, memory, links, programFds, move: () => {}, trace })
       return
     }
-    exchangePrograms(links, programFd, trace)
+    exchangePrograms(links, programFds, trace)
     waitForGracePeriod()
     new Migration(old, memory, plan).salvage()
   } finally {
@@ -265,21 +353,39 @@ function resumeMove(
   }
 }
 
-/** The pinned links whose interfaces exist, by ifindex. */
-function livingLinks(pins: Pins): Map<number, number> {
-  const links = new Map<number, number>()
-  for (const ifindex of pins.links()) {
-    const fd = pins.openLink(ifindex)
-    if (linkInfo(fd).ifindex === ifindex) links.set(ifindex, fd)
+function livingLinks(pins: Pins): LivingLink[] {
+  const links: LivingLink[] = []
+  for (const { hook, ifindex, isFilter } of pins.attachments()) {
+    if (isFilter) {
+      if (filterProgram(ifindex) !== 0) links.push({ hook, ifindex, fd: null })
+      continue
+    }
+    const fd = pins.openLink(ifindex, hook)
+    if (linkInfo(fd).ifindex === ifindex) links.push({ hook, ifindex, fd })
     else libc.close(fd)
   }
   return links
 }
 
-function exchangePrograms(links: ReadonlyMap<number, number>, programFd: number, trace: Trace): void {
-  for (const [ifindex, fd] of links) {
-    need(libbpf().bpf_link_update(fd, programFd, null), `replace the program on interface ${ifindex}`)
-    trace(`replaced the program of link-${ifindex}`)
+function closeLinks(links: readonly LivingLink[]): void {
+  for (const { fd } of links) if (fd !== null) libc.close(fd)
+}
+
+function programOf({ ifindex, fd }: LivingLink): number {
+  return fd === null ? filterProgram(ifindex) : linkInfo(fd).programId
+}
+
+function exchangePrograms(
+  links: readonly LivingLink[],
+  programFds: ReadonlyMap<Hook, number>,
+  trace: Trace,
+): void {
+  for (const { hook, ifindex, fd } of links) {
+    const programFd = programFds.get(hook)
+    if (programFd === undefined) throw new Error(`No program for ${hook}, which interface ${ifindex} runs`)
+    if (fd === null) putFilter(programFd, { ifindex, name: netDeviceName(ifindex) ?? `${ifindex}` })
+    else need(libbpf().bpf_link_update(fd, programFd, null), `replace the program on interface ${ifindex}`)
+    trace(`replaced the program of ${hook === 'xdp' ? 'link' : 'tc'}-${ifindex}`)
   }
 }
 

@@ -3,8 +3,11 @@
  * new one is filled beside it (`DIRECTORY-new`; the file system keeps dots to itself) and moved into place.
  *
  *     settings ... locals   the maps
- *     program               the program
- *     link-IFINDEX          one attachment; forwarding lasts as long as this file
+ *     program               the XDP program
+ *     program-tc            that for traffic control
+ *     link-IFINDEX          one attachment of XDP; forwarding lasts as long as this file
+ *     tc-IFINDEX            the same of traffic control
+ *     filter-IFINDEX        before Linux 6.6: a symbolic link to nowhere that says that a filter of ours is there
  *     name-IFINDEX          a symbolic link to nowhere: the name by which that interface was wanted
  */
 import {
@@ -21,8 +24,21 @@ import { makePinDirectory } from '../../linux/bpffs.ts'
 import { exchangePaths } from '../../linux/exchange.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 
-const PROGRAM = 'program'
-const LINK = /^link-(\d+)$/
+/** Where in the kernel packets come to the program. */
+export type Hook = 'xdp' | 'tc'
+export const HOOKS: readonly Hook[] = ['xdp', 'tc']
+
+/** One attachment that outlives us. `isFilter`: a filter of a qdisc, which no file holds. */
+export interface PinnedLink {
+  readonly hook: Hook
+  readonly ifindex: number
+  readonly isFilter: boolean
+}
+
+const PROGRAM: Readonly<Record<Hook, string>> = { xdp: 'program', tc: 'program-tc' }
+const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc' }
+const FILTER = 'filter'
+const ATTACHMENT = /^(link|tc|filter)-(\d+)$/
 const NAME = /^name-(\d+)(-new)?$/
 
 /** Told of every change of the file system after it was made. */
@@ -48,7 +64,12 @@ export class Pins {
 
   /** True when a program with all its maps was pinned here. */
   complete(): boolean {
-    return existsSync(this.#path(PROGRAM))
+    return this.hooks().length > 0
+  }
+
+  /** Whose programs are pinned. */
+  hooks(): readonly Hook[] {
+    return HOOKS.filter((hook) => existsSync(this.#path(PROGRAM[hook])))
   }
 
   make(): void {
@@ -64,31 +85,53 @@ export class Pins {
     return this.#open(name)
   }
 
-  openProgram(): number {
-    return this.#open(PROGRAM)
+  openProgram(hook: Hook = 'xdp'): number {
+    return this.#open(PROGRAM[hook])
   }
 
   /** Pins the program, in place of another if there is one: at no moment there is none. */
-  pinProgram(fd: number): void {
-    const fresh = `${PROGRAM}-new`
+  pinProgram(fd: number, hook: Hook = 'xdp'): void {
+    const name = PROGRAM[hook]
+    const fresh = `${name}-new`
     if (existsSync(this.#path(fresh))) this.#unlink(fresh)
     this.#pin(fd, fresh)
-    renameSync(this.#path(fresh), this.#path(PROGRAM))
-    this.#trace('renamed the program')
+    renameSync(this.#path(fresh), this.#path(name))
+    this.#trace(hook === 'xdp' ? 'renamed the program' : `renamed the program of ${hook}`)
   }
 
-  /** ifindex of every pinned link. */
-  links(): number[] {
+  /** Another hook has all links. */
+  unpinProgram(hook: Hook): void {
+    this.#unlink(PROGRAM[hook])
+  }
+
+  /** Every attachment, whatever holds it. */
+  attachments(): PinnedLink[] {
     return this.#names().flatMap((name) => {
-      const match = LINK.exec(name)
-      return match === null ? [] : [Number(match[1])]
+      const match = ATTACHMENT.exec(name)
+      if (match === null) return []
+      const isFilter = match[1] === FILTER
+      return [{ hook: match[1] === LINK.xdp ? 'xdp' : 'tc', ifindex: Number(match[2]), isFilter }]
     })
   }
 
+  /** ifindex of every pinned link of XDP. */
+  links(): number[] {
+    return this.attachments().flatMap(({ hook, ifindex }) => (hook === 'xdp' ? [ifindex] : []))
+  }
+
   /** Of the interface as `wanted`; its name is there before it and goes after it. */
-  pinLink(ifindex: number, fd: number, wanted: string): void {
+  pinLink(ifindex: number, fd: number, wanted: string, hook: Hook = 'xdp'): void {
     this.name(ifindex, wanted)
-    this.#pin(fd, `link-${ifindex}`)
+    this.#pin(fd, `${LINK[hook]}-${ifindex}`)
+  }
+
+  /** Written down before the filter is made, and forgotten after it is gone. */
+  noteFilter(ifindex: number, wanted: string): void {
+    this.name(ifindex, wanted)
+    const name = `${FILTER}-${ifindex}`
+    if (this.#names().includes(name)) return
+    symlinkSync(wanted, this.#path(name))
+    this.#trace(`noted ${name} in ${basename(this.directory)}`)
   }
 
   /** By which name the interface of a link was wanted; null where nobody has said. */
@@ -112,20 +155,25 @@ export class Pins {
 
   /** Removes names that no link has, and unfinished ones. */
   forgetNames(): void {
-    const links = this.links()
+    const attached = new Set(this.attachments().map(({ ifindex }) => ifindex))
     for (const name of this.#names()) {
       const match = NAME.exec(name)
-      if (match !== null && (match[2] !== undefined || !links.includes(Number(match[1])))) this.#unlink(name)
+      if (match !== null && (match[2] !== undefined || !attached.has(Number(match[1])))) this.#unlink(name)
     }
   }
 
-  openLink(ifindex: number): number {
-    return this.#open(`link-${ifindex}`)
+  openLink(ifindex: number, hook: Hook = 'xdp'): number {
+    return this.#open(`${LINK[hook]}-${ifindex}`)
   }
 
   /** The link itself goes with its last file descriptor. */
-  unpinLink(ifindex: number): void {
-    this.#unlink(`link-${ifindex}`)
+  unpinLink(ifindex: number, hook: Hook = 'xdp'): void {
+    this.#unlink(`${LINK[hook]}-${ifindex}`)
+    this.forgetNames()
+  }
+
+  forgetFilter(ifindex: number): void {
+    this.#unlink(`${FILTER}-${ifindex}`)
     this.forgetNames()
   }
 
@@ -140,7 +188,7 @@ export class Pins {
   /** Removes everything: links first, so that forwarding stops before its state goes. */
   remove(): boolean {
     const names = this.#names()
-    const order = (name: string) => (LINK.test(name) ? 0 : name.startsWith(PROGRAM) ? 1 : 2)
+    const order = (name: string) => (ATTACHMENT.test(name) ? 0 : name.startsWith(PROGRAM.xdp) ? 1 : 2)
     for (const name of names.sort((a, b) => order(a) - order(b))) this.#unlink(name)
     if (this.exists()) {
       rmdirSync(this.directory)

@@ -5,10 +5,12 @@ import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
 import { type Links, readLinks, whyNotTaken } from '../../linux/links.ts'
 import { MachineError } from '../../linux/machine-error.ts'
+import type { NetlinkMessage } from '../../linux/netlink/message.ts'
 import { askXdpFeatures } from '../../linux/netlink/netdev.ts'
 import { QuestionSocket, SocketCourier } from '../../linux/netlink/questions.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import { NETLINK_GENERIC } from '../../linux/netlink/socket.ts'
+import { packetProgramOf, packetProgramQuery } from '../../linux/netlink/traffic-control.ts'
 import { builtFile } from '../assets.ts'
 import { monotonicTicks } from '../clock.ts'
 import {
@@ -29,10 +31,16 @@ import { mapMemory } from '../map-memory.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { readEgress } from './egress.ts'
 import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object-info.ts'
-import { type OpenedProgram, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
-import { Pins, type Trace } from './pins.ts'
+import { type OpenedPrograms, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
+import { type Hook, Pins, type Trace } from './pins.ts'
+import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
 import { mergingTrap, vlanTrap } from './traps.ts'
 import { attachXdp, queryXdp, type XdpMode, type XdpModeChoice } from './xdp.ts'
+
+/** How the program is attached to an interface. */
+export type AttachMode = XdpMode | 'tc'
+/** auto: as `XdpModeChoice` says. */
+export type AttachChoice = XdpModeChoice | 'tc'
 
 export interface KernelOptions {
   readonly sizes: Sizes
@@ -40,8 +48,12 @@ export interface KernelOptions {
   readonly pinDirectory?: string | null | undefined
   /** `dist/pointsman.bpf.o` unless said otherwise. */
   readonly objectPath?: string | undefined
+  /** The same for traffic control: `dist/pointsman-tc.bpf.o`. */
+  readonly tcObjectPath?: string | undefined
   /** auto unless said otherwise. */
-  readonly mode?: XdpModeChoice | undefined
+  readonly mode?: AttachChoice | undefined
+  /** Whether traffic control has links (Linux 6.6): tried unless said otherwise. */
+  readonly tcLinks?: boolean | undefined
   /** Who knows the links of this network namespace; the kernel is asked anew unless said otherwise. */
   readonly links?: (() => Links) | undefined
   /** Told of every step that changes what is pinned, after it was made: for tests that end there. */
@@ -49,8 +61,10 @@ export interface KernelOptions {
 }
 
 interface OwnLink {
-  readonly fd: number
-  readonly mode: XdpMode
+  readonly hook: Hook
+  /** null: a filter, which no descriptor holds. */
+  readonly fd: number | null
+  readonly mode: AttachMode
   /** Why it is not native. */
   readonly note: string | null
   /** Frames of its interface come to our program, as the kernel said at the last change or comparison. */
@@ -70,25 +84,25 @@ export function detachPinned(directory: string = defaultPinDirectory()): boolean
 }
 
 export class KernelDataplane implements Dataplane {
-  readonly plane = 'xdp'
   readonly sizes: Sizes
   /** True when the state of an earlier process was found and is carried on. */
   readonly adopted: boolean
   readonly pinDirectory: string | null
   readonly warnings: readonly string[]
-  /** The running program, for BPF_PROG_TEST_RUN. */
-  readonly programFd: number
-  readonly #mode: XdpModeChoice
+  #mode: AttachChoice
+  readonly #tcLinks: boolean
   readonly #readLinks: () => Links
   readonly #pins: Pins | null
-  readonly #opened: OpenedProgram
-  readonly #program: ProgramInfo
+  readonly #opened: OpenedPrograms
+  /** Those that are loaded. */
+  readonly #programs = new Map<Hook, ProgramInfo>()
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
   readonly #links = new Map<number, OwnLink>()
   readonly #readers = new BpfReaders()
-  /** Generic netlink, once it is needed. */
+  /** Generic netlink and rtnetlink, once they are needed. */
   #questions: QuestionSocket | null = null
+  #filterQuestions: QuestionSocket | null = null
   #closed = false
   /** What is pinned is being removed, or has been. */
   #isDetached = false
@@ -100,14 +114,15 @@ export class KernelDataplane implements Dataplane {
    */
   static async open(options: KernelOptions): Promise<KernelDataplane> {
     checkSizes(options.sizes)
-    const objectPath = options.objectPath ?? builtFile('pointsman.bpf.o')
+    const objects = {
+      xdp: options.objectPath ?? builtFile('pointsman.bpf.o'),
+      tc: options.tcObjectPath ?? builtFile('pointsman-tc.bpf.o'),
+    }
+    const wanted = { hooks: [hookOf(options.mode)], objects, sizes: options.sizes }
     const directory = options.pinDirectory === undefined ? defaultPinDirectory() : options.pinDirectory
     const trace = options.trace ?? (() => {})
     const pins = directory === null ? null : new Pins(directory, trace)
-    const opened =
-      directory === null
-        ? openUnpinned(objectPath, options.sizes)
-        : openPinned(directory, objectPath, options.sizes, trace)
+    const opened = directory === null ? openUnpinned(wanted) : openPinned(directory, wanted, trace)
     const plane = new KernelDataplane(options, pins, opened)
     try {
       plane.#adoptLinks()
@@ -118,18 +133,45 @@ export class KernelDataplane implements Dataplane {
     }
   }
 
-  private constructor(options: KernelOptions, pins: Pins | null, opened: OpenedProgram) {
+  private constructor(options: KernelOptions, pins: Pins | null, opened: OpenedPrograms) {
     this.sizes = options.sizes
     this.adopted = opened.adopted
     this.pinDirectory = pins?.directory ?? null
     const trap = pins === null ? null : pinTrap(pins.directory)
     this.warnings = trap === null ? [] : [trap]
-    this.programFd = opened.programFd
     this.#mode = options.mode ?? 'auto'
+    this.#tcLinks = options.tcLinks ?? true
     this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
-    this.#program = programInfo(opened.programFd)
+  }
+
+  get plane(): 'xdp' | 'tc' {
+    return hookOf(this.#mode)
+  }
+
+  /** The running program, for BPF_PROG_TEST_RUN. */
+  get programFd(): number {
+    return this.#opened.program(this.plane)
+  }
+
+  /** How programs are attached from the next `attach` on: what is attached otherwise goes on until then. */
+  choose(mode: AttachChoice): void {
+    this.#mode = mode
+  }
+
+  /** How they are attached at present. */
+  get choice(): AttachChoice {
+    return this.#mode
+  }
+
+  /** The program of a hook, loaded if need be. */
+  #programOf(hook: Hook): ProgramInfo {
+    const known = this.#programs.get(hook)
+    if (known !== undefined) return known
+    const info = programInfo(this.#opened.program(hook))
+    this.#programs.set(hook, info)
+    return info
   }
 
   map(name: MapName): MapMemory {
@@ -173,9 +215,20 @@ export class KernelDataplane implements Dataplane {
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       if (!receiving.has(ifindex)) removeInterface(this, ifindex)
     }
+    this.#dropUnused()
     // Behind the links: some drivers can send from the moment that a program is attached.
-    await this.#publishEgress(links)
+    if (this.#mode !== 'tc') await this.#publishEgress(links)
     return results
+  }
+
+  /** A program that is not asked for, once no link runs it. */
+  #dropUnused(): void {
+    const used = new Set([hookOf(this.#mode), ...[...this.#links.values()].map(({ hook }) => hook)])
+    for (const hook of ['xdp', 'tc'] as const) {
+      if (used.has(hook) || !this.#opened.has(hook)) continue
+      this.#opened.drop(hook)
+      this.#programs.delete(hook)
+    }
   }
 
   /** What is known of links under which packets are taken already. */
@@ -197,6 +250,7 @@ export class KernelDataplane implements Dataplane {
     if (features === undefined || this.#closed) return
     const modes = new Map<number, XdpMode>()
     for (const [ifindex, { mode }] of this.#links) {
+      if (mode === 'tc') continue
       for (const receiving of links.receivingFor(ifindex)) modes.set(receiving.ifindex, mode)
     }
     publishEgress(this.map('egress'), readEgress(links, modes, features))
@@ -209,7 +263,7 @@ export class KernelDataplane implements Dataplane {
     }
     try {
       const keeps = this.#keepsLink(link.ifindex)
-      const trap = vlanTrap(link, links)
+      const trap = this.#mode === 'tc' ? null : vlanTrap(link, links)
       const why = whyNotTaken(link) ?? (keeps ? null : trap)
       if (why !== null) throw new DataplaneError(why)
       // First the table: what arrives before that would pass as not configured.
@@ -217,10 +271,7 @@ export class KernelDataplane implements Dataplane {
       for (const receiving of links.receivingFor(link.ifindex)) {
         left += putInterface(this, receiving, links.addressesOf(receiving.ifindex))
       }
-      if (!keeps) {
-        this.#removeLink(link.ifindex)
-        this.#makeLink(link, wanted, links)
-      }
+      if (!keeps) this.#renewLink(link, wanted, links)
       const own = this.#links.get(link.ifindex)!
       own.wanted = wanted
       this.#pins?.name(link.ifindex, wanted)
@@ -250,39 +301,51 @@ export class KernelDataplane implements Dataplane {
     if (this.#closed) return
     this.#closed = true
     this.#questions?.close()
+    this.#filterQuestions?.close()
     this.#readers.close()
     for (const { mapping } of this.#maps.values()) mapping.unmap()
     this.#maps.clear()
-    for (const { fd } of this.#links.values()) libc.close(fd)
+    for (const [ifindex, { fd }] of this.#links) {
+      if (fd !== null) libc.close(fd)
+      else if (this.#pins === null) dropFilter(ifindex)
+    }
     this.#links.clear()
     this.#opened.release()
   }
 
   program(): { readonly name: string; readonly id: number; readonly tag: string } {
-    return this.#program
+    return this.#programOf(hookOf(this.#mode))
   }
 
   /** Takes over the links of an earlier process, and sees to it that all of them run our program. */
   #adoptLinks(): void {
     const pins = this.#pins
     if (pins === null) return
-    for (const ifindex of pins.links()) {
-      const fd = pins.openLink(ifindex)
-      const info = linkInfo(fd)
+    for (const { hook, ifindex, isFilter } of pins.attachments()) {
+      const fd = isFilter ? null : pins.openLink(ifindex, hook)
+      const info = fd === null ? { ifindex, programId: filterProgram(ifindex) } : linkInfo(fd)
       const name = netDeviceName(ifindex)
-      if (info.ifindex !== ifindex || name === null) {
+      const isAlive = info.ifindex === ifindex && name !== null && info.programId !== 0
+      // A change from one hook to the other was interrupted: that which is asked for stays.
+      const isTwice = this.#links.has(ifindex)
+      if (!isAlive || (isTwice && hook !== hookOf(this.#mode))) {
         // The interface went away, and its link forwards nothing any more.
-        libc.close(fd)
-        pins.unpinLink(ifindex)
-        removeInterface(this, ifindex)
+        if (fd === null) {
+          if (isAlive) dropFilter(ifindex)
+          pins.forgetFilter(ifindex)
+        } else {
+          libc.close(fd)
+          pins.unpinLink(ifindex, hook)
+        }
+        if (!isTwice) removeInterface(this, ifindex)
         continue
       }
-      if (info.programId !== this.#program.id) {
-        need(libbpf().bpf_link_update(fd, this.programFd, null), `replace the program on ${name}`)
-      }
+      this.#removeLink(ifindex)
+      if (info.programId !== this.#programOf(hook).id) this.#replaceProgram(hook, fd, { ifindex, name })
       this.#links.set(ifindex, {
+        hook,
         fd,
-        mode: queryXdp(ifindex).mode ?? 'native',
+        mode: hook === 'tc' ? 'tc' : (queryXdp(ifindex).mode ?? 'native'),
         note: null,
         holds: true,
         trap: null,
@@ -296,35 +359,99 @@ export class KernelDataplane implements Dataplane {
   async #look(): Promise<void> {
     await Promise.all(
       [...this.#links].map(async ([ifindex, own]) => {
-        const info = await linkInfoLater(own.fd)
-        if (info !== null) own.holds = info.ifindex === ifindex && info.programId === this.#program.id
+        const info = own.fd === null ? await this.#askFilter(ifindex) : await linkInfoLater(own.fd)
+        if (info !== null)
+          own.holds = info.ifindex === ifindex && info.programId === this.#programOf(own.hook).id
       }),
     )
   }
 
   #keepsLink(ifindex: number): boolean {
     const own = this.#links.get(ifindex)
-    return own?.holds === true && (this.#mode === 'auto' || this.#mode === own.mode)
+    if (own?.holds !== true || own.hook !== hookOf(this.#mode)) return false
+    return this.#mode === 'auto' || this.#mode === own.mode
   }
 
-  #makeLink(link: Link, wanted: string, links: Links): void {
-    const { fd, mode, note } = attachXdp(this.programFd, link, this.#mode)
+  /** In place of one that does not hold, or is of another mode; of another hook it goes on until the new one is there. */
+  #renewLink(link: Link, wanted: string, links: Links): void {
+    const { ifindex } = link
+    const old = this.#links.get(ifindex)
+    if (old === undefined || old.hook === hookOf(this.#mode)) {
+      this.#removeLink(ifindex)
+      this.#links.set(ifindex, this.#makeLink(link, wanted, links))
+      return
+    }
+    const fresh = this.#makeLink(link, wanted, links)
+    this.#removeLink(ifindex)
+    this.#links.set(ifindex, fresh)
+    this.#pins?.name(ifindex, wanted)
+  }
+
+  #makeLink(link: Link, wanted: string, links: Links): OwnLink {
+    const choice = this.#mode
+    if (choice === 'tc') return this.#makeTcLink(link, wanted, null)
+    const { fd, mode, note } = attachXdp(this.#opened.program('xdp'), link, choice)
     const trap = mode === 'generic' ? mergingTrap(link, links) : null
     if (trap !== null) {
       libc.close(fd)
       throw new DataplaneError(trap)
     }
-    this.#links.set(link.ifindex, { fd, mode, note, holds: true, trap: null, wanted })
     this.#pins?.pinLink(link.ifindex, fd, wanted)
+    return { hook: 'xdp', fd, mode, note, holds: true, trap: null, wanted }
+  }
+
+  #makeTcLink(link: Link, wanted: string, note: string | null): OwnLink {
+    const programFd = this.#opened.program('tc')
+    const fd = this.#tcLinks ? linkTc(programFd, link) : null
+    if (fd !== null) {
+      this.#pins?.pinLink(link.ifindex, fd, wanted, 'tc')
+    } else {
+      this.#pins?.noteFilter(link.ifindex, wanted)
+      putFilter(programFd, link)
+    }
+    return { hook: 'tc', fd, mode: 'tc', note, holds: true, trap: null, wanted }
+  }
+
+  #replaceProgram(hook: Hook, fd: number | null, link: Pick<Link, 'ifindex' | 'name'>): void {
+    const programFd = this.#opened.program(hook)
+    if (fd === null) putFilter(programFd, link)
+    else need(libbpf().bpf_link_update(fd, programFd, null), `replace the program on ${link.name}`)
   }
 
   #removeLink(ifindex: number): void {
     const link = this.#links.get(ifindex)
     if (link === undefined) return
-    if (this.#pins?.links().includes(ifindex)) this.#pins.unpinLink(ifindex)
-    libc.close(link.fd)
+    const { hook, fd } = link
+    const pinned = this.#pins
+      ?.attachments()
+      .find((one) => one.ifindex === ifindex && one.hook === hook && one.isFilter === (fd === null))
+    if (fd === null) {
+      if (netDeviceName(ifindex) !== null) dropFilter(ifindex)
+      if (pinned !== undefined) this.#pins?.forgetFilter(ifindex)
+    } else {
+      if (pinned !== undefined) this.#pins?.unpinLink(ifindex, hook)
+      libc.close(fd)
+    }
     this.#links.delete(ifindex)
   }
+
+  /** Whose program our filter runs; null where the kernel does not say yet. */
+  async #askFilter(
+    ifindex: number,
+  ): Promise<{ readonly ifindex: number; readonly programId: number } | null> {
+    this.#filterQuestions ??= new QuestionSocket()
+    const found: NetlinkMessage[] = []
+    const isWhole = await this.#filterQuestions.dump(packetProgramQuery(ifindex), (piece) => {
+      found.push(...piece)
+    })
+    if (!isWhole && netDeviceName(ifindex) !== null) return null
+    return { ifindex, programId: packetProgramOf(found) ?? 0 }
+  }
+}
+
+/** Where packets come to the program that is asked for. */
+function hookOf(choice: AttachChoice | undefined): Hook {
+  return choice === 'tc' ? 'tc' : 'xdp'
 }
 
 function described(

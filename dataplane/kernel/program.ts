@@ -11,10 +11,45 @@ import { layoutDifference } from '../layout/check.ts'
 import { type Elf, parseElf } from '../layout/elf.ts'
 import { LimitsRecord, MAP_NAMES, MAPS, type MapName } from '../layout/layout.gen.ts'
 import { limitsOf, mapEntries } from '../sizes.ts'
+import type { Hook } from './pins.ts'
 import { readOnlyData } from './read-only-data.ts'
 
 const PROGRAM = 'pointsman'
 const LIMITS = 'pm_limits'
+
+/** Where the objects of the hooks' programs lie. */
+export type Objects = Readonly<Record<Hook, string>>
+
+/** Programs of several hooks on the same maps. */
+export interface LoadedPrograms {
+  readonly programFds: ReadonlyMap<Hook, number>
+  readonly mapFds: ReadonlyMap<MapName, number>
+  close(): void
+}
+
+/** @param hooks at least one */
+export function loadPrograms(
+  hooks: readonly Hook[],
+  objects: Objects,
+  sizes: Sizes,
+  reuse: ReadonlyMap<MapName, number>,
+): LoadedPrograms {
+  const loaded: LoadedProgram[] = []
+  const close = () => {
+    for (const one of loaded) one.close()
+  }
+  try {
+    for (const hook of hooks) loaded.push(loadProgram(objects[hook], sizes, loaded[0]?.mapFds ?? reuse))
+  } catch (error) {
+    close()
+    throw error
+  }
+  return {
+    programFds: new Map(hooks.map((hook, at) => [hook, loaded[at]!.programFd])),
+    mapFds: loaded[0]!.mapFds,
+    close,
+  }
+}
 
 /** A program in the kernel; its file descriptors live until `close`. */
 export interface LoadedProgram {
@@ -79,7 +114,7 @@ export function loadObject(
 
 function loadRemedy(number: number, log: string): string {
   if (number === Errno.EPERM) {
-    return 'XDP takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run as root, or use --dataplane userspace'
+    return 'the packet program takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run as root, or use --dataplane userspace'
   }
   if (log.includes('PROG LOAD LOG')) {
     return `the verifier of Linux ${release()} refuses the program, for the reason below: Linux 6.1 or newer is expected to take it; --dataplane userspace does without`

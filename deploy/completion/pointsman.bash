@@ -62,7 +62,7 @@ _pointsman() {
 		;;
 	schema) choices='--help' ;;
 	connections) choices='--limit --json --help' ;;
-	dataplane) choices='xdp userspace --json --help' ;;
+	dataplane) choices='xdp tc userspace --json --help' ;;
 	set | detach) choices='--help' ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")
@@ -74,7 +74,7 @@ _pointsmand() {
 
 	case $prev in
 	-i | --interface) choices=$(ls /sys/class/net 2>/dev/null) ;;
-	--dataplane) choices='auto xdp userspace none' ;;
+	--dataplane) choices='auto xdp tc userspace none' ;;
 	--xdp-mode) choices='auto native generic' ;;
 	--engine) choices='packet xdp' ;;
 	--metrics-detail) choices='service real-server' ;;

@@ -1,6 +1,7 @@
 /**
- * A classic BPF program at the ingress of an interface (linux/pkt_sched.h, pkt_cls.h): the classifier
- * "bpf" in a qdisc "clsact" of ours. Needs CAP_NET_ADMIN and no bpf(2).
+ * Programs at the ingress of an interface (linux/pkt_sched.h, pkt_cls.h): the classifier "bpf" in a qdisc
+ * "clsact" of ours. A classic one, the userspace plane's, needs CAP_NET_ADMIN and no bpf(2); one that was loaded
+ * by bpf(2) is the packet program itself, where the kernel has no links for that (before 6.6).
  */
 import { ETH_P_ALL } from '../abi.ts'
 import { Errno } from '../libc.ts'
@@ -28,7 +29,10 @@ const TCA_KIND = 1
 const TCA_OPTIONS = 2
 const TCA_BPF_OPS_LEN = 4
 const TCA_BPF_OPS = 5
+const TCA_BPF_FD = 6
+const TCA_BPF_NAME = 7
 const TCA_BPF_FLAGS = 8
+const TCA_BPF_ID = 11
 /** What the program returns is the verdict (enum TC_ACT_*). */
 const TCA_BPF_FLAG_ACT_DIRECT = 1
 const NLA_F_NESTED = 0x8000
@@ -41,6 +45,8 @@ const INGRESS = 0xffff_fff2
 const EGRESS = 0xffff_fff3
 /** Ours is told from others by it; filters that an administrator adds beside it usually go first. */
 const PREFERENCE = 0x706d
+/** The same of the packet program, behind that. */
+const PROGRAM_PREFERENCE = 0x706e
 const INSTRUCTION_BYTES = 8
 
 /** Verdicts (enum TC_ACT_*): drop the frame, or ask whoever comes next. */
@@ -79,9 +85,79 @@ export function setIngressProgram(socket: RequestSocket, ifindex: number, code: 
   socket.change(query, 'put a filter at the ingress', NLM_F_CREATE)
 }
 
+/**
+ * Puts a loaded program in force at an interface's ingress, beside what others filter there, in place of an
+ * earlier one of ours. It stays until it is taken off, or the interface goes.
+ */
+export function setPacketProgram(
+  socket: RequestSocket,
+  ifindex: number,
+  programFd: number,
+  name: string,
+): void {
+  try {
+    socket.change(qdiscQuery(RTM_NEWQDISC, ifindex), 'make a qdisc "clsact"', NLM_F_CREATE | NLM_F_EXCL)
+  } catch (error) {
+    if (!(error instanceof NetlinkError) || error.errno !== Errno.EEXIST) throw error
+  }
+  const options = [
+    { type: TCA_BPF_FD, value: u32Value(programFd) },
+    { type: TCA_BPF_NAME, value: new TextEncoder().encode(`${name}\0`) },
+    { type: TCA_BPF_FLAGS, value: u32Value(TCA_BPF_FLAG_ACT_DIRECT) },
+  ]
+  const query = {
+    type: RTM_NEWTFILTER,
+    header: filterHeader(ifindex, 1, PROGRAM_PREFERENCE),
+    attributes: [kind('bpf'), { type: TCA_OPTIONS | NLA_F_NESTED, value: encodeAttributes(options) }],
+  }
+  socket.change(query, 'put a program at the ingress', NLM_F_CREATE)
+}
+
+/** What `packetProgramOf` has to ask. */
+export function packetProgramQuery(ifindex: number): Query {
+  return { type: RTM_GETTFILTER, header: tcHeader(ifindex, 0, INGRESS, 0), attributes: [] }
+}
+
+/** The id of the packet program among the filters of an ingress; null if it is none of them. */
+export function packetProgramOf(messages: readonly { readonly body: Uint8Array }[]): number | null {
+  for (const { body } of messages) {
+    if (viewOf(body).getUint32(16, true) >>> 16 !== PROGRAM_PREFERENCE) continue
+    const options = decodeAttributes(body, TC_HEADER).get(TCA_OPTIONS)
+    const id = options === undefined ? undefined : decodeAttributes(options, 0).get(TCA_BPF_ID)
+    if (id !== undefined) return viewOf(id).getUint32(0, true)
+  }
+  return null
+}
+
+/** The same, asked now. */
+export function readPacketProgram(socket: RequestSocket, ifindex: number): number | null {
+  try {
+    return packetProgramOf(socket.dump(packetProgramQuery(ifindex), 'read filters'))
+  } catch (error) {
+    if (error instanceof NetlinkError) return null
+    throw error
+  }
+}
+
+/** Takes the packet program off; whether it was there. */
+export function removePacketProgram(socket: RequestSocket, ifindex: number): boolean {
+  const was = readPacketProgram(socket, ifindex) !== null
+  if (was) closeIngress(socket, ifindex, PROGRAM_PREFERENCE)
+  return was
+}
+
+/** Interfaces with the packet program at their ingress. */
+export function packetProgramPlaces(socket: RequestSocket): number[] {
+  return clsacts(socket).filter((ifindex) => readPacketProgram(socket, ifindex) !== null)
+}
+
 /** Of one that was opened: takes the program off, and the qdisc if nobody else has put filters there. */
-export function closeIngress(socket: RequestSocket, ifindex: number): void {
-  const query = { type: RTM_DELTFILTER, header: filterHeader(ifindex, 0), attributes: [kind('bpf')] }
+export function closeIngress(socket: RequestSocket, ifindex: number, preference = PREFERENCE): void {
+  const query = {
+    type: RTM_DELTFILTER,
+    header: filterHeader(ifindex, 0, preference),
+    attributes: [kind('bpf')],
+  }
   succeeds(() => socket.change(query, 'remove a filter', 0))
   const used = [INGRESS, EGRESS].some((parent) => filters(socket, ifindex, parent) !== 'none')
   if (!used) succeeds(() => socket.change(qdiscQuery(RTM_DELQDISC, ifindex), 'remove a qdisc', 0))
@@ -89,6 +165,10 @@ export function closeIngress(socket: RequestSocket, ifindex: number): void {
 
 /** Interfaces with a program of ours, this process's or an earlier one's. */
 export function openIngresses(socket: RequestSocket): number[] {
+  return clsacts(socket).filter((ifindex) => filters(socket, ifindex, INGRESS) === 'ours')
+}
+
+function clsacts(socket: RequestSocket): number[] {
   return socket
     .dump({ type: RTM_GETQDISC, header: tcHeader(0, 0, 0, 0), attributes: [] }, 'read qdiscs')
     .filter(({ body }) => {
@@ -96,7 +176,6 @@ export function openIngresses(socket: RequestSocket): number[] {
       return name !== undefined && textOf(name) === 'clsact'
     })
     .map(({ body }) => viewOf(body).getInt32(TC_IFINDEX, true))
-    .filter((ifindex) => filters(socket, ifindex, INGRESS) === 'ours')
 }
 
 /** Whose filters stand at the ingress of an interface. */
@@ -147,8 +226,8 @@ function qdiscQuery(type: number, ifindex: number): Query {
   }
 }
 
-function filterHeader(ifindex: number, handle: number): Uint8Array {
-  return tcHeader(ifindex, handle, INGRESS, ((PREFERENCE << 16) | (ETH_P_ALL << 8)) >>> 0)
+function filterHeader(ifindex: number, handle: number, preference = PREFERENCE): Uint8Array {
+  return tcHeader(ifindex, handle, INGRESS, ((preference << 16) | (ETH_P_ALL << 8)) >>> 0)
 }
 
 /** struct tcmsg */

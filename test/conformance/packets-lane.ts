@@ -12,6 +12,8 @@ async function openHost(): Promise<VectorHost> {
       return (await import('../packets/wasm-host.ts')).openWasmHost()
     case 'xdp':
       return (await import('../packets/wire-host.ts')).openWireHost(bench, 'xdp')
+    case 'tc':
+      return (await import('../packets/wire-host.ts')).openWireHost(bench, 'tc')
     case 'userspace':
       return (await import('../packets/wire-host.ts')).openWireHost(bench, 'userspace')
     default:

@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util'
 import type { Outcome, Result } from '../packets/play.ts'
 import { loadVectors, type Vector } from '../packets/vectors.ts'
 
-export const DATAPLANES = ['xdp', 'wasm', 'userspace'] as const
+export const DATAPLANES = ['xdp', 'tc', 'wasm', 'userspace'] as const
 export type DataplaneName = (typeof DATAPLANES)[number]
 
 export interface Tally {
@@ -41,7 +41,7 @@ function recordPassing(dataplane: DataplaneName, results: readonly Result[]): vo
   writeFileSync(PASSING, `${JSON.stringify(all, null, 2)}\n`)
 }
 
-const USAGE = `usage: npm run conformance -- packets FILE|DIR… [--dataplane xdp|wasm|userspace] [--area NAME]
+const USAGE = `usage: npm run conformance -- packets FILE|DIR… [--dataplane xdp|tc|wasm|userspace] [--area NAME]
        [--name PATTERN] [--lanes N] [--json]
 
   --area NAME      only this area; may be given more than once

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { missingFor, PLANES, withDirector } from './scene.ts'
+import { ALL_PLANES, missingFor, withDirector } from './scene.ts'
 
 const OFF = ['net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0']
 /** Ways to new real servers are written down a fifth of a second after they are known; a SYN comes again after 1 s. */
 const PATIENCE_MS = 6000
 
-for (const plane of PLANES) {
+for (const plane of ALL_PLANES) {
   test(
     `${plane}: real servers of direct routing and tunnels are reached with forwarding off`,
     {

@@ -5,7 +5,7 @@ import type { Lab } from '../../lab/lab.ts'
 import { allRules, describe, type LabService, serviceWords, virtualEndpoint } from '../../lab/rules.ts'
 import type { Answer } from '../../lab/server.ts'
 import { endpoint, FAMILIES, hostNamed, METHODS, realServers, topology } from '../../lab/topology.ts'
-import { missingFor, PLANES, packetsSent, withDirector } from './scene.ts'
+import { ALL_PLANES, missingFor, packetsSent, withDirector } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
 const PROTOCOLS = ['tcp', 'udp'] as const
@@ -113,7 +113,7 @@ async function checkSmallTunnel(lab: Lab): Promise<void> {
   }
 }
 
-for (const plane of PLANES)
+for (const plane of ALL_PLANES)
   test(`forwarding on the ${plane} plane`, { skip: missingFor(plane) }, (t: TestContext) =>
     withDirector(plane, async (lab) => {
       for (const service of CASES)

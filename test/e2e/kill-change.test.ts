@@ -8,13 +8,13 @@ import { sleep } from '../../lab/command.ts'
 import { allRules, virtualEndpoint } from '../../lab/rules.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
 import { leftovers, pinDirectory } from './leftovers.ts'
-import { missingFor, type Plane, withDirector } from './scene.ts'
+import { missingFor, withDirector } from './scene.ts'
 
 const skip = missingFor('xdp') || missingFor('userspace')
 
 /** Moments of a change: what can be seen of it, or milliseconds from its beginning. */
 const SEEN = 'pins are there'
-const MOMENTS: Readonly<Record<Plane, readonly (number | typeof SEEN)[]>> = {
+const MOMENTS: Readonly<Record<'xdp' | 'userspace', readonly (number | typeof SEEN)[]>> = {
   xdp: [SEEN, 100, 900],
   userspace: [100, 400, 800],
 }

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { topology } from '../../lab/topology.ts'
-import { missingFor, PLANES, withDirector } from './scene.ts'
+import { ALL_PLANES, missingFor, withDirector } from './scene.ts'
 
 const FAMILIES = ['ipv4', 'ipv6'] as const
 /** Past the first two retransmissions of a SYN (1 s, 3 s). */
 const PATIENCE_MS = 6000
 
-for (const plane of PLANES) {
+for (const plane of ALL_PLANES) {
   for (const family of FAMILIES) {
     const service: LabService = { method: 'nat', protocol: 'tcp', family, serverFamily: family }
     const name = `${plane} ${family}: new NAT connections work again after all neighbours were forgotten`

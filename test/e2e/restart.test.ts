@@ -6,7 +6,7 @@ import type { Lab } from '../../lab/lab.ts'
 import { addServer, addService, type LabService, serverWords, virtualEndpoint } from '../../lab/rules.ts'
 import { FAMILIES, hostNamed, realServers } from '../../lab/topology.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
-import { missingFor, PLANES, withDirector } from './scene.ts'
+import { ALL_PLANES, missingFor, withDirector } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
 /** Two per service, so that rr gives one to each real server. */
@@ -39,7 +39,7 @@ async function findNeighbours(lab: Lab): Promise<void> {
     }
 }
 
-for (const dataplane of PLANES)
+for (const dataplane of ALL_PLANES)
   test(
     `${dataplane}: a connection per method lives through kill -9, restart and every change beside it`,
     { skip: missingFor(dataplane) },

@@ -14,7 +14,9 @@ const PREFIX = `pmt${process.pid}-`
 
 /** Data planes the end-to-end cases run on. */
 export const PLANES = ['xdp', 'userspace'] as const
-export type Plane = (typeof PLANES)[number]
+/** The same with traffic control, for what is another there than with XDP, whose maps and pins it has. */
+export const ALL_PLANES = ['xdp', 'tc', 'userspace'] as const
+export type Plane = (typeof ALL_PLANES)[number]
 
 /** Why namespaces cannot be used here, for `skip`; false when they can. */
 export function missingForLab(): string | false {

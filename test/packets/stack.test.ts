@@ -7,11 +7,12 @@ import { compileBpf, skipWithoutClang } from '../dataplane/compile-bpf.ts'
 import { waysBack } from './flow.ts'
 import { deepestChain, STACK_MAX } from './stack.ts'
 
-test('the deepest chain of calls fits the stack of Linux 6.1', () => {
-  const { bytes, chain } = deepestChain(readFileSync(builtFile('pointsman.bpf.o')))
-  assert.ok(chain.length >= 3, `a chain was found: ${chain.join(' → ')}`)
-  assert.ok(bytes <= STACK_MAX, `${bytes} bytes, allowed are ${STACK_MAX}: ${chain.join(' → ')}`)
-})
+for (const name of ['pointsman.bpf.o', 'pointsman-tc.bpf.o'])
+  test(`the deepest chain of calls in ${name} fits the stack of Linux 6.1`, () => {
+    const { bytes, chain } = deepestChain(readFileSync(builtFile(name)))
+    assert.ok(chain.length >= 3, `a chain was found: ${chain.join(' → ')}`)
+    assert.ok(bytes <= STACK_MAX, `${bytes} bytes, allowed are ${STACK_MAX}: ${chain.join(' → ')}`)
+  })
 
 test('frames are summed along calls and callbacks, each rounded up to 32 bytes', {
   skip: skipWithoutClang,
@@ -32,6 +33,6 @@ char _license[] SEC("license") = "GPL";
 })
 
 test('no loop begins in its middle: Linux 6.1 refuses to go on into what it came from', () => {
-  for (const name of ['pointsman.bpf.o', 'steer.bpf.o', 'xsk.bpf.o', 'failures.bpf.o'])
+  for (const name of ['pointsman.bpf.o', 'pointsman-tc.bpf.o', 'steer.bpf.o', 'xsk.bpf.o', 'failures.bpf.o'])
     assert.deepEqual(waysBack(readFileSync(builtFile(name))), [], name)
 })

@@ -26,7 +26,7 @@ const UNDO: readonly (readonly [RegExp, string])[] = [
   [/^nft add table (.*)$/, 'nft delete table $1'],
 ]
 
-export type WirePlane = 'xdp' | 'userspace'
+export type WirePlane = 'xdp' | 'tc' | 'userspace'
 
 /** The daemon's view of the machine, by netlink. */
 function liveHost(network: Network): Host {
@@ -161,10 +161,11 @@ export async function openWireHost(name: string, plane: WirePlane): Promise<Vect
 async function openPlane(plane: WirePlane): Promise<Dataplane> {
   switch (plane) {
     case 'xdp':
+    case 'tc':
       return await KernelDataplane.open({
         sizes: { ...VECTOR_SIZES, cpus: possibleCpus() },
         pinDirectory: null,
-        mode: 'native',
+        mode: plane === 'tc' ? 'tc' : 'native',
       })
     case 'userspace':
       return await Forwarder.open({ sizes: VECTOR_SIZES })

@@ -47,7 +47,7 @@ export interface ApiContext {
   /** The kernel's way to an address; nothing changes by asking. */
   nextHop(question: HopAsked): NextHop
   /** Carries on with another data plane; rules, connections and counters go along. */
-  changePlane(kind: 'xdp' | 'userspace'): Promise<void>
+  changePlane(kind: 'xdp' | 'tc' | 'userspace'): Promise<void>
   /** Takes the packet program off; the daemon ends after the answer. */
   detach(): Promise<void>
 }

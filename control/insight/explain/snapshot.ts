@@ -44,7 +44,7 @@ const headSchema = z.object({
   /** Of the director that took it. */
   pointsman: z.string(),
   layout: z.object({ version: z.int(), fingerprint: z.string() }),
-  plane: z.enum(['xdp', 'userspace', 'memory']),
+  plane: z.enum(['xdp', 'tc', 'userspace', 'memory']),
   sizes: z.object({
     services: size,
     serviceBuckets: size,
@@ -73,7 +73,7 @@ export interface SnapshotFacts {
 
 export interface Snapshot {
   readonly pointsman: string
-  readonly plane: 'xdp' | 'userspace' | 'memory'
+  readonly plane: 'xdp' | 'tc' | 'userspace' | 'memory'
   readonly sizes: Sizes
   readonly ticks: number
   readonly takenAt: string

@@ -478,7 +478,10 @@ test('kernel: without the privileges for BPF the error names them', { skip }, ()
   }
   const wrap = ['--bounding-set=-sys_admin,-bpf,-perfmon', '--inh-caps=-all']
   const { stderr } = spawnSync('setpriv', [...wrap, ...directorCommand(request)], { encoding: 'utf8' })
-  assert.match(stderr, /Cannot load program-3.bpf.o: Operation not permitted \(errno 1\); XDP takes CAP_BPF/)
+  assert.match(
+    stderr,
+    /Cannot load program-3.bpf.o: Operation not permitted \(errno 1\); the packet program takes CAP_BPF/,
+  )
 })
 
 const larger = (header: string) =>

@@ -2,10 +2,17 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Hook } from '../../../dataplane/kernel/pins.ts'
 import { compileBpf } from '../compile-bpf.ts'
 
+const HOOKS = {
+  xdp: { section: 'xdp', context: 'xdp_md', pass: 'XDP_PASS' },
+  tc: { section: 'tc', context: '__sk_buff', pass: '-1' },
+} as const
+
 /** A program that counts every frame as verdict number `verdict` and passes it on. */
-function source(verdict: number): string {
+function source(verdict: number, hook: Hook = 'xdp'): string {
+  const { section, context, pass } = HOOKS[hook]
   return `#include "types.h"
 #include "maps.h"
 #include <linux/bpf.h>
@@ -14,14 +21,14 @@ function source(verdict: number): string {
 	__uint(max_entries, n); __type(key, __u32); __type(value, record); } name SEC(".maps");
 PM_MAPS(DEFINE)
 const volatile struct pm_limits pm_limits;
-SEC("xdp") int pointsman(struct xdp_md *ctx)
+SEC("${section}") int pointsman(struct ${context} *ctx)
 {
 	__u32 index = ${verdict} + (pm_limits.cpus - 1) * PM_VERDICT_MAX;
 	__u64 *count = bpf_map_lookup_elem(&verdicts, &index);
 
 	if (count)
 		__sync_fetch_and_add(count, 1);
-	return XDP_PASS;
+	return ${pass};
 }
 char _license[] SEC("license") = "GPL";
 `
@@ -34,13 +41,20 @@ export class TinyPrograms {
   readonly #compiled = new Map<string, string>()
 
   /** Path of an object; `types` alters types.h, and so the layout. */
-  compile(verdict: number, types: (header: string) => string = (header) => header): string {
+  compile(
+    verdict: number,
+    types: (header: string) => string = (header) => header,
+    hook: Hook = 'xdp',
+  ): string {
     const header = readFileSync(new URL('../../../bpf/types.h', import.meta.url), 'utf8')
     const altered = types(header)
-    const path = join(this.#folder, `program-${verdict}${altered === header ? '' : '-altered'}.bpf.o`)
+    const path = join(
+      this.#folder,
+      `${hook === 'xdp' ? 'program' : 'tc'}-${verdict}${altered === header ? '' : '-altered'}.bpf.o`,
+    )
     const known = this.#compiled.get(path)
     if (known !== altered) {
-      writeFileSync(path, compileBpf(source(verdict), altered === header ? {} : { 'types.h': altered }))
+      writeFileSync(path, compileBpf(source(verdict, hook), altered === header ? {} : { 'types.h': altered }))
       this.#compiled.set(path, altered)
     }
     return path

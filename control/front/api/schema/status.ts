@@ -5,7 +5,7 @@ import { holdAnswer, serviceNameAnswer, stateAnswer } from './service.ts'
 import { goesOnAnswer, poolAnswer } from './source.ts'
 
 export const dataplaneBody = z
-  .strictObject({ kind: z.enum(['xdp', 'userspace']) })
+  .strictObject({ kind: z.enum(['xdp', 'tc', 'userspace']) })
   .meta({ id: 'DataplaneKind' })
 
 export const detachAnswer = z.object({ detached: z.literal(true) }).meta({ id: 'Detached' })
@@ -19,7 +19,7 @@ export const statusAnswer = z
       .boolean()
       .meta({ description: 'packets are taken from every interface that was asked for' }),
     dataplane: z.object({
-      kind: z.enum(['xdp', 'userspace', 'memory', 'none']),
+      kind: z.enum(['xdp', 'tc', 'userspace', 'memory', 'none']),
       reason: z.string(),
       adopted: z.boolean(),
       program: z

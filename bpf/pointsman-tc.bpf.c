@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* The packet program in the kernel's traffic control: packets of the stack in, what becomes of them out. */
+#define PM_SKB
+
+#include "process.h"
+
+/* Actions of traffic control (enum TC_ACT_*). */
+#define PM_TC_NEXT (-1) /* whoever comes next: another program, then the stack */
+#define PM_TC_DROP 2
+#define PM_TC_REDIRECT 7
+
+/* The stack that a frame's verdict is counted with is none of the stages'. */
+PM_PART int pm_tally_frame(__u32 v)
+{
+	pm_tally(v);
+	return 0;
+}
+
+/* Brings the first `length` bytes of the packet into its head, where programs see them. Non-zero: no memory. */
+PM_PART int pm_skb_reach(struct __sk_buff *skb, __u32 length)
+{
+	if (length > skb->len)
+		length = skb->len;
+	if (skb->data_end - skb->data >= length)
+		return 0;
+	return bpf_skb_pull_data(skb, length);
+}
+
+/* One run of the program, with the first `reach` bytes where it sees them. */
+pm_inline __u64 pm_skb_run(struct __sk_buff *skb, __u32 reach)
+{
+	if (pm_skb_reach(skb, reach))
+		return PM_DROP_HEADROOM;
+	return pm_process(skb);
+}
+
+SEC("tc")
+int pointsman(struct __sk_buff *skb)
+{
+	__u64 result;
+	__u32 ifindex;
+
+	skb->cb[0] = 0;
+	skb->cb[2] = 0;
+	/* Headers are enough for nearly all; for the others a second run has all of the packet. */
+	result = pm_skb_run(skb, PM_SKB_HEADERS);
+	if (pm_unlikely((__u32)result == PM_WANT_PAYLOAD))
+		result = pm_skb_run(skb, skb->len);
+	ifindex = result >> 32;
+	pm_tally_frame(result);
+	switch (pm_act((__u32)result)) {
+	case PM_ACTION_PASS:
+		return PM_TC_NEXT;
+	case PM_ACTION_SEND:
+		/* bpf_redirect_neigh has been called already (pm_host_fib). */
+		return skb->cb[0] & PM_SKB_RESOLVE ? PM_TC_REDIRECT : bpf_redirect(ifindex, 0);
+	default:
+		return PM_TC_DROP;
+	}
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,3 @@
+import { missingPrivilege, vectorTests } from './vector-tests.ts'
+
+vectorTests('tc', missingPrivilege())
