@@ -8,7 +8,7 @@ import { systemClock } from '../apply/clock.ts'
 import type { ProbeWays } from '../apply/probe-way.ts'
 import { CheckerLink } from '../health/checker-link.ts'
 import { Health } from '../health/health.ts'
-import { hookRunner } from '../health/hooks.ts'
+import { Hooks } from '../health/hooks.ts'
 import { healthFile } from '../health/memory.ts'
 import type { Journal } from '../model/journal.ts'
 import type { RuleDirector } from '../rules/director.ts'
@@ -47,13 +47,14 @@ export function openChecks(options: ChecksOptions): Checks {
     resolveSource: (address) => host.resolveSource(address),
     log: warn,
   })
+  const hooks = new Hooks(warn)
   const health = new Health({
     ...{ prober: checker, after: systemClock.after, nowMs: systemClock.nowMs },
     wallMs: Date.now,
     random: Math.random,
     journal: options.journal,
     file: healthFile(join(options.runDirectory, HEALTH_FILE), bootId(), warn),
-    runHook: hookRunner(warn),
+    runHook: hooks.run,
     isLocal: (address) => isLocalAddress(address, localAddresses(host)),
     overlay: (overlays, services) => {
       director.overlay(overlays, services)
@@ -71,6 +72,7 @@ export function openChecks(options: ChecksOptions): Checks {
     interrupt: () => checker.interrupt(),
     stop(): void {
       health.stop()
+      hooks.hurry()
       checker.stop()
     },
   }

@@ -77,6 +77,9 @@ const CLOCK_STEP_MS = 20
 /** How often watched files are looked at: by name, so that a replaced one is seen, on any file system. */
 export const WATCH_MS = 1000
 
+/** Looks at files that change at each of them, before they are read all the same. */
+const UNSETTLED_MAX = 5
+
 export class SiteSource {
   readonly source: StatingSource
   readonly path: string
@@ -92,6 +95,8 @@ export class SiteSource {
   #seen = ''
   #readAs = ''
   #watching = false
+  /** Looks in a row that found files being written. */
+  #unsettled = 0
   /** What is in force was kept by an earlier daemon. */
   #kept = false
   /** Pools that follow a registry have changed since the last reading began. */
@@ -193,9 +198,16 @@ export class SiteSource {
     const watched = this.#site?.watched ?? []
     if (watched.length === 0 || this.#watching) return
     const now = looks(watched)
-    const settled = now === this.#seen
+    if (now === this.#readAs) {
+      this.#seen = now
+      this.#unsettled = 0
+      return
+    }
+    // One that is always being written would never be read.
+    const settled = now === this.#seen || ++this.#unsettled >= UNSETTLED_MAX
     this.#seen = now
-    if (!settled || now === this.#readAs) return
+    if (!settled) return
+    this.#unsettled = 0
     this.#readAs = now
     this.#readPools()
   }

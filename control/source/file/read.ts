@@ -70,6 +70,8 @@ class Reader {
   readonly #files: Files
   readonly #memory: Memory
   readonly #complaints: Complaint[] = []
+  /** Something outside of services is wrong, perhaps a misspelt `checks`. */
+  #incomplete = false
   readonly #read = new Set<string>()
   readonly #watched = new Set<string>()
   readonly #checks = new Map<string, CheckDocument>()
@@ -148,11 +150,11 @@ class Reader {
       for (const { path: where, message, key } of findings(head.error, siteFile, value)) {
         this.#complain({ file: path, ...document.place(where, key) }, message)
       }
-      return
+      this.#incomplete = true
     }
-    const source = { file: path, document, head: head.data }
+    const source = { file: path, document, head: head.success ? head.data : headOf(value) }
     sources.push(source)
-    const { include = [] } = head.data
+    const { include = [] } = source.head
     const several = Array.isArray(include)
     for (const [index, pattern] of (several ? include : [include]).entries()) {
       const place = { file: path, ...document.place(several ? ['include', index] : ['include']) }
@@ -289,6 +291,8 @@ class Reader {
         }
         continue
       }
+      // What it names may stand in what is wrong.
+      if (this.#incomplete) continue
       const at = { file, ...document.place(path) }
       const before = this.#complaints.length
       const made = resolveService(parsed.data, at, names, this.#complainer(source, path))
@@ -341,6 +345,17 @@ class Reader {
 /** A path as the file means it that names it. */
 function besides(file: string, path: string): string {
   return isAbsolute(path) ? path : join(dirname(file), path)
+}
+
+/** Of a text that is wrong, what is right: the rest of what is wrong is said at once, too. */
+function headOf(value: unknown): Head {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return {}
+  const right: Record<string, unknown> = {}
+  for (const [name, schema] of Object.entries(fileHead.shape)) {
+    const parsed = schema.safeParse(Reflect.get(value, name))
+    if (parsed.success && parsed.data !== undefined) right[name] = parsed.data
+  }
+  return fileHead.parse(right)
 }
 
 function directorSettings(

@@ -165,25 +165,6 @@ services:
 describe('a file that is wrong', () => {
   test('is told all of it at once, each with place, value, what was wanted, and the nearest word', () => {
     assert.deepEqual(
-      wrongs(`servces: []
-director: { sysctls: { slopy_tcp: 1, sync_version: 7 } }
-services:
-  - tcp: 192.0.2.10
-    schedular: rr
-  - tcp: 192.0.2.11:80
-    scheduler: wlcc
-    real_servers:
-      - 10.0.0.1:80
-      - { address: 10.0.0.2:80, methd: nat, weight: heavy }
-      - { address: 10.0.0.300 }
-    checks: [wbe, { kind: htp }]
-  - udp: 192.0.2.12:53
-    fwmark: 3
-  - {}
-`),
-      ['/etc/pm.yaml:1:1: Unknown key "servces": did you mean "services"?'],
-    )
-    assert.deepEqual(
       wrongs(`director: { sysctls: { slopy_tcp: 1, sync_version: 7 } }
 services:
   - tcp: 192.0.2.10
@@ -212,6 +193,29 @@ services:
         '/etc/pm.yaml:15:5: A service has exactly one of tcp, udp, sctp, fwmark',
         '/etc/pm.yaml:1:35: Unknown setting "slopy_tcp": expected one of amemthresh, am_droprate, backup_only, cache_bypass, conn_reuse_mode, conntrack, drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, ignore_tunneled, lblc_expiration, lblcr_expiration, nat_icmp_send, pmtu_disc, run_estimation, schedule_icmp, secure_tcp, sloppy_sctp, sloppy_tcp, snat_reroute, sync_persist_mode, sync_ports, sync_refresh_period, sync_retries, sync_sock_size, sync_version',
         '/etc/pm.yaml:1:52: Cannot set sync_version to 7: expected 0 to 1',
+      ],
+    )
+  })
+
+  test('also what stands beside a misspelt key, but not what may only follow from it', () => {
+    assert.deepEqual(
+      wrongs(
+        `chekcs: { web: { kind: tcp } }
+include: other.yaml
+pools: { apps: { file: apps.json } }
+director: { sysctls: { sync_version: 7 } }
+services:
+  - { tcp: "192.0.2.10:80", checks: [web], pools: [apps] }
+  - { tcp: "192.0.2.11:80", schedular: rr }
+`,
+        { '/etc/apps.json': '["10.0.0.1:80", "10.0.0.300"]', '/etc/other.yaml': 'services: 7\n' },
+      ).map((text) => text.replace(/(: [^:]*?)[:,] .*/, '$1')),
+      [
+        '/etc/pm.yaml:1:1: Unknown key "chekcs"',
+        '/etc/other.yaml:1:11: services',
+        '/etc/apps.json:1:17: 1',
+        '/etc/pm.yaml:7:29: Unknown key "schedular"',
+        '/etc/pm.yaml:4:38: Cannot set sync_version to 7',
       ],
     )
   })

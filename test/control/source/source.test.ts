@@ -238,6 +238,22 @@ describe('a file as a source', () => {
     assert.deepEqual(director.rules(), [], 'and now all of it was read')
   })
 
+  test('has pools that are read, too, when they are written again before every look', async () => {
+    const pool = join(folder, 'pool.json')
+    writeFileSync(pool, '["10.0.0.1"]')
+    writeFileSync(
+      file,
+      'pools: { apps: { file: pool.json } }\nservices:\n  - { tcp: "192.0.2.10:80", pools: [apps] }\n',
+    )
+    await apply()
+    for (let n = 2; n < 250 && Object.keys(weights()).includes('10.0.0.1 80'); n++) {
+      writeFileSync(pool, `["10.0.0.${n}"]${' '.repeat(n)}`)
+      source.watch()
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    assert.ok(!Object.keys(weights()).includes('10.0.0.1 80'))
+  })
+
   test('stays refused as a whole while its pools go wrong and right again', async () => {
     const pool = join(folder, 'pool.json')
     writeFileSync(pool, '["10.0.0.1"]')

@@ -11,13 +11,13 @@ import { serviceDocument, siteDocument, type Written } from '../../../source/fil
 import { countChanges, type SiteSource } from '../../../source/site-source.ts'
 import { jsonArray } from '../json.ts'
 import { type Answer, type ApiContext, invalid, type Route, route } from '../route.ts'
+import { siteAnswer } from '../schema/site.ts'
 import {
   appliedAnswer,
   changeJson,
   changesAnswer,
   complaintJson,
   type SourceShown,
-  siteAnswer,
   sourceBody,
   sourceJson,
   sourcesAnswer,

@@ -6,7 +6,6 @@ import type { NamedPoolState } from '../../../model/pool.ts'
 import { type Complaint, placeText } from '../../../model/site.ts'
 import { SOURCES } from '../../../model/source.ts'
 import type { RuleChange } from '../../../rules/restate.ts'
-import { siteFile } from '../../../source/file/schema.ts'
 import { differences, type SiteSource } from '../../../source/site-source.ts'
 import { holdAnswer, holdJson, serviceIdJson, serviceNameAnswer } from './service.ts'
 
@@ -150,8 +149,6 @@ export const appliedAnswer = z
     complaints: z.array(complaintAnswer).meta({ description: 'remarks' }),
   })
   .meta({ id: 'Applied' })
-
-export const siteAnswer = siteFile
 
 export function complaintJson({ at, message, severity }: Complaint): z.infer<typeof complaintAnswer> {
   return { at: placeText(at), message, severity }
