@@ -23,6 +23,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'conformance/packets-userspace.test.ts': { seconds: 96, cores: 0.3 },
   'conformance/packets-xdp.test.ts': { seconds: 91, cores: 0.2 },
   'control/daemon/daemon.test.ts': { seconds: 12, cores: 1 },
+  'control/cli/top.test.ts': { seconds: 8, cores: 0.7 },
   'control/daemon/events.test.ts': { seconds: 5, cores: 0.7 },
   'control/daemon/metrics.test.ts': { seconds: 8, cores: 0.7 },
   'control/insight/explain-truth.test.ts': { seconds: 9, cores: 1 },

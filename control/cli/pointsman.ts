@@ -190,6 +190,21 @@ const markImport = mark
     const options = output(markImport)
     shown(await (await marks()).importRules(socket, file, options.dryRun === true), options)
   })
+const looking = program
+  .command('top')
+  .description('what goes on, once a second: services, their real servers, what is not forwarded')
+  .option('--once', 'print it once and end; so it does where there is no terminal')
+  .option('--sort <column>', 'new, packets, bytes, connections or name')
+  .option('--filter <text>', 'services with this in their name')
+  .option('--service <name>', 'the real servers of this one: tcp/192.0.2.10:80')
+  .option('--json', 'print JSON, once', false)
+  .action(async () => {
+    const { top } = await import('./top/top.ts')
+    const options = output(looking)
+    await top(socket, { ...options, once: options.once === true })
+    // A terminal that is listened to would keep it here.
+    process.exit()
+  })
 const happening = program
   .command('events')
   .description('what has happened: health, rules and who changed them, sources, data plane, daemon')

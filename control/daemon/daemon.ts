@@ -407,6 +407,7 @@ class Daemon {
         status: () => this.#status(),
         verdicts: () => this.#verdicts(),
         metrics: (format, detail) => collector.text(format, detail),
+        overview: (asked) => collector.overview(asked),
         snapshot: (withHops) => this.#snapshot(withHops),
         nextHop: askedHops(),
         changePlane: (kind) => this.#changePlane(kind),
@@ -561,12 +562,15 @@ class Daemon {
 
   #metricFacts(): MetricFacts {
     const { health } = this.#checks ?? {}
+    const totals = this.#director.totals()
     return {
       ...this.#facts(),
       counted: () => this.#director.counted(),
-      totals: this.#director.totals().counters,
+      totals: totals.counters,
+      totalRates: totals.rates,
       verdicts: this.#verdicts(),
       checked: () => health?.checked() ?? [],
+      checkedOf: (service) => health?.of(service) ?? null,
     }
   }
 

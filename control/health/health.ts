@@ -331,22 +331,30 @@ export class Health implements Overlays {
 
   /** The same, one service at a time. */
   *checked(): Generator<CheckedService> {
-    for (const [key, service] of this.#services) {
-      yield {
-        key,
-        service: service.stated.service,
-        ...service.known,
-        weight: weightUp(service),
-        quorum: service.stated.health.quorum,
-        sorry: service.stated.health.sorryServer !== null && !hasOneUp(service),
-        servers: Array.from(service.servers.values(), (server) => ({
-          real: server.stated.real,
-          probes: server.probes,
-          ...server.known,
-          words: wordsOf(server),
-          share: this.#share(service, server),
-        })),
-      }
+    for (const [key, service] of this.#services) yield this.#checked(key, service)
+  }
+
+  /** Of one service, by identity; null: it is not checked. */
+  of(key: string): CheckedService | null {
+    const service = this.#services.get(key)
+    return service === undefined ? null : this.#checked(key, service)
+  }
+
+  #checked(key: string, service: Service): CheckedService {
+    return {
+      key,
+      service: service.stated.service,
+      ...service.known,
+      weight: weightUp(service),
+      quorum: service.stated.health.quorum,
+      sorry: service.stated.health.sorryServer !== null && !hasOneUp(service),
+      servers: Array.from(service.servers.values(), (server) => ({
+        real: server.stated.real,
+        probes: server.probes,
+        ...server.known,
+        words: wordsOf(server),
+        share: this.#share(service, server),
+      })),
     }
   }
 

@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain register fleet mark events explain snapshot set dataplane detach --json --help --version'
+			drain undrain register fleet mark top events explain snapshot set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -46,6 +46,7 @@ _pointsman() {
 			--family --dry-run --json --help' -- "$cur")
 		return
 		;;
+	top) choices='--once --sort --filter --service --json --help' ;;
 	events) choices='--follow --kind --json --help' ;;
 	explain)
 		mapfile -t COMPREPLY < <(compgen -f -W '--flags --interface --count --capture --frame --snapshot --json --help' -- "$cur")

@@ -9,6 +9,7 @@ import type { Journal } from '../../model/journal.ts'
 import type { Errno, Outcome } from '../../model/outcome.ts'
 import type { ServiceId } from '../../model/service.ts'
 import type { Sources } from '../../source/sources.ts'
+import type { Overview, OverviewAsked } from './schema/overview.ts'
 import type { Status } from './schema/status.ts'
 
 /** What is known of health; without checks nothing. */
@@ -42,6 +43,8 @@ export interface ApiContext {
   verdicts(): ReadonlyMap<string, bigint>
   /** All that is measured; null: so many ask for it that one more has to come again. */
   metrics(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<string> | null
+  /** The director at a glance. */
+  overview(asked: OverviewAsked): Promise<Overview>
   /** The maps at this moment, and the next hops of real servers if they are wanted; null without a data plane. */
   snapshot(withHops: boolean): AsyncIterable<Uint8Array> | null
   /** The kernel's way to an address; nothing changes by asking. */

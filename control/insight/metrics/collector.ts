@@ -4,29 +4,17 @@
  * written piece by piece, so that others are served between any two.
  */
 import { endpointText } from '../../../net/endpoint.ts'
-import { Turns } from '../../apply/turns.ts'
 import type { MetricsDetail, MetricsFormat } from '../../front/api/route.ts'
-import type { ServerId } from '../../model/server.ts'
-import type { ServiceId } from '../../model/service.ts'
+import type { Overview, OverviewAsked } from '../../front/api/schema/overview.ts'
 import { serviceName } from '../../model/service-name.ts'
-import { NO_TALLY, type ServiceTally } from '../../rules/applier.ts'
-import type { ServiceEntry } from '../../rules/entries.ts'
 import { COLUMNS, MEASURES, type Measure } from './counted.ts'
 import { DIRECTOR_METRICS } from './director.ts'
 import type { MetricFacts } from './facts.ts'
 import { END, escaped, heading, type Named, sampleLine } from './family.ts'
 import { checkedName, HEALTH_METRICS } from './health.ts'
 import { BACKENDS, localLabels } from './node-exporter.ts'
-
-/** One service as it was when it was read. */
-export interface CountedService {
-  readonly id: ServiceId
-  readonly servers: readonly ServerId[]
-  /** By `COLUMNS`. */
-  readonly own: Float64Array
-  /** By real server, then by `COLUMNS`. */
-  readonly values: Float64Array
-}
+import { readOverview } from './overview.ts'
+import { type CountedService, columnOf, eachColumn, readServices, WIDTH } from './reading.ts'
 
 /** So much text goes out in one piece. */
 const PIECE = 64 * 1024
@@ -41,6 +29,11 @@ export class Collector {
   constructor(facts: () => MetricFacts, detail: MetricsDetail) {
     this.#facts = facts
     this.#detail = detail
+  }
+
+  /** What pointsman top and the page show. */
+  overview(asked: OverviewAsked): Promise<Overview> {
+    return readOverview(this.#facts(), asked)
   }
 
   /** The text, in pieces; null when enough others are being told already. */
@@ -97,63 +90,9 @@ class Pieces {
   }
 }
 
-/** Reads all services; says so where others have had their turn. */
-export async function* readServices(facts: MetricFacts): AsyncGenerator<CountedService | 'pause'> {
-  const turns = new Turns()
-  for (const { entry, tally } of facts.counted()) {
-    // One service may have 100,000 real servers.
-    for (const read of readService(entry, tally)) {
-      if (read !== 'going on') yield read
-      if (!turns.over) continue
-      await turns.pass()
-      yield 'pause'
-    }
-  }
-}
-
-const IS_COUNTER = MEASURES.flatMap(({ type, columns }) => columns.map(() => type === 'counter'))
-const WIDTH = COLUMNS.length
-/** Real servers between two looks at the clock. */
-const STRIDE = 256
-
-function* readService(
-  { value, servers: entries }: ServiceEntry,
-  tally: ServiceTally,
-): Generator<CountedService | 'going on'> {
-  // Who comes or goes between two slices does not move the others.
-  const servers = [...entries]
-  const own = new Float64Array(WIDTH)
-  const values = new Float64Array(servers.length * WIDTH)
-  for (const [i, { key, value: server }] of servers.entries()) {
-    const counted = tally.server(key)
-    for (let column = 0; column < WIDTH; column++) {
-      const number = COLUMNS[column]!.of(counted, server)
-      values[i * WIDTH + column] = number
-      own[column]! += number
-    }
-    if (i % STRIDE === STRIDE - 1) yield 'going on'
-  }
-  // With real servers that have left, and since the last -Z.
-  const whole = { ...NO_TALLY, counters: tally.counters }
-  for (let column = 0; column < WIDTH; column++) {
-    if (IS_COUNTER[column]) own[column] = COLUMNS[column]!.of(whole, NOBODY)
-  }
-  yield { id: value.id, servers: servers.map(({ value: { id } }) => id), own, values }
-}
-
-/** What is counted does not ask for it. */
-const NOBODY = { weight: 0 } as Parameters<(typeof COLUMNS)[number]['of']>[1]
-
 function named(scope: 'service' | 'real_server', { metric, type, help }: Measure): Named {
   const of = scope === 'service' ? 'Of a virtual service.' : 'Of a real server.'
   return { name: `pointsman_${scope}_${metric}`, type, help: `${help} ${of}` }
-}
-
-function* eachColumn(): Generator<{ readonly measure: Measure; readonly columns: readonly number[] }> {
-  let column = 0
-  for (const measure of MEASURES) {
-    yield { measure, columns: measure.columns.map(() => column++) }
-  }
 }
 
 function* ofServices(
@@ -219,16 +158,6 @@ function* ofBackends(
       }
     }
   }
-}
-
-/** Its place among `COLUMNS`. */
-export function columnOf([metric, labels]: readonly [metric: string, labels: string]): number {
-  for (const { measure, columns } of eachColumn()) {
-    for (const column of columns) {
-      if (measure.metric === metric && COLUMNS[column]!.labels === labels) return column
-    }
-  }
-  throw new TypeError(`Nothing is measured as ${metric}{${labels}}`)
 }
 
 function* health(

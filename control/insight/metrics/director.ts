@@ -90,6 +90,11 @@ function sourceOf({ state }: { readonly state: MetricFactsSource }) {
 }
 type MetricFactsSource = ReturnType<MetricFacts['sources']['all']>[number]['state']
 
+export function isForwarding(facts: MetricFacts): boolean {
+  const taken = interfaces(facts)
+  return taken.length > 0 && taken.every(([, attached]) => attached === 1)
+}
+
 export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
   {
     name: 'pointsman_build_info',
@@ -122,10 +127,7 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     name: 'pointsman_forwarding',
     type: 'gauge',
     help: 'Whether packets are taken from every interface that was asked for.',
-    of: (facts) => {
-      const taken = interfaces(facts)
-      return one(yes(taken.length > 0 && taken.every(([, attached]) => attached === 1)))
-    },
+    of: (facts) => one(yes(isForwarding(facts))),
   },
   {
     name: 'pointsman_dataplane_info',

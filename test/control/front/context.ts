@@ -43,6 +43,7 @@ export function contextOf(director: Director, changes: Partial<ApiContext> = {})
     status: () => STATUS,
     verdicts: () => new Map(),
     metrics: () => null,
+    overview: () => Promise.reject(new Error('no collector')),
     snapshot: () => null,
     nextHop: () => ({ result: 'no-route' }),
     changePlane: async () => {},

@@ -36,6 +36,8 @@ async function scene(health = stage().health) {
       ...{ warnings: [], attachments: [], sendFailures: null },
       counted: () => director.counted(),
       totals: director.totals().counters,
+      totalRates: director.totals().rates,
+      checkedOf: (key) => health.of(key),
       verdicts: readVerdicts(dataplane),
       checked: () => health.checked(),
     }),
@@ -46,7 +48,7 @@ async function scene(health = stage().health) {
     for await (const piece of collector.text(format, detail)!) all += piece
     return all
   }
-  return { dataplane, director, applier, collector, web, text }
+  return { dataplane, director, applier, collector, web, six, mark, text }
 }
 
 /** Adds to what the packet program has counted for a real server, on one CPU. */
@@ -229,6 +231,49 @@ describe('metrics', () => {
     // A client that goes away ends its own.
     await under[0]!.return?.()
     assert.notEqual(collector.text('text', null), null)
+  })
+})
+
+describe('the overview', () => {
+  test('has the busiest services first, one of them in full, and health beside it', async () => {
+    const checks = stage()
+    checks.health.want([site('tcp 192.0.2.10:80', ['10.1.0.1:8080', '10.1.0.2:8080'], [check()])])
+    checks.say('10.1.0.2', 'bad', 'refused')
+    await checks.pass(5000)
+    const { dataplane, applier, collector } = await scene(checks.health)
+    dataplane.map('live').u32[LiveRecord.offsets.active / 4] = 7
+    // Two seconds in which the third real server, of the DNS service, was busiest.
+    for (let step = 0; step < 3; step++) {
+      count(dataplane, 0, 0, { conns: 10, inPackets: 100, inBytes: 100_000 })
+      count(dataplane, 2, 1, { conns: 90, inPackets: 90, inBytes: 9000 })
+      while (!applier.estimateSlice());
+    }
+    const names = async (sort: 'new' | 'packets' | 'bytes' | 'connections' | 'name') =>
+      (await collector.overview({ sort })).services.map(({ name }) => name)
+    const [web, dns, mark] = ['tcp/192.0.2.10:80', 'udp/[2001:db8::10]:53', 'fwmark/268443648']
+    assert.deepEqual(await names('new'), [dns, web, mark])
+    assert.deepEqual(await names('packets'), [web, dns, mark])
+    assert.deepEqual(await names('bytes'), [web, dns, mark])
+    assert.deepEqual(await names('connections'), [web, dns, mark])
+    assert.deepEqual(await names('name'), [web, dns, mark])
+
+    const seen = await collector.overview({ filter: 'TCP', service: web, limit: 1 })
+    assert.deepEqual([seen.total, seen.more, seen.services.length], [3, 0, 1])
+    const [service] = seen.services
+    assert.deepEqual(
+      [service?.health, service?.servers, service?.down, service?.active, service?.weight],
+      ['up', 2, 1, 7, 3],
+    )
+    assert.ok(service!.rates.inPps > 0)
+    assert.deepEqual(
+      seen.servers?.map(({ name, health, words, active }) => [name, health, words, active]),
+      [
+        ['10.1.0.1:8080', 'up', 'web: connected', 7],
+        ['10.1.0.2:8080', 'down', 'web: refused', 0],
+      ],
+    )
+    assert.equal((await collector.overview({ service: 'tcp/192.0.2.99:80' })).servers, null)
+    assert.equal((await collector.overview({ limit: 1 })).more, 2)
   })
 })
 

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { type Answer, invalid, METRICS_DETAILS, type MetricsFormat, type Route, route } from '../route.ts'
 import { METRICS_PATH } from '../router.ts'
+import { overviewAnswer, overviewQuery } from '../schema/overview.ts'
 
 const CONTENT_TYPES: Readonly<Record<MetricsFormat, string>> = {
   text: 'text/plain; version=0.0.4; charset=utf-8',
@@ -35,6 +36,14 @@ const metrics = route({
 })
 
 export const METRICS_ROUTES: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/v1/overview',
+    summary: 'The director at a glance: the busiest services, one of them in full, verdicts',
+    query: overviewQuery,
+    answers: { 200: { description: 'Overview', schema: overviewAnswer } },
+    handle: async (context, { query }) => ({ status: 200, json: await context.overview(query) }),
+  }),
   {
     ...metrics,
     handle: (context, asked) => {

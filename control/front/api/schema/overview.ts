@@ -1,0 +1,57 @@
+/** How the director is at this moment, for whoever looks at it again and again: pointsman top, the page. */
+import { z } from 'zod'
+import { ratesAnswer } from './basic.ts'
+
+export const SORTS = ['new', 'packets', 'bytes', 'connections', 'name'] as const
+export type Sort = (typeof SORTS)[number]
+
+export const overviewQuery = z.object({
+  sort: z.enum(SORTS).optional(),
+  filter: z.string().max(200).optional().meta({ description: 'part of the name of a service' }),
+  limit: z
+    .string()
+    .regex(/^\d{1,4}$/)
+    .transform(Number)
+    .optional(),
+  service: z.string().max(200).optional().meta({ description: 'its real servers, too: tcp/192.0.2.10:80' }),
+})
+
+const health = z.enum(['up', 'down', 'sorry']).nullable().meta({ description: 'null: not checked' })
+const numbers = z.object({
+  rates: ratesAnswer,
+  active: z.int(),
+  inactive: z.int(),
+  weight: z.int(),
+})
+
+export const overviewAnswer = z
+  .object({
+    at: z.string(),
+    version: z.string(),
+    startedAt: z.string(),
+    dataplane: z.string(),
+    forwarding: z.boolean(),
+    rates: ratesAnswer,
+    services: z.array(
+      numbers.extend({
+        name: z.string(),
+        scheduler: z.string(),
+        inForce: z.boolean(),
+        health,
+        servers: z.int(),
+        down: z.int().meta({ description: 'checked real servers that are down' }),
+      }),
+    ),
+    more: z.int().meta({ description: 'services that are left out: beyond the limit' }),
+    total: z.int().meta({ description: 'services, whatever the filter' }),
+    servers: z
+      .array(numbers.extend({ name: z.string(), method: z.string(), health, words: z.string() }))
+      .nullable()
+      .meta({
+        description: 'of the service that was asked for; null: of none, or there is none of this name',
+      }),
+    verdicts: z.record(z.string(), z.int()),
+  })
+  .meta({ id: 'Overview' })
+export type Overview = z.infer<typeof overviewAnswer>
+export type OverviewAsked = z.infer<typeof overviewQuery>
