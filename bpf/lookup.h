@@ -83,6 +83,16 @@ pm_inline __u32 pm_mix(__u32 h, __u32 word)
 	return h ^ h >> 13;
 }
 
+/* The first `length` bits of an address's word number `i`. */
+pm_inline __be32 pm_prefix_word(__be32 word, __u32 i, __u32 length)
+{
+	__u32 bits = length > i * 32 ? length - i * 32 : 0;
+
+	if (!bits)
+		return 0;
+	return bits >= 32 ? word : word & pm_htonl(~0u << (32 - bits));
+}
+
 #define PM_INTEREST_LINE 512 /* bits that an address has: one cache line */
 
 pm_inline int pm_interest_bit(__u32 address_hash, __be16 port)

@@ -22,6 +22,8 @@
  *   verdicts       program writes its own CPU's row, daemon sums
  *   interest       daemon sets bits; a filter of endpoints in front of everything else
  *   mark_*         daemon writes the half that is not in use; marking rules by kind, key and ports
+ *   filters        daemon writes; prefixes of sources, by hash
+ *   gates          daemon writes; what of that is for one service, by its slot
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \
@@ -49,4 +51,7 @@
 	MAP(mark_keys, struct pm_mark_key, 20480)      \
 	MAP(mark_spans, struct pm_mark_span, 40960)    \
 	MAP(controls4, struct pm_controls, 1024)       \
-	MAP(controls6, struct pm_controls, 1024)
+	MAP(controls6, struct pm_controls, 1024)       \
+	MAP(filters, struct pm_filter, 4096)           \
+	MAP(filter_lengths, struct pm_filter_lengths, 2) \
+	MAP(gates, struct pm_gate, 256)

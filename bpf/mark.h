@@ -30,16 +30,6 @@ struct pm_marking {
 /* Steps that a kind takes: finding its key, then halving PM_MARK_SPANS spans to one. */
 #define PM_MARK_STEPS 16
 
-/* The first `length` bits of an address's word number `i`. */
-pm_inline __be32 pm_prefix_word(__be32 word, __u32 i, __u32 length)
-{
-	__u32 bits = length > i * 32 ? length - i * 32 : 0;
-
-	if (!bits)
-		return 0;
-	return bits >= 32 ? word : word & pm_htonl(~0u << (32 - bits));
-}
-
 /* Shared with control/compile/marks.ts. */
 pm_inline __u32 pm_mark_hash(const struct pm_mark_key *k)
 {

@@ -22,6 +22,7 @@ const enum pm_template_state *pm_btf_template_state __attribute__((unused));
 const enum pm_job_flag *pm_btf_job_flag __attribute__((unused));
 const enum pm_fib_result *pm_btf_fib_result __attribute__((unused));
 const enum pm_egress_flag *pm_btf_egress_flag __attribute__((unused));
+const enum pm_filter_verdict *pm_btf_filter_verdict __attribute__((unused));
 const enum pm_mark_field *pm_btf_mark_field __attribute__((unused));
 const struct pm_job *pm_btf_job __attribute__((unused));
 const struct pm_fib *pm_btf_fib __attribute__((unused));

@@ -8,6 +8,7 @@
 #include "icmp.h"
 #include "move.h"
 #include "stray.h"
+#include "filter.h"
 
 /*
  * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
@@ -25,6 +26,10 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 		return PM_DROP_MAP;
 	/* Of a frame that comes again as a whole all this was decided when its headers came. */
 	if (!pm_is_resumed(f)) {
+		if (pm_unlikely(set->flags & PM_SETTING_FILTERS) &&
+		    (family == 4 ? pm_denied4(&p->key, real->service, flow->now) :
+				   pm_denied6(&p->key, real->service, flow->now)))
+			return PM_DROP_DENIED;
 		if (pm_unlikely(p->key.protocol == PM_PROTO_TCP && (p->tcp_flags & PM_TCP_SYN))) {
 			__u32 mode = set->reuse_mode;
 			__u8 state = pm_state(c->word);
@@ -175,6 +180,9 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	}
 	if (pm_martian(family, &p->key))
 		return PM_PASS_MARTIAN_SOURCE;
+	if (pm_unlikely(set->flags & PM_SETTING_FILTERS) &&
+	    (family == 4 ? pm_denied4(&p->key, slot, flow->now) : pm_denied6(&p->key, slot, flow->now)))
+		return PM_DROP_DENIED;
 	if (!pm_may_start(set, p))
 		return PM_PASS_NOT_FIRST;
 	if (pm_unsupported(service))

@@ -97,6 +97,8 @@ enum pm_verdict {
 
 	PM_DROP_ICMP_TAKEN = 80,    /* error about a tunnel packet: the path's MTU was learnt, nobody is to be told */
 	PM_DROP_NO_REAL_SERVER = 81, /* ICMP error that schedule_icmp would schedule, and no real server available */
+	PM_DROP_DENIED = 72,	     /* its source is denied */
+	PM_DROP_RATE = 73,	     /* its source has begun, or has, as many connections as a service lets it */
 
 	/*
 	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
@@ -214,6 +216,8 @@ enum pm_setting {
 	PM_SETTING_INTEREST = 0x800,	   /* the interest map is kept: endpoints not in it are not ours */
 	PM_SETTING_MARKS = 0x2000,	   /* some service has a firewall mark, and some rule gives one */
 	PM_SETTING_EXPIRE_QUIESCENT = 0x4000, /* sysctl expire_quiescent_template */
+	PM_SETTING_FILTERS = 0x8000,	   /* some prefix is denied or allowed */
+	PM_SETTING_LIMITS = 0x10000,	   /* some service has a limit for each source */
 };
 
 /*
@@ -486,6 +490,41 @@ struct pm_mark_span {
 };
 
 /*
+ * Prefixes of sources that are denied or allowed (bpf/filter.h): buckets of four, two choices. An entry is
+ * taken and given by its word `what`, which is 0 while the others are written.
+ */
+#define PM_FILTER_BUCKET 4
+struct pm_filter {
+	__u32 what;	/* bits 0-7 length, 8-15 family, 16-23 enum pm_filter_verdict, 24-31 the daemon's: who states it */
+	__u32 expires;	/* ticks, 0: never */
+	__be32 addr[4]; /* IPv4 in the first word */
+	__u32 scope;	/* pm_gate.scope of the service that it is for, 0: for all */
+	__u32 pad;
+};
+
+enum pm_filter_verdict {
+	PM_FILTER_ALLOW = 1,
+	PM_FILTER_DENY = 2,
+};
+
+/*
+ * The lengths of prefixes in use, longest first; of IPv4, then of IPv6. A length that nobody uses any more may
+ * stay.
+ */
+struct pm_filter_lengths {
+	__u32 count;
+	__u8 length[132];
+};
+
+/* Of the service in the slot of the same number, as long as that is the one of this order. */
+struct pm_gate {
+	__u32 order;	   /* pm_service.order */
+	__u32 scope;	   /* of the prefixes that are for it alone, 0: there are none */
+	__u32 rate;	   /* new connections per second of each source, 0: without limit */
+	__u32 connections; /* connections of each source at a time, 0: without limit */
+};
+
+/*
  * pm_conn.word: all of a line that changes while it lives, apart from its time, which stands beside it:
  * the two are read and swapped as one 64-bit head (connection.h).
  *
@@ -636,6 +675,7 @@ struct pm_limits {
 	__u32 conn6_mask;
 	__u32 service_mask;	 /* buckets - 1 */
 	__u32 nat_mask;		 /* the same of nat_index */
+	__u32 filter_mask;	 /* the same of filters */
 	__u32 own_rows;		 /* of `cpus`: those of one CPU each; all others share the last */
 };
 

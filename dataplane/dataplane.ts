@@ -31,6 +31,8 @@ export interface Sizes {
   /** Lines (not sets) of the IPv4 connection table, power of two. */
   readonly connections4: number
   readonly connections6: number
+  /** Of prefixes that are denied or allowed, four in each. Power of two; a few unless given. */
+  readonly filterBuckets?: number
   /** Records per real server in `counters`; verdict rows. */
   readonly cpus: number
 }

@@ -25,6 +25,7 @@ export const SMALL_SIZES: Sizes = {
   members: 1024,
   connections4: 1024,
   connections6: 1024,
+  filterBuckets: 1024,
   cpus: 2,
 }
 

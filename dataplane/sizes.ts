@@ -4,6 +4,7 @@ import {
   type LimitsRecord,
   type MapName,
   PM_EGRESSES,
+  PM_FILTER_BUCKET,
   PM_INTEREST_WORDS,
   PM_INTERFACES,
   PM_LOCALS,
@@ -25,6 +26,9 @@ const FAMILIES = 2
 function natBuckets({ reals }: Sizes): number {
   return 2 ** Math.ceil(Math.log2(Math.max(4, reals / 4)))
 }
+
+/** Unless said otherwise. */
+const FILTER_BUCKETS = 1024
 
 /** Entries of every map. */
 export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
@@ -55,6 +59,9 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     mark_spans: 2 * PM_MARK_SPANS,
     controls4: sizes.connections4 / PM_WAYS,
     controls6: sizes.connections6 / PM_WAYS,
+    filters: (sizes.filterBuckets ?? FILTER_BUCKETS) * PM_FILTER_BUCKET,
+    filter_lengths: FAMILIES,
+    gates: sizes.services,
   }
 }
 
@@ -67,6 +74,7 @@ export function sizesOfEntries(entries: Readonly<Record<MapName, number>>): Size
     members: entries.members,
     connections4: entries.connections4,
     connections6: entries.connections6,
+    filterBuckets: entries.filters / PM_FILTER_BUCKET,
     // Not by the rows of `verdicts`: an earlier layout may have had shorter ones.
     cpus: entries.counters / entries.reals,
   }
@@ -83,6 +91,7 @@ export function limitsOf(sizes: Sizes, ownRows: number): LimitsRecord {
     conn6Mask: sizes.connections6 / PM_WAYS - 1,
     serviceMask: sizes.serviceBuckets - 1,
     natMask: natBuckets(sizes) - 1,
+    filterMask: (sizes.filterBuckets ?? FILTER_BUCKETS) - 1,
     ownRows,
   }
 }
@@ -94,9 +103,14 @@ export function checkSizes(sizes: Sizes): void {
       throw new RangeError(`sizes.${name} is ${value}, expected a whole number of at least 1`)
     }
   }
-  const powers = { serviceBuckets: 1, connections4: PM_WAYS, connections6: PM_WAYS } as const
+  const powers = {
+    serviceBuckets: 1,
+    filterBuckets: 1,
+    connections4: PM_WAYS,
+    connections6: PM_WAYS,
+  } as const
   for (const [name, least] of Object.entries(powers)) {
-    const value = sizes[name as keyof typeof powers]
+    const value = sizes[name as keyof typeof powers] ?? least
     if (value < least || !Number.isInteger(Math.log2(value))) {
       throw new RangeError(`sizes.${name} is ${value}, expected a power of two of at least ${least}`)
     }

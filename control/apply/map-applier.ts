@@ -19,6 +19,7 @@ import { serverKey, serviceKey } from '../model/identity.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
+import { ORIGINS } from '../model/source.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import { type Adoption, adopt } from '../plan/adopt.ts'
@@ -32,6 +33,7 @@ import type { Room } from '../rules/room.ts'
 import type { Rules } from '../rules/rules.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
+import { FilterMaps } from './filters.ts'
 import { MarkTables } from './marks.ts'
 import { NetworkFacts } from './network.ts'
 import { ProbeWays } from './probe-way.ts'
@@ -65,6 +67,7 @@ export class MapApplier implements Applier {
   readonly adoption: Adoption
   readonly sweep: Sweep
   readonly room: Room
+  readonly filters: FilterMaps
   /** Where health checks go. */
   readonly probeWays: ProbeWays
   /** What an earlier director left in the state file. */
@@ -112,6 +115,7 @@ export class MapApplier implements Applier {
     this.#maps = ruleMaps(dataplane)
     this.#natIndex = new NatIndex(this.#maps)
     this.#ledger = new Ledger(dataplane.sizes)
+    this.filters = new FilterMaps(dataplane, this.#ledger, (owner) => ORIGINS[owner])
     this.#book = new CounterBook(this.#maps, this.#ledger)
     this.#estimation = new Estimation(this.#maps, this.#ledger)
     this.#tallies = new Tallies(this.#maps, this.#ledger, this.#book, this.#estimation)
@@ -140,7 +144,11 @@ export class MapApplier implements Applier {
       host,
       rules,
       (on) => this.#followNat(on),
-      () => ({ word: this.#marks.word, held: this.#ledger.holdsMarks }),
+      () => ({
+        marks: this.#marks.word,
+        marksHeld: this.#ledger.holdsMarks,
+        filters: this.filters.count > 0,
+      }),
     )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
     this.#marks = new MarkTables(dataplane, host, this.#quiet, this.#clock)

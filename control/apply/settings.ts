@@ -1,7 +1,7 @@
 /** Keeps the one record of settings as the director wants it, and as the machine it runs on makes it. */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
-import { defence, type Marks, publishSettings, settingsWords } from '../compile/settings.ts'
+import { defence, type InUse, publishSettings, settingsWords } from '../compile/settings.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Host } from '../rules/host.ts'
 import type { Rules } from '../rules/rules.ts'
@@ -11,26 +11,26 @@ export class Settings {
   readonly #host: Host
   readonly #rules: Rules
   readonly #followNat: (on: boolean) => void
-  readonly #marks: () => Marks
+  readonly #use: () => InUse
   #timeouts: Timeouts | null = null
   #sysctls: Readonly<Record<string, number>> = {}
 
   /**
    * @param followNat keeps, or no longer, what nat_icmp_send needs
-   * @param marks what they come to at the moment
+   * @param use what else packets are asked for at the moment
    */
   constructor(
     dataplane: Dataplane,
     host: Host,
     rules: Rules,
     followNat: (on: boolean) => void,
-    marks: () => Marks,
+    use: () => InUse,
   ) {
     this.#dataplane = dataplane
     this.#host = host
     this.#rules = rules
     this.#followNat = followNat
-    this.#marks = marks
+    this.#use = use
   }
 
   get sysctls(): Readonly<Record<string, number>> {
@@ -57,7 +57,7 @@ export class Settings {
     if (settings.u32[offsets.dropRate / 4] !== state.dropRate)
       Atomics.store(settings.u32, offsets.dropCount / 4, 0)
     const { kinds } = this.#rules
-    const words = settingsWords(this.#timeouts, this.#sysctls, kinds, state, this.#host, this.#marks())
+    const words = settingsWords(this.#timeouts, this.#sysctls, kinds, state, this.#host, this.#use())
     // The program looks for NAT real servers from the moment the setting is published until it is not.
     const nat = (this.#sysctls.nat_icmp_send ?? 0) !== 0
     if (nat) this.#followNat(true)

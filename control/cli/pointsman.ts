@@ -2,6 +2,7 @@
 /** The operator's command: nouns read, verbs change. */
 import { Command, CommanderError } from 'commander'
 import { DEFAULT_SOCKET } from '../front/api/socket.ts'
+import { FILTER_ACTIONS } from '../model/filter.ts'
 import { VERSION } from '../model/version.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { NOUNS, type Noun, type Shown } from './nouns.ts'
@@ -147,6 +148,46 @@ program
   .argument('<service>', 'as drain')
   .argument('<real>', 'as drain')
   .action(async (service: string, real: string) => await (await site()).undrain(socket, service, real))
+/** Only these two words need what it brings along. */
+const filters = () => import('./filters.ts')
+
+const lists = FILTER_ACTIONS.map((action) => {
+  const list = program
+    .command(action)
+    .description(
+      action === 'deny'
+        ? 'sources that may not reach virtual services: prefixes, of which the longest counts'
+        : 'exceptions from what is denied',
+    )
+  for (const what of ['add', 'delete'] as const) {
+    const command = list
+      .command(what)
+      .description(what === 'add' ? 'add prefixes, or change them' : 'delete prefixes')
+      .argument('[prefix...]', '198.51.100.0/24, 2001:db8::/32, or an address')
+      .option('--file <file>', 'prefixes, one in each line; - is standard input')
+      .option('--service <service>', 'for this one alone: tcp/192.0.2.10:80, fwmark/7')
+    if (what === 'add') command.option('--for <time>', 'end it by itself after 90s, 10m, 2h')
+    command.action(
+      async (prefixes: string[], options: Record<string, string>) =>
+        await (await filters()).changeFilters(socket, action, what, prefixes, options),
+    )
+  }
+  const show = list
+    .command('list')
+    .description('what is in the list')
+    .option('--json', 'print JSON', false)
+    .action(async () => shown(await (await filters()).listFilters(socket, action), output(show)))
+  list
+    .command('flush')
+    .description('delete all that commands have added')
+    .option('--service <service>', 'those for this one alone; else those for all services')
+    .action(
+      async (options: Record<string, string>) =>
+        await (await filters()).flushFilters(socket, action, options),
+    )
+  return list
+})
+
 /** Only `pointsman mark` needs what it brings along. */
 const marks = () => import('./marks.ts')
 
@@ -307,7 +348,8 @@ program
   })
 
 // `drain SERVICE REAL 10m` would hold for ever and look as if for ten minutes.
-for (const command of [...program.commands, ...mark.commands]) command.allowExcessArguments(false)
+for (const command of [...program.commands, ...[mark, ...lists].flatMap((word) => word.commands)])
+  command.allowExcessArguments(false)
 
 // A reader that has seen enough (`pointsman connections | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

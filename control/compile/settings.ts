@@ -67,14 +67,17 @@ export function defence(sysctls: Readonly<Record<string, number>>, availablePage
   return { dropRate, secureTcp: secureTcp === 3 || auto(secureTcp) }
 }
 
-export interface Marks {
+/** What else packets are asked for, because somebody uses it. */
+export interface InUse {
   /** Which half of the marking rules is in use. */
-  readonly word: number
+  readonly marks: number
   /**
    * The maps hold a service of a mark, at least for its connections: marking rules are about prefixes, so the
    * filter of endpoints knows neither end of their packets.
    */
-  readonly held: boolean
+  readonly marksHeld: boolean
+  /** Some prefix is denied or allowed. */
+  readonly filters: boolean
 }
 
 /** Words of the record that the daemon owns, by index. */
@@ -84,7 +87,7 @@ export function settingsWords(
   kinds: ServiceKinds,
   state: Defence,
   host: Pick<Host, 'sysctl'>,
-  marks: Marks,
+  use: InUse,
 ): ReadonlyMap<number, number> {
   const { offsets } = SettingsRecord
   const words = new Map<number, number>()
@@ -103,7 +106,7 @@ export function settingsWords(
   set(
     offsets.flags,
     Setting.Ready |
-      on(!marks.held, Setting.Interest) |
+      on(!use.marksHeld, Setting.Interest) |
       on(kinds.v4, Setting.V4) |
       on(kinds.v6, Setting.V6) |
       on(kinds.port0, Setting.Port0) |
@@ -114,10 +117,11 @@ export function settingsWords(
       on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |
       on(sysctls.nat_icmp_send, Setting.NatIcmpSend) |
       on(sysctls.schedule_icmp, Setting.ScheduleIcmp) |
-      on(kinds.fwmark > 0 && anyMarks(marks.word), Setting.Marks) |
+      on(kinds.fwmark > 0 && anyMarks(use.marks), Setting.Marks) |
+      on(use.filters, Setting.Filters) |
       on(state.secureTcp, Setting.SecureTcp),
   )
-  set(offsets.marks, marks.word)
+  set(offsets.marks, use.marks)
   set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)
   set(offsets.dropRate, state.dropRate)
   set(offsets.unprivilegedPort, host.sysctl('net/ipv4/ip_unprivileged_port_start') ?? 1024)

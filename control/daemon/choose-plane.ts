@@ -35,6 +35,8 @@ export interface Capacity {
   /** Lines of each connection table; a NAT connection takes two. */
   readonly connections4: number
   readonly connections6: number
+  /** Prefixes that can be denied or allowed. */
+  readonly filters: number
 }
 
 export const DEFAULT_CAPACITY: Capacity = {
@@ -42,6 +44,7 @@ export const DEFAULT_CAPACITY: Capacity = {
   realServers: 131_072,
   connections4: 1 << 20,
   connections6: 1 << 17,
+  filters: 98_304,
 }
 
 function powerOfTwo(least: number): number {
@@ -59,6 +62,8 @@ export function sizesFor(capacity: Capacity, cpus: number): Sizes {
     members: powerOfTwo(Math.max(4 * capacity.realServers, 16_384)),
     connections4: powerOfTwo(Math.max(capacity.connections4, 64)),
     connections6: powerOfTwo(Math.max(capacity.connections6, 64)),
+    // Three quarters full: two choices of four then practically never overflow.
+    filterBuckets: powerOfTwo(Math.max(2, capacity.filters / 3)),
     cpus,
   }
 }

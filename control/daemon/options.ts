@@ -90,6 +90,11 @@ function command(): Command {
         .default(DEFAULT_CAPACITY.realServers),
     )
     .addOption(
+      new Option('--filters <count>', 'most prefixes that are denied or allowed')
+        .argParser(count(1))
+        .default(DEFAULT_CAPACITY.filters),
+    )
+    .addOption(
       new Option('--workers <count>', 'userspace: threads that forward').argParser(count(1)).default(1),
     )
     .addOption(
@@ -154,6 +159,7 @@ export function parseDaemonOptions(
     connections6: number
     services: number
     realServers: number
+    filters: number
     workers: number
     busyPoll: boolean
     engine: DaemonOptions['engine']
@@ -174,6 +180,7 @@ export function parseDaemonOptions(
       realServers: options.realServers,
       connections4: options.connections,
       connections6: options.connections6,
+      filters: options.filters,
     },
     workers: options.workers,
     busyPoll: options.busyPoll,

@@ -1,6 +1,7 @@
 /** The director as its clients see it. */
 import type { ConnectionListing } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
+import type { FilterChange, FilterListing } from './filter.ts'
 import type { Hold } from './hold.ts'
 import type { MarkChange, MarkListing } from './mark.ts'
 import type { Outcome } from './outcome.ts'
@@ -73,6 +74,11 @@ export interface Director {
   marks(): readonly MarkListing[]
   /** All of the change, or nothing. */
   changeMarks(change: MarkChange): Outcome
+
+  /** Sources that are denied or allowed, in no particular order. */
+  filters(): Iterable<FilterListing>
+  /** All of the change, or nothing; in force for packets at once, but for the first filter of all. */
+  changeFilters(change: FilterChange): Outcome
 
   /**
    * Returns when all changes so far are in force in the packet path; rejects if those of `own` cannot be

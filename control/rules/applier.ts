@@ -2,9 +2,12 @@
 
 import type { ConnectionListing } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
+import type { FilterChange, FilterListing } from '../model/filter.ts'
 import type { MarkListing } from '../model/mark.ts'
+import type { Outcome } from '../model/outcome.ts'
 import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
+import type { SourceName } from '../model/source.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { ServiceEntry } from './entries.ts'
 import type { Room } from './room.ts'
@@ -26,7 +29,16 @@ export interface ServiceTally extends Tally {
   server(key: string): ServerTally
 }
 
+/** Filters stand in the maps alone: they are changed there, at once. */
+export interface Filters {
+  readonly count: number
+  list(): Iterable<FilterListing>
+  /** All of the change, or nothing. */
+  change(change: FilterChange, owner: SourceName): Outcome
+}
+
 export interface Applier {
+  readonly filters: Filters
   readonly room: Room
   /** Nothing, while the maps hold no service of this identity, or an earlier one. */
   tally(service: ServiceEntry): ServiceTally

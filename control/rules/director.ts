@@ -8,6 +8,7 @@ import type { ConnectionListing } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
 import { sameButForWeight } from '../model/equal.ts'
+import type { FilterChange, FilterListing } from '../model/filter.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import { INT_MAX } from '../model/limits.ts'
@@ -500,6 +501,17 @@ export class RuleDirector implements Director {
     this.#publishMarks()
     if (this.#zeroed === null) this.#applier?.stateChanged()
     return this.#noted(done, [], (director) => director.changeMarks(change))
+  }
+
+  filters(): Iterable<FilterListing> {
+    return this.#applier?.filters.list() ?? []
+  }
+
+  changeFilters(change: FilterChange): Outcome {
+    if (this.#applier === null) {
+      return refuse('EOPNOTSUPP', 'Without a data plane there is nothing to keep filters in')
+    }
+    return this.#applier.filters.change(change, 'manual')
   }
 
   async settle(own?: Iterable<ServiceId>): Promise<void> {

@@ -33,6 +33,7 @@ export const PM_MARK_KINDS = 128
 export const PM_MARK_RULES = 10240
 export const PM_MARK_BUCKETS = 2048
 export const PM_MARK_SPANS = 20480
+export const PM_FILTER_BUCKET = 4
 export const PM_CONN_STATUS = 3
 export const PM_CONN_STATE_SHIFT = 2
 export const PM_CONN_STATE_MASK = 15
@@ -115,6 +116,8 @@ export const Verdict = {
   DropConnectionBusy: 68,
   DropIcmpTaken: 80,
   DropNoRealServer: 81,
+  DropDenied: 72,
+  DropRate: 73,
   EvictedEnded: 96,
   EvictedHalfOpen: 97,
   EvictedUnanswered: 98,
@@ -177,6 +180,8 @@ export const verdictNames: { readonly [value: number]: string } = {
   68: 'drop_connection_busy',
   80: 'drop_icmp_taken',
   81: 'drop_no_real_server',
+  72: 'drop_denied',
+  73: 'drop_rate',
   96: 'evicted_ended',
   97: 'evicted_half_open',
   98: 'evicted_unanswered',
@@ -363,6 +368,8 @@ export const Setting = {
   Interest: 2048,
   Marks: 8192,
   ExpireQuiescent: 16384,
+  Filters: 32768,
+  Limits: 65536,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -381,6 +388,8 @@ export const settingNames: { readonly [value: number]: string } = {
   2048: 'interest',
   8192: 'marks',
   16384: 'expire_quiescent',
+  32768: 'filters',
+  65536: 'limits',
 }
 
 /** enum pm_egress_flag */
@@ -421,6 +430,18 @@ export type MarkField = (typeof MarkField)[keyof typeof MarkField]
 export const markFieldNames: { readonly [value: number]: string } = {
   1: 'protocol',
   2: 'interface',
+}
+
+/** enum pm_filter_verdict */
+export const FilterVerdict = {
+  Allow: 1,
+  Deny: 2,
+} as const
+export type FilterVerdict = (typeof FilterVerdict)[keyof typeof FilterVerdict]
+
+export const filterVerdictNames: { readonly [value: number]: string } = {
+  1: 'allow',
+  2: 'deny',
 }
 
 /** enum pm_conn_status */
@@ -1390,6 +1411,113 @@ export const MarkSpanRecord = {
   setMark: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
 } as const
 
+/** struct pm_filter, 32 bytes. */
+export interface FilterRecord {
+  readonly what: number
+  readonly expires: number
+  readonly addr: readonly number[]
+  readonly scope: number
+}
+
+export const FilterRecord = {
+  size: 32,
+  offsets: {
+    what: 0,
+    expires: 4,
+    addr: 8,
+    scope: 24,
+  },
+  read(view: DataView, base: number): FilterRecord {
+    return {
+      what: view.getUint32(base + 0, true),
+      expires: view.getUint32(base + 4, true),
+      addr: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 8 + index * 4, false)),
+      scope: view.getUint32(base + 24, true),
+    }
+  },
+  write(view: DataView, base: number, value: FilterRecord): void {
+    view.setUint32(base + 0, value.what, true)
+    view.setUint32(base + 4, value.expires, true)
+    elements('FilterRecord.addr', 4, value.addr, (item, index) => view.setUint32(base + 8 + index * 4, item, false))
+    view.setUint32(base + 24, value.scope, true)
+    clear(view, base + 28, 4)
+  },
+  getWhat: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setWhat: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getExpires: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setExpires: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getAddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 8 + element('FilterRecord.addr', 4, index) * 4, false),
+  setAddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 8 + element('FilterRecord.addr', 4, index) * 4, value, false),
+  getScope: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setScope: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+} as const
+
+/** struct pm_filter_lengths, 136 bytes. */
+export interface FilterLengthsRecord {
+  readonly count: number
+  readonly length: Uint8Array
+}
+
+export const FilterLengthsRecord = {
+  size: 136,
+  offsets: {
+    count: 0,
+    length: 4,
+  },
+  read(view: DataView, base: number): FilterLengthsRecord {
+    return {
+      count: view.getUint32(base + 0, true),
+      length: copyOf(view, base + 4, 132),
+    }
+  },
+  write(view: DataView, base: number, value: FilterLengthsRecord): void {
+    view.setUint32(base + 0, value.count, true)
+    store(view, base + 4, 132, value.length, 'FilterLengthsRecord.length')
+  },
+  getCount: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+} as const
+
+/** struct pm_gate, 16 bytes. */
+export interface GateRecord {
+  readonly order: number
+  readonly scope: number
+  readonly rate: number
+  readonly connections: number
+}
+
+export const GateRecord = {
+  size: 16,
+  offsets: {
+    order: 0,
+    scope: 4,
+    rate: 8,
+    connections: 12,
+  },
+  read(view: DataView, base: number): GateRecord {
+    return {
+      order: view.getUint32(base + 0, true),
+      scope: view.getUint32(base + 4, true),
+      rate: view.getUint32(base + 8, true),
+      connections: view.getUint32(base + 12, true),
+    }
+  },
+  write(view: DataView, base: number, value: GateRecord): void {
+    view.setUint32(base + 0, value.order, true)
+    view.setUint32(base + 4, value.scope, true)
+    view.setUint32(base + 8, value.rate, true)
+    view.setUint32(base + 12, value.connections, true)
+  },
+  getOrder: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setOrder: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getScope: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setScope: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getRate: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setRate: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getConnections: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setConnections: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+} as const
+
 /** struct pm_conn, 52 bytes. */
 export interface ConnRecord {
   readonly word: number
@@ -1604,25 +1732,27 @@ export const ControlsRecord = {
   setWord: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 0 + element('ControlsRecord.word', 4, index) * 4, value, true),
 } as const
 
-/** struct pm_limits, 24 bytes. */
+/** struct pm_limits, 28 bytes. */
 export interface LimitsRecord {
   readonly cpus: number
   readonly conn4Mask: number
   readonly conn6Mask: number
   readonly serviceMask: number
   readonly natMask: number
+  readonly filterMask: number
   readonly ownRows: number
 }
 
 export const LimitsRecord = {
-  size: 24,
+  size: 28,
   offsets: {
     cpus: 0,
     conn4Mask: 4,
     conn6Mask: 8,
     serviceMask: 12,
     natMask: 16,
-    ownRows: 20,
+    filterMask: 20,
+    ownRows: 24,
   },
   read(view: DataView, base: number): LimitsRecord {
     return {
@@ -1631,7 +1761,8 @@ export const LimitsRecord = {
       conn6Mask: view.getUint32(base + 8, true),
       serviceMask: view.getUint32(base + 12, true),
       natMask: view.getUint32(base + 16, true),
-      ownRows: view.getUint32(base + 20, true),
+      filterMask: view.getUint32(base + 20, true),
+      ownRows: view.getUint32(base + 24, true),
     }
   },
   write(view: DataView, base: number, value: LimitsRecord): void {
@@ -1640,7 +1771,8 @@ export const LimitsRecord = {
     view.setUint32(base + 8, value.conn6Mask, true)
     view.setUint32(base + 12, value.serviceMask, true)
     view.setUint32(base + 16, value.natMask, true)
-    view.setUint32(base + 20, value.ownRows, true)
+    view.setUint32(base + 20, value.filterMask, true)
+    view.setUint32(base + 24, value.ownRows, true)
   },
   getCpus: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setCpus: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1652,8 +1784,10 @@ export const LimitsRecord = {
   setServiceMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
   getNatMask: (view: DataView, base: number): number => view.getUint32(base + 16, true),
   setNatMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
-  getOwnRows: (view: DataView, base: number): number => view.getUint32(base + 20, true),
-  setOwnRows: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getFilterMask: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setFilterMask: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+  getOwnRows: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setOwnRows: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
 } as const
 
 /** struct pm_job, 40 bytes. */
@@ -2084,6 +2218,9 @@ export type MapName =
   | 'mark_spans'
   | 'controls4'
   | 'controls6'
+  | 'filters'
+  | 'filter_lengths'
+  | 'gates'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -2112,6 +2249,9 @@ export const MAP_NAMES: readonly MapName[] = [
   'mark_spans',
   'controls4',
   'controls6',
+  'filters',
+  'filter_lengths',
+  'gates',
 ]
 
 export interface MapShape {
@@ -2150,10 +2290,13 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   mark_spans: { index: 22, record: 'pm_mark_span', entrySize: 8, entries: 40960 },
   controls4: { index: 23, record: 'pm_controls', entrySize: 16, entries: 1024 },
   controls6: { index: 24, record: 'pm_controls', entrySize: 16, entries: 1024 },
+  filters: { index: 25, record: 'pm_filter', entrySize: 32, entries: 4096 },
+  filter_lengths: { index: 26, record: 'pm_filter_lengths', entrySize: 136, entries: 2 },
+  gates: { index: 27, record: 'pm_gate', entrySize: 16, entries: 256 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '9ce7e471a6064fb6'
+export const LAYOUT_FINGERPRINT = '2ebdcde4b0036b02'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2181,7 +2324,10 @@ mark_keys pm_mark_key
 mark_spans pm_mark_span
 controls4 pm_controls
 controls6 pm_controls
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+filters pm_filter
+filter_lengths pm_filter_lengths
+gates pm_gate
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -2202,6 +2348,9 @@ pm_mark_kind 8 0:source:u8 1:destination:u8 2:fields:u8 3:pad:u8[5]
 pm_mark_key 48 0:saddr:be32[4] 16:daddr:be32[4] 32:ifindex:u32 36:kind:u16 38:protocol:u8 39:family:u8 40:first:u32 44:count:u32
 pm_mark_span 8 0:from:u16 2:to:u16 4:mark:u32
 pm_controls 16 0:word:u32[4]
+pm_filter 32 0:what:u32 4:expires:u32 8:addr:be32[4] 24:scope:u32 28:pad:u32
+pm_filter_lengths 136 0:count:u32 4:length:u8[132]
+pm_gate 16 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32
 pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u16 30:level:u16 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -2418,6 +2567,35 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     ],
   },
   {
+    name: 'pm_filter',
+    size: 32,
+    fields: [
+      { name: 'what', offset: 0, type: 'u32', count: null },
+      { name: 'expires', offset: 4, type: 'u32', count: null },
+      { name: 'addr', offset: 8, type: 'be32', count: 4 },
+      { name: 'scope', offset: 24, type: 'u32', count: null },
+      { name: 'pad', offset: 28, type: 'u32', count: null },
+    ],
+  },
+  {
+    name: 'pm_filter_lengths',
+    size: 136,
+    fields: [
+      { name: 'count', offset: 0, type: 'u32', count: null },
+      { name: 'length', offset: 4, type: 'u8', count: 132 },
+    ],
+  },
+  {
+    name: 'pm_gate',
+    size: 16,
+    fields: [
+      { name: 'order', offset: 0, type: 'u32', count: null },
+      { name: 'scope', offset: 4, type: 'u32', count: null },
+      { name: 'rate', offset: 8, type: 'u32', count: null },
+      { name: 'connections', offset: 12, type: 'u32', count: null },
+    ],
+  },
+  {
     name: 'pm_conn',
     size: 52,
     fields: [
@@ -2471,14 +2649,15 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_limits',
-    size: 24,
+    size: 28,
     fields: [
       { name: 'cpus', offset: 0, type: 'u32', count: null },
       { name: 'conn4_mask', offset: 4, type: 'u32', count: null },
       { name: 'conn6_mask', offset: 8, type: 'u32', count: null },
       { name: 'service_mask', offset: 12, type: 'u32', count: null },
       { name: 'nat_mask', offset: 16, type: 'u32', count: null },
-      { name: 'own_rows', offset: 20, type: 'u32', count: null },
+      { name: 'filter_mask', offset: 20, type: 'u32', count: null },
+      { name: 'own_rows', offset: 24, type: 'u32', count: null },
     ],
   },
   {

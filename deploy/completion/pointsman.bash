@@ -61,6 +61,10 @@ _pointsman() {
 			--user --password-file --ca --cert --key --help' -- "$cur")
 		return
 		;;
+	deny | allow)
+		mapfile -t COMPREPLY < <(compgen -f -W 'add delete list flush --file --service --for --json --help' -- "$cur")
+		return
+		;;
 	schema) choices='--help' ;;
 	connections) choices='--limit --json --help' ;;
 	dataplane) choices='xdp tc userspace --json --help' ;;
@@ -81,7 +85,7 @@ _pointsmand() {
 	--metrics-detail) choices='service real-server' ;;
 	--log-level) choices='debug info warn error' ;;
 	--socket-group | --read-only-socket) choices=$(cut -d: -f1 /etc/group 2>/dev/null) ;;
-	--connections | --connections6 | --services | --real-servers | --workers | --metrics-listen) return ;;
+	--connections | --connections6 | --services | --real-servers | --filters | --workers | --metrics-listen) return ;;
 	--config | --keepalived)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
@@ -91,7 +95,7 @@ _pointsmand() {
 		return
 		;;
 	*)
-		choices='--interface --dataplane --xdp-mode --config --keepalived --run-dir --socket-group --read-only-socket --services --real-servers --connections --connections6
+		choices='--interface --dataplane --xdp-mode --config --keepalived --run-dir --socket-group --read-only-socket --services --real-servers --filters --connections --connections6
 			--workers --engine --busy-poll --metrics-listen --metrics-detail --log-level --help --version'
 		;;
 	esac

@@ -59,6 +59,7 @@ test('sizes: entries lead back to the sizes, and masks are one less than a power
     conn6Mask: 255,
     serviceMask: 31,
     natMask: 31,
+    filterMask: 1023,
     ownRows: 1,
   })
 })

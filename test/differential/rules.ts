@@ -2,12 +2,14 @@
  * Random rules, written straight into maps: no director stands between, so that states it would never
  * make (a weightless member of a wrr schedule, an overloaded real server, a lost one) are met too.
  */
+import { FilterTable } from '../../control/compile/filters.ts'
 import { fillMarks, markMaps } from '../../control/compile/marks.ts'
 import { bucketsOf, indexEntry, serviceHash } from '../../control/compile/service-index.ts'
 import { type MarkRule, matchKey } from '../../control/model/mark.ts'
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../dataplane/interface-table.ts'
 import {
+  GateRecord,
   LiveRecord,
   MemberRecord,
   Method,
@@ -113,6 +115,7 @@ export function writeRules(plane: Dataplane, random: Random): Target[] {
   indexSenders(plane, real)
   writeSettings(plane, random)
   if (random.once(3)) writeMarks(plane, random, real)
+  if (random.once(3)) writeFilters(plane, random)
   return targets
 }
 
@@ -151,6 +154,33 @@ function writeMarks(plane: Dataplane, random: Random, firstReal: number): void {
   const { view } = plane.map('settings')
   SettingsRecord.setMarks(view, 0, fillMarks(markMaps(plane), half, distinct.values(), ifindexOf))
   SettingsRecord.setFlags(view, 0, SettingsRecord.getFlags(view, 0) | Setting.Marks)
+}
+
+/** Prefixes of the clients that traffic has, for all services and for some. */
+function writeFilters(plane: Dataplane, random: Random): void {
+  const table = new FilterTable(plane)
+  const gates = plane.map('gates')
+  for (let slot = 0; slot < gates.entries; slot++) {
+    // Some are those of an earlier service.
+    const gate = { order: slot + random.below(2), scope: random.below(3), rate: 0, connections: 0 }
+    GateRecord.write(gates.view, slot * GateRecord.size, gate)
+  }
+  for (let i = random.below(12); i >= 0; i--) {
+    const family = random.once(3) ? 6 : 4
+    const address = random.pick(
+      family === 4 ? ['198.51.100.7', '198.51.100.8', '203.0.113.9', '192.0.2.50'] : ['2001:db8:c::7'],
+    )
+    table.put({
+      prefix: cut(parseAddress(address)!, random.below(family === 4 ? 33 : 129)),
+      action: random.once(2) ? 'deny' : 'allow',
+      owner: 'manual',
+      scope: random.below(3),
+      // Over, or far from it: both sides would have to agree on the time to the tick.
+      expires: random.once(4) ? (plane.nowTicks() + random.pick([-1000, 2 ** 29])) >>> 0 : 0,
+    })
+  }
+  const { view } = plane.map('settings')
+  SettingsRecord.setFlags(view, 0, SettingsRecord.getFlags(view, 0) | Setting.Filters)
 }
 
 interface Where {

@@ -3,6 +3,7 @@
 import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
 import { namesFrom } from '../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
+import type { FilterChange } from '../../control/model/filter.ts'
 import type { MarkChange } from '../../control/model/mark.ts'
 import type { Host, HostChange } from '../../control/rules/host.ts'
 import { importMarks } from '../../control/source/netfilter/marks.ts'
@@ -70,6 +71,13 @@ export class DirectorUnderTest {
   async changeMarks(change: MarkChange): Promise<void> {
     const { director } = this.#current()
     const outcome = director.changeMarks(change)
+    if (!outcome.ok) throw new Error(outcome.message)
+    await director.settle()
+  }
+
+  async changeFilters(change: FilterChange): Promise<void> {
+    const { director } = this.#current()
+    const outcome = director.changeFilters(change)
     if (!outcome.ok) throw new Error(outcome.message)
     await director.settle()
   }

@@ -2,6 +2,7 @@
  * The packet program to be asked directly, frame in, answer out: the object in the kernel by
  * BPF_PROG_TEST_RUN, and the wasm module. Both with a director over their maps.
  */
+import type { FilterChange } from '../../control/model/filter.ts'
 import type { MarkChange } from '../../control/model/mark.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import type { Dataplane, Sizes } from '../../dataplane/dataplane.ts'
@@ -37,6 +38,7 @@ export interface Program {
   /** Fresh maps, then these `ipvsadm` commands and `net.ipv4.vs` settings (`sloppy_tcp=1`). */
   load(rules: readonly string[]): Promise<void>
   changeMarks(change: MarkChange): Promise<void>
+  changeFilters(change: FilterChange): Promise<void>
   run(command: string): Promise<string>
   send(wire: Wire, frame: Uint8Array): ProgramAnswer
   close(): Promise<void>
@@ -91,6 +93,10 @@ class PlaneProgram implements Program {
 
   async changeMarks(change: MarkChange): Promise<void> {
     await this.#director.changeMarks(change)
+  }
+
+  async changeFilters(change: FilterChange): Promise<void> {
+    await this.#director.changeFilters(change)
   }
 
   async run(command: string): Promise<string> {

@@ -4,6 +4,7 @@ import { CONNECTION_ROUTES } from './routes/connections.ts'
 import { DAEMON_ROUTES } from './routes/daemons.ts'
 import { EVENT_ROUTES } from './routes/events.ts'
 import { EXPLAIN_ROUTES } from './routes/explain.ts'
+import { FILTER_ROUTES } from './routes/filters.ts'
 import { HEALTH_ROUTES } from './routes/health.ts'
 import { MARK_ROUTES } from './routes/marks.ts'
 import { METRICS_ROUTES } from './routes/metrics.ts'
@@ -19,6 +20,7 @@ export const ROUTES: readonly Route[] = [
   ...CONNECTION_ROUTES,
   ...SETTING_ROUTES,
   ...MARK_ROUTES,
+  ...FILTER_ROUTES,
   ...DAEMON_ROUTES,
   ...HEALTH_ROUTES,
   ...EVENT_ROUTES,

@@ -17,7 +17,12 @@ import {
   PM_EGRESSES,
   PM_INTEREST_WORDS,
   PM_LAYOUT_VERSION,
+  PM_MARK_BUCKETS,
+  PM_MARK_KINDS,
+  PM_MARK_RULES,
+  PM_MARK_SPANS,
   PM_VERDICT_MAX,
+  PM_WAYS,
   RealRecord,
   SettingsRecord,
   Verdict,
@@ -162,6 +167,15 @@ function entries(): Record<string, number> {
     egress: PM_EGRESSES,
     cpus,
     hops: reals,
+    controls4: connections4 / PM_WAYS,
+    controls6: connections6 / PM_WAYS,
+    mark_kinds: 2 * 2 * PM_MARK_KINDS,
+    mark_index: 2 * PM_MARK_BUCKETS,
+    mark_keys: 2 * PM_MARK_RULES,
+    mark_spans: 2 * PM_MARK_SPANS,
+    filters: 4 * (sizes.filterBuckets ?? 0),
+    filter_lengths: 2,
+    gates: services,
   }
 }
 

@@ -205,6 +205,8 @@ export class ListeningDirector implements Director {
   setSysctl = (): Outcome => ({ ok: true, value: undefined })
   marks = (): never[] => []
   changeMarks = (): Outcome => this.#note('marks')
+  filters = (): never[] => []
+  changeFilters = (): Outcome => this.#note('filters')
   settle = async (): Promise<void> => {}
   transact: Director['transact'] = (body) => body(this)
   states: Director['states'] = () => new Map()
