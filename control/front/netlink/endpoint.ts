@@ -3,8 +3,10 @@
  * kernel's IPVS. The body is one datagram of netlink messages, and so is the answer. `GET /v1/ip_vs_conn`
  * is the file of that name below /proc/net.
  */
+import { isMachineTrouble } from '../../../linux/machine-error.ts'
 import { decodeMessages } from '../../../linux/netlink/message.ts'
 import type { Director } from '../../model/director.ts'
+import { CapacityError } from '../../plan/plan.ts'
 import { type Answer, type Endpoint, invalid } from '../api/route.ts'
 import { answer, failed } from './answer.ts'
 import { connectionFile } from './connection-file.ts'
@@ -54,7 +56,9 @@ async function settle(
   try {
     await director.settle(changed ?? [])
     return bytes
-  } catch {
+  } catch (error) {
+    // What we did wrong is no answer of the kernel's.
+    if (!(error instanceof CapacityError) && !isMachineTrouble(error)) throw error
     return failed(request)
   }
 }
