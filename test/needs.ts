@@ -56,7 +56,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/restart.test.ts': { seconds: 50, cores: 0.6 },
   'e2e/rough-day.test.ts': { seconds: 110, cores: 0.6 },
   'e2e/route-storm.test.ts': { seconds: 25, cores: 2, alone: 'it looks at how long requests take' },
-  'e2e/site.test.ts': { seconds: 25, cores: 0.6 },
+  'e2e/site.test.ts': { seconds: 30, cores: 0.6 },
   'e2e/soak.test.ts': { seconds: 110, cores: 0.8 },
   'e2e/two-daemons.test.ts': { seconds: 15, cores: 0.7 },
   'e2e/upgrade.test.ts': { seconds: 50, cores: 0.7 },
