@@ -40,7 +40,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'dataplane/userspace/plane.test.ts': { seconds: 90, cores: 0.2 },
   'e2e/bad-input.test.ts': { seconds: 15, cores: 0.8 },
   'e2e/egress.test.ts': { seconds: 40, cores: 0.7 },
-  'e2e/explain.test.ts': { seconds: 20, cores: 0.8 },
+  'e2e/explain.test.ts': { seconds: 22, cores: 0.8 },
   'e2e/forwarding.test.ts': { seconds: 40, cores: 0.8 },
   'e2e/health.test.ts': { seconds: 24, cores: 0.6 },
   'e2e/health-kinds.test.ts': { seconds: 42, cores: 0.6 },

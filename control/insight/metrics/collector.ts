@@ -1,9 +1,3 @@
-/**
- * The one that collects what is measured. A director of 100,000 real servers has more than a million lines to
- * say: they are read in one go of many slices, so that the numbers of one real server are of one moment, and
- * written piece by piece, so that others are served between any two.
- */
-import { endpointText } from '../../../net/endpoint.ts'
 import type { MetricsDetail, MetricsFormat } from '../../front/api/route.ts'
 import type { Overview, OverviewAsked } from '../../front/api/schema/overview.ts'
 import { serviceName } from '../../model/service-name.ts'
@@ -71,21 +65,33 @@ export class Collector {
   }
 }
 
-/** Text that gathers until it is worth sending. */
+/**
+ * Text that gathers until it is worth sending. Its parts are put together once: strings that grow by a line at a
+ * time cost more to collect than to write.
+ */
 class Pieces {
-  #text = ''
+  #parts: string[] = []
+  #length = 0
 
   get isFull(): boolean {
-    return this.#text.length >= PIECE
+    return this.#length >= PIECE
   }
 
   add(text: string): void {
-    this.#text += text
+    this.#parts.push(text)
+    this.#length += text.length
+  }
+
+  /** A line of many alike: what they have in common, what makes it another one, and its number. */
+  line(start: string, name: string, end: string, value: number): void {
+    this.#parts.push(start, name, end, `${value}\n`)
+    this.#length += start.length + name.length + end.length + 2
   }
 
   take(): string {
-    const text = this.#text
-    this.#text = ''
+    const text = this.#parts.join('')
+    this.#parts = []
+    this.#length = 0
     return text
   }
 }
@@ -128,12 +134,11 @@ function* ofServers(
       const { labels } = COLUMNS[column]!
       return labels === '' ? '"} ' : `",${labels}} `
     })
-    for (const { id, servers, values } of services) {
+    for (const { id, names, values } of services) {
       const service = `${metric.name}{service="${escaped(serviceName(id))}",real_server="`
-      for (let i = 0; i < servers.length; i++) {
-        const server = service + endpointText(servers[i]!)
+      for (let i = 0; i < names.length; i++) {
         for (let kind = 0; kind < ends.length; kind++)
-          pieces.add(`${server}${ends[kind]}${values[i * WIDTH + columns[kind]!]}\n`)
+          pieces.line(service, names[i]!, ends[kind]!, values[i * WIDTH + columns[kind]!]!)
         if (pieces.isFull) yield pieces.take()
       }
     }
@@ -153,7 +158,7 @@ function* ofBackends(
       const service = `${backend.name}{${localLabels(id)},remote_address="`
       for (let i = 0; i < servers.length; i++) {
         const { address, port } = servers[i]!
-        pieces.add(`${service}${address}",remote_port="${port}"} ${values[i * WIDTH + column]}\n`)
+        pieces.line(service, address, `",remote_port="${port}"} `, values[i * WIDTH + column]!)
         if (pieces.isFull) yield pieces.take()
       }
     }

@@ -1,4 +1,5 @@
 /** Reading what is counted of services and their real servers, in slices: one may have 100,000. */
+import { endpointText } from '../../../net/endpoint.ts'
 import { Turns } from '../../apply/turns.ts'
 import type { ServerId } from '../../model/server.ts'
 import type { ServiceId } from '../../model/service.ts'
@@ -11,6 +12,8 @@ import type { MetricFacts } from './facts.ts'
 export interface CountedService {
   readonly id: ServiceId
   readonly servers: readonly ServerId[]
+  /** As labels have them: `10.0.0.1:80`. */
+  readonly names: readonly string[]
   /** By `COLUMNS`. */
   readonly own: Float64Array
   /** By real server, then by `COLUMNS`. */
@@ -75,7 +78,8 @@ function* readService(
   for (let column = 0; column < WIDTH; column++) {
     if (IS_COUNTER[column]) own[column] = COLUMNS[column]!.of(whole, NOBODY)
   }
-  yield { id: value.id, servers: servers.map(({ value: { id } }) => id), own, values }
+  const ids = servers.map(({ value: { id } }) => id)
+  yield { id: value.id, servers: ids, names: ids.map(endpointText), own, values }
 }
 
 /** What is counted does not ask for it. */

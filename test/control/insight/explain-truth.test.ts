@@ -26,7 +26,7 @@ import { BenchRoutes } from '../../packets/bench-routes.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root, for BPF and network namespaces'
 /** 10,000 before a release: POINTSMAN_EXPLAIN_PACKETS. */
-const PACKETS = Number(process.env.POINTSMAN_EXPLAIN_PACKETS ?? 2000)
+const PACKETS = Number(process.env.POINTSMAN_EXPLAIN_PACKETS ?? 1200)
 /** Under one set of rules. */
 const SEQUENCE = 250
 
