@@ -333,7 +333,8 @@ export async function openDataplane(options: OpenOptions): Promise<Opened> {
       return await openUserspace(options, pinned)
     case 'auto':
       try {
-        return { ...(await tryXdp(options, pinned)), reason: 'XDP works here' }
+        const opened = await tryXdp(options, pinned)
+        return { ...opened, reason: reasonFor(opened.dataplane?.interfaces() ?? []) }
       } catch (error) {
         options.log(`XDP does not work here, trying userspace: ${describe(error)}`)
         // The verifier's words fill pages; the log has them.
@@ -342,6 +343,15 @@ export async function openDataplane(options: OpenOptions): Promise<Opened> {
     default:
       return options.choice satisfies never
   }
+}
+
+/** Of `auto`, when the kernel has taken the interfaces. */
+function reasonFor(interfaces: readonly AttachedInterface[]): string {
+  const taken = new Set(interfaces.map(({ mode }) => mode))
+  if (!taken.has('tc')) return 'XDP works here'
+  return taken.size === 1
+    ? 'XDP works on no interface, traffic control does'
+    : 'XDP works here, on some interfaces traffic control'
 }
 
 async function openInstead(options: OpenOptions, pinned: Sizes | null, why: string): Promise<Opened> {

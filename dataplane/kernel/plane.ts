@@ -34,12 +34,12 @@ import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object
 import { type OpenedPrograms, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
 import { type Hook, Pins, type Trace } from './pins.ts'
 import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
-import { mergingTrap, vlanTrap } from './traps.ts'
-import { attachXdp, queryXdp, type XdpMode, type XdpModeChoice } from './xdp.ts'
+import { mergingTrap, type VlanTrap, vlanTrap } from './traps.ts'
+import { attachNative, attachXdp, queryXdp, type XdpMode, type XdpModeChoice } from './xdp.ts'
 
 /** How the program is attached to an interface. */
 export type AttachMode = XdpMode | 'tc'
-/** auto: as `XdpModeChoice` says. */
+/** auto: native XDP where it is whole, traffic control elsewhere. */
 export type AttachChoice = XdpModeChoice | 'tc'
 
 export interface KernelOptions {
@@ -66,7 +66,7 @@ interface OwnLink {
   readonly fd: number | null
   readonly mode: AttachMode
   /** Why it is not native. */
-  readonly note: string | null
+  note: string | null
   /** Frames of its interface come to our program, as the kernel said at the last change or comparison. */
   holds: boolean
   /** What has come about since and is no good. */
@@ -262,9 +262,9 @@ export class KernelDataplane implements Dataplane {
       return { name, refused: `No interface "${name}" in this network namespace: see ip link`, absent: true }
     }
     try {
-      const keeps = this.#keepsLink(link.ifindex)
       const trap = this.#mode === 'tc' ? null : vlanTrap(link, links)
-      const why = whyNotTaken(link) ?? (keeps ? null : trap)
+      const keeps = this.#keepsLink(link.ifindex, trap)
+      const why = whyNotTaken(link) ?? (keeps || this.#mode === 'auto' ? null : (trap?.refusal ?? null))
       if (why !== null) throw new DataplaneError(why)
       // First the table: what arrives before that would pass as not configured.
       let left = 0
@@ -276,7 +276,7 @@ export class KernelDataplane implements Dataplane {
       own.wanted = wanted
       this.#pins?.name(link.ifindex, wanted)
       // Forwarding does not end for a VLAN that was made on top later.
-      own.trap = trap ?? crowdTrap(link.name, left)
+      own.trap = own.hook === 'xdp' && trap !== null ? trap.refusal : crowdTrap(link.name, left)
       return { name, attached: described(link, own) }
     } catch (error) {
       if (!(error instanceof MachineError)) throw error
@@ -366,30 +366,45 @@ export class KernelDataplane implements Dataplane {
     )
   }
 
-  #keepsLink(ifindex: number): boolean {
+  #keepsLink(ifindex: number, trap: VlanTrap | null): boolean {
     const own = this.#links.get(ifindex)
-    if (own?.holds !== true || own.hook !== hookOf(this.#mode)) return false
-    return this.#mode === 'auto' || this.#mode === own.mode
+    if (own?.holds !== true) return false
+    if (this.#mode !== 'auto') return this.#mode === own.mode
+    // Traffic control stays where it is known why; what an earlier process has made of it is looked at once.
+    return own.mode === 'native' ? trap === null : own.mode === 'tc' && own.note !== null
   }
 
   /** In place of one that does not hold, or is of another mode; of another hook it goes on until the new one is there. */
   #renewLink(link: Link, wanted: string, links: Links): void {
     const { ifindex } = link
     const old = this.#links.get(ifindex)
-    if (old === undefined || old.hook === hookOf(this.#mode)) {
-      this.#removeLink(ifindex)
-      this.#links.set(ifindex, this.#makeLink(link, wanted, links))
-      return
-    }
-    const fresh = this.#makeLink(link, wanted, links)
+    const trap = this.#mode === 'auto' ? vlanTrap(link, links) : null
+    const stays = old?.holds === true && (trap !== null || old.hook !== hookOf(this.#mode))
+    if (!stays) this.#removeLink(ifindex)
+    const fresh = this.#makeLink(link, wanted, links, trap)
+    if (fresh === old) return
     this.#removeLink(ifindex)
     this.#links.set(ifindex, fresh)
     this.#pins?.name(ifindex, wanted)
   }
 
-  #makeLink(link: Link, wanted: string, links: Links): OwnLink {
+  /** A link for what is asked for; the one in use where only its reason is new. */
+  #makeLink(link: Link, wanted: string, links: Links, vlans: VlanTrap | null): OwnLink {
     const choice = this.#mode
     if (choice === 'tc') return this.#makeTcLink(link, wanted, null)
+    if (choice === 'auto') {
+      const native =
+        vlans === null ? attachNative(this.#opened.program('xdp'), link) : { instead: vlans.cause }
+      if ('instead' in native) {
+        const note = `${native.instead}: packets are taken in traffic control`
+        const old = this.#links.get(link.ifindex)
+        return old?.hook === 'tc' && old.holds
+          ? Object.assign(old, { note })
+          : this.#makeTcLink(link, wanted, note)
+      }
+      this.#pins?.pinLink(link.ifindex, native.fd, wanted)
+      return { hook: 'xdp', ...native, holds: true, trap: null, wanted }
+    }
     const { fd, mode, note } = attachXdp(this.#opened.program('xdp'), link, choice)
     const trap = mode === 'generic' ? mergingTrap(link, links) : null
     if (trap !== null) {

@@ -8,14 +8,24 @@ import type { Link, Links } from '../../linux/links.ts'
 /** What is asked of an interface by name; null where it does not say. */
 export type Switches = (name: string) => Pick<Offloads, 'receiveVlan' | 'gro' | 'lro'>
 
-/** Why no program should be attached, whatever the mode, with what mends it; null if nothing speaks against it. */
-export function vlanTrap(link: Link, links: Links, switches: Switches = readOffloads): string | null {
+export interface VlanTrap {
+  readonly cause: string
+  /** With what mends it. */
+  readonly refusal: string
+}
+
+/** Why no XDP program should be attached, whatever the mode; null if nothing speaks against it. */
+export function vlanTrap(link: Link, links: Links, switches: Switches = readOffloads): VlanTrap | null {
   const above = links.receivingFor(link.ifindex).flatMap(({ ifindex }) => links.upperOf(ifindex))
   const vlans = above.filter(({ kind }) => kind === 'vlan').map(({ name }) => name)
   if (vlans.length === 0) return null
   const taking = links.receivingFor(link.ifindex).find(({ name }) => switches(name).receiveVlan === true)
   if (taking === undefined) return null
-  return `Cannot take packets from ${link.name}: ${taking.name} takes VLAN tags off in hardware, so that packets of ${vlans.join(', ')} look untagged to XDP and would be sent into another network; switch that off: ethtool -K ${taking.name} rxvlan off, or use --dataplane userspace, which sees the tags`
+  const cause = `${taking.name} takes VLAN tags off in hardware, so that packets of ${vlans.join(', ')} look untagged to XDP and would be sent into another network`
+  return {
+    cause,
+    refusal: `Cannot take packets from ${link.name}: ${cause}; switch that off: ethtool -K ${taking.name} rxvlan off, or use --dataplane tc, which sees the tags`,
+  }
 }
 
 /** An interface that makes one packet of several that it received, and by which switches. */
@@ -56,7 +66,7 @@ export function mergingBelow(
 export function mergingTrap(link: Link, links: Links, switches?: Switches): string | null {
   const [merging] = mergingBelow(link, links, switches)
   if (merging === undefined) return null
-  return `Cannot attach to ${link.name} in generic XDP mode: ${merging.name} below it makes one packet of several (${merging.by.join(', ').toUpperCase()}), too large for the next link; switch that off: ${mergingOff(merging)}, or use --dataplane userspace`
+  return `Cannot attach to ${link.name} in generic XDP mode: ${merging.name} below it makes one packet of several (${merging.by.join(', ').toUpperCase()}), too large for the next link; switch that off: ${mergingOff(merging)}, or use --dataplane tc`
 }
 
 /** The command that ends it. */

@@ -44,6 +44,15 @@ export function attachXdp(programFd: number, device: Device, choice: XdpModeChoi
   )
 }
 
+/** Native mode, or why it is not to be had and traffic control may do. Throws as above where that would not either. */
+export function attachNative(programFd: number, device: Device): XdpLink | { readonly instead: string } {
+  const attempt = createLink(programFd, device, 'native')
+  if (attempt.fd !== null) return { fd: attempt.fd, mode: 'native', note: null }
+  const refusal = { device: withDriver(device), mode: 'native', ...attempt } as const
+  if (FINAL.includes(attempt.errno)) throw new DataplaneError(explainRefusal(refusal))
+  return { instead: cause(refusal) }
+}
+
 function withDriver(device: Device): Refusal['device'] {
   return { ...device, driver: driverOf(device.name) }
 }
@@ -118,17 +127,17 @@ interface Refusal {
 /** Links without a driver of hardware, and what to name instead. */
 const STACKED: Readonly<Record<string, (name: string) => string>> = {
   vlan: (name) =>
-    `${name} is a VLAN device, which has no XDP of its own, and its parent interface sees tagged frames, which are passed: use --dataplane userspace, or allow --xdp-mode generic`,
+    `${name} is a VLAN device, which has no XDP of its own, and its parent interface sees tagged frames, which are passed: use --dataplane tc`,
   macvlan: (name) =>
     `${name} is a macvlan, which has no XDP of its own: give pointsmand the interface below it, whose program takes frames for the MAC of ${name} as well (ip -d link show ${name} names it)`,
   ipvlan: (name) =>
     `${name} is an ipvlan, which has no XDP of its own: give pointsmand the interface below it (ip -d link show ${name} names it)`,
   bridge: (name) =>
-    `${name} is a bridge, which has no XDP of its own: give pointsmand its member interfaces (bridge link), or allow --xdp-mode generic`,
+    `${name} is a bridge, which has no XDP of its own: give pointsmand its member interfaces (bridge link), or use --dataplane tc`,
   bond: (name) =>
-    `${name} is a bond, and a member has no native XDP, or the bond's mode has none: see cat /proc/net/bonding/${name}, or allow --xdp-mode generic`,
+    `${name} is a bond, and a member has no native XDP, or the bond's mode has none: see cat /proc/net/bonding/${name}, or use --dataplane tc`,
   team: (name) =>
-    `${name} is a team, which has no XDP of its own: give pointsmand its member interfaces (teamdctl ${name} state), or allow --xdp-mode generic`,
+    `${name} is a team, which has no XDP of its own: give pointsmand its member interfaces (teamdctl ${name} state), or use --dataplane tc`,
 }
 
 /** The kernel's refusal in words, with the command that mends it. */
@@ -137,6 +146,14 @@ export function explainRefusal(refusal: Refusal): string {
   const reason = `${libc.strerror(refusal.errno)} (errno ${refusal.errno})`
   const said = message === '' ? reason : `${reason}, "${message}"`
   return `Cannot attach to ${device.name} in ${mode} XDP mode: ${said}; ${remedy(refusal)}`
+}
+
+/** Why the driver does not run the program, without what mends it: something else does it instead. */
+function cause({ device: { name, kind, driver }, errno: number, message }: Refusal): string {
+  const stacked = STACKED[kind]?.(name).split(/[:,]/)
+  if (stacked !== undefined) return `${stacked[0]}, which has no native XDP`
+  const said = message === '' ? `${libc.strerror(number)} (errno ${number})` : `"${message}"`
+  return `${driver === '' ? `the driver of ${name}` : `driver ${driver} of ${name}`} does not run XDP natively: ${said}`
 }
 
 function remedy({ device, mode, errno: number, message, occupant }: Refusal): string {
@@ -162,7 +179,7 @@ function remedy({ device, mode, errno: number, message, occupant }: Refusal): st
   }
   if (mode === 'native') {
     const which = driver === '' ? 'the driver' : `driver ${driver}`
-    return `${which} cannot or will not run XDP itself: allow --xdp-mode generic`
+    return `${which} cannot or will not run XDP itself: use --dataplane tc`
   }
-  return 'the kernel refuses generic mode too: use --dataplane userspace'
+  return 'the kernel refuses generic mode too: use --dataplane tc'
 }

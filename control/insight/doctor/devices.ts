@@ -131,10 +131,10 @@ export function interfaceFacts(status: Status, links: Links): InterfaceFacts[] {
       mergingBelow: link === null ? [] : attempt(() => mergingBelow(link, links), []),
       vlans: link === null ? [] : vlansOn(link, links),
       hasProgram:
-        plane !== 'xdp' || program === null || program.id === null
+        plane !== 'xdp' || mode === 'tc' || program === null || program.id === null
           ? null
           : attempt(() => queryXdp(ifindex).programId === program.id, null),
-      unknownMacs: plane !== 'xdp' || link === null ? [] : unknownMacs(link, links),
+      unknownMacs: (plane !== 'xdp' && plane !== 'tc') || link === null ? [] : unknownMacs(link, links),
       forwarding: {
         ipv4: isOn(`ipv4/conf/${name}/forwarding`),
         ipv6: isOn(`ipv6/conf/${name}/forwarding`),
@@ -165,10 +165,12 @@ export function waysOut(
   note(defaults.ipv4, 'ipv4')
   note(defaults.ipv6, 'ipv6')
   const { interfaces } = status.dataplane
-  const modes = new Map(interfaces.map(({ ifindex, mode }) => [ifindex, mode as XdpMode]))
+  const modes = new Map(
+    interfaces.flatMap(({ ifindex, mode }) => (mode === 'tc' ? [] : [[ifindex, mode as XdpMode] as const])),
+  )
   const flags = attempt(() => readEgress(links, modes), new Map<number, number>())
   // What comes in where the program is generic can leave anywhere, as long as it is Ethernet.
-  const generic = interfaces.length > 0 && interfaces.every(({ mode }) => mode === 'generic')
+  const generic = interfaces.length > 0 && interfaces.every(({ mode }) => mode === 'generic' || mode === 'tc')
   return [...families].flatMap(([name, used]): WayOut[] => {
     const link = links.named(name)
     if (link === null) return []

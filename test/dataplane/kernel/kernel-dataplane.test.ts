@@ -251,16 +251,35 @@ test('kernel: a refused interface keeps no other from being taken', { skip }, as
   })
 })
 
-test('kernel: auto falls back to generic mode and says why', { skip }, async () => {
-  await withPlane({ objectPath: programs.compile(3) }, async (plane) => {
-    ip('link add kh-bridge type bridge')
-    await plane.attach(['kh-bridge'])
-    const [bridge] = plane.interfaces()
-    assert.equal(bridge?.mode, 'generic')
-    assert.match(bridge?.note ?? '', /Cannot attach to kh-bridge in native XDP mode: Operation not supported/)
-    assert.match(ip('link show kh-bridge'), /xdpgeneric/)
-    ip('link del kh-bridge')
+test('kernel: auto falls back to traffic control, interface by interface, and says why', {
+  skip,
+}, async () => {
+  const options = { objectPath: programs.compile(3), tcObjectPath: programs.compile(4, undefined, 'tc') }
+  ip('link add kh-bridge type bridge')
+  const taken = (plane: KernelDataplane) => plane.interfaces().map(({ name, mode }) => [name, mode])
+  const both = [
+    ['kh0', 'native'],
+    ['kh-bridge', 'tc'],
+  ]
+  const said = /^kh-bridge is a bridge, which has no native XDP: packets are taken in traffic control$/
+  const first = await KernelDataplane.open({ sizes, ...options })
+  await first.attach(['kh0', 'kh-bridge'])
+  assert.deepEqual(taken(first), both)
+  assert.match(first.interfaces()[1]?.note ?? '', said)
+  assert.doesNotMatch(ip('link show kh-bridge'), /xdp/)
+  await first.close()
+  await withPlane(options, async (plane) => {
+    assert.equal(plane.adopted, true)
+    await plane.attach(['kh0', 'kh-bridge'])
+    assert.deepEqual(taken(plane).sort(), both.sort())
+    assert.match(plane.interfaces().find(({ name }) => name === 'kh-bridge')?.note ?? '', said)
+    await plane.attach(['kh0'])
+    assert.deepEqual(
+      readdirSync(plane.pinDirectory!).filter((name) => /^program|^tc/.test(name)),
+      ['program'],
+    )
   })
+  ip('link del kh-bridge')
 })
 
 test('kernel: attached interfaces are asked of the kernel: one that is gone is not listed', {

@@ -18,8 +18,8 @@ test('tags taken off in hardware are a trap while VLAN devices are on top', () =
   const eth0 = link(2, 'eth0')
   const vlan = link(3, 'eth0.7', { kind: 'vlan', lower: 2 })
   assert.match(
-    vlanTrap(eth0, new Links([eth0, vlan]), only('eth0')) ?? '',
-    /^Cannot take packets from eth0: .* packets of eth0\.7 look untagged .*: ethtool -K eth0 rxvlan off, or use --dataplane userspace/,
+    vlanTrap(eth0, new Links([eth0, vlan]), only('eth0'))?.refusal ?? '',
+    /^Cannot take packets from eth0: .* packets of eth0\.7 look untagged .*: ethtool -K eth0 rxvlan off, or use --dataplane tc/,
   )
   assert.equal(vlanTrap(eth0, new Links([eth0, vlan]), only()), null)
   assert.equal(vlanTrap(eth0, new Links([eth0]), only('eth0')), null, 'nobody needs the tags')
@@ -34,7 +34,10 @@ test('the slave that takes the tags off is named, where VLANs are on the bond', 
     link(9, 'bond0', { kind: 'bond' }),
     link(10, 'bond0.7', { kind: 'vlan', lower: 9 }),
   ]
-  assert.match(vlanTrap(links[2]!, new Links(links), only('eth1')) ?? '', /ethtool -K eth1 rxvlan off/)
+  assert.match(
+    vlanTrap(links[2]!, new Links(links), only('eth1'))?.refusal ?? '',
+    /ethtool -K eth1 rxvlan off/,
+  )
 })
 
 test('merging below is a trap for generic XDP: of a macvlan, a bridge, a VLAN on a bond', () => {

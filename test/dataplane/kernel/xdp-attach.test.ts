@@ -33,7 +33,7 @@ const cases: { name: string; refusal: Partial<Refusal>; want: RegExp }[] = [
   {
     name: 'a VLAN device',
     refusal: { device: { name: 'eth0.5', driver: '802.1Q VLAN Support', kind: 'vlan', mtu: 1500 } },
-    want: /eth0\.5 is a VLAN device, .*use --dataplane userspace/,
+    want: /eth0\.5 is a VLAN device, .*use --dataplane tc/,
   },
   {
     name: 'a macvlan',
@@ -72,9 +72,9 @@ const cases: { name: string; refusal: Partial<Refusal>; want: RegExp }[] = [
   {
     name: 'a driver without XDP',
     refusal: { message: 'Underlying driver does not support XDP in native mode' },
-    want: /driver virtio_net cannot or will not run XDP itself: allow --xdp-mode generic/,
+    want: /driver virtio_net cannot or will not run XDP itself: use --dataplane tc/,
   },
-  { name: 'a kernel without any XDP', refusal: { mode: 'generic' }, want: /use --dataplane userspace/ },
+  { name: 'a kernel without any XDP', refusal: { mode: 'generic' }, want: /use --dataplane tc/ },
 ]
 for (const { name, refusal, want } of cases) {
   test(`refusal: ${name} is explained with what mends it`, () => {

@@ -25,6 +25,14 @@ export const attachment: Check = each((nic) => {
       remedy: `pointsmand --xdp-mode native --interface ${nic.name}`,
     })
   }
+  if (nic.mode === 'tc' && nic.note !== null) {
+    findings.push({
+      severity: 'note',
+      cause: nic.note,
+      consequence: 'all is forwarded, at a part of the speed that native XDP has',
+      remedy: `pointsmand --xdp-mode native --interface ${nic.name}`,
+    })
+  }
   return findings
 })
 
@@ -89,7 +97,8 @@ export const merging: Check = each((nic) => {
 
 /** A tag that the NIC takes off stands beside the frame, where an XDP program does not see it. */
 export const vlanTags: Check = ({ interfaces, status }) =>
-  interfaces.flatMap(({ name, offloads, vlans }): Finding[] => {
+  interfaces.flatMap(({ name, mode, offloads, vlans }): Finding[] => {
+    if (mode === 'tc') return []
     if (status?.dataplane.kind !== 'xdp' || offloads.receiveVlan !== true || vlans.length === 0) return []
     return [
       {
@@ -105,7 +114,7 @@ export const vlanTags: Check = ({ interfaces, status }) =>
 /** What the other end of a veth sends is not finished: nothing behind it was going to look. */
 export const veth: Check = ({ interfaces, status }) =>
   interfaces.flatMap((nic): Finding[] => {
-    if (nic.kind !== 'veth' || status?.dataplane.kind !== 'xdp') return []
+    if (nic.kind !== 'veth' || nic.mode === 'tc' || status?.dataplane.kind !== 'xdp') return []
     const { peer } = nic
     if (peer === null) {
       return [
@@ -134,7 +143,8 @@ function unfinished(nic: InterfaceFacts, peer: NeighbourDevice): Finding[] {
 }
 
 export const virtio: Check = ({ interfaces, status }) =>
-  interfaces.flatMap(({ name, driver, offloads }): Finding[] => {
+  interfaces.flatMap(({ name, driver, mode, offloads }): Finding[] => {
+    if (mode === 'tc') return []
     if (driver !== 'virtio_net' || status?.dataplane.kind !== 'xdp') return []
     if (offloads.receiveChecksum !== true) return []
     return [
@@ -151,7 +161,8 @@ export const virtio: Check = ({ interfaces, status }) =>
 const STACKED: ReadonlySet<string> = new Set(['bridge', 'team', 'vlan', 'macvlan', 'ipvlan'])
 
 export const stacked: Check = ({ interfaces, status }) =>
-  interfaces.flatMap(({ name, kind, below }): Finding[] => {
+  interfaces.flatMap(({ name, kind, below, mode }): Finding[] => {
+    if (mode === 'tc') return []
     if (!STACKED.has(kind) || status?.dataplane.kind !== 'xdp') return []
     return [
       {
