@@ -23,7 +23,7 @@ enum pm_turn {
  * plan's real server is PM_NONE if there is none to be had.
  */
 pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, const struct pm_service *service,
-				    __u32 slot, enum pm_turn turn, struct pm_plan *plan)
+				    __u32 slot, struct pm_plan *plan)
 {
 	const struct pm_key *k = &flow->p.key;
 	struct pm_real *real;
@@ -38,8 +38,8 @@ pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, cons
 					      pm_use_template6(slot, k, flow->now);
 		if (found == PM_AGAIN)
 			return PM_DROP_CONNECTION_BUSY;
-		if (found == PM_NO_LINE && turn != PM_TURN_NOBODY)
-			return turn == PM_TURN_FIRST ? PM_WANT_TEMPLATE : PM_DROP_TABLE_FULL;
+		if (found == PM_NO_LINE && pm_read(flow->p.key.turn) != PM_TURN_NOBODY)
+			return pm_read(flow->p.key.turn) == PM_TURN_FIRST ? PM_WANT_TEMPLATE : PM_DROP_TABLE_FULL;
 		plan->real = found;
 		if (found != PM_NO_LINE)
 			plan->template = found >> 32;
@@ -66,13 +66,14 @@ pm_inline enum pm_turn pm_next_turn(enum pm_verdict introduced)
 }
 
 /* A template for the client of this packet, which has none: PM_CONTINUE, and the packet has its next turn. */
-pm_inline enum pm_verdict pm_introduce(PM_HOST *host, int family)
+pm_inline enum pm_verdict pm_introduce(PM_HOST *host, int family, __u64 piece)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
 	struct pm_packet p = {};
 	__u32 slot = 0;
 
+	pm_take_piece(&p, piece);
 	if (!set || f.data + PM_ETH_LEN > f.end ||
 	    (family == 4 ? pm_parse_ipv4(&f, &p) : pm_parse_ipv6(&f, &p)) != PM_CONTINUE ||
 	    !pm_service_of(family, set, &p.key, f.ifindex, &slot))
@@ -80,12 +81,12 @@ pm_inline enum pm_verdict pm_introduce(PM_HOST *host, int family)
 	return pm_make_template(family, slot, &p.key, pm_now());
 }
 
-PM_PART __u32 pm_introduce4(PM_HOST *host)
+PM_PART __u32 pm_introduce4(PM_HOST *host, __u64 piece)
 {
-	return pm_introduce(host, 4);
+	return pm_introduce(host, 4, piece);
 }
 
-PM_PART __u32 pm_introduce6(PM_HOST *host)
+PM_PART __u32 pm_introduce6(PM_HOST *host, __u64 piece)
 {
-	return pm_introduce(host, 6);
+	return pm_introduce(host, 6, piece);
 }

@@ -534,8 +534,8 @@ pm_inline void pm_follow(int family, const struct pm_settings *set, struct pm_co
 		pm_change_state6(index, word, dir, tcp_flags, now);
 }
 
-/* Counts a packet on its real server, in this CPU's record; how many there are now in that direction. */
-pm_inline __u32 pm_account(__u32 real, __u32 bytes, int reply)
+/* Counts packets on their real server, in this CPU's record; how many there are now in that direction. */
+pm_inline __u32 pm_account_some(__u32 real, __u32 packets, __u32 bytes, int reply)
 {
 	__u32 row = pm_cpu();
 	struct pm_counters *n = pm_counters(real * pm_limits.cpus + row);
@@ -543,11 +543,33 @@ pm_inline __u32 pm_account(__u32 real, __u32 bytes, int reply)
 	if (!n)
 		return 0;
 	if (reply) {
-		pm_count(row, &n->out_packets, 1);
+		pm_count(row, &n->out_packets, packets);
 		pm_count(row, &n->out_bytes, bytes);
 		return n->out_packets;
 	}
-	pm_count(row, &n->in_packets, 1);
+	pm_count(row, &n->in_packets, packets);
 	pm_count(row, &n->in_bytes, bytes);
 	return n->in_packets;
+}
+
+pm_inline __u32 pm_account(__u32 real, __u32 bytes, int reply)
+{
+	return pm_account_some(real, 1, bytes, reply);
+}
+
+/*
+ * The same for whatever came. IPVS counts a datagram that came in fragments once, with the bytes of the whole: its
+ * header is the first fragment's, a later one adds what it carries, and fragment headers are nobody's.
+ */
+pm_inline void pm_account_packet(int family, const struct pm_packet *p, __u32 real, int reply)
+{
+	__u32 bytes = p->ip_length;
+
+	if (pm_unlikely(p->key.part)) {
+		if (p->key.part == PM_PART_LATER)
+			bytes -= p->l4 - PM_ETH_LEN;
+		else if (family == 6)
+			bytes -= sizeof(struct pm_ipv6_fragment);
+	}
+	pm_account_some(real, p->key.part != PM_PART_LATER, bytes, reply);
 }

@@ -34,6 +34,7 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 	enum pm_verdict v;
 	__u64 line;
 
+	k->turn = turn;
 	ports = pm_error_key(host, family, icmp, end, k);
 	if (!flow.set || !ports)
 		return PM_PASS_ICMP;
@@ -52,7 +53,7 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 		return PM_PASS_FTP_DATA;
 	flow.now = pm_now();
 	pm_expire(flow.set, flow.now);
-	v = pm_choose(family, &flow, service, slot, turn, &plan);
+	v = pm_choose(family, &flow, service, slot, &plan);
 	if (v != PM_CONTINUE)
 		return v;
 	/* An error is never answered by an error (RFC 1122 §3.2.2). */

@@ -17,6 +17,7 @@
  *   hops           daemon writes; by index in reals, used where the kernel's FIB refuses to answer
  *   live           program and sweeper, atomic adds; the schedulers of the "least" family read it
  *   counters       program writes its own CPU's record, daemon sums
+ *   fragments      program writes; datagrams that come in fragments, for half a minute
  *   connections4/6 program claims and fills lines, daemon sweeps
  *   controls4/6    the same; which connections belong to which persistence template
  *   verdicts       program writes its own CPU's row, daemon sums
@@ -54,4 +55,5 @@
 	MAP(controls6, struct pm_controls, 1024)       \
 	MAP(filters, struct pm_filter, 4096)           \
 	MAP(filter_lengths, struct pm_filter_lengths, 2) \
-	MAP(gates, struct pm_gate, 256)
+	MAP(gates, struct pm_gate, 256)            \
+	MAP(fragments, struct pm_fragment, 4096)

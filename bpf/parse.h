@@ -14,7 +14,29 @@ struct pm_key {
 	__be16 sport;
 	__be16 dport;
 	__u8 protocol;
+	/* Of the packet, and no part of the key: they stand here because there is room. */
+	__u8 part; /* enum pm_part */
+	__u8 turn; /* enum pm_turn */
 };
+
+enum pm_part {
+	PM_PART_WHOLE = 0,
+	PM_PART_FIRST = 1, /* a first fragment: it has the transport header, and not all of the payload */
+	PM_PART_LATER = 2, /* ports, protocol and connection are those of the first one */
+};
+
+/*
+ * What pm_process is told of a frame, and pm_parse takes for the ports of a fragment: the part in bits 0-1, the
+ * packet's turn in 2-3 (choose.h), protocol in 8-15, index of the note in 16-31, ports in the high half. Without a
+ * part no fragments are taken.
+ */
+#define PM_PIECE_PART 3u
+#define PM_PIECE_TURN_SHIFT 2
+#define PM_PIECE_TURN 3u
+#define PM_PIECE_PROTOCOL_SHIFT 8
+#define PM_PIECE_NOTE_SHIFT 16
+#define PM_PIECE_SPORT_SHIFT 32
+#define PM_PIECE_DPORT_SHIFT 48
 
 struct pm_packet {
 	struct pm_key key;
@@ -40,6 +62,21 @@ pm_inline void *pm_l4(struct pm_frame *f, const struct pm_packet *p, __u32 size)
 	return h + size <= f->end ? h : PM_NULL;
 }
 
+/* A transport header that is cut short: of a first fragment the rest may follow, so its ports are read if there. */
+pm_inline enum pm_verdict pm_parse_short(struct pm_frame *f, struct pm_packet *p, __u32 left)
+{
+	__be16 *port;
+
+	if (p->key.part != PM_PART_FIRST || left < 4)
+		return PM_PASS_MALFORMED;
+	port = pm_l4(f, p, 4);
+	if (!port)
+		return pm_short(f, PM_PASS_MALFORMED);
+	p->key.sport = port[0];
+	p->key.dport = port[1];
+	return PM_DROP_FRAGMENT_SHORT;
+}
+
 pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
 {
 	__u32 left = p->ip_length - (p->l4 - PM_ETH_LEN);
@@ -49,7 +86,7 @@ pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
 
 		/* IPVS wants 20 bytes and does not look at the data offset. */
 		if (left < PM_TCP_LEN)
-			return PM_PASS_MALFORMED;
+			return pm_parse_short(f, p, left);
 		tcp = pm_l4(f, p, PM_TCP_LEN);
 		if (!tcp)
 			return pm_short(f, PM_PASS_MALFORMED);
@@ -63,7 +100,7 @@ pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
 		struct pm_udp *udp;
 
 		if (left < PM_UDP_LEN)
-			return PM_PASS_MALFORMED;
+			return pm_parse_short(f, p, left);
 		udp = pm_l4(f, p, PM_UDP_LEN);
 		if (!udp)
 			return pm_short(f, PM_PASS_MALFORMED);
@@ -78,6 +115,18 @@ pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
 	return PM_PASS_PROTOCOL;
 }
 
+/* What the packet is of its datagram; a later fragment has no transport header of its own, and these ports. */
+pm_inline void pm_take_piece(struct pm_packet *p, __u64 piece)
+{
+	p->key.part = piece & PM_PIECE_PART;
+	p->key.turn = piece >> PM_PIECE_TURN_SHIFT & PM_PIECE_TURN;
+	p->key.protocol = piece >> PM_PIECE_PROTOCOL_SHIFT;
+	p->key.sport = piece >> PM_PIECE_SPORT_SHIFT;
+	p->key.dport = piece >> PM_PIECE_DPORT_SHIFT;
+	p->tcp_flags = 0;
+}
+
+/* `p` comes zeroed, or with a piece taken: without one fragments are not read. */
 pm_inline enum pm_verdict pm_parse_ipv4(struct pm_frame *f, struct pm_packet *p)
 {
 	struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
@@ -107,12 +156,14 @@ pm_inline enum pm_verdict pm_parse_ipv4(struct pm_frame *f, struct pm_packet *p)
 	}
 	if (pm_fold(sum) != 0xffff)
 		return PM_PASS_MALFORMED;
-	if (ip->fragment & pm_htons(PM_IPV4_FRAGMENT))
+	if (!p->key.part && (ip->fragment & pm_htons(PM_IPV4_FRAGMENT)))
 		return PM_PASS_FRAGMENT;
 	p->key.saddr[0] = ip->saddr;
 	p->key.daddr[0] = ip->daddr;
 	p->key.protocol = ip->protocol;
 	p->ttl = ip->ttl;
+	if (p->key.part == PM_PART_LATER)
+		return PM_CONTINUE;
 	return pm_parse_l4(f, p);
 }
 
@@ -139,21 +190,29 @@ pm_inline enum pm_verdict pm_parse_ipv6(struct pm_frame *f, struct pm_packet *p)
 	for (int i = 0; i < PM_IPV6_EXTENSIONS; i++) {
 		struct pm_ipv6_ext *ext;
 
-		if (next != PM_PROTO_HOPOPT && next != PM_PROTO_ROUTING && next != PM_PROTO_DSTOPTS)
+		if (next != PM_PROTO_HOPOPT && next != PM_PROTO_ROUTING && next != PM_PROTO_DSTOPTS &&
+		    (next != PM_PROTO_FRAGMENT || !p->key.part))
 			break;
 		if (off > 512)
 			return PM_PASS_PROTOCOL;
 		ext = (void *)(f->data + off);
 		if ((__u8 *)(ext + 1) > f->end)
 			return pm_short(f, PM_PASS_MALFORMED);
-		next = ext->next;
-		off += (ext->length + 1) * 8;
+		if (next == PM_PROTO_FRAGMENT) {
+			off += sizeof(struct pm_ipv6_fragment);
+			next = p->key.part == PM_PART_LATER ? PM_PROTO_NONE : ext->next;
+		} else {
+			off += (ext->length + 1) * 8;
+			next = ext->next;
+		}
 		if (off - PM_ETH_LEN > p->ip_length)
 			return PM_PASS_MALFORMED;
 	}
 	if (next == PM_PROTO_FRAGMENT)
 		return PM_PASS_FRAGMENT;
 	p->l4 = off;
+	if (p->key.part == PM_PART_LATER)
+		return PM_CONTINUE;
 	p->key.protocol = next;
 	return pm_parse_l4(f, p);
 }

@@ -4,6 +4,7 @@
 
 /* BTF keeps only what something refers to: these make the layout complete for the generator. */
 const enum pm_verdict *pm_btf_verdict __attribute__((unused));
+const enum pm_fate *pm_btf_fate __attribute__((unused));
 const enum pm_action *pm_btf_action __attribute__((unused));
 const enum pm_method *pm_btf_method __attribute__((unused));
 const enum pm_tunnel *pm_btf_tunnel __attribute__((unused));

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "icmp.h"
+#include "fragment.h"
 #include "move.h"
 #include "stray.h"
 #include "filter.h"
@@ -50,8 +51,9 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 			return pm_forget(family, flow->index, c->word) ? PM_CONTINUE : PM_DROP_CONNECTION_BUSY;
 		}
 		pm_frame_counted(f);
-		pm_account(c->real, p->ip_length, 0);
-		pm_follow(family, set, line, flow->index, c, PM_DIR_IN, p->tcp_flags, flow->now);
+		pm_account_packet(family, p, c->real, 0);
+		if (pm_likely(p->key.part != PM_PART_LATER))
+			pm_follow(family, set, line, flow->index, c, PM_DIR_IN, p->tcp_flags, flow->now);
 	}
 	return pm_send(f, family, flow, real);
 }
@@ -95,8 +97,9 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	if (!pm_is_resumed(f)) {
 		pm_frame_counted(f);
 		if (real->slot == PM_SLOT_LIVE)
-			pm_account(c->real, p->ip_length, 1);
-		pm_follow(family, flow->set, line, flow->index, c, PM_DIR_OUT, p->tcp_flags, flow->now);
+			pm_account_packet(family, p, c->real, 1);
+		if (pm_likely(p->key.part != PM_PART_LATER))
+			pm_follow(family, flow->set, line, flow->index, c, PM_DIR_OUT, p->tcp_flags, flow->now);
 	}
 	pm_cut_padding(f, p, PM_ETH_MIN);
 	/* Not for IPv4: the stack takes no packet from outside whose source is an address of its own. */
@@ -147,7 +150,7 @@ PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 }
 
 /* A packet of no connection: for a virtual service, or not ours. */
-pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow, enum pm_turn turn)
+pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow)
 {
 	struct pm_settings *set = flow->set;
 	struct pm_packet *p = &flow->p;
@@ -159,6 +162,8 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	__u32 slot = 0;
 	__u64 line;
 
+	if (p->key.part == PM_PART_LATER)
+		return PM_DROP_FRAGMENT_ALONE;
 	service = pm_service_of(family, set, &p->key, f->ifindex, &slot);
 	if (!service) {
 		/*
@@ -187,14 +192,14 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_PASS_NOT_FIRST;
 	if (pm_unsupported(service))
 		return PM_PASS_UNSUPPORTED;
-	if (!pm_is_resumed(f) && turn == PM_TURN_FIRST && pm_defend(set))
+	if (!pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST && pm_defend(set))
 		return PM_DROP_DEFENCE;
 	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT)) {
 		pm_frame_counted(f);
 		return PM_PASS_FTP_DATA;
 	}
 	pm_expire(set, flow->now);
-	v = pm_choose(family, flow, service, slot, turn, &plan);
+	v = pm_choose(family, flow, service, slot, &plan);
 	if (v != PM_CONTINUE)
 		return v;
 	pm_frame_counted(f);
@@ -217,7 +222,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	if (!c || !pm_look(family, c, (__u32)line, &flow->seen))
 		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
 	pm_frame_connected(f, flow->index);
-	pm_account(plan.real, p->ip_length, 0);
+	pm_account_packet(family, p, plan.real, 0);
 	return pm_send(f, family, flow, real);
 }
 
@@ -242,31 +247,37 @@ pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, s
 /* Looks at a line that others move meanwhile. */
 #define PM_LOOKS 2
 
-pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, struct pm_settings *set,
-					    enum pm_turn turn, __u32 *icmp)
+pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, int family, __u64 piece, __u32 *icmp)
 {
-	struct pm_flow flow = { .set = set };
-	enum pm_verdict v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
+	struct pm_flow flow = {};
 	struct pm_conn *c;
+	enum pm_verdict v;
 	__u64 head = 0;
 	int made, seen = 0;
 
+	/* First of all: it needs no place of its own on the stack then. */
+	pm_take_piece(&flow.p, piece);
+	*f = pm_frame_open(host);
+	flow.set = pm_settings(0);
+	if (!flow.set || f->data + PM_ETH_LEN > f->end)
+		return PM_PASS_MALFORMED;
+	v = family == 4 ? pm_parse_ipv4(f, &flow.p) : pm_parse_ipv6(f, &flow.p);
 	if (v == PM_PASS_ICMP) {
 		*icmp = flow.p.l4 << 16 | (flow.p.ip_length & 0xffff);
 		return v;
 	}
 	if (v != PM_CONTINUE)
 		return v;
-	if ((set->flags & PM_SETTING_INTEREST) &&
+	if ((flow.set->flags & PM_SETTING_INTEREST) &&
 	    !pm_interests(family, flow.p.key.daddr, flow.p.key.dport) &&
 	    !pm_interests(family, flow.p.key.saddr, flow.p.key.sport))
 		return PM_PASS_NO_SERVICE;
 	flow.now = pm_now();
-	flow.at = pm_place(family, set, &flow.p.key);
+	flow.at = pm_place(family, flow.set, &flow.p.key);
 	c = pm_made_before(f, family, &flow, &head);
 	made = c != PM_NULL;
 	if (!made)
-		c = pm_find(family, set, &flow.at, &flow.p.key, &flow.index, &head);
+		c = pm_find(family, flow.set, &flow.at, &flow.p.key, &flow.index, &head);
 	for (int n = 0; c && n < PM_LOOKS; n++) {
 		if (pm_unlikely(pm_over(family, c, flow.index, head, flow.now))) {
 			/* The first run of a frame has done so; there may be several lines of source port 0. */
@@ -281,7 +292,7 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 				break;
 		}
 		/* Its owner has ended just now, and this packet came too late; or another packet has moved the line. */
-		c = pm_find_again(family, set, &flow.at, &flow.p.key, &flow.index, &head);
+		c = pm_find_again(family, flow.set, &flow.at, &flow.p.key, &flow.index, &head);
 	}
 	if (seen) {
 		if (flow.seen.c.kind == PM_CONN_REPLY) {
@@ -295,50 +306,71 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, int family, stru
 	} else if (pm_unlikely(c)) {
 		return PM_DROP_CONNECTION_BUSY; /* a second one of its key would hide it */
 	}
-	return pm_stranger(f, family, &flow, turn);
+	return pm_stranger(f, family, &flow);
 }
 
 /*
  * A verdict, and in the high half the interface the frame leaves by; for ICMP, which is looked at from
  * outside (the verifier counts the stack of a chain of calls), where it is.
  */
-pm_inline __u64 pm_process_frame(PM_HOST *host, int family, enum pm_turn turn)
+pm_inline __u64 pm_process_frame(PM_HOST *host, int family, __u64 piece)
 {
-	struct pm_frame f = pm_frame_open(host);
-	struct pm_settings *set = pm_settings(0);
-	enum pm_verdict v;
+	struct pm_frame f;
 	__u32 icmp = 0;
+	enum pm_verdict v = pm_process_family(&f, host, family, piece, &icmp);
 
-	if (!set || f.data + PM_ETH_LEN > f.end)
-		return PM_PASS_MALFORMED;
-	v = pm_process_family(&f, family, set, turn, &icmp);
 	return (__u64)(v == PM_PASS_ICMP ? icmp : f.ifindex) << 32 | v;
 }
 
-PM_PART __u64 pm_process4(PM_HOST *host, __u32 turn)
+PM_PART __u64 pm_process4(PM_HOST *host, __u64 piece)
 {
-	return pm_process_frame(host, 4, turn);
+	return pm_process_frame(host, 4, piece);
 }
 
-PM_PART __u64 pm_process6(PM_HOST *host, __u32 turn)
+PM_PART __u64 pm_process6(PM_HOST *host, __u64 piece)
 {
-	return pm_process_frame(host, 6, turn);
+	return pm_process_frame(host, 6, piece);
+}
+
+/*
+ * The frame as one of this family, whole or the piece of a datagram; twice, if its client has to get a template in
+ * between.
+ */
+pm_inline __u64 pm_process_piece(PM_HOST *host, int family, __u64 piece)
+{
+	__u64 result = family == 4 ? pm_process4(host, piece) : pm_process6(host, piece);
+	__u64 turn;
+
+	if (pm_likely((__u32)result != PM_WANT_TEMPLATE))
+		return result;
+	turn = pm_next_turn(family == 4 ? pm_introduce4(host, piece) : pm_introduce6(host, piece));
+	if (turn == PM_TURN_FIRST)
+		return PM_DROP_TABLE_FULL;
+	piece |= turn << PM_PIECE_TURN_SHIFT;
+	return family == 4 ? pm_process4(host, piece) : pm_process6(host, piece);
+}
+
+/* A fragment, by what the first of its datagram was taken for. */
+pm_inline __u64 pm_process_fragment(PM_HOST *host, int family)
+{
+	__u64 piece = family == 4 ? pm_fragment4(host) : pm_fragment6(host), result;
+
+	if (!(piece & PM_PIECE_PART))
+		return piece >> PM_PIECE_PROTOCOL_SHIFT;
+	result = pm_process_piece(host, family, piece);
+	pm_note_fate(piece, result);
+	return result;
 }
 
 /* The frame as one of this family; what only few packets need has its own look at it. */
 pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_settings *set)
 {
-	__u64 result = family == 4 ? pm_process4(host, PM_TURN_FIRST) : pm_process6(host, PM_TURN_FIRST);
+	__u64 result = pm_process_piece(host, family, 0);
 
-	if (pm_unlikely((__u32)result == PM_WANT_TEMPLATE)) {
-		__u32 turn = pm_next_turn(family == 4 ? pm_introduce4(host) : pm_introduce6(host));
-
-		if (turn == PM_TURN_FIRST)
-			return PM_DROP_TABLE_FULL;
-		result = family == 4 ? pm_process4(host, turn) : pm_process6(host, turn);
-	}
 	if (pm_likely((__u32)result >= PM_FORWARD_NAT))
 		return result;
+	if ((__u32)result == PM_PASS_FRAGMENT)
+		return pm_process_fragment(host, family);
 	if ((__u32)result == PM_PASS_ICMP)
 		return pm_icmp(host, family, result >> 32, set);
 	if ((__u32)result == PM_PASS_NO_SERVICE && (set->flags & PM_SETTING_NAT_ICMP_SEND))

@@ -4,9 +4,6 @@
 
 #include "tunnel.h"
 
-#define PM_IPV4_OFFSET 0x1fff
-#define PM_IPV6_OFFSET 0xfff8 /* RFC 8200 §4.5 */
-
 #define PM_OFFSET_MAX 2047u
 
 /* `size` bytes of the frame at an offset, or NULL. */

@@ -84,7 +84,9 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 			addr_change += pm_change32(old[i], addr[i]);
 	change = addr_change + pm_change16(old_port, nat->port);
 
-	if (p->key.protocol == PM_PROTO_TCP) {
+	if (p->key.part == PM_PART_LATER) {
+		/* Its transport header is in the first one. */
+	} else if (p->key.protocol == PM_PROTO_TCP) {
 		struct pm_tcp *tcp = pm_l4(f, p, PM_TCP_LEN);
 
 		if (!tcp)
@@ -104,10 +106,13 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 
 		if (!udp)
 			return PM_DROP_MAP;
-		if (!udp->check && pm_reach(f) < PM_ETH_LEN + p->ip_length)
-			return PM_WANT_PAYLOAD;
-		if (!udp->check && p->l4 + length > PM_SUM_MAX)
-			return PM_DROP_CHECKSUM_LIMIT;
+		/* What a first fragment carries is not all that the sum is over: without one it stays. */
+		if (!udp->check && !p->key.part) {
+			if (pm_reach(f) < PM_ETH_LEN + p->ip_length)
+				return PM_WANT_PAYLOAD;
+			if (p->l4 + length > PM_SUM_MAX)
+				return PM_DROP_CHECKSUM_LIMIT;
+		}
 		if (nat->source)
 			udp->sport = nat->port;
 		else
@@ -117,7 +122,7 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 		} else if (udp->check) {
 			/* RFC 768: a result of zero is sent as all ones. */
 			udp->check = pm_csum_change(udp->check, change) ?: 0xffff;
-		} else {
+		} else if (!p->key.part) {
 			__u64 sum = pm_sum(f, p->l4, length);
 
 			sum += nat->source ?

@@ -45,10 +45,14 @@ pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
 pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct pm_flow *flow,
 				    const struct pm_conn *c, enum pm_verdict why, __u32 mtu)
 {
-	enum pm_verdict v = pm_answer(f, family, flow->p.ip_length, why, mtu, flow->now);
+	enum pm_verdict v;
 	__u32 max = family == 4 ? PM_ICMP_MAX : PM_ICMPV6_MAX;
 	__u32 length = flow->p.ip_length + (family == 4 ? PM_IPV4_LEN : PM_IPV6_LEN) + PM_ICMP_LEN;
 
+	/* RFC 1122 §3.2.2: of a datagram its first fragment is answered. */
+	if (flow->p.key.part == PM_PART_LATER)
+		return PM_DROP_FRAGMENT_ALONE;
+	v = pm_answer(f, family, flow->p.ip_length, why, mtu, flow->now);
 	if (v == why && c->method != PM_METHOD_NAT)
 		pm_account(c->real, length < max ? length : max, 1);
 	return v;

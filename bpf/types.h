@@ -43,7 +43,7 @@ enum pm_verdict {
 	PM_PASS_MALFORMED = 4,	       /* lengths or header checksum wrong: the stack drops it */
 	PM_PASS_PROTOCOL = 5,	       /* not TCP or UDP */
 	PM_PASS_ICMP = 6,	       /* ICMP or ICMPv6, and no error about a connection of ours */
-	PM_PASS_FRAGMENT = 7,	       /* a fragment: XDP cannot reassemble */
+	PM_PASS_FRAGMENT = 7,	       /* a fragment of a datagram that is none of ours, or whose first is not known */
 	PM_PASS_NO_SERVICE = 8,	       /* no virtual service at this address */
 	PM_PASS_NOT_FIRST = 9,	       /* no connection, and this packet may not start one */
 	PM_PASS_MARTIAN_SOURCE = 10,   /* source can not be a client: the stack drops it */
@@ -96,6 +96,12 @@ enum pm_verdict {
 	PM_DROP_CONNECTION_BUSY = 68, /* its connection is over, or moves, and other packets are at that just now */
 
 	PM_DROP_ICMP_TAKEN = 80,    /* error about a tunnel packet: the path's MTU was learnt, nobody is to be told */
+	PM_DROP_FRAGMENT_EARLY = 82,   /* of a real server, before the first of its datagram */
+	PM_DROP_FRAGMENT_OVERLAP = 83, /* contradicts another of its datagram */
+	PM_DROP_FRAGMENT_SHORT = 84,   /* a first one without a whole transport header */
+	PM_DROP_FRAGMENT_REFUSED = 85, /* the first of its datagram went nowhere */
+	PM_DROP_FRAGMENT_ALONE = 86,   /* its connection is gone, or it would have to be answered */
+	PM_DROP_FRAGMENT_TABLE = 87,   /* no room for another fragmented datagram */
 	PM_DROP_NO_REAL_SERVER = 81, /* ICMP error that schedule_icmp would schedule, and no real server available */
 	PM_DROP_DENIED = 72,	     /* its source is denied */
 	PM_DROP_RATE = 73,	     /* its source has begun, or has, as many connections as a service lets it */
@@ -430,6 +436,37 @@ struct pm_service_bucket {
 #define PM_LOCALS 128 /* buckets */
 struct pm_local_bucket {
 	__be32 addr[PM_BUCKET];
+};
+
+/*
+ * A note of a datagram that comes in fragments: what its first one decided. In sets of PM_NOTES, by addresses,
+ * identification and protocol; version and time are one head.
+ */
+#define PM_FRAGMENTS 4096
+#define PM_NOTES 4
+struct pm_fragment {
+	__u32 version; /* odd while it is being written */
+	__u32 until;   /* ticks */
+	__be32 saddr[4];
+	__be32 daddr[4];
+	__be32 id;     /* IPv4: 16 bits */
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 family;
+	__u16 first_end; /* bytes of the first fragment */
+	__u32 fate;	 /* enum pm_fate */
+	__u32 got;	 /* bytes that have come */
+	__u32 total;	 /* of the datagram; 0: not known yet */
+};
+
+enum pm_fate {
+	PM_FATE_NONE = 0,
+	PM_FATE_FOLLOW = 1,  /* later ones go where the first went */
+	PM_FATE_DONE = 2,    /* the same, and all of them have come */
+	PM_FATE_PASS = 3,    /* the stack has the first */
+	PM_FATE_REFUSED = 4, /* the first was dropped, or answered by an error */
+	PM_FATE_SPOILED = 5, /* fragments that contradict each other */
 };
 
 /*

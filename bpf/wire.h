@@ -30,10 +30,13 @@
 #define PM_PROTO_GRE 47
 #define PM_PROTO_AH 51
 #define PM_PROTO_ICMPV6 58
+#define PM_PROTO_NONE 59
 #define PM_PROTO_DSTOPTS 60
 
 /* RFC 791 §3.1, flags and fragment offset. */
 #define PM_IPV4_DF 0x4000
+#define PM_IPV4_MF 0x2000
+#define PM_IPV4_OFFSET 0x1fff /* in units of 8 bytes */
 #define PM_IPV4_FRAGMENT 0x3fff /* MF or an offset */
 
 struct pm_eth {
@@ -70,7 +73,9 @@ struct pm_ipv6_ext {
 	__u8 length; /* 8-byte units behind the first */
 } __attribute__((packed));
 
-/* RFC 8200 §4.5; its first two bytes are those of the others, but the length is reserved. */
+#define PM_IPV6_OFFSET 0xfff8 /* RFC 8200 §4.5: in bytes, as it stands there */
+
+/* Its first two bytes are those of the others, but the length is reserved. */
 struct pm_ipv6_fragment {
 	__u8 next;
 	__u8 length;

@@ -5,6 +5,7 @@ import {
   type MapName,
   PM_EGRESSES,
   PM_FILTER_BUCKET,
+  PM_FRAGMENTS,
   PM_INTEREST_WORDS,
   PM_INTERFACES,
   PM_LOCALS,
@@ -62,6 +63,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     filters: (sizes.filterBuckets ?? FILTER_BUCKETS) * PM_FILTER_BUCKET,
     filter_lengths: FAMILIES,
     gates: sizes.services,
+    fragments: PM_FRAGMENTS,
   }
 }
 

@@ -24,6 +24,8 @@ export const PM_EGRESS_PROBES = 8
 export const PM_SCHEDULE_ACTIVE = 0x100
 export const PM_BUCKET = 8
 export const PM_LOCALS = 128
+export const PM_FRAGMENTS = 4096
+export const PM_NOTES = 4
 export const PM_INTEREST_BITS = 524288
 export const PM_INTEREST_WORDS = 8192
 export const PM_MARK_HALF = 1
@@ -115,6 +117,12 @@ export const Verdict = {
   DropChecksumLimit: 67,
   DropConnectionBusy: 68,
   DropIcmpTaken: 80,
+  DropFragmentEarly: 82,
+  DropFragmentOverlap: 83,
+  DropFragmentShort: 84,
+  DropFragmentRefused: 85,
+  DropFragmentAlone: 86,
+  DropFragmentTable: 87,
   DropNoRealServer: 81,
   DropDenied: 72,
   DropRate: 73,
@@ -179,6 +187,12 @@ export const verdictNames: { readonly [value: number]: string } = {
   67: 'drop_checksum_limit',
   68: 'drop_connection_busy',
   80: 'drop_icmp_taken',
+  82: 'drop_fragment_early',
+  83: 'drop_fragment_overlap',
+  84: 'drop_fragment_short',
+  85: 'drop_fragment_refused',
+  86: 'drop_fragment_alone',
+  87: 'drop_fragment_table',
   81: 'drop_no_real_server',
   72: 'drop_denied',
   73: 'drop_rate',
@@ -418,6 +432,26 @@ export type RealFlag = (typeof RealFlag)[keyof typeof RealFlag]
 export const realFlagNames: { readonly [value: number]: string } = {
   1: 'local',
   2: 'any_port',
+}
+
+/** enum pm_fate */
+export const Fate = {
+  None: 0,
+  Follow: 1,
+  Done: 2,
+  Pass: 3,
+  Refused: 4,
+  Spoiled: 5,
+} as const
+export type Fate = (typeof Fate)[keyof typeof Fate]
+
+export const fateNames: { readonly [value: number]: string } = {
+  0: 'none',
+  1: 'follow',
+  2: 'done',
+  3: 'pass',
+  4: 'refused',
+  5: 'spoiled',
 }
 
 /** enum pm_mark_field */
@@ -1276,6 +1310,100 @@ export const LocalBucketRecord = {
   },
   getAddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 0 + element('LocalBucketRecord.addr', 8, index) * 4, false),
   setAddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 0 + element('LocalBucketRecord.addr', 8, index) * 4, value, false),
+} as const
+
+/** struct pm_fragment, 64 bytes. */
+export interface FragmentRecord {
+  readonly version: number
+  readonly until: number
+  readonly saddr: readonly number[]
+  readonly daddr: readonly number[]
+  readonly id: number
+  readonly sport: number
+  readonly dport: number
+  readonly protocol: number
+  readonly family: number
+  readonly firstEnd: number
+  readonly fate: number
+  readonly got: number
+  readonly total: number
+}
+
+export const FragmentRecord = {
+  size: 64,
+  offsets: {
+    version: 0,
+    until: 4,
+    saddr: 8,
+    daddr: 24,
+    id: 40,
+    sport: 44,
+    dport: 46,
+    protocol: 48,
+    family: 49,
+    firstEnd: 50,
+    fate: 52,
+    got: 56,
+    total: 60,
+  },
+  read(view: DataView, base: number): FragmentRecord {
+    return {
+      version: view.getUint32(base + 0, true),
+      until: view.getUint32(base + 4, true),
+      saddr: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 8 + index * 4, false)),
+      daddr: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 24 + index * 4, false)),
+      id: view.getUint32(base + 40, false),
+      sport: view.getUint16(base + 44, false),
+      dport: view.getUint16(base + 46, false),
+      protocol: view.getUint8(base + 48),
+      family: view.getUint8(base + 49),
+      firstEnd: view.getUint16(base + 50, true),
+      fate: view.getUint32(base + 52, true),
+      got: view.getUint32(base + 56, true),
+      total: view.getUint32(base + 60, true),
+    }
+  },
+  write(view: DataView, base: number, value: FragmentRecord): void {
+    view.setUint32(base + 0, value.version, true)
+    view.setUint32(base + 4, value.until, true)
+    elements('FragmentRecord.saddr', 4, value.saddr, (item, index) => view.setUint32(base + 8 + index * 4, item, false))
+    elements('FragmentRecord.daddr', 4, value.daddr, (item, index) => view.setUint32(base + 24 + index * 4, item, false))
+    view.setUint32(base + 40, value.id, false)
+    view.setUint16(base + 44, value.sport, false)
+    view.setUint16(base + 46, value.dport, false)
+    view.setUint8(base + 48, value.protocol)
+    view.setUint8(base + 49, value.family)
+    view.setUint16(base + 50, value.firstEnd, true)
+    view.setUint32(base + 52, value.fate, true)
+    view.setUint32(base + 56, value.got, true)
+    view.setUint32(base + 60, value.total, true)
+  },
+  getVersion: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setVersion: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getUntil: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setUntil: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getSaddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 8 + element('FragmentRecord.saddr', 4, index) * 4, false),
+  setSaddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 8 + element('FragmentRecord.saddr', 4, index) * 4, value, false),
+  getDaddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 24 + element('FragmentRecord.daddr', 4, index) * 4, false),
+  setDaddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 24 + element('FragmentRecord.daddr', 4, index) * 4, value, false),
+  getId: (view: DataView, base: number): number => view.getUint32(base + 40, false),
+  setId: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, false),
+  getSport: (view: DataView, base: number): number => view.getUint16(base + 44, false),
+  setSport: (view: DataView, base: number, value: number): void => view.setUint16(base + 44, value, false),
+  getDport: (view: DataView, base: number): number => view.getUint16(base + 46, false),
+  setDport: (view: DataView, base: number, value: number): void => view.setUint16(base + 46, value, false),
+  getProtocol: (view: DataView, base: number): number => view.getUint8(base + 48),
+  setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 48, value),
+  getFamily: (view: DataView, base: number): number => view.getUint8(base + 49),
+  setFamily: (view: DataView, base: number, value: number): void => view.setUint8(base + 49, value),
+  getFirstEnd: (view: DataView, base: number): number => view.getUint16(base + 50, true),
+  setFirstEnd: (view: DataView, base: number, value: number): void => view.setUint16(base + 50, value, true),
+  getFate: (view: DataView, base: number): number => view.getUint32(base + 52, true),
+  setFate: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, true),
+  getGot: (view: DataView, base: number): number => view.getUint32(base + 56, true),
+  setGot: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, true),
+  getTotal: (view: DataView, base: number): number => view.getUint32(base + 60, true),
+  setTotal: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, true),
 } as const
 
 /** struct pm_mark_kind, 8 bytes. */
@@ -2221,6 +2349,7 @@ export type MapName =
   | 'filters'
   | 'filter_lengths'
   | 'gates'
+  | 'fragments'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -2252,6 +2381,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'filters',
   'filter_lengths',
   'gates',
+  'fragments',
 ]
 
 export interface MapShape {
@@ -2293,10 +2423,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   filters: { index: 25, record: 'pm_filter', entrySize: 32, entries: 4096 },
   filter_lengths: { index: 26, record: 'pm_filter_lengths', entrySize: 136, entries: 2 },
   gates: { index: 27, record: 'pm_gate', entrySize: 16, entries: 256 },
+  fragments: { index: 28, record: 'pm_fragment', entrySize: 64, entries: 4096 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '2ebdcde4b0036b02'
+export const LAYOUT_FINGERPRINT = '784b7d9ea3179ef2'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2327,7 +2458,8 @@ controls6 pm_controls
 filters pm_filter
 filter_lengths pm_filter_lengths
 gates pm_gate
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+fragments pm_fragment
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -2351,6 +2483,7 @@ pm_controls 16 0:word:u32[4]
 pm_filter 32 0:what:u32 4:expires:u32 8:addr:be32[4] 24:scope:u32 28:pad:u32
 pm_filter_lengths 136 0:count:u32 4:length:u8[132]
 pm_gate 16 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32
+pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:be32 44:sport:be16 46:dport:be16 48:protocol:u8 49:family:u8 50:first_end:u16 52:fate:u32 56:got:u32 60:total:u32
 pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u16 30:level:u16 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -2531,6 +2664,25 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     size: 32,
     fields: [
       { name: 'addr', offset: 0, type: 'be32', count: 8 },
+    ],
+  },
+  {
+    name: 'pm_fragment',
+    size: 64,
+    fields: [
+      { name: 'version', offset: 0, type: 'u32', count: null },
+      { name: 'until', offset: 4, type: 'u32', count: null },
+      { name: 'saddr', offset: 8, type: 'be32', count: 4 },
+      { name: 'daddr', offset: 24, type: 'be32', count: 4 },
+      { name: 'id', offset: 40, type: 'be32', count: null },
+      { name: 'sport', offset: 44, type: 'be16', count: null },
+      { name: 'dport', offset: 46, type: 'be16', count: null },
+      { name: 'protocol', offset: 48, type: 'u8', count: null },
+      { name: 'family', offset: 49, type: 'u8', count: null },
+      { name: 'first_end', offset: 50, type: 'u16', count: null },
+      { name: 'fate', offset: 52, type: 'u32', count: null },
+      { name: 'got', offset: 56, type: 'u32', count: null },
+      { name: 'total', offset: 60, type: 'u32', count: null },
     ],
   },
   {

@@ -160,14 +160,21 @@ export class Traffic {
     const view = this.#view
     const options = random.once(30) ? 4 * (1 + random.below(10)) : 0
     const header = 20 + options
+    const part = random.once(8) ? this.#part() : null
     const icmp = random.once(15)
     const protocol = icmp ? 1 : this.#protocol()
     this.frame[at] = 0x40 | (header >> 2)
     this.frame[at + 1] = random.once(5) ? random.below(256) : 0
-    view.setUint16(at + 4, random.below(65536))
+    view.setUint16(at + 4, part === null ? random.below(65536) : part.id)
     view.setUint16(
       at + 6,
-      random.once(2) ? 0x4000 : random.once(25) ? random.pick([0x2000, 0x2010, 0x0010, 0x8000, 0x6000]) : 0,
+      part !== null
+        ? (part.offset >> 3) | (part.more ? 0x2000 : 0)
+        : random.once(2)
+          ? 0x4000
+          : random.once(25)
+            ? random.pick([0x2000, 0x2010, 0x0010, 0x8000, 0x6000])
+            : 0,
     )
     this.frame[at + 8] = this.#hops()
     this.frame[at + 9] = protocol
@@ -175,7 +182,8 @@ export class Traffic {
     this.frame.set(this.#destination(false, fromClient), at + 16)
     for (let i = 0; i < options; i++) this.frame[at + 20 + i] = random.once(3) ? random.below(256) : 1
     const body = at + header
-    const end = icmp ? this.#icmp(body, false, fromClient) : this.#transport(body, protocol, fromClient)
+    let end = icmp ? this.#icmp(body, false, fromClient) : this.#transport(body, protocol, fromClient)
+    if (part?.more && !random.once(10)) end = body + Math.max(8, (end - body) & ~7)
     view.setUint16(at + 2, end - at)
     this.#transportChecksum(body, end, protocol, this.#pseudo(at + 12, 8, protocol, end - body))
     this.#headerChecksum(at)
@@ -198,6 +206,14 @@ export class Traffic {
     this.frame.set(this.#destination(true, fromClient), at + 24)
     let body = at + 40
     let next = at + 6
+    const part = random.once(8) ? this.#part() : null
+    if (part !== null) {
+      this.frame[next] = 44
+      next = body
+      view.setUint32(body, part.offset | (part.more ? 1 : 0))
+      view.setUint32(body + 4, part.id)
+      body += 8
+    }
     for (let extensions = random.once(12) ? 1 + random.below(3) : 0; extensions > 0; extensions--) {
       const type = random.pick([0, 43, 44, 60, 51])
       const units = type === 44 ? 1 : 1 + random.below(3)
@@ -208,10 +224,18 @@ export class Traffic {
       body += units * 8
     }
     this.frame[next] = protocol
-    const end = icmp ? this.#icmp(body, true, fromClient) : this.#transport(body, protocol, fromClient)
+    let end = icmp ? this.#icmp(body, true, fromClient) : this.#transport(body, protocol, fromClient)
+    if (part?.more && !random.once(10)) end = body + Math.max(8, (end - body) & ~7)
     view.setUint16(at + 4, end - at - 40)
     this.#transportChecksum(body, end, protocol, this.#pseudo(at + 8, 32, protocol, end - body))
     return end
+  }
+
+  /** A fragment of one of few datagrams, so that others of the same are met again; its length is a matter of luck. */
+  #part(): { readonly id: number; readonly offset: number; readonly more: boolean } {
+    const random = this.#random
+    const offset = random.once(3) ? 0 : 8 * random.below(random.once(20) ? 8192 : 8)
+    return { id: random.below(3), offset, more: offset === 0 || random.once(2) }
   }
 
   #ports(at: number, fromClient: boolean): void {

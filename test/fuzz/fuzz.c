@@ -115,6 +115,7 @@ static void make_maps(void)
 		[PM_REGION_hops] = REALS,
 		[PM_REGION_controls4] = LINES / PM_WAYS,
 		[PM_REGION_controls6] = LINES / PM_WAYS,
+		[PM_REGION_fragments] = 2 * PM_NOTES,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };

@@ -3,6 +3,7 @@
 import { unhex } from './bytes.ts'
 import { compareFrames, compareRun, Generated } from './compare.ts'
 import { decode } from './decode.ts'
+import { Fragments } from './reassembly.ts'
 import type { VectorHost } from './vector-host.ts'
 import { isInject, isRun, type Step, type Vector } from './vectors.ts'
 
@@ -30,8 +31,9 @@ export async function play(vector: Vector, host: VectorHost): Promise<Result> {
     for (const step of vector.setup) await host.setup(step)
     await host.settle()
     const generated = new Generated()
+    const fragments = new Fragments()
     for (const [index, step] of vector.steps.entries()) {
-      const problem = await playStep(vector, step, index, host, generated)
+      const problem = await playStep(vector, step, index, host, generated, fragments)
       if (problem !== null)
         return result(problem.outcome, [`step ${index}: ${describe(step)}`, ...problem.lines])
     }
@@ -53,6 +55,7 @@ async function playStep(
   index: number,
   host: VectorHost,
   generated: Generated,
+  fragments: Fragments,
 ): Promise<Problem | null> {
   if (isInject(step)) {
     const answer = await host.inject(step)
@@ -64,7 +67,9 @@ async function playStep(
       }
     }
     const masks = (vector.volatile ?? []).filter((entry) => entry.step === index)
-    const lines = compareFrames(step.expect, answer.frames, masks, generated)
+    const lines = fragments.concerns(step.expect, answer.frames)
+      ? fragments.compare(step.expect, answer.frames)
+      : compareFrames(step.expect, answer.frames, masks, generated)
     if (lines.length === 0) return null
     const sent = decode(unhex(step.inject.frame)).map((line) => `    ${line}`)
     return { outcome: 'failed', lines: [`  sent on wire ${step.inject.wire}:`, ...sent, ...lines] }

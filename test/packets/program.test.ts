@@ -314,7 +314,11 @@ const REFUSED: Case[] = [
   pass('IPv4 total length longer than the frame', v4({ totalLength: 200 }, syn()), 'pass_malformed'),
   pass('IPv4 version 5', v4({ version: 5 }, syn()), 'pass_malformed'),
   pass('frame that ends within the IPv4 header', v4({}, syn()).subarray(0, 30), 'pass_malformed'),
-  pass('first IPv4 fragment', v4({ mf: true }, syn()), 'pass_fragment'),
+  pass(
+    'first IPv4 fragment of what starts nothing',
+    v4({ mf: true }, tcp({ flags: 'A' }, new Uint8Array(12))),
+    'pass_not_first',
+  ),
   pass('later IPv4 fragment', v4({ fragmentOffset: 64 }, syn()), 'pass_fragment'),
   pass('GRE', v4({}, raw(PROTOCOL.gre, 'data')), 'pass_protocol'),
   pass('ICMP echo', v4({}, icmp({ type: 8 }, 'ping')), 'pass_icmp'),
@@ -327,8 +331,8 @@ const REFUSED: Case[] = [
   pass('loopback source', v4({ src: '127.0.0.1' }, syn()), 'pass_martian_source'),
   pass('own address as source', v4({ src: VIP4 }, syn()), 'pass_martian_source'),
   pass(
-    'IPv6 fragment',
-    fromClient(ipv6({ src: ENDS[6].client, dst: VIP6, extensions: [fragmentHeader(1, 0, true)] }, syn())),
+    'later IPv6 fragment',
+    fromClient(ipv6({ src: ENDS[6].client, dst: VIP6, extensions: [fragmentHeader(1, 64, false)] }, syn())),
     'pass_fragment',
     service(6, 't', '-g', 1),
   ),

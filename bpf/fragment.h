@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Fragments. IPVS puts datagrams together, forwards them, and cuts them anew; here each fragment goes its way by
+ * itself, so that nothing is held: the first decides, since it alone has ports, and leaves a note (struct
+ * pm_fragment) by which later ones are packets of the same connection. What the real server's stack makes of
+ * them is the same datagram.
+ */
+#pragma once
+
+#include "lookup.h"
+
+/* Linux: net.ipv4.ipfrag_time. */
+#define PM_FRAGMENT_TICKS 3577u /* 30 s */
+/* A note whose writer has died (a worker that was killed) is free after this. */
+#define PM_NOTE_CLAIM_TICKS 128u
+
+/* Of a packet with a fragment header or offset: what it is of its datagram. */
+struct pm_extent {
+	__be32 id;
+	__u32 first; /* offset in the datagram's payload */
+	__u32 bytes;
+	__u32 more;
+};
+
+/* The offset of the fragment header, 0 if there is none. */
+pm_inline __u32 pm_fragment_header(struct pm_frame *f)
+{
+	struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
+	__u32 off = PM_ETH_LEN + PM_IPV6_LEN;
+	__u8 next;
+
+	if ((__u8 *)(ip + 1) > f->end)
+		return 0;
+	next = ip->next;
+	for (int i = 0; i < PM_IPV6_EXTENSIONS; i++) {
+		struct pm_ipv6_ext *ext;
+
+		if (next == PM_PROTO_FRAGMENT)
+			return off;
+		if (next != PM_PROTO_HOPOPT && next != PM_PROTO_ROUTING && next != PM_PROTO_DSTOPTS)
+			return 0;
+		if (off > 512)
+			return 0;
+		ext = (void *)(f->data + off);
+		if ((__u8 *)(ext + 1) > f->end)
+			return 0;
+		next = ext->next;
+		off += (ext->length + 1) * 8;
+	}
+	return next == PM_PROTO_FRAGMENT ? off : 0;
+}
+
+/* Reads the extent; non-zero if the headers are not in reach. */
+pm_inline int pm_extent_of(struct pm_frame *f, int family, struct pm_extent *x)
+{
+	if (family == 4) {
+		struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+		__u32 word;
+
+		if ((__u8 *)(ip + 1) > f->end)
+			return -1;
+		word = pm_ntohs(ip->fragment);
+		x->id = ip->id;
+		x->first = (word & PM_IPV4_OFFSET) * 8;
+		x->more = word & PM_IPV4_MF;
+		x->bytes = pm_ntohs(ip->length) - (ip->version_ihl & 15) * 4;
+	} else {
+		__u32 off = pm_fragment_header(f), word;
+		struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
+		struct pm_ipv6_fragment *part;
+
+		if (!off || off > 1024 || (__u8 *)(ip + 1) > f->end)
+			return -1;
+		part = (void *)(f->data + off);
+		if ((__u8 *)(part + 1) > f->end)
+			return -1;
+		word = pm_ntohs(part->offset);
+		x->id = part->id;
+		x->first = word & PM_IPV6_OFFSET;
+		x->more = word & 1;
+		x->bytes = PM_ETH_LEN + PM_IPV6_LEN + pm_ntohs(ip->payload) - off - sizeof(*part);
+	}
+	return 0;
+}
+
+pm_inline int pm_note_is(const struct pm_fragment *n, int family, const struct pm_key *k, __be32 id)
+{
+	__u32 differs = (n->saddr[0] ^ k->saddr[0]) | (n->daddr[0] ^ k->daddr[0]) | (n->id ^ id);
+
+	if (family == 6)
+		differs |= (n->saddr[1] ^ k->saddr[1]) | (n->saddr[2] ^ k->saddr[2]) | (n->saddr[3] ^ k->saddr[3]) |
+			   (n->daddr[1] ^ k->daddr[1]) | (n->daddr[2] ^ k->daddr[2]) | (n->daddr[3] ^ k->daddr[3]);
+	/* RFC 8200 §4.5 leaves the protocol out, RFC 791 §2.3 does not. */
+	return !differs && n->family == family && (family == 6 || n->protocol == k->protocol);
+}
+
+/* The first of the notes that a datagram may have. */
+pm_inline __u32 pm_note_home(int family, const struct pm_settings *set, const struct pm_key *k, __be32 id)
+{
+	__u32 h = pm_mix(set->hash_seed, k->saddr[0]);
+
+	h = pm_mix(h, k->daddr[0]);
+	if (family == 6) {
+		h = pm_mix(h, k->saddr[2]);
+		h = pm_mix(h, k->saddr[3]);
+		h = pm_mix(h, k->daddr[2]);
+		h = pm_mix(h, k->daddr[3]);
+	}
+	h = pm_mix(h, id) * 0xC2B2AE35u;
+	return (h ^ h >> 16) % (PM_FRAGMENTS / PM_NOTES) * PM_NOTES;
+}
+
+/* A note's head: version, odd while it is written, and the time it is good until. */
+pm_inline __u64 pm_note_head(const struct pm_fragment *n)
+{
+	return pm_glance(*(const pm_u64 *)n);
+}
+
+/* How well a note can be done without: 0 not at all. */
+pm_inline __u32 pm_note_spare(const struct pm_fragment *n, __u64 head, __u32 now)
+{
+	__s32 left = (__u32)(head >> 32) - now;
+
+	if (head & 1)
+		return left < -(__s32)PM_NOTE_CLAIM_TICKS ? 0xffffffffu : 0;
+	if (!head || left < 0)
+		return 0xffffffffu;
+	if (pm_read(n->fate) == PM_FATE_DONE)
+		return 0xfffffffeu;
+	return left > (__s32)PM_FRAGMENT_TICKS ? 1 : PM_FRAGMENT_TICKS - left + 1;
+}
+
+/* Whether some rule or connection is about this address, at whatever port; hash as in pm_interests. */
+pm_inline int pm_interests_anywhere(int family, const __be32 *addr)
+{
+	__u32 h = pm_mix(0x9E3779B9u, addr[0]), first;
+	__u64 any = 0;
+
+	if (family == 6) {
+		h = pm_mix(h, addr[1]);
+		h = pm_mix(h, addr[2]);
+		h = pm_mix(h, addr[3]);
+	}
+	first = h % (PM_INTEREST_BITS / PM_INTEREST_LINE) * (PM_INTEREST_LINE / 64);
+#pragma unroll
+	for (__u32 i = 0; i < PM_INTEREST_LINE / 64; i++) {
+		const __u64 *word = pm_interest(first + i);
+
+		any |= word ? *word : 1;
+	}
+	return any != 0;
+}
+
+/* No first fragment has been seen. A real server's answer must not leave untranslated; everything else may be the stack's. */
+pm_inline enum pm_verdict pm_early(int family, const struct pm_settings *set, const struct pm_key *k)
+{
+	if ((set->flags & PM_SETTING_INTEREST) && pm_interests_anywhere(family, k->saddr) &&
+	    !pm_interests_anywhere(family, k->daddr))
+		return PM_DROP_FRAGMENT_EARLY;
+	return PM_PASS_FRAGMENT;
+}
+
+/* What pm_process needs to know of a fragment. */
+pm_inline __u64 pm_piece(enum pm_part part, __u32 index, __u8 protocol, __be16 sport, __be16 dport)
+{
+	return part | (__u32)protocol << PM_PIECE_PROTOCOL_SHIFT | index << PM_PIECE_NOTE_SHIFT |
+	       (__u64)sport << PM_PIECE_SPORT_SHIFT | (__u64)dport << PM_PIECE_DPORT_SHIFT;
+}
+
+/* Another fragment of a datagram has come: with its last gap filled it is done, and its identification free. */
+pm_inline void pm_note_piece(struct pm_fragment *n, const struct pm_extent *x)
+{
+	if (!x->more)
+		pm_write(n->total, x->first + x->bytes);
+	pm_add(&n->got, x->bytes);
+	if (pm_read(n->total) && pm_read(n->got) >= pm_read(n->total) && pm_read(n->fate) == PM_FATE_FOLLOW)
+		pm_write(n->fate, PM_FATE_DONE);
+}
+
+/* A later fragment's verdict in bits 8-15, or a piece. */
+pm_inline __u64 pm_follow_note(struct pm_fragment *n, __u32 index, const struct pm_extent *x)
+{
+	switch (pm_read(n->fate)) {
+	case PM_FATE_FOLLOW:
+	case PM_FATE_DONE:
+		break;
+	case PM_FATE_PASS:
+		return PM_PASS_FRAGMENT << 8;
+	case PM_FATE_SPOILED:
+		return PM_DROP_FRAGMENT_OVERLAP << 8;
+	default:
+		return PM_DROP_FRAGMENT_REFUSED << 8;
+	}
+	/* RFC 5722, and since 2018 Linux with IPv4 too: of a datagram whose fragments overlap nothing is taken. */
+	if (x->first < n->first_end) {
+		pm_write(n->fate, PM_FATE_SPOILED);
+		return PM_DROP_FRAGMENT_OVERLAP << 8;
+	}
+	pm_note_piece(n, x);
+	return pm_piece(PM_PART_LATER, index, n->protocol, n->sport, n->dport);
+}
+
+/* A first fragment writes its datagram's note: 1 if it could. */
+pm_inline int pm_write_note(struct pm_fragment *n, __u64 head, int family, const struct pm_key *k,
+			    const struct pm_extent *x, __u32 now)
+{
+	__u64 claimed = (head & 0xffffffff) | 1, until = (__u64)(now + PM_FRAGMENT_TICKS) << 32;
+
+	if (head & 1)
+		claimed = (__u32)(head + 2); /* left behind by a writer that has died */
+	if (!pm_swap((pm_u64 *)n, head, claimed | (__u64)now << 32))
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		n->saddr[i] = family == 6 || !i ? k->saddr[i] : 0;
+		n->daddr[i] = family == 6 || !i ? k->daddr[i] : 0;
+	}
+	n->id = x->id;
+	n->sport = k->sport;
+	n->dport = k->dport;
+	n->protocol = k->protocol;
+	n->family = family;
+	n->first_end = x->bytes;
+	n->fate = PM_FATE_FOLLOW;
+	n->got = x->bytes;
+	n->total = 0;
+	pm_publish((pm_u64 *)n, (__u32)(claimed + 1) | until);
+	return 1;
+}
+
+/*
+ * Looks at a fragment: its verdict in bits 8-15 and no part, or what pm_process is to take it for. Of a first
+ * fragment this is decided before it is sent on, so that a later one that another CPU has in hand finds it.
+ */
+pm_inline __u64 pm_fragment(PM_HOST *host, int family)
+{
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_settings *set = pm_settings(0);
+	__u32 now = pm_now(), home, spare = 0, spared = PM_NONE;
+	struct pm_fragment *n;
+	struct pm_packet p = {};
+	struct pm_extent x = {};
+	enum pm_verdict v;
+	__u64 head;
+
+	if (!set || pm_extent_of(&f, family, &x))
+		return pm_short(&f, PM_PASS_FRAGMENT) << 8;
+	pm_take_piece(&p, x.first ? PM_PART_LATER : PM_PART_FIRST);
+	v = family == 4 ? pm_parse_ipv4(&f, &p) : pm_parse_ipv6(&f, &p);
+	if (v == PM_WANT_PAYLOAD)
+		return v << 8;
+	/* RFC 791 §3.2, RFC 8200 §4.5: all but the last are of whole units, and no datagram is longer than its length says. */
+	if ((x.more && (x.bytes & 7)) || !x.bytes || x.first + x.bytes > 65535)
+		return PM_PASS_MALFORMED << 8;
+	if (v == PM_DROP_FRAGMENT_SHORT) {
+		/* Ports without flags and checksum: nobody sends that (RFC 1858 §3.1), and it cannot be translated. */
+		if (!(set->flags & PM_SETTING_INTEREST) || pm_interests(family, p.key.daddr, p.key.dport) ||
+		    pm_interests(family, p.key.saddr, p.key.sport))
+			return PM_DROP_FRAGMENT_SHORT << 8;
+		return PM_PASS_FRAGMENT << 8;
+	}
+	if (v != PM_CONTINUE)
+		return (v == PM_PASS_MALFORMED ? v : PM_PASS_FRAGMENT) << 8;
+	/* RFC 6946: an atomic fragment is a whole packet. */
+	if (!x.first && !x.more)
+		return pm_piece(PM_PART_FIRST, PM_FRAGMENTS, p.key.protocol, p.key.sport, p.key.dport);
+	home = pm_note_home(family, set, &p.key, x.id);
+	for (__u32 i = 0; i < PM_NOTES; i++) {
+		__u32 could;
+		int same;
+
+		n = pm_fragments(home + i);
+		if (!n)
+			return PM_DROP_MAP << 8;
+		head = pm_note_head(n);
+		could = pm_note_spare(n, head, now);
+		same = !(head & 1) && could != 0xffffffffu && pm_note_is(pm_after(n, head), family, &p.key, x.id) &&
+		       pm_note_head(n) == head;
+		if (same && x.first)
+			return pm_follow_note(n, home + i, &x);
+		if (same && could != 0xfffffffeu) {
+			/* The same once more, or another of the same extent, which is no news; or one that contradicts. */
+			if (n->first_end == x.bytes && n->sport == p.key.sport && n->dport == p.key.dport)
+				return pm_piece(PM_PART_FIRST, home + i, p.key.protocol, p.key.sport, p.key.dport);
+			if (n->first_end != x.bytes)
+				pm_write(n->fate, PM_FATE_SPOILED);
+			return PM_DROP_FRAGMENT_OVERLAP << 8;
+		}
+		if (could > spare || same) {
+			spare = same ? 0xffffffffu : could;
+			spared = home + i;
+		}
+	}
+	if (x.first)
+		return pm_early(family, set, &p.key) << 8;
+	n = pm_fragments(spared);
+	if (!n)
+		return PM_DROP_FRAGMENT_TABLE << 8;
+	head = pm_note_head(n);
+	if (!pm_note_spare(n, head, now) || !pm_write_note(n, head, family, &p.key, &x, now))
+		return PM_DROP_FRAGMENT_TABLE << 8;
+	return pm_piece(PM_PART_FIRST, spared, p.key.protocol, p.key.sport, p.key.dport);
+}
+
+PM_PART __u64 pm_fragment4(PM_HOST *host)
+{
+	return pm_fragment(host, 4);
+}
+
+PM_PART __u64 pm_fragment6(PM_HOST *host)
+{
+	return pm_fragment(host, 6);
+}
+
+/* What became of a first fragment becomes of the others. */
+PM_PART int pm_note_fate(__u64 piece, __u32 verdict)
+{
+	struct pm_fragment *n = pm_fragments((__u32)piece >> PM_PIECE_NOTE_SHIFT);
+
+	if ((piece & PM_PIECE_PART) != PM_PART_FIRST || !n || verdict == PM_WANT_PAYLOAD ||
+	    (verdict >= PM_FORWARD_NAT && verdict < PM_ANSWER_PORT_UNREACHABLE))
+		return 0;
+	if (n->sport == (__be16)(piece >> PM_PIECE_SPORT_SHIFT) && n->dport == (__be16)(piece >> PM_PIECE_DPORT_SHIFT))
+		pm_write(n->fate, verdict < PM_FORWARD_NAT ? PM_FATE_PASS : PM_FATE_REFUSED);
+	return 0;
+}
