@@ -87,7 +87,7 @@ function pinned(): string[] {
   const directory = defaultPinDirectory()
   if (!existsSync(directory)) return []
   return readdirSync(directory)
-    .filter((name) => /^(program|link|tc|filter)/.test(name))
+    .filter((name) => /^program|^(link|tc|filter)-\d+$/.test(name))
     .map((name) => name.replace(/\d+$/, 'N'))
     .sort()
 }
