@@ -38,6 +38,8 @@ export class Attachments {
   wanted: readonly string[]
   /** Links of our own that packets are taken from, too: nobody is told of them. */
   #inner: readonly string[] = []
+  /** All that ever were: nobody is told of those. */
+  readonly #inside = new Set<string>()
   readonly #source: LinkSource
   readonly #log: (message: string) => void
   readonly #unfollow: () => void
@@ -89,6 +91,16 @@ export class Attachments {
   takeAlso(name: string): Promise<void> {
     if (this.#inner.includes(name)) return Promise.resolve()
     this.#inner = [...this.#inner, name]
+    this.#inside.add(name)
+    this.#madeFor = null
+    this.#refusedFor = null
+    return this.bringInLine()
+  }
+
+  /** It is not one of ours any more. */
+  takeNoLonger(name: string): Promise<void> {
+    if (!this.#inner.includes(name)) return Promise.resolve()
+    this.#inner = this.#inner.filter((inner) => inner !== name)
     this.#madeFor = null
     this.#refusedFor = null
     return this.bringInLine()
@@ -241,6 +253,10 @@ export class Attachments {
   }
 
   #tell(before: ReadonlyMap<string, AttachResult>): void {
+    for (const [name, was] of before) {
+      if (this.wanted.includes(name) || this.#inside.has(name)) continue
+      if ('attached' in was) this.#log(`Interface ${name} is detached: nobody names it any more`)
+    }
     for (const wanted of this.wanted) {
       const [was, is] = [before.get(wanted), this.#results.get(wanted)]
       const [said, saying] = [told(wanted, was), told(wanted, is)]

@@ -25,6 +25,7 @@ export interface ChecksOptions {
   readonly isAttached: (ifindex: number) => boolean
   /** Packets are to be taken from this link, too. */
   readonly takeAlso: (name: string) => void
+  readonly takeNoLonger: (name: string) => void
   readonly log: Logger
   readonly journal: Journal
 }
@@ -61,6 +62,9 @@ export function openChecks(options: ChecksOptions): Checks {
       if (health.isWanted) {
         checker.start()
         options.takeAlso(CHECK_DEVICE)
+      } else {
+        checker.rest()
+        options.takeNoLonger(CHECK_DEVICE)
       }
       // What cannot be brought in force is tried again by itself, and status says so.
       director.settle([]).catch((error: unknown) => log.error({ err: error }, 'Cannot bring health in force'))

@@ -211,6 +211,7 @@ class Daemon {
       ways: () => this.#managed?.applier.probeWays ?? null,
       isAttached: (ifindex) => this.#attachments?.takes(ifindex) ?? false,
       takeAlso: (name) => void this.#attachments?.takeAlso(name),
+      takeNoLonger: (name) => void this.#attachments?.takeNoLonger(name),
       log: this.#log,
       journal: this.#journal,
     })

@@ -57,6 +57,8 @@ const RESTART_MS_MAX = 10_000
 /** Questions in a row that the program did not answer at all: it hangs. */
 const SILENT_MAX = 50
 const SOURCE_MS = 5000
+/** How long the program takes at most to end when it is told to. */
+const LEAVING_MS = 5000
 /** How long a way stays after its answer: what ends the connection at the other end is still to pass. */
 const LINGER_MS = 200
 
@@ -86,6 +88,9 @@ export class CheckerLink implements Prober {
   #restartMs = RESTART_MS_MIN
   #restart: NodeJS.Timeout | null = null
   #stopped = false
+  #resting = false
+  /** Told to end, and not gone yet. */
+  #leaving: ChildProcess | null = null
 
   constructor(options: CheckerOptions) {
     this.#options = options
@@ -93,7 +98,9 @@ export class CheckerLink implements Prober {
 
   /** Runs the program from now on; it is started again when it ends. */
   start(): void {
-    if (this.#child !== null || this.#stopped) return
+    this.#resting = false
+    // Its links are made by one at a time.
+    if (this.#child !== null || this.#leaving !== null || this.#stopped) return
     const child = fork(this.#options.program, [], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       cwd: '/',
@@ -111,6 +118,26 @@ export class CheckerLink implements Prober {
     child.once('exit', (status, signal) => this.#ended(child, status ?? signal))
     child.unref()
     child.channel?.unref()
+  }
+
+  /** There is nothing to ask until it is started again: the program ends, and its links with it. */
+  rest(): void {
+    if (this.#restart !== null) clearTimeout(this.#restart)
+    this.#restart = null
+    this.#resting = true
+    const child = this.#child
+    if (child === null) return
+    this.#giveUp('nobody wants to know any more')
+    this.#child = null
+    this.#ready = null
+    this.#leaving = child
+    const late = setTimeout(() => child.kill('SIGKILL'), LEAVING_MS).unref()
+    child.once('exit', () => {
+      clearTimeout(late)
+      this.#leaving = null
+      if (!this.#resting) this.start()
+    })
+    if (child.connected) child.disconnect()
   }
 
   stop(): void {

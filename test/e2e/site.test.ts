@@ -106,12 +106,25 @@ async function scene(lab: Lab, folder: string): Promise<void> {
   await lab.startServer('rs2')
   await serves(lab, 'rs1', 'rs2')
 
+  const links = async () => (await lab.exec('director', ['ip', '-br', 'link'])).stdout
+  assert.match(await links(), /pm-check/)
   const kept = JSON.parse((await lab.director.api('GET', '/v1/events/kept?kind=health')).body) as EventShown[]
   const turns = kept.filter(({ about, service }) => about === 'service' && service === SERVICE)
   assert.deepEqual(
     turns.map(({ state }) => state),
     ['down', 'up'],
   )
+
+  // Without checks, nothing is left of them.
+  writeFileSync(config, JSON.stringify({ services: [] }))
+  assert.equal((await lab.director.pointsman(['apply'])).status, 0)
+  await until('the links of checks to be gone', PATIENCE_MS, async () =>
+    /pm-(probe|check)/.test(await links()) ? undefined : true,
+  )
+  writeFileSync(config, configuration(folder))
+  assert.equal((await lab.director.pointsman(['apply'])).status, 0)
+  await lab.stopServer('rs1')
+  await serves(lab, 'rs2')
 }
 
 test('one file, a sorry server, hooks, a drain, and a start with the file broken', {

@@ -103,6 +103,20 @@ describe('attachments', () => {
     done()
   })
 
+  test('one that nobody names any more is detached, which is said; one of our own is not told of', async () => {
+    await attachments.takeAlso('pm-check')
+    machine.has(link(2, 'eth0'), link(3, 'eth1'), link(4, 'pm-check'))
+    await settled()
+    assert.equal(machine.attaches.at(-1), 'eth0 eth1 pm-check')
+    log.length = 0
+    await attachments.takeNoLonger('pm-check')
+    assert.equal(machine.attaches.at(-1), 'eth0 eth1')
+    await attachments.want(['eth1'])
+    assert.equal(machine.attaches.at(-1), 'eth1')
+    assert.deepEqual(log, ['Interface eth0 is detached: nobody names it any more'])
+    done()
+  })
+
   test('nothing is attached again while nothing that matters has changed', async () => {
     const before = machine.attaches.length
     machine.has(link(2, 'eth0', { carrier: false }), link(9, 'unrelated'))

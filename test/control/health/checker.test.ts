@@ -85,3 +85,36 @@ test('a checker that cannot be started at all is tried again', async (t) => {
     "Checks over the services' own way are limited: a test",
   ])
 })
+
+test('a checker with nothing to ask ends, and the next begins when it has gone', async (t) => {
+  const made = folder(t)
+  const [program, log] = [join(made, 'rests.mjs'), join(made, 'log')]
+  writeFileSync(
+    program,
+    `import { appendFileSync } from 'node:fs'
+    const say = (word) => appendFileSync(${JSON.stringify(log)}, word + '\\n')
+    say('begins')
+    process.send({ kind: 'ready', check: null, why: null })
+    process.on('disconnect', () => setTimeout(() => { say('ends'); process.exit() }, 200))`,
+  )
+  const said = () => (existsSync(log) ? readFileSync(log, 'utf8').trim().split('\n') : [])
+  const link = new CheckerLink({
+    ...{ program, ways: () => null, isAttached: () => false, resolveSource: () => null, log: () => {} },
+  })
+  t.after(() => link.stop())
+  const until = async (count: number) => {
+    for (let n = 0; n < 3000 && said().length < count; n++) await sleep(10)
+  }
+  link.start()
+  await until(1)
+  link.rest()
+  link.start()
+  link.rest()
+  link.start()
+  await until(3)
+  assert.deepEqual(said(), ['begins', 'ends', 'begins'])
+  link.rest()
+  await until(4)
+  await sleep(50)
+  assert.deepEqual(said(), ['begins', 'ends', 'begins', 'ends'])
+})
