@@ -34,6 +34,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'control/registry/register.test.ts': { seconds: 18, cores: 0.9 },
   'control/registry/zookeeper.test.ts': { seconds: 18, cores: 0.6 },
   'control/registry/etcd.test.ts': { seconds: 19, cores: 0.5 },
+  'control/source/kubernetes/kubernetes.test.ts': { seconds: 25, cores: 1 },
   'dataplane/kernel/kernel-dataplane.test.ts': { seconds: 13, cores: 0.3 },
   'dataplane/kernel/migration.test.ts': { seconds: 60, cores: 0.4 },
   'dataplane/userspace/forwarder-workers.test.ts': { seconds: 14, cores: 0.5 },

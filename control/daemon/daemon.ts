@@ -33,6 +33,7 @@ import { placeText, type Site, type SiteService } from '../model/site.ts'
 import type { StatingSource } from '../model/source.ts'
 import { VERSION } from '../model/version.ts'
 import { CapacityError } from '../plan/plan.ts'
+import { isFleetPlace } from '../registry/fleet/place.ts'
 import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
@@ -77,6 +78,8 @@ export interface DaemonOptions {
   readonly runDirectory: string
   /** null: the usual file, if it is there. */
   readonly config: string | null
+  /** What names a Kubernetes cluster to be served; null: none. */
+  readonly kubernetes: string | null
   /** A keepalived.conf to be served; null: none. */
   readonly keepalived: string | null
   readonly sockets: SocketOptions
@@ -86,6 +89,9 @@ export interface DaemonOptions {
   readonly engine: 'packet' | 'xdp'
   readonly metrics: MetricsOptions
 }
+
+/** What ends the reading thread at once would do so again. */
+const FOLLOW_AGAIN_MS = 1000
 
 /** Beside the verdicts: frames that were counted as sent, and the kernel did not send. */
 const REDIRECT_FAILED = 'redirect_failed'
@@ -134,6 +140,8 @@ class Daemon {
   #api: Api | null = null
   readonly #sources = new Sources()
   readonly #siteReader: SiteReader
+  /** The last ones, by source. */
+  readonly #remarks = new Map<SiteSource, ReadonlySet<string>>()
   /** The configuration file as it was read before there was a director. */
   #first: FirstReading | null
   #removeSockets: () => void = () => {}
@@ -430,23 +438,21 @@ class Daemon {
   // Sources
 
   async #openSources(): Promise<void> {
-    const { config, keepalived } = this.#options
+    const { config, keepalived, kubernetes } = this.#options
     const file = this.#addSource('file', config ?? DEFAULT_CONFIG)
     const other = keepalived === null ? null : this.#addSource('keepalived', keepalived)
+    const cluster = kubernetes === null ? null : this.#addSource('kubernetes', kubernetes)
     this.#siteReader.onNotice = (notice) => {
       const source = this.#sources.get(notice.source)
       if (notice.kind === 'pools') source?.poolsStand(notice.pools)
       else if (this.#ending.begun || source === undefined) return
       else if (notice.kind === 'stale') source.poolsChanged()
-      else
-        void this.#applySource(source, () => source.apply()).catch((error: unknown) =>
-          this.#beatFailed('follow the fleet', error),
-        )
+      else this.#applyAgain(source)
     }
     this.#siteReader.onLost = () => {
-      if (this.#ending.begun) return
       // The next reading starts another thread, which follows what it reads of.
-      for (const source of this.#sources.all()) if (source.pools.length > 0) source.poolsChanged()
+      const timer = setTimeout(() => this.#followAgain(), FOLLOW_AGAIN_MS)
+      timer.unref()
     }
     this.#clockwork.add([
       { name: 'files of pools', everyMs: WATCH_MS, run: whole(() => this.#watchSources()) },
@@ -456,6 +462,21 @@ class Daemon {
     this.#first = null
     if (first !== null) await this.#applySource(file, () => file.start(first))
     if (other !== null) await this.#applySource(other, () => other.start())
+    if (cluster !== null) await this.#applySource(cluster, () => cluster.start())
+  }
+
+  #followAgain(): void {
+    if (this.#ending.begun) return
+    for (const source of this.#sources.all()) {
+      if (source.pools.length > 0) source.poolsChanged()
+      else if (source.source === 'kubernetes' || isFleetPlace(source.path)) this.#applyAgain(source)
+    }
+  }
+
+  #applyAgain(source: SiteSource): void {
+    this.#applySource(source, () => source.apply()).catch((error: unknown) =>
+      this.#beatFailed(`follow ${source.source}`, error),
+    )
   }
 
   #addSource(source: StatingSource, path: string): SiteSource {
@@ -500,8 +521,11 @@ class Daemon {
     try {
       const { complaints } = await apply()
       const remarks = complaints.filter(({ severity }) => severity === 'remark')
-      for (const { at, message } of remarks.slice(0, REMARKS_MAX))
-        this.#log.warn(`${placeText(at)}: ${message}`)
+      const told = remarks.slice(0, REMARKS_MAX).map(({ at, message }) => `${placeText(at)}: ${message}`)
+      // What follows something else is brought in again and again, and remarks are said once.
+      const before = this.#remarks.get(source)
+      this.#remarks.set(source, new Set(told))
+      for (const remark of told) if (before?.has(remark) !== true) this.#log.warn(remark)
     } catch (error) {
       if (!isMachineTrouble(error) && !(error instanceof CapacityError)) throw error
       this.#log.error({ err: error, source: source.source }, 'Cannot bring all of it in force')

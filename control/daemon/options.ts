@@ -58,6 +58,7 @@ function command(): Command {
         .choices(['auto', 'native', 'generic'])
         .default('auto'),
     )
+    .option('--kubernetes <file>', 'serve the LoadBalancer Services of the cluster that this file names, too')
     .option('--keepalived <file>', 'serve the virtual servers of this keepalived.conf, too')
     .option(
       '--config <file>',
@@ -152,6 +153,7 @@ export function parseDaemonOptions(
     xdpMode: DaemonOptions['xdpMode']
     runDir: string
     config?: string
+    kubernetes?: string
     keepalived?: string
     socketGroup?: string
     readOnlySocket?: true | string
@@ -173,6 +175,7 @@ export function parseDaemonOptions(
     xdpMode: options.xdpMode,
     runDirectory: options.runDir,
     keepalived: options.keepalived === undefined ? null : resolve(options.keepalived),
+    kubernetes: options.kubernetes === undefined ? null : resolve(options.kubernetes),
     config: options.config === undefined ? null : configPath(options.config),
     sockets: { group: options.socketGroup ?? null, readOnly: readOnly(options.readOnlySocket) },
     capacity: {

@@ -4,7 +4,7 @@
  * `manual` is commands and the API; the others state a whole set of services each, and own what they state.
  * Who states a service first has it: another source, or a command, that wants to change it is refused.
  */
-export const SOURCES = ['manual', 'file', 'keepalived'] as const
+export const SOURCES = ['manual', 'file', 'keepalived', 'kubernetes'] as const
 export type SourceName = (typeof SOURCES)[number]
 
 /** Who a source is, in words for those whom it refuses. */
@@ -26,6 +26,7 @@ export const ORIGINS: Readonly<Record<SourceName, Origin>> = {
     title: 'keepalived.conf',
     instead: 'change it there, then: systemctl reload pointsmand',
   },
+  kubernetes: { title: 'a Kubernetes cluster', instead: 'change it there: kubectl edit service' },
 }
 
 /** Sources that state whole sets. */

@@ -9,7 +9,7 @@ import type { NamedPoolState } from '../model/pool.ts'
 import type { RealServer } from '../model/server.ts'
 import type { ServiceId, VirtualService } from '../model/service.ts'
 import { type Complaint, placeText, type Site, type SiteService } from '../model/site.ts'
-import type { Origin, StatingSource } from '../model/source.ts'
+import { ORIGINS, type Origin, type StatingSource } from '../model/source.ts'
 import { isFleetPlace } from '../registry/fleet/place.ts'
 import type { RuleDirector } from '../rules/director.ts'
 import type { Statement } from '../rules/layers.ts'
@@ -244,13 +244,13 @@ export class SiteSource {
       this.#options.applied()
     }
     let restated = await this.#restate(site, path, takeOver, false, became)
-    const without = withoutRefused(site, restated.refused)
+    const without = withoutRefused(site, restated.refused, this.source === 'kubernetes')
     if (without !== null) {
       const [first] = restated.refused
       const { source } = this
       this.#options.log.error(
         { source, skipped: restated.refused.length },
-        `Real servers of registries are left out: ${first?.message ?? ''}`,
+        `What cannot be is left out of what others state: ${first?.message ?? ''}`,
       )
       site = without
       restated = await this.#restate(site, path, takeOver, false, became)
@@ -258,7 +258,9 @@ export class SiteSource {
     if (restated.refused.length > 0) {
       return this.#refused(occasion, [...complaints, ...places(restated.refused, site)])
     }
-    this.#options.reader.applied(reading)
+    const left = new Set(site.services)
+    const out = reading.site.services.filter((one) => !left.has(one)).map(({ at }) => at.file)
+    this.#options.reader.applied(reading, this.source === 'kubernetes' ? out : [])
     this.#from = path
     if (!poolsOnly) this.#kept = false
     // A pool that is right again says nothing about a file that was refused as a whole.
@@ -374,9 +376,14 @@ function poolIdentity({ address, name }: Site['followed'][number]): string {
 /**
  * The site without those of the refused real servers that came out of a registry: one of them must not keep all
  * others out. null: something else is refused, too, or nothing is.
+ * @param servicesToo of a site that nobody has written as a whole
  */
-function withoutRefused(site: Site, refused: readonly RefusedStatement[]): Site | null {
+function withoutRefused(site: Site, refused: readonly RefusedStatement[], servicesToo: boolean): Site | null {
   if (refused.length === 0) return null
+  if (servicesToo) {
+    const names = new Set(refused.map(({ service }) => service))
+    return { ...site, services: site.services.filter(({ service }) => !names.has(serviceKey(service.id))) }
+  }
   const followed = new Set(site.followed.map(({ pool }) => pool))
   const out = new Map<string, Set<string>>()
   for (const { service, server } of refused) {
@@ -405,6 +412,7 @@ function originOf(source: StatingSource, path: string): Origin {
       instead: `change it for all of them: pointsman apply --to ${path.replace(/\?.*/, '')} FILE`,
     }
   }
+  if (source === 'kubernetes') return ORIGINS.kubernetes
   const title = source === 'file' ? `the file ${path}` : path
   const instead =
     source === 'file'

@@ -86,7 +86,7 @@ _pointsmand() {
 	--log-level) choices='debug info warn error' ;;
 	--socket-group | --read-only-socket) choices=$(cut -d: -f1 /etc/group 2>/dev/null) ;;
 	--connections | --connections6 | --services | --real-servers | --filters | --workers | --metrics-listen) return ;;
-	--config | --keepalived)
+	--config | --keepalived | --kubernetes)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -95,7 +95,7 @@ _pointsmand() {
 		return
 		;;
 	*)
-		choices='--interface --dataplane --xdp-mode --config --keepalived --run-dir --socket-group --read-only-socket --services --real-servers --filters --connections --connections6
+		choices='--interface --dataplane --xdp-mode --config --keepalived --kubernetes --run-dir --socket-group --read-only-socket --services --real-servers --filters --connections --connections6
 			--workers --engine --busy-poll --metrics-listen --metrics-detail --log-level --help --version'
 		;;
 	esac

@@ -21,6 +21,8 @@ export type Extent = 'whole' | 'pools' | 'last good'
 export interface AppliedOrder {
   readonly order: 'applied'
   readonly number: number
+  /** Where services stand that were left out. */
+  readonly without: readonly string[]
 }
 
 /** The last message has been taken over: the next one may come. */

@@ -51,9 +51,12 @@ export class SiteReader {
     })
   }
 
-  /** What was read is in force: pools are read again beside these texts. */
-  applied({ number }: NumberedReading): void {
-    this.#worker?.postMessage({ order: 'applied', number } satisfies Order)
+  /**
+   * What was read is in force: pools are read again beside these texts.
+   * @param without where services stand that were left out
+   */
+  applied({ number }: NumberedReading, without: readonly string[] = []): void {
+    this.#worker?.postMessage({ order: 'applied', number, without } satisfies Order)
   }
 
   stands(source: StatingSource, why: string | null): void {

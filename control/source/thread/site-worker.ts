@@ -15,9 +15,11 @@ import type { Member } from '../../registry/registry.ts'
 import { type Files, type Reading, readSite } from '../file/read.ts'
 import { Memory } from '../file/text.ts'
 import { readKeepalived, thisHost } from '../keepalived/read.ts'
+import { Cluster } from '../kubernetes/cluster.ts'
+import { type KubernetesSettings, readSettings } from '../kubernetes/settings.ts'
 import { LastGood } from './last-good.ts'
 import { Packer, type SentService } from './packing.ts'
-import type { Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
+import type { AppliedOrder, Notice, Order, ReadAnswer, ReaderSettings, ReadOrder } from './protocol.ts'
 
 /** Real servers in one message: taking so many over costs the receiver a millisecond or two. */
 const MESSAGE_SERVERS = 500
@@ -194,11 +196,15 @@ function forgetOthers(): void {
   followedPools.keepOnly(new Set(used.flatMap(({ pools }) => pools.map(poolKey))))
 }
 
-function becomeApplied(number: number): void {
+function becomeApplied({ number, without }: AppliedOrder): void {
   if (latest?.number !== number) return
   const { texts } = latest
   applied.set(texts.source, texts)
   latest = null
+  if (texts.source === 'kubernetes') {
+    cluster?.cluster.applied(without)
+    return
+  }
   lastGood.keep(texts, (path) => !texts.watched.has(path))
   forgetOthers()
   // What was heard while it was brought in force was nobody's yet.
@@ -241,9 +247,32 @@ function mainOf(path: string, known: Known): string {
   return isFleetPlace(path) ? ([...(known.texts?.files.keys() ?? [])][0] ?? path) : path
 }
 
+// A cluster whose Services are ours
+
+let cluster: { readonly path: string; readonly text: string; readonly cluster: Cluster } | null = null
+
+/** Settings are read again each time; what is followed stays while they are the same. */
+async function readCluster(path: string): Promise<{ readonly reading: Reading; readonly texts: Texts }> {
+  const { texts } = recording('kubernetes', path, { texts: undefined, watchedToo: false })
+  const settings = readSettings(path)
+  if (Array.isArray(settings)) return { reading: { site: null, complaints: settings }, texts }
+  const text = JSON.stringify(settings, (_key, value: unknown) =>
+    typeof value === 'bigint' ? String(value) : value,
+  )
+  if (cluster?.path !== path || cluster.text !== text) {
+    cluster?.cluster.close()
+    const changed = (): void =>
+      parentPort?.postMessage({ kind: 'revised', source: 'kubernetes' } satisfies Notice)
+    cluster = { path, text, cluster: new Cluster(settings as KubernetesSettings, changed) }
+  }
+  await cluster.cluster.first(FIRST_MS)
+  return { reading: cluster.cluster.read(path), texts }
+}
+
 /** null: there is nothing to be read. */
 async function read(order: ReadOrder): Promise<{ readonly reading: Reading; readonly texts: Texts } | null> {
   const { source, path, what } = order
+  if (source === 'kubernetes') return await readCluster(path)
   const reader = READERS[source]
   if (reader === undefined) throw new TypeError(`Nobody reads source "${source}"`)
   staleSources.delete(source)
@@ -301,7 +330,7 @@ parentPort?.on('message', (order: Order) => {
       postNext()
       break
     case 'applied':
-      becomeApplied(order.number)
+      becomeApplied(order)
       break
     case 'stands':
       stands(order.source, order.why)
