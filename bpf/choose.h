@@ -49,11 +49,10 @@ pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, cons
 		plan->real = service->fwmark || service->port == k->dport ? pm_schedule_pick(slot, k) : PM_NONE;
 	}
 	real = pm_reals(plan->real);
-	/* A persistent service's other ports are the real server's, too. */
-	if (real && (service->port == k->dport || !(service->flags & PM_SERVICE_PERSISTENT)))
-		plan->port = pm_read(real->port);
-	if (!plan->port)
-		plan->port = k->dport;
+	if (service->port != k->dport && (service->flags & PM_SERVICE_PERSISTENT))
+		plan->flags |= PM_CONN_OTHER_PORT;
+	if (real)
+		plan->port = pm_real_port(real, k, plan->flags);
 	return PM_CONTINUE;
 }
 

@@ -6,56 +6,49 @@
 #include "send.h"
 
 /* Fills a claimed line. */
-pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, const __be32 *new_addr)
+pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, __u8 traits)
 {
 	c->sport = k->sport;
 	c->dport = k->dport;
 	c->protocol = k->protocol;
-	c->flags = 0;
-	c->mtu = 0;
-	c->hop_epoch = 0;
-	c->ifindex = 0;
+	c->traits = traits;
+	c->neighbour = 0;
 	if (family == 4) {
 		struct pm_conn4 *l = (void *)c;
 
 		l->saddr = k->saddr[0];
 		l->daddr = k->daddr[0];
-		l->new_addr = new_addr[0];
 	} else {
 		struct pm_conn6 *l = (void *)c;
 
 		__builtin_memcpy(l->saddr, k->saddr, 16);
 		__builtin_memcpy(l->daddr, k->daddr, 16);
-		__builtin_memcpy(l->new_addr, new_addr, 16);
 	}
 }
 
 /* Fills the claimed line of the client's direction; 0 if there is no such real server. */
-pm_inline int pm_fill_client(int family, const struct pm_key *k, __u32 index, __u32 real_index, __be16 port)
+pm_inline int pm_fill_client(int family, const struct pm_key *k, __u32 index, __u32 real_index, __u32 flags)
 {
 	struct pm_conn *c = pm_line(family, index);
 	struct pm_real *real = pm_reals(real_index);
 
 	if (!c || !real || !k)
 		return 0;
-	pm_fill(family, c, k, (const __be32 *)real->addr);
-	c->kind = PM_CONN_IN;
-	/* Once: the daemon may edit the record meanwhile. */
-	c->method = pm_read(real->method);
+	/* The method once: the daemon may edit the record meanwhile. */
+	pm_fill(family, c, k, pm_traits(PM_CONN_IN, pm_read(real->method), flags));
 	c->real = real_index;
 	c->peer = PM_NONE;
-	c->new_port = port;
 	return 1;
 }
 
-PM_PART int pm_fill_client4(const struct pm_key *k, __u32 index, __u32 real, __u32 port)
+PM_PART int pm_fill_client4(const struct pm_key *k, __u32 index, __u32 real, __u32 flags)
 {
-	return pm_fill_client(4, k, index, real, port);
+	return pm_fill_client(4, k, index, real, flags);
 }
 
-PM_PART int pm_fill_client6(const struct pm_key *k, __u32 index, __u32 real, __u32 port)
+PM_PART int pm_fill_client6(const struct pm_key *k, __u32 index, __u32 real, __u32 flags)
 {
-	return pm_fill_client(6, k, index, real, port);
+	return pm_fill_client(6, k, index, real, flags);
 }
 
 /* The key of what a NAT real server answers to packets of `k`. */
@@ -98,7 +91,7 @@ pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_ind
 	c = pm_find(family, set, at, &r, &found, &head);
 	if (!c)
 		return PM_NO_LINE;
-	if (pm_glance(pm_after(c, head)->kind) != PM_CONN_REPLY)
+	if (pm_kind_of(pm_glance(pm_after(c, head)->traits)) != PM_CONN_REPLY)
 		return PM_NO_LINE;
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 again;
@@ -137,13 +130,10 @@ pm_inline void pm_fill_reply(int family, const struct pm_key *k, __u32 index, __
 	real = pm_reals(c->real);
 	if (!real)
 		return;
-	pm_reply_key(family, k, real, c->new_port, &r);
-	pm_fill(family, peer, &r, k->daddr);
-	peer->kind = PM_CONN_REPLY;
-	peer->method = PM_METHOD_NAT;
+	pm_reply_key(family, k, real, pm_real_port(real, k, c->traits), &r);
+	pm_fill(family, peer, &r, pm_traits(PM_CONN_REPLY, PM_METHOD_NAT, c->traits & PM_CONN_OTHER_PORT));
 	peer->real = c->real;
 	peer->peer = index;
-	peer->new_port = k->dport;
 	c->peer = reply;
 }
 
@@ -163,8 +153,12 @@ PM_PART int pm_fill_reply6(const struct pm_key *k, __u32 index, __u32 reply)
 pm_inline __u64 pm_connect_reply(int family, struct pm_flow *flow, __u32 index, const struct pm_conn *c)
 {
 	const struct pm_key *k = &flow->p.key;
-	__u64 which = (__u64)c->real << 32 | c->new_port, line;
+	const struct pm_real *real = pm_reals(c->real);
+	__u64 which, line;
 
+	if (!real)
+		return PM_NO_LINE;
+	which = (__u64)c->real << 32 | pm_real_port(real, k, c->traits);
 	line = family == 4 ? pm_seek_reply4(k, which, flow->now, &flow->at) :
 			     pm_seek_reply6(k, which, flow->now, &flow->at);
 	if (line == PM_NO_LINE)
@@ -227,7 +221,7 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, _
 	if (!c || !set)
 		return PM_NO_LINE;
 	real = c->real;
-	bits = c->method == PM_METHOD_NAT ? 0 : PM_CONN_INPUT_ONLY;
+	bits = pm_method_of(c->traits) == PM_METHOD_NAT ? 0 : PM_CONN_INPUT_ONLY;
 	live = pm_head_of(pm_live_word(word, PM_TCP_NONE, PM_CONN_NEW, bits), now);
 	if (tcp_flags & PM_CONNECT_UNSEEN)
 		live += (__u64)set->timeouts[PM_TIMEOUT_INITIAL] << 32;
@@ -300,15 +294,14 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_pla
 	c = pm_line(family, line >> 32);
 	if (!c)
 		return PM_NO_LINE;
-	if (!(family == 4 ? pm_fill_client4(k, line >> 32, real, plan->port) :
-			    pm_fill_client6(k, line >> 32, real, plan->port))) {
+	if (!(family == 4 ? pm_fill_client4(k, line >> 32, real, plan->flags) :
+			    pm_fill_client6(k, line >> 32, real, plan->flags))) {
 		pm_free(c, pm_head_of(line, now));
 		return PM_NO_LINE;
 	}
-	c->flags = plan->flags;
 	if (plan->flags & PM_CONN_CONTROLLED)
 		pm_set_control(family, line >> 32, plan->template);
-	if (c->method == PM_METHOD_NAT) {
+	if (pm_method_of(c->traits) == PM_METHOD_NAT) {
 		reply = pm_connect_reply(family, flow, line >> 32, c);
 		if (reply == PM_NO_LINE || reply == PM_LINE_BUSY) {
 			pm_free(c, pm_head_of(line, now));

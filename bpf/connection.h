@@ -13,6 +13,14 @@ pm_inline int pm_past(__u32 now, __u32 then)
 	return (__s32)(now - then) > 0;
 }
 
+/* Ticks without a sign of the daemon, ten of its beats: then what it keeps up to date may be old. */
+#define PM_DAEMON_PATIENCE 1192u
+
+pm_inline int pm_daemon_is_there(const struct pm_settings *set, __u32 now)
+{
+	return (__s32)(now - pm_read(set->swept)) <= (__s32)PM_DAEMON_PATIENCE;
+}
+
 /* The line of the other direction and its head, if it still belongs to this one. */
 pm_inline struct pm_conn *pm_peer(int family, __u32 index, __u32 peer_index, __u64 *head)
 {
@@ -37,7 +45,67 @@ pm_inline struct pm_conn *pm_peer_as(int family, __u32 index, __u32 peer_index, 
 {
 	struct pm_conn *peer = pm_peer(family, index, peer_index, head);
 
-	return peer && pm_glance(pm_after(peer, *head)->kind) == kind ? peer : PM_NULL;
+	return peer && pm_kind_of(pm_glance(pm_after(peer, *head)->traits)) == kind ? peer : PM_NULL;
+}
+
+/* The key that a REPLY line's connection has on the client's side: 0 if that is being moved, or has ended. */
+pm_inline int pm_look_peer(int family, __u32 index, struct pm_seen *seen)
+{
+	const struct pm_conn *in;
+	const pm_u32 *from;
+	__u64 head, again;
+	__u32 any = 0;
+
+	if (!seen)
+		return 0;
+	in = pm_peer_as(family, index, seen->c.peer, PM_CONN_IN, &head);
+	if (!in)
+		return 0;
+	in = pm_after(in, head);
+	from = family == 4 ? (const pm_u32 *)&((const struct pm_conn4 *)in)->daddr :
+			     (const pm_u32 *)((const struct pm_conn6 *)in)->daddr;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (family == 6 || i == 0)
+			any |= seen->addr[i] = pm_glance(from[i]);
+	any |= seen->port = pm_glance(in->dport);
+	again = pm_head(pm_after(in, any));
+	return pm_same_owner(again, head);
+}
+
+PM_PART int pm_look_peer4(__u32 index, struct pm_seen *seen)
+{
+	return pm_look_peer(4, index, seen);
+}
+
+PM_PART int pm_look_peer6(__u32 index, struct pm_seen *seen)
+{
+	return pm_look_peer(6, index, seen);
+}
+
+/*
+ * What a REPLY line's packets leave as: the virtual address and port. Of a real server in service that is its
+ * service's, if that has one address and port: what is deleted stays readable until every packet is through.
+ * Else it is what the client sends to. 0: as above.
+ */
+pm_inline int pm_look_virtual(int family, __u32 index, struct pm_seen *seen)
+{
+	const struct pm_real *real = pm_reals(seen->c.real);
+	const struct pm_service *service;
+	const __be32 *addr;
+
+	if (pm_unlikely(!real || pm_read(real->slot) != PM_SLOT_LIVE || (seen->c.traits & PM_CONN_OTHER_PORT)))
+		return family == 4 ? pm_look_peer4(index, seen) : pm_look_peer6(index, seen);
+	service = pm_services(pm_read(real->service));
+	if (pm_unlikely(!service || !service->port || service->fwmark))
+		return family == 4 ? pm_look_peer4(index, seen) : pm_look_peer6(index, seen);
+	addr = (const __be32 *)service->addr;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (family == 6 || i == 0)
+			seen->addr[i] = addr[i];
+	seen->port = service->port;
+	return 1;
 }
 
 /*
@@ -51,6 +119,14 @@ pm_inline int pm_over(int family, const struct pm_conn *c, __u32 index, __u64 he
 	if (pm_likely(!pm_past(now, pm_until(head))))
 		return 0;
 	return !pm_peer(family, index, pm_glance(pm_after(c, head)->peer), &other) || pm_past(now, pm_until(other));
+}
+
+/* Where packets of this key and these traits arrive at a real server: its port, or their own. */
+pm_inline __be16 pm_real_port(const struct pm_real *real, const struct pm_key *k, __u32 traits)
+{
+	__be16 port = traits & PM_CONN_OTHER_PORT ? 0 : pm_read(real->port);
+
+	return port ? port : k->dport;
 }
 
 /* Adds to a number in a row of the per-CPU maps. */
@@ -187,17 +263,17 @@ pm_inline int pm_end_line(int family, __u32 index, __u64 head)
 	__u64 claimed = pm_claimed(head, now), other;
 	__u32 template = PM_NONE;
 	const __u32 *control;
-	__u8 kind;
+	enum pm_conn_kind kind;
 
 	if (!c || !pm_is_live(head) || ((__u32)head & PM_CONN_HELD))
 		return 0;
 	fields = pm_after(c, head);
 	real = pm_glance(fields->real);
-	kind = pm_glance(fields->kind);
+	kind = pm_kind_of(pm_glance(fields->traits));
 	peer_index = pm_glance(fields->peer);
 	if (kind == PM_CONN_TEMPLATE)
 		return pm_end_template(family, index, head);
-	if (kind == PM_CONN_IN && (pm_glance(fields->flags) & PM_CONN_CONTROLLED)) {
+	if (kind == PM_CONN_IN && (pm_glance(fields->traits) & PM_CONN_CONTROLLED)) {
 		control = pm_control(family, index);
 		template = control ? pm_glance(*control) : PM_NONE;
 	}
@@ -280,7 +356,7 @@ pm_inline int pm_end_over(int family, struct pm_conn *c, __u32 index, __u64 head
 	__u32 in = pm_glance(fields->peer);
 	__u64 other;
 
-	if (pm_glance(fields->kind) == PM_CONN_REPLY && pm_peer_as(family, index, in, PM_CONN_IN, &other))
+	if (pm_kind_of(pm_glance(fields->traits)) == PM_CONN_REPLY && pm_peer_as(family, index, in, PM_CONN_IN, &other))
 		return pm_end(family, in, other);
 	return pm_end(family, index, head);
 }
@@ -337,7 +413,7 @@ pm_inline void pm_assure(int family, __u32 template)
 	for (int n = 0; c && n < PM_TRIES; n++) {
 		__u64 head = pm_head(c);
 
-		if (!pm_is_live(head) || pm_glance(pm_after(c, head)->kind) != PM_CONN_TEMPLATE ||
+		if (!pm_is_live(head) || pm_kind_of(pm_glance(pm_after(c, head)->traits)) != PM_CONN_TEMPLATE ||
 		    (pm_state(head) & PM_TEMPLATE_ASSURED) ||
 		    pm_swap_head(c, head, head | PM_TEMPLATE_ASSURED << PM_CONN_STATE_SHIFT))
 			return;
@@ -362,7 +438,7 @@ pm_inline __u32 pm_assured_by(int family, const struct pm_conn *fields, __u32 in
 {
 	const __u32 *control;
 
-	if (pm_likely(!(pm_glance(fields->flags) & PM_CONN_CONTROLLED)))
+	if (pm_likely(!(pm_glance(fields->traits) & PM_CONN_CONTROLLED)))
 		return PM_NONE;
 	if (pm_glance(fields->protocol) == PM_PROTO_UDP ? dir != PM_DIR_OUT :
 							  pm_state(next) != PM_TCP_ESTABLISHED ||
@@ -394,7 +470,7 @@ pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, _
 	fields = pm_after(c, head);
 	protocol = pm_glance(fields->protocol);
 	peer = pm_glance(fields->peer);
-	if (pm_glance(fields->kind) == PM_CONN_REPLY) {
+	if (pm_kind_of(pm_glance(fields->traits)) == PM_CONN_REPLY) {
 		__u32 moving = (__u32)head & PM_CONN_HELD;
 
 		c = pm_peer_as(family, index, peer, PM_CONN_IN, &head);
@@ -434,7 +510,7 @@ pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 	if (!in)
 		return 0;
 	head = pm_head(in);
-	if (pm_glance(pm_after(in, head)->kind) == PM_CONN_REPLY) {
+	if (pm_kind_of(pm_glance(pm_after(in, head)->traits)) == PM_CONN_REPLY) {
 		in_index = other;
 		out_index = one;
 		in = pm_line(family, in_index);

@@ -8,7 +8,6 @@
 
 #include "room.h"
 
-#define PM_SWEEP_PATIENCE 1192u /* ticks, 10 s: ten of the daemon's beats */
 /* Lines for each tick since this CPU's last look, some 20 us of work in 8 ms; and at most, 0.3 ms. */
 #define PM_SWEEP_LINES 2048u
 #define PM_SWEEP_TICKS 16u
@@ -85,6 +84,6 @@ PM_PART int pm_expire_some(__u32 now)
 
 pm_inline void pm_expire(const struct pm_settings *set, __u32 now)
 {
-	if (pm_unlikely((__s32)(now - pm_read(set->swept)) > (__s32)PM_SWEEP_PATIENCE))
+	if (pm_unlikely(!pm_daemon_is_there(set, now)))
 		pm_expire_some(now);
 }

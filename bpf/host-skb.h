@@ -291,22 +291,22 @@ pm_inline enum pm_fib_result pm_host_fib(PM_HOST *host, struct pm_fib *q)
 	return rc;
 }
 
-#define pm_host_resolves(f, seen) pm_skb_resolve((f)->host, seen)
+#define pm_host_resolves(f, hop) pm_skb_resolve((f)->host, hop)
 
 /* The neighbour is not known yet: the kernel keeps this one frame until it is. */
-PM_PART int pm_skb_resolve(struct __sk_buff *skb, struct pm_conn *seen)
+PM_PART int pm_skb_resolve(struct __sk_buff *skb, struct pm_next_hop *hop)
 {
 	__u32 mtu = 0, ifindex = skb->cb[3];
 
-	if (!seen || !(skb->cb[0] & PM_SKB_NEIGHBOUR))
+	if (!hop || !(skb->cb[0] & PM_SKB_NEIGHBOUR))
 		return 0;
 	if (bpf_check_mtu(skb, ifindex, &mtu, 0, 0) < 0)
 		return 0;
 	skb->cb[0] |= PM_SKB_RESOLVE;
-	seen->ifindex = ifindex;
-	seen->mtu = mtu > 65535 ? 65535 : mtu;
-	__builtin_memset(seen->dmac, 0, 6);
-	__builtin_memset(seen->smac, 0, 6);
+	hop->ifindex = ifindex;
+	hop->mtu = mtu > 65535 ? 65535 : mtu;
+	__builtin_memset(hop->dmac, 0, 6);
+	__builtin_memset(hop->smac, 0, 6);
 	return 1;
 }
 

@@ -51,6 +51,14 @@ struct pm_frame {
 	PM_HOST *host;
 };
 
+/* A next hop: what a frame that goes there is given, and how much of it can be. */
+struct pm_next_hop {
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u32 mtu; /* of the path */
+	__u32 ifindex;
+};
+
 #define PM_NULL ((void *)0)
 
 /* Where other CPUs' work may come in between; tests put something there. */
@@ -101,7 +109,7 @@ struct pm_frame {
 #define pm_frame_transport(f, p) ((void)(f), (void)(p))
 #define pm_bytes_changed(f, change) ((void)(f), (void)(change))
 /* Whether the host finds the neighbour itself that it does not know yet: then what was seen names the way out. */
-#define pm_host_resolves(f, seen) ((void)(f), (void)(seen), 0)
+#define pm_host_resolves(f, hop) ((void)(f), (void)(hop), 0)
 #define pm_is_tagged(f, eth) \
 	((void)(f), (eth)->type == pm_htons(PM_ETHERTYPE_VLAN) || (eth)->type == pm_htons(PM_ETHERTYPE_QINQ))
 #endif

@@ -175,17 +175,18 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	struct pm_settings *set = pm_settings(0);
 	struct pm_conn *c = &seen->c;
 	struct pm_real *real = pm_reals(c->real);
-	__u32 end = PM_ETH_LEN + p->ip_length, limit;
+	__u32 end = PM_ETH_LEN + p->ip_length, limit, method = pm_method_of(c->traits);
 	int stack_only = 0;
-	__u32 epoch;
+	__u32 epoch, now;
 
 	if (!set || !real)
 		return PM_DROP_MAP;
 	if (real->slot != PM_SLOT_LIVE)
 		return PM_DROP_REAL_SERVER_GONE;
 	pm_account(c->real, p->ip_length, 0);
-	epoch = pm_epoch(set, pm_now());
-	if (!pm_hop_known(c, epoch)) {
+	now = pm_now();
+	epoch = pm_epoch(set, now);
+	if (!pm_hop_in(set, seen, epoch, now)) {
 		switch (pm_route(f->host, family, seen, &p->key, index, epoch)) {
 		case PM_FIB_OK:
 			break;
@@ -193,7 +194,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 			stack_only = 1;
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
-			if (pm_host_resolves(f, c))
+			if (pm_host_resolves(f, &seen->hop))
 				break;
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_FORWARDING_OFF:
@@ -206,16 +207,16 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	}
 	if (p->ttl <= 1)
 		return PM_DROP_ICMP_TTL;
-	limit = pm_path_limit(set, c, real, pm_now());
+	limit = pm_path_limit(set, seen, real, now);
 	if (!stack_only && p->ip_length > limit) {
 		/* An error is fragmented whatever its own DF says, as IPVS does; here by the stack, where that can. */
-		if (family == 6 || c->method != PM_METHOD_NAT || pm_allow_fragments(f))
+		if (family == 6 || method != PM_METHOD_NAT || pm_allow_fragments(f))
 			return PM_DROP_FRAGMENTATION;
 		stack_only = 1;
 	}
-	if (c->method != PM_METHOD_TUN)
+	if (method != PM_METHOD_TUN)
 		pm_cut_padding(f, p, PM_ETH_MIN);
-	switch (c->method) {
+	switch (method) {
 	case PM_METHOD_NAT: {
 		enum pm_verdict v;
 
@@ -223,8 +224,8 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 			return PM_DROP_CHECKSUM_LIMIT;
 		if (!pm_icmp_intact(f, family, q->icmp, end))
 			return PM_DROP_ICMP_CHECKSUM;
-		q->handed_over = stack_only || !pm_host_takes(f->host, c->ifindex);
-		v = pm_translate_error(f, family, q, (const __be32 *)real->addr, c->new_port, 0);
+		q->handed_over = stack_only || !pm_host_takes(f->host, seen->hop.ifindex);
+		v = pm_translate_error(f, family, q, (const __be32 *)real->addr, pm_real_port(real, &p->key, c->traits), 0);
 		if (v != PM_CONTINUE)
 			return v;
 		if (q->handed_over)
@@ -240,14 +241,14 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		if (pm_decrement_ttl(f, family))
 			return PM_DROP_MAP;
 		{
-			enum pm_verdict v = pm_encapsulate(f, p, family, set, real, c, index);
+			enum pm_verdict v = pm_encapsulate(f, p, family, set, real, seen, index);
 
 			return v == PM_FORWARD_TUN ? PM_FORWARD_ICMP : v;
 		}
 	default:
 		return PM_PASS_UNSUPPORTED;
 	}
-	return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ? PM_DROP_MAP :
+	return pm_address_frame(f, &seen->hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ? PM_DROP_MAP :
 											     PM_FORWARD_ICMP;
 }
 
@@ -267,9 +268,9 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	if (p->ttl <= 1)
 		return PM_PASS_REPLY_TTL;
 	epoch = pm_epoch(set, pm_now());
-	if (!pm_hop_known(c, epoch))
+	if (!pm_neighbour_known(seen, epoch))
 		hop = pm_route(f->host, family, seen, &p->key, index, epoch);
-	if (hop == PM_FIB_NO_NEIGHBOUR && pm_host_resolves(f, c))
+	if (hop == PM_FIB_NO_NEIGHBOUR && pm_host_resolves(f, &seen->hop))
 		hop = PM_FIB_OK;
 	/* As of answers: nothing may leave with the real server's own address. */
 	if (hop == PM_FIB_NO_NEIGHBOUR)
@@ -278,7 +279,7 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 		return PM_DROP_FORWARDING_OFF;
 	if (hop != PM_FIB_OK && hop != PM_FIB_STACK_ONLY)
 		return PM_PASS_NO_ROUTE_REPLY;
-	if (hop == PM_FIB_OK && p->ip_length > c->mtu)
+	if (hop == PM_FIB_OK && p->ip_length > seen->hop.mtu)
 		return PM_PASS_REPLY_MTU;
 	if (PM_ETH_LEN + p->ip_length > PM_SUM_MAX)
 		return PM_DROP_CHECKSUM_LIMIT;
@@ -287,13 +288,13 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	if (real->slot == PM_SLOT_LIVE)
 		pm_account(c->real, p->ip_length, 1);
 	pm_cut_padding(f, p, PM_ETH_MIN);
-	q->handed_over = family == 6 && (hop == PM_FIB_STACK_ONLY || !pm_host_takes(f->host, c->ifindex));
-	v = pm_translate_error(f, family, q, seen->new_addr, c->new_port, 1);
+	q->handed_over = family == 6 && (hop == PM_FIB_STACK_ONLY || !pm_host_takes(f->host, seen->hop.ifindex));
+	v = pm_translate_error(f, family, q, seen->addr, seen->port, 1);
 	if (v != PM_CONTINUE)
 		return v;
 	if (q->handed_over)
 		return PM_PASS_EGRESS;
-	return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+	return pm_address_frame(f, &seen->hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
 		       PM_DROP_MAP :
 		       PM_FORWARD_ICMP_REPLY;
 }
@@ -314,16 +315,18 @@ pm_inline __u64 pm_send_error(PM_HOST *host, int family, __u32 index, __u32 icmp
 	head = pm_head(c);
 	pm_line_key(family, pm_after(c, head), &p.key);
 	/* It may have ended since it was found: then the error is about nothing of ours. */
-	if (!pm_is_live(head) || !pm_look(family, c, head, &seen))
+	if (!pm_is_live(head) || !pm_look(c, head, &seen))
 		return PM_PASS_ICMP;
 	p.ttl = family == 4 ? ((struct pm_ipv4 *)(f.data + PM_ETH_LEN))->ttl :
 			      ((struct pm_ipv6 *)(f.data + PM_ETH_LEN))->hops;
-	if (seen.c.kind == PM_CONN_IN)
+	if (pm_kind_of(seen.c.traits) == PM_CONN_IN)
 		v = pm_error_in(&f, family, &seen, index, &p, &q);
+	else if (!pm_look_virtual(family, index, &seen))
+		v = PM_PASS_ICMP;
 	else
 		v = pm_error_out(&f, family, &seen, index, &p, &q);
 	/* Made for this error (schedule_icmp), and for no other packet. */
-	if (seen.c.flags & PM_CONN_ONE_PACKET)
+	if (seen.c.traits & PM_CONN_ONE_PACKET)
 		pm_forget(family, index, seen.c.word);
 	return (__u64)f.ifindex << 32 | v;
 }

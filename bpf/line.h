@@ -65,7 +65,7 @@ pm_inline int pm_same_owner(__u32 one, __u32 other)
 /* A live connection's word, as the next of another's in the same line. */
 pm_inline __u32 pm_live_word(__u32 word, __u8 state, __u32 class, __u32 bits)
 {
-	return (word & (PM_CONN_GENERATIONS | PM_CONN_HOPS)) | (__u32)state << PM_CONN_STATE_SHIFT |
+	return (word & (PM_CONN_GENERATIONS | PM_CONN_EPOCHS | PM_CONN_HOLDS)) | (__u32)state << PM_CONN_STATE_SHIFT |
 	       class << PM_CONN_CLASS_SHIFT | bits | PM_CONN_LIVE;
 }
 
@@ -79,7 +79,7 @@ pm_inline __u64 pm_claimed(__u64 head, __u32 now)
 {
 	__u32 word = head;
 
-	word = (word & PM_CONN_HOPS) | ((word + PM_CONN_GENERATION) & PM_CONN_GENERATIONS);
+	word = (word & PM_CONN_HOLDS) | ((word + PM_CONN_GENERATION) & PM_CONN_GENERATIONS);
 	return pm_head_of(word | PM_CONN_CLAIMED, now);
 }
 
@@ -92,12 +92,31 @@ pm_inline void pm_free(struct pm_conn *c, __u64 claimed)
 	pm_swap_head(c, claimed, (__u32)claimed - PM_CONN_CLAIMED + PM_CONN_FREED);
 }
 
-/* A line as it was seen: what packets need of it. */
+/* A line as it was seen, and what packets need beside it. */
 struct pm_seen {
 	struct pm_conn c;
-	__be32 new_addr[4]; /* of REPLY lines */
+	/* REPLY: the virtual address and port (pm_look_virtual). */
+	__be32 addr[4];
+	__u32 port;
+	struct pm_next_hop hop;
 };
 
+pm_inline enum pm_conn_kind pm_kind_of(__u8 traits)
+{
+	return traits & PM_CONN_KIND_MASK;
+}
+
+pm_inline enum pm_method pm_method_of(__u8 traits)
+{
+	return traits >> PM_CONN_METHOD_SHIFT & PM_CONN_METHOD_MASK;
+}
+
+pm_inline __u8 pm_traits(enum pm_conn_kind kind, __u32 method, __u8 flags)
+{
+	return kind | (method & PM_CONN_METHOD_MASK) << PM_CONN_METHOD_SHIFT | flags;
+}
+
+/* Protocol, traits and next hop; real server; the other line. */
 #define PM_SEEN_FIRST (__builtin_offsetof(struct pm_conn, protocol) / 4)
 #define PM_SEEN_WORDS (sizeof(struct pm_conn) / 4)
 
@@ -105,9 +124,9 @@ struct pm_seen {
  * Copies the live line that `head` was read of. 0: its owner has gone meanwhile, and what was read may be
  * another's in part. A next hop that somebody is writing is none.
  */
-pm_inline int pm_look(int family, const struct pm_conn *c, __u64 head, struct pm_seen *seen)
+pm_inline int pm_look(const struct pm_conn *c, __u64 head, struct pm_seen *seen)
 {
-	const pm_u32 *from = (const pm_u32 *)pm_after(c, head), *address;
+	const pm_u32 *from = (const pm_u32 *)pm_after(c, head);
 	pm_u32 *to = (pm_u32 *)&seen->c;
 	__u32 any = 0, changed;
 	__u64 again;
@@ -115,20 +134,12 @@ pm_inline int pm_look(int family, const struct pm_conn *c, __u64 head, struct pm
 #pragma unroll
 	for (__u32 i = PM_SEEN_FIRST; i < PM_SEEN_WORDS; i++)
 		any |= to[i] = pm_glance(from[i]);
-	if (family == 4)
-		address = &((const struct pm_conn4 *)from)->new_addr;
-	else
-		address = (const pm_u32 *)((const struct pm_conn6 *)from)->new_addr;
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		if (family == 6 || i == 0)
-			any |= seen->new_addr[i] = pm_glance(address[i]);
 	again = pm_head(pm_after(c, any));
 	if (!pm_same_owner(again, head))
 		return 0;
-	changed = (__u32)(again ^ head) & PM_CONN_HOPS;
+	changed = (__u32)(again ^ head) & (PM_CONN_EPOCHS | PM_CONN_HOLDS);
 	if (pm_unlikely(changed || ((__u32)(again | head) & PM_CONN_HELD)))
-		seen->c.ifindex = 0;
+		seen->c.neighbour = 0;
 	seen->c.word = again;
 	seen->c.expires = pm_until(again);
 	return 1;
@@ -151,8 +162,19 @@ pm_inline int pm_hold(struct pm_conn *c, __u32 word)
 	return 0;
 }
 
-/* Others may move state and time meanwhile, so that this is an addition: it cannot fail. */
-pm_inline void pm_commit(struct pm_conn *c)
+/* Gives that right back. Others may move state and time meanwhile, so that this is an addition: it cannot fail. */
+pm_inline void pm_release(struct pm_conn *c)
 {
-	pm_add(&c->word, PM_CONN_HOP - PM_CONN_HELD);
+	pm_add(&c->word, PM_CONN_HOLD - PM_CONN_HELD);
+}
+
+/*
+ * The same with the epoch of the next hop that was written: nobody else changes that. Where it begins anew, one
+ * is carried to the count above, which does not mind.
+ */
+pm_inline void pm_commit(struct pm_conn *c, __u32 epoch)
+{
+	__u32 later = ((epoch << PM_CONN_EPOCH_SHIFT) - (pm_read(c->word) & PM_CONN_EPOCHS)) & PM_CONN_EPOCHS;
+
+	pm_add(&c->word, later + PM_CONN_HOLD - PM_CONN_HELD);
 }

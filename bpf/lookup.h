@@ -293,7 +293,7 @@ pm_inline int pm_same_ends(int family, const struct pm_conn *c, const struct pm_
 /* A packet never finds a template: their keys are of another kind, and could be any packet's. */
 pm_inline int pm_same_key(int family, const struct pm_conn *c, const struct pm_key *k)
 {
-	return pm_same_ends(family, c, k) && c->kind != PM_CONN_TEMPLATE;
+	return pm_same_ends(family, c, k) && pm_kind_of(c->traits) != PM_CONN_TEMPLATE;
 }
 
 /* The key of a line, for whoever has only its index. To be read before the line is looked at (pm_look). */

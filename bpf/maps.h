@@ -14,7 +14,8 @@
  *   schedules      daemon writes the idle one of each pair; cursor is the program's
  *   members        daemon writes ranges that no active schedule names
  *   reals          daemon writes; index is stable while connections refer to it
- *   hops           daemon writes; by index in reals, used where the kernel's FIB refuses to answer
+ *   hops           daemon writes; by index in reals
+ *   neighbours     program writes; next hops that packets have found, by content
  *   live           program and sweeper, atomic adds; the schedulers of the "least" family read it
  *   counters       program writes its own CPU's record, daemon sums
  *   fragments      program writes; datagrams that come in fragments, for half a minute
@@ -56,4 +57,5 @@
 	MAP(filters, struct pm_filter, 4096)           \
 	MAP(filter_lengths, struct pm_filter_lengths, 2) \
 	MAP(gates, struct pm_gate, 256)            \
-	MAP(fragments, struct pm_fragment, 4096)
+	MAP(fragments, struct pm_fragment, 4096)      \
+	MAP(neighbours, struct pm_neighbour, 32768)

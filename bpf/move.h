@@ -37,7 +37,7 @@ pm_inline void pm_copy_line(int family, struct pm_conn *to, const struct pm_conn
 		t[i] = f[i];
 }
 
-/* The head of a moved line: of its own, what counts owners and hops; of `from`, what the connection is. */
+/* The head of a moved line: of its own, owner and epoch; of `from`, what the connection is. */
 pm_inline __u64 pm_moved_head(__u32 own, __u64 from, __u32 until)
 {
 	return pm_head_of(pm_live_word(own, pm_state(from), pm_class(from),
@@ -48,7 +48,7 @@ pm_inline __u64 pm_moved_head(__u32 own, __u64 from, __u32 until)
 /* What a packet has made of the old line after `was` was copied, made of the new one. */
 pm_inline void pm_bring_over(struct pm_conn *to, __u32 real, __u32 own, __u64 was, __u64 is)
 {
-	__u32 moves = PM_CONN_HOPS | PM_CONN_HELD;
+	__u32 moves = PM_CONN_EPOCHS | PM_CONN_HOLDS | PM_CONN_HELD;
 
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 head = pm_head(to), next;
@@ -76,7 +76,7 @@ pm_inline void pm_bring_over(struct pm_conn *to, __u32 real, __u32 own, __u64 wa
  * Tells searches that a line has two places, between it got the one and loses the other (pm_find_again). With
  * its result wanted, this is a full barrier in BPF too.
  */
-pm_inline void pm_moving(void)
+pm_inline void pm_tell_searches(void)
 {
 	struct pm_settings *set = pm_settings(0);
 	volatile __u32 before;
@@ -86,22 +86,38 @@ pm_inline void pm_moving(void)
 	(void)before;
 }
 
-/* The line `to`, claimed, takes the place of the line `c`, held. 1: it has, and `c` is free. */
-pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, __u32 until, __u32 now)
+/* A connection's line on its way from one place to another. */
+struct pm_moving {
+	struct pm_conn *from; /* live, and held */
+	struct pm_conn *to;   /* claimed */
+	struct pm_conn *peer; /* of the other direction, held; NULL: there is none */
+	__u32 index;	      /* of `from` */
+	__u64 line;	      /* `to` as it was claimed */
+};
+
+/*
+ * The line `to` takes the place of the line `from`; 1: it has, and that is free. The other direction's line
+ * leads to one that is live at every moment.
+ */
+pm_inline int pm_replace(const struct pm_moving *m, __u32 until, __u32 now)
 {
+	struct pm_conn *c = m->from, *to = m->to;
+	__u32 claimed = m->line;
 	/* Once: whoever takes the new line for abandoned may fill it anew. */
-	__u32 real = c->kind == PM_CONN_IN ? c->real : PM_NONE;
+	__u32 real = pm_kind_of(c->traits) == PM_CONN_IN ? c->real : PM_NONE;
 	__u64 head = pm_head(c), live;
 
 	if (pm_past(pm_until(head), until))
 		until = pm_until(head);
-	live = pm_moved_head(claimed, head, until);
+	live = pm_moved_head((claimed & ~PM_CONN_EPOCHS) | ((__u32)head & PM_CONN_EPOCHS), head, until);
 	pm_count_line(real, live, 1);
 	if (!pm_swap_head(to, pm_head_of(claimed, now), live)) {
 		pm_count_line(real, live, -1);
 		return 0;
 	}
-	pm_moving();
+	if (m->peer)
+		pm_write(m->peer->peer, m->line >> 32);
+	pm_tell_searches();
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 taken = pm_claimed(head, now), again;
 
@@ -118,6 +134,8 @@ pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, _
 		head = again;
 	}
 	/* Or others are too busy with the old one: it stays. */
+	if (m->peer)
+		pm_write(m->peer->peer, m->index);
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 mine = pm_head(to), taken = pm_claimed(mine, now);
 
@@ -135,37 +153,31 @@ pm_inline int pm_replace(struct pm_conn *c, struct pm_conn *to, __u32 claimed, _
 /* Lets go of the lines that a move has held and claimed. */
 pm_inline void pm_stay(struct pm_conn *c, struct pm_conn *to, __u32 claimed, __u32 now)
 {
-	pm_commit(c);
+	pm_release(c);
 	if (to)
 		pm_free(to, pm_head_of(claimed, now));
 }
 
 /*
- * Moves the live line `index` with this word to `line`, which is claimed; PM_NO_LINE: it stands within the
- * level already. The index of where it stands afterwards. `now` is the time of the claim.
+ * Moves the live line `index` with this word to `line`, which is claimed. The index of where it stands
+ * afterwards. `now` is the time of the claim.
  */
-pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __u32 level,
-			       __u32 now)
+pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __u32 now)
 {
 	struct pm_conn *c = pm_line(family, index), *to = pm_line(family, line >> 32), *peer = PM_NULL;
+	struct pm_moving moving;
 	__u32 until, peer_index;
 	__u64 other = 0;
 	int moved;
 
-	if (!c)
+	if (!c || !to)
 		return index;
 	if (!pm_hold(c, word)) {
-		if (to)
-			pm_free(to, pm_head_of(line, now));
-		return index;
-	}
-	if (!to) {
-		c->level = level;
-		pm_commit(c);
+		pm_free(to, pm_head_of(line, now));
 		return index;
 	}
 	/* The daemon knows its own by where they stand, connections their template. */
-	if ((c->flags & PM_CONN_CHECK) || c->kind == PM_CONN_TEMPLATE) {
+	if ((c->traits & PM_CONN_CHECK) || pm_kind_of(c->traits) == PM_CONN_TEMPLATE) {
 		pm_stay(c, to, line, now);
 		return index;
 	}
@@ -182,31 +194,26 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 			until = pm_until(other);
 	}
 	pm_copy_line(family, to, c);
-	if (c->flags & PM_CONN_CONTROLLED)
+	if (c->traits & PM_CONN_CONTROLLED)
 		pm_copy_control(family, index, line >> 32);
-	to->level = level;
+	moving = (struct pm_moving){ .from = c, .to = to, .peer = peer, .index = index, .line = line };
+	moved = pm_replace(&moving, until, now);
 	if (peer)
-		pm_write(peer->peer, line >> 32);
-	moved = pm_replace(c, to, line, until, now);
-	if (peer) {
-		if (!moved)
-			pm_write(peer->peer, index);
-		pm_commit(peer);
-	}
+		pm_release(peer);
 	if (moved)
 		return line >> 32;
 	pm_stay(c, PM_NULL, 0, now);
 	return index;
 }
 
-PM_PART __u32 pm_move4(__u32 index, __u32 word, __u64 line, __u32 level, __u32 now)
+PM_PART __u32 pm_move4(__u32 index, __u32 word, __u64 line, __u32 now)
 {
-	return pm_move_line(4, index, word, line, level, now);
+	return pm_move_line(4, index, word, line, now);
 }
 
-PM_PART __u32 pm_move6(__u32 index, __u32 word, __u64 line, __u32 level, __u32 now)
+PM_PART __u32 pm_move6(__u32 index, __u32 word, __u64 line, __u32 now)
 {
-	return pm_move_line(6, index, word, line, level, now);
+	return pm_move_line(6, index, word, line, now);
 }
 
 /*
@@ -216,18 +223,16 @@ PM_PART __u32 pm_move6(__u32 index, __u32 word, __u64 line, __u32 level, __u32 n
 pm_inline struct pm_conn *pm_at_home(int family, struct pm_conn *c, const struct pm_place *at,
 				     const struct pm_key *k, __u32 *index, __u64 *head)
 {
-	__u64 line = PM_NO_LINE;
-	__u32 now = pm_now(), moved;
+	__u32 now, moved;
+	__u64 line;
 
-	if (pm_likely(pm_glance(pm_after(c, *head)->level) == at->level))
+	if (pm_likely(pm_is_within(family, at, *index)))
 		return c;
-	if (!pm_is_within(family, at, *index)) {
-		line = family == 4 ? pm_claim_free4(at, now) : pm_claim_free6(at, now);
-		if (line == PM_NO_LINE)
-			return c;
-	}
-	moved = family == 4 ? pm_move4(*index, *head, line, at->level, now) :
-			      pm_move6(*index, *head, line, at->level, now);
+	now = pm_now();
+	line = family == 4 ? pm_claim_free4(at, now) : pm_claim_free6(at, now);
+	if (line == PM_NO_LINE)
+		return c;
+	moved = family == 4 ? pm_move4(*index, *head, line, now) : pm_move6(*index, *head, line, now);
 	c = pm_line(family, moved);
 	if (!c)
 		return PM_NULL;
@@ -277,8 +282,7 @@ pm_inline int pm_displace(int family, const struct pm_place *at, __u32 way, __u3
 	}
 	if (!line)
 		return 0;
-	return (family == 4 ? pm_move4(index, head, line, home.level, now) :
-			      pm_move6(index, head, line, home.level, now)) == other;
+	return (family == 4 ? pm_move4(index, head, line, now) : pm_move6(index, head, line, now)) == other;
 }
 
 PM_PART int pm_displace4(const struct pm_place *at, __u32 way, __u32 now)

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Where a packet goes out: asked of the kernel's FIB once, then kept in the connection line. */
+/*
+ * Where a packet goes out. To a real server: as the daemon has written it down for all of its connections. To a
+ * client, and where no daemon knows: asked of the host's FIB once, then kept by the connection's line.
+ */
 #pragma once
 
 #include "connection.h"
+#include "neighbour.h"
 
 /*
  * A kept next hop is good for 2^12 ticks (34 s) at most, also when no daemon is there to say that
@@ -39,125 +43,111 @@ pm_inline void pm_fib_addresses(struct pm_fib *q, int family, const __be32 *sadd
 	}
 }
 
-/* Writes a next hop to the line it belongs to, unless another CPU is doing so, or the line has a new owner. */
-pm_inline void pm_keep_hop(struct pm_conn *c, const struct pm_conn *seen)
+/* Writes down in a line where its packets go, unless another CPU is doing so, or it has a new owner. */
+pm_inline void pm_keep_neighbour(struct pm_conn *c, __u32 word, __u32 neighbour, __u32 epoch)
 {
-	if (!c || !pm_hold(c, seen->word))
+	if (!c || !pm_hold(c, word))
 		return;
-	pm_copy_mac(c->smac, seen->smac);
-	pm_copy_mac(c->dmac, seen->dmac);
-	c->mtu = seen->mtu;
-	c->ifindex = seen->ifindex;
-	c->gateway = seen->gateway;
-	c->hop_epoch = seen->hop_epoch;
-	pm_commit(c);
+	pm_write(c->neighbour, neighbour);
+	pm_commit(c, epoch);
 }
 
-PM_PART int pm_keep_hop4(__u32 index, const struct pm_seen *seen)
+PM_PART int pm_keep_neighbour4(__u32 index, __u32 word, __u32 neighbour, __u32 epoch)
 {
-	if (seen)
-		pm_keep_hop(pm_line(4, index), &seen->c);
+	pm_keep_neighbour(pm_line(4, index), word, neighbour, epoch);
 	return 0;
 }
 
-PM_PART int pm_keep_hop6(__u32 index, const struct pm_seen *seen)
+PM_PART int pm_keep_neighbour6(__u32 index, __u32 word, __u32 neighbour, __u32 epoch)
 {
-	if (seen)
-		pm_keep_hop(pm_line(6, index), &seen->c);
+	pm_keep_neighbour(pm_line(6, index), word, neighbour, epoch);
 	return 0;
 }
 
 /*
  * Looks up the next hop of a connection that was seen: to the real server, or of its replies to the client.
- * `k` is that of the line.
+ * `k` is that of the line. enum pm_fib_result, and in the high half what the host says of the gateway.
  */
-pm_inline __u32 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k,
-			      __u32 epoch)
+pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k)
 {
+	const struct pm_conn *c;
+	struct pm_next_hop *hop;
+	struct pm_found found;
 	enum pm_fib_result rc;
 	struct pm_fib q = {};
 	struct pm_real *real;
-	struct pm_conn *c;
+	__u32 method, kind;
 
 	if (!seen || !k)
 		return PM_FIB_NO_ROUTE;
 	c = &seen->c;
+	kind = pm_kind_of(c->traits);
+	method = pm_method_of(c->traits);
+	hop = &seen->hop;
 	real = pm_reals(c->real);
 	if (!real)
 		return PM_FIB_NO_ROUTE;
 	q.protocol = c->protocol;
-	if (c->kind == PM_CONN_REPLY) {
+	if (kind == PM_CONN_REPLY) {
 		/* Like a packet of our own from the virtual address (sysctl snat_reroute=1). */
-		pm_fib_addresses(&q, family, seen->new_addr, k->daddr);
-	} else if (c->method == PM_METHOD_TUN) {
+		pm_fib_addresses(&q, family, seen->addr, k->daddr);
+	} else if (method == PM_METHOD_TUN) {
 		pm_fib_addresses(&q, real->family, (const __be32 *)real->source, (const __be32 *)real->addr);
 	} else {
 		pm_fib_addresses(&q, family, k->saddr, (const __be32 *)real->addr);
 	}
 	q.ifindex = pm_frame_open(host).ifindex;
 	rc = pm_host_fib(host, &q);
-	if (rc == PM_FIB_LOCAL && !(c->kind == PM_CONN_IN && (real->flags & PM_REAL_LOCAL)))
+	if (rc == PM_FIB_LOCAL && !(kind == PM_CONN_IN && (real->flags & PM_REAL_LOCAL)))
 		rc = PM_FIB_NO_ROUTE; /* the kernel's FIB says the same of both */
 	/* The stack resolves on its own, where it is the one to send (pm_hand_over). */
-	if (rc == PM_FIB_NO_NEIGHBOUR && c->method == PM_METHOD_NAT && (c->kind == PM_CONN_IN || family == 6) &&
-	    !pm_host_takes(host, q.ifindex)) {
-		c->ifindex = 0;
+	if (rc == PM_FIB_NO_NEIGHBOUR && method == PM_METHOD_NAT && (kind == PM_CONN_IN || family == 6) &&
+	    !pm_host_takes(host, q.ifindex))
 		return PM_FIB_STACK_ONLY;
-	}
 	/*
 	 * A neighbour that is being resolved again does not interrupt a connection that had it. Another one
 	 * that is not known yet does: the daemon is told by the drop. Neither is kept as good.
 	 */
-	if (rc == PM_FIB_NO_NEIGHBOUR && c->ifindex && c->ifindex == q.ifindex && c->gateway == q.gateway)
+	if (rc == PM_FIB_NO_NEIGHBOUR && c->neighbour && pm_read_neighbour(c->neighbour, hop, &found) &&
+	    hop->ifindex == q.ifindex && found.gateway == q.gateway)
 		return PM_FIB_OLD;
-	if (rc != PM_FIB_OK) {
-		c->ifindex = 0;
+	if (rc != PM_FIB_OK)
 		return rc;
-	}
-	pm_copy_mac(c->smac, q.smac);
-	pm_copy_mac(c->dmac, q.dmac);
-	c->mtu = q.mtu > 65535 ? 65535 : q.mtu;
-	c->ifindex = q.ifindex;
-	c->gateway = q.gateway;
-	c->hop_epoch = epoch;
-	return PM_FIB_OK;
+	pm_copy_mac(hop->smac, q.smac);
+	pm_copy_mac(hop->dmac, q.dmac);
+	hop->mtu = q.mtu > 65535 ? 65535 : q.mtu;
+	hop->ifindex = q.ifindex;
+	return (__u64)q.gateway << 32 | PM_FIB_OK;
 }
 
-PM_PART __u32 pm_route4(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k, __u32 epoch)
+PM_PART __u64 pm_route4(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k)
 {
-	return pm_route_line(host, 4, seen, k, epoch);
+	return pm_route_line(host, 4, seen, k);
 }
 
-PM_PART __u32 pm_route6(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k, __u32 epoch)
+PM_PART __u64 pm_route6(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k)
 {
-	return pm_route_line(host, 6, seen, k, epoch);
+	return pm_route_line(host, 6, seen, k);
 }
 
-/* The next hop that the daemon keeps for the connection's real server, into what was seen; 0 if it knows none. */
-PM_PART int pm_kept_hop(struct pm_seen *seen, __u32 epoch)
+/* The next hop that the daemon keeps for a real server; 0 if it knows none. */
+pm_inline int pm_kept_hop(__u32 index, struct pm_next_hop *next)
 {
-	const struct pm_real *real;
-	const struct pm_hop *hop;
-	__u32 version, any = 0, mtu, ifindex;
-	const pm_u32 *to, *address;
-	const __u16 *mac;
+	const struct pm_real *real = pm_reals(index);
+	const struct pm_hop *hop = pm_hops(index);
+	__u32 version, any = 0, differs = 0;
+	pm_u32 *mac = (pm_u32 *)next;
+	const pm_u32 *from, *to, *address;
 
-	if (!seen)
-		return 0;
-	real = pm_reals(seen->c.real);
-	hop = pm_hops(seen->c.real);
 	if (!hop || !real)
 		return 0;
 	version = pm_glance(hop->version);
 	hop = pm_after(hop, version);
-	mac = (const __u16 *)hop->dmac;
+	from = (const pm_u32 *)hop->dmac;
 #pragma unroll
-	for (int i = 0; i < 3; i++) {
-		any |= ((__u16 *)seen->c.dmac)[i] = pm_glance(mac[i]);
-		any |= ((__u16 *)seen->c.smac)[i] = pm_glance(mac[3 + i]);
-	}
-	any |= ifindex = pm_glance(hop->ifindex);
-	any |= mtu = pm_glance(hop->mtu);
+	for (int i = 0; i < 4; i++) /* both MAC addresses, and the MTU */
+		any |= mac[i] = pm_glance(from[i]);
+	any |= next->ifindex = pm_glance(hop->ifindex);
 	to = (const pm_u32 *)hop->addr;
 	address = (const pm_u32 *)real->addr;
 #pragma unroll
@@ -165,36 +155,57 @@ PM_PART int pm_kept_hop(struct pm_seen *seen, __u32 epoch)
 		__u32 word = pm_glance(to[i]);
 
 		any |= word;
-		if (word != address[i])
-			return 0;
+		differs |= word ^ address[i];
 	}
-	if (!ifindex || (version & 1) || pm_glance(pm_after(hop, any)->version) != version)
+	if (pm_unlikely(differs || !next->ifindex || (version & 1)))
 		return 0;
-	seen->c.ifindex = ifindex;
-	seen->c.mtu = mtu > 65535 ? 65535 : mtu;
-	seen->c.gateway = 0;
-	seen->c.hop_epoch = epoch;
-	return 1;
+	return pm_glance(pm_after(hop, any)->version) == version;
+}
+
+PM_PART int pm_use_kept_hop(struct pm_seen *seen)
+{
+	return seen ? pm_kept_hop(seen->c.real, &seen->hop) : 0;
 }
 
 /* The next hop into what was seen, and its line; PM_FIB_LOCAL means that the real server is this host. */
 pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k, __u32 index,
 			 __u32 epoch)
 {
-	__u32 rc = family == 4 ? pm_route4(host, seen, k, epoch) : pm_route6(host, seen, k, epoch);
+	__u64 found = family == 4 ? pm_route4(host, seen, k) : pm_route6(host, seen, k);
+	__u32 rc = found, neighbour;
 
 	if (rc == PM_FIB_OLD)
 		return PM_FIB_OK;
-	if (rc == PM_FIB_FORWARDING_OFF && seen->c.kind == PM_CONN_IN && pm_kept_hop(seen, epoch))
-		rc = PM_FIB_OK;
+	/* Where forwarding is off, it refuses to answer. */
+	if (rc == PM_FIB_FORWARDING_OFF && pm_kind_of(seen->c.traits) == PM_CONN_IN && pm_use_kept_hop(seen))
+		return PM_FIB_OK;
+	neighbour = rc == PM_FIB_OK ? pm_intern(&seen->hop, found >> 32, epoch) : 0;
+	if (!neighbour && !seen->c.neighbour)
+		return rc;
 	if (family == 4)
-		pm_keep_hop4(index, seen);
+		pm_keep_neighbour4(index, seen->c.word, neighbour, epoch);
 	else
-		pm_keep_hop6(index, seen);
+		pm_keep_neighbour6(index, seen->c.word, neighbour, epoch);
 	return rc;
 }
 
-pm_inline int pm_hop_known(const struct pm_conn *c, __u32 epoch)
+/* The next hop that the line keeps, if that is still to be trusted. */
+pm_inline int pm_neighbour_known(struct pm_seen *seen, __u32 epoch)
 {
-	return c->ifindex && c->hop_epoch == (__u16)epoch;
+	const struct pm_conn *c = &seen->c;
+	struct pm_found found;
+
+	if (!c->neighbour || !pm_read_neighbour(c->neighbour, &seen->hop, &found))
+		return 0;
+	if (pm_unlikely(c->neighbour < PM_NEIGHBOUR_BUCKET))
+		return seen->hop.ifindex != 0; /* not found, but given */
+	return !((c->word ^ epoch << PM_CONN_EPOCH_SHIFT) & PM_CONN_EPOCHS) && (__s32)(found.epoch - epoch) >= 0;
+}
+
+/* The next hop of a packet of the client, into what was seen of its line. */
+pm_inline int pm_hop_in(const struct pm_settings *set, struct pm_seen *seen, __u32 epoch, __u32 now)
+{
+	if (pm_likely(pm_daemon_is_there(set, now)) && pm_likely(pm_kept_hop(seen->c.real, &seen->hop)))
+		return 1;
+	return pm_neighbour_known(seen, epoch);
 }

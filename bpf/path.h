@@ -53,15 +53,15 @@ PM_PART int pm_learn_mtu(__u32 real, __u32 told, __u32 mtu, __u32 now)
 }
 
 /* Largest IP packet the connection's path takes, without what a tunnel adds. */
-pm_inline __u32 pm_path_limit(const struct pm_settings *set, const struct pm_conn *c, const struct pm_real *real,
+pm_inline __u32 pm_path_limit(const struct pm_settings *set, const struct pm_seen *seen, const struct pm_real *real,
 			      __u32 now)
 {
-	__u32 overhead = 0, mtu = c->mtu;
+	__u32 overhead = 0, mtu = seen->hop.mtu;
 
-	if (c->method == PM_METHOD_TUN) {
+	if (pm_method_of(seen->c.traits) == PM_METHOD_TUN) {
 		overhead = pm_tunnel_overhead(real);
 		if (pm_unlikely(set->paths_learnt))
-			mtu = pm_learnt_mtu(c->real, mtu, now);
+			mtu = pm_learnt_mtu(seen->c.real, mtu, now);
 	}
 	return mtu > overhead ? mtu - overhead : 0;
 }

@@ -58,7 +58,7 @@ pm_inline __u64 pm_template_at(int family, const struct pm_place *at, const stru
 			return PM_NO_LINE;
 		head = pm_head(c);
 		fields = pm_after(c, head);
-		if (pm_is_live(head) && pm_glance(fields->kind) == PM_CONN_TEMPLATE &&
+		if (pm_is_live(head) && pm_kind_of(pm_glance(fields->traits)) == PM_CONN_TEMPLATE &&
 		    !(pm_state(head) & PM_TEMPLATE_LAPSED) && pm_same_ends(family, fields, t))
 			return (__u64)i << 32 | (__u32)head;
 	}
@@ -163,12 +163,9 @@ pm_inline int pm_fill_template(int family, const struct pm_key *t, const struct 
 
 	if (!c || !word || !real)
 		return 0;
-	pm_fill(family, c, t, (const __be32 *)real->addr);
-	c->kind = PM_CONN_TEMPLATE;
-	c->method = pm_read(real->method);
+	pm_fill(family, c, t, pm_traits(PM_CONN_TEMPLATE, pm_read(real->method), 0));
 	c->real = real_index;
 	c->peer = PM_TEMPLATE_STAYS | ((__u64)pm_read(service->timeout_s) * 1000000000 >> PM_TICK_SHIFT);
-	c->new_port = t->dport ? pm_read(real->port) : 0;
 	pm_write(*word, PM_CONTROL_OPEN);
 	return 1;
 }

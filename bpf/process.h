@@ -36,7 +36,7 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 			__u8 state = pm_state(c->word);
 
 			/* It stays where its template has led it. */
-			if (c->flags & PM_CONN_CONTROLLED)
+			if (c->traits & PM_CONN_CONTROLLED)
 				mode = 0;
 			/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
 			if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
@@ -66,7 +66,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	struct pm_packet *p = &flow->p;
 	struct pm_real *real = pm_reals(c->real);
 	__u32 epoch = pm_epoch(flow->set, flow->now);
-	struct pm_nat nat = { .addr = flow->seen.new_addr, .port = c->new_port, .source = 1, .decrement = 1 };
+	struct pm_nat nat = { .addr = flow->seen.addr, .port = flow->seen.port, .source = 1, .decrement = 1 };
 	int stack_only = 0;
 	enum pm_verdict v;
 
@@ -75,7 +75,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	/* The kernel checks TTL and size before IPVS sees a forwarded packet, and answers by itself. */
 	if (pm_unlikely(p->ttl <= 1))
 		return PM_PASS_REPLY_TTL;
-	if (pm_unlikely(!pm_hop_known(c, epoch))) {
+	if (pm_unlikely(!pm_neighbour_known(&flow->seen, epoch))) {
 		switch (pm_route(f->host, family, &flow->seen, &p->key, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
@@ -83,7 +83,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 			stack_only = 1;
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
-			if (pm_host_resolves(f, &flow->seen.c))
+			if (pm_host_resolves(f, &flow->seen.hop))
 				break;
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_FORWARDING_OFF:
@@ -92,7 +92,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 			return PM_PASS_NO_ROUTE_REPLY;
 		}
 	}
-	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > c->mtu))
+	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > flow->seen.hop.mtu))
 		return pm_unfragmentable(f, family) ? PM_PASS_REPLY_MTU : PM_DROP_FRAGMENTATION;
 	if (!pm_is_resumed(f)) {
 		pm_frame_counted(f);
@@ -103,12 +103,12 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	}
 	pm_cut_padding(f, p, PM_ETH_MIN);
 	/* Not for IPv4: the stack takes no packet from outside whose source is an address of its own. */
-	if (family == 6 && pm_unlikely(stack_only || !pm_host_takes(f->host, c->ifindex)))
+	if (family == 6 && pm_unlikely(stack_only || !pm_host_takes(f->host, flow->seen.hop.ifindex)))
 		return pm_hand_over(f, p, family, &nat);
 	v = pm_translate(f, p, family, &nat);
 	if (v != PM_CONTINUE)
 		return v;
-	return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+	return pm_address_frame(f, &flow->seen.hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
 		       PM_DROP_MAP :
 		       PM_FORWARD_NAT_REPLY;
 }
@@ -140,8 +140,8 @@ PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 	r.protocol = k->protocol;
 	at = pm_place(6, set, &r);
 	c = pm_find(6, set, &at, &r, &index, &head);
-	if (!c || pm_over(6, c, index, head, now) || !pm_look(6, c, head, &seen) ||
-	    seen.c.kind != PM_CONN_IN || seen.c.method == PM_METHOD_NAT)
+	if (!c || pm_over(6, c, index, head, now) || !pm_look(c, head, &seen) ||
+	    pm_kind_of(seen.c.traits) != PM_CONN_IN || pm_method_of(seen.c.traits) == PM_METHOD_NAT)
 		return PM_NO_LINE;
 	real = pm_reals(seen.c.real);
 	if (real && real->slot == PM_SLOT_LIVE)
@@ -219,7 +219,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	flow->index = line >> 32;
 	c = pm_line(family, flow->index);
 	/* Or so full that it had to give way again at once. */
-	if (!c || !pm_look(family, c, (__u32)line, &flow->seen))
+	if (!c || !pm_look(c, (__u32)line, &flow->seen))
 		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
 	pm_frame_connected(f, flow->index);
 	pm_account_packet(family, p, plan.real, 0);
@@ -242,6 +242,13 @@ pm_inline struct pm_conn *pm_made_before(const struct pm_frame *f, int family, s
 		return PM_NULL;
 	flow->index = index;
 	return c;
+}
+
+/* The line that was found, and what its packets need beside it; 0: it is not the same any more. */
+pm_inline int pm_look_at(int family, const struct pm_conn *c, struct pm_flow *flow, __u64 head)
+{
+	return pm_look(c, head, &flow->seen) && (pm_kind_of(flow->seen.c.traits) != PM_CONN_REPLY ||
+						 pm_look_virtual(family, flow->index, &flow->seen));
 }
 
 /* Looks at a line that others move meanwhile. */
@@ -287,7 +294,7 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, i
 			}
 		} else {
 			c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head);
-			seen = c && pm_look(family, c, head, &flow.seen);
+			seen = c && pm_look_at(family, c, &flow, head);
 			if (pm_likely(seen))
 				break;
 		}
@@ -295,7 +302,7 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, i
 		c = pm_find_again(family, flow.set, &flow.at, &flow.p.key, &flow.index, &head);
 	}
 	if (seen) {
-		if (flow.seen.c.kind == PM_CONN_REPLY) {
+		if (pm_kind_of(flow.seen.c.traits) == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);
 		} else if (flow.p.key.sport || made) {
 			/* IPVS never finds a connection by source port 0: it means "any" there. */

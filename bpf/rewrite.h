@@ -20,16 +20,16 @@ pm_inline void pm_cut_padding(struct pm_frame *f, const struct pm_packet *p, __u
 }
 
 /* MAC addresses of the next hop; the frame leaves by its interface. */
-pm_inline int pm_address_frame(struct pm_frame *f, const struct pm_conn *c, __u16 ethertype)
+pm_inline int pm_address_frame(struct pm_frame *f, const struct pm_next_hop *way, __u16 ethertype)
 {
 	struct pm_eth *eth = (void *)f->data;
 
 	if (f->data + PM_ETH_LEN > f->end)
 		return -1;
-	pm_copy_mac(eth->dst, c->dmac);
-	pm_copy_mac(eth->src, c->smac);
+	pm_copy_mac(eth->dst, way->dmac);
+	pm_copy_mac(eth->src, way->smac);
 	eth->type = pm_htons(ethertype);
-	f->ifindex = c->ifindex;
+	f->ifindex = way->ifindex;
 	return 0;
 }
 

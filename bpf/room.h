@@ -150,7 +150,7 @@ pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now
 		fields = pm_after(c, head);
 		if (!pm_is_live(head))
 			continue;
-		kind = pm_glance(fields->kind);
+		kind = pm_kind_of(pm_glance(fields->traits));
 		if (kind == PM_CONN_REPLY) {
 			in = pm_glance(fields->peer);
 			fields = pm_peer_as(family, i, in, PM_CONN_IN, &head);
@@ -259,11 +259,10 @@ pm_inline __u64 pm_take_line(int family, __u32 index, __u32 now)
 	return family == 4 ? pm_take4(index, now) : pm_take6(index, now);
 }
 
-/* Claims a line in the sets of `at` that is free, and says in it where it was placed; PM_NO_LINE. */
+/* Claims a line in the sets of `at` that is free; PM_NO_LINE. */
 pm_inline __u64 pm_claim_free(int family, const struct pm_place *at, __u32 now)
 {
 	struct pm_set_room one, two;
-	struct pm_conn *c;
 	__u64 line;
 	int swap;
 
@@ -278,9 +277,6 @@ pm_inline __u64 pm_claim_free(int family, const struct pm_place *at, __u32 now)
 		if (line == PM_NO_LINE)
 			line = pm_take_line(family, swap ? one.free : two.free, now);
 	}
-	c = pm_line(family, line >> 32);
-	if (c)
-		c->level = at->level;
 	return line;
 }
 
@@ -301,7 +297,6 @@ PM_PART __u64 pm_claim_free6(const struct pm_place *at, __u32 now)
 pm_inline __u64 pm_claim_by_force(int family, const struct pm_place *at, __u32 now)
 {
 	struct pm_victim victim;
-	struct pm_conn *c;
 	__u64 line;
 
 	if (!at)
@@ -314,11 +309,8 @@ pm_inline __u64 pm_claim_by_force(int family, const struct pm_place *at, __u32 n
 			continue;
 		pm_tally(victim.as);
 		line = pm_take_line(family, victim.line, now);
-		c = pm_line(family, line >> 32);
-		if (!c)
-			continue;
-		c->level = at->level;
-		return line;
+		if (line != PM_NO_LINE)
+			return line;
 	}
 	return PM_NO_LINE;
 }

@@ -53,7 +53,7 @@ pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct
 	if (flow->p.key.part == PM_PART_LATER)
 		return PM_DROP_FRAGMENT_ALONE;
 	v = pm_answer(f, family, flow->p.ip_length, why, mtu, flow->now);
-	if (v == why && c->method != PM_METHOD_NAT)
+	if (v == why && pm_method_of(c->traits) != PM_METHOD_NAT)
 		pm_account(c->real, length < max ? length : max, 1);
 	return v;
 }
@@ -75,11 +75,11 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 {
 	struct pm_conn *c = &flow->seen.c;
 	struct pm_packet *p = &flow->p;
-	__u32 epoch = pm_epoch(flow->set, flow->now);
+	__u32 epoch = pm_epoch(flow->set, flow->now), method = pm_method_of(c->traits);
 	int stack_only = 0;
 	__u32 limit;
 
-	if (pm_unlikely(!pm_hop_known(c, epoch))) {
+	if (pm_unlikely(!pm_hop_in(flow->set, &flow->seen, epoch, flow->now))) {
 		switch (pm_route(f->host, family, &flow->seen, &p->key, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
@@ -87,7 +87,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			stack_only = 1;
 			break;
 		case PM_FIB_NO_NEIGHBOUR:
-			if (pm_host_resolves(f, c))
+			if (pm_host_resolves(f, &flow->seen.hop))
 				break;
 			return PM_DROP_NEXT_HOP_UNRESOLVED;
 		case PM_FIB_FORWARDING_OFF:
@@ -98,7 +98,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			 * back: NAT to this host is done where there is nothing to translate
 			 * (control/model/supported.ts).
 			 */
-			if (c->method == PM_METHOD_NAT && !pm_is_for(p, family, real, c->new_port)) {
+			if (method == PM_METHOD_NAT && !pm_is_for(p, family, real, pm_real_port(real, &p->key, c->traits))) {
 				/* 127/8 must not be reached from outside (RFC 1122 §3.2.1.3). */
 				return family == 4 && real->addr[0] == 127 ? PM_DROP_NO_ROUTE : PM_PASS_UNSUPPORTED;
 			}
@@ -109,12 +109,12 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	}
 	if (pm_unlikely(p->ttl <= 1))
 		return pm_refuse(f, family, flow, c, PM_ANSWER_TIME_EXCEEDED, 0);
-	limit = pm_path_limit(flow->set, c, real, flow->now);
+	limit = pm_path_limit(flow->set, &flow->seen, real, flow->now);
 	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > limit)) {
-		if (c->method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
+		if (method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
 			return PM_DROP_NO_ROUTE;
 		if (!pm_unfragmentable(f, family) ||
-		    (c->method == PM_METHOD_TUN && family == 4 && (flow->set->flags & PM_SETTING_NO_PMTU_DISC)))
+		    (method == PM_METHOD_TUN && family == 4 && (flow->set->flags & PM_SETTING_NO_PMTU_DISC)))
 			return PM_DROP_FRAGMENTATION;
 		/* The quote shows the TTL already taken down. Do that only once the whole packet is here. */
 		if (pm_reach(f) < f->length)
@@ -123,34 +123,35 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 			return PM_DROP_MAP;
 		return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG, limit);
 	}
-	if (c->method == PM_METHOD_TUN && pm_tunnel_sums(real) && pm_reach(f) < PM_ETH_LEN + p->ip_length)
+	if (method == PM_METHOD_TUN && pm_tunnel_sums(real) && pm_reach(f) < PM_ETH_LEN + p->ip_length)
 		return PM_WANT_PAYLOAD;
-	if (c->method != PM_METHOD_TUN)
+	if (method != PM_METHOD_TUN)
 		pm_cut_padding(f, p, PM_ETH_MIN);
-	switch (c->method) {
+	switch (method) {
 	case PM_METHOD_NAT: {
-		struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = c->new_port, .decrement = 1 };
+		struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = pm_real_port(real, &p->key, c->traits),
+				      .decrement = 1 };
 		enum pm_verdict v;
 
-		if (pm_unlikely(stack_only || !pm_host_takes(f->host, c->ifindex)))
+		if (pm_unlikely(stack_only || !pm_host_takes(f->host, flow->seen.hop.ifindex)))
 			return pm_hand_over(f, p, family, &nat);
 		v = pm_translate(f, p, family, &nat);
 		if (v != PM_CONTINUE)
 			return v;
-		return pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+		return pm_address_frame(f, &flow->seen.hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
 			       PM_DROP_MAP :
 			       PM_FORWARD_NAT;
 	}
 	case PM_METHOD_DR:
 		if (pm_decrement_ttl(f, family) ||
-		    pm_address_frame(f, c, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))
+		    pm_address_frame(f, &flow->seen.hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))
 			return PM_DROP_MAP;
 		return PM_FORWARD_DR;
 	case PM_METHOD_TUN:
 		pm_cut_padding(f, p, 0);
 		if (pm_decrement_ttl(f, family))
 			return PM_DROP_MAP;
-		return pm_encapsulate(f, p, family, flow->set, real, c, flow->at.hash);
+		return pm_encapsulate(f, p, family, flow->set, real, &flow->seen, flow->at.hash);
 	default:
 		return PM_PASS_UNSUPPORTED;
 	}
@@ -161,7 +162,7 @@ pm_inline enum pm_verdict pm_send(struct pm_frame *f, int family, struct pm_flow
 {
 	enum pm_verdict v = pm_send_in(f, family, flow, real);
 
-	if (pm_unlikely(flow->seen.c.flags & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD)
+	if (pm_unlikely(flow->seen.c.traits & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD)
 		pm_forget(family, flow->index, flow->seen.c.word);
 	return v;
 }

@@ -138,8 +138,8 @@ PM_PART __u64 pm_relay_error(PM_HOST *host, __u32 index, __u32 icmp, __u32 insid
 	if (!set || !c)
 		return PM_DROP_MAP;
 	line = pm_head(c);
-	if (!pm_is_live(line) || !pm_look(4, c, line, &seen) || seen.c.kind != PM_CONN_IN ||
-	    seen.c.method != PM_METHOD_TUN)
+	if (!pm_is_live(line) || !pm_look(c, line, &seen) || pm_kind_of(seen.c.traits) != PM_CONN_IN ||
+	    pm_method_of(seen.c.traits) != PM_METHOD_TUN)
 		return PM_PASS_ICMP;
 	real = pm_reals(seen.c.real);
 	if (!real)
@@ -160,7 +160,7 @@ PM_PART __u64 pm_relay_error(PM_HOST *host, __u32 index, __u32 icmp, __u32 insid
 	if (narrow) {
 		__u32 overhead = pm_tunnel_overhead(real);
 
-		limit = seen.c.ifindex ? pm_path_limit(set, &seen.c, real, now) : 0;
+		limit = pm_hop_in(set, &seen, pm_epoch(set, now), now) ? pm_path_limit(set, &seen, real, now) : 0;
 		/* Without DF nothing is asked of the client: its packets are fragmented (drop_fragmentation). */
 		pm_learn_mtu(seen.c.real, rest & 0xffff, limit ? limit + overhead : 65535, now);
 		if (!(inner->fragment & pm_htons(PM_IPV4_DF)))

@@ -179,7 +179,7 @@ pm_inline __be16 pm_outer_id(const struct pm_conn *c)
 /* The inner packet's TTL has been taken down already; the outer header repeats it. */
 pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_packet *p, int family,
 					 const struct pm_settings *set, const struct pm_real *real,
-					 const struct pm_conn *c, __u32 flow)
+					 const struct pm_seen *seen, __u32 flow)
 {
 	__u32 overhead = pm_tunnel_overhead(real);
 	__u8 tos, protocol, ttl = p->ttl - 1;
@@ -213,12 +213,12 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 		return PM_DROP_HEADROOM;
 	if (real->family == 4)
 		err = pm_put_outer4(f, real, p->ip_length + overhead, tos, ttl, protocol, fragment,
-				    pm_outer_id(c));
+				    pm_outer_id(&seen->c));
 	else
 		err = pm_put_outer6(f, real, p->ip_length + overhead - PM_IPV6_LEN, tos, ttl, protocol);
-	if (err || pm_address_frame(f, c, real->family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))
+	if (err || pm_address_frame(f, &seen->hop, real->family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))
 		return PM_DROP_MAP;
-	if (real->tunnel != PM_TUNNEL_IPIP && pm_put_shim(f->host, c->real, family, flow))
+	if (real->tunnel != PM_TUNNEL_IPIP && pm_put_shim(f->host, seen->c.real, family, flow))
 		return PM_DROP_MAP;
 	return PM_FORWARD_TUN;
 }

@@ -384,9 +384,9 @@ enum pm_real_flag {
 };
 
 /*
- * Where packets to the real server of this index leave, as the daemon knows it. The kernel's FIB answers
- * programs as it does packets that it would forward: not at all where forwarding is off. IPVS sends there all
- * the same, so then this is used, if it is about the real server's present address.
+ * Where packets to the real server of this index leave, as the daemon knows it, if this is about the real
+ * server's present address: no look at the routing table, and none of forwarding, which IPVS does not ask for
+ * either. Without a daemon that keeps it up to date (pm_settings.swept), the host's FIB is asked first.
  */
 struct pm_hop {
 	__u32 version; /* odd while the record is being written */
@@ -398,6 +398,26 @@ struct pm_hop {
 	__u8 addr[16]; /* as in pm_real */
 	__u32 pad2[2];
 };
+
+/*
+ * Next hops that packets have found: towards clients, and to real servers while `hops` does not say. Those
+ * with the same next hop share a record, and lines name it by its index. A record keeps its content for as
+ * long as it may be asked for (neighbour.h), and is found by that: buckets of eight, none in the first.
+ */
+#define PM_NEIGHBOURS 32768
+#define PM_NEIGHBOUR_BUCKET 8
+struct pm_neighbour {
+	__u32 version; /* odd while the record is being written, 0: never used */
+	__u32 epoch;   /* the last in which a look-up ended here */
+	__u32 ifindex;
+	__u32 gateway; /* pm_fib.gateway, of the last look-up; no part of the content */
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u32 mtu;
+};
+/* In the first bucket, written by the daemon: where answers to its health checks leave, whatever routes say. */
+#define PM_NEIGHBOUR_CHECK4 1
+#define PM_NEIGHBOUR_CHECK6 2
 
 /*
  * Live counts of a real server: changed by packets and by the sweeper, atomically. A cache line each, or
@@ -570,9 +590,10 @@ struct pm_gate {
  *   bits 6-7   enum pm_conn_class
  *   bit  8     counted as active
  *   bit  9     no packet of the real server seen: input-only states
- *   bit  10    held: somebody is writing the line's next hop
- *   bits 11-27 generation: counts the line's owners
- *   bits 28-31 counts the next hops written
+ *   bit  10    held: somebody is writing the line's next hop, or is moving it
+ *   bits 11-23 generation: counts the line's owners
+ *   bits 24-28 epoch in which the line's next hop was found, modulo 2^5
+ *   bits 29-31 counts how often it was held: what was read before is not to be acted on after
  */
 enum pm_conn_status {
 	PM_CONN_CLEAN = 0,   /* never used: a search may stop here */
@@ -589,9 +610,11 @@ enum pm_conn_status {
 #define PM_CONN_INPUT_ONLY 0x200u
 #define PM_CONN_HELD 0x400u
 #define PM_CONN_GENERATION 0x800u /* increment */
-#define PM_CONN_GENERATIONS 0x0ffff800u
-#define PM_CONN_HOP 0x10000000u /* increment */
-#define PM_CONN_HOPS 0xf0000000u
+#define PM_CONN_GENERATIONS 0x00fff800u
+#define PM_CONN_EPOCHS 0x1f000000u
+#define PM_CONN_EPOCH_SHIFT 24
+#define PM_CONN_HOLD 0x20000000u /* increment */
+#define PM_CONN_HOLDS 0xe0000000u
 
 /* How sure it is that two ends talk to each other; decides who gives way (connection.h). */
 enum pm_conn_class {
@@ -606,13 +629,19 @@ enum pm_conn_kind {
 	PM_CONN_TEMPLATE = 2, /* persistence */
 };
 
-/* Set before a line is published, constant from then on. */
+/*
+ * pm_conn.traits: set before a line is published, constant from then on. enum pm_conn_kind in bits 0-1, enum
+ * pm_method in bits 2-3 (as it was when the connection was made), and these.
+ */
 enum pm_conn_flag {
-	PM_CONN_ONE_PACKET = 0x08,
-	PM_CONN_LOCAL = 0x10, /* the real server is this host */
-	PM_CONN_CHECK = 0x20, /* a health check of the daemon, which made both lines: no client's connection */
-	PM_CONN_CONTROLLED = 0x40, /* made by a persistence template, both lines: see pm_controls */
+	PM_CONN_OTHER_PORT = 0x10, /* to another port than the service's, which is the real server's, too */
+	PM_CONN_ONE_PACKET = 0x20,
+	PM_CONN_CONTROLLED = 0x40, /* IN, made by a persistence template: see pm_controls */
+	PM_CONN_CHECK = 0x80, /* a health check of the daemon, which made both lines: no client's connection */
 };
+#define PM_CONN_KIND_MASK 3u
+#define PM_CONN_METHOD_SHIFT 2
+#define PM_CONN_METHOD_MASK 3u
 
 /* Bits of a persistence template's state, where others have enum pm_tcp_state. */
 enum pm_template_state {
@@ -630,12 +659,21 @@ enum pm_template_state {
 #define PM_TEMPLATE_AGAIN 7153u
 
 /*
- * A connection line: what forwarding an established packet needs. Lines stand in sets of four;
- * a key has two sets, the first is preferred while it has room to spare (connection.h). A NAT connection has
- * two lines, one per direction. Key: protocol, source, destination as in the packet.
+ * A connection line: what leads an established packet to all that forwarding it needs. 32 bytes for IPv4, 64
+ * for IPv6, since what many connections cost is the memory that their lines stand in. Lines stand in sets of
+ * four, two cache lines; a key has two sets, the first is preferred while it has room to spare (room.h). A NAT
+ * connection has two lines, one per direction. Key: protocol, source, destination as in the packet.
+ *
+ * What is not here: where an IN line's packets are translated to is the real server's record, with the
+ * packet's own port if that has none (pm_real_port); what a REPLY line's leave as is the virtual service, or
+ * where that is not its address and port, the key of its IN line (pm_look_virtual); which part of the table a line was placed
+ * in follows from its key.
  *
  * An IN line counts as active while its state is ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK (TCP), else
  * as inactive: who swaps its head moves pm_live by what was swapped out and in.
+ *
+ * TEMPLATE lines (persistence) have no packets of their own, and no next hop. Any protocol's states have to do
+ * with the 16 that the word has room for.
  */
 struct pm_conn {
 	__u32 word;
@@ -643,35 +681,28 @@ struct pm_conn {
 	__be16 sport;
 	__be16 dport;
 	__u8 protocol;
-	__u8 kind;   /* enum pm_conn_kind */
-	__u8 method; /* enum pm_method, copied when the connection was made */
-	__u8 flags;  /* enum pm_conn_flag */
-	__u32 real;  /* index in reals */
-	__u32 peer;  /* the other line of a NAT connection, else PM_NONE */
-	__be16 new_port; /* IN: destination port; REPLY: source port on the way out */
-	/* The next hop: written while the word says HELD, read if it does not. */
-	__u16 mtu;   /* of the path to the next hop, 0 while unknown */
-	__u16 hop_epoch; /* next hop valid while this equals the current epoch, modulo 2^16 */
-	__u16 level;	 /* the part of the table that it was placed in, see PM_LEVEL */
-	__u8 dmac[6];
-	__u8 smac[6];
-	__u32 ifindex; /* egress; 0: next hop not looked up */
-	__u32 gateway; /* pm_fib.gateway of the next hop */
+	__u8 traits; /* kind, method, enum pm_conn_flag */
+	/*
+	 * Index in neighbours of the next hop, as the host's FIB had it in the epoch that the word says; 0: not
+	 * looked up. Written while the word says HELD, read if it does not. Real servers whose next hop the
+	 * daemon keeps (`hops`) need none here.
+	 */
+	__u16 neighbour;
+	__u32 real; /* index in reals */
+	__u32 peer; /* the other line of a NAT connection, else PM_NONE */
 };
 
 struct pm_conn4 {
 	struct pm_conn c;
 	__be32 saddr;
 	__be32 daddr;
-	__be32 new_addr; /* REPLY: virtual address; IN: real server's (its record has it too) */
 };
 
 struct pm_conn6 {
 	struct pm_conn c;
 	__u8 saddr[16];
 	__u8 daddr[16];
-	__u8 new_addr[16];
-	__u32 pad[7];
+	__u32 pad[2];
 };
 
 #define PM_WAYS 4

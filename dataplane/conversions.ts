@@ -23,9 +23,13 @@ import {
   Method,
   PM_CONN_ACTIVE,
   PM_CONN_CLASS_SHIFT,
+  PM_CONN_EPOCHS,
   PM_CONN_GENERATION,
   PM_CONN_GENERATIONS,
+  PM_CONN_HELD,
+  PM_CONN_HOLDS,
   PM_CONN_INPUT_ONLY,
+  PM_CONN_METHOD_SHIFT,
   PM_CONN_STATE_SHIFT,
   PM_CONN_STATUS,
   SettingsRecord,
@@ -64,6 +68,33 @@ const ACTIVE_STATES: readonly number[] = [
   TcpState.Synack,
 ]
 
+/** Of a line before version 10: its kind, method and flags stood apart. */
+function traits(old: OldRecord, view: DataView, base: number): void {
+  const [oldOnePacket, oldCheck] = [0x08, 0x20]
+  const flags = old.number('c.flags')
+  ConnRecord.setTraits(
+    view,
+    base,
+    old.number('c.kind') |
+      (old.number('c.method') << PM_CONN_METHOD_SHIFT) |
+      ((flags & oldOnePacket) !== 0 ? ConnFlag.OnePacket : 0) |
+      ((flags & oldCheck) !== 0 ? ConnFlag.Check : 0),
+  )
+}
+
+/**
+ * Before version 10 a word's upper bits said how often a next hop was written to the line, and counted its
+ * owners further; a new one keeps none, and is held by nobody.
+ */
+function connection(old: OldRecord, view: DataView, base: number): void {
+  ConnRecord.setWord(
+    view,
+    base,
+    (old.number('c.word') & ~(PM_CONN_EPOCHS | PM_CONN_HOLDS | PM_CONN_HELD)) >>> 0,
+  )
+  traits(old, view, base)
+}
+
 /**
  * Before version 7 a line's word held status and generation only; state and what is known of the two ends
  * stood beside it. A line that is being written when it is looked at is taken as free: if it comes to
@@ -80,7 +111,7 @@ function connectionWord(old: OldRecord, view: DataView, base: number): void {
   const isIn = old.number('c.kind') === ConnKind.In
   const active = old.number('c.protocol') === PROTO_TCP && ACTIVE_STATES.includes(state)
   const isLive = (word & PM_CONN_STATUS) === ConnStatus.Live
-  ConnRecord.setFlags(view, base, flags & (ConnFlag.OnePacket | ConnFlag.Local))
+  traits(old, view, base)
   ConnRecord.setWord(
     view,
     base,
@@ -103,11 +134,26 @@ function wholeTables(_: OldRecord, view: DataView, base: number): void {
   SettingsRecord.setLevels6(view, base, 0)
 }
 
-const BEFORE_10: Conversion = { records: { settings: wholeTables } }
+/** Next hops are looked up anew; where packets are translated to, other records say. */
+const GONE = ['new_port', 'mtu', 'hop_epoch', 'dmac', 'smac', 'ifindex', 'gateway']
+const BEFORE_10: Conversion = {
+  records: { settings: wholeTables, connections4: connection, connections6: connection },
+  forgets: [
+    ...['pm_conn4', 'pm_conn6'].flatMap((record) => [
+      ...GONE.map((field) => `${record}.c.${field}`),
+      ...['kind', 'method', 'flags'].map((field) => `${record}.c.${field}`),
+      `${record}.new_addr`,
+    ]),
+    'PM_CONN_GENERATIONS',
+    'PM_CONN_HOP',
+    'PM_CONN_HOPS',
+  ],
+}
 
 const BEFORE_7: Conversion = {
   records: { ...BEFORE_10.records, connections4: connectionWord, connections6: connectionWord },
   forgets: [
+    ...BEFORE_10.forgets!,
     // Their meaning is in the word now; how many packets a line has seen was asked for by nobody.
     'pm_conn4.c.state',
     'pm_conn6.c.state',
@@ -150,8 +196,6 @@ export const MERGES = {
   ]),
   /** Times: the later one. */
   later: new Set(['connections4 c.expires', 'connections6 c.expires']),
-  /** Flags: either's. */
-  unions: new Set(['connections4 c.flags', 'connections6 c.flags']),
   /** Changed by both, the record is two different things by now: the new program's stays. */
   identities: new Set(['connections4 c.word', 'connections6 c.word']),
 } as const

@@ -342,7 +342,6 @@ class Carry {
         let value = our
         if (our === was) value = their
         else if (way === 'later') value = (Number(their - our) | 0) > 0 ? their : our
-        else if (way === 'union') value = our | their
         if (value !== our) writeScalar(map.view, start + field, type, value)
       }
       return true
@@ -351,12 +350,11 @@ class Carry {
 }
 
 /** How a field that both programs have changed is brought together; null: the new program's value stays. */
-function wayOf(map: MapName, path: string): 'sum' | 'identity' | 'later' | 'union' | null {
+function wayOf(map: MapName, path: string): 'sum' | 'identity' | 'later' | null {
   const field = `${map} ${path}`
   if (MERGES.sums.has(field)) return 'sum'
   if (MERGES.identities.has(field)) return 'identity'
-  if (MERGES.later.has(field)) return 'later'
-  return MERGES.unions.has(field) ? 'union' : null
+  return MERGES.later.has(field) ? 'later' : null
 }
 
 /** Adds to a number that the packet program adds to as well. */

@@ -14,6 +14,7 @@ import {
   PM_MARK_KINDS,
   PM_MARK_RULES,
   PM_MARK_SPANS,
+  PM_NEIGHBOURS,
   PM_VERDICT_MAX,
   PM_WAYS,
 } from './layout/layout.gen.ts'
@@ -64,6 +65,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     filter_lengths: FAMILIES,
     gates: sizes.services,
     fragments: PM_FRAGMENTS,
+    neighbours: PM_NEIGHBOURS,
   }
 }
 

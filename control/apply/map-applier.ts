@@ -413,8 +413,12 @@ export class MapApplier implements Applier {
     return this.#network.renewHops(ms)
   }
 
-  /** Somebody looks after the tables: packets need not (bpf/expiry.h). To be said every second or so. */
+  /**
+   * Somebody looks after the tables, packets need not (bpf/expiry.h), and after the next hops of real servers
+   * (bpf/next-hop.h). To be said every second or so.
+   */
   presence(): void {
+    if (!this.#network.hopsAreOurs) return
     const word = SettingsRecord.offsets.swept / 4
     Atomics.store(this.dataplane.map('settings').u32, word, this.dataplane.nowTicks())
   }

@@ -4,7 +4,6 @@ import type { IpAddress } from '../../net/address.ts'
 import { realImage, takesAnyPort } from '../compile/images.ts'
 import { publishLocals } from '../compile/locals.ts'
 import { isPlaced, Placements } from '../compile/placement.ts'
-import { bumpNextHopEpoch } from '../compile/settings.ts'
 import type { LedgerView } from '../plan/ledger.ts'
 import type { Operation } from '../plan/operations.ts'
 import type { ServiceEntry } from '../rules/entries.ts'
@@ -79,12 +78,15 @@ export class NetworkFacts {
     this.addresses.touch(real)
   }
 
+  /** Whether packets can go by what is written down of ways to real servers. */
+  get hopsAreOurs(): boolean {
+    return this.#hops?.isOurs ?? true
+  }
+
   /** Writes down the ways to real servers that have changed, for some milliseconds; true when all are. */
   renewHops(ms: number): boolean {
     if (this.#hops === null) return true
-    const { done, moved } = this.#hops.renew(performance.now() + ms)
-    if (moved) bumpNextHopEpoch(this.#options.dataplane.map('settings'))
-    return done
+    return this.#hops.renew(performance.now() + ms)
   }
 
   /** Brings what the network adds to all real servers up to date; others have their turns meanwhile. */

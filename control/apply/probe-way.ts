@@ -15,6 +15,7 @@ import type { ForwardingMethod, RealServer } from '../model/server.ts'
 import type { Ledger } from '../plan/ledger.ts'
 import { execute, type RuleMaps } from '../plan/operations.ts'
 import type { HopSource } from '../rules/host.ts'
+import { writeHop } from './hop-record.ts'
 
 const METHODS: Readonly<Record<ForwardingMethod, number>> = {
   nat: Method.Nat,
@@ -46,6 +47,7 @@ const UNPLACED: Placement = { source: null, local: false }
 const TICK_MS = 2 ** 23 / 1e6
 
 export class ProbeWays {
+  readonly #dataplane: Dataplane
   readonly #maps: RuleMaps
   readonly #ledger: Ledger
   readonly #connections: PreparedConnections
@@ -63,6 +65,7 @@ export class ProbeWays {
     place: (server: RealServer) => Placement,
     hops: HopSource | null,
   ) {
+    this.#dataplane = dataplane
     this.#hops = hops
     this.#maps = maps
     this.#ledger = ledger
@@ -80,6 +83,8 @@ export class ProbeWays {
     const record = { ...real, weight: 1, upperThreshold: 0, lowerThreshold: 0 }
     const image = realImage(record, NOWHERE, this.#place(real))
     execute(this.#maps, { op: 'fill-real', real: index, image })
+    // Known, it is asked of nobody; and the first packet is not lost while a neighbour is being found.
+    writeHop(this.#dataplane, index, this.#hops?.to(real.id.address) ?? null)
     // Also a port that no service has.
     const endpoint = realImage({ ...record, id: virtual }, NOWHERE, UNPLACED)
     markReal(this.#maps.interest, endpoint)
@@ -93,10 +98,7 @@ export class ProbeWays {
       },
       real: index,
       method: METHODS[real.method],
-      target: real.method === 'nat' ? target : { address: target.address, port: virtual.port },
       hop: wish.hop,
-      // Known, it is asked of nobody; and the first packet is not lost while a neighbour is being found.
-      hopThere: this.#hops?.to(real.id.address) ?? null,
       ticks: Math.ceil(wish.lifeMs / TICK_MS),
     })
     if (prepared === null) {

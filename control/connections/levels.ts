@@ -4,9 +4,10 @@
  * no longer searched.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { PM_LEVEL_STEP, PM_LEVELS, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import { PM_LEVEL_STEP, PM_LEVELS, PM_WAYS, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { firstLevel, levelsWord, linesInUse, readLevels } from '../../dataplane/levels.ts'
 import type { Family } from '../../net/address.ts'
+import { isSetOf, type Place } from './place.ts'
 import { hasStalled } from './stall.ts'
 
 /** A table shrinks when fewer than one in this many of its lines are in use, to a quarter of its size... */
@@ -20,9 +21,11 @@ export class TableLevels {
   readonly #word: number
   readonly #lines: number
   readonly #first: number
-  /** Lines met in the sweep under way, by the level they were placed in. */
+  /** Lines met in the sweep under way, by the level they are found in. */
   readonly #met = new Uint32Array(PM_LEVELS)
-  /** Other levels when the sweep under way began. */
+  /** Levels that lines may have stood in when the sweep under way began, in the order of a search. */
+  #searched: readonly number[] = []
+  /** The other ones of them. */
   #others = 0
   /** Since when sweeps have met nothing in a level, in ticks. */
   readonly #desertedSince = new Map<number, number>()
@@ -44,6 +47,16 @@ export class TableLevels {
     return [current, ...rest.filter((level) => level !== current && (others & (1 << level)) !== 0)]
   }
 
+  /** What the hash of connections begins with. */
+  get seed(): number {
+    return this.#settings[SettingsRecord.offsets.hashSeed / 4]!
+  }
+
+  /** Sets of a level, less one. */
+  mask(level: number): number {
+    return (this.#lines / PM_WAYS - 1) >>> level
+  }
+
   /** Lines that may be in use: the first of the table. */
   get inUse(): number {
     return linesInUse(this.#lines, this.#read())
@@ -57,11 +70,23 @@ export class TableLevels {
 
   begin(): void {
     this.#met.fill(0)
+    this.#searched = this.toSearch()
     this.#others = readLevels(this.#read()).others
   }
 
-  meet(level: number): void {
-    if (level < PM_LEVELS) this.#met[level]!++
+  /** A line in use; `place` says where those of its key may stand, null: nobody knows yet. */
+  meet(line: number, place: () => Place | null): void {
+    const [current = 0] = this.#searched
+    if (this.#others === 0) {
+      this.#met[current]!++
+      return
+    }
+    const known = place()
+    const set = Math.floor(line / PM_WAYS)
+    const level = known && this.#searched.find((one) => isSetOf(known, set, this.mask(one)))
+    if (level !== null && level !== undefined) this.#met[level]!++
+    // Being written, or just moved: it may be found in any.
+    else for (const one of this.#searched) this.#met[one]!++
   }
 
   /** A sweep that began with `begin` has met all lines. */

@@ -1,9 +1,9 @@
 /** Connections as `ipvsadm -Lc` lists them. */
 import type { MapMemory } from '../../dataplane/dataplane.ts'
 import {
+  ConnFlag,
   ConnKind,
   ConnStatus,
-  Method,
   PM_CONN_STATUS,
   RealRecord,
   TemplateState,
@@ -29,11 +29,27 @@ function stateText(table: ConnectionTable, line: number): string {
 /** As the kernel lists a template that leads nowhere any more. */
 const LAPSED_PORTS = { source: 0, destination: 65535, target: 65535 }
 
-/** A tunnel's far end may be of the other family: it stands in the record of the real server only. */
-function farEnd(reals: MapMemory, real: number): IpAddress {
+interface FarEnd {
+  readonly address: IpAddress
+  /** 0: that of the packet. */
+  readonly port: number
+}
+
+function farEnd(reals: MapMemory, real: number): FarEnd | null {
+  if (real >= reals.entries) return null
   const base = real * reals.entrySize
   const family = RealRecord.getFamily(reals.view, base) === 6 ? 6 : 4
-  return readAddress(reals.bytes, base + RealRecord.offsets.addr, family)
+  return {
+    address: readAddress(reals.bytes, base + RealRecord.offsets.addr, family),
+    port: RealRecord.getPort(reals.view, base),
+  }
+}
+
+/** Where packets of a line arrive: a template says of no port which one, if it is for all of them. */
+function portAt(table: ConnectionTable, line: number, server: FarEnd | null): number {
+  const { destination } = table.ports(line)
+  if (table.kind(line) === ConnKind.Template) return destination === 0 ? 0 : (server?.port ?? 0)
+  return ((table.flags(line) & ConnFlag.OtherPort) === 0 && server?.port) || destination
 }
 
 function listing(
@@ -42,11 +58,11 @@ function listing(
   remaining: number,
   reals: MapMemory,
 ): ConnectionListing {
-  const { source, destination, target } = table.addresses(line)
-  const tunnel = table.method(line) === Method.Tun && table.real(line) < reals.entries
+  const { source, destination } = table.addresses(line)
+  const server = farEnd(reals, table.real(line))
   const isTemplate = table.kind(line) === ConnKind.Template
   const hasLapsed = isTemplate && (table.state(line) & TemplateState.Lapsed) !== 0
-  const ports = hasLapsed ? LAPSED_PORTS : table.ports(line)
+  const ports = hasLapsed ? LAPSED_PORTS : { ...table.ports(line), target: portAt(table, line, server) }
   return {
     protocol: protocolOfNumber(table.protocol(line)) ?? 'ip',
     family: table.family,
@@ -56,7 +72,7 @@ function listing(
     clientPort: ports.source,
     virtual: destination,
     virtualPort: ports.destination,
-    destination: tunnel ? farEnd(reals, table.real(line)) : target,
+    destination: server?.address ?? destination,
     destinationPort: ports.target,
     template: isTemplate,
     engine: null,

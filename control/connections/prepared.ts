@@ -15,17 +15,20 @@ import {
   ConnKind,
   ConnStatus,
   LiveRecord,
+  NeighbourRecord,
   PM_CONN_ACTIVE,
   PM_CONN_GENERATIONS,
   PM_CONN_HELD,
-  PM_CONN_HOPS,
+  PM_CONN_HOLDS,
   PM_CONN_STATUS,
+  PM_NEIGHBOUR_CHECK4,
+  PM_NEIGHBOUR_CHECK6,
   PM_WAYS,
-  SettingsRecord,
 } from '../../dataplane/layout/layout.gen.ts'
 import type { IpAddress } from '../../net/address.ts'
 import { addressToBytes, familyOf } from '../../net/address.ts'
-import { type ConnectionTable, claimedHead, freedHead, type Head, isLive } from './table.ts'
+import { linesOf, placeOf } from './place.ts'
+import { type ConnectionTable, claimedHead, freedHead, type Head, isLive, type LineFields } from './table.ts'
 
 export interface Side {
   readonly address: IpAddress
@@ -56,11 +59,7 @@ export interface Wish {
   readonly real: number
   /** enum pm_method */
   readonly method: number
-  /** Where the real server takes the packet: its address and port. */
-  readonly target: Side
   readonly hop: FixedHop
-  /** To the real server; null: packets look it up. */
-  readonly hopThere: FixedHop | null
   /** How long the lines live without a packet. */
   readonly ticks: number
 }
@@ -70,8 +69,6 @@ interface Owned {
   readonly table: ConnectionTable
   readonly line: number
   readonly word: number
-  /** The way out that it was given. */
-  readonly ifindex: number
 }
 
 export interface Prepared {
@@ -79,15 +76,16 @@ export interface Prepared {
   readonly lines: readonly [Owned, Owned]
 }
 
-/** A line that is being written, and the level of the table that it stands in. */
+/** A line that is being written. */
 interface Claimed {
   readonly line: number
   readonly head: Head
-  readonly level: number
 }
 
-/** Of bpf/next-hop.h. */
-const PM_EPOCH_SHIFT = 12
+/** Where answers leave, in the map `neighbours`. */
+const ANSWERS = { 4: PM_NEIGHBOUR_CHECK4, 6: PM_NEIGHBOUR_CHECK6 } as const
+const NEIGHBOUR_WORDS = NeighbourRecord.size / 4
+const VERSION = NeighbourRecord.offsets.version / 4
 /** Attempts at a swap that packets keep winning. */
 const TRIES = 8
 
@@ -112,18 +110,20 @@ export class PreparedConnections {
       table.swapHead(there.line, there.head, freedHead(there.head.word))
       return null
     }
-    const { real, target, hop, hopThere } = wish
-    const epoch = this.#epoch(now)
+    const { real } = wish
     const until = (now + wish.ticks) >>> 0
-    fill(table, there.line, wish.there, target.address, {
-      ...{ kind: ConnKind.In, method: wish.method, real, peer: back.line, newPort: target.port },
-      level: there.level,
-      hop: hopThere === null ? null : { ...hopThere, epoch },
+    this.#lead(table, wish.hop)
+    fill(table, there.line, wish.there, {
+      ...{ kind: ConnKind.In, method: wish.method, real, peer: back.line, neighbour: 0 },
     })
-    fill(table, back.line, wish.back, wish.there.to.address, {
-      ...{ kind: ConnKind.Reply, method: wish.method, real, peer: there.line, newPort: wish.there.to.port },
-      level: back.level,
-      hop: { ...hop, epoch },
+    fill(table, back.line, wish.back, {
+      ...{
+        kind: ConnKind.Reply,
+        method: wish.method,
+        real,
+        peer: there.line,
+        neighbour: ANSWERS[table.family],
+      },
     })
     const thereLive = liveHead(there.head.word, until)
     const backLive = liveHead(back.head.word, until)
@@ -139,21 +139,15 @@ export class PreparedConnections {
     return {
       real,
       lines: [
-        { table, line: there.line, word: thereLive.word, ifindex: hopThere?.ifindex ?? 0 },
-        { table, line: back.line, word: backLive.word, ifindex: hop.ifindex },
+        { table, line: there.line, word: thereLive.word },
+        { table, line: back.line, word: backLive.word },
       ],
     }
   }
 
-  /**
-   * False: one of the lines was taken away, or has lost its way out, since routes changed just when a packet
-   * came. Then what was asked over them says nothing.
-   */
+  /** False: one of the lines was taken away. Then what was asked over them says nothing. */
   isThere({ lines }: Prepared): boolean {
-    return lines.every(
-      ({ table, line, word, ifindex }) =>
-        isSameOwner(table.word(line), word) && (ifindex === 0 || table.ifindex(line) === ifindex),
-    )
+    return lines.every(({ table, line, word }) => isSameOwner(table.word(line), word))
   }
 
   free({ real, lines: [there, back] }: Prepared): void {
@@ -163,9 +157,14 @@ export class PreparedConnections {
 
   /** A line for this flow; one that an earlier daemon left for the same is taken over. */
   #claim(table: ConnectionTable, flow: Flow, now: number): Claimed | null {
-    const [level, ...others] = table.levels.toSearch()
-    const lines = this.#linesOf(table, flow, level)
-    for (const line of [...lines, ...others.flatMap((other) => this.#linesOf(table, flow, other))]) {
+    const place = placeOf(table.levels.seed, {
+      ...{ addresses: loaded(flow), first: 0, words: table.family === 4 ? 1 : 4 },
+      ...{ sport: swapped(flow.from.port), dport: swapped(flow.to.port), protocol: flow.protocol },
+    })
+    const [lines = [], ...others] = table.levels
+      .toSearch()
+      .map((level) => linesOf(place, table.levels.mask(level)))
+    for (const line of [...lines, ...others.flat()]) {
       const head = table.head(line)
       if (!isLive(head.word) || !isFlow(table, line, flow)) continue
       if ((table.flags(line) & ConnFlag.Check) === 0) return null
@@ -185,7 +184,7 @@ export class PreparedConnections {
       const from = table.head(line)
       if ((from.word & PM_CONN_STATUS) >= ConnStatus.Claimed) continue
       const head = claimedHead(from.word, now)
-      if (table.swapHead(line, from, head)) return { line, head, level }
+      if (table.swapHead(line, from, head)) return { line, head }
     }
     return null
   }
@@ -206,10 +205,20 @@ export class PreparedConnections {
     return false
   }
 
-  /** Until when next hops that are written now are good: `pm_epoch` in bpf/next-hop.h. */
-  #epoch(now: number): number {
-    const { u32 } = this.#dataplane.map('settings')
-    return (Atomics.load(u32, SettingsRecord.offsets.nextHopEpoch / 4) + (now >>> PM_EPOCH_SHIFT)) >>> 0
+  /** Where answers leave: the same for all, so that a record with another content is one that is over. */
+  #lead(table: ConnectionTable, hop: FixedHop): void {
+    const { u32, bytes } = this.#dataplane.map('neighbours')
+    const base = ANSWERS[table.family] * NEIGHBOUR_WORDS
+    const { offsets } = NeighbourRecord
+    const image = new Uint32Array(NEIGHBOUR_WORDS)
+    const version = u32[base + VERSION]!
+    NeighbourRecord.write(new DataView(image.buffer), 0, { ...hop, version, epoch: 0, gateway: 0 })
+    const present = bytes.subarray(base * 4, (base + NEIGHBOUR_WORDS) * 4)
+    if ((version & 1) === 0 && Buffer.compare(new Uint8Array(image.buffer), present) === 0) return
+    Atomics.store(u32, base + VERSION, version | 1)
+    for (let word = offsets.epoch / 4; word < NEIGHBOUR_WORDS; word++)
+      Atomics.store(u32, base + word, image[word]!)
+    Atomics.store(u32, base + VERSION, ((version | 1) + 1) >>> 0)
   }
 
   #count(real: number, by: 1 | -1): void {
@@ -222,44 +231,16 @@ export class PreparedConnections {
     const counted = (word & PM_CONN_ACTIVE) === 0 ? offsets.inactive : offsets.active
     Atomics.sub(this.#dataplane.map('live').u32, (real * size + counted) / 4, 1)
   }
-
-  /** The lines of a level that a flow may stand in, in the order of the search (`pm_place`, `pm_nth` in bpf/lookup.h). */
-  #linesOf(table: ConnectionTable, { protocol, from, to }: Flow, level: number): number[] {
-    const settings = this.#dataplane.map('settings')
-    const seed = settings.u32[SettingsRecord.offsets.hashSeed / 4]!
-    const source = loaded(from.address)
-    const destination = loaded(to.address)
-    let hash = BigInt(seed)
-    source.forEach((word, i) => {
-      hash = stir(hash, (word << 32n) | destination[i]!)
-    })
-    hash = stir(hash, (swapped(from.port) << 32n) | (swapped(to.port) << 8n) | BigInt(protocol))
-    hash = BigInt.asUintN(64, hash * 0xbf58476d1ce4e5b9n)
-    hash ^= hash >> 32n
-    const mask = (table.lines / PM_WAYS - 1) >>> level
-    const first = Number(hash & 0xffff_ffffn) & mask
-    const second = (first ^ (Number((hash >> 33n) & 0xffff_ffffn) | 1)) & mask
-    const way = Number(hash >> 62n)
-    return [first, second].flatMap((set) =>
-      Array.from({ length: PM_WAYS }, (_, n) => set * PM_WAYS + ((way + n) % PM_WAYS)),
-    )
-  }
 }
 
-function stir(hash: bigint, word: bigint): bigint {
-  const product = BigInt.asUintN(64, (hash ^ word) * 0x9e3779b97f4a7c15n)
-  return product ^ (product >> 29n)
+/** The words of both addresses as the program loads them from a packet: the first byte lowest. */
+function loaded({ from, to }: Flow): Uint32Array {
+  const bytes = Uint8Array.from([...addressToBytes(from.address), ...addressToBytes(to.address)])
+  return new Uint32Array(bytes.buffer)
 }
 
-/** The words of an address as the program loads them from a packet: the first byte lowest. */
-function loaded(address: IpAddress): bigint[] {
-  const bytes = addressToBytes(address)
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  return Array.from({ length: bytes.length / 4 }, (_, i) => BigInt(view.getUint32(i * 4, true)))
-}
-
-function swapped(port: number): bigint {
-  return BigInt(((port & 0xff) << 8) | (port >>> 8))
+function swapped(port: number): number {
+  return ((port & 0xff) << 8) | (port >>> 8)
 }
 
 function isSameOwner(one: number, other: number): boolean {
@@ -276,32 +257,23 @@ function isFlow(table: ConnectionTable, line: number, { protocol, from, to }: Fl
 
 /** State 0 of both protocols: no packet yet, counted as inactive. */
 function liveHead(claimed: number, until: number): Head {
-  return { word: ((claimed & (PM_CONN_GENERATIONS | PM_CONN_HOPS)) | ConnStatus.Live) >>> 0, until }
-}
-
-interface Rest {
-  readonly kind: number
-  readonly method: number
-  readonly real: number
-  readonly peer: number
-  readonly newPort: number
-  readonly level: number
-  readonly hop: (FixedHop & { readonly epoch: number }) | null
+  return { word: ((claimed & (PM_CONN_GENERATIONS | PM_CONN_HOLDS)) | ConnStatus.Live) >>> 0, until }
 }
 
 /** Everything behind the head of a claimed line. */
-function fill(table: ConnectionTable, line: number, flow: Flow, target: IpAddress, rest: Rest): void {
-  const { kind, method, real, peer, newPort, level, hop } = rest
+function fill(
+  table: ConnectionTable,
+  line: number,
+  flow: Flow,
+  rest: Pick<LineFields, 'kind' | 'method' | 'real' | 'peer' | 'neighbour'>,
+): void {
   table.fill(line, {
     protocol: flow.protocol,
     sport: flow.from.port,
     dport: flow.to.port,
     source: flow.from.address,
     destination: flow.to.address,
-    // A tunnel's far end may be of the other family: it stands in the record of the real server only.
-    target: familyOf(target) === table.family ? target : flow.to.address,
-    ...{ kind, method, real, peer, newPort, level },
+    ...rest,
     flags: ConnFlag.Check,
-    hop,
   })
 }

@@ -222,7 +222,7 @@ export class Sweep {
       const status = u32[at]! & PM_CONN_STATUS
       if (status < ConnStatus.Claimed) continue
       this.#inUse[family]++
-      table.levels.meet(table.level(line))
+      table.levels.meet(line, () => (status === ConnStatus.Live ? table.place(line) : null))
       if (status === ConnStatus.Claimed) this.#meetClaimed(table, line)
       else this.#meetLive(table, line, now, options)
     }

@@ -11,7 +11,10 @@ import {
   PM_CONN_CLASS_SHIFT,
   PM_CONN_GENERATION,
   PM_CONN_GENERATIONS,
-  PM_CONN_HOPS,
+  PM_CONN_HOLDS,
+  PM_CONN_KIND_MASK,
+  PM_CONN_METHOD_MASK,
+  PM_CONN_METHOD_SHIFT,
   PM_CONN_STATE_MASK,
   PM_CONN_STATE_SHIFT,
   PM_CONN_STATUS,
@@ -21,17 +24,20 @@ import {
 import type { Family, IpAddress } from '../../net/address.ts'
 import { addressToBytes, ipv4FromNumber, readAddress } from '../../net/address.ts'
 import { TableLevels } from './levels.ts'
+import { type Place, placeOf } from './place.ts'
 
 const { offsets } = ConnRecord
 const WORD = offsets.word / 4
-/** Protocol, kind and method share a word. */
-const KIND = offsets.protocol / 4
+/** Protocol, traits and the index of the next hop share a word. */
+const TRAITS = offsets.protocol / 4
 const EXPIRES = offsets.expires / 4
 const REAL = offsets.real / 4
 const PEER = offsets.peer / 4
-const IFINDEX = offsets.ifindex / 4
-/** The epoch of the next hop and the level share a word. */
-const LEVEL = offsets.hopEpoch / 4
+const PORTS = offsets.sport / 4
+const SOURCE4 = Conn4Record.offsets.saddr / 4
+const SOURCE6 = Conn6Record.offsets.saddr / 4
+const FLAGS = ~(PM_CONN_KIND_MASK | (PM_CONN_METHOD_MASK << PM_CONN_METHOD_SHIFT)) & 0xff
+
 /** Ticks from `now` until `then`, negative when past; both modulo 2^32. */
 export function ticksUntil(now: number, then: number): number {
   return (then - now) | 0
@@ -57,18 +63,23 @@ function headBits({ word, until }: Head): bigint {
 /** The head of a line that is taken from whoever has `word`, at this time. */
 export function claimedHead(word: number, nowTicks: number): Head {
   const generation = (word + PM_CONN_GENERATION) & PM_CONN_GENERATIONS
-  return { word: ((word & PM_CONN_HOPS) | generation | ConnStatus.Claimed) >>> 0, until: nowTicks >>> 0 }
+  return { word: ((word & PM_CONN_HOLDS) | generation | ConnStatus.Claimed) >>> 0, until: nowTicks >>> 0 }
 }
 
 /** The word of a line that is claimed with `own`, as that of a live one in the state that `from` says. */
 export function liveWord(own: number, from: number): number {
   const state = from & (PM_CONN_STATE_MASK << PM_CONN_STATE_SHIFT)
-  return ((own & (PM_CONN_GENERATIONS | PM_CONN_HOPS)) | state | ConnStatus.Live) >>> 0
+  return ((own & (PM_CONN_GENERATIONS | PM_CONN_HOLDS)) | state | ConnStatus.Live) >>> 0
 }
 
 /** The head of a line that nobody has any more. */
 export function freedHead(word: number): Head {
-  return { word: ((word & (PM_CONN_HOPS | PM_CONN_GENERATIONS)) | ConnStatus.Freed) >>> 0, until: 0 }
+  return { word: ((word & (PM_CONN_HOLDS | PM_CONN_GENERATIONS)) | ConnStatus.Freed) >>> 0, until: 0 }
+}
+
+/** `pm_traits` */
+export function traitsOf(kind: number, method: number, flags: number): number {
+  return kind | (method << PM_CONN_METHOD_SHIFT) | flags
 }
 
 /** A line's fields behind its head. */
@@ -78,23 +89,13 @@ export interface LineFields {
   readonly dport: number
   readonly source: IpAddress
   readonly destination: IpAddress
-  /** IN: the real server's address; REPLY: the source the answer leaves with. */
-  readonly target: IpAddress
-  readonly newPort: number
   readonly kind: number
   readonly method: number
   readonly flags: number
   readonly real: number
   readonly peer: number
-  /** Of the table, that the line was placed in. */
-  readonly level: number
-  readonly hop: {
-    readonly ifindex: number
-    readonly smac: Uint8Array
-    readonly dmac: Uint8Array
-    readonly mtu: number
-    readonly epoch: number
-  } | null
+  /** Index in `neighbours` of a next hop; 0: none is kept in the line. */
+  readonly neighbour: number
 }
 
 export class ConnectionTable {
@@ -175,20 +176,29 @@ export class ConnectionTable {
   }
 
   protocol(line: number): number {
-    return this.u32[line * this.stride + KIND]! & 0xff
+    return this.u32[line * this.stride + TRAITS]! & 0xff
+  }
+
+  #traits(line: number): number {
+    return (this.u32[line * this.stride + TRAITS]! >>> 8) & 0xff
   }
 
   kind(line: number): number {
-    return (this.u32[line * this.stride + KIND]! >>> 8) & 0xff
+    return this.#traits(line) & PM_CONN_KIND_MASK
   }
 
   method(line: number): number {
-    return (this.u32[line * this.stride + KIND]! >>> 16) & 0xff
+    return (this.#traits(line) >>> PM_CONN_METHOD_SHIFT) & PM_CONN_METHOD_MASK
   }
 
   /** `ConnFlag` bits. */
   flags(line: number): number {
-    return this.u32[line * this.stride + KIND]! >>> 24
+    return this.#traits(line) & FLAGS
+  }
+
+  /** Index in `neighbours` of the next hop that the line keeps; 0: none. */
+  neighbour(line: number): number {
+    return this.u32[line * this.stride + TRAITS]! >>> 16
   }
 
   state(line: number): number {
@@ -199,9 +209,18 @@ export class ConnectionTable {
     return (this.word(line) >>> PM_CONN_CLASS_SHIFT) & PM_CONN_CLASS_MASK
   }
 
-  /** The level of the table that it was placed in. */
-  level(line: number): number {
-    return this.u32[line * this.stride + LEVEL]! >>> 16
+  /** Where lines of this one's key may stand. Of a line that is being written it says nothing. */
+  place(line: number): Place {
+    const base = line * this.stride
+    const ports = this.u32[base + PORTS]!
+    return placeOf(this.levels.seed, {
+      addresses: this.u32,
+      first: base + (this.family === 4 ? SOURCE4 : SOURCE6),
+      words: this.family === 4 ? 1 : 4,
+      sport: ports & 0xffff,
+      dport: ports >>> 16,
+      protocol: this.protocol(line),
+    })
   }
 
   /** The line of the other direction if it still belongs to this one, else -1. */
@@ -223,27 +242,25 @@ export class ConnectionTable {
     return peer < 0 ? own : Math.max(own, ticksUntil(now, this.expires(peer)))
   }
 
-  /** Source, destination and rewritten address of a line. */
-  addresses(line: number): { source: IpAddress; destination: IpAddress; target: IpAddress } {
+  /** Source and destination of a line's packets. */
+  addresses(line: number): { source: IpAddress; destination: IpAddress } {
     const base = line * this.stride * 4
     if (this.family === 4) {
       return {
         source: ipv4FromNumber(Conn4Record.getSaddr(this.#view, base)),
         destination: ipv4FromNumber(Conn4Record.getDaddr(this.#view, base)),
-        target: ipv4FromNumber(Conn4Record.getNewAddr(this.#view, base)),
       }
     }
-    const at = (field: 'saddr' | 'daddr' | 'newAddr'): IpAddress =>
+    const at = (field: 'saddr' | 'daddr'): IpAddress =>
       readAddress(this.#bytes, base + Conn6Record.offsets[field], 6)
-    return { source: at('saddr'), destination: at('daddr'), target: at('newAddr') }
+    return { source: at('saddr'), destination: at('daddr') }
   }
 
-  ports(line: number): { source: number; destination: number; target: number } {
+  ports(line: number): { source: number; destination: number } {
     const base = line * this.stride * 4
     return {
       source: ConnRecord.getSport(this.#view, base),
       destination: ConnRecord.getDport(this.#view, base),
-      target: ConnRecord.getNewPort(this.#view, base),
     }
   }
 
@@ -258,37 +275,19 @@ export class ConnectionTable {
     return (this.flags(line) & ConnFlag.Check) !== 0
   }
 
-  /** The way out that is kept in the line; 0: none. */
-  ifindex(line: number): number {
-    return this.u32[line * this.stride + IFINDEX]!
-  }
-
   /** Writes everything behind the head. Only for whoever has claimed the line. */
   fill(line: number, wanted: LineFields): void {
     const base = line * this.stride * 4
     const view = this.#view
-    const { hop } = wanted
     ConnRecord.setSport(view, base, wanted.sport)
     ConnRecord.setDport(view, base, wanted.dport)
     ConnRecord.setProtocol(view, base, wanted.protocol)
-    ConnRecord.setKind(view, base, wanted.kind)
-    ConnRecord.setMethod(view, base, wanted.method)
-    ConnRecord.setFlags(view, base, wanted.flags)
+    ConnRecord.setTraits(view, base, traitsOf(wanted.kind, wanted.method, wanted.flags))
+    ConnRecord.setNeighbour(view, base, wanted.neighbour)
     ConnRecord.setReal(view, base, wanted.real)
     ConnRecord.setPeer(view, base, wanted.peer)
-    ConnRecord.setNewPort(view, base, wanted.newPort)
-    ConnRecord.setMtu(view, base, hop?.mtu ?? 0)
-    ConnRecord.setHopEpoch(view, base, hop?.epoch ?? 0)
-    ConnRecord.setLevel(view, base, wanted.level)
-    ConnRecord.setIfindex(view, base, hop?.ifindex ?? 0)
-    ConnRecord.setGateway(view, base, 0)
-    if (hop !== null) {
-      this.#bytes.set(hop.dmac, base + offsets.dmac)
-      this.#bytes.set(hop.smac, base + offsets.smac)
-    }
     const at = this.family === 4 ? Conn4Record.offsets : Conn6Record.offsets
     this.#bytes.set(addressToBytes(wanted.source), base + at.saddr)
     this.#bytes.set(addressToBytes(wanted.destination), base + at.daddr)
-    this.#bytes.set(addressToBytes(wanted.target), base + at.newAddr)
   }
 }

@@ -1,11 +1,11 @@
 /**
  * Next hops that packets waited for in vain. In XDP nothing asks for a neighbour: a connection whose next
- * hop the kernel does not know drops its packets (`drop_next_hop_unresolved`) and says so by an interface
- * of 0 in its line. Whenever that verdict grows, the tables are searched for such lines, a slice at a
+ * hop the kernel does not know drops its packets (`drop_next_hop_unresolved`), and its line keeps none.
+ * Whenever that verdict grows, the tables are searched for such lines, a slice at a
  * time, and the kernel is asked to resolve where they want to go.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { ConnKind, ConnRecord, RealRecord, Verdict } from '../../dataplane/layout/layout.gen.ts'
+import { ConnKind, HopRecord, RealRecord, Verdict } from '../../dataplane/layout/layout.gen.ts'
 import type { IpAddress } from '../../net/address.ts'
 import { serverIdOfImage } from '../compile/images.ts'
 import { countVerdict } from '../counting/verdicts.ts'
@@ -13,7 +13,7 @@ import { ConnectionTable } from './table.ts'
 
 /** At most so many addresses from one search: each costs questions to the kernel. */
 const FOUND_MAX = 64
-const INTERFACE = ConnRecord.offsets.ifindex / 4
+const INTERFACE = HopRecord.offsets.ifindex / 4
 
 export class UnresolvedHops {
   readonly #dataplane: Dataplane
@@ -58,11 +58,17 @@ export class UnresolvedHops {
   }
 
   #look(table: ConnectionTable, line: number): void {
-    if (!table.isLive(line) || table.u32[line * table.stride + INTERFACE] !== 0) return
+    if (!table.isLive(line) || table.neighbour(line) !== 0) return
     if (this.#found.size >= FOUND_MAX) return
     const kind = table.kind(line)
     if (kind === ConnKind.Reply) this.#found.add(table.addresses(line).destination)
-    else if (kind === ConnKind.In) this.#found.add(this.#server(table.real(line)))
+    else if (kind === ConnKind.In && !this.#isKept(table.real(line)))
+      this.#found.add(this.#server(table.real(line)))
+  }
+
+  /** Whether the next hop of a real server is written down for all of its connections. */
+  #isKept(real: number): boolean {
+    return this.#dataplane.map('hops').u32[(real * HopRecord.size) / 4 + INTERFACE] !== 0
   }
 
   #server(real: number): IpAddress {

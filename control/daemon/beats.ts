@@ -23,10 +23,12 @@ const SLICE_PAUSE_MS = 20
 const LINES = 16_384
 /** How soon the kernel is asked for next hops that packets were dropped for want of. */
 const UNRESOLVED_MS = 50
-/** How soon real servers are reached another way, where forwarding is off and only we know it. */
+/** How soon real servers are reached another way, if no event has told of it. */
 const HOPS_MS = 200
 /** Between two slices of that: with a hundred thousand new ones, others are being brought in force. */
 const HOPS_PAUSE_MS = 8
+/** Events come in bursts, and one of them can concern all real servers. */
+const HOPS_REST_MS = 100
 /** Rules come in bursts: the kernel is asked at once to resolve the first, then once in this time. */
 const NEIGHBOURS_MS = 10
 
@@ -35,6 +37,9 @@ const ADDRESSES = 512
 
 /** The beat that rules which have changed are to ring: real servers may have come or gone. */
 export const NEIGHBOURS = 'neighbours of the real servers'
+
+/** The beat that events of the network are to ring. */
+export const HOPS = 'hops of real servers'
 
 export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] {
   const beats: Beat[] = [
@@ -56,8 +61,9 @@ export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] 
     { name: 'state', everyMs: BEAT_MS, run: whole(() => applier.saveState()) },
     { name: 'comparison', everyMs: BEAT_MS, run: whole(() => applier.compareSlice(COMPARE_MS)) },
     {
-      name: 'hops of real servers',
+      name: HOPS,
       everyMs: HOPS_MS,
+      restMs: HOPS_REST_MS,
       run: () => (applier.renewHops(BURST_MS) ? null : HOPS_PAUSE_MS),
     },
     { name: NEIGHBOURS, everyMs: null, restMs: NEIGHBOURS_MS, run: neighbours(applier, host) },

@@ -46,7 +46,7 @@ import {
 } from '../source/site-source.ts'
 import { Sources } from '../source/sources.ts'
 import { SiteReader } from '../source/thread/site-reader.ts'
-import { directorBeats, NEIGHBOURS, whole } from './beats.ts'
+import { directorBeats, HOPS, NEIGHBOURS, whole } from './beats.ts'
 import { type Checks, openChecks } from './checks.ts'
 import {
   type Capacity,
@@ -288,9 +288,10 @@ class Daemon {
   #wind(applier: MapApplier): () => void {
     const beats = directorBeats(applier, this.#host)
     const takeOut = this.#clockwork.add(beats)
-    const unfollow = this.#host.onChange((change) =>
-      this.#guarded(NETWORK, () => applier.networkChanged(change)),
-    )
+    const unfollow = this.#host.onChange((change) => {
+      this.#guarded(NETWORK, () => applier.networkChanged(change))
+      if (change.nextHops !== 'others' && change.nextHops !== 'none') this.#clockwork.ring(HOPS)
+    })
     this.#clockwork.ring(NEIGHBOURS)
     return () => {
       this.#unwind = () => {}

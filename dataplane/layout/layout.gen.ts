@@ -22,6 +22,10 @@ export const PM_MAC_BUCKET = 8
 export const PM_EGRESSES = 1024
 export const PM_EGRESS_PROBES = 8
 export const PM_SCHEDULE_ACTIVE = 0x100
+export const PM_NEIGHBOURS = 32768
+export const PM_NEIGHBOUR_BUCKET = 8
+export const PM_NEIGHBOUR_CHECK4 = 1
+export const PM_NEIGHBOUR_CHECK6 = 2
 export const PM_BUCKET = 8
 export const PM_LOCALS = 128
 export const PM_FRAGMENTS = 4096
@@ -45,9 +49,14 @@ export const PM_CONN_ACTIVE = 0x100
 export const PM_CONN_INPUT_ONLY = 0x200
 export const PM_CONN_HELD = 0x400
 export const PM_CONN_GENERATION = 0x800
-export const PM_CONN_GENERATIONS = 0x0ffff800
-export const PM_CONN_HOP = 0x10000000
-export const PM_CONN_HOPS = 0xf0000000
+export const PM_CONN_GENERATIONS = 0x00fff800
+export const PM_CONN_EPOCHS = 0x1f000000
+export const PM_CONN_EPOCH_SHIFT = 24
+export const PM_CONN_HOLD = 0x20000000
+export const PM_CONN_HOLDS = 0xe0000000
+export const PM_CONN_KIND_MASK = 3
+export const PM_CONN_METHOD_SHIFT = 2
+export const PM_CONN_METHOD_MASK = 3
 export const PM_TEMPLATE_STAYS = 0x80000000
 export const PM_TEMPLATE_AGAIN = 7153
 export const PM_WAYS = 4
@@ -524,18 +533,18 @@ export const connKindNames: { readonly [value: number]: string } = {
 
 /** enum pm_conn_flag */
 export const ConnFlag = {
-  OnePacket: 8,
-  Local: 16,
-  Check: 32,
+  OtherPort: 16,
+  OnePacket: 32,
   Controlled: 64,
+  Check: 128,
 } as const
 export type ConnFlag = (typeof ConnFlag)[keyof typeof ConnFlag]
 
 export const connFlagNames: { readonly [value: number]: string } = {
-  8: 'one_packet',
-  16: 'local',
-  32: 'check',
+  16: 'other_port',
+  32: 'one_packet',
   64: 'controlled',
+  128: 'check',
 }
 
 /** enum pm_template_state */
@@ -1174,6 +1183,60 @@ export const HopRecord = {
   setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
 } as const
 
+/** struct pm_neighbour, 32 bytes. */
+export interface NeighbourRecord {
+  readonly version: number
+  readonly epoch: number
+  readonly ifindex: number
+  readonly gateway: number
+  readonly dmac: Uint8Array
+  readonly smac: Uint8Array
+  readonly mtu: number
+}
+
+export const NeighbourRecord = {
+  size: 32,
+  offsets: {
+    version: 0,
+    epoch: 4,
+    ifindex: 8,
+    gateway: 12,
+    dmac: 16,
+    smac: 22,
+    mtu: 28,
+  },
+  read(view: DataView, base: number): NeighbourRecord {
+    return {
+      version: view.getUint32(base + 0, true),
+      epoch: view.getUint32(base + 4, true),
+      ifindex: view.getUint32(base + 8, true),
+      gateway: view.getUint32(base + 12, true),
+      dmac: copyOf(view, base + 16, 6),
+      smac: copyOf(view, base + 22, 6),
+      mtu: view.getUint32(base + 28, true),
+    }
+  },
+  write(view: DataView, base: number, value: NeighbourRecord): void {
+    view.setUint32(base + 0, value.version, true)
+    view.setUint32(base + 4, value.epoch, true)
+    view.setUint32(base + 8, value.ifindex, true)
+    view.setUint32(base + 12, value.gateway, true)
+    store(view, base + 16, 6, value.dmac, 'NeighbourRecord.dmac')
+    store(view, base + 22, 6, value.smac, 'NeighbourRecord.smac')
+    view.setUint32(base + 28, value.mtu, true)
+  },
+  getVersion: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setVersion: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getEpoch: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setEpoch: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getGateway: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setGateway: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getMtu: (view: DataView, base: number): number => view.getUint32(base + 28, true),
+  setMtu: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, true),
+} as const
+
 /** struct pm_live, 64 bytes. */
 export interface LiveRecord {
   readonly active: number
@@ -1646,49 +1709,31 @@ export const GateRecord = {
   setConnections: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
 } as const
 
-/** struct pm_conn, 52 bytes. */
+/** struct pm_conn, 24 bytes. */
 export interface ConnRecord {
   readonly word: number
   readonly expires: number
   readonly sport: number
   readonly dport: number
   readonly protocol: number
-  readonly kind: number
-  readonly method: number
-  readonly flags: number
+  readonly traits: number
+  readonly neighbour: number
   readonly real: number
   readonly peer: number
-  readonly newPort: number
-  readonly mtu: number
-  readonly hopEpoch: number
-  readonly level: number
-  readonly dmac: Uint8Array
-  readonly smac: Uint8Array
-  readonly ifindex: number
-  readonly gateway: number
 }
 
 export const ConnRecord = {
-  size: 52,
+  size: 24,
   offsets: {
     word: 0,
     expires: 4,
     sport: 8,
     dport: 10,
     protocol: 12,
-    kind: 13,
-    method: 14,
-    flags: 15,
+    traits: 13,
+    neighbour: 14,
     real: 16,
     peer: 20,
-    newPort: 24,
-    mtu: 26,
-    hopEpoch: 28,
-    level: 30,
-    dmac: 32,
-    smac: 38,
-    ifindex: 44,
-    gateway: 48,
   },
   read(view: DataView, base: number): ConnRecord {
     return {
@@ -1697,19 +1742,10 @@ export const ConnRecord = {
       sport: view.getUint16(base + 8, false),
       dport: view.getUint16(base + 10, false),
       protocol: view.getUint8(base + 12),
-      kind: view.getUint8(base + 13),
-      method: view.getUint8(base + 14),
-      flags: view.getUint8(base + 15),
+      traits: view.getUint8(base + 13),
+      neighbour: view.getUint16(base + 14, true),
       real: view.getUint32(base + 16, true),
       peer: view.getUint32(base + 20, true),
-      newPort: view.getUint16(base + 24, false),
-      mtu: view.getUint16(base + 26, true),
-      hopEpoch: view.getUint16(base + 28, true),
-      level: view.getUint16(base + 30, true),
-      dmac: copyOf(view, base + 32, 6),
-      smac: copyOf(view, base + 38, 6),
-      ifindex: view.getUint32(base + 44, true),
-      gateway: view.getUint32(base + 48, true),
     }
   },
   write(view: DataView, base: number, value: ConnRecord): void {
@@ -1718,19 +1754,10 @@ export const ConnRecord = {
     view.setUint16(base + 8, value.sport, false)
     view.setUint16(base + 10, value.dport, false)
     view.setUint8(base + 12, value.protocol)
-    view.setUint8(base + 13, value.kind)
-    view.setUint8(base + 14, value.method)
-    view.setUint8(base + 15, value.flags)
+    view.setUint8(base + 13, value.traits)
+    view.setUint16(base + 14, value.neighbour, true)
     view.setUint32(base + 16, value.real, true)
     view.setUint32(base + 20, value.peer, true)
-    view.setUint16(base + 24, value.newPort, false)
-    view.setUint16(base + 26, value.mtu, true)
-    view.setUint16(base + 28, value.hopEpoch, true)
-    view.setUint16(base + 30, value.level, true)
-    store(view, base + 32, 6, value.dmac, 'ConnRecord.dmac')
-    store(view, base + 38, 6, value.smac, 'ConnRecord.smac')
-    view.setUint32(base + 44, value.ifindex, true)
-    view.setUint32(base + 48, value.gateway, true)
   },
   getWord: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setWord: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1742,98 +1769,74 @@ export const ConnRecord = {
   setDport: (view: DataView, base: number, value: number): void => view.setUint16(base + 10, value, false),
   getProtocol: (view: DataView, base: number): number => view.getUint8(base + 12),
   setProtocol: (view: DataView, base: number, value: number): void => view.setUint8(base + 12, value),
-  getKind: (view: DataView, base: number): number => view.getUint8(base + 13),
-  setKind: (view: DataView, base: number, value: number): void => view.setUint8(base + 13, value),
-  getMethod: (view: DataView, base: number): number => view.getUint8(base + 14),
-  setMethod: (view: DataView, base: number, value: number): void => view.setUint8(base + 14, value),
-  getFlags: (view: DataView, base: number): number => view.getUint8(base + 15),
-  setFlags: (view: DataView, base: number, value: number): void => view.setUint8(base + 15, value),
+  getTraits: (view: DataView, base: number): number => view.getUint8(base + 13),
+  setTraits: (view: DataView, base: number, value: number): void => view.setUint8(base + 13, value),
+  getNeighbour: (view: DataView, base: number): number => view.getUint16(base + 14, true),
+  setNeighbour: (view: DataView, base: number, value: number): void => view.setUint16(base + 14, value, true),
   getReal: (view: DataView, base: number): number => view.getUint32(base + 16, true),
   setReal: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
   getPeer: (view: DataView, base: number): number => view.getUint32(base + 20, true),
   setPeer: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
-  getNewPort: (view: DataView, base: number): number => view.getUint16(base + 24, false),
-  setNewPort: (view: DataView, base: number, value: number): void => view.setUint16(base + 24, value, false),
-  getMtu: (view: DataView, base: number): number => view.getUint16(base + 26, true),
-  setMtu: (view: DataView, base: number, value: number): void => view.setUint16(base + 26, value, true),
-  getHopEpoch: (view: DataView, base: number): number => view.getUint16(base + 28, true),
-  setHopEpoch: (view: DataView, base: number, value: number): void => view.setUint16(base + 28, value, true),
-  getLevel: (view: DataView, base: number): number => view.getUint16(base + 30, true),
-  setLevel: (view: DataView, base: number, value: number): void => view.setUint16(base + 30, value, true),
-  getIfindex: (view: DataView, base: number): number => view.getUint32(base + 44, true),
-  setIfindex: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
-  getGateway: (view: DataView, base: number): number => view.getUint32(base + 48, true),
-  setGateway: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
 } as const
 
-/** struct pm_conn4, 64 bytes. */
+/** struct pm_conn4, 32 bytes. */
 export interface Conn4Record {
   readonly c: ConnRecord
   readonly saddr: number
   readonly daddr: number
-  readonly newAddr: number
 }
 
 export const Conn4Record = {
-  size: 64,
+  size: 32,
   offsets: {
     c: 0,
-    saddr: 52,
-    daddr: 56,
-    newAddr: 60,
+    saddr: 24,
+    daddr: 28,
   },
   read(view: DataView, base: number): Conn4Record {
     return {
       c: ConnRecord.read(view, base + 0),
-      saddr: view.getUint32(base + 52, false),
-      daddr: view.getUint32(base + 56, false),
-      newAddr: view.getUint32(base + 60, false),
+      saddr: view.getUint32(base + 24, false),
+      daddr: view.getUint32(base + 28, false),
     }
   },
   write(view: DataView, base: number, value: Conn4Record): void {
     ConnRecord.write(view, base + 0, value.c)
-    view.setUint32(base + 52, value.saddr, false)
-    view.setUint32(base + 56, value.daddr, false)
-    view.setUint32(base + 60, value.newAddr, false)
+    view.setUint32(base + 24, value.saddr, false)
+    view.setUint32(base + 28, value.daddr, false)
   },
-  getSaddr: (view: DataView, base: number): number => view.getUint32(base + 52, false),
-  setSaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, false),
-  getDaddr: (view: DataView, base: number): number => view.getUint32(base + 56, false),
-  setDaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 56, value, false),
-  getNewAddr: (view: DataView, base: number): number => view.getUint32(base + 60, false),
-  setNewAddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 60, value, false),
+  getSaddr: (view: DataView, base: number): number => view.getUint32(base + 24, false),
+  setSaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, false),
+  getDaddr: (view: DataView, base: number): number => view.getUint32(base + 28, false),
+  setDaddr: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, false),
 } as const
 
-/** struct pm_conn6, 128 bytes. */
+/** struct pm_conn6, 64 bytes. */
 export interface Conn6Record {
   readonly c: ConnRecord
   readonly saddr: Uint8Array
   readonly daddr: Uint8Array
-  readonly newAddr: Uint8Array
 }
 
 export const Conn6Record = {
-  size: 128,
+  size: 64,
   offsets: {
     c: 0,
-    saddr: 52,
-    daddr: 68,
-    newAddr: 84,
+    saddr: 24,
+    daddr: 40,
   },
   read(view: DataView, base: number): Conn6Record {
     return {
       c: ConnRecord.read(view, base + 0),
-      saddr: copyOf(view, base + 52, 16),
-      daddr: copyOf(view, base + 68, 16),
-      newAddr: copyOf(view, base + 84, 16),
+      saddr: copyOf(view, base + 24, 16),
+      daddr: copyOf(view, base + 40, 16),
     }
   },
   write(view: DataView, base: number, value: Conn6Record): void {
     ConnRecord.write(view, base + 0, value.c)
-    store(view, base + 52, 16, value.saddr, 'Conn6Record.saddr')
-    store(view, base + 68, 16, value.daddr, 'Conn6Record.daddr')
-    store(view, base + 84, 16, value.newAddr, 'Conn6Record.newAddr')
-    clear(view, base + 100, 28)
+    store(view, base + 24, 16, value.saddr, 'Conn6Record.saddr')
+    store(view, base + 40, 16, value.daddr, 'Conn6Record.daddr')
+    clear(view, base + 56, 8)
   },
 
 } as const
@@ -2350,6 +2353,7 @@ export type MapName =
   | 'filter_lengths'
   | 'gates'
   | 'fragments'
+  | 'neighbours'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -2382,6 +2386,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'filter_lengths',
   'gates',
   'fragments',
+  'neighbours',
 ]
 
 export interface MapShape {
@@ -2404,8 +2409,8 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   reals: { index: 6, record: 'pm_real', entrySize: 64, entries: 1024 },
   live: { index: 7, record: 'pm_live', entrySize: 64, entries: 1024 },
   counters: { index: 8, record: 'pm_counters', entrySize: 64, entries: 2048 },
-  connections4: { index: 9, record: 'pm_conn4', entrySize: 64, entries: 4096 },
-  connections6: { index: 10, record: 'pm_conn6', entrySize: 128, entries: 4096 },
+  connections4: { index: 9, record: 'pm_conn4', entrySize: 32, entries: 4096 },
+  connections6: { index: 10, record: 'pm_conn6', entrySize: 64, entries: 4096 },
   verdicts: { index: 11, record: '__u64', entrySize: 8, entries: 256 },
   locals: { index: 12, record: 'pm_local_bucket', entrySize: 32, entries: 128 },
   interest: { index: 13, record: '__u64', entrySize: 8, entries: 8192 },
@@ -2424,10 +2429,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   filter_lengths: { index: 26, record: 'pm_filter_lengths', entrySize: 136, entries: 2 },
   gates: { index: 27, record: 'pm_gate', entrySize: 16, entries: 256 },
   fragments: { index: 28, record: 'pm_fragment', entrySize: 64, entries: 4096 },
+  neighbours: { index: 29, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '784b7d9ea3179ef2'
+export const LAYOUT_FINGERPRINT = 'e06424ec3996f6ff'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2459,7 +2465,8 @@ filters pm_filter
 filter_lengths pm_filter_lengths
 gates pm_gate
 fragments pm_fragment
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=268433408 PM_CONN_HOP=268435456 PM_CONN_HOPS=4026531840 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+neighbours pm_neighbour
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -2469,8 +2476,8 @@ pm_member 8 0:real:u32 4:weight:s32
 pm_real 64 0:slot:u32 4:service:u32 8:addr:u8[16] 24:port:be16 26:family:u8 27:method:u8 28:tunnel:u8 29:tunnel_flags:u8 30:tunnel_port:be16 32:weight:s32 36:upper:u32 40:lower:u32 44:source:u8[16] 60:flags:u32
 pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:path:u64 24:pad:u32[10]
 pm_counters 64 0:conns:u64 8:in_packets:u64 16:in_bytes:u64 24:out_packets:u64 32:out_bytes:u64 40:pad:u64[3]
-pm_conn4 64 0:c:pm_conn 52:saddr:be32 56:daddr:be32 60:new_addr:be32
-pm_conn6 128 0:c:pm_conn 52:saddr:u8[16] 68:daddr:u8[16] 84:new_addr:u8[16] 100:pad:u32[7]
+pm_conn4 32 0:c:pm_conn 24:saddr:be32 28:daddr:be32
+pm_conn6 64 0:c:pm_conn 24:saddr:u8[16] 40:daddr:u8[16] 56:pad:u32[2]
 pm_local_bucket 32 0:addr:be32[8]
 pm_egress 8 0:ifindex:u32 4:flags:u32
 pm_cpu_state 64 0:icmp_second:u32 4:icmp_left:u32 8:swept:u32 12:sweep4:u32 16:sweep6:u32 20:pad:u32[11]
@@ -2484,7 +2491,8 @@ pm_filter 32 0:what:u32 4:expires:u32 8:addr:be32[4] 24:scope:u32 28:pad:u32
 pm_filter_lengths 136 0:count:u32 4:length:u8[132]
 pm_gate 16 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32
 pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:be32 44:sport:be16 46:dport:be16 48:protocol:u8 49:family:u8 50:first_end:u16 52:fate:u32 56:got:u32 60:total:u32
-pm_conn 52 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:kind:u8 14:method:u8 15:flags:u8 16:real:u32 20:peer:u32 24:new_port:be16 26:mtu:u16 28:hop_epoch:u16 30:level:u16 32:dmac:u8[6] 38:smac:u8[6] 44:ifindex:u32 48:gateway:u32`
+pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u8[6] 22:smac:u8[6] 28:mtu:u32
+pm_conn 24 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:traits:u8 14:neighbour:u16 16:real:u32 20:peer:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
 export const RECORD_LAYOUTS: readonly RecordLayout[] = [
@@ -2629,6 +2637,19 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     ],
   },
   {
+    name: 'pm_neighbour',
+    size: 32,
+    fields: [
+      { name: 'version', offset: 0, type: 'u32', count: null },
+      { name: 'epoch', offset: 4, type: 'u32', count: null },
+      { name: 'ifindex', offset: 8, type: 'u32', count: null },
+      { name: 'gateway', offset: 12, type: 'u32', count: null },
+      { name: 'dmac', offset: 16, type: 'u8', count: 6 },
+      { name: 'smac', offset: 22, type: 'u8', count: 6 },
+      { name: 'mtu', offset: 28, type: 'u32', count: null },
+    ],
+  },
+  {
     name: 'pm_live',
     size: 64,
     fields: [
@@ -2749,47 +2770,36 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_conn',
-    size: 52,
+    size: 24,
     fields: [
       { name: 'word', offset: 0, type: 'u32', count: null },
       { name: 'expires', offset: 4, type: 'u32', count: null },
       { name: 'sport', offset: 8, type: 'be16', count: null },
       { name: 'dport', offset: 10, type: 'be16', count: null },
       { name: 'protocol', offset: 12, type: 'u8', count: null },
-      { name: 'kind', offset: 13, type: 'u8', count: null },
-      { name: 'method', offset: 14, type: 'u8', count: null },
-      { name: 'flags', offset: 15, type: 'u8', count: null },
+      { name: 'traits', offset: 13, type: 'u8', count: null },
+      { name: 'neighbour', offset: 14, type: 'u16', count: null },
       { name: 'real', offset: 16, type: 'u32', count: null },
       { name: 'peer', offset: 20, type: 'u32', count: null },
-      { name: 'new_port', offset: 24, type: 'be16', count: null },
-      { name: 'mtu', offset: 26, type: 'u16', count: null },
-      { name: 'hop_epoch', offset: 28, type: 'u16', count: null },
-      { name: 'level', offset: 30, type: 'u16', count: null },
-      { name: 'dmac', offset: 32, type: 'u8', count: 6 },
-      { name: 'smac', offset: 38, type: 'u8', count: 6 },
-      { name: 'ifindex', offset: 44, type: 'u32', count: null },
-      { name: 'gateway', offset: 48, type: 'u32', count: null },
     ],
   },
   {
     name: 'pm_conn4',
-    size: 64,
+    size: 32,
     fields: [
       { name: 'c', offset: 0, type: { record: 'pm_conn' }, count: null },
-      { name: 'saddr', offset: 52, type: 'be32', count: null },
-      { name: 'daddr', offset: 56, type: 'be32', count: null },
-      { name: 'new_addr', offset: 60, type: 'be32', count: null },
+      { name: 'saddr', offset: 24, type: 'be32', count: null },
+      { name: 'daddr', offset: 28, type: 'be32', count: null },
     ],
   },
   {
     name: 'pm_conn6',
-    size: 128,
+    size: 64,
     fields: [
       { name: 'c', offset: 0, type: { record: 'pm_conn' }, count: null },
-      { name: 'saddr', offset: 52, type: 'u8', count: 16 },
-      { name: 'daddr', offset: 68, type: 'u8', count: 16 },
-      { name: 'new_addr', offset: 84, type: 'u8', count: 16 },
-      { name: 'pad', offset: 100, type: 'u32', count: 7 },
+      { name: 'saddr', offset: 24, type: 'u8', count: 16 },
+      { name: 'daddr', offset: 40, type: 'u8', count: 16 },
+      { name: 'pad', offset: 56, type: 'u32', count: 2 },
     ],
   },
   {

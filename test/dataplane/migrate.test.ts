@@ -7,6 +7,7 @@ import { leavesOf, planRecord, writeScalar } from '../../dataplane/layout/conver
 import {
   Conn4Record,
   ConnFlag,
+  ConnKind,
   ConnRecord,
   ConnStatus,
   CountersRecord,
@@ -18,6 +19,7 @@ import {
   PM_CONN_CLASS_SHIFT,
   PM_CONN_GENERATION,
   PM_CONN_INPUT_ONLY,
+  PM_CONN_METHOD_SHIFT,
   PM_CONN_STATE_SHIFT,
   PM_LAYOUT_VERSION,
   SettingsRecord,
@@ -30,8 +32,8 @@ import { Migration, type OldMaps, planMigration } from '../../dataplane/migrate.
 import { mapEntries } from '../../dataplane/sizes.ts'
 
 /**
- * A layout in which connections are ten bytes... shaped otherwise: another order, a narrower epoch, a
- * field that is no more, other sizes. Counts stand elsewhere, too.
+ * A layout in which connections are ten bytes... shaped otherwise: another order, fields that
+ * are no more, other sizes. Counts stand elsewhere, too.
  */
 const OLD_CONN = [
   'pm_conn 56 0:word:u32 4:expires:u32 8:protocol:u8 9:kind:u8 10:method:u8 11:flags:u8 12:sport:be16 14:dport:be16',
@@ -88,14 +90,14 @@ const OLD_LINE = 72
 function putLine(
   old: Buffers,
   line: number,
-  values: { word?: number; expires?: number; epoch?: number; ifindex?: number },
+  values: { word?: number; expires?: number; real?: number; peer?: number },
 ) {
   const view = old.view('connections4')
   const at = line * OLD_LINE
   if (values.word !== undefined) view.setUint32(at, values.word, true)
   if (values.expires !== undefined) view.setUint32(at + 4, values.expires, true)
-  if (values.epoch !== undefined) view.setUint16(at + 30, values.epoch, true)
-  if (values.ifindex !== undefined) view.setUint32(at + 44, values.ifindex, true)
+  if (values.real !== undefined) view.setUint32(at + 16, values.real, true)
+  if (values.peer !== undefined) view.setUint32(at + 20, values.peer, true)
   view.setUint16(at + 12, 40_000 + line)
   view.setUint32(at + 56, 0xc0000200 + line, true)
 }
@@ -112,15 +114,15 @@ test('migrate: what did not change is shared, what did is carried, settings alwa
 
 test('migrate: fields find their places, widths and byte orders; new bytes are zero', () => {
   const { to, old, migration } = scene()
-  putLine(old, 7, { word: 0x103, expires: 99, epoch: 65_535, ifindex: 1 })
+  putLine(old, 7, { word: 0x103, expires: 99, real: 65_535, peer: 1 })
   SettingsRecord.setHashSeed(old.view('settings'), 0, 0xabc)
   migration.copy()
   const { c, saddr } = line(to, 7)
   assert.equal(c.word, 0x103)
   assert.equal(c.expires, 99)
-  assert.equal(c.hopEpoch, 65_535)
+  assert.equal(c.real, 65_535)
   assert.equal(c.sport, 40_007)
-  assert.equal(c.ifindex, 1)
+  assert.equal(c.peer, 1)
   assert.equal(saddr, 0xc0000207)
   assert.equal(SettingsRecord.getHashSeed(to.map('settings').view, 0), 0xabc)
   assert.deepEqual(readStamp(to.map('settings').view), OWN_STAMP)
@@ -128,26 +130,26 @@ test('migrate: fields find their places, widths and byte orders; new bytes are z
 
 test('migrate: what the old program does between the passes arrives, also after the exchange', () => {
   const { to, old, migration } = scene()
-  for (const index of [1, 2, 3]) putLine(old, index, { word: 0x103, expires: 10, epoch: 5, ifindex: 2 })
+  for (const index of [1, 2, 3]) putLine(old, index, { word: 0x103, expires: 10, real: 5, peer: 2 })
   migration.copy()
   assert.equal(migration.catchUp(), 0)
-  putLine(old, 1, { ifindex: 1, expires: 20 })
-  putLine(old, 1000, { word: 0x7, epoch: 1 })
+  putLine(old, 1, { peer: 1, expires: 20 })
+  putLine(old, 1000, { word: 0x7, real: 1 })
   assert.equal(migration.catchUp(), 2)
-  assert.equal(line(to, 1).c.ifindex, 1)
+  assert.equal(line(to, 1).c.peer, 1)
   assert.equal(line(to, 1000).c.word, 0x7)
 
   // From here on both programs work: the old one for its last packets.
-  putLine(old, 1, { epoch: 8, expires: 30 })
-  putLine(old, 2, { ifindex: 1, epoch: 6, expires: 40 })
+  putLine(old, 1, { real: 8, expires: 30 })
+  putLine(old, 2, { peer: 1, real: 6, expires: 40 })
   putLine(old, 3, { word: 0x107 })
   const map = to.map('connections4')
-  ConnRecord.setHopEpoch(map.view, 2 * Conn4Record.size, 9)
+  ConnRecord.setReal(map.view, 2 * Conn4Record.size, 9)
   ConnRecord.setExpires(map.view, 2 * Conn4Record.size, 44)
   ConnRecord.setWord(map.view, 3 * Conn4Record.size, 0x10b)
   assert.equal(migration.finish(), 1, 'line 3 belongs to two connections')
-  assert.deepEqual([line(to, 1).c.hopEpoch, line(to, 1).c.expires], [8, 30])
-  assert.deepEqual([line(to, 2).c.ifindex, line(to, 2).c.hopEpoch, line(to, 2).c.expires], [1, 9, 44])
+  assert.deepEqual([line(to, 1).c.real, line(to, 1).c.expires], [8, 30])
+  assert.deepEqual([line(to, 2).c.peer, line(to, 2).c.real, line(to, 2).c.expires], [1, 9, 44])
   assert.equal(line(to, 3).c.word, 0x10b)
 })
 
@@ -235,9 +237,9 @@ test('migrate: a conversion changes what a field means, and puts records elsewhe
   putLine(old, 1, { word: 0x103, expires: 30 })
   migration.catchUp()
   assert.deepEqual([line(to, 0).c.expires, line(to, 1).c.expires], [42, 60])
-  putLine(old, 1, { expires: 31, ifindex: 5 })
+  putLine(old, 1, { expires: 31, peer: 5 })
   migration.finish()
-  assert.deepEqual([line(to, 0).c.expires, line(to, 1).c.expires, line(to, 1).c.ifindex], [42, 62, 5])
+  assert.deepEqual([line(to, 0).c.expires, line(to, 1).c.expires, line(to, 1).c.peer], [42, 62, 5])
 })
 
 test('migrate: state, class and counting of connections before version 7 are in the word afterwards', () => {
@@ -275,19 +277,20 @@ test('migrate: state, class and counting of connections before version 7 are in 
       0,
     ])
     const { c } = line(to, 0)
-    assert.deepEqual([c.real, c.expires, c.sport, c.flags], [5, 77, 40_000, 0])
-    assert.equal(line(to, 3).c.flags, ConnFlag.OnePacket)
+    assert.deepEqual([c.real, c.expires, c.sport, c.traits], [5, 77, 40_000, 3 << PM_CONN_METHOD_SHIFT])
+    assert.equal(line(to, 2).c.traits, ConnKind.Reply)
+    assert.equal(line(to, 3).c.traits, (3 << PM_CONN_METHOD_SHIFT) | ConnFlag.OnePacket)
   }
 })
 
 test('migrate: after a kill in the last pass, unused lines are taken and used ones kept', () => {
   const { to, old, migration } = scene()
-  putLine(old, 1, { word: 0x103, epoch: 5 })
-  putLine(old, 2, { word: 0x103, epoch: 5 })
-  ConnRecord.setHopEpoch(to.map('connections4').view, 2 * Conn4Record.size, 70)
+  putLine(old, 1, { word: 0x103, real: 5 })
+  putLine(old, 2, { word: 0x103, real: 5 })
+  ConnRecord.setReal(to.map('connections4').view, 2 * Conn4Record.size, 70)
   migration.salvage()
-  assert.equal(line(to, 1).c.hopEpoch, 5)
-  assert.equal(line(to, 2).c.hopEpoch, 70)
+  assert.equal(line(to, 1).c.real, 5)
+  assert.equal(line(to, 2).c.real, 70)
 })
 
 test('migrate: other sizes and another placing are refused in words', () => {

@@ -22,6 +22,7 @@ import {
   JobRecord,
   MAP_NAMES,
   type MapName,
+  NeighbourRecord,
   PM_CONN_STATUS,
   PM_HEADROOM,
   PM_INTERFACE_MACS,
@@ -252,11 +253,11 @@ export class Twin {
     return differs < 0 ? 'nothing of its own' : (verdictNames[differs] ?? String(differs))
   }
 
-  /** Only the kernel's FIB says which gateway it was: lines that differ in that are made equal. */
+  /** Only the kernel's FIB says which gateway it was: records that differ in that are made equal. */
   #adoptGateways(): void {
-    const { gateway } = ConnRecord.offsets
+    const { gateway } = NeighbourRecord.offsets
     for (const { name, kernel, wasm } of this.#pairs) {
-      if ((name !== 'connections4' && name !== 'connections6') || kernel.equals(wasm)) continue
+      if (name !== 'neighbours' || kernel.equals(wasm)) continue
       const { entrySize } = this.wasm.map(name)
       for (let at = gateway; at < wasm.length; at += entrySize) kernel.copy(wasm, at, at, at + 4)
     }
@@ -312,8 +313,7 @@ function bufferOf(bytes: Uint8Array): Buffer {
 }
 
 /**
- * Times in connection lines, the hop epoch taken from them, what only the kernel's FIB says of a gateway, and
- * the budget of ICMP errors.
+ * Times in connection lines, the epoch of next hops taken from them, and the budget of ICMP errors.
  */
 function recordSameButTime(name: MapName, one: Buffer, other: Buffer, ticks: number): boolean {
   if (name === 'settings') {
@@ -328,15 +328,16 @@ function recordSameButTime(name: MapName, one: Buffer, other: Buffer, ticks: num
       [swept, 4],
     ])
   }
+  if (name === 'neighbours') return equalWithout(one, other, [[NeighbourRecord.offsets.epoch, 4]])
   if (name !== 'connections4' && name !== 'connections6') return false
-  const { expires, hopEpoch, gateway } = ConnRecord.offsets
+  const { word, expires } = ConnRecord.offsets
   const apart = (one.readUInt32LE(expires) - other.readUInt32LE(expires)) | 0
   return (
     Math.abs(apart) <= ticks &&
     equalWithout(one, other, [
       [expires, 4],
-      [hopEpoch, 4],
-      [gateway, 4],
+      // The epoch is the word's uppermost bits.
+      [word + 3, 1],
     ])
   )
 }

@@ -105,7 +105,7 @@ static void begin(uint8_t method, uint32_t upper)
 		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX,
 		[PM_REGION_locals] = PM_LOCALS,	    [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS,    [PM_REGION_cpus] = 1,
-		[PM_REGION_hops] = REALS,
+		[PM_REGION_hops] = REALS, [PM_REGION_neighbours] = PM_NEIGHBOURS,
 	};
 	static void *base[PM_REGIONS];
 	struct pm_settings *set;
@@ -396,7 +396,7 @@ static unsigned miscounted(void)
 	for (uint32_t i = 0; i < lines; i++) {
 		const struct pm_conn *c = pm_line(4, i);
 
-		if (pm_is_live(c->word) && c->kind == PM_CONN_IN)
+		if (pm_is_live(c->word) && pm_kind_of(c->traits) == PM_CONN_IN)
 			(c->word & PM_CONN_ACTIVE ? active : inactive)[c->real]++;
 	}
 	for (uint32_t i = 0; i < REALS; i++)
@@ -437,6 +437,18 @@ struct census {
 	uint32_t all, settled;
 };
 
+/* Whether a line is where its key would be looked for in a level. */
+static int stands_in(uint32_t index, uint32_t level)
+{
+	struct pm_key k = { 0 };
+	struct pm_place at;
+
+	pm_line_key(4, pm_line(4, index), &k);
+	at = pm_place(4, pm_settings(0), &k);
+	at.level = level;
+	return pm_is_within(4, &at, index);
+}
+
 static struct census count_lines(void)
 {
 	uint32_t now = start + TICKS(clock_s), level = pm_settings(0)->levels4 & PM_LEVEL;
@@ -449,7 +461,7 @@ static struct census count_lines(void)
 		if (!pm_is_live(head) || pm_past(now, pm_until(head)))
 			continue;
 		n.all++;
-		n.settled += c->level == level;
+		n.settled += stands_in(i, level);
 	}
 	return n;
 }

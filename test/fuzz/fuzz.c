@@ -116,6 +116,7 @@ static void make_maps(void)
 		[PM_REGION_controls4] = LINES / PM_WAYS,
 		[PM_REGION_controls6] = LINES / PM_WAYS,
 		[PM_REGION_fragments] = 2 * PM_NOTES,
+		[PM_REGION_neighbours] = PM_NEIGHBOURS,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
@@ -365,17 +366,17 @@ static void check_counts(void)
 		insist(!(c->word & PM_CONN_HELD));
 		insist(c->real < REALS);
 		insist(pm_state(c->word) < PM_TCP_STATE_MAX);
-		if (c->kind == PM_CONN_TEMPLATE) {
+		if (pm_kind_of(c->traits) == PM_CONN_TEMPLATE) {
 			insist(control & PM_CONTROL_OPEN);
 			templates += control & ~PM_CONTROL_OPEN;
 			persistent[c->real]++;
 			continue;
 		}
 		insist(c->peer == PM_NONE || c->peer < LINES);
-		insist(!(c->kind == PM_CONN_REPLY && c->flags & PM_CONN_CONTROLLED));
-		if (c->kind != PM_CONN_IN)
+		insist(!(pm_kind_of(c->traits) == PM_CONN_REPLY && c->traits & PM_CONN_CONTROLLED));
+		if (pm_kind_of(c->traits) != PM_CONN_IN)
 			continue;
-		if (c->flags & PM_CONN_CONTROLLED) {
+		if (c->traits & PM_CONN_CONTROLLED) {
 			insist(control < LINES);
 			controlled[(i < LINES ? 0 : LINES) + control]++;
 			templates--;

@@ -112,7 +112,7 @@ static void begin(uint8_t method, uint32_t seed)
 		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX,
 		[PM_REGION_locals] = PM_LOCALS, [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS, [PM_REGION_cpus] = 1,
-		[PM_REGION_hops] = 1,
+		[PM_REGION_hops] = 1, [PM_REGION_neighbours] = PM_NEIGHBOURS,
 	};
 	static void *base[PM_REGIONS];
 	struct pm_service *s;

@@ -75,7 +75,7 @@ static void make_maps(void)
 		[PM_REGION_locals] = PM_LOCALS,	    [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS,    [PM_REGION_cpus] = THREADS,
 		[PM_REGION_hops] = REALS,	    [PM_REGION_controls4] = lines / PM_WAYS,
-		[PM_REGION_controls6] = 1,
+		[PM_REGION_controls6] = 1,	    [PM_REGION_neighbours] = PM_NEIGHBOURS,
 	};
 	struct pm_settings *set;
 
@@ -304,7 +304,7 @@ static unsigned doubles(void)
 		for (uint32_t n = i + 1; n < lines && pm_is_live(one->c.word); n++) {
 			const struct pm_conn4 *other = (void *)pm_line(4, n);
 
-			twice += pm_is_live(other->c.word) && one->c.kind != PM_CONN_TEMPLATE && one->saddr == other->saddr && one->daddr == other->daddr &&
+			twice += pm_is_live(other->c.word) && pm_kind_of(one->c.traits) != PM_CONN_TEMPLATE && one->saddr == other->saddr && one->daddr == other->daddr &&
 				 one->c.sport == other->c.sport && one->c.dport == other->c.dport &&
 				 one->c.protocol == other->c.protocol;
 		}
@@ -322,10 +322,10 @@ static unsigned misled(unsigned *templates)
 		const struct pm_conn *c = pm_line(4, i), *template;
 		uint32_t of = *pm_control(4, i);
 
-		if (!pm_is_live(c->word) || c->kind != PM_CONN_IN || !(c->flags & PM_CONN_CONTROLLED))
+		if (!pm_is_live(c->word) || pm_kind_of(c->traits) != PM_CONN_IN || !(c->traits & PM_CONN_CONTROLLED))
 			continue;
 		template = of < lines ? pm_line(4, of) : NULL;
-		if (template && pm_is_live(template->word) && template->kind == PM_CONN_TEMPLATE &&
+		if (template && pm_is_live(template->word) && pm_kind_of(template->traits) == PM_CONN_TEMPLATE &&
 		    template->real == c->real)
 			met[of]++;
 		else
@@ -333,13 +333,24 @@ static unsigned misled(unsigned *templates)
 	}
 	for (uint32_t i = 0; i < lines; i++) {
 		const struct pm_conn *c = pm_line(4, i);
-		int is = pm_is_live(c->word) && c->kind == PM_CONN_TEMPLATE;
+		int is = pm_is_live(c->word) && pm_kind_of(c->traits) == PM_CONN_TEMPLATE;
 
 		*templates += is;
 		bad += is ? *pm_control(4, i) != (PM_CONTROL_OPEN | met[i]) : *pm_control(4, i) >> 31;
 	}
 	free(met);
 	return bad;
+}
+
+/* Whether a line is where a search looks first for its key. */
+static int stands_at_home(uint32_t index)
+{
+	struct pm_key k = { 0 };
+	struct pm_place at;
+
+	pm_line_key(4, pm_line(4, index), &k);
+	at = pm_place(4, pm_settings(0), &k);
+	return pm_is_within(4, &at, index);
 }
 
 int main(int argc, char **argv)
@@ -387,15 +398,15 @@ int main(int argc, char **argv)
 		if (!pm_is_live(c->word))
 			continue;
 		held += !!(c->word & PM_CONN_HELD);
-		if (c->kind == PM_CONN_IN)
+		if (pm_kind_of(c->traits) == PM_CONN_IN)
 			(c->word & PM_CONN_ACTIVE ? active : inactive)[c->real]++;
-		if (c->kind == PM_CONN_TEMPLATE)
+		if (pm_kind_of(c->traits) == PM_CONN_TEMPLATE)
 			persistent[c->real]++;
 	}
 	for (uint32_t i = 0; i < lines; i++) {
 		const struct pm_conn4 *one = (void *)pm_line(4, i);
 
-		moved += pm_is_live(one->c.word) && one->c.level == (pm_settings(0)->levels4 & PM_LEVEL);
+		moved += pm_is_live(one->c.word) && stands_at_home(i);
 		live += pm_is_live(one->c.word);
 	}
 	printf("%u lines: %lu packets in all, %lu to their real server, %lu answers, %lu refused, %lu elsewhere; claimed %u, held %u; twice %u in %u looks; %u templates, %u times not as counted; %u of %u in the last level; counted less met (active/inactive/templates):",

@@ -6,6 +6,7 @@ import {
   ConnRecord,
   ConnStatus,
   LiveRecord,
+  PM_CONN_KIND_MASK,
   PM_CONN_STATUS,
   PM_CONTROL_OPEN,
 } from '../../dataplane/layout/layout.gen.ts'
@@ -74,7 +75,7 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
         .filter((index) => ((map.u32[(index * map.entrySize) / 4] ?? 0) & PM_CONN_STATUS) === ConnStatus.Live)
         .map((index) => {
           const base = index * map.entrySize
-          return { family, index, base, kind: ConnRecord.getKind(map.view, base) }
+          return { family, index, base, kind: ConnRecord.getTraits(map.view, base) & PM_CONN_KIND_MASK }
         })
     })
   }

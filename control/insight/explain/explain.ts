@@ -239,7 +239,7 @@ export class Explainer {
       ...this.#connection(facts, made),
       ...this.#service(facts, verdict),
       ...this.#schedule(facts, made ? after : null),
-      ...this.#way(line, sent),
+      ...this.#way(out, sent),
       ...this.#leaves(facts, sent),
       {
         title: 'Verdict',
@@ -395,7 +395,7 @@ export class Explainer {
     ]
   }
 
-  #way(line: LineRead | null, sent: boolean): Step[] {
+  #way(out: FrameOut, sent: boolean): Step[] {
     const lines = this.#ways.map(({ question, hop }): Line => {
       const to = `to ${question.destination}`
       if (hop.result === 'ok')
@@ -404,8 +404,10 @@ export class Explainer {
         }
       return { text: `${to}: ${HOP_WORDS[hop.result]}`, mark: 'bad' }
     })
-    if (lines.length === 0 && line !== null && sent)
-      lines.push({ text: 'kept with the connection', mark: 'quiet' })
+    if (lines.length === 0 && sent) {
+      const text = `known: by ${this.#name(out.ifindex)} to ${macText(out.frame.subarray(0, 6))}`
+      lines.push({ text, mark: 'quiet' })
+    }
     return lines.length === 0 ? [] : [{ title: 'Next hop', lines }]
   }
 

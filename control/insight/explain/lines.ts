@@ -41,6 +41,13 @@ export function findLine(
   return null
 }
 
+/** What answers leave as: what the client sends to, which the line of its direction says. */
+function virtualOf(table: ConnectionTable, line: number): { address: IpAddress; port: number } {
+  const peer = table.peer(line)
+  const at = peer < 0 ? line : peer
+  return { address: table.addresses(at).destination, port: table.ports(at).destination }
+}
+
 function read(table: ConnectionTable, line: number, now: number): LineRead {
   const isAnswer = table.kind(line) === ConnKind.Reply
   const addresses = table.addresses(line)
@@ -56,6 +63,6 @@ function read(table: ConnectionTable, line: number, now: number): LineRead {
     real: table.real(line),
     method: methodNames[table.method(line)] ?? String(table.method(line)),
     client: isAnswer ? destination : source,
-    virtual: isAnswer ? { address: addresses.target, port: ports.target } : destination,
+    virtual: isAnswer ? virtualOf(table, line) : destination,
   }
 }

@@ -60,7 +60,7 @@ function scene(sizes = SMALL_SIZES) {
   }
 }
 
-test('a next hop is written once it is known, and again when it moves; then packets ask anew', async () => {
+test('a next hop is written once it is known, and again when it moves; nobody has to ask anew', async () => {
   const { director, applier, record, learn, epoch, asked } = scene()
   const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
   director.addService(web)
@@ -74,19 +74,18 @@ test('a next hop is written once it is known, and again when it moves; then pack
   const { version, ifindex, mtu, dmac, addr } = record('10.0.0.1')
   assert.deepEqual([version % 2, ifindex, mtu, dmac[5]], [0, 3, 1400, 7])
   assert.deepEqual([...addr.slice(0, 4)], [10, 0, 0, 1])
-  assert.equal(epoch(), before, 'nobody can have kept anything')
   learn('10.0.0.1', 8)
   renewHops(applier)
   assert.equal(record('10.0.0.1').dmac[5], 8)
   assert.notEqual(record('10.0.0.1').version, version)
-  assert.equal(epoch(), before + 1)
+  assert.equal(epoch(), before, 'packets look there each time')
   const questions = asked()
   renewHops(applier)
   assert.equal(asked(), questions, 'nothing has changed')
 })
 
 test('a thousand are looked at in slices, and only those that something has become of', async () => {
-  const { director, applier, learn, asked, epoch } = scene({ ...SMALL_SIZES, reals: 2048, members: 8192 })
+  const { director, applier, learn, asked } = scene({ ...SMALL_SIZES, reals: 2048, members: 8192 })
   const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })
   director.addService(web)
   const address = (i: number): string => `10.0.${i >> 8}.${i & 255}`
@@ -106,11 +105,9 @@ test('a thousand are looked at in slices, and only those that something has beco
   renewHops(applier)
   assert.equal(asked(), 2001, 'only the one that has come')
 
-  const before = epoch()
   for (let i = 1; i <= 1000; i++) learn(address(i), i + 1)
   renewHops(applier)
   assert.equal(asked(), 3002)
-  assert.equal(epoch(), before + 1, 'packets ask anew once for all that moved')
 })
 
 test('of many that become known one after the other, each is looked at once', async () => {

@@ -2,18 +2,50 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { countByReal } from '../../../control/connections/list.ts'
+import { placeOf } from '../../../control/connections/place.ts'
 import { Sweep } from '../../../control/connections/sweep.ts'
 import {
   Conn4Record,
   ConnRecord,
   ConnStatus,
   PM_NONE,
+  PM_WAYS,
   SettingsRecord,
 } from '../../../dataplane/layout/layout.gen.ts'
 import { firstLevel, levelsWord, linesInUse, readLevels, startSmall } from '../../../dataplane/levels.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 
 const LINES = 1 << 18
+
+interface Key {
+  readonly client: number
+  readonly port: number
+}
+
+const keys = new Map<number, { tried: number; readonly bySet: Map<number, Key> }>()
+
+/** A key with this set in a level of the table, and in none that is larger. */
+function keyAt(set: number, level: number): Key {
+  const maskOf = (one: number) => (LINES / PM_WAYS - 1) >>> one
+  const known = keys.get(level) ?? { tried: 0, bySet: new Map<number, Key>() }
+  keys.set(level, known)
+  const addresses = new Uint32Array(2)
+  const view = new DataView(addresses.buffer)
+  for (;;) {
+    const found = known.bySet.get(set)
+    if (found !== undefined) return found
+    const [client, port] = [0x0a00_0000 + (known.tried >> 12), 1 + (known.tried & 0xfff)]
+    known.tried++
+    view.setUint32(0, client)
+    const sport = ((port & 0xff) << 8) | (port >> 8)
+    const { sets } = placeOf(0, { addresses, first: 0, words: 1, sport, dport: 0, protocol: 0 })
+    for (const one of sets) {
+      const at = (one & maskOf(level)) >>> 0
+      const inLarger = level > 0 && ((one & maskOf(level - 1)) >>> 0 === at || (one & maskOf(0)) >>> 0 === at)
+      if (!inLarger) known.bySet.set(at, { client, port })
+    }
+  }
+}
 
 function scene() {
   const plane = new MemoryDataplane({ ...SMALL_SIZES, connections4: LINES })
@@ -37,7 +69,9 @@ function scene() {
       ConnRecord.setWord(view, base, ConnStatus.Live)
       ConnRecord.setExpires(view, base, plane.nowTicks() + left)
       ConnRecord.setPeer(view, base, PM_NONE)
-      ConnRecord.setLevel(view, base, level)
+      const { client, port } = keyAt(Math.floor(line / PM_WAYS), level)
+      ConnRecord.setSport(view, base, port)
+      Conn4Record.setSaddr(view, base, client)
     },
   }
 }

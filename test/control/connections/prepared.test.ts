@@ -3,15 +3,19 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { REAL_WORDS } from '../../../control/compile/images.ts'
 import { listConnections } from '../../../control/connections/list.ts'
+import { isSetOf } from '../../../control/connections/place.ts'
 import { PreparedConnections, type Wish } from '../../../control/connections/prepared.ts'
 import { Sweep } from '../../../control/connections/sweep.ts'
+import type { ConnectionTable } from '../../../control/connections/table.ts'
 import {
+  ConnFlag,
   ConnKind,
   ConnRecord,
   ConnStatus,
   LiveRecord,
   Method,
   PM_CONN_STATUS,
+  PM_WAYS,
   SettingsRecord,
   Slot,
 } from '../../../dataplane/layout/layout.gen.ts'
@@ -28,8 +32,7 @@ function wish(port: number, changes: Partial<Wish> = {}): Wish {
   return {
     there: { protocol: 6, from, to },
     back: { protocol: 6, from: to, to: from },
-    ...{ real: REAL, method: Method.Dr, target: { address: ip('10.0.2.11'), port: 80 } },
-    ...{ hop: HOP, hopThere: null, ticks: 100 },
+    ...{ real: REAL, method: Method.Dr, hop: HOP, ticks: 100 },
     ...changes,
   }
 }
@@ -57,17 +60,15 @@ describe('a prepared connection', () => {
     use(2, 0)
     const first = connections.prepare(wish(63_488))
     assert.ok(first !== null)
-    for (const { table, line } of first.lines) {
-      assert.ok(line < 65_536 / 4, `line ${line}`)
-      assert.equal(table.level(line), 2)
-    }
+    const isWithin = (level: number) => (one: { table: ConnectionTable; line: number }) =>
+      isSetOf(one.table.place(one.line), Math.floor(one.line / PM_WAYS), one.table.levels.mask(level))
+    for (const { line } of first.lines) assert.ok(line < 65_536 / 4, `line ${line}`)
+    assert.ok(first.lines.every(isWithin(2)))
     use(0, 1 << 2)
     const second = connections.prepare(wish(63_488))
     assert.ok(second !== null)
-    assert.deepEqual(
-      [connections.isThere(first), ...second.lines.map(({ table, line }) => table.level(line))],
-      [false, 0, 0],
-    )
+    assert.equal(connections.isThere(first), false)
+    assert.ok(second.lines.every(isWithin(0)))
   })
 
   test('is two lines that know each other; no list and no count of connections has it', () => {
@@ -82,7 +83,6 @@ describe('a prepared connection', () => {
     assert.deepEqual(table.addresses(back.line), {
       source: ip('192.0.2.101'),
       destination: ip('192.0.2.10'),
-      target: ip('192.0.2.101'),
     })
     assert.equal(live().inactive, 1)
     assert.deepEqual(
@@ -120,8 +120,8 @@ describe('a prepared connection', () => {
     // As if a packet had made it.
     const [table] = sweep.tables
     const kind = again.lines[0].line * table.stride + ConnRecord.offsets.protocol / 4
-    assert.equal(table.flags(again.lines[0].line), 0x20)
-    table.u32[kind] = table.u32[kind]! & 0x00ff_ffff
+    assert.equal(table.flags(again.lines[0].line), ConnFlag.Check)
+    table.u32[kind] = table.u32[kind]! & ~(ConnFlag.Check << 8)
     assert.equal(table.flags(again.lines[0].line), 0)
     assert.equal(connections.prepare(wish(63_488)), null)
     assert.ok(connections.isThere(again))

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { openDirector } from '../../../control/apply/open.ts'
 import { Sweep } from '../../../control/connections/sweep.ts'
-import { ConnectionTable } from '../../../control/connections/table.ts'
+import { ConnectionTable, traitsOf } from '../../../control/connections/table.ts'
 import {
   Conn4Record,
   ConnFlag,
@@ -64,6 +64,8 @@ function wordOf(line: Line): number {
   )
 }
 
+const LINE_WORDS = Conn4Record.size / 4
+
 function put(dataplane: MemoryDataplane, index: number, line: Line): void {
   const base = index * Conn4Record.size
   const { view } = dataplane.map('connections4')
@@ -72,24 +74,18 @@ function put(dataplane: MemoryDataplane, index: number, line: Line): void {
     sport: 40000 + index,
     dport: 80,
     protocol: line.protocol ?? 6,
-    kind: line.kind ?? ConnKind.In,
-    method: Method.Nat,
+    traits: traitsOf(
+      line.kind ?? ConnKind.In,
+      Method.Nat,
+      line.template === undefined ? 0 : ConnFlag.Controlled,
+    ),
     expires: (NOW + line.left) >>> 0,
     real: line.real ?? 1,
     peer: line.peer ?? PM_NONE,
-    newPort: 8080,
-    flags: line.template === undefined ? 0 : ConnFlag.Controlled,
-    gateway: 0,
-    mtu: 0,
-    hopEpoch: 0,
-    level: 0,
-    dmac: new Uint8Array(6),
-    smac: new Uint8Array(6),
-    ifindex: 0,
+    neighbour: 0,
   })
   Conn4Record.setSaddr(view, base, 0xc0000202)
   Conn4Record.setDaddr(view, base, 0xc0000264)
-  Conn4Record.setNewAddr(view, base, 0x0a000001)
   const controls = dataplane.map('controls4').u32
   if (line.kind === ConnKind.Template) controls[index] = (controls[index]! | PM_CONTROL_OPEN) >>> 0
   if (line.template === undefined) return
@@ -214,7 +210,8 @@ describe('sweep', () => {
     assert.deepEqual(live(dataplane), { active: 1, inactive: 0, persistent: 1, overloaded: 0, path: 0n })
 
     put(dataplane, 6, { left: -1 })
-    ConnRecord.setFlags(dataplane.map('connections4').view, 6 * Conn4Record.size, ConnFlag.Controlled)
+    const traits = traitsOf(ConnKind.In, Method.Nat, ConnFlag.Controlled)
+    ConnRecord.setTraits(dataplane.map('connections4').view, 6 * Conn4Record.size, traits)
     ConnRecord.setExpires(dataplane.map('connections4').view, 3 * Conn4Record.size, NOW - 1)
     sweep.run(KEEP)
     sweep.run(KEEP)
@@ -318,9 +315,9 @@ describe('sweep', () => {
     dataplane.setTicks(NOW + 1191)
     assert.equal(sweep.run(KEEP).abandoned, 0, 'it may be a CPU that is held up')
     dataplane.setTicks(NOW + 1192)
-    dataplane.map('connections4').u32[16] = (GENERATION + PM_CONN_GENERATION) | ConnStatus.Claimed
+    dataplane.map('connections4').u32[LINE_WORDS] = (GENERATION + PM_CONN_GENERATION) | ConnStatus.Claimed
     assert.equal(sweep.run(KEEP).abandoned, 1)
-    const status = (line: number) => dataplane.map('connections4').u32[line * 16]! & 3
+    const status = (line: number) => dataplane.map('connections4').u32[line * LINE_WORDS]! & 3
     assert.deepEqual([status(0), status(1)], [ConnStatus.Freed, ConnStatus.Claimed])
   })
 
@@ -456,6 +453,9 @@ describe('sweep', () => {
   test('connections are listed with what is left of the later direction, ended ones are not', async () => {
     const dataplane = plane()
     const { director } = openDirector({ dataplane, host: testHost() })
+    const reals = dataplane.map('reals')
+    reals.bytes.set([10, 0, 0, 1], RealRecord.size + RealRecord.offsets.addr)
+    RealRecord.setPort(reals.view, RealRecord.size, 8080)
     put(dataplane, 0, { left: 10, peer: 1 })
     put(dataplane, 1, { left: 1000, peer: 0, kind: ConnKind.Reply })
     put(dataplane, 2, { left: -1 })

@@ -27,13 +27,13 @@ function putLine(
   line: number,
   kind: ConnKind,
   destination: string,
-  ifindex: number,
+  neighbour: number,
 ): void {
   const { view } = plane.map('connections4')
   const base = line * Conn4Record.size
   ConnRecord.setWord(view, base, ConnStatus.Live)
-  ConnRecord.setKind(view, base, kind)
-  ConnRecord.setIfindex(view, base, ifindex)
+  ConnRecord.setTraits(view, base, kind)
+  ConnRecord.setNeighbour(view, base, neighbour)
   ConnRecord.setReal(view, base, 0)
   Conn4Record.setDaddr(view, base, ipv4ToNumber(address(destination)))
 }

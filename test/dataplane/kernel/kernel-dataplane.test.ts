@@ -15,12 +15,14 @@ import {
   InterfaceRecord,
   MAP_NAMES,
   PM_EGRESSES,
+  PM_FRAGMENTS,
   PM_INTEREST_WORDS,
   PM_LAYOUT_VERSION,
   PM_MARK_BUCKETS,
   PM_MARK_KINDS,
   PM_MARK_RULES,
   PM_MARK_SPANS,
+  PM_NEIGHBOURS,
   PM_VERDICT_MAX,
   PM_WAYS,
   RealRecord,
@@ -176,6 +178,8 @@ function entries(): Record<string, number> {
     filters: 4 * (sizes.filterBuckets ?? 0),
     filter_lengths: 2,
     gates: services,
+    fragments: PM_FRAGMENTS,
+    neighbours: PM_NEIGHBOURS,
   }
 }
 
