@@ -64,10 +64,10 @@ pm_inline void pm_skb_shift(struct __sk_buff *skb, __u32 by)
 		skb->cb[2] += by << 16 | by;
 }
 
-/* Makes room between the Ethernet header, which stays the first, and what is behind it. Nothing is taken off here. */
+/* Makes room (negative) behind the Ethernet header, which stays the first, or takes off what stands there. */
 pm_inline int pm_frame_move(struct pm_frame *f, int delta)
 {
-	int err = delta < 0 ? bpf_skb_adjust_room(f->host, -delta, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO) : -1;
+	int err = bpf_skb_adjust_room(f->host, -delta, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 
 	if (!err)
 		pm_skb_shift(f->host, -delta);
