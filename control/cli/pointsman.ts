@@ -7,7 +7,7 @@ import { VERSION } from '../model/version.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { NOUNS, type Noun, type Shown } from './nouns.ts'
 import type { RegisterWords } from './register.ts'
-import { dataplane, detach, set } from './verbs.ts'
+import { dataplane, detach, getSettings, set } from './verbs.ts'
 
 const socket = process.env.POINTSMAN_SOCKET || DEFAULT_SOCKET
 
@@ -282,6 +282,16 @@ program
   .action(async (file: string) => {
     const { snapshot } = await import('./explain.ts')
     process.stdout.write(await snapshot(socket, file))
+  })
+const getting = program
+  .command('get')
+  .description('values of settings; of all of them, if none is named')
+  .argument('[name...]')
+  .option('--json', 'print JSON', false)
+  .action(async (names: readonly string[]) => {
+    const values = await getSettings(socket, names)
+    const lines = Object.entries(values).map(([name, value]) => `${name}=${value}\n`)
+    print(values, output(getting), () => lines.join(''))
   })
 program
   .command('set')

@@ -2,7 +2,7 @@
 import { dirname } from 'node:path'
 import { detachWithoutDaemon } from '../apply/detach.ts'
 import { ClientError, call, ForbiddenError, get, NoDaemonError, understood } from '../front/api/client.ts'
-import { sysctlAnswer } from '../front/api/schema/settings.ts'
+import { sysctlAnswer, sysctlsAnswer } from '../front/api/schema/settings.ts'
 import { type Status, statusAnswer } from '../front/api/schema/status.ts'
 
 /** Takes the notices that are not worth a failure. */
@@ -19,6 +19,21 @@ export async function set(socket: string, assignments: readonly string[], say: S
     const answer = understood(sysctlAnswer, await call(socket, 'PUT', path, { value }), `PUT ${path}`)
     if (!answer.inForce) say(`${name}=${value} is kept, not acted on`)
   }
+}
+
+/** Values by name, all of them if none is named; an unknown name is an error. */
+export async function getSettings(socket: string, names: readonly string[]): Promise<Record<string, number>> {
+  const { value } = await get(socket, '/v1/sysctls', sysctlsAnswer)
+  if (names.length === 0) return value
+  return Object.fromEntries(
+    names.map((name) => {
+      const known = value[name]
+      if (known === undefined) {
+        throw new ClientError(`Unknown setting "${name}": expected one of ${Object.keys(value).join(', ')}`)
+      }
+      return [name, known]
+    }),
+  )
 }
 
 export async function detach(socket: string, say: Say): Promise<void> {

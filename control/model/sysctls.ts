@@ -10,9 +10,12 @@ export interface Sysctl {
   readonly initial: number
   readonly min: number
   readonly max: number
-  /** Whether the packet path or the daemon acts on it; the others are kept and shown. */
+  /** Whether the packet path or the daemon acts on it; the others have the value that they act by, and no other. */
   readonly inForce: boolean
 }
+
+/** Taken although nothing acts on it, and said so: answers are always routed as with 1 (docs/DIFFERENCES.md). */
+const TAKEN_ALL_THE_SAME = 'snat_reroute'
 
 const flag = (initial: number, inForce: boolean): Sysctl => ({ initial, min: 0, max: INT_MAX, inForce })
 const mode = (inForce: boolean): Sysctl => ({ initial: 0, min: 0, max: 3, inForce })
@@ -62,6 +65,12 @@ export function checkSysctl(name: string, value: number): Outcome {
   }
   if (name === 'sync_ports' && (value & (value - 1)) !== 0) {
     return refuse('EINVAL', `Cannot set sync_ports to ${value}: expected a power of two`)
+  }
+  if (!sysctl.inForce && value !== sysctl.initial && name !== TAKEN_ALL_THE_SAME) {
+    return refuse(
+      'EOPNOTSUPP',
+      `Cannot set ${name} to ${value}: there is no such setting here yet, all goes as with ${sysctl.initial}`,
+    )
   }
   return done
 }

@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain register fleet mark deny allow top events explain snapshot set dataplane detach --json --help --version'
+			drain undrain register fleet mark deny allow top events explain snapshot get set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -68,6 +68,7 @@ _pointsman() {
 	schema) choices='--help' ;;
 	connections) choices='--limit --json --help' ;;
 	dataplane) choices='xdp tc userspace --json --help' ;;
+	get) choices='--json --help' ;;
 	set | detach) choices='--help' ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")

@@ -84,7 +84,7 @@ test(
         )
 
         await director.rule('-A -t 192.0.2.100:81 -s rr -p 60')
-        await director.pointsman(['set', 'backup_only=1'])
+        await director.pointsman(['set', 'snat_reroute=0'])
         const checks = (await findings(lab)).map(({ check }) => check)
         assert.ok(checks.includes('rules in force'))
         assert.ok(checks.includes('settings in force'))

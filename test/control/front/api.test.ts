@@ -269,7 +269,12 @@ describe('api', () => {
       udp: 30,
     })
     assert.equal((await call('PUT', '/v1/sysctls/sloppy_tcp', { value: 1 })).json.inForce, true)
-    assert.equal((await call('PUT', '/v1/sysctls/backup_only', { value: 1 })).json.inForce, false)
+    assert.equal((await call('PUT', '/v1/sysctls/snat_reroute', { value: 0 })).json.inForce, false)
+    // What nothing acts on is not taken as if something did.
+    const absent = await call('PUT', '/v1/sysctls/backup_only', { value: 1 })
+    assert.equal(absent.status, 422)
+    assert.equal(absent.json.error.errno, 'EOPNOTSUPP')
+    assert.equal((await call('PUT', '/v1/sysctls/backup_only', { value: 0 })).status, 200)
     assert.equal((await call('GET', '/v1/sysctls')).json.sloppy_tcp, 1)
     assert.equal((await call('PUT', '/v1/daemons/backup', { interface: 'eth0', syncId: 3 })).json.syncId, 3)
     assert.equal((await call('PUT', '/v1/daemons/backup', { interface: 'eth0' })).status, 409)
