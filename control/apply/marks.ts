@@ -8,7 +8,7 @@ import type { Clock } from './clock.ts'
 import type { Quiet } from './quiet.ts'
 
 /** A change waits no longer than this for packets under way; then it is tried again by itself. */
-const PATIENCE_MS = 2000
+const PATIENCE_MS = 5000
 const LOOK_MS = 2
 
 export class MarkTables {

@@ -28,7 +28,7 @@ import { Turns } from './turns.ts'
 const RETRY_MS_MIN = 100
 const RETRY_MS_MAX = 10_000
 /** A command waits no longer than this for what comes by itself (ms). */
-const PATIENCE_MS = 2000
+const PATIENCE_MS = 5000
 
 export interface ReconcilerOptions {
   readonly rules: Rules

@@ -200,7 +200,7 @@ describe('command line of pointsmand', () => {
   })
 
   const wrong: readonly (readonly [readonly string[], RegExp])[] = [
-    [['--dataplane', 'ebpf'], /auto, xdp, userspace, none/],
+    [['--dataplane', 'ebpf'], /auto, xdp, tc, userspace, none/],
     [['--xdp-mode', 'fast'], /auto, native, generic/],
     [['--interface', 'a/b'], /name of a network interface/],
     [['--interface', 'longer-than-fifteen'], /name of a network interface/],
