@@ -19,7 +19,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { gzipSync } from 'node:zlib'
@@ -157,8 +157,11 @@ function layDocumentation(tree: Tree, date: Date): void {
   for (const name of ['ipvsadm-save', 'ipvsadm-restore'])
     tree.link(`usr/share/man/man8/${name}.8.gz`, 'ipvsadm.8.gz')
   const doc = 'usr/share/doc/pointsman'
-  for (const name of readdirSync(join(repository, 'examples')))
-    tree.copy(join(repository, 'examples', name), `${doc}/examples/${name}`)
+  for (const entry of readdirSync(join(repository, 'examples'), { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue
+    const file = join(entry.path, entry.name)
+    tree.copy(file, join(doc, relative(repository, file)))
+  }
   tree.copy(join(debian, 'copyright'), `${doc}/copyright`)
   tree.write(`${doc}/NEWS.gz`, compressed(readFileSync(join(repository, 'CHANGELOG.md'))))
   const changes = `pointsman (${packageJson.version}) unstable; urgency=medium
