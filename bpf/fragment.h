@@ -151,13 +151,24 @@ pm_inline int pm_interests_anywhere(int family, const __be32 *addr)
 	return any != 0;
 }
 
-/* No first fragment has been seen. A real server's answer must not leave untranslated; everything else may be the stack's. */
-pm_inline enum pm_verdict pm_early(int family, const struct pm_settings *set, const struct pm_key *k)
+/* Ends of a packet that some rule or connection is about. */
+#define PM_OUR_SOURCE 1u
+#define PM_OUR_DESTINATION 2u
+
+pm_inline __u32 pm_our_ends(int family, const struct pm_settings *set, const struct pm_key *k)
 {
-	if ((set->flags & PM_SETTING_INTEREST) && pm_interests_anywhere(family, k->saddr) &&
-	    !pm_interests_anywhere(family, k->daddr))
-		return PM_DROP_FRAGMENT_EARLY;
-	return PM_PASS_FRAGMENT;
+	if (!(set->flags & PM_SETTING_INTEREST))
+		return PM_OUR_SOURCE | PM_OUR_DESTINATION;
+	return (pm_interests_anywhere(family, k->saddr) ? PM_OUR_SOURCE : 0) |
+	       (pm_interests_anywhere(family, k->daddr) ? PM_OUR_DESTINATION : 0);
+}
+
+/* Whether a first fragment that comes again is what its note says; what went nowhere is decided on anew. */
+pm_inline int pm_note_stands(const struct pm_fragment *n)
+{
+	__u32 fate = pm_read(n->fate);
+
+	return fate == PM_FATE_FOLLOW || fate == PM_FATE_SPOILED;
 }
 
 /* What pm_process needs to know of a fragment. */
@@ -236,7 +247,7 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
-	__u32 now = pm_now(), home, spare = 0, spared = PM_NONE;
+	__u32 now = pm_now(), home, spare = 0, spared = PM_NONE, ours;
 	struct pm_fragment *n;
 	struct pm_packet p = {};
 	struct pm_extent x = {};
@@ -261,6 +272,10 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 	}
 	if (v != PM_CONTINUE)
 		return (v == PM_PASS_MALFORMED ? v : PM_PASS_FRAGMENT) << 8;
+	/* Datagrams that only pass by take no notes from others. */
+	ours = pm_our_ends(family, set, &p.key);
+	if (!ours)
+		return PM_PASS_FRAGMENT << 8;
 	/* RFC 6946: an atomic fragment is a whole packet. */
 	if (!x.first && !x.more)
 		return pm_piece(PM_PART_FIRST, PM_FRAGMENTS, p.key.protocol, p.key.sport, p.key.dport);
@@ -278,7 +293,7 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 		       pm_note_head(n) == head;
 		if (same && x.first)
 			return pm_follow_note(n, home + i, &x);
-		if (same && could != 0xfffffffeu) {
+		if (same && pm_note_stands(n)) {
 			/* The same once more, or another of the same extent, which is no news; or one that contradicts. */
 			if (n->first_end == x.bytes && n->sport == p.key.sport && n->dport == p.key.dport)
 				return pm_piece(PM_PART_FIRST, home + i, p.key.protocol, p.key.sport, p.key.dport);
@@ -291,8 +306,9 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 			spared = home + i;
 		}
 	}
+	/* A real server's answer must not leave untranslated; everything else may be the stack's. */
 	if (x.first)
-		return pm_early(family, set, &p.key) << 8;
+		return (ours == PM_OUR_SOURCE ? PM_DROP_FRAGMENT_EARLY : PM_PASS_FRAGMENT) << 8;
 	n = pm_fragments(spared);
 	if (!n)
 		return PM_DROP_FRAGMENT_TABLE << 8;
@@ -312,12 +328,12 @@ PM_PART __u64 pm_fragment6(PM_HOST *host)
 	return pm_fragment(host, 6);
 }
 
-/* What became of a first fragment becomes of the others. */
+/* What became of a first fragment becomes of the others; those that follow one to the stack are translated, too. */
 PM_PART int pm_note_fate(__u64 piece, __u32 verdict)
 {
 	struct pm_fragment *n = pm_fragments((__u32)piece >> PM_PIECE_NOTE_SHIFT);
 
-	if ((piece & PM_PIECE_PART) != PM_PART_FIRST || !n || verdict == PM_WANT_PAYLOAD ||
+	if ((piece & PM_PIECE_PART) != PM_PART_FIRST || !n || verdict == PM_WANT_PAYLOAD || verdict == PM_PASS_EGRESS ||
 	    (verdict >= PM_FORWARD_NAT && verdict < PM_ANSWER_PORT_UNREACHABLE))
 		return 0;
 	if (n->sport == (__be16)(piece >> PM_PIECE_SPORT_SHIFT) && n->dport == (__be16)(piece >> PM_PIECE_DPORT_SHIFT))

@@ -1,7 +1,8 @@
 /** Fragments, each of which goes its way by what the first of its datagram decided. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { FragmentRecord, PM_FRAGMENTS } from '../../dataplane/layout/layout.gen.ts'
+import { publishEgress } from '../../dataplane/egress-table.ts'
+import { EgressFlag, FragmentRecord, PM_FRAGMENTS } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench } from './bench.ts'
 import { concat, ipBytes } from './bytes.ts'
@@ -72,7 +73,8 @@ function joined(answers: readonly ProgramAnswer[], family: 4 | 6): Uint8Array {
   return concat(...answers.map(({ frame }) => frame.subarray(family === 4 ? 34 : 62)))
 }
 
-function questions(open: () => Promise<Program>, skip: string | false): void {
+/** @param canBeKept whether its host knows interfaces that take no frame of ours */
+function questions(open: () => Promise<Program>, skip: string | false, canBeKept: boolean): void {
   let program: Program | undefined
   before(async () => {
     if (skip === false) program = await open()
@@ -184,6 +186,38 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
         'drop_fragment_refused',
       ])
     })
+
+    test(`IPv${family}: a first fragment that comes again is decided on anew`, { skip }, async () => {
+      await load(service(family, 'u', '-m', 0))
+      const [first, second] = asked(family)
+      assert.ok(first && second)
+      assert.deepEqual(verdicts('c', [first, second]), ['answer_port_unreachable', 'drop_fragment_refused'])
+      const address = family === 4 ? real : `[${real}]`
+      await it().run(`ipvsadm -a -u ${at} -r ${address}:53 -m`)
+      assert.deepEqual(verdicts('c', [first, second]), ['forward_nat', 'forward_nat'])
+      await it().run(`ipvsadm -A -u ${at.replace(':53', ':54')} -s rr`)
+      await it().run(`ipvsadm -D -u ${at}`)
+      const [other, later] = asked(family, udp({ sport: 40002 }, TEXT), 78)
+      assert.ok(other && later)
+      assert.deepEqual(verdicts('c', [other, later]), ['pass_no_service', 'pass_fragment'])
+      for (const rule of mapped) await it().run(rule)
+      assert.deepEqual(verdicts('c', [other, later]), ['forward_nat', 'forward_nat'])
+    })
+
+    if (canBeKept)
+      test(`IPv${family}: all fragments leave by the stack where the first does`, { skip }, async () => {
+        await load(mapped)
+        const ways = Array.from({ length: 64 }, (_, i) => [i + 1, EgressFlag.NoRedirect] as const)
+        publishEgress(it().dataplane.map('egress'), new Map(ways))
+        const there = asked(family).map((frame) => it().send('c', frame))
+        publishEgress(it().dataplane.map('egress'), new Map())
+        assert.deepEqual(
+          there.map(({ verdict }) => verdict),
+          ['pass_egress', 'pass_egress', 'pass_egress'],
+        )
+        for (const { frame } of there)
+          assert.match(decode(frame)[1] ?? '', new RegExp(`${ENDS[family].client} > ${real} `))
+      })
 
     test(`IPv${family}: early fragments are not sent on without their first`, { skip }, async () => {
       await load(mapped)
@@ -320,6 +354,18 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
     assert.equal(it().send('c', beyond).verdict, 'pass_malformed')
   })
 
+  test('datagrams of nobody take no notes from others', { skip }, async () => {
+    await load(service(4, 'u', '-m', 1))
+    const { protocol, pieces } = cut(udp({ sport: 40001 }, TEXT), CLIENT4, '203.0.113.9')
+    const frames = pieces.map((piece) => fromClient(packet(CLIENT4, '203.0.113.9', protocol, piece, 7)))
+    for (const { action } of frames.map((frame) => it().send('c', frame))) assert.equal(action, 'pass')
+    assert.ok(
+      it()
+        .dataplane.map('fragments')
+        .bytes.every((byte) => byte === 0),
+    )
+  })
+
   test('more datagrams than there are notes take the oldest ones, and nothing else', { skip }, async () => {
     await load(service(4, 'u', '-g', 1))
     const { protocol, pieces } = cut(udp({ sport: 40001 }, TEXT), CLIENT4, VIP4)
@@ -334,12 +380,13 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
 }
 
 describe('fragments in wasm', () => {
-  questions(async () => openWasmProgram(), false)
+  questions(async () => openWasmProgram(), false, false)
 })
 
 describe('fragments in the kernel', () => {
   questions(
     async () => await openKernelProgram(new Bench(`pmfr${process.pid % 100_000}`)),
     missingPrivilege() ?? false,
+    true,
   )
 })
