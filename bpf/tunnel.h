@@ -167,13 +167,14 @@ pm_inline int pm_put_outer6(struct pm_frame *f, const struct pm_real *real, __u3
 
 /*
  * RFC 6864 §4.3: the identification of a packet that may be fragmented differs from others between the same
- * two addresses; a real server's packets are counted per CPU.
+ * two addresses. A real server's counters say nothing of later fragments; the verdicts of this CPU count each frame.
  */
-pm_inline __be16 pm_outer_id(const struct pm_conn *c)
+pm_inline __be16 pm_outer_id(void)
 {
-	struct pm_counters *n = pm_counters(c->real * pm_limits.cpus + pm_cpu());
+	__u32 row = pm_cpu(), first = row * PM_VERDICT_MAX;
+	const __u64 *packets = pm_verdicts(first + PM_FORWARD_TUN), *errors = pm_verdicts(first + PM_FORWARD_ICMP);
 
-	return n ? pm_htons((__u16)(n->in_packets * pm_limits.cpus + pm_cpu())) : 0;
+	return packets && errors ? pm_htons((__u16)((*packets + *errors) * pm_limits.cpus + row)) : 0;
 }
 
 /* The inner packet's TTL has been taken down already; the outer header repeats it. */
@@ -213,7 +214,7 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 		return PM_DROP_HEADROOM;
 	if (real->family == 4)
 		err = pm_put_outer4(f, real, p->ip_length + overhead, tos, ttl, protocol, fragment,
-				    pm_outer_id(&seen->c));
+				    pm_outer_id());
 	else
 		err = pm_put_outer6(f, real, p->ip_length + overhead - PM_IPV6_LEN, tos, ttl, protocol);
 	if (err || pm_address_frame(f, &seen->hop, real->family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))
