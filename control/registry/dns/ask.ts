@@ -94,6 +94,8 @@ function fits(answer: Packet, query: Packet): boolean {
 
 function overUdp({ host, port }: Place, query: Packet, what: string, signal: AbortSignal): Promise<Decoded> {
   const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4')
+  const question = encode(query)
+  const clean: (() => void)[] = []
   return new Promise<Decoded>((resolve, reject) => {
     const stop = (): void => reject(new Error(`${what}: it is enough`))
     const late = setTimeout(
@@ -101,24 +103,24 @@ function overUdp({ host, port }: Place, query: Packet, what: string, signal: Abo
       TIMEOUT_MS,
     )
     signal.addEventListener('abort', stop, { once: true })
-    const done = (): void => {
-      clearTimeout(late)
-      signal.removeEventListener('abort', stop)
-    }
-    socket.on('error', (error) => {
-      done()
-      reject(new Error(`${what}: ${error.message}`))
-    })
+    clean.push(
+      () => clearTimeout(late),
+      () => signal.removeEventListener('abort', stop),
+    )
+    socket.on('error', (error) => reject(new Error(`${what}: ${error.message}`)))
     socket.on('message', (bytes) => {
       const answer = understood(bytes, decode)
       // What is not about this is not for us.
-      if (answer === null || !fits(answer, query)) return
-      done()
-      resolve(answer)
+      if (answer !== null && fits(answer, query)) resolve(answer)
     })
-    // A connected socket hears that nobody is there.
-    socket.connect(port, host, () => socket.send(encode(query)))
-  }).finally(() => socket.close())
+    // A connected socket hears that nobody is there. Not by connect's callback, which is called when there is no way
+    // to the server, too, and takes that for itself.
+    socket.on('connect', () => socket.send(question))
+    socket.connect(port, host)
+  }).finally(() => {
+    for (const step of clean) step()
+    socket.close()
+  })
 }
 
 function overTcp({ host, port }: Place, query: Packet, what: string, signal: AbortSignal): Promise<Decoded> {

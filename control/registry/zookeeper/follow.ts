@@ -25,6 +25,7 @@ export class ZkFollower implements Follower {
     const { endpoints } = this.#address
     let session: ZkSession | null = null
     let following: Following | null = null
+    const stop = (): void => session?.close()
     try {
       session = await ZkSession.open(
         {
@@ -39,13 +40,14 @@ export class ZkFollower implements Follower {
         signal,
       )
       const opened = session
-      signal.addEventListener('abort', () => opened.close(), { once: true })
+      signal.addEventListener('abort', stop, { once: true })
       following = new Following(opened, this.#path, report)
       return await Promise.race([following.run(), opened.ended])
     } catch (error) {
       this.#endpoint++
       throw error
     } finally {
+      signal.removeEventListener('abort', stop)
       session?.close()
     }
   }

@@ -107,6 +107,7 @@ export class ZkSession {
     signal.throwIfAborted()
     const socket = dial(options)
     const frames = new Frames()
+    let made: ZkSession | null = null
     const stop = (): void => void socket.destroy(new Error('It is enough'))
     signal.addEventListener('abort', stop, { once: true })
     const greeting = await new Promise<Buffer>((resolve, reject) => {
@@ -141,17 +142,23 @@ export class ZkSession {
         new ZkWriter().int(0).long(lastZxid).int(sessionMs).long(id).bytes(password).bool(false).frame(),
       )
     }).finally(() => signal.removeEventListener('abort', stop))
-    const reader = new ZkReader(greeting)
-    reader.int()
-    const grantedMs = reader.int()
-    const identity = { id: reader.long(), password: Buffer.from(reader.bytes()) }
-    if (grantedMs <= 0) {
-      socket.destroy()
-      throw new ExpiredError(`${endpoint}: the session has expired`)
+    try {
+      const reader = new ZkReader(greeting)
+      reader.int()
+      const grantedMs = reader.int()
+      const identity = { id: reader.long(), password: Buffer.from(reader.bytes()) }
+      if (grantedMs <= 0) throw new ExpiredError(`${endpoint}: the session has expired`)
+      made = new ZkSession(options, socket, frames, identity, grantedMs)
+      await made.#logIn()
+      return made
+    } catch (error) {
+      // Nobody else knows of it: an attempt that has failed leaves neither a connection nor a session.
+      if (made === null) socket.destroy()
+      else made.close()
+      throw error instanceof RangeError
+        ? new Error(`${endpoint} answers something else than ZooKeeper does: ${error.message}`)
+        : error
     }
-    const made = new ZkSession(options, socket, frames, identity, grantedMs)
-    await made.#logIn()
-    return made
   }
 
   private constructor(

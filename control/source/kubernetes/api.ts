@@ -12,6 +12,8 @@ const PATCH_MS = 10_000
 const WATCH_S = 290
 /** one that has not by then has fallen silent. */
 const SILENT_MS = (WATCH_S + 30) * 1000
+/** One that ends sooner, with nothing told, is none. */
+const SHORT_MS = 1000
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -49,10 +51,14 @@ export class KubeApi {
       const query = new URLSearchParams({ limit: String(limit), ...(next === '' ? {} : { continue: next }) })
       try {
         const page = await this.#json('GET', `${path}?${query}`, undefined, LIST_MS, signal)
-        if (Array.isArray(page.items)) items.push(...page.items.map(objectOf))
         const meta = objectOf(page.metadata)
+        // Whoever answers in its place, a proxy or a page of maintenance, knows of no Service at all.
+        if (!Array.isArray(page.items) || typeof meta.resourceVersion !== 'string') {
+          throw new Error(`${this.endpoints.url}${path} answers something else than Kubernetes does: no list`)
+        }
+        for (const item of page.items) items.push(objectOf(item))
         next = typeof meta.continue === 'string' ? meta.continue : ''
-        if (next === '') return { items, resourceVersion: String(meta.resourceVersion ?? '') }
+        if (next === '') return { items, resourceVersion: meta.resourceVersion }
       } catch (error) {
         if (!(error instanceof TooLargeError) || limit === 1) throw error
         limit = Math.max(1, Math.floor(limit / 8))
@@ -152,10 +158,17 @@ export class KubeFollower<T> implements Follower<T> {
         this.#version = resourceVersion
       }
       for (;;) {
+        const began = performance.now()
+        let told = false
         for await (const { type, object } of this.#api.watch(this.#path, this.#version, signal)) {
+          told = true
           this.#take(String(type), objectOf(object), report)
         }
         signal.throwIfAborted()
+        // It would be asked again and again without a pause.
+        if (!told && performance.now() - began < SHORT_MS) {
+          throw new Error(`${this.#api.endpoints.url}${this.#path}: the watch has ended as soon as it began`)
+        }
         // Its time was up: that is how watches end.
         report({ kind: 'current' })
       }

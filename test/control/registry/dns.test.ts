@@ -98,3 +98,13 @@ spare IN A 10.0.0.3`)
     liar.close()
   })
 })
+
+test('a name server to which there is no way is one that is away, and costs nobody anything', async () => {
+  // Link-local without an interface: the kernel refuses to connect.
+  const watching = new Watching(poolOf(addressOf('dns', ['[fe80::1]:53']), 'web.lab.test'))
+  try {
+    await watching.until('away', () => /fe80::1/.test(watching.state.away?.why ?? ''))
+  } finally {
+    watching.close()
+  }
+})

@@ -1,7 +1,10 @@
 /** Pools out of a real ZooKeeper: the children of a node, and what ends with a session. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import type { ZkSession } from '../../../control/registry/zookeeper/session.ts'
+import { ZkWriter } from '../../../control/registry/zookeeper/wire.ts'
 import { addressOf, poolOf } from './addresses.ts'
 import { freePorts } from './processes.ts'
 import { Watching } from './watching.ts'
@@ -129,3 +132,39 @@ test('what is no ZooKeeper is away, and why is said', async () => {
   web.closeAllConnections()
   web.close()
 })
+
+const GREETINGS = {
+  'a server that greets with nothing': new ZkWriter().frame(),
+  'a password that cannot be read': new ZkWriter()
+    .int(0)
+    .int(60_000)
+    .long(5n)
+    .bytes(Buffer.alloc(16))
+    .frame(),
+}
+
+for (const [what, greeting] of Object.entries(GREETINGS)) {
+  test(`an attempt that has failed leaves no connection behind: ${what}`, async () => {
+    const sockets: Socket[] = []
+    const server = createServer((socket) => {
+      sockets.push(socket)
+      socket.on('error', () => {})
+      socket.on('data', () => {})
+      socket.once('data', () => socket.write(greeting))
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const address = server.address()
+    const endpoint = `127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`
+    const login = { user: 'director', passwordFile: '/nonexistent/password' }
+    const watching = new Watching(poolOf(addressOf('zookeeper', [endpoint], login), '/web'))
+    try {
+      await watching.until('it is tried again', () => sockets.length > 2)
+      await watching.until('the first ones are closed', () => sockets.slice(0, 2).every((one) => one.closed))
+    } finally {
+      watching.close()
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    }
+  })
+}

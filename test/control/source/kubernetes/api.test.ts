@@ -1,0 +1,58 @@
+/** What is not an API server of Kubernetes, and answers all the same. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer, type RequestListener } from 'node:http'
+import { test } from 'node:test'
+import { KubeApi, KubeFollower } from '../../../../control/source/kubernetes/api.ts'
+
+const PATH = '/api/v1/services'
+
+/** What one attempt to follow it has told, and why it has ended. */
+async function attempt(answer: RequestListener): Promise<{ told: string[]; why: string }> {
+  const server = createServer(answer)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  const api = new KubeApi({
+    api: `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`,
+    ...{ tokenFile: null, ca: null, cert: null, key: null, class: null },
+    ...{ addresses: [], targets: 'pods', method: 'nat', scheduler: 'wlc' },
+  })
+  const told: string[] = []
+  const stop = new AbortController()
+  try {
+    const follower = new KubeFollower(api, PATH, (object) => object)
+    const why = await follower
+      .attempt((heard) => {
+        told.push(heard.kind)
+        if (told.length > 20) stop.abort()
+      }, stop.signal)
+      .catch((error: Error) => error.message)
+    return { told, why }
+  } finally {
+    api.close()
+    server.close()
+    server.closeAllConnections()
+  }
+}
+
+for (const body of [
+  '<html>maintenance</html>',
+  '{}',
+  '{"kind":"ServiceList","metadata":{"resourceVersion":"7"}}',
+]) {
+  test(`a list that is none takes no Service away: ${body}`, async () => {
+    const { told, why } = await attempt((_request, response) => response.end(body))
+    assert.deepEqual(told, [])
+    assert.match(why, /something else than Kubernetes/)
+  })
+}
+
+test('watches that end as soon as they begin are not asked for without a pause', async () => {
+  const list = JSON.stringify({ metadata: { resourceVersion: '7' }, items: [] })
+  const { told, why } = await attempt((request, response) =>
+    response.end(request.url?.includes('watch=true') ? '' : list),
+  )
+  assert.deepEqual(told, ['whole'])
+  assert.match(why, /ended as soon as it began/)
+})
