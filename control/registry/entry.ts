@@ -36,11 +36,6 @@ export function readEntry(text: string, name: string): Entry {
 function memberOf(address: unknown, port: unknown, weight: unknown, text: string): Entry {
   const endpoint = typeof address === 'string' ? parseEndpoint(address) : null
   if (endpoint === null) return bad(`${WANTED}, got ${quoted(text)}`)
-  if (port !== undefined && !isWhole(port, 1, 65_535))
-    return bad(`port: expected 1 to 65535, got ${quoted(port)}`)
-  if (weight !== undefined && weight !== null && !isWhole(weight, 0, INT_MAX)) {
-    return bad(`weight: expected 0 to ${INT_MAX}, got ${quoted(weight)}`)
-  }
   return memberAt(endpoint.address, port ?? endpoint.port, weight ?? null)
 }
 
@@ -48,13 +43,15 @@ function isWhole(value: unknown, min: number, max: number): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max
 }
 
-/** What a client has found by itself. */
-export function memberAt(address: string, port: number | null, weight: number | null): Entry {
+/** What a client has found by itself, which may be anything: whoever wrote it there is not asked by every registry. */
+export function memberAt(address: string, port: unknown, weight: unknown): Entry {
   const parsed = parseAddress(address)
   if (parsed === null) return bad(`expected an address, got ${quoted(address)}`)
   if (isMulticast(parsed) || [unspecified(4), unspecified(6), '255.255.255.255'].includes(parsed)) {
     return bad(`"${address}" is no address of a real server: expected a unicast address`)
   }
-  if (port === 0) return bad('port: expected 1 to 65535, got 0')
+  if (port !== null && !isWhole(port, 1, 65_535)) return bad(`port: expected 1 to 65535, got ${quoted(port)}`)
+  if (weight !== null && !isWhole(weight, 0, INT_MAX))
+    return bad(`weight: expected 0 to ${INT_MAX}, got ${quoted(weight)}`)
   return { address: port === null ? parsed : endpointText({ address: parsed, port }), weight }
 }

@@ -1,6 +1,8 @@
 /** All pools that are followed: each distinct one once, whoever names it; and what they leave to the next process. */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { parseEndpoint } from '../../net/endpoint.ts'
 import type { FollowedPool, PoolState, RegistryAddress } from '../model/pool.ts'
+import { memberAt } from './entry.ts'
 import { openRegistry } from './open.ts'
 import { PoolWatch } from './pool-watch.ts'
 import type { Follower, Heard, Member, Registry } from './registry.ts'
@@ -151,7 +153,8 @@ function readMemory(file: string | null): Map<string, readonly Member[]> {
 function isMember(value: unknown): value is Member {
   if (typeof value !== 'object' || value === null) return false
   const { address, weight } = value as Readonly<Record<string, unknown>>
-  return typeof address === 'string' && (weight === null || typeof weight === 'number')
+  const endpoint = typeof address === 'string' ? parseEndpoint(address) : null
+  return endpoint !== null && !('bad' in memberAt(endpoint.address, endpoint.port, weight))
 }
 
 /** The client is loaded when it is first asked; a registry that cannot be opened is one that is away. */

@@ -45,6 +45,17 @@ describe('a pool in Consul (a stand-in for its agent)', () => {
     })
   })
 
+  test('skips what no port and no weight can be, which Consul takes from everybody', async () => {
+    await following(async (watching) => {
+      for (const [n, port] of [99_999, 70_000, 80.5].entries()) consul.set(web(`p${n}`, '10.0.0.1', port))
+      for (const [n, Passing] of [-1, 2.5, 2 ** 31].entries())
+        consul.set(web(`w${n}`, '10.0.0.2', 80, { Weights: { Passing, Warning: 1 } }))
+      consul.set(web('a', '10.0.0.3'))
+      await watching.until('all are known', () => watching.state.badCount === 6)
+      assert.equal(watching.text, '10.0.0.3:80')
+    })
+  })
+
   test('begins anew when the index goes backwards, and keeps what is known meanwhile', async () => {
     await following(async (watching) => {
       consul.set(web('a', '10.0.0.1'))

@@ -1,9 +1,14 @@
 /** What of a registry's words comes in force, and what is held back. */
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, mock, test } from 'node:test'
 import { PoolWatch, WINDOW_MS } from '../../../control/registry/pool-watch.ts'
+import { FollowedPools } from '../../../control/registry/pools.ts'
 import type { Entry, Follower, Heard, Member } from '../../../control/registry/registry.ts'
 import { PAUSE_MS_MAX, pauseMs } from '../../../control/registry/retry.ts'
+import { addressOf, poolOf } from './addresses.ts'
 
 class Script implements Follower {
   report: (heard: Heard) => void = () => {}
@@ -150,4 +155,29 @@ test('pauses grow, have an end, and are not the same for all', () => {
     pauseMs(1, () => 0),
     50,
   )
+})
+
+test('what was written down and is no set of real servers is not remembered', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pointsman-pools-'))
+  const file = join(folder, 'pools.json')
+  const pool = poolOf(addressOf('consul', ['http://127.0.0.1:9']), 'web')
+  const remembered = (...list: readonly unknown[]): readonly Member[] | null => {
+    const set = JSON.stringify(['consul', ['http://127.0.0.1:9'], null, 'web'])
+    writeFileSync(file, JSON.stringify({ version: 1, sets: { [set]: list } }))
+    const pools = new FollowedPools({ file, changed: () => {}, told: () => {} })
+    try {
+      return pools.watch(pool).members
+    } finally {
+      pools.close()
+    }
+  }
+  try {
+    const good = { address: '10.0.0.1:80', weight: null }
+    assert.deepEqual(remembered(good), [good])
+    assert.equal(remembered(good, { address: '10.0.0.1:99999', weight: null }), null)
+    assert.equal(remembered(good, { address: 'web-7', weight: null }), null)
+    assert.equal(remembered(good, { address: '10.0.0.2:80', weight: -1 }), null)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 })
