@@ -62,7 +62,7 @@ function told(issue: Issue, above: readonly PropertyKey[], schema: z.ZodType, in
 }
 
 function said(path: readonly PropertyKey[], wanted: string, value: unknown, guess = ''): Found {
-  const got = value === undefined ? '' : `, got ${quoted(value)}`
+  const got = value === undefined || isSecret(path.at(-1)) ? '' : `, got ${quoted(value)}`
   return { path, key: false, message: `${nameOf(path)}: ${wanted}${got}${guess}` }
 }
 
@@ -120,9 +120,14 @@ function nameOf(path: readonly PropertyKey[]): string {
 }
 
 const QUOTED_MAX = 60
+/** What is said of a file is read by more than may read the file: it is logged, and told on the read-only socket. */
+const isSecret = (key: PropertyKey | undefined): boolean => key === 'password' || key === 'token'
 
 export function quoted(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value)
+  const shown: unknown = JSON.stringify(value, (key, inner: unknown) =>
+    isSecret(key) ? '(not shown)' : inner,
+  )
+  const text = (typeof shown === 'string' ? shown : String(value)).replace(/\/\/[^/@"]*@/g, '//(not shown)@')
   return text.length > QUOTED_MAX ? `${text.slice(0, QUOTED_MAX)}...` : text
 }
 
