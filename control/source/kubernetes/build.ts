@@ -94,7 +94,7 @@ function podServers(
   for (const slice of slices) {
     if (slice.family !== `IPv${family}`) continue
     const target = slice.ports.find((one) => one.name === name && one.protocol === protocol)
-    if (target === undefined) continue
+    if (target === undefined || target.port === 0) continue
     // Without translation the pod hears the port that clients ask for.
     const port = settings.method === 'nat' ? target.port : own
     for (const endpoint of slice.endpoints) {

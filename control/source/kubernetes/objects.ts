@@ -64,6 +64,11 @@ const textOf = (value: unknown): string => (typeof value === 'string' ? value : 
 const textsOf = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((one): one is string => typeof one === 'string') : []
 const numberOf = (value: unknown): number => (typeof value === 'number' ? value : 0)
+/** 0: there is none. Whoever answers in the API server's place has not checked it. */
+const portOf = (value: unknown): number => {
+  const port = numberOf(value)
+  return Number.isInteger(port) && port > 0 && port <= 65_535 ? port : 0
+}
 const mapOf = (value: unknown): Record<string, string> =>
   Object.fromEntries(
     Object.entries(objectOf(value)).filter(
@@ -102,13 +107,13 @@ export function readService(object: Json): KubeService {
     ports: listOf(spec.ports).map((port) => ({
       name: textOf(port.name),
       protocol: textOf(port.protocol) || 'TCP',
-      port: numberOf(port.port),
-      nodePort: numberOf(port.nodePort),
+      port: portOf(port.port),
+      nodePort: portOf(port.nodePort),
     })),
     families: families.length > 0 ? families : ['IPv4'],
     loadBalancerIp: textOf(spec.loadBalancerIP) || null,
     local: spec.externalTrafficPolicy === 'Local',
-    healthPort: numberOf(spec.healthCheckNodePort),
+    healthPort: portOf(spec.healthCheckNodePort),
     affinityS: spec.sessionAffinity === 'ClientIP' ? numberOf(affinity.timeoutSeconds) || AFFINITY_S : 0,
     sourceRanges: textsOf(spec.loadBalancerSourceRanges),
     ingress: listOf(objectOf(objectOf(object.status).loadBalancer).ingress).map(({ ip }) => textOf(ip)),
@@ -125,7 +130,7 @@ export function readSlice(object: Json): KubeSlice {
     ports: listOf(object.ports).map((port) => ({
       name: textOf(port.name),
       protocol: textOf(port.protocol) || 'TCP',
-      port: numberOf(port.port),
+      port: portOf(port.port),
     })),
     endpoints: listOf(object.endpoints).map((endpoint) => {
       const conditions = objectOf(endpoint.conditions)

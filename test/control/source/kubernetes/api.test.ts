@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import { test } from 'node:test'
 import { KubeApi, KubeFollower } from '../../../../control/source/kubernetes/api.ts'
+import { readService, readSlice } from '../../../../control/source/kubernetes/objects.ts'
 
 const PATH = '/api/v1/services'
 
@@ -55,4 +56,16 @@ test('watches that end as soon as they begin are not asked for without a pause',
   )
   assert.deepEqual(told, ['whole'])
   assert.match(why, /ended as soon as it began/)
+})
+
+test('what is no port is none', () => {
+  const ports = [99_999, -1, 1.5, '80', 443].map((port) => ({ port, nodePort: port }))
+  assert.deepEqual(
+    readService({ spec: { ports } }).ports.map(({ port, nodePort }) => [port, nodePort]),
+    [...Array.from({ length: 4 }, () => [0, 0]), [443, 443]],
+  )
+  assert.deepEqual(
+    readSlice({ ports }).ports.map(({ port }) => port),
+    [0, 0, 0, 0, 443],
+  )
 })
