@@ -37,7 +37,14 @@ type Architecture = keyof typeof MACHINES
 /** Where the package lies; the same tree as in a checkout, less what does not run. */
 const HOME = 'usr/lib/pointsman'
 const PROGRAMS = ['pointsmand', 'pointsman', 'ipvsadm', 'ipvsadm-save', 'ipvsadm-restore']
-const DIST = ['pointsman.bpf.o', 'steer.bpf.o', 'failures.bpf.o', 'pointsman.wasm', 'THIRD-PARTY.txt']
+const DIST = [
+  'pointsman.bpf.o',
+  'pointsman-tc.bpf.o',
+  'steer.bpf.o',
+  'failures.bpf.o',
+  'pointsman.wasm',
+  'THIRD-PARTY.txt',
+]
 /** Of koffi its JavaScript; its C++ and documentation do not run. */
 const KOFFI = /^(package\.json|LICENSE\.txt|index\.js|src\/koffi\/.*\.js)$/
 

@@ -8,6 +8,7 @@ import { after, before, describe, test } from 'node:test'
 import { must, run } from '../../lab/command.ts'
 import { repository } from './installation.ts'
 import { inCopy, missingForCopy } from './machine-copy.ts'
+import { builtFiles } from './product.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'pointsman-deb-test-'))
 const packages = join(scratch, 'packages')
@@ -97,6 +98,7 @@ test('it is named, versioned and owned as it should be', async () => {
     'usr/share/bash-completion/completions/ipvsadm',
     'usr/share/man/man8/pointsmand.8.gz',
     'usr/share/doc/pointsman/copyright',
+    ...builtFiles().map((name) => `usr/lib/pointsman/dist/${name}`),
   ])
     assert.ok(
       files.some((line) => line.split(' -> ')[0]!.endsWith(` ./${path}`)),

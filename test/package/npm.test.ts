@@ -9,6 +9,7 @@ import { allRules, describe as inWords, type LabService, virtualEndpoint } from 
 import { METHODS } from '../../lab/topology.ts'
 import { missingForLab, PLANES, withDirector } from '../e2e/scene.ts'
 import { buildTools, installGlobally, layEverydayTools, pack, repository } from './installation.ts'
+import { builtFiles, named } from './product.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'pointsman-package-'))
 const prefix = join(scratch, 'prefix')
@@ -17,22 +18,6 @@ const home = join(prefix, 'lib/node_modules/pointsman')
 const bin = join(prefix, 'bin')
 const MACHINES = { x86_64: 0x3e, aarch64: 0xb7 } as const
 
-/** The sources that end up in the bundles. */
-function productSources(): string[] {
-  return ['control', 'dataplane', 'linux', 'net'].flatMap((room) =>
-    readdirSync(join(repository, room), { recursive: true, encoding: 'utf8' })
-      .filter((path) => path.endsWith('.ts'))
-      .map((path) => readFileSync(join(repository, room, path), 'utf8')),
-  )
-}
-
-function named(pattern: RegExp): string[] {
-  const names = productSources().flatMap((text) => [...text.matchAll(pattern)].map(([, name]) => name!))
-  return [...new Set(names)].sort()
-}
-
-/** Every file that the product asks for. */
-const builtFiles = (): string[] => named(/builtFile\('([^']+)'\)/g)
 /** Every package that the product imports. */
 const importedPackages = (): string[] => named(/from '((?:@[a-z-]+\/)?[a-z][a-z-]*)(?:\/[^']*)?'/g)
 
@@ -60,7 +45,7 @@ test('what runs is in it, and nothing else', () => {
   const strange = files.filter(
     (path) =>
       !/^(bin|deploy|examples|man)\//.test(path) &&
-      !/^dist\/([a-z-]+\.js|(pointsman|steer|failures)\.bpf\.o|pointsman\.wasm|ipvsadm-(x86_64|aarch64)|pointsman-preload-(x86_64|aarch64)\.so|THIRD-PARTY\.txt)$/.test(
+      !/^dist\/([a-z-]+\.js|(pointsman|pointsman-tc|steer|failures)\.bpf\.o|pointsman\.wasm|ipvsadm-(x86_64|aarch64)|pointsman-preload-(x86_64|aarch64)\.so|THIRD-PARTY\.txt)$/.test(
         path,
       ) &&
       ![
