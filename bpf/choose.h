@@ -46,7 +46,8 @@ pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, cons
 		if (plan->template != PM_NONE)
 			plan->flags |= PM_CONN_CONTROLLED;
 	} else {
-		plan->real = service->fwmark || service->port == k->dport ? pm_schedule_pick(slot, k) : PM_NONE;
+		plan->real = service->fwmark || service->port == k->dport ? pm_pick(service, slot, k, flow->now) :
+									 PM_NONE;
 	}
 	real = pm_reals(plan->real);
 	if (service->port != k->dport && (service->flags & PM_SERVICE_PERSISTENT))

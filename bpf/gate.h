@@ -47,7 +47,5 @@ pm_inline int pm_defend(struct pm_settings *set)
 /* What this program has no code for yet: such a service is left to the stack, and named. */
 pm_inline int pm_unsupported(const struct pm_service *service)
 {
-	const __u32 schedulers = 1u << PM_SCHEDULER_LBLC | 1u << PM_SCHEDULER_LBLCR | 1u << PM_SCHEDULER_TWOS;
-
-	return service->pe || (schedulers >> (service->schedule & 31) & 1);
+	return service->pe != 0;
 }

@@ -21,6 +21,7 @@
  *   fragments      program writes; datagrams that come in fragments, for half a minute
  *   connections4/6 program claims and fills lines, daemon sweeps
  *   controls4/6    the same; which connections belong to which persistence template
+ *   localities     program's; where destinations go by the schedulers lblc and lblcr
  *   verdicts       program writes its own CPU's row, daemon sums
  *   interest       daemon sets bits; a filter of endpoints in front of everything else
  *   mark_*         daemon writes the half that is not in use; marking rules by kind, key and ports
@@ -58,4 +59,5 @@
 	MAP(filter_lengths, struct pm_filter_lengths, 2) \
 	MAP(gates, struct pm_gate, 256)            \
 	MAP(fragments, struct pm_fragment, 4096)      \
-	MAP(neighbours, struct pm_neighbour, 32768)
+	MAP(neighbours, struct pm_neighbour, 32768)    \
+	MAP(localities, struct pm_locality, 16384)

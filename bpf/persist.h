@@ -184,7 +184,7 @@ pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct 
 
 	if (!service || !set)
 		return PM_DROP_MAP;
-	real = pm_schedule_pick(slot, k);
+	real = pm_pick(service, slot, k, now);
 	live = pm_live(real);
 	if (real == PM_NONE || !live)
 		return PM_ANSWER_PORT_UNREACHABLE;

@@ -164,7 +164,9 @@ enum pm_scheduler {
 	PM_SCHEDULER_OVF = 12,
 	PM_SCHEDULER_MH = 13,
 	PM_SCHEDULER_TWOS = 14,
-	PM_SCHEDULER_MAX = 15,
+	PM_SCHEDULER_RANDOM = 15, /* ours, not IPVS's */
+	PM_SCHEDULER_WRANDOM = 16,
+	PM_SCHEDULER_MAX = 17,
 };
 
 /* The flag bits of IPVS's netlink interface. */
@@ -202,6 +204,8 @@ enum pm_tcp_state {
 #define PM_TIMEOUTS 16
 #define PM_TIMEOUT_UDP 11     /* index in pm_settings.timeouts behind the TCP states */
 #define PM_TIMEOUT_INITIAL 12 /* before the first state change */
+#define PM_TIMEOUT_LBLC 14    /* how long destinations are remembered that nobody asks for */
+#define PM_TIMEOUT_LBLCR 15   /* the same of lblcr, and how long a set of real servers stays as it is */
 
 /*
  * pm_settings.flags: what the rules use, so that the packet path can leave out the rest.
@@ -430,6 +434,21 @@ struct pm_live {
 	__u32 overloaded; /* 1: upper threshold reached */
 	__u64 path;	  /* path MTU that was told by ICMP in the low half, until when in the high; 0: none */
 	__u32 pad[10];
+};
+
+/*
+ * Where a destination's connections have gone: of schedulers that keep it there (bpf/locality.h). Two sets of
+ * PM_WAYS for each destination of a service.
+ */
+#define PM_LOCALITIES 16384
+#define PM_LOCALITY_REALS 8 /* of a set */
+struct pm_locality {
+	__u32 word;	/* version, held, live */
+	__u32 used;	/* ticks: the last time */
+	__u32 order;	/* pm_service.order: no two services have the same */
+	__u32 changed;	/* ticks: when the set got a real server last, or lost one */
+	__u8 addr[16];
+	__u32 reals[PM_LOCALITY_REALS]; /* newest first, PM_NONE behind the last; lblc: one */
 };
 
 /* One record per real server and CPU, at index real * cpus + cpu. A service's are its sum. */

@@ -144,6 +144,8 @@ const BEFORE_10: Conversion = {
       ...['kind', 'method', 'flags'].map((field) => `${record}.c.${field}`),
       `${record}.new_addr`,
     ]),
+    // Nothing is placed by it: there are more schedulers now.
+    'PM_SCHEDULER_MAX',
     'PM_CONN_GENERATIONS',
     'PM_CONN_HOP',
     'PM_CONN_HOPS',

@@ -8,6 +8,7 @@ import {
   PM_FRAGMENTS,
   PM_INTEREST_WORDS,
   PM_INTERFACES,
+  PM_LOCALITIES,
   PM_LOCALS,
   PM_MAC_BUCKETS,
   PM_MARK_BUCKETS,
@@ -66,6 +67,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     gates: sizes.services,
     fragments: PM_FRAGMENTS,
     neighbours: PM_NEIGHBOURS,
+    localities: PM_LOCALITIES,
   }
 }
 

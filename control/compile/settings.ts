@@ -5,6 +5,8 @@ import {
   PM_LAYOUT_VERSION,
   PM_TICK_SHIFT,
   PM_TIMEOUT_INITIAL,
+  PM_TIMEOUT_LBLC,
+  PM_TIMEOUT_LBLCR,
   PM_TIMEOUT_UDP,
   Setting,
   SettingsRecord,
@@ -43,6 +45,9 @@ const TCP_TIMEOUTS_S: readonly (readonly [number, number])[] = [
 ]
 /** Before the first state change. */
 const INITIAL_S = 3
+
+/** Half of what ticks can tell apart. */
+const REMEMBERED_MAX_S = Math.floor(secondsOfTicks(2 ** 31 - 1))
 
 /** What the defence sysctls come to under the memory there is. */
 export interface Defence {
@@ -101,6 +106,9 @@ export function settingsWords(
   timeout(TcpState.FinWait, timeouts.tcpFin)
   timeout(PM_TIMEOUT_UDP, timeouts.udp)
   timeout(PM_TIMEOUT_INITIAL, INITIAL_S)
+  const remembered = (seconds = 86_400): number => Math.min(seconds, REMEMBERED_MAX_S)
+  timeout(PM_TIMEOUT_LBLC, remembered(sysctls.lblc_expiration))
+  timeout(PM_TIMEOUT_LBLCR, remembered(sysctls.lblcr_expiration))
 
   const on = (condition: boolean | number | undefined, bit: number): number => (condition ? bit : 0)
   set(

@@ -1,6 +1,9 @@
 /** The schedulers by IPVS's names. */
 
-/** All names IPVS's schedulers go by; `none` is IPVS's word for "no scheduler". */
+/**
+ * All names IPVS's schedulers go by, and then two of our own; `none` is IPVS's word for "no scheduler". Debian's
+ * kernel is built without `twos`.
+ */
 export const SCHEDULERS = [
   'none',
   'rr',
@@ -17,6 +20,8 @@ export const SCHEDULERS = [
   'ovf',
   'mh',
   'twos',
+  'random',
+  'wrandom',
 ] as const
 export type SchedulerName = (typeof SCHEDULERS)[number]
 

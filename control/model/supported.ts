@@ -6,24 +6,9 @@
 
 import type { IpAddress } from '../../net/address.ts'
 import { endpointText } from '../../net/endpoint.ts'
-import type { SchedulerName } from './scheduler.ts'
 import type { RealServer } from './server.ts'
 import type { VirtualService } from './service.ts'
 
-export const SUPPORTED_SCHEDULERS: ReadonlySet<SchedulerName> = new Set<SchedulerName>([
-  'none',
-  'rr',
-  'wrr',
-  'lc',
-  'wlc',
-  'sed',
-  'nq',
-  'fo',
-  'ovf',
-  'dh',
-  'sh',
-  'mh',
-])
 export const SUPPORTED_PROTOCOLS: ReadonlySet<string> = new Set(['tcp', 'udp'])
 export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'gre'])
 
@@ -39,7 +24,6 @@ export function unsupported(
   const reasons: string[] = []
   if (service.id.kind === 'address' && !SUPPORTED_PROTOCOLS.has(service.id.protocol))
     reasons.push(`protocol ${service.id.protocol}`)
-  if (!SUPPORTED_SCHEDULERS.has(service.scheduler)) reasons.push(`scheduler ${service.scheduler}`)
   if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
   const tunnels = new Set<string>()
   const locals: string[] = []

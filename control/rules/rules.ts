@@ -10,7 +10,7 @@ import { INT_MAX } from '../model/limits.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { SchedulerName } from '../model/scheduler.ts'
-import { MH_TABLE_SIZE } from '../model/scheduler.ts'
+import { MH_TABLE_SIZE, SCHEDULERS } from '../model/scheduler.ts'
 import type { RealServer, ServerId } from '../model/server.ts'
 import type { ServiceId, ServiceRequest, VirtualService } from '../model/service.ts'
 import type { SourceName } from '../model/source.ts'
@@ -33,11 +33,9 @@ import { bindScheduler, serverAdded, serverEdited, serverRemoved, weigh } from '
 
 const FLAG_BITS = 0x38
 
-/** Schedulers a client may name; `twos` is not among them, as in the IPVS of Debian's kernel. */
+/** By the names that clients give. */
 const NAMED: Readonly<Record<string, SchedulerName>> = Object.fromEntries(
-  (
-    ['none', 'rr', 'wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'dh', 'sh', 'sed', 'nq', 'fo', 'ovf', 'mh'] as const
-  ).map((name) => [name, name]),
+  SCHEDULERS.map((name) => [name, name]),
 )
 
 /** How many services have what packets are asked for first. */

@@ -14,6 +14,8 @@ export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
 export const PM_TIMEOUT_UDP = 11
 export const PM_TIMEOUT_INITIAL = 12
+export const PM_TIMEOUT_LBLC = 14
+export const PM_TIMEOUT_LBLCR = 15
 export const PM_INTERFACES = 64
 export const PM_INTERFACE_PROBES = 4
 export const PM_INTERFACE_MACS = 14
@@ -26,6 +28,8 @@ export const PM_NEIGHBOURS = 32768
 export const PM_NEIGHBOUR_BUCKET = 8
 export const PM_NEIGHBOUR_CHECK4 = 1
 export const PM_NEIGHBOUR_CHECK6 = 2
+export const PM_LOCALITIES = 16384
+export const PM_LOCALITY_REALS = 8
 export const PM_BUCKET = 8
 export const PM_LOCALS = 128
 export const PM_FRAGMENTS = 4096
@@ -70,7 +74,7 @@ export const PM_HEADROOM = 128
 export const PM_XSK_ENTRIES = 2048
 export const PM_CHUNK = 4096
 export const PM_VERDICT_MAX = 128
-export const PM_SCHEDULER_MAX = 15
+export const PM_SCHEDULER_MAX = 17
 export const PM_TCP_STATE_MAX = 11
 
 /** enum pm_verdict */
@@ -292,6 +296,8 @@ export const Scheduler = {
   Ovf: 12,
   Mh: 13,
   Twos: 14,
+  Random: 15,
+  Wrandom: 16,
 } as const
 export type Scheduler = (typeof Scheduler)[keyof typeof Scheduler]
 
@@ -311,6 +317,8 @@ export const schedulerNames: { readonly [value: number]: string } = {
   12: 'ovf',
   13: 'mh',
   14: 'twos',
+  15: 'random',
+  16: 'wrandom',
 }
 
 /** enum pm_service_flag */
@@ -1282,6 +1290,56 @@ export const LiveRecord = {
   setOverloaded: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
   getPath: (view: DataView, base: number): bigint => view.getBigUint64(base + 16, true),
   setPath: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 16, value, true),
+} as const
+
+/** struct pm_locality, 64 bytes. */
+export interface LocalityRecord {
+  readonly word: number
+  readonly used: number
+  readonly order: number
+  readonly changed: number
+  readonly addr: Uint8Array
+  readonly reals: readonly number[]
+}
+
+export const LocalityRecord = {
+  size: 64,
+  offsets: {
+    word: 0,
+    used: 4,
+    order: 8,
+    changed: 12,
+    addr: 16,
+    reals: 32,
+  },
+  read(view: DataView, base: number): LocalityRecord {
+    return {
+      word: view.getUint32(base + 0, true),
+      used: view.getUint32(base + 4, true),
+      order: view.getUint32(base + 8, true),
+      changed: view.getUint32(base + 12, true),
+      addr: copyOf(view, base + 16, 16),
+      reals: Array.from({ length: 8 }, (_, index) => view.getUint32(base + 32 + index * 4, true)),
+    }
+  },
+  write(view: DataView, base: number, value: LocalityRecord): void {
+    view.setUint32(base + 0, value.word, true)
+    view.setUint32(base + 4, value.used, true)
+    view.setUint32(base + 8, value.order, true)
+    view.setUint32(base + 12, value.changed, true)
+    store(view, base + 16, 16, value.addr, 'LocalityRecord.addr')
+    elements('LocalityRecord.reals', 8, value.reals, (item, index) => view.setUint32(base + 32 + index * 4, item, true))
+  },
+  getWord: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setWord: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getUsed: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setUsed: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getOrder: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setOrder: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getChanged: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setChanged: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getReals: (view: DataView, base: number, index: number): number => view.getUint32(base + 32 + element('LocalityRecord.reals', 8, index) * 4, true),
+  setReals: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 32 + element('LocalityRecord.reals', 8, index) * 4, value, true),
 } as const
 
 /** struct pm_counters, 64 bytes. */
@@ -2354,6 +2412,7 @@ export type MapName =
   | 'gates'
   | 'fragments'
   | 'neighbours'
+  | 'localities'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -2387,6 +2446,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'gates',
   'fragments',
   'neighbours',
+  'localities',
 ]
 
 export interface MapShape {
@@ -2430,10 +2490,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   gates: { index: 27, record: 'pm_gate', entrySize: 16, entries: 256 },
   fragments: { index: 28, record: 'pm_fragment', entrySize: 64, entries: 4096 },
   neighbours: { index: 29, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
+  localities: { index: 30, record: 'pm_locality', entrySize: 64, entries: 16384 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'e06424ec3996f6ff'
+export const LAYOUT_FINGERPRINT = '3b1b345d022fed96'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2466,7 +2527,8 @@ filter_lengths pm_filter_lengths
 gates pm_gate
 fragments pm_fragment
 neighbours pm_neighbour
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=15 PM_TCP_STATE_MAX=11
+localities pm_locality
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -2492,6 +2554,7 @@ pm_filter_lengths 136 0:count:u32 4:length:u8[132]
 pm_gate 16 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32
 pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:be32 44:sport:be16 46:dport:be16 48:protocol:u8 49:family:u8 50:first_end:u16 52:fate:u32 56:got:u32 60:total:u32
 pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u8[6] 22:smac:u8[6] 28:mtu:u32
+pm_locality 64 0:word:u32 4:used:u32 8:order:u32 12:changed:u32 16:addr:u8[16] 32:reals:u32[8]
 pm_conn 24 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:traits:u8 14:neighbour:u16 16:real:u32 20:peer:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -2659,6 +2722,18 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'overloaded', offset: 12, type: 'u32', count: null },
       { name: 'path', offset: 16, type: 'u64', count: null },
       { name: 'pad', offset: 24, type: 'u32', count: 10 },
+    ],
+  },
+  {
+    name: 'pm_locality',
+    size: 64,
+    fields: [
+      { name: 'word', offset: 0, type: 'u32', count: null },
+      { name: 'used', offset: 4, type: 'u32', count: null },
+      { name: 'order', offset: 8, type: 'u32', count: null },
+      { name: 'changed', offset: 12, type: 'u32', count: null },
+      { name: 'addr', offset: 16, type: 'u8', count: 16 },
+      { name: 'reals', offset: 32, type: 'u32', count: 8 },
     ],
   },
   {

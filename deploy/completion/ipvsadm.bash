@@ -29,7 +29,7 @@ _ipvsadm() {
 	local choices=
 
 	case $prev in
-	-s | --scheduler) choices='rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh none' ;;
+	-s | --scheduler) choices='rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos random wrandom none' ;;
 	-b | --sched-flags) choices='sh-fallback sh-port mh-fallback mh-port flag-1 flag-2 flag-3' ;;
 	--pe) choices=sip ;;
 	--tun-type) choices='ipip gue gre' ;;

@@ -15,6 +15,8 @@ import {
   Method,
   PM_BUCKET,
   PM_LOCALS,
+  PM_TIMEOUT_LBLC,
+  PM_TIMEOUT_LBLCR,
   RealFlag,
   RealRecord,
   ScheduleRecord,
@@ -51,7 +53,11 @@ const SCHEDULERS = [
   Scheduler.Mh,
   Scheduler.None,
   Scheduler.Lblc,
+  Scheduler.Lblcr,
+  Scheduler.Lblcr,
   Scheduler.Twos,
+  Scheduler.Random,
+  Scheduler.Wrandom,
 ]
 const NETMASKS = [0xffffffff, 0xffffffff, 0xffffff00, 0xfffffffe, 0]
 const PREFIXES = [128, 128, 127, 64, 48, 1]
@@ -357,6 +363,10 @@ function writeSettings(plane: Dataplane, random: Random): void {
   SettingsRecord.setReuseMode(view, 0, random.below(4))
   SettingsRecord.setDropRate(view, 0, random.once(6) ? 1 + random.below(5) : 0)
   SettingsRecord.setUnprivilegedPort(view, 0, 1024)
+  const timeouts = SettingsRecord.offsets.timeouts / 4
+  const settings = plane.map('settings').u32
+  for (const index of [PM_TIMEOUT_LBLC, PM_TIMEOUT_LBLCR])
+    settings[timeouts + index] = random.pick([0, 100, 1e7])
   SettingsRecord.setNextHopEpoch(view, 0, random.below(65_536))
 }
 

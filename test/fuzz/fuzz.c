@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Few, so that destinations get each other's places. */
+#define PM_LOCALITY_SETS 2
 #include "../../bpf/pointsman.native.c"
 
 #define C0 2u /* ifindex of the clients' wire */
@@ -117,6 +119,7 @@ static void make_maps(void)
 		[PM_REGION_controls6] = LINES / PM_WAYS,
 		[PM_REGION_fragments] = 2 * PM_NOTES,
 		[PM_REGION_neighbours] = PM_NEIGHBOURS,
+		[PM_REGION_localities] = PM_LOCALITY_SETS * PM_WAYS,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
@@ -290,6 +293,7 @@ static void load_rules(void)
 	set->unprivileged_port = 1024;
 	for (int i = 0; i < PM_TIMEOUTS; i++)
 		set->timeouts[i] = 400 + 100 * i;
+	set->timeouts[PM_TIMEOUT_LBLC] = set->timeouts[PM_TIMEOUT_LBLCR] = rules.modes & 4 ? 0 : 1000;
 	add_interface(C0, mac_c0);
 	add_interface(R0, mac_r0);
 	add_local(source4);

@@ -79,8 +79,7 @@ export function serviceDocument({ service, servers, health }: Written): ServiceD
 }
 
 function schedulerName({ scheduler }: VirtualService): NonNullable<ServiceDocument['scheduler']> {
-  // No client can name `twos`, so no service has it.
-  return scheduler === 'twos' ? 'none' : scheduler
+  return scheduler
 }
 
 function settingsOf(service: VirtualService): ServiceDocument {

@@ -8,6 +8,7 @@ import { parseIpv4 } from '../../../net/address.ts'
 import { parseEndpoint } from '../../../net/endpoint.ts'
 import { DNS_TYPES } from '../../model/check.ts'
 import { INT_MAX, TIMEOUT_MAX_S } from '../../model/limits.ts'
+import { SCHEDULERS } from '../../model/scheduler.ts'
 import { followed, registry } from './registries.ts'
 
 const UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
@@ -291,12 +292,8 @@ export const FLAG_BITS = {
 export type FlagName = keyof typeof FLAG_BITS
 const FLAG_NAMES = Object.keys(FLAG_BITS) as FlagName[]
 
-export const SCHEDULER_NAMES = [
-  ...['none', 'rr', 'wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'dh', 'sh', 'sed', 'nq', 'fo', 'ovf', 'mh'],
-] as const
-
 const serviceSettings = {
-  scheduler: z.enum(SCHEDULER_NAMES).optional().meta({ description: 'wlc unless given' }),
+  scheduler: z.enum(SCHEDULERS).optional().meta({ description: 'wlc unless given' }),
   flags: z.array(z.enum(FLAG_NAMES)).optional().meta({ description: 'flags of the scheduler' }),
   persistence_timeout: seconds(0).optional().meta({ description: 'not persistent unless given' }),
   netmask: netmask.optional().meta({ description: 'what of a client address persistence looks at' }),

@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { z } from 'zod'
 import { addressWords, type Family, familyOf, parseAddress } from '../../../net/address.ts'
+import { SCHEDULERS } from '../../model/scheduler.ts'
 import type { Complaint } from '../../model/site.ts'
 import { findings } from '../file/issues.ts'
-import { SCHEDULER_NAMES } from '../file/schema.ts'
 import { readText } from '../file/text.ts'
 
 const range = z.string().refine((text) => parseRange(text) !== null, {
@@ -30,7 +30,7 @@ export const kubernetesFile = z
     addresses: z.array(range).optional().meta({ description: 'to be given to Services that ask for none' }),
     targets: z.enum(['pods', 'nodes']).optional().meta({ description: 'pods unless given' }),
     method: z.enum(['nat', 'direct-routing', 'tunnel']).optional().meta({ description: 'nat unless given' }),
-    scheduler: z.enum(SCHEDULER_NAMES).optional().meta({ description: 'wlc unless given' }),
+    scheduler: z.enum(SCHEDULERS).optional().meta({ description: 'wlc unless given' }),
   })
   .meta({ id: 'Kubernetes' })
 
@@ -53,7 +53,7 @@ export interface KubernetesSettings {
   readonly addresses: readonly AddressRange[]
   readonly targets: 'pods' | 'nodes'
   readonly method: 'nat' | 'direct-routing' | 'tunnel'
-  readonly scheduler: (typeof SCHEDULER_NAMES)[number]
+  readonly scheduler: (typeof SCHEDULERS)[number]
 }
 
 export function addressNumber(text: string): bigint | null {

@@ -184,7 +184,7 @@ services:
       [
         '/etc/pm.yaml:3:10: tcp: expected an address with a port in quotes or plain: 192.0.2.10:80, "[2001:db8::1]:80", got "192.0.2.10"',
         '/etc/pm.yaml:4:5: Unknown key "schedular": did you mean "scheduler"?',
-        '/etc/pm.yaml:6:16: scheduler: expected one of none, rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, got "wlcc"; did you mean "wlc"?',
+        '/etc/pm.yaml:6:16: scheduler: expected one of none, rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos, random, wrandom, got "wlcc"; did you mean "wlc"?',
         '/etc/pm.yaml:9:53: real_servers.1.weight: expected a whole number, got "heavy"',
         '/etc/pm.yaml:9:33: Unknown key "methd": did you mean "method"?',
         '/etc/pm.yaml:10:20: real_servers.2.address: expected an address, with a port or without: 10.0.0.1:80, "[2001:db8::1]:80", 10.0.0.1, got "10.0.0.300"',

@@ -3,10 +3,10 @@ import fc from 'fast-check'
 import { type Check, type CheckQuestion, DNS_TYPES } from '../../../control/model/check.ts'
 import type { HealthPolicy } from '../../../control/model/health-policy.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
+import { SCHEDULERS } from '../../../control/model/scheduler.ts'
 import type { RealServer } from '../../../control/model/server.ts'
 import type { VirtualService } from '../../../control/model/service.ts'
 import type { SiteServer } from '../../../control/model/site.ts'
-import { SCHEDULER_NAMES } from '../../../control/source/file/schema.ts'
 import type { IpAddress } from '../../../net/address.ts'
 import { ip } from '../support.ts'
 
@@ -81,7 +81,7 @@ export const virtualService: fc.Arbitrary<VirtualService> = fc
         family: fc.constantFrom(4 as const, 6 as const),
       }),
     ),
-    scheduler: fc.constantFrom(...SCHEDULER_NAMES),
+    scheduler: fc.constantFrom(...SCHEDULERS),
     flags: fc.nat({ max: 7 }),
     persistenceTimeoutS: fc.oneof(fc.constant(0), fc.nat({ max: 2678400 })),
     prefix: fc.integer({ min: 1, max: 32 }),

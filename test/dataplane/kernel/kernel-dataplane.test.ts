@@ -18,6 +18,7 @@ import {
   PM_FRAGMENTS,
   PM_INTEREST_WORDS,
   PM_LAYOUT_VERSION,
+  PM_LOCALITIES,
   PM_MARK_BUCKETS,
   PM_MARK_KINDS,
   PM_MARK_RULES,
@@ -180,6 +181,7 @@ function entries(): Record<string, number> {
     gates: services,
     fragments: PM_FRAGMENTS,
     neighbours: PM_NEIGHBOURS,
+    localities: PM_LOCALITIES,
   }
 }
 
