@@ -167,14 +167,13 @@ pm_inline int pm_put_outer6(struct pm_frame *f, const struct pm_real *real, __u3
 
 /*
  * RFC 6864 §4.3: the identification of a packet that may be fragmented differs from others between the same
- * two addresses. A real server's counters say nothing of later fragments; the verdicts of this CPU count each frame.
+ * two addresses; a real server's packets are counted per CPU.
  */
-pm_inline __be16 pm_outer_id(void)
+pm_inline __be16 pm_outer_id(const struct pm_conn *c)
 {
-	__u32 row = pm_cpu(), first = row * PM_VERDICT_MAX;
-	const __u64 *packets = pm_verdicts(first + PM_FORWARD_TUN), *errors = pm_verdicts(first + PM_FORWARD_ICMP);
+	struct pm_counters *n = pm_counters(c->real * pm_limits.cpus + pm_cpu());
 
-	return packets && errors ? pm_htons((__u16)((*packets + *errors) * pm_limits.cpus + row)) : 0;
+	return n ? pm_htons((__u16)(n->in_packets * pm_limits.cpus + pm_cpu())) : 0;
 }
 
 /* The inner packet's TTL has been taken down already; the outer header repeats it. */
@@ -214,7 +213,7 @@ pm_inline enum pm_verdict pm_encapsulate(struct pm_frame *f, const struct pm_pac
 		return PM_DROP_HEADROOM;
 	if (real->family == 4)
 		err = pm_put_outer4(f, real, p->ip_length + overhead, tos, ttl, protocol, fragment,
-				    pm_outer_id());
+				    pm_outer_id(&seen->c));
 	else
 		err = pm_put_outer6(f, real, p->ip_length + overhead - PM_IPV6_LEN, tos, ttl, protocol);
 	if (err || pm_address_frame(f, &seen->hop, real->family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6))

@@ -307,16 +307,6 @@ function questions(open: () => Promise<Program>, skip: string | false, canBeKept
     assert.match(await it().run('ipvsadm -Lnc'), /ESTABLISHED +198\.51\.100\.7:40001/)
   })
 
-  test('in a tunnel each fragment is a packet with an identification of its own', { skip }, async () => {
-    await load(service(4, 'u', '-i', 1))
-    const answers = [...asked(4), ...asked(4, udp({ sport: 40001 }, TEXT), 78)].map((frame) =>
-      it().send('c', frame),
-    )
-    const outer = answers.map(({ frame }) => new DataView(frame.buffer, frame.byteOffset).getUint16(18))
-    assert.deepEqual(new Set(answers.map(({ verdict }) => verdict)), new Set(['forward_tun']))
-    assert.equal(new Set(outer).size, answers.length, `${outer}`)
-  })
-
   test('a fragmented datagram without a checksum stays without', { skip }, async () => {
     await load(service(4, 'u', '-m', 1))
     const answers = asked(4, udp({ sport: 40001, checksum: 0 }, TEXT)).map((frame) => it().send('c', frame))
