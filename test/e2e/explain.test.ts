@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
@@ -47,6 +48,10 @@ for (const plane of PLANES) {
         await client.http(service)
         for (const port of [40_000, 40_001]) {
           const words = ['explain', '--json', 'tcp', `${CLIENT}:${port}`, to]
+          // What follows is said of next hops that the daemon has told the program of.
+          await until('the next hop to be known', 5000, async () =>
+            (await pointsman(lab, words)).includes('known: by r0') ? true : undefined,
+          )
           const before = await forwarded(lab)
           const said: Said = JSON.parse(await pointsman(lab, words))
           assert.deepEqual(JSON.parse(await pointsman(lab, words)), said, 'asking has moved no scheduler')

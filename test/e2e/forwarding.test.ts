@@ -1,6 +1,7 @@
 /** Every forwarding method, in both families and their mixtures, over TCP and UDP, on every plane. */
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { allRules, describe, type LabService, serviceWords, virtualEndpoint } from '../../lab/rules.ts'
 import type { Answer } from '../../lab/server.ts'
@@ -102,10 +103,14 @@ async function checkSmallTunnel(lab: Lab): Promise<void> {
     for (const family of FAMILIES) {
       const service = { method: 'tunnel', protocol: 'tcp', family, serverFamily: family } as const
       await lab.director.restore(allRules(service))
-      const before = (await lab.director.verdicts()).answer_too_big ?? 0n
-      const answer = await lab.client.http({ ...virtualEndpoint(service), upload: 300_000 })
-      assert.equal(answer.bytes, 300_000)
-      assert.ok(((await lab.director.verdicts()).answer_too_big ?? 0n) > before)
+      const answers = async (): Promise<bigint> => (await lab.director.verdicts()).answer_too_big ?? 0n
+      const before = await answers()
+      // The daemon hears of the new MTU some milliseconds later.
+      await until('an answer that a packet is too big', 5000, async () => {
+        const answer = await lab.client.http({ ...virtualEndpoint(service), upload: 300_000 })
+        assert.equal(answer.bytes, 300_000)
+        return (await answers()) > before || undefined
+      })
       await lab.director.rule(`-D ${serviceWords(service)}`)
     }
   } finally {
