@@ -188,8 +188,8 @@ pm_inline void pm_note_piece(struct pm_fragment *n, const struct pm_extent *x)
 		pm_write(n->fate, PM_FATE_DONE);
 }
 
-/* A later fragment's verdict in bits 8-15, or a piece. */
-pm_inline __u64 pm_follow_note(struct pm_fragment *n, __u32 index, const struct pm_extent *x)
+/* A later fragment's verdict in bits 8-15, or a piece. One that comes again as a whole has been counted. */
+pm_inline __u64 pm_follow_note(const struct pm_frame *f, struct pm_fragment *n, __u32 index, const struct pm_extent *x)
 {
 	switch (pm_read(n->fate)) {
 	case PM_FATE_FOLLOW:
@@ -207,7 +207,8 @@ pm_inline __u64 pm_follow_note(struct pm_fragment *n, __u32 index, const struct 
 		pm_write(n->fate, PM_FATE_SPOILED);
 		return PM_DROP_FRAGMENT_OVERLAP << 8;
 	}
-	pm_note_piece(n, x);
+	if (!(f->flags & PM_JOB_RESUMED))
+		pm_note_piece(n, x);
 	return pm_piece(PM_PART_LATER, index, n->protocol, n->sport, n->dport);
 }
 
@@ -292,7 +293,7 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 		same = !(head & 1) && could != 0xffffffffu && pm_note_is(pm_after(n, head), family, &p.key, x.id) &&
 		       pm_note_head(n) == head;
 		if (same && x.first)
-			return pm_follow_note(n, home + i, &x);
+			return pm_follow_note(&f, n, home + i, &x);
 		if (same && pm_note_stands(n)) {
 			/* The same once more, or another of the same extent, which is no news; or one that contradicts. */
 			if (n->first_end == x.bytes && n->sport == p.key.sport && n->dport == p.key.dport)
