@@ -5,7 +5,10 @@
 #include "parse.h"
 #include "lookup.h"
 
-/* Sources that no client can have (RFC 1812 §5.3.7): the stack drops these packets. */
+/*
+ * Sources that no client can have (RFC 1812 §5.3.7), and the loopback address as destination (RFC 4291 §2.5.3): the
+ * stack drops these packets.
+ */
 pm_inline int pm_martian(int family, const struct pm_key *k)
 {
 	__be32 a = k->saddr[0];
@@ -13,6 +16,8 @@ pm_inline int pm_martian(int family, const struct pm_key *k)
 	if (family == 6) {
 		/* multicast, and the loopback address */
 		if ((a & pm_htonl(0xff000000)) == pm_htonl(0xff000000))
+			return 1;
+		if (!k->daddr[0] && !k->daddr[1] && !k->daddr[2] && k->daddr[3] == pm_htonl(1))
 			return 1;
 		return !a && !k->saddr[1] && !k->saddr[2] && k->saddr[3] == pm_htonl(1);
 	}
