@@ -1,5 +1,6 @@
 /** All pools that are followed: each distinct one once, whoever names it; and what they leave to the next process. */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
+import { writeAtomically } from '../../linux/atomic-file.ts'
 import { parseEndpoint } from '../../net/endpoint.ts'
 import type { FollowedPool, PoolState, RegistryAddress } from '../model/pool.ts'
 import { memberAt } from './entry.ts'
@@ -123,8 +124,7 @@ export class FollowedPools {
     const sets: Record<string, readonly Member[]> = {}
     for (const { watch, set } of this.#pools.values()) if (watch.members !== null) sets[set] = watch.members
     try {
-      writeFileSync(`${file}.new`, JSON.stringify({ version: 1, sets }), { mode: 0o600 })
-      renameSync(`${file}.new`, file)
+      writeAtomically(file, JSON.stringify({ version: 1, sets }))
     } catch {
       // A full disk is no reason to stop; the registry itself is the better memory.
     }

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { RegistryAddress } from '../../model/pool.ts'
 import { memberAt } from '../entry.ts'
 import { HttpEndpoints } from '../http.ts'
+import { objectOf } from '../json.ts'
 import { ENTRIES_MAX, type Entry, type Follower, type Heard } from '../registry.ts'
 import { passwordOf } from '../tls.ts'
 
@@ -66,10 +67,6 @@ export class ConsulFollower implements Follower {
     return { kind: 'whole', entries: entriesOf(body, url) }
   }
 }
-
-type Json = Readonly<Record<string, unknown>>
-const objectOf = (value: unknown): Json =>
-  typeof value === 'object' && value !== null ? (value as Json) : {}
 
 function entriesOf(body: string, url: string): ReadonlyMap<string, Entry> {
   let list: unknown

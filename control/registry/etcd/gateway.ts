@@ -4,6 +4,7 @@
  */
 import type { RegistryAddress } from '../../model/pool.ts'
 import { HttpEndpoints } from '../http.ts'
+import { type Json, listOf, objectOf } from '../json.ts'
 import { passwordOf } from '../tls.ts'
 
 export interface KeyValue {
@@ -74,11 +75,6 @@ export function rangeEnd(prefix: string): string {
   }
   return Buffer.from([0]).toString('base64')
 }
-
-type Json = Readonly<Record<string, unknown>>
-const objectOf = (value: unknown): Json =>
-  typeof value === 'object' && value !== null ? (value as Json) : {}
-const listOf = (value: unknown): readonly Json[] => (Array.isArray(value) ? value.map(objectOf) : [])
 
 function keyValue(kv: Json): KeyValue {
   return {

@@ -1,8 +1,9 @@
 /** One cluster's API server: lists, watches, and patches. */
 import { readFileSync } from 'node:fs'
 import { HttpEndpoints, TooLargeError } from '../../registry/http.ts'
+import { type Json, objectOf } from '../../registry/json.ts'
 import type { Follower, Heard } from '../../registry/registry.ts'
-import { metaOf, objectOf } from './objects.ts'
+import { metaOf } from './objects.ts'
 import type { KubernetesSettings } from './settings.ts'
 
 const PAGE = 500
@@ -14,8 +15,6 @@ const WATCH_S = 290
 const SILENT_MS = (WATCH_S + 30) * 1000
 /** One that ends sooner, with nothing told, is none. */
 const SHORT_MS = 1000
-
-type Json = Readonly<Record<string, unknown>>
 
 export class KubeError extends Error {
   readonly status: number

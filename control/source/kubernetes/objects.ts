@@ -1,4 +1,5 @@
 /** The fields of Kubernetes' objects that a load balancer looks at, and nothing else of them. */
+import { type Json, listOf, objectOf } from '../../registry/json.ts'
 
 export interface Meta {
   readonly name: string
@@ -56,10 +57,6 @@ export interface KubeNode {
   readonly ready: boolean
 }
 
-type Json = Readonly<Record<string, unknown>>
-export const objectOf = (value: unknown): Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-const listOf = (value: unknown): readonly Json[] => (Array.isArray(value) ? value.map(objectOf) : [])
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 const textsOf = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((one): one is string => typeof one === 'string') : []
