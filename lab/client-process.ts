@@ -8,15 +8,23 @@ import { type Conversation, openConversation } from './conversation.ts'
 import type { Answer } from './server.ts'
 import type { Call, HttpRequest, LoadReport, LoadRequest, Reply, UdpRequest, Verbs } from './talk.ts'
 
-/** Below the kernel's own range: no datagram meets the connection of an earlier one by chance. */
-const UDP_PORTS = { first: 10_000, last: 32_000 }
+/**
+ * Below the kernel's own range, and in turn: nothing asked meets the connection of something asked earlier by
+ * chance. The kernel's choice for TCP runs round its range as fast as every namespace of the machine connects,
+ * and a SYN that meets a connection that is ending, of which only one direction is seen, goes on in it.
+ */
+const OWN_PORTS = { first: 10_000, last: 32_000 }
 
-let udpPort = UDP_PORTS.first
+let lastUdpPort = OWN_PORTS.first
+let lastTcpPort = OWN_PORTS.first
 const conversations: Conversation[] = []
 let lastId = 0
 
 const handlers: { [V in keyof Verbs]: (ask: Verbs[V]['ask']) => Promise<Verbs[V]['answer']> } = {
-  http,
+  http: (ask) => {
+    lastTcpPort = following(lastTcpPort)
+    return http(ask, lastTcpPort)
+  },
   udp,
   load,
   open: async (ask) => {
@@ -33,14 +41,15 @@ const handlers: { [V in keyof Verbs]: (ask: Verbs[V]['ask']) => Promise<Verbs[V]
     }),
 }
 
-/** One request on a connection of its own. */
-function http(ask: HttpRequest): Promise<Answer & { received: number }> {
+/** One request on a connection of its own, from a port of the kernel's choice if none is given. */
+function http(ask: HttpRequest, localPort?: number): Promise<Answer & { received: number }> {
   const timeoutMs = ask.timeoutMs ?? 10_000
   return new Promise((resolve, reject) => {
     const request = httpRequest(
       {
         host: ask.address,
         port: ask.port,
+        ...(localPort !== undefined && { localPort }),
         agent: false,
         method: ask.upload === undefined ? 'GET' : 'POST',
         path: ask.pad === undefined ? '/' : `/?pad=${ask.pad}`,
@@ -89,13 +98,13 @@ function udp(ask: UdpRequest): Promise<Answer> {
       resolve(JSON.parse(text.slice(token.length + 1)) as Answer)
     })
     // A connected socket takes answers only from where it asked: the virtual address.
-    socket.bind(ask.sourcePort ?? nextUdpPort(), () => socket.connect(ask.port, ask.address, send))
+    lastUdpPort = following(lastUdpPort)
+    socket.bind(ask.sourcePort ?? lastUdpPort, () => socket.connect(ask.port, ask.address, send))
   }).finally(() => socket.close())
 }
 
-function nextUdpPort(): number {
-  udpPort = udpPort === UDP_PORTS.last ? UDP_PORTS.first : udpPort + 1
-  return udpPort
+function following(port: number): number {
+  return port === OWN_PORTS.last ? OWN_PORTS.first : port + 1
 }
 
 /** Many short connections, as many at a time as asked for. */
