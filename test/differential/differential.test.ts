@@ -88,7 +88,8 @@ test('recorded frames get the same answers from the kernel object and from wasm,
 })
 
 test('random traffic under random rules gets the same answers from both', { skip }, (t) => {
-  const seed = Date.now() % 2 ** 31
+  // The same each time: new seeds are for `npm run differential`, which does not stop whoever pushes.
+  const seed = 20261129
   t.diagnostic(`seed ${seed}, ${packets} packets`)
   const found = hunt(theStage().twin, { packets, seed, folder })
   assert.equal(
