@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { FibRecord } from '../../dataplane/layout/layout.gen.ts'
+import { FibRecord, FragmentRecord } from '../../dataplane/layout/layout.gen.ts'
 import { type NextHop, NextHopResolver } from '../../linux/netlink/next-hop.ts'
 import { RequestSocket } from '../../linux/netlink/socket.ts'
 import { addressToBytes, familyOf, parseAddress } from '../../net/address.ts'
@@ -14,10 +14,12 @@ import { unhex } from '../packets/bytes.ts'
 import { readCapture, writeCapture } from '../packets/capture.ts'
 import { isInject, loadVectors } from '../packets/vectors.ts'
 import { hunt, type Pair } from './hunt.ts'
+import { coarseTicks, ProgramRun } from './program-run.ts'
 import { Random } from './random.ts'
 import { writeRules } from './rules.ts'
 import { shrink } from './shrink.ts'
 import { openStage, type Stage } from './stage.ts'
+import { type Run, Twin } from './twin.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root, for BPF and network namespaces'
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-differences-'))
@@ -119,6 +121,48 @@ test('a difference is found, made small and written to a capture file', { skip }
   assert.deepEqual(found.lines, ['counted'])
   assert.equal(found.steps, 1)
   assert.equal(readCapture(found.capture).length, 1)
+})
+
+test('a frame during which the time moved is played again before a difference is believed', { skip }, () => {
+  const { kernel, indices } = theStage().twin
+  const real = new ProgramRun(kernel.programFd)
+  const spoils: boolean[] = []
+  const clock: number[] = []
+  const run: Run = {
+    get output() {
+      return real.output
+    },
+    get length() {
+      return real.length
+    },
+    // What a program leaves that has looked at the time twice, and it had moved.
+    run: (...frame) => {
+      const action = real.run(...frame)
+      if (spoils.shift()) FragmentRecord.setUntil(kernel.map('fragments').view, 0, 1)
+      return action
+    },
+  }
+  const twin = new Twin(kernel, indices, run, () => coarseTicks() + (clock.shift() ?? 0))
+  const vectors = loadVectors([fileURLToPath(new URL('../recordings/packets', import.meta.url))])
+  const [inject] = vectors
+    .flatMap(({ steps }) => steps.filter(isInject))
+    .filter(({ inject: { frame } }) => frame.length >= 28)
+  assert.ok(inject)
+  const frame = unhex(inject.inject.frame)
+  const play = (spoiled: boolean[], moves: number[]): string[] | null => {
+    twin.reset(1)
+    writeRules(twin.wasm, new Random(1))
+    twin.copyToKernel()
+    twin.stopTimeouts()
+    spoils.splice(0, spoils.length, ...spoiled)
+    clock.splice(0, clock.length, ...moves)
+    return twin.step(frame, frame.length, 'c', false) ?? twin.compareMaps()
+  }
+  assert.equal(play([true], [0, 1]), null, 'the time moved, and the next time it did not')
+  const always = Array.from({ length: 100 }, () => true)
+  assert.match(play(always, [])?.join('\n') ?? '', /map fragments/, 'not because of the time')
+  const moves = always.map((_, i) => i % 2)
+  assert.match(play(always, moves)?.join('\n') ?? '', /map fragments/, 'the time never stands still')
 })
 
 test('shrinking keeps what makes a sequence fail, and nothing else', () => {

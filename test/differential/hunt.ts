@@ -43,6 +43,14 @@ export interface Hunt {
   /** Where capture files go. */
   readonly folder: string
   readonly progress?: (packets: number) => void
+  /** Hears of a difference before it is made small, which takes a while. */
+  readonly told?: (seed: number, lines: readonly string[]) => void
+}
+
+/** A difference, and after how many frames of its seed it was seen. */
+interface Sight {
+  readonly lines: readonly string[]
+  readonly frames: number
 }
 
 /** Null when so many packets went through both without a difference. */
@@ -53,7 +61,10 @@ export function hunt(twin: Pair, options: Hunt): Finding | null {
     const seed = seeds.word()
     const length = Math.min(SEQUENCE, options.packets - packets)
     const found = playSeed(twin, seed, length)
-    if (found !== null) return report(twin, seed, length, options.folder, found)
+    if (found !== null) {
+      options.told?.(seed, found.lines)
+      return report(twin, seed, length, options.folder, found)
+    }
     packets += length
     options.progress?.(packets)
   }
@@ -100,37 +111,44 @@ function apply(twin: Pair, step: Step): string[] | null {
   }
 }
 
-function playSeed(twin: Pair, seed: number, length: number): string[] | null {
+function playSeed(twin: Pair, seed: number, length: number): Sight | null {
   const targets = begin(twin, seed)
   let frames = 0
   for (const step of stepsOf(seed, length, targets)) {
-    const found = apply(twin, step)
+    if (step.kind === 'frame') frames++
+    const lines = apply(twin, step) ?? (frames % LOOK === 0 ? twin.compareMaps() : null)
+    if (lines !== null) return { lines, frames }
+  }
+  const lines = twin.compareMaps()
+  return lines === null ? null : { lines, frames }
+}
+
+/** Plays steps; looks at the whole maps after each, or at the end only. */
+function playSteps(twin: Pair, seed: number, steps: readonly Step[], look: 'each' | 'end'): string[] | null {
+  begin(twin, seed)
+  for (const step of steps) {
+    const found = apply(twin, step) ?? (look === 'each' ? twin.compareMaps() : null)
     if (found !== null) return found
-    if (step.kind === 'frame' && ++frames % LOOK === 0) {
-      const differs = twin.compareMaps()
-      if (differs !== null) return differs
-    }
   }
   return twin.compareMaps()
 }
 
-/** Plays steps and looks at everything after each. */
-function playSteps(twin: Pair, seed: number, steps: readonly Step[]): string[] | null {
-  begin(twin, seed)
-  for (const step of steps) {
-    const found = apply(twin, step) ?? twin.compareMaps()
-    if (found !== null) return found
+/** All steps until so many frames have been played. */
+function stepsUntil(twin: Pair, seed: number, length: number, frames: number): Step[] {
+  const steps: Step[] = []
+  let left = frames
+  for (const step of stepsOf(seed, length, begin(twin, seed))) {
+    steps.push(step.kind === 'frame' ? { ...step, bytes: step.bytes.slice() } : step)
+    if (step.kind === 'frame' && --left === 0) break
   }
-  return null
+  return steps
 }
 
-function report(twin: Pair, seed: number, length: number, folder: string, first: readonly string[]): Finding {
-  const all = Array.from(stepsOf(seed, length, begin(twin, seed)), (step) =>
-    step.kind === 'frame' ? { ...step, bytes: step.bytes.slice() } : step,
-  )
-  const small = shrink(all, (candidate) => playSteps(twin, seed, candidate) !== null)
-  const lines = playSteps(twin, seed, small) ?? [
-    ...first,
+function report(twin: Pair, seed: number, length: number, folder: string, first: Sight): Finding {
+  const all = stepsUntil(twin, seed, length, first.frames)
+  const small = shrink(all, (candidate) => playSteps(twin, seed, candidate, 'end') !== null)
+  const lines = playSteps(twin, seed, small, 'each') ?? [
+    ...first.lines,
     'It did not come again with the same frames: it depends on the time.',
   ]
   mkdirSync(folder, { recursive: true })

@@ -35,6 +35,7 @@ async function main(): Promise<number> {
       seed,
       folder: join(packageRoot(), 'dist/differences'),
       progress,
+      told: (at, lines) => console.log([`seed ${at}: a difference`, ...lines, 'making it small'].join('\n')),
     })
     if (found === null) {
       console.log(`${packets} packets without a difference`)
