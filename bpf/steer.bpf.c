@@ -2,7 +2,7 @@
 /*
  * The userspace plane over AF_XDP: frames it claims go to its sockets, all others to the stack. Asks the
  * same question as the nftables rules of the AF_PACKET engine (dataplane/userspace/claims/nftables.ts): no
- * fragments, no packets of VLANs, none for other hosts, none with senseless lengths.
+ * packets of VLANs, none for other hosts, none with senseless lengths.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -19,6 +19,7 @@
 #define PROTO_ICMPV6 58
 #define HOP_BY_HOP 0
 #define ROUTING 43
+#define FRAGMENT 44
 #define DESTINATION 60
 /* As many extension headers as anyone sends. */
 #define EXTENSIONS_MAX 8
@@ -30,6 +31,7 @@ enum steer_side {
 	STEER_TO = 0,
 	STEER_FROM = 1,
 	STEER_ERROR = 2, /* port holds the ICMP type, addr is zero */
+	STEER_PIECE = 4, /* with STEER_TO or STEER_FROM: fragments, port is zero */
 };
 
 /* port in network order; 0 with STEER_TO and STEER_FROM: all ports. */
@@ -74,6 +76,19 @@ inline_ int claimed_port(struct steer_key *key, __u16 port)
 	return !!bpf_map_lookup_elem(&claims, key);
 }
 
+/* A fragment: all of a datagram go the same way, and only the first has ports. */
+inline_ int claimed_piece(__u8 protocol, const __u8 *source, const __u8 *destination, __u32 bytes)
+{
+	struct steer_key key = { .protocol = protocol, .side = STEER_TO | STEER_PIECE };
+
+	__builtin_memcpy(key.addr, destination, bytes);
+	if (bpf_map_lookup_elem(&claims, &key))
+		return 1;
+	key.side = STEER_FROM | STEER_PIECE;
+	__builtin_memcpy(key.addr, source, bytes);
+	return !!bpf_map_lookup_elem(&claims, &key);
+}
+
 /* transport: at least 4 bytes; source and destination: `bytes` of address. */
 inline_ int claimed(__u8 protocol, const __u8 *source, const __u8 *destination, __u32 bytes,
 		    const __u8 *transport)
@@ -104,8 +119,10 @@ inline_ int claimed4(const __u8 *ip, const __u8 *end)
 		return 0;
 	header = (ip[0] & 15) * 4;
 	total = load16(ip + 2);
-	if (header < 20 || total < header || ip + total > end || load16(ip + 6) & 0x3fff)
+	if (header < 20 || total < header || ip + total > end)
 		return 0;
+	if (load16(ip + 6) & 0x3fff)
+		return claimed_piece(ip[9], ip + 12, ip + 16, 4);
 	if (ip + header + 4 > end || ip[9] == PROTO_ICMPV6)
 		return 0;
 	return claimed(ip[9], ip + 12, ip + 16, 4, ip + header);
@@ -114,6 +131,7 @@ inline_ int claimed4(const __u8 *ip, const __u8 *end)
 inline_ int claimed6(const __u8 *ip, const __u8 *end)
 {
 	const __u8 *at = ip + 40;
+	int piece = 0;
 	__u8 next;
 
 	if (at > end || ip[0] >> 4 != 6 || ip + 40 + load16(ip + 4) > end)
@@ -121,13 +139,21 @@ inline_ int claimed6(const __u8 *ip, const __u8 *end)
 	next = ip[6];
 #pragma unroll
 	for (int i = 0; i < EXTENSIONS_MAX; i++) {
-		if (next != HOP_BY_HOP && next != ROUTING && next != DESTINATION)
+		int fragment = next == FRAGMENT;
+
+		if (next != HOP_BY_HOP && next != ROUTING && next != DESTINATION && !fragment)
 			break;
 		if (at + 8 > end)
 			return 0;
 		next = at[0];
-		at += (at[1] + 1) * 8;
+		piece |= fragment;
+		/* Behind a later fragment's header is payload. */
+		if (fragment && load16(at + 2) & 0xfff8)
+			break;
+		at += fragment ? 8 : (at[1] + 1) * 8;
 	}
+	if (piece)
+		return claimed_piece(next, ip + 8, ip + 24, 16);
 	if (at + 4 > end || next == PROTO_ICMP)
 		return 0;
 	return claimed(next, ip + 8, ip + 24, 16, at);

@@ -56,6 +56,9 @@ export const fromClient = (sport: number, dport: number, flags: string, payload 
 export const fromServer = (dport: number, flags: string) =>
   ethernet({ src: RS1, dst: R0 }, ipv4({ src: REAL, dst: CLIENT }, tcp({ sport: 8080, dport, flags })))
 
+/** Next headers of IPv6 in packets of tests: TCP, UDP, fragment. */
+const OF_PACKETS: readonly number[] = [6, 17, 44]
+
 /**
  * Everything that came out of a wire, without neighbour discovery and the like: waits for `count` frames if
  * need be, and a moment longer for what should not come.
@@ -65,7 +68,7 @@ export async function heard(socket: PacketSocket, count = 1, family: 4 | 6 = 4):
   const drain = () => {
     for (let frame = socket.receive(); frame !== null; frame = socket.receive()) {
       const type = (frame[12]! << 8) | frame[13]!
-      const isDiscovery = type === 0x86dd && frame[20] !== 6 && frame[20] !== 17
+      const isDiscovery = type === 0x86dd && !OF_PACKETS.includes(frame[20]!)
       if (type === (family === 4 ? 0x0800 : 0x86dd) && !isDiscovery) frames.push(frame)
     }
   }

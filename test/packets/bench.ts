@@ -215,17 +215,22 @@ export class Bench {
     for (const socket of this.#sockets.values()) while (socket.receive() !== null) {}
   }
 
-  /** Sends a frame on a wire and returns what the director sent until nothing more came. */
+  /**
+   * Sends a frame on a wire and returns what the director sent until nothing more came; `handled` waits until it
+   * has decided on the frame.
+   */
   async exchange(
     wire: Wire,
     frame: Uint8Array,
     expected: number,
     patience: Patience,
     partial?: PartialChecksum,
+    handled: () => Promise<void> = async () => {},
   ): Promise<Captured[]> {
     this.drain()
     if (partial === undefined) this.#sockets.get(wire)?.send(frame)
     else this.#vnetSocket(wire).sendPartial(frame, partial.start, partial.offset)
+    await handled()
     const got: Captured[] = []
     let until = performance.now() + (expected === 0 ? patience.quietMs : patience.missingMs)
     while (performance.now() < until) {

@@ -126,8 +126,25 @@ class WireHost implements VectorHost {
 
   async inject(step: InjectStep): Promise<Answer> {
     const { wire, frame, partial_checksum: partial } = step.inject
-    const frames = await this.#bench.exchange(wire, unhex(frame), step.expect.length, PATIENCE, partial)
+    const handled = () => this.#handled()
+    const frames = await this.#bench.exchange(
+      wire,
+      unhex(frame),
+      step.expect.length,
+      PATIENCE,
+      partial,
+      handled,
+    )
     return { frames, leftToStack: null }
+  }
+
+  /**
+   * The kernel handles a frame while it is being sent. Threads of the userspace plane do when they get to it: one
+   * that has answered twice has had a batch in between.
+   */
+  async #handled(): Promise<void> {
+    if (this.#plane !== 'userspace') return
+    for (let n = 0; n < 2; n++) await this.#dataplane.quiesce?.()
   }
 
   async wait(milliseconds: number): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * Whether the kernel has dropped a frame because of our claims: the same question the nftables rules
- * answer, asked of frames that the program passes. Looks at a frame as nftables does: no fragments, no
- * packets with senseless lengths.
+ * answer, asked of frames that the program passes. Looks at a frame as nftables does: no packets with senseless
+ * lengths, and of fragments at their addresses alone.
  */
 import { addressToBytes } from '../../../net/address.ts'
 import { type Claim, type ClaimChange, ERROR_TYPES } from './tracker.ts'
@@ -13,9 +13,10 @@ const TCP = 6
 const UDP = 17
 const ICMP = 1
 const ICMPV6 = 58
-/** IPv6 extension headers a transport header may hide behind (RFC 8200 §4.1); a fragment ends the search. */
+/** IPv6 extension headers a transport header may hide behind (RFC 8200 §4.1). */
 const HOP_BY_HOP = 0
 const ROUTING = 43
+const FRAGMENT = 44
 const DESTINATION = 60
 /** As many as anyone sends; more is no packet of ours. */
 const EXTENSIONS_MAX = 8
@@ -28,8 +29,9 @@ export const QUOTED = {
 /** No claim is on it, nor on all ports. */
 const NO_PORT = -1
 
-/** Ports by address; port 0 stands for all. A port's number is protocol << 16 | port. */
+/** Ports by address. A port's number is protocol << 16 | port; port 0 stands for all, ANY_PIECE for fragments. */
 type Ports = Map<number | string, Set<number>>
+const ANY_PIECE = 1 << 24
 
 export class ClaimFilter {
   readonly #to: Ports = new Map()
@@ -67,8 +69,13 @@ export class ClaimFilter {
     const header = (bytes[ip]! & 15) * 4
     const total = be16(bytes, ip + 2)
     if (bytes[ip]! >> 4 !== 4 || header < 20 || total < header || total > room) return false
-    if ((be16(bytes, ip + 6) & 0x3fff) !== 0) return false
     const protocol = bytes[ip + 9]!
+    if ((be16(bytes, ip + 6) & 0x3fff) !== 0) {
+      return (
+        hasPieces(this.#to.get(word(bytes, ip + 16)), protocol) ||
+        hasPieces(this.#from.get(word(bytes, ip + 12)), protocol)
+      )
+    }
     if (protocol === ICMP) return this.#quotes(bytes, ip + header, ip + room, 4)
     if ((protocol !== TCP && protocol !== UDP) || header + 4 > room) return false
     const ports = ip + header
@@ -82,10 +89,22 @@ export class ClaimFilter {
     if (room < 40 || bytes[ip]! >> 4 !== 6 || be16(bytes, ip + 4) + 40 > room) return false
     let next = bytes[ip + 6]!
     let at = 40
-    for (let i = 0; next === HOP_BY_HOP || next === ROUTING || next === DESTINATION; i++) {
+    let isPiece = false
+    for (let i = 0; isExtension(next); i++) {
       if (i === EXTENSIONS_MAX || at + 8 > room) return false
-      next = bytes[ip + at]!
-      at += (bytes[ip + at + 1]! + 1) * 8
+      const header = ip + at
+      const isFragment = next === FRAGMENT
+      next = bytes[header]!
+      at += isFragment ? 8 : (bytes[header + 1]! + 1) * 8
+      isPiece ||= isFragment
+      // Behind it is payload, and no header.
+      if (isFragment && (be16(bytes, header + 2) & 0xfff8) !== 0) break
+    }
+    if (isPiece) {
+      return (
+        hasPieces(this.#to.get(words(bytes, ip + 24)), next) ||
+        hasPieces(this.#from.get(words(bytes, ip + 8)), next)
+      )
     }
     if (next === ICMPV6) return this.#quotes(bytes, ip + at, ip + room, 6)
     if ((next !== TCP && next !== UDP) || at + 4 > room) return false
@@ -114,6 +133,14 @@ export class ClaimFilter {
   }
 }
 
+function isExtension(header: number): boolean {
+  return header === HOP_BY_HOP || header === ROUTING || header === DESTINATION || header === FRAGMENT
+}
+
+function hasPieces(ports: Set<number> | undefined, protocol: number): boolean {
+  return ports?.has(ANY_PIECE | (protocol << 16)) === true
+}
+
 function hit(ports: Set<number> | undefined, protocol: number, port: number): boolean {
   return ports !== undefined && (ports.has((protocol << 16) | port) || ports.has(protocol << 16))
 }
@@ -124,7 +151,8 @@ function addressKey(claim: Claim): number | string {
 }
 
 function portNumber(claim: Claim): number {
-  return ((claim.protocol === 'tcp' ? TCP : UDP) << 16) | claim.port
+  const number = ((claim.protocol === 'tcp' ? TCP : UDP) << 16) | claim.port
+  return claim.of === 'fragments' ? number | ANY_PIECE : number
 }
 
 function be16(bytes: Uint8Array, at: number): number {

@@ -3,8 +3,7 @@
  * packet program takes. Packet sockets have their copy by then; the stack, connection tracking and
  * forwarding never see the packet.
  *
- * Fragments and packets of VLANs are the kernel's. So are packets for other hosts, which a promiscuous
- * interface shows.
+ * Packets of VLANs are the kernel's. So are packets for other hosts, which a promiscuous interface shows.
  */
 import { spawn } from 'node:child_process'
 import { addressToBytes } from '../../../net/address.ts'
@@ -34,6 +33,10 @@ export interface TakenInterface {
 
 const SIDES = ['to', 'from'] as const
 const FAMILIES = [4, 6] as const
+
+function pieceSet(side: Claim['side'], family: Claim['family']): string {
+  return `${side}${family}_fragments`
+}
 
 function flowSet(side: Claim['side'], family: Claim['family'], anyPort: boolean): string {
   return `${side}${family}${anyPort ? '_any' : ''}`
@@ -69,11 +72,18 @@ const SETS: readonly (readonly [name: string, elements: string])[] = [
       [`quoted_${name}`, `typeof ${quotedKey(side, family, anyPort)}`] as const,
     ]
   }),
+  ...FAMILIES.flatMap((family) =>
+    SIDES.map((side) => {
+      const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
+      return [pieceSet(side, family), `type inet_proto . ${address}`] as const
+    }),
+  ),
 ]
-/** Those whose elements are claims: one each, and one for errors about it. */
+/** Those whose elements are claims: one each, and for packets one for errors about them. */
 export const CLAIM_SETS = SETS.map(([name]) => name).filter((name) => name !== ALIVE)
 
 function setOf(claim: Claim): string {
+  if (claim.of === 'fragments') return pieceSet(claim.side, claim.family)
   return flowSet(claim.side, claim.family, claim.port === 0)
 }
 
@@ -125,6 +135,7 @@ function rulesOf(what: 'ether type' | 'meta protocol', ours = 'meta pkttype host
   return FAMILIES.flatMap((family) => {
     const ip = family === 4 ? 'ip' : 'ip6'
     const whole = family === 4 ? 'ip frag-off & 0x3fff == 0' : 'exthdr frag missing'
+    const piece = family === 4 ? 'ip frag-off & 0x3fff != 0' : 'exthdr frag exists'
     const matches = [
       ...[
         `. ${ip} daddr . th dport @to${family}`,
@@ -134,6 +145,9 @@ function rulesOf(what: 'ether type' | 'meta protocol', ours = 'meta pkttype host
       ].map((key) => `meta l4proto ${key} ${ours} ${whole} drop`),
       // ICMP by number: nft looks its IPv6 name up in /etc/protocols, which not every system has.
       `meta l4proto ${family === 4 ? 1 : 58} ${ours} ${whole} jump ${errorChain(family)}`,
+      ...[`${ip} daddr @${pieceSet('to', family)}`, `${ip} saddr @${pieceSet('from', family)}`].map(
+        (key) => `${piece} meta l4proto . ${key} ${ours} drop`,
+      ),
     ]
     return matches.map((match) => `${what} ${ip} ${match}`)
   })
@@ -166,7 +180,7 @@ export function elementCounts(claims: readonly Claim[]): ReadonlyMap<string, num
   for (const claim of claims) {
     const name = setOf(claim)
     counts.set(name, counts.get(name)! + 1)
-    counts.set(`quoted_${name}`, counts.get(name)!)
+    if (claim.of === 'packets') counts.set(`quoted_${name}`, counts.get(name)!)
   }
   return counts
 }
@@ -238,7 +252,7 @@ function elementScript(verb: 'add' | 'delete', claims: readonly Claim[]): string
   }
   for (const claim of claims) {
     put(setOf(claim), element(claim))
-    put(`quoted_${setOf(claim)}`, quotedElement(claim))
+    if (claim.of === 'packets') put(`quoted_${setOf(claim)}`, quotedElement(claim))
   }
   const commands: string[] = []
   for (const [set, elements] of bySet) {

@@ -127,9 +127,12 @@ interface Key {
   readonly words: readonly number[]
 }
 
-/** With more claims than fit, it drops packets of the first ones. ICMP errors are for nftables. */
+/** With more claims than fit, it drops packets of the first ones. ICMP errors and fragments are for nftables. */
 export function claimProgram(claims: readonly Claim[]): Uint8Array {
-  let keys = claims.slice(0, INSTRUCTIONS_MAX).map(keyOf)
+  let keys = claims
+    .filter((claim) => claim.of === 'packets')
+    .slice(0, INSTRUCTIONS_MAX)
+    .map(keyOf)
   for (;;) {
     const program = write(keys)
     if (program.length <= INSTRUCTIONS_MAX) return program.encode()

@@ -1,8 +1,8 @@
 /**
  * What this plane takes out of the kernel's hands: packets to virtual services, packets from NAT real
- * servers, and ICMP errors that quote a packet of either. The same list becomes the nftables sets (the kernel drops what matches) and the
- * filter of the workers (what matches and is passed has to be handed to the kernel again), so both
- * always agree.
+ * servers, fragments of both, and ICMP errors that quote a packet of either. The same list becomes the
+ * nftables sets (the kernel drops what matches) and the filter of the workers (what matches and is passed has
+ * to be handed to the kernel again), so both always agree.
  *
  * A list may say more than the rules: whatever the program passes reaches the stack all the same.
  */
@@ -25,6 +25,11 @@ export interface Claim {
   readonly address: IpAddress
   /** 0: all of them. */
   readonly port: number
+  /**
+   * Fragments but for the first have no ports, and all of a datagram must go the same way: those of an address
+   * are claimed as a whole, with port 0.
+   */
+  readonly of: 'packets' | 'fragments'
 }
 
 /** Errors that quote a packet: RFC 792 and RFC 4443 §2.1. */
@@ -41,7 +46,7 @@ const IPPROTO_UDP = 17
 const FTP_PORT = 21
 
 export function claimKey(claim: Claim): string {
-  return `${claim.side} ${claim.protocol} ${claim.address} ${claim.port}`
+  return `${claim.side} ${claim.protocol} ${claim.address} ${claim.of === 'fragments' ? claim.of : claim.port}`
 }
 
 /** Follows `services` and `reals`; looks only at slots that differ from the last time. */
@@ -122,7 +127,7 @@ export class ClaimTracker {
     const family = record.family === 4 ? 4 : 6
     const address = readAddress(record.addr, 0, family)
     const port = record.port === FTP_PORT ? 0 : record.port
-    const claims: readonly Claim[] = live ? [{ side: 'to', family, protocol, address, port }] : []
+    const claims = live ? inAnyPieces({ side: 'to', family, protocol, address, port }) : []
     if (had !== undefined && sameClaims(had, claims)) return
     this.#hold(claims)
     this.#ofService.set(slot, claims)
@@ -154,7 +159,7 @@ export class ClaimTracker {
     const protocols = protocol === null ? (['tcp', 'udp'] as const) : [protocol]
     const anyPort = service.port === 0 || service.port === FTP_PORT || service.fwmark !== 0
     const port = anyPort ? 0 : record.port
-    return protocols.map((name) => ({ side: 'from', family, protocol: name, address, port }) as const)
+    return protocols.flatMap((name) => inAnyPieces({ side: 'from', family, protocol: name, address, port }))
   }
 
   #countGone(slot: number, service: number | null): void {
@@ -190,6 +195,13 @@ export class ClaimTracker {
     if (!this.#touched.has(key)) this.#touched.set(key, { claim, before: entry !== undefined })
     return entry
   }
+}
+
+function inAnyPieces(of: Omit<Claim, 'of'>): readonly Claim[] {
+  return [
+    { ...of, of: 'packets' },
+    { ...of, port: 0, of: 'fragments' },
+  ]
 }
 
 function protocolName(protocol: number): 'tcp' | 'udp' | null {

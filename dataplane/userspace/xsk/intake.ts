@@ -27,6 +27,8 @@ const BUSY_ATTEMPTS = 100
 /** struct steer_key */
 const KEY = { size: 20, address: 0, port: 16, protocol: 18, side: 19 } as const
 const SIDE = { to: 0, from: 1, error: 2 } as const
+/** With `to` or `from`: fragments. */
+const PIECE = 4
 const PROTOCOL = { tcp: 6, udp: 17 } as const
 const ICMP = { 4: 1, 6: 58 } as const
 
@@ -248,7 +250,8 @@ function remedy(number: number): string {
 
 /** The claim as `struct steer_key`. */
 export function steerKey(claim: Claim): Uint8Array {
-  const key = emptyKey(SIDE[claim.side], PROTOCOL[claim.protocol], claim.port)
+  const side = SIDE[claim.side] | (claim.of === 'fragments' ? PIECE : 0)
+  const key = emptyKey(side, PROTOCOL[claim.protocol], claim.port)
   key.set(addressToBytes(claim.address), KEY.address)
   return key
 }

@@ -107,6 +107,7 @@ const claim: fc.Arbitrary<Claim> = fc
     family,
     address: bytesToAddress(bytes),
     port: number,
+    of: 'packets' as const,
   }))
 const claims = fc.uniqueArray(claim, {
   maxLength: 400,
@@ -177,6 +178,7 @@ describe('the program of claims', () => {
     const list = Array.from({ length: 800 }, (_, i) => ({
       side: 'to' as const,
       protocol: 'tcp' as const,
+      of: 'packets' as const,
       family: 4 as const,
       address: bytesToAddress(Uint8Array.of(10, 0, i >> 8, i & 255)),
       port: 80,
@@ -201,6 +203,7 @@ describe('the program of claims', () => {
     const list = Array.from({ length: 100_000 }, (_, i) => ({
       side: i % 2 === 0 ? ('to' as const) : ('from' as const),
       protocol: 'udp' as const,
+      of: 'packets' as const,
       family: 6 as const,
       address: bytesToAddress(Uint8Array.of(0x20, 1, 0, 0, i >> 16, 0, i >> 8, 0, i, 0, 0, 0, 0, 0, 0, 0)),
       port: 80 + (i % 7),

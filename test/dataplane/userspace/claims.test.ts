@@ -35,6 +35,8 @@ const address = (text: string) => {
   return bytes
 }
 const keys = (claims: readonly Claim[]) => claims.map(claimKey).sort()
+/** Without the fragments, which go with each of them. */
+const wholeKeys = (claims: readonly Claim[]) => keys(claims.filter((claim) => claim.of === 'packets'))
 
 function putService(
   plane: MemoryDataplane,
@@ -83,7 +85,12 @@ test('services claim their address, NAT real servers their replies, others nothi
   putReal(plane, 0, 0, '10.0.2.11', 8080)
   putReal(plane, 1, 0, '10.0.2.12', 80, { method: Method.Dr })
   const { added, removed } = tracker.update()
-  assert.deepEqual(keys(added), ['from tcp 10.0.2.11 8080', 'to tcp 192.0.2.100 80'])
+  assert.deepEqual(keys(added), [
+    'from tcp 10.0.2.11 8080',
+    'from tcp 10.0.2.11 fragments',
+    'to tcp 192.0.2.100 80',
+    'to tcp 192.0.2.100 fragments',
+  ])
   assert.deepEqual(removed, [])
   assert.deepEqual(tracker.update(), { added: [], removed: [] })
 })
@@ -95,7 +102,7 @@ test('a service with port 0, and one for FTP, claim all ports', () => {
   putService(plane, 1, '2001:db8::1', 21)
   putReal(plane, 0, 0, '10.0.2.11', 0)
   putReal(plane, 1, 1, '2001:db8:2::11', 21)
-  assert.deepEqual(keys(tracker.update().added), [
+  assert.deepEqual(wholeKeys(tracker.update().added), [
     'from tcp 10.0.2.11 0',
     'from tcp 2001:db8:2::11 0',
     'to tcp 192.0.2.100 0',
@@ -114,7 +121,19 @@ test('a claim made twice ends with the second', () => {
   putReal(plane, 0, 0, '10.0.2.11', 80, { life: Slot.Free })
   assert.deepEqual(tracker.update(), { added: [], removed: [] })
   putReal(plane, 1, 1, '10.0.2.11', 80, { life: Slot.Free })
-  assert.deepEqual(keys(tracker.update().removed), ['from tcp 10.0.2.11 80'])
+  assert.deepEqual(keys(tracker.update().removed), ['from tcp 10.0.2.11 80', 'from tcp 10.0.2.11 fragments'])
+})
+
+test('fragments stay claimed while any service has their address', () => {
+  const plane = new MemoryDataplane()
+  const tracker = new ClaimTracker(plane)
+  putService(plane, 0, '192.0.2.100', 80)
+  putService(plane, 1, '192.0.2.100', 443)
+  tracker.update()
+  putService(plane, 0, '192.0.2.100', 80, Slot.Free)
+  assert.deepEqual(keys(tracker.update().removed), ['to tcp 192.0.2.100 80'])
+  putService(plane, 1, '192.0.2.100', 443, Slot.Free)
+  assert.deepEqual(keys(tracker.update().removed), ['to tcp 192.0.2.100 443', 'to tcp 192.0.2.100 fragments'])
 })
 
 test('a removed service stays claimed while a removed real server still has connections', () => {
@@ -128,7 +147,7 @@ test('a removed service stays claimed while a removed real server still has conn
   assert.deepEqual(tracker.update(), { added: [], removed: [] })
   assert.equal(tracker.lingers, true)
   putReal(plane, 0, 0, '10.0.2.11', 8080, { life: Slot.Free })
-  assert.deepEqual(keys(tracker.update().removed), ['from tcp 10.0.2.11 8080', 'to tcp 192.0.2.100 80'])
+  assert.deepEqual(wholeKeys(tracker.update().removed), ['from tcp 10.0.2.11 8080', 'to tcp 192.0.2.100 80'])
   assert.equal(tracker.lingers, false)
 })
 
@@ -139,8 +158,8 @@ test('a slot that changes to another service moves its claim', () => {
   tracker.update()
   putService(plane, 0, '192.0.2.101', 80)
   const { added, removed } = tracker.update()
-  assert.deepEqual(keys(added), ['to tcp 192.0.2.101 80'])
-  assert.deepEqual(keys(removed), ['to tcp 192.0.2.100 80'])
+  assert.deepEqual(wholeKeys(added), ['to tcp 192.0.2.101 80'])
+  assert.deepEqual(wholeKeys(removed), ['to tcp 192.0.2.100 80'])
 })
 
 test('a service that comes and goes twice in one slot is released once its connections are over', () => {
@@ -160,7 +179,7 @@ test('a service that comes and goes twice in one slot is released once its conne
   putReal(plane, 1, 1, '10.0.2.11', 80, { life: Slot.Free })
   step(0, Slot.Live)
   step(0, Slot.Free)
-  assert.deepEqual(keys(tracker.all()), ['to tcp 192.0.2.100 80'])
+  assert.deepEqual(wholeKeys(tracker.all()), ['to tcp 192.0.2.100 80'])
   putReal(plane, 0, 0, '10.0.2.10', 80, { life: Slot.Free })
   tracker.update()
   assert.deepEqual(tracker.all(), [])
@@ -175,6 +194,11 @@ const claim = (side: Claim['side'], protocol: Claim['protocol'], text: string, p
   family: text.includes(':') ? 6 : 4,
   address: parseAddress(text)!,
   port,
+  of: 'packets',
+})
+const pieces = (side: Claim['side'], protocol: Claim['protocol'], text: string): Claim => ({
+  ...claim(side, protocol, text, 0),
+  of: 'fragments',
 })
 const claims: readonly Claim[] = [
   claim('to', 'tcp', VIP, 80),
@@ -182,6 +206,10 @@ const claims: readonly Claim[] = [
   claim('from', 'tcp', '10.0.2.11', 8080),
   claim('to', 'tcp', VIP6, 80),
   claim('from', 'udp', '2001:db8:2::11', 0),
+  pieces('to', 'tcp', VIP),
+  pieces('from', 'tcp', '10.0.2.11'),
+  pieces('to', 'tcp', VIP6),
+  pieces('from', 'udp', '2001:db8:2::11'),
 ]
 const to4 = (
   segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
@@ -235,14 +263,45 @@ const cases: readonly {
     want: true,
     unusual: true,
   },
+  { name: 'first fragment', packet: to4(undefined, { mf: true }), want: true, unusual: true },
   {
-    name: 'first fragment',
-    packet: to4(undefined, { mf: true }),
+    name: 'first fragment to another port of the address, since later ones tell no port',
+    packet: to4(tcp({ sport: 1, dport: 81, flags: 'S' }), { mf: true }),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'later fragment of an answer',
+    packet: ipv4(
+      { src: '10.0.2.11', dst: '198.51.100.7', fragmentOffset: 8 },
+      raw(PROTOCOL.tcp, new Uint8Array(8)),
+    ),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'fragment of another protocol',
+    packet: to4(udp({ sport: 1, dport: 80 }), { mf: true }),
+    want: false,
+  },
+  {
+    name: 'fragment to another address',
+    packet: to4(undefined, { mf: true, dst: '192.0.2.103' }),
+    want: false,
+  },
+  {
+    name: 'fragment of ICMP',
+    packet: to4(raw(PROTOCOL.icmp, Uint8Array.of(8, 0, 0, 0, 0, 0, 0, 0)), { mf: true }),
+    want: false,
+  },
+  {
+    name: 'fragment with a total length beyond the frame',
+    packet: to4(undefined, { mf: true, totalLength: 1400 }),
     want: false,
   },
   { name: 'total length beyond the frame', packet: to4(undefined, { totalLength: 1400 }), want: false },
   { name: 'total length below the header', packet: to4(undefined, { totalLength: 10 }), want: false },
-  { name: 'later fragment', packet: to4(undefined, { fragmentOffset: 64 }), want: false },
+  { name: 'later fragment', packet: to4(undefined, { fragmentOffset: 64 }), want: true, unusual: true },
   { name: 'version 5', packet: to4(undefined, { version: 5 }), want: false },
   { name: 'IHL below 5', packet: to4(undefined, { headerLength: 4 }), want: false },
   {
@@ -309,11 +368,48 @@ const cases: readonly {
   {
     name: 'IPv6 first fragment',
     packet: to6(undefined, { extensions: [fragmentHeader(1, 0, true)] }),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'IPv6 later fragment, of which no port is known',
+    packet: to6(raw(PROTOCOL.tcp, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8)), {
+      extensions: [fragmentHeader(1, 8, false)],
+    }),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'IPv6 fragment behind other headers, with more of them',
+    packet: to6(undefined, {
+      extensions: [
+        padOptions(PROTOCOL.hopByHop),
+        fragmentHeader(1, 0, true),
+        padOptions(PROTOCOL.destination),
+      ],
+    }),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'IPv6 fragment of an answer',
+    packet: ipv6(
+      { src: '2001:db8:2::11', dst: '2001:db8:c::7', extensions: [fragmentHeader(1, 8, true)] },
+      raw(PROTOCOL.udp, new Uint8Array(8)),
+    ),
+    want: true,
+    unusual: true,
+  },
+  {
+    name: 'IPv6 later fragment that begins with a header',
+    packet: to6(undefined, {
+      extensions: [fragmentHeader(1, 8, false), padOptions(PROTOCOL.destination)],
+    }),
     want: false,
   },
   {
-    name: 'IPv6 later fragment',
-    packet: to6(undefined, { extensions: [fragmentHeader(1, 8, false)] }),
+    name: 'IPv6 fragment of another protocol',
+    packet: to6(udp({ sport: 1, dport: 80 }), { extensions: [fragmentHeader(1, 0, true)] }),
     want: false,
   },
 ]
