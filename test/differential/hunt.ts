@@ -14,6 +14,11 @@ import type { Twin } from './twin.ts'
 
 /** Frames under one set of rules. */
 const SEQUENCE = 2000
+/**
+ * Bytes of a frame that the wasm side shows at first, when not all of it is in reach. Every host shows Ethernet with
+ * its tags, and IP without options and extensions.
+ */
+const SHOWN = [128, 128, 62, 70, 96, 256, 1000]
 /** Frames between two looks at the whole maps. */
 const LOOK = 250
 
@@ -24,7 +29,7 @@ export type Pair = Pick<
 >
 
 type Step =
-  | { readonly kind: 'frame'; readonly bytes: Uint8Array; readonly wire: Wire; readonly partial: boolean }
+  | { readonly kind: 'frame'; readonly bytes: Uint8Array; readonly wire: Wire; readonly shown: number }
   | { readonly kind: 'age'; readonly every: number }
   | { readonly kind: 'disturb'; readonly seed: number }
 
@@ -84,14 +89,14 @@ function begin(twin: Pair, seed: number): readonly Target[] {
 function* stepsOf(seed: number, length: number, targets: readonly Target[]): Generator<Step> {
   const random = new Random(seed ^ 0x5bd1e995)
   const traffic = new Traffic(random, targets)
-  const frame = { kind: 'frame' as const, bytes: traffic.frame, wire: 'c' as Wire, partial: false }
+  const frame = { kind: 'frame' as const, bytes: traffic.frame, wire: 'c' as Wire, shown: 0 }
   for (let i = 0; i < length; i++) {
     if (random.once(150)) yield { kind: 'age', every: 1 + random.below(3) }
     if (random.once(100)) yield { kind: 'disturb', seed: random.word() }
     traffic.next()
     frame.bytes = traffic.frame.subarray(0, traffic.length)
     frame.wire = traffic.wire
-    frame.partial = random.once(3)
+    frame.shown = random.once(3) ? random.pick(SHOWN) : traffic.length
     yield frame
   }
 }
@@ -99,7 +104,7 @@ function* stepsOf(seed: number, length: number, targets: readonly Target[]): Gen
 function apply(twin: Pair, step: Step): string[] | null {
   switch (step.kind) {
     case 'frame':
-      return twin.step(step.bytes, step.bytes.length, step.wire, step.partial)
+      return twin.step(step.bytes, step.bytes.length, step.wire, step.shown)
     case 'age':
       twin.age(step.every)
       return null

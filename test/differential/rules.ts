@@ -10,10 +10,12 @@ import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../dataplane/interface-table.ts'
 import {
   GateRecord,
+  HopRecord,
   LiveRecord,
   MemberRecord,
   Method,
   PM_BUCKET,
+  PM_LEVELS_SHIFT,
   PM_LOCALS,
   PM_TIMEOUT_LBLC,
   PM_TIMEOUT_LBLCR,
@@ -29,8 +31,8 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import { parseAddress } from '../../net/address.ts'
 import { cut, type Prefix } from '../../net/prefix.ts'
-import { ADDRESSES } from '../packets/bench.ts'
-import { ipBytes } from '../packets/bytes.ts'
+import { ADDRESSES, MAC } from '../packets/bench.ts'
+import { ipBytes, macBytes } from '../packets/bytes.ts'
 import { PROTOCOL } from '../packets/frame.ts'
 import type { Random } from './random.ts'
 import { PORTS, type Target } from './traffic.ts'
@@ -120,9 +122,37 @@ export function writeRules(plane: Dataplane, random: Random): Target[] {
   }
   indexSenders(plane, real)
   writeSettings(plane, random)
+  if (random.once(3)) writeHops(plane, random, real)
+  if (random.once(2)) writeLevels(plane, random)
   if (random.once(3)) writeMarks(plane, random, real)
   if (random.once(3)) writeFilters(plane, random)
   return targets
+}
+
+/** What a daemon keeps for real servers; now and then it is at that, or was when the address was another. */
+function writeHops(plane: Dataplane, random: Random, reals: number): void {
+  const links = listInterfaces(plane.map('interfaces'))
+  const { view } = plane.map('hops')
+  for (let real = 0; real < reals; real++) {
+    if (random.once(4)) continue
+    const addr = RealRecord.read(plane.map('reals').view, real * RealRecord.size).addr
+    HopRecord.write(view, real * HopRecord.size, {
+      version: 2 * random.below(3) + (random.once(8) ? 1 : 0),
+      ifindex: random.once(8) ? 0 : random.pick(links),
+      dmac: macBytes(MAC.rs1),
+      smac: macBytes(MAC.r0),
+      mtu: random.pick([576, 1280, 1400, 1500, 1500]),
+      addr: random.once(8) ? sixteen(random.pick(SERVERS4)) : addr,
+    })
+  }
+}
+
+/** Tables that have grown, or are about to: lines stand in levels that new ones are not placed in. */
+function writeLevels(plane: Dataplane, random: Random): void {
+  const { view } = plane.map('settings')
+  const word = () => random.below(4) | (random.below(16) << PM_LEVELS_SHIFT)
+  SettingsRecord.setLevels4(view, 0, word())
+  SettingsRecord.setLevels6(view, 0, word())
 }
 
 /** Behind those of addresses. */
@@ -253,7 +283,7 @@ function writeReal(plane: Dataplane, random: Random, real: number, service: numb
     upper,
     lower: upper > 0 && random.once(2) ? random.below(upper) : 0,
     source: random.once(12) ? new Uint8Array(16) : sixteen(outer === 4 ? '10.0.2.1' : '2001:db8:2::1'),
-    flags: local.has(address) ? RealFlag.Local : 0,
+    flags: (local.has(address) ? RealFlag.Local : 0) | (random.once(4) ? RealFlag.AnyPort : 0),
   })
   if (random.once(25)) LiveRecord.setOverloaded(plane.map('live').view, real * LiveRecord.size, 1)
 }
@@ -363,6 +393,9 @@ function writeSettings(plane: Dataplane, random: Random): void {
   SettingsRecord.setReuseMode(view, 0, random.below(4))
   SettingsRecord.setDropRate(view, 0, random.once(6) ? 1 + random.below(5) : 0)
   SettingsRecord.setUnprivilegedPort(view, 0, 1024)
+  SettingsRecord.setIcmpPerSecond(view, 0, random.once(3) ? random.below(8) : 0)
+  // Packets expire lines themselves, and ask the routes first: there is no daemon.
+  if (random.once(4)) SettingsRecord.setSwept(view, 0, 0)
   const timeouts = SettingsRecord.offsets.timeouts / 4
   const settings = plane.map('settings').u32
   for (const index of [PM_TIMEOUT_LBLC, PM_TIMEOUT_LBLCR])
@@ -378,7 +411,7 @@ export function disturbRules(plane: Dataplane, random: Random): void {
   )
   if (used.length === 0) return
   const at = random.pick(used) * RealRecord.size
-  switch (random.below(4)) {
+  switch (random.below(5)) {
     case 0:
       RealRecord.setSlot(view, at, random.once(2) ? Slot.Gone : Slot.Live)
       break
@@ -387,6 +420,9 @@ export function disturbRules(plane: Dataplane, random: Random): void {
       break
     case 2:
       RealRecord.setUpper(view, at, random.below(5))
+      break
+    case 3:
+      writeLevels(plane, random)
       break
     default:
       SettingsRecord.setNextHopEpoch(plane.map('settings').view, 0, random.below(65_536))

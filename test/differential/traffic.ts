@@ -46,7 +46,8 @@ const SERVERS6 = [
 ].map(ipBytes)
 /** Ports of services and of real servers alike: those that the random rules use. */
 export const PORTS = [80, 443, 53, 8080, 21, 5000] as const
-const CLIENT_PORTS = 12
+/** Of so many each client has; few, so that conversations get somewhere, or so many that tables fill up. */
+const CLIENT_PORTS = [1, 2, 4, 12] as const
 const TCP_FLAGS = [
   0x02, 0x02, 0x02, 0x12, 0x10, 0x10, 0x10, 0x10, 0x18, 0x18, 0x11, 0x11, 0x01, 0x04, 0x14, 0x00, 0x03, 0x06,
   0x29, 0xc2,
@@ -80,6 +81,9 @@ export class Traffic {
   readonly #otherMac = macBytes('02:00:00:00:09:09')
 
   readonly #targets: readonly Target[]
+  readonly #clients4: readonly Uint8Array[]
+  readonly #clients6: readonly Uint8Array[]
+  readonly #clientPorts: number
   /** What this frame is about, null for anything else. */
   #target: Target | null = null
   #server: Target['servers'][number] | null = null
@@ -87,6 +91,21 @@ export class Traffic {
   constructor(random: Random, targets: readonly Target[]) {
     this.#random = random
     this.#targets = targets
+    this.#clients4 = CLIENTS4.slice(0, 1 + random.below(CLIENTS4.length))
+    this.#clients6 = CLIENTS6.slice(0, 1 + random.below(CLIENTS6.length))
+    this.#clientPorts = random.pick(CLIENT_PORTS)
+  }
+
+  #client(six: boolean): Uint8Array {
+    return this.#random.pick(six ? this.#clients6 : this.#clients4)
+  }
+
+  /** Mostly that of the virtual service that this frame is about. */
+  #virtual(six: boolean): Uint8Array {
+    const target = this.#target
+    return target === null || (target.family === 6) !== six || this.#random.once(8)
+      ? this.#random.pick(six ? VIRTUAL6 : VIRTUAL4)
+      : target.address
   }
 
   /** Makes the next frame. */
@@ -124,7 +143,7 @@ export class Traffic {
   #source(six: boolean, fromClient: boolean): Uint8Array {
     const random = this.#random
     if (random.once(80)) return random.pick(six ? ODD6 : ODD4)
-    if (fromClient) return random.pick(six ? CLIENTS6 : CLIENTS4)
+    if (fromClient) return this.#client(six)
     const servers = this.#target?.servers ?? []
     this.#server = servers.length === 0 ? null : random.pick(servers)
     return this.#server?.address ?? random.pick(six ? SERVERS6 : SERVERS4)
@@ -133,9 +152,8 @@ export class Traffic {
   #destination(six: boolean, fromClient: boolean): Uint8Array {
     const random = this.#random
     if (random.once(80)) return random.pick(six ? ODD6 : ODD4)
-    if (fromClient)
-      return random.once(40) ? random.pick(six ? SERVERS6 : SERVERS4) : random.pick(six ? VIRTUAL6 : VIRTUAL4)
-    return random.pick(six ? CLIENTS6 : CLIENTS4)
+    if (fromClient) return random.once(40) ? random.pick(six ? SERVERS6 : SERVERS4) : this.#virtual(six)
+    return this.#client(six)
   }
 
   #hops(): number {
@@ -243,7 +261,7 @@ export class Traffic {
     const known = fromClient ? this.#target?.port : this.#server?.port
     // Port 0 stands for any port.
     const service = random.once(50) ? random.below(65536) : known || random.pick(PORTS)
-    const client = random.once(100) ? random.pick([0, 20, 65535]) : 40_000 + random.below(CLIENT_PORTS)
+    const client = random.once(100) ? random.pick([0, 20, 65535]) : 40_000 + random.below(this.#clientPorts)
     this.#view.setUint16(at, fromClient ? client : service)
     this.#view.setUint16(at + 2, fromClient ? service : client)
   }
@@ -291,7 +309,7 @@ export class Traffic {
     this.frame[quote + (six ? 6 : 9)] = protocol
     this.frame[quote + (six ? 7 : 8)] = 60
     const server = this.#server?.address ?? random.pick(six ? SERVERS6 : SERVERS4)
-    const client = random.pick(six ? CLIENTS6 : CLIENTS4)
+    const client = this.#client(six)
     const addresses = quote + (six ? 8 : 12)
     const size = six ? 16 : 4
     // From the clients' side: about what the service sent. From the real servers': about what a client sent.
@@ -308,7 +326,7 @@ export class Traffic {
       if (random.once(3)) transport = this.#extensions(quote + 6, transport, protocol)
     }
     const service = (fromClient ? this.#target?.port : this.#server?.port) || random.pick(PORTS)
-    const port = 40_000 + random.below(CLIENT_PORTS)
+    const port = 40_000 + random.below(this.#clientPorts)
     view.setUint16(transport, fromClient ? service : port)
     view.setUint16(transport + 2, fromClient ? port : service)
     const end = transport + (random.once(8) ? random.below(8) : 8 + random.below(40))
@@ -373,7 +391,7 @@ export class Traffic {
       inner += sums ? 8 : 4
     }
     const virtual = this.#target?.family === 4 ? this.#target.address : random.pick(VIRTUAL4)
-    const transport = headerAt(inner, this.#target?.protocol ?? TCP, random.pick(CLIENTS4), virtual)
+    const transport = headerAt(inner, this.#target?.protocol ?? TCP, this.#client(false), virtual)
     this.#ports(transport, true)
     const end = transport + (random.once(8) ? random.below(8) : 8 + random.below(600))
     this.frame.fill(7, transport + 4, Math.max(end, transport + 4))

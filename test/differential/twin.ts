@@ -43,8 +43,6 @@ import { coarseTicks, ProgramRun } from './program-run.ts'
 /** Longest frame plus what a tunnel adds. */
 const SCRATCH = PM_HEADROOM + 4096
 const ETHERNET_ALIGN = 2
-/** Bytes of the frame that the wasm side shows at first, when headers only are in reach. */
-const LINEAR = 128
 const ACTIONS: Readonly<Record<number, number>> = {
   [XdpAction.Pass]: Action.Pass,
   [XdpAction.Drop]: Action.Drop,
@@ -175,22 +173,15 @@ export class Twin {
   }
 
   /**
-   * Sends one frame through both; null when they agree. Where the time has moved between two looks of the
+   * Sends one frame through both; null when they agree. At first the wasm side sees so many bytes of it. Where the time has moved between two looks of the
    * kernel's at it, no tick leads to what the kernel has made: both play the frame again on what was before it.
    */
-  step(
-    frame: Uint8Array,
-    length: number,
-    wire: Wire,
-    partial: boolean,
-    tries = PLAYED_AGAIN,
-  ): string[] | null {
+  step(frame: Uint8Array, length: number, wire: Wire, shown: number, tries = PLAYED_AGAIN): string[] | null {
     if (tries === PLAYED_AGAIN) this.frames++
     const ifindex = wire === 'c' ? this.indices.c0 : this.indices.r0
     const before = this.#ticks()
     const action = this.#run.run(frame, length, ifindex)
     const after = this.#ticks()
-    const shown = partial ? Math.min(length, LINEAR) : length
     if (before === after) {
       this.#runWasm(frame, length, ifindex, shown, before)
       const found = this.#compareAnswers(action, ifindex)
@@ -207,7 +198,7 @@ export class Twin {
     }
     for (const { wasm, kernel, kept } of this.#pairs) for (const map of [wasm, kernel]) kept.copy(map)
     return tries > 0
-      ? this.step(frame, length, wire, partial, tries - 1)
+      ? this.step(frame, length, wire, shown, tries - 1)
       : this.#tell(frame, length, wire, told)
   }
 
@@ -237,7 +228,7 @@ export class Twin {
     return null
   }
 
-  #runWasm(frame: Uint8Array, length: number, ifindex: number, linear: number, now: number): void {
+  #runWasm(frame: Uint8Array, length: number, ifindex: number, shownFirst: number, now: number): void {
     this.wasm.owner.setNow(now)
     const view = this.#view
     const { offsets } = JobRecord
@@ -252,7 +243,7 @@ export class Twin {
       view.setUint32(this.#jobs + offsets.segment, 0, true)
       this.wasm.owner.runBatch(this.#jobs, 1)
     }
-    put(linear, 0)
+    put(Math.min(length, shownFirst), 0)
     if (view.getUint32(this.#jobs + offsets.action, true) === Action.Again) {
       put(length, view.getUint32(this.#jobs + offsets.flags, true))
     }
