@@ -14,6 +14,8 @@ interface Bindings {
   readonly libbpf_set_print: (callback: unknown) => unknown
   readonly libbpf_num_possible_cpus: () => number
   readonly bpf_object__open_file: (path: string, options: null) => Handle | null
+  /** Of bytes that stay where they are until the object is closed. */
+  readonly bpf_object__open_mem: (bytes: Uint8Array, size: number, options: Uint8Array) => Handle | null
   readonly bpf_object__load: (object: Handle) => number
   readonly bpf_object__close: (object: Handle) => void
   readonly bpf_object__find_map_by_name: (object: Handle, name: string) => Handle | null
@@ -112,6 +114,7 @@ function load(): Bindings {
     libbpf_set_print: library.func('void *libbpf_set_print(pointsman_libbpf_print *callback)'),
     libbpf_num_possible_cpus: library.func('int libbpf_num_possible_cpus()'),
     bpf_object__open_file: library.func('void *bpf_object__open_file(str path, void *options)'),
+    bpf_object__open_mem: library.func('void *bpf_object__open_mem(void *bytes, size_t size, void *options)'),
     bpf_object__load: library.func('int bpf_object__load(void *object)'),
     bpf_object__close: library.func('void bpf_object__close(void *object)'),
     bpf_object__find_map_by_name: library.func('void *bpf_object__find_map_by_name(void *object, str name)'),

@@ -21,7 +21,7 @@ import { mapEntries } from '../sizes.ts'
 import { linkInfo, mapInfo, programInfo } from './object-info.ts'
 import { checkSizesOf, openPinnedMaps, type PinnedMaps, refusal, withSettings } from './pinned-maps.ts'
 import { HOOKS, type Hook, Pins, type Trace } from './pins.ts'
-import { type LoadedPrograms, loadProgram, loadPrograms, type Objects } from './program.ts'
+import { type LoadedPrograms, loadProgram, loadPrograms, type Objects, readObjectFile } from './program.ts'
 import { dropFilters, filterProgram, putFilter } from './tc.ts'
 
 /** Programs in the kernel with their maps, new or found; `release` lets go of all file descriptors. */
@@ -87,6 +87,7 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
           const loaded = loadProgram(wanted.objects[hook], wanted.sizes, mapFds)
           try {
             pins.pinProgram(loaded.programFd, hook)
+            pins.note(hook, { digest: loaded.digest, tag: programInfo(loaded.programFd).tag })
           } finally {
             loaded.close()
           }
@@ -181,9 +182,15 @@ function pinNewPrograms(pins: Pins, { hooks, objects, sizes }: Wanted): void {
   }
 }
 
-function pinAll(pins: Pins, { mapFds, programFds }: LoadedPrograms): void {
-  for (const [name, fd] of mapFds) pins.pinMap(name, fd)
-  for (const [hook, fd] of programFds) pins.pinProgram(fd, hook)
+function pinAll(pins: Pins, loaded: LoadedPrograms): void {
+  for (const [name, fd] of loaded.mapFds) pins.pinMap(name, fd)
+  for (const [hook, fd] of loaded.programFds) pins.pinProgram(fd, hook)
+  noteAll(pins, loaded)
+}
+
+function noteAll(pins: Pins, { programFds, digests }: LoadedPrograms): void {
+  for (const [hook, fd] of programFds)
+    pins.note(hook, { digest: digests.get(hook)!, tag: programInfo(fd).tag })
 }
 
 /** Sees to it that the objects' programs are the pinned ones, on maps of their layout. */
@@ -201,18 +208,27 @@ function renew(pins: Pins, wanted: Wanted, trace: Trace): void {
 
 function renewPrograms(pins: Pins, maps: PinnedMaps, { hooks, objects, sizes }: Wanted): void {
   checkSizesOf(pins.directory, maps, sizes)
-  const loaded = loadPrograms(hooks, objects, sizes, maps.fds as ReadonlyMap<MapName, number>)
   const running = openPrograms(pins)
+  let loaded: LoadedPrograms | null = null
   try {
-    for (const [hook, fd] of loaded.programFds) {
-      const runningFd = running.get(hook)
-      if (runningFd === undefined || programInfo(fd).tag !== programInfo(runningFd).tag)
-        pins.pinProgram(fd, hook)
-    }
+    const tags = new Map(Array.from(running, ([hook, fd]) => [hook, programInfo(fd).tag]))
+    // The verifier takes seconds for the program, in which nobody owns the rules.
+    const unknown = hooks.filter((hook) => !isNoted(pins, hook, objects[hook], sizes, tags.get(hook)))
+    if (unknown.length === 0) return
+    loaded = loadPrograms(unknown, objects, sizes, maps.fds as ReadonlyMap<MapName, number>)
+    for (const [hook, fd] of loaded.programFds)
+      if (programInfo(fd).tag !== tags.get(hook)) pins.pinProgram(fd, hook)
+    noteAll(pins, loaded)
   } finally {
     for (const fd of running.values()) libc.close(fd)
-    loaded.close()
+    loaded?.close()
   }
+}
+
+/** Whether this object was loaded before, and gave the program with the tag of the one that runs. */
+function isNoted(pins: Pins, hook: Hook, objectPath: string, sizes: Sizes, tag: string | undefined): boolean {
+  const note = pins.noteOf(hook)
+  return note !== null && note.tag === tag && note.digest === readObjectFile(objectPath, sizes).digest
 }
 
 /** Moves everything to maps of this layout; until the directories are exchanged nothing has changed. */

@@ -5,6 +5,7 @@
  *     settings ... locals   the maps
  *     program               the XDP program
  *     program-tc            that for traffic control
+ *     object, object-tc     symbolic links to nowhere: of which object a program was made, and with what tag
  *     link-IFINDEX          one attachment of XDP; forwarding lasts as long as this file
  *     tc-IFINDEX            the same of traffic control
  *     filter-IFINDEX        before Linux 6.6: a symbolic link to nowhere that says that a filter of ours is there
@@ -36,10 +37,17 @@ export interface PinnedLink {
 }
 
 const PROGRAM: Readonly<Record<Hook, string>> = { xdp: 'program', tc: 'program-tc' }
+const OBJECT: Readonly<Record<Hook, string>> = { xdp: 'object', tc: 'object-tc' }
 const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc' }
 const FILTER = 'filter'
 const ATTACHMENT = /^(link|tc|filter)-(\d+)$/
 const NAME = /^name-(\d+)(-new)?$/
+
+/** What a program was made of (`digestOf`), and the kernel's hash of its instructions. */
+export interface ProgramNote {
+  readonly digest: string
+  readonly tag: string
+}
 
 /** Told of every change of the file system after it was made. */
 export type Trace = (step: string) => void
@@ -99,6 +107,17 @@ export class Pins {
     this.#trace(hook === 'xdp' ? 'renamed the program' : `renamed the program of ${hook}`)
   }
 
+  /** What was noted of the program of a hook: the object it came of and the tag it had; null without a note. */
+  noteOf(hook: Hook): ProgramNote | null {
+    const [digest, tag] = this.#readNote(OBJECT[hook])?.split('/') ?? []
+    return digest === undefined || tag === undefined ? null : { digest, tag }
+  }
+
+  /** That loading this object gives a program with this tag: true of whatever is pinned, now and later. */
+  note(hook: Hook, { digest, tag }: ProgramNote): void {
+    this.#writeNote(OBJECT[hook], `${digest}/${tag}`, () => `noted the object of ${hook}`)
+  }
+
   /** Another hook has all links. */
   unpinProgram(hook: Hook): void {
     this.#unlink(PROGRAM[hook])
@@ -136,21 +155,11 @@ export class Pins {
 
   /** By which name the interface of a link was wanted; null where nobody has said. */
   nameOf(ifindex: number): string | null {
-    try {
-      return readlinkSync(this.#path(`name-${ifindex}`))
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-      throw error
-    }
+    return this.#readNote(`name-${ifindex}`)
   }
 
   name(ifindex: number, wanted: string): void {
-    if (this.nameOf(ifindex) === wanted) return
-    const fresh = `name-${ifindex}-new`
-    if (this.#names().includes(fresh)) this.#unlink(fresh)
-    symlinkSync(wanted, this.#path(fresh))
-    renameSync(this.#path(fresh), this.#path(`name-${ifindex}`))
-    this.#trace(`named link-${ifindex} in ${basename(this.directory)}`)
+    this.#writeNote(`name-${ifindex}`, wanted, () => `named link-${ifindex}`)
   }
 
   /** Removes names that no link has, and unfinished ones. */
@@ -208,6 +217,24 @@ export class Pins {
 
   #names(): string[] {
     return this.exists() ? readdirSync(this.directory) : []
+  }
+
+  #readNote(name: string): string | null {
+    try {
+      return readlinkSync(this.#path(name))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  #writeNote(name: string, text: string, step: () => string): void {
+    if (this.#readNote(name) === text) return
+    const fresh = `${name}-new`
+    if (this.#names().includes(fresh)) this.#unlink(fresh)
+    symlinkSync(text, this.#path(fresh))
+    renameSync(this.#path(fresh), this.#path(name))
+    this.#trace(`${step()} in ${basename(this.directory)}`)
   }
 
   #pin(fd: number, name: string): void {

@@ -109,7 +109,7 @@ export class KernelDataplane implements Dataplane {
 
   /**
    * Loads the program, on the maps an earlier process pinned if there are any; a program that differs
-   * from the pinned one takes over on every interface. Throws `DataplaneError` where state or object do
+   * from the pinned one takes over on every interface, and one that was made of the same object stays. Throws `DataplaneError` where state or object do
    * not fit this build, or the kernel refuses.
    */
   static async open(options: KernelOptions): Promise<KernelDataplane> {

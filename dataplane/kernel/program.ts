@@ -1,10 +1,11 @@
 /** Loading the packet program with its maps: new ones, or those of a program that runs already. */
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { basename } from 'node:path'
 import { possibleCpus } from '../../linux/cpus.ts'
 import { type Handle, libbpf, need, needPointer, takeLog } from '../../linux/libbpf.ts'
-import { Errno } from '../../linux/libc.ts'
+import { addressOf, Errno } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { btfOfElf } from '../layout/btf.ts'
 import { layoutDifference } from '../layout/check.ts'
@@ -23,8 +24,35 @@ export type Objects = Readonly<Record<Hook, string>>
 /** Programs of several hooks on the same maps. */
 export interface LoadedPrograms {
   readonly programFds: ReadonlyMap<Hook, number>
+  /** What each was made of: see `ObjectFile`. */
+  readonly digests: ReadonlyMap<Hook, string>
   readonly mapFds: ReadonlyMap<MapName, number>
   close(): void
+}
+
+/** An object as it was read once, whatever its path names meanwhile: what is loaded is what was looked at. */
+export interface ObjectFile {
+  readonly what: string
+  readonly bytes: Uint8Array
+  /** The same for the same bytes with the same constants: loading them gives the same program. */
+  readonly digest: string
+}
+
+export function readObjectFile(objectPath: string, sizes: Sizes): ObjectFile {
+  const what = basename(objectPath)
+  try {
+    const bytes = readFileSync(objectPath)
+    const constants = JSON.stringify(constantsOf(sizes))
+    return { what, bytes, digest: createHash('sha256').update(bytes).update(constants).digest('hex') }
+  } catch (cause) {
+    throw new DataplaneError(`Cannot read ${objectPath}: build it first with npm run build`, { cause })
+  }
+}
+
+/** `struct bpf_object_open_opts` of libbpf.h as far as the name, which maps of constants are named after. */
+function openOptions(name: Buffer): Uint8Array {
+  const options = new BigUint64Array([16n, addressOf(name)])
+  return new Uint8Array(options.buffer)
 }
 
 /** @param hooks at least one */
@@ -46,6 +74,7 @@ export function loadPrograms(
   }
   return {
     programFds: new Map(hooks.map((hook, at) => [hook, loaded[at]!.programFd])),
+    digests: new Map(hooks.map((hook, at) => [hook, loaded[at]!.digest])),
     mapFds: loaded[0]!.mapFds,
     close,
   }
@@ -54,6 +83,7 @@ export function loadPrograms(
 /** A program in the kernel; its file descriptors live until `close`. */
 export interface LoadedProgram {
   readonly programFd: number
+  readonly digest: string
   readonly mapFds: ReadonlyMap<MapName, number>
   close(): void
 }
@@ -64,19 +94,24 @@ export function loadProgram(
   sizes: Sizes,
   reuse: ReadonlyMap<MapName, number>,
 ): LoadedProgram {
-  return loadObject(objectPath, readObject(objectPath), sizes, reuse)
+  const file = readObjectFile(objectPath, sizes)
+  checkLayout(file)
+  return loadObject(file, sizes, reuse)
 }
 
 /** Loads an object whose layout is the caller's business. */
 export function loadObject(
-  objectPath: string,
-  elf: Elf,
+  file: ObjectFile,
   sizes: Sizes,
   reuse: ReadonlyMap<MapName, number>,
 ): LoadedProgram {
-  const what = basename(objectPath)
+  const { what, bytes, digest } = file
   takeLog()
-  const object = needPointer(libbpf().bpf_object__open_file(objectPath, null), `open ${what}`)
+  const name = Buffer.from(`${what.replace(/\.o$/, '')}\0`)
+  const object = needPointer(
+    libbpf().bpf_object__open_mem(bytes, bytes.length, openOptions(name)),
+    `open ${what}`,
+  )
   try {
     const entries = mapEntries(sizes)
     const handles = new Map<MapName, Handle>()
@@ -93,7 +128,7 @@ export function loadObject(
         need(libbpf().bpf_map__reuse_fd(map, fd), `reuse map ${name}`)
       }
     }
-    writeLimits(object, elf, sizes)
+    writeLimits(object, parseElf(bytes), sizes)
     need(libbpf().bpf_object__load(object), `load ${what}`, loadRemedy)
     const program = needPointer(
       libbpf().bpf_object__find_program_by_name(object, PROGRAM),
@@ -103,6 +138,7 @@ export function loadObject(
     for (const [name, map] of handles) mapFds.set(name, need(libbpf().bpf_map__fd(map), `open map ${name}`))
     return {
       programFd: need(libbpf().bpf_program__fd(program), `open program ${PROGRAM}`),
+      digest,
       mapFds,
       close: () => libbpf().bpf_object__close(object),
     }
@@ -123,25 +159,21 @@ function loadRemedy(number: number, log: string): string {
   return 'Linux 6.1 or newer with BPF is expected; --dataplane userspace does without'
 }
 
-/** Reads the object and refuses one whose records differ from the codecs'. */
-function readObject(objectPath: string): Elf {
-  const what = basename(objectPath)
-  let file: Uint8Array
-  try {
-    file = readFileSync(objectPath)
-  } catch (cause) {
-    throw new DataplaneError(`Cannot read ${objectPath}: build it first with npm run build`, { cause })
-  }
+/** Refuses an object whose records differ from the codecs'. */
+function checkLayout({ what, bytes }: ObjectFile): void {
   const records = Object.values(MAPS)
     .map(({ record }) => record)
     .filter((record) => record.startsWith('pm_'))
-  const difference = layoutDifference(btfOfElf(file), records)
+  const difference = layoutDifference(btfOfElf(bytes), records)
   if (difference !== null) {
     throw new DataplaneError(
       `Cannot attach ${what}: ${difference}; object and daemon are of different builds: npm run build`,
     )
   }
-  return parseElf(file)
+}
+
+function constantsOf(sizes: Sizes): LimitsRecord {
+  return limitsOf(sizes, ownRows(sizes.cpus))
 }
 
 /** Of so many rows, those of one CPU each: where more CPUs may come than there are rows, they share the last. */
@@ -157,5 +189,5 @@ function writeLimits(object: Handle, elf: Elf, sizes: Sizes): void {
       `Cannot set ${LIMITS}: the object's .rodata holds ${symbol?.size ?? 0} bytes of it, expected ${LimitsRecord.size}`,
     )
   }
-  LimitsRecord.write(readOnlyData(object), symbol.offset, limitsOf(sizes, ownRows(sizes.cpus)))
+  LimitsRecord.write(readOnlyData(object), symbol.offset, constantsOf(sizes))
 }

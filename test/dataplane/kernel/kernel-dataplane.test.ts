@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, unlinkSync } from 'node:fs'
+import { existsSync, readdirSync, readlinkSync, rmSync, symlinkSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Sizes } from '../../../dataplane/dataplane.ts'
@@ -457,6 +458,43 @@ test('kernel: a changed program takes over on every interface, on the same state
     sendFrame()
     await until(() => count(plane, 4) > counted, 'the new program counts')
   })
+})
+
+test('kernel: a program that runs already is not verified again, unless it may be another', {
+  skip,
+}, async (t) => {
+  const load = t.mock.method(libbpf(), 'bpf_object__load')
+  const options: KernelOptions = { sizes, objectPath: programs.compile(3) }
+  /** Starts on what is pinned; how many objects were loaded for it, and the program that runs. */
+  const start = async (objectPath = options.objectPath) => {
+    load.mock.resetCalls()
+    const plane = await KernelDataplane.open({ ...options, objectPath })
+    const { id } = plane.program()
+    await plane.close()
+    return { loads: load.mock.callCount(), id }
+  }
+  const note = join(defaultPinDirectory(), 'object')
+  try {
+    const { id } = await start()
+    assert.deepEqual(await start(), { loads: 0, id })
+
+    const noted = readlinkSync(note)
+    const [digest, tag] = noted.split('/')
+    for (const other of [`${digest}/${'0'.repeat(16)}`, `${'0'.repeat(64)}/${tag}`, 'garbage']) {
+      rmSync(note)
+      symlinkSync(other, note)
+      assert.deepEqual(await start(), { loads: 1, id }, other)
+      assert.equal(readlinkSync(note), noted, 'and is known from then on')
+    }
+
+    const changed = await start(programs.compile(4))
+    assert.equal(changed.loads, 1)
+    assert.notEqual(changed.id, id)
+    assert.deepEqual(await start(programs.compile(4)), { loads: 0, id: changed.id })
+    assert.equal((await start()).loads, 1, 'the first object again')
+  } finally {
+    detachPinned()
+  }
 })
 
 test('kernel: one process works on a pin directory, a second is refused', { skip }, async () => {

@@ -109,7 +109,10 @@ function assertFixedPoint(plane: KernelDataplane): void {
     const ifindex = libc.if_nametoindex(name)
     return [`link-${ifindex}`, `name-${ifindex}`]
   })
-  assert.deepEqual(readdirSync(plane.pinDirectory!).sort(), [...MAP_NAMES, 'program', ...links].sort())
+  assert.deepEqual(
+    readdirSync(plane.pinDirectory!).sort(),
+    [...MAP_NAMES, 'object', 'program', ...links].sort(),
+  )
   assert.equal(existsSync(`${plane.pinDirectory}-new`), false)
   const pins = new Pins(plane.pinDirectory!)
   for (const ifindex of pins.links()) {

@@ -8,8 +8,7 @@ import { linkInfo, mapInfo } from '../../../dataplane/kernel/object-info.ts'
 import { openPinnedMaps } from '../../../dataplane/kernel/pinned-maps.ts'
 import { pinnedSizes } from '../../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../../dataplane/kernel/pins.ts'
-import { type LoadedProgram, loadObject } from '../../../dataplane/kernel/program.ts'
-import { parseElf } from '../../../dataplane/layout/elf.ts'
+import { type LoadedProgram, loadObject, readObjectFile } from '../../../dataplane/kernel/program.ts'
 import {
   LAYOUT_DESCRIPTION,
   MAP_NAMES,
@@ -66,7 +65,7 @@ export function knowOlder(): Layout {
 
 /** Loads an object of the older layout, its maps stamped as that version did. */
 export function loadOlder(objectPath: string, sizes: Sizes): LoadedProgram {
-  const loaded = loadObject(objectPath, parseElf(readFileSync(objectPath)), sizes, new Map())
+  const loaded = loadObject(readObjectFile(objectPath, sizes), sizes, new Map())
   stampOlder(loaded)
   return loaded
 }
