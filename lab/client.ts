@@ -1,6 +1,6 @@
 /** The lab's client as seen from outside its namespace: ask it for requests, get what came back. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { labProcess } from './built.ts'
 import { inNamespace } from './namespace.ts'
 import type {
   ConversationReport,
@@ -13,8 +13,6 @@ import type {
   Verb,
   Verbs,
 } from './talk.ts'
-
-const SOURCE = fileURLToPath(new URL('./client-process.ts', import.meta.url))
 
 /** Command line that runs a TypeScript file of the lab. */
 export function typescript(source: string, args: readonly string[] = []): string[] {
@@ -33,7 +31,7 @@ export interface Client {
 }
 
 export async function startClient(namespace: string): Promise<Client> {
-  const [program, ...args] = inNamespace(namespace, typescript(SOURCE))
+  const [program, ...args] = inNamespace(namespace, labProcess('client-process'))
   const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   const waiting = new Map<number, { resolve(answer: unknown): void; reject(error: Error): void }>()
   let lastId = 0

@@ -4,8 +4,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync, rmSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { type Client, startClient, typescript } from './client.ts'
+import { labProcess } from './built.ts'
+import { type Client, startClient } from './client.ts'
 import { type CommandResult, must, run } from './command.ts'
 import { LabDirector, removeTraces } from './director.ts'
 import { inNamespace, namespacePath } from './namespace.ts'
@@ -13,7 +13,6 @@ import { createNetwork, destroyNetwork, portName } from './network.ts'
 import { serverSettings } from './server-settings.ts'
 import { realServers, topology } from './topology.ts'
 
-const SERVER_SOURCE = fileURLToPath(new URL('./server.ts', import.meta.url))
 const SERVER_START_TIMEOUT_MS = 30_000
 
 export interface LabOptions {
@@ -126,7 +125,7 @@ async function build(prefix: string, outlive: boolean): Promise<Lab> {
 async function spawnServer(prefix: string, name: string, outlive: boolean): Promise<ChildProcess> {
   const [program, ...args] = inNamespace(
     prefix + name,
-    typescript(SERVER_SOURCE, [JSON.stringify(serverSettings(name))]),
+    labProcess('server', [JSON.stringify(serverSettings(name))]),
   )
   const log = openSync(serverLog(prefix), 'a')
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', log], detached: outlive })

@@ -2,8 +2,7 @@
  * The lab's wires: one namespace per host of the topology, and one ("net") with a bridge for each
  * wire, in which the lab also counts who sends which answers.
  */
-import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { labPrograms } from './built.ts'
 import { must } from './command.ts'
 import { linksAndAddressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
 import { createNamespace, destroyNamespace, inNamespace, ipBatch, setParameters } from './namespace.ts'
@@ -128,10 +127,3 @@ table bridge lab {
   }
 }
 `
-
-/** The object of `lab.bpf.c`. */
-export function labPrograms(): string {
-  const object = fileURLToPath(new URL('../dist/lab.bpf.o', import.meta.url))
-  if (!existsSync(object)) throw new Error(`${object} is missing: run "npm run build"`)
-  return object
-}

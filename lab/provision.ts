@@ -6,17 +6,13 @@
  * that every command of the documentation holds in both.
  */
 import { readdirSync, readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { typescript } from './client.ts'
+import { labProcess, labPrograms } from './built.ts'
 import { must, run } from './command.ts'
 import { executable } from './director.ts'
 import { linksAndAddressesOf, natReturnRoutes, offloadsOff, parametersOf, wiresOf } from './host-network.ts'
 import { ipBatch } from './namespace.ts'
-import { labPrograms } from './network.ts'
 import { serverSettings } from './server-settings.ts'
 import { type Host, hostNamed, topology } from './topology.ts'
-
-const SERVER_SOURCE = fileURLToPath(new URL('./server.ts', import.meta.url))
 
 function deviceWithMac(mac: string): string {
   const device = readdirSync('/sys/class/net').find(
@@ -79,7 +75,7 @@ async function main(name: string): Promise<void> {
       await ipBatch(null, [
         `link set ${topology.wires.servers.interface} xdpgeneric object ${labPrograms()} program decap`,
       ])
-      await serve('lab-server', typescript(SERVER_SOURCE, [JSON.stringify(serverSettings(name))]))
+      await serve('lab-server', labProcess('server', [JSON.stringify(serverSettings(name))]))
       break
     default:
       host.role satisfies never

@@ -7,7 +7,7 @@
 import { createSocket } from 'node:dgram'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { endpoint } from './topology.ts'
+import { endpointText } from '../net/endpoint.ts'
 
 export interface ServerSettings {
   readonly name: string
@@ -81,7 +81,9 @@ function listenEcho(name: string, address: string, port: number): Promise<void> 
     socket.send(`${token} ${JSON.stringify(answer)}`, from.port, from.address, () => {})
   })
   return new Promise((resolve, reject) => {
-    socket.on('error', (cause) => reject(new Error(`Cannot bind ${endpoint(address, port)}/udp`, { cause })))
+    socket.on('error', (cause) =>
+      reject(new Error(`Cannot bind ${endpointText({ address, port })}/udp`, { cause })),
+    )
     socket.bind(port, address, resolve)
   })
 }
@@ -94,4 +96,4 @@ async function main(settings: ServerSettings): Promise<void> {
   process.stdout.write('ready\n')
 }
 
-if (process.argv[1]?.endsWith('server.ts')) await main(JSON.parse(process.argv[2] ?? '{}') as ServerSettings)
+await main(JSON.parse(process.argv[2] ?? '{}') as ServerSettings)

@@ -1,6 +1,7 @@
 /**
  * Builds everything that is not TypeScript run in place: the three objects of the packet program, the
- * native ipvsadm client, the library to preload, the BPF helpers of lab, bench and tests, and the bundles behind bin/.
+ * native ipvsadm client, the library to preload, the BPF helpers of lab, bench and tests, and the bundles behind
+ * bin/ and the lab's hosts.
  *
  *     npm run build [-- --force] [--every-machine]
  *
@@ -218,11 +219,11 @@ const bundled = [
   join(root, 'package-lock.json'),
 ]
 
-function nodeBundle(source: string, output: string): Target {
+function nodeBundle(source: string, output: string, inputs = bundled): Target {
   return {
     output,
     source,
-    inputs: bundled,
+    inputs,
     make: async (temporary) => {
       await bundle({ ...BUNDLE, entryPoints: [source], outfile: temporary })
     },
@@ -329,7 +330,11 @@ async function main(): Promise<number> {
     at('dataplane/userspace/worker/packet-worker.ts'),
     at('control/source/thread/site-worker.ts'),
   ]
+  const ofTheLab = ['server', 'client-process'].map((name) => at(`lab/${name}.ts`))
   const bundles = [
+    ...ofTheLab.map((source) =>
+      nodeBundle(source, join(dist, 'lab', basename(source).replace(/\.ts$/, '.js')), files('lab', '.ts')),
+    ),
     ...programs.map((source) => nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js')))),
     noticeFile(programs),
   ]
@@ -343,7 +348,7 @@ async function main(): Promise<number> {
 
 /** A package takes what dist/ holds: a bundle that has another name now must not come along. */
 function removeLeftovers(targets: readonly Target[]): void {
-  const made = new Set(targets.map(({ output }) => output))
+  const made = new Set(targets.flatMap(({ output }) => [output, dirname(output)]))
   for (const name of readdirSync(dist)) {
     const path = join(dist, name)
     if (!made.has(path) && !name.endsWith('.tmp')) rmSync(path, { recursive: true })

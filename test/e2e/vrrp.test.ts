@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
 import { test } from 'node:test'
+import { labPrograms } from '../../lab/built.ts'
 import { must, until } from '../../lab/command.ts'
 import { LabDirector } from '../../lab/director.ts'
 import { linksAndAddressesOf, offloadsOff, parametersOf, wiresOf } from '../../lab/host-network.ts'
@@ -13,7 +14,7 @@ import {
   ipBatch,
   setParameters,
 } from '../../lab/namespace.ts'
-import { labPrograms, portName } from '../../lab/network.ts'
+import { portName } from '../../lab/network.ts'
 import { type Host, hostNamed, realServers, topology } from '../../lab/topology.ts'
 import { preloadObstacle } from '../preload/library.ts'
 import { KEEPALIVED, Keepalived } from './keepalived-process.ts'
