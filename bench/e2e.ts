@@ -3,191 +3,37 @@
  * frames back on the same wire. Everything runs on one CPU; a packet's price is what all of it takes.
  */
 import { cpus } from 'node:os'
-import { putInterface } from '../dataplane/interface-table.ts'
-import { KernelDataplane } from '../dataplane/kernel/plane.ts'
-import { attachXdp } from '../dataplane/kernel/xdp.ts'
-import { Verdict } from '../dataplane/layout/layout.gen.ts'
 import { must } from '../lab/command.ts'
-import { inNamespace, ipBatch, setParameters } from '../lab/namespace.ts'
-import { possibleCpus } from '../linux/cpus.ts'
-import { readNetDevice } from '../linux/device.ts'
-import { libc } from '../linux/libc.ts'
-import { inNetns } from '../linux/netns.ts'
 import { stayOnCpu } from './bpf.ts'
-import { FLOOR_LABEL, Floors } from './floors.ts'
-import { receivedPackets, runLive, SoftirqClock } from './live.ts'
-import { FORWARDING, Namespaces, namespacePath } from './network.ts'
-import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
+import { FLOOR_LABEL, type FloorName } from './floors.ts'
+import { ipvs } from './ipvs.ts'
 import { type Goal, part, type Reporter, type Section } from './section.ts'
 import { compare } from './statistics.ts'
-import { type Endpoint, fromClients, MAC, type Traffic } from './traffic.ts'
-import { Wrapper } from './wrapper.ts'
+import { fromClients } from './traffic.ts'
+import {
+  type Contender,
+  type Flows,
+  pointsman,
+  REAL,
+  Scene,
+  SERVICES,
+  WIRE_METHODS,
+  type WireMethod,
+} from './wire.ts'
 
 const ROUNDS = 9
 const ROUNDS_QUICK = 5
 /** Packets of one round of one contender. */
 const PACKETS = 65_536
-const WIRE = { generator: 'gen', director: 'c0' } as const
-const ADDRESS = '10.81.0.1'
-const REAL: Endpoint = { address: '10.81.0.3', port: 8000 }
-const SERVICES = {
-  DR: { address: '10.200.1.1', port: 80 },
-  TUN: { address: '10.200.1.2', port: 80 },
-  NAT: { address: '10.200.1.3', port: 80 },
-} as const
-const METHODS = { DR: 'direct-routing', TUN: 'tunnel', NAT: 'nat' } as const
-const FORWARDED = { DR: Verdict.ForwardDr, TUN: Verdict.ForwardTun, NAT: Verdict.ForwardNat } as const
 const TABLE = 8_388_608
+/** Numbers that no flow before had; few new ones, since connection tracking keeps each for half a minute. */
+const NEW = 2 ** 21
 const CEILING = 'MAC swap'
 /** By flows: what many cost beyond one is memory, which a swap of addresses never touches. */
 const OF_CEILING: Readonly<Record<number, Goal>> = {
   1: { of: 'ratio', bound: 'least', limit: 0.75 },
   65536: { of: 'ratio', bound: 'least', limit: 0.47 },
   1048576: { of: 'ratio', bound: 'least', limit: 0.34 },
-}
-/** Frames that may be lost between generator and sink: veth's rings are short. */
-const LOSS_MAX = 0.05
-
-interface Flows {
-  readonly flows: number
-  readonly first?: number
-  readonly random: boolean
-}
-
-/** One way to forward, on a wire of its own. */
-interface Contender {
-  readonly name: string
-  readonly generator: string
-  readonly ifindex: number
-  readonly traffic: Traffic
-  /** Throws unless the packets were treated as they should. */
-  readonly check?: (before: readonly bigint[], packets: number) => void
-  readonly verdicts?: () => bigint[]
-  readonly prepare?: (flows: number) => void
-  readonly ours?: boolean
-}
-
-interface Wire {
-  readonly generator: string
-  readonly director: string
-  readonly ifindex: number
-}
-
-class Scene {
-  readonly namespaces = new Namespaces()
-  readonly wrapper = new Wrapper(possibleCpus())
-  readonly floors = new Floors()
-  readonly #cpu = cpus().length - 1
-  readonly #clock = new SoftirqClock(this.#cpu)
-  readonly #links: number[] = []
-  plane: KernelDataplane | null = null
-
-  /** Two namespaces and a wire; frames that come back end in XDP, or in the stack as not for this host. */
-  async wire(label: string, sink: 'xdp' | 'stack'): Promise<Wire> {
-    const director = await this.namespaces.make(label)
-    const generator = await this.namespaces.make(`${label}-gen`)
-    await setParameters(director, FORWARDING)
-    await ipBatch(director, [
-      `link add ${WIRE.director} address ${MAC.director} type veth peer name ${WIRE.generator} netns ${generator}`,
-      `link set ${WIRE.director} up`,
-      `addr add ${ADDRESS}/24 dev ${WIRE.director}`,
-      `neigh add ${REAL.address} lladdr ${MAC.server} dev ${WIRE.director}`,
-    ])
-    await ipBatch(generator, [`link set ${WIRE.generator} up`])
-    const path = namespacePath(generator)
-    const device = inNetns(path, () => ({ ...readNetDevice(WIRE.generator), kind: 'veth' }))
-    if (sink === 'xdp') {
-      inNetns(path, () => this.#links.push(attachXdp(this.wrapper.references.drop, device, 'native').fd))
-    } else {
-      // Without a program, veth takes frames from another driver's XDP only where GRO is on.
-      await must(inNamespace(director, ['ethtool', '-K', WIRE.director, 'gro', 'on']))
-    }
-    return { generator: path, director: namespacePath(director), ifindex: device.ifindex }
-  }
-
-  attach(wire: Wire, programFd: number): void {
-    inNetns(wire.director, () => {
-      this.#links.push(attachXdp(programFd, { ...readNetDevice(WIRE.director), kind: 'veth' }, 'native').fd)
-    })
-  }
-
-  /** Packets of a range of flows through a contender; packets per second of CPU time that arrived. */
-  send(contender: Contender, flows: Flows, packets: number): number {
-    const { generator, ifindex, traffic } = contender
-    this.wrapper.choose({ traffic, ...flows })
-    this.wrapper.aim(this.wrapper.references.nop)
-    const arrived = receivedPackets(generator, WIRE.generator)
-    const verdicts = contender.verdicts?.() ?? []
-    contender.prepare?.(flows.flows)
-    const started = this.#clock.nowNs()
-    inNetns(generator, () => runLive(this.wrapper.programFd, traffic.frame, ifindex, packets))
-    const ns = this.#clock.nowNs() - started
-    const got = receivedPackets(generator, WIRE.generator) - arrived
-    contender.check?.(verdicts, packets)
-    if (got < packets * (1 - LOSS_MAX) || got > packets * (1 + LOSS_MAX)) {
-      throw new Error(`${contender.name}: sent ${packets} packets, ${got} arrived`)
-    }
-    return (got * 1e9) / ns
-  }
-
-  async close(): Promise<void> {
-    for (const link of this.#links) libc.close(link)
-    this.wrapper.close()
-    this.floors.close()
-    await this.plane?.close()
-    await this.namespaces.remove()
-  }
-}
-
-async function pointsman(scene: Scene): Promise<{ rules: BenchRules; contenders: Contender[] }> {
-  const wire = await scene.wire('xdp', 'xdp')
-  const plane = await KernelDataplane.open({
-    pinDirectory: null,
-    sizes: {
-      services: 64,
-      serviceBuckets: 64,
-      reals: 64,
-      members: 64,
-      connections4: TABLE,
-      connections6: 4,
-      cpus: possibleCpus(),
-    },
-  })
-  scene.plane = plane
-  const device = inNetns(wire.director, () => readNetDevice(WIRE.director))
-  putInterface(plane, device)
-  const rules = new BenchRules(plane)
-  rules.clear()
-  const names = ['DR', 'TUN', 'NAT'] as const
-  for (const name of names) {
-    rules.add({
-      at: SERVICES[name],
-      protocol: 'udp',
-      method: METHODS[name],
-      servers: [REAL],
-      source: ADDRESS,
-    })
-  }
-  scene.attach(wire, plane.programFd)
-  const contenders = names.map(
-    (name): Contender => ({
-      name: `pointsman ${name}`,
-      generator: wire.generator,
-      ifindex: wire.ifindex,
-      traffic: fromClients(SERVICES[name], { protocol: 'udp' }),
-      verdicts: () => readVerdicts(plane),
-      prepare: () => rules.holdNextHops(),
-      // What veth lost on the way is no verdict of ours: `send` looks at that.
-      check: (before, packets) =>
-        expectVerdict(plane, before, FORWARDED[name], Math.min(packets, decided(plane, before))),
-      ours: true,
-    }),
-  )
-  return { rules, contenders }
-}
-
-function decided(plane: KernelDataplane, before: readonly bigint[]): number {
-  return readVerdicts(plane).reduce((sum, count, at) => sum + Number(count - before[at]!), 0)
 }
 
 async function swapping(scene: Scene): Promise<Contender> {
@@ -196,7 +42,13 @@ async function swapping(scene: Scene): Promise<Contender> {
   return { name: CEILING, ...wire, traffic: fromClients(SERVICES.DR, { protocol: 'udp' }) }
 }
 
-async function floor(scene: Scene, name: 'line' | 'stateless'): Promise<Contender> {
+async function constantHeader(scene: Scene): Promise<Contender> {
+  const wire = await scene.wire('encap', 'xdp')
+  scene.attach(wire, scene.wrapper.references.encap)
+  return { name: 'constant IPIP header', ...wire, traffic: fromClients(SERVICES.DR, { protocol: 'udp' }) }
+}
+
+async function floor(scene: Scene, name: FloorName): Promise<Contender> {
   const wire = await scene.wire(`floor-${name}`, 'xdp')
   scene.attach(wire, scene.floors.program(name, 4))
   return {
@@ -246,13 +98,14 @@ function contest(
     })
   }
   contenders.forEach(({ name, ours }, index) => {
-    const { value, reference, ratio, most } = compare(results[index]!, results[0]!)
+    const { value, reference, ratio, interval, most } = compare(results[index]!, results[0]!)
     report.row({
       name,
       unit: 'packets/s',
       value,
       best: most,
       ...(index === 0 ? {} : { reference: { name: contenders[0]!.name, value: reference }, ratio }),
+      ...(index === 0 || interval === null ? {} : { ratioInterval: interval }),
       ...(goal === undefined || !ours ? {} : { goal }),
     })
   })
@@ -268,11 +121,20 @@ export const e2e: Section = {
     const scene = new Scene()
     try {
       const swap = await swapping(scene)
-      const { rules, contenders: ours } = await pointsman(scene)
-      const floors = [await floor(scene, 'line'), await floor(scene, 'stateless')]
+      const { rules, contenders: ours } = await pointsman(scene, { lines: TABLE })
+      const floors = [
+        await constantHeader(scene),
+        await floor(scene, 'parse'),
+        await floor(scene, 'line'),
+        await floor(scene, 'stateless'),
+      ]
       const route = await routing(scene)
       const nat = await dnat(scene)
-      const everybody = [swap, ...floors, ...ours, route, nat]
+      let kernel: readonly Contender[] = []
+      await part(report, 'kernel IPVS', async () => {
+        kernel = await ipvs(scene)
+      })
+      const everybody = [swap, ...floors, ...ours, route, nat, ...kernel]
       const established = (flows: number, contenders: readonly Contender[]) => () => {
         rules.forgetConnections()
         for (const contender of contenders) {
@@ -293,12 +155,10 @@ export const e2e: Section = {
       )
       if (quick) return
       report.title('new flows')
-      // Numbers that no flow before had; few, since connection tracking keeps each for half a minute.
-      const first = 2 ** 21
       await part(report, 'new flows', () =>
-        contest(scene, report, [swap, ...ours, route, nat], 5, 16_384, (round) => ({
+        contest(scene, report, [swap, ...ours, route, nat, ...kernel], 5, 16_384, (round) => ({
           flows: 16_384,
-          first: first + round * 16_384,
+          first: NEW + round * 16_384,
           random: false,
         })),
       )
@@ -306,4 +166,54 @@ export const e2e: Section = {
       await scene.close()
     }
   },
+}
+
+/** Where the processor is emulated, a packet takes a hundred times as long, and memory nothing. */
+const GUEST = { lines: 262_144, packets: 16_384, flows: 4096, newFlows: 4096 } as const
+const OF_IPVS: Readonly<Record<WireMethod, Goal>> = {
+  DR: { of: 'ratio', bound: 'least', limit: 5 },
+  TUN: { of: 'ratio', bound: 'least', limit: 5 },
+  NAT: { of: 'ratio', bound: 'least', limit: 4 },
+}
+const NEW_OF_IPVS: Goal = { of: 'ratio', bound: 'least', limit: 4 }
+
+/** Each method beside the same of kernel IPVS, in the same rounds: nothing else, so that it ends in minutes. */
+export async function besideIpvs(report: Reporter): Promise<void> {
+  stayOnCpu(cpus().length - 1)
+  const scene = new Scene()
+  try {
+    const kernel = await ipvs(scene)
+    const { rules, contenders: ours } = await pointsman(scene, { lines: GUEST.lines })
+    const swap = await swapping(scene)
+    for (const [at, method] of WIRE_METHODS.entries()) {
+      const beside = [kernel[at]!, ours[at]!, swap]
+      report.title(`${method}, 1 flow`)
+      await part(report, `${method}, 1 flow`, () => {
+        rules.forgetConnections()
+        for (const contender of beside) scene.send(contender, { flows: 1, random: false }, 1024)
+        const flows = { flows: 1, random: true }
+        contest(scene, report, beside, ROUNDS, GUEST.packets, () => flows, OF_IPVS[method])
+      })
+      report.title(`${method}, ${GUEST.flows} flows`)
+      await part(report, `${method}, ${GUEST.flows} flows`, () => {
+        const flows = { flows: GUEST.flows, random: true }
+        for (const contender of beside) scene.send(contender, { ...flows, random: false }, GUEST.flows)
+        contest(scene, report, beside, ROUNDS, GUEST.packets, () => flows, OF_IPVS[method])
+      })
+      report.title(`${method}, new flows`)
+      await part(report, `${method}, new flows`, () =>
+        contest(
+          scene,
+          report,
+          beside,
+          ROUNDS,
+          GUEST.newFlows,
+          (round) => ({ flows: GUEST.newFlows, first: NEW + round * GUEST.newFlows, random: false }),
+          NEW_OF_IPVS,
+        ),
+      )
+    }
+  } finally {
+    await scene.close()
+  }
 }

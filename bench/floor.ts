@@ -10,6 +10,7 @@ import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { expectVerdict, readVerdicts } from './rules.ts'
 import { type Goal, part, type Reporter, type RunOptions, type Section } from './section.ts'
+import { noiseOfLeast } from './statistics.ts'
 import { type Bench, endpoint, establish, oneService, open, text } from './subject.ts'
 import { type Family, fromClients, type Traffic, toClients } from './traffic.ts'
 import { Wrapper } from './wrapper.ts'
@@ -46,6 +47,12 @@ interface Contender {
   readonly goal?: Goal
 }
 
+/** Net nanoseconds of each contender, and what the wrapper's own fastest runs differ by. */
+interface Raced {
+  readonly nets: readonly number[]
+  readonly noise: number
+}
+
 const isReference = ({ verdict }: Contender): boolean => verdict === undefined
 const atMost = (of: Goal['of'], limit: number): Goal => ({ of, bound: 'most', limit })
 
@@ -53,21 +60,24 @@ const atMost = (of: Goal['of'], limit: number): Goal => ({ of, bound: 'most', li
  * The fastest run of each contender, less that of the wrapper alone with the same packets; all in turns, so
  * that each starts with the caches full of another's.
  */
-function race(bench: Bench, contenders: readonly Contender[], flows: number, rounds: number): number[] {
+function race(bench: Bench, contenders: readonly Contender[], flows: number, rounds: number): Raced {
   const { wrapper, plane } = bench
-  const best = contenders.map(() => ({ with: Number.POSITIVE_INFINITY, without: Number.POSITIVE_INFINITY }))
+  const best = contenders.map(() => ({ with: Number.POSITIVE_INFINITY, without: [] as number[] }))
   for (let round = 0; round < rounds; round++) {
     contenders.forEach(({ program, traffic, ifindex, verdict }, index) => {
       const least = best[index]!
       wrapper.choose({ traffic, flows, random: true })
-      least.without = Math.min(least.without, wrapper.run(wrapper.references.nop, ifindex, PACKETS).ns)
+      least.without.push(wrapper.run(wrapper.references.nop, ifindex, PACKETS).ns)
       bench.rules.holdNextHops()
       const before = verdict === undefined ? [] : readVerdicts(plane)
       least.with = Math.min(least.with, wrapper.run(program, ifindex, PACKETS).ns)
       if (verdict !== undefined) expectVerdict(plane, before, verdict, PACKETS)
     })
   }
-  return best.map(({ with: program, without }) => program - without)
+  return {
+    nets: best.map(({ with: program, without }) => program - Math.min(...without)),
+    noise: Math.max(...best.map(({ without }) => noiseOfLeast(without))),
+  }
 }
 
 /** What everything is compared with, by packets of clients. */
@@ -76,6 +86,7 @@ function references(bench: Bench, floors: Floors, family: Family): Contender[] {
   const ifindex = bench.client
   return [
     { name: 'MAC swap', program: bench.wrapper.references.swap, traffic, ifindex },
+    { name: 'constant IPIP header', program: bench.wrapper.references.encap, traffic, ifindex },
     ...FLOORS.map((name) => ({
       name: FLOOR_LABEL[name],
       program: floors.program(name, family),
@@ -114,7 +125,7 @@ function ours(bench: Bench, method: Method, family: Family): Contender[] {
 function publish(
   report: Reporter,
   contenders: readonly Contender[],
-  nets: readonly number[],
+  { nets, noise }: Raced,
   label: string,
   wanted: (contender: Contender) => boolean,
   withGoals: boolean,
@@ -130,6 +141,7 @@ function publish(
       value,
       reference: { name: FLOOR_LABEL.line, value: floor },
       ratio: value / floor,
+      noise,
       ...(goal === undefined || !withGoals ? {} : { goal }),
     })
   })
@@ -155,13 +167,13 @@ async function established(
       const first = establish(bench, method, family, flows)
       floors.fit(flows)
       const contenders = [...references(bench, floors, family), ...ours(bench, method, family)]
-      const nets = race(bench, contenders, flows, rounds)
+      const raced = race(bench, contenders, flows, rounds)
       const label = `IPv${family}, ${text(flows)}, table of ${lines.toLocaleString('en')} lines`
       // References run in every round, for the ratios; one look at them is enough.
       if (method === 'direct-routing' && at === 0) {
-        publish(report, contenders, nets, `IPv${family}, ${text(flows)}`, isReference, false)
+        publish(report, contenders, raced, `IPv${family}, ${text(flows)}`, isReference, false)
       }
-      publish(report, contenders, nets, label, (contender) => !isReference(contender), flows > 1)
+      publish(report, contenders, raced, label, (contender) => !isReference(contender), flows > 1)
       if (flows === MOST) {
         report.row({
           name: `first packet of ${LABEL[method]}, ${label}`,
@@ -199,9 +211,9 @@ async function otherPort(
       goal: OTHER_PORT,
     }
     const contenders = [...references(bench, floors, family), stranger]
-    const nets = race(bench, contenders, MOST, rounds)
+    const raced = race(bench, contenders, MOST, rounds)
     const label = `IPv${family}, ${text(MOST)} in the table`
-    publish(report, contenders, nets, label, (contender) => contender === stranger, true)
+    publish(report, contenders, raced, label, (contender) => contender === stranger, true)
   } finally {
     await bench.plane.close()
   }

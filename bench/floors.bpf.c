@@ -4,6 +4,7 @@
  * is. Each parses Ethernet, IP and ports, hashes the five-tuple, writes MAC addresses and sends the frame
  * back; they differ in the memory they touch for it.
  *
+ *   parse      none, and no hash either: what every forwarder does before it does anything
  *   hash       none: a forwarder that knows everything already
  *   stateless  one of 65,537 records of 8 bytes, chosen by the hash: a Maglev table without connections
  *   line       one line of 64 bytes of a table that has exactly as many lines as there are flows: any table
@@ -112,6 +113,24 @@ static __always_inline int send(struct xdp_md *ctx, const __u16 *dmac, const __u
 	return XDP_TX;
 }
 
+static __always_inline int by_parsing(struct xdp_md *ctx, int family)
+{
+	struct flow f;
+	__u16 mac[3];
+
+	if (parse(ctx, family, &f))
+		return XDP_PASS;
+	/* Everything that was parsed, or the compiler would leave it out. */
+	mac[0] = 2;
+	mac[1] = f.ports ^ f.protocol;
+	mac[2] = 0;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (family == 6 || i == 0)
+			mac[2] ^= f.saddr[i] ^ f.daddr[i];
+	return send(ctx, mac, mac);
+}
+
 static __always_inline int by_hash(struct xdp_md *ctx, int family)
 {
 	struct flow f;
@@ -176,6 +195,8 @@ static __always_inline int by_line(struct xdp_md *ctx, int family)
 		return way(ctx, family);         \
 	}
 
+FLOOR(floor_parse, by_parsing, 4)
+FLOOR(floor_parse, by_parsing, 6)
 FLOOR(floor_hash, by_hash, 4)
 FLOOR(floor_hash, by_hash, 6)
 FLOOR(floor_stateless, by_choice, 4)

@@ -2,10 +2,11 @@
 import { BpfObject, updateMap } from './bpf.ts'
 import type { Family } from './traffic.ts'
 
-export const FLOORS = ['hash', 'stateless', 'line'] as const
+export const FLOORS = ['parse', 'hash', 'stateless', 'line'] as const
 export type FloorName = (typeof FLOORS)[number]
 
 export const FLOOR_LABEL: Readonly<Record<FloorName, string>> = {
+  parse: 'parse only',
   hash: 'hash only',
   stateless: 'stateless table',
   line: 'one-line floor',

@@ -1,7 +1,9 @@
 import { checks } from './checks.ts'
 import { control } from './control.ts'
+import { cpus } from './cpus.ts'
 import { e2e } from './e2e.ts'
 import { floor } from './floor.ts'
+import { guest } from './guest.ts'
 import type { Section } from './section.ts'
 import { site } from './site.ts'
 import { storm } from './storm.ts'
@@ -16,10 +18,12 @@ export const SECTIONS: readonly Section[] = [
   xdp,
   wasm,
   e2e,
+  cpus,
   userspace,
   control,
   site,
   checks,
   storm,
   upgrade,
+  guest,
 ]

@@ -1,11 +1,10 @@
-/** The userspace plane beside a C loop with the same socket calls, the kernel's nftables, and HAProxy. */
+/** The userspace plane beside a C loop with the same socket calls, the kernel's nftables, HAProxy and nginx. */
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
 import { builtFile } from '../dataplane/assets.ts'
 import { attachXdp } from '../dataplane/kernel/xdp.ts'
-import { must, sleep, until } from '../lab/command.ts'
+import { must, sleep } from '../lab/command.ts'
 import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
 import { libc } from '../linux/libc.ts'
@@ -13,8 +12,9 @@ import { inNetns } from '../linux/netns.ts'
 import { goAhead, stayOnCpu, threadNs } from './bpf.ts'
 import { Daemon } from './daemon.ts'
 import { receivedPackets, runLive, SoftirqClock } from './live.ts'
-import { nativeProgram, needCommand } from './native.ts'
+import { nativeProgram } from './native.ts'
 import { Namespaces } from './network.ts'
+import { PROXIES, startProxy } from './proxies.ts'
 import { type Goal, part, type Reporter, type Section, Skip } from './section.ts'
 import { compare, median, quantile } from './statistics.ts'
 import { fromClients, MAC } from './traffic.ts'
@@ -29,7 +29,7 @@ const ECHO_PORT = 5002
 const LIKE_C: Goal = { of: 'ratio', bound: 'least', limit: 0.9 }
 const LIKE_DNAT: Goal = { of: 'ratio', bound: 'least', limit: 0.5 }
 const LIKE_DNAT_XDP: Goal = { of: 'ratio', bound: 'least', limit: 0.75 }
-const TWICE_HAPROXY: Goal = { of: 'ratio', bound: 'least', limit: 2 }
+const TWICE_A_PROXY: Goal = { of: 'ratio', bound: 'least', limit: 2 }
 const BULK_LIKE_DNAT: Goal = { of: 'ratio', bound: 'least', limit: 0.8 }
 const LATENCY_IDLE: Goal = { of: 'value', bound: 'most', limit: 100 }
 const LATENCY_BUSY: Goal = { of: 'value', bound: 'most', limit: 30 }
@@ -369,6 +369,7 @@ function ratios(
       ...(contender === reference
         ? {}
         : { reference: { name: reference.name, value: found.reference }, ratio: found.ratio }),
+      ...(contender === reference || found.interval === null ? {} : { ratioInterval: found.interval }),
       ...(goal === undefined ? {} : { goal }),
     })
   }
@@ -380,39 +381,6 @@ const BULK_ROUNDS = 5
 /** Until V8 has compiled what super-packets take. */
 const BULK_WARM_ROUNDS = 4
 const BULK_MS = 700
-
-async function haproxy(stage: Stage): Promise<Contender> {
-  await needCommand('haproxy')
-  const triangle = await makeTriangle(stage.namespaces, 'haproxy')
-  const { vip, server } = TRIANGLE
-  await must(within(triangle.director, ['ip', 'addr', 'add', `${vip}/32`, 'dev', 'lo']))
-  const configuration = [
-    'global',
-    '  maxconn 1000',
-    '  nbthread 2',
-    'defaults',
-    '  mode tcp',
-    '  timeout connect 5s',
-    '  timeout client 60s',
-    '  timeout server 60s',
-    'listen bench',
-    `  bind ${vip}:${BULK_PORT}`,
-    `  server one ${server.address}:${BULK_PORT}`,
-    '',
-  ].join('\n')
-  const directory = mkdtempSync(join(tmpdir(), 'pmbench-'))
-  const file = join(directory, 'haproxy.cfg')
-  writeFileSync(file, configuration)
-  const child = await stage.processes.start(
-    within(triangle.director, ['sh', '-c', 'echo ready; exec haproxy -db -f "$1"', 'sh', file]),
-  )
-  await until('HAProxy to listen', 5000, async () => {
-    const listening = await must(within(triangle.director, ['ss', '-Hltn', `sport = :${BULK_PORT}`]))
-    return listening.trim() === '' ? undefined : true
-  })
-  rmSync(directory, { recursive: true })
-  return { name: 'HAProxy', triangle, pid: child.pid! }
-}
 
 /** Megabits per second of one connection through the director. */
 async function bulk(contender: Contender, program: string): Promise<number> {
@@ -443,11 +411,14 @@ function congestionControls(): ReadonlySet<string> {
 async function bulkTcp(stage: Stage, ours: Contender, kernel: Contender): Promise<void> {
   const program = await nativeProgram('bulk')
   const contenders = [kernel, ours]
-  let proxy: Contender | null = null
-  await part(stage.report, 'HAProxy', async () => {
-    proxy = await haproxy(stage)
-    contenders.push(proxy)
-  })
+  const proxies: Contender[] = []
+  for (const name of PROXIES) {
+    await part(stage.report, name, async () => {
+      const made = await startProxy(name, stage.namespaces, stage.processes, BULK_PORT)
+      proxies.push({ name, ...made })
+    })
+  }
+  contenders.push(...proxies)
   for (const { triangle } of contenders) {
     await stage.processes.start(within(triangle.server, [program, 'server', String(BULK_PORT)]))
   }
@@ -465,7 +436,9 @@ async function bulkTcp(stage: Stage, ours: Contender, kernel: Contender): Promis
     }
     stage.report.title(`bulk TCP, one connection through NAT, congestion control ${control}`)
     ratios(stage.report, results, kernel, contenders, 'Mbit/s', goals([ours, BULK_LIKE_DNAT]))
-    if (proxy !== null) ratios(stage.report, results, proxy, [ours], 'Mbit/s', goals([ours, TWICE_HAPROXY]))
+    for (const proxy of proxies) {
+      ratios(stage.report, results, proxy, [ours], 'Mbit/s', goals([ours, TWICE_A_PROXY]))
+    }
   }
 }
 
@@ -542,7 +515,7 @@ async function latency(stage: Stage, ours: Contender, kernel: Contender): Promis
 
 export const userspace: Section = {
   name: 'userspace',
-  about: 'the daemon with --dataplane userspace beside a C loop, nftables and HAProxy',
+  about: 'the daemon with --dataplane userspace beside a C loop, nftables, HAProxy and nginx',
   secondsMax: 180,
   async run(report) {
     const stage: Stage = { report, namespaces: new Namespaces(), processes: new Processes(), daemons: [] }

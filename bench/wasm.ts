@@ -162,7 +162,7 @@ function measure(bench: Bench, traffic: Traffic, flows: number, ifindex: number,
     target.push(bench.batches.run(traffic, flows, ifindex, BATCHES, null))
     expectVerdict(bench.plane, before, verdict, BATCHES * BATCH)
   }
-  const { value, reference, ratio, least } = compare(target, floor)
+  const { value, reference, ratio, interval, least } = compare(target, floor)
   return {
     name: '',
     unit: 'ns/packet',
@@ -170,6 +170,7 @@ function measure(bench: Bench, traffic: Traffic, flows: number, ifindex: number,
     best: least,
     reference: { name: FLOOR, value: reference },
     ratio,
+    ...(interval === null ? {} : { ratioInterval: interval }),
   }
 }
 

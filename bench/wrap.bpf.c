@@ -19,6 +19,7 @@ struct plan {
 	__u32 first_flow;
 	__u32 ipv4;	  /* 1: keep the IPv4 header checksum right */
 	__u32 check_off;  /* of the transport checksum, kept right; 0: left alone */
+	__u32 apart;	  /* 1: the flows of each CPU are others than those of every other CPU */
 };
 
 struct progress {
@@ -77,6 +78,8 @@ int wrap(struct xdp_md *ctx)
 		flow = at->sequence++;
 	}
 	flow = (flow & plan->mask) + plan->first_flow;
+	if (plan->apart)
+		flow += (__u64)bpf_get_smp_processor_id() * (plan->mask + 1);
 	source_off = plan->source_off & 63;
 	port_off = plan->port_off & 63;
 	check_off = plan->check_off & 63;

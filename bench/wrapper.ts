@@ -5,6 +5,8 @@ import type { Traffic } from './traffic.ts'
 
 /** Bytes of frame in `struct plan`. */
 const PLAN_FRAME = 64
+/** And of the numbers behind it. */
+const PLAN_WORDS = 9
 /** `struct progress`, one per possible CPU. */
 const PROGRESS_BYTES = 16
 
@@ -15,6 +17,8 @@ export interface FlowRange {
   readonly first?: number
   /** In random order with repeats, else each in turn. */
   readonly random?: boolean
+  /** Each CPU has as many flows of its own: none is met on two of them. */
+  readonly apart?: boolean
 }
 
 export interface Timed {
@@ -48,7 +52,7 @@ export class Wrapper {
 
   /** What the following runs send. */
   choose(range: FlowRange): void {
-    const plan = Buffer.alloc(PLAN_FRAME + 8 * 4)
+    const plan = Buffer.alloc(PLAN_FRAME + PLAN_WORDS * 4)
     plan.set(range.traffic.frame.subarray(0, PLAN_FRAME))
     const words = [
       range.traffic.frame.length,
@@ -59,6 +63,7 @@ export class Wrapper {
       range.first ?? 0,
       range.traffic.family === 4 ? 1 : 0,
       range.traffic.checkOffset <= PLAN_FRAME - 2 ? range.traffic.checkOffset : 0,
+      range.apart === true ? 1 : 0,
     ]
     words.forEach((word, index) => {
       plan.writeUInt32LE(word, PLAN_FRAME + index * 4)

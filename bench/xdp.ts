@@ -9,7 +9,7 @@ import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { expectVerdict, readVerdicts } from './rules.ts'
 import { type Goal, part, type Reporter, type Row, type Section } from './section.ts'
-import { compare, median } from './statistics.ts'
+import { compare, median, medianInterval, noiseOfRuns } from './statistics.ts'
 import { type Bench, endpoint, establish, oneService, open, pass, text } from './subject.ts'
 import { type Family, fromClients, numbered, type Traffic, toClients, toServices } from './traffic.ts'
 import { type FlowRange, Wrapper } from './wrapper.ts'
@@ -45,6 +45,8 @@ interface Measured {
   readonly floor: number[]
   /** The fastest round of the program less the fastest of the wrapper alone. */
   readonly best: number
+  /** Of the wrapper alone, a number per round. */
+  readonly alone: number[]
 }
 
 /** Rounds of wrapper alone, floor, program; every packet of the program must get `verdict`. */
@@ -58,6 +60,7 @@ function measure(
   const { wrapper, plane } = bench
   const target: number[] = []
   const floor: number[] = []
+  const alone: number[] = []
   const least = { nop: Number.POSITIVE_INFINITY, ours: Number.POSITIVE_INFINITY }
   wrapper.choose(range)
   bench.rules.holdNextHops()
@@ -70,15 +73,17 @@ function measure(
     const ours = wrapper.run(plane.programFd, ifindex, PACKETS).ns
     target.push(ours - nop)
     floor.push(encap - nop)
+    alone.push(nop)
     least.nop = Math.min(least.nop, nop)
     least.ours = Math.min(least.ours, ours)
   }
   expectVerdict(plane, before, verdict, rounds * PACKETS)
-  return { target, floor, best: least.ours - least.nop }
+  return { target, floor, alone, best: least.ours - least.nop }
 }
 
 function row(name: string, measured: Measured, goal?: Goal): Row {
-  const { value, reference, ratio } = compare(measured.target, measured.floor)
+  const { value, reference, ratio, interval } = compare(measured.target, measured.floor)
+  const valueInterval = medianInterval(measured.target)
   return {
     name,
     unit: 'ns/packet',
@@ -86,6 +91,9 @@ function row(name: string, measured: Measured, goal?: Goal): Row {
     best: measured.best,
     reference: { name: FLOOR, value: reference },
     ratio,
+    ...(interval === null ? {} : { ratioInterval: interval }),
+    ...(valueInterval === null ? {} : { valueInterval }),
+    noise: noiseOfRuns(measured.alone),
     ...(goal === undefined ? {} : { goal }),
   }
 }
@@ -176,12 +184,13 @@ function inTurns(
     })
   }
   contenders.forEach(({ name, goal }, index) => {
-    const { value, reference, ratio } = compare(results[index]!, results[0]!)
+    const { value, reference, ratio, interval } = compare(results[index]!, results[0]!)
     report.row({
       name: `${what}, ${name}`,
       unit: 'ns/packet',
       value,
       ...(index === 0 ? {} : { reference: { name: contenders[0]!.name, value: reference }, ratio }),
+      ...(index === 0 || interval === null ? {} : { ratioInterval: interval }),
       ...(goal === undefined ? {} : { goal }),
     })
   })
