@@ -15,20 +15,20 @@ import type { Call, HttpRequest, LoadReport, LoadRequest, Reply, UdpRequest, Ver
  */
 const OWN_PORTS = { first: 10_000, last: 32_000 }
 
+/** For an answer, on a machine where much else goes on. */
+const PATIENCE_MS = 30_000
+
 let lastUdpPort = OWN_PORTS.first
 let lastTcpPort = OWN_PORTS.first
 const conversations: Conversation[] = []
 let lastId = 0
 
 const handlers: { [V in keyof Verbs]: (ask: Verbs[V]['ask']) => Promise<Verbs[V]['answer']> } = {
-  http: (ask) => {
-    lastTcpPort = following(lastTcpPort)
-    return http(ask, lastTcpPort)
-  },
+  http,
   udp,
   load,
   open: async (ask) => {
-    const conversation = await openConversation(++lastId, ask)
+    const conversation = await openConversation(++lastId, ask, nextTcpPort())
     conversations.push(conversation)
     return conversation.report()
   },
@@ -41,15 +41,15 @@ const handlers: { [V in keyof Verbs]: (ask: Verbs[V]['ask']) => Promise<Verbs[V]
     }),
 }
 
-/** One request on a connection of its own, from a port of the kernel's choice if none is given. */
-function http(ask: HttpRequest, localPort?: number): Promise<Answer & { received: number }> {
-  const timeoutMs = ask.timeoutMs ?? 10_000
+/** One request on a connection of its own. */
+function http(ask: HttpRequest): Promise<Answer & { received: number }> {
+  const timeoutMs = ask.timeoutMs ?? PATIENCE_MS
   return new Promise((resolve, reject) => {
     const request = httpRequest(
       {
         host: ask.address,
         port: ask.port,
-        ...(localPort !== undefined && { localPort }),
+        localPort: nextTcpPort(),
         agent: false,
         method: ask.upload === undefined ? 'GET' : 'POST',
         path: ask.pad === undefined ? '/' : `/?pad=${ask.pad}`,
@@ -79,12 +79,13 @@ function udp(ask: UdpRequest): Promise<Answer> {
   const token = `t${process.pid}-${++lastId}`
   const message = `${token} `.padEnd(ask.size ?? 32, '.')
   const socket = createSocket(ask.address.includes(':') ? 'udp6' : 'udp4')
-  let triesLeft = ask.tries ?? 3
+  const tries = ask.tries ?? PATIENCE_MS / timeoutMs
+  let triesLeft = tries
   return new Promise<Answer>((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined
     const send = (): void => {
-      if (triesLeft-- === 0) {
-        reject(new Error(`no answer to ${ask.tries ?? 3} datagrams`))
+      if (triesLeft-- <= 0) {
+        reject(new Error(`no answer to ${tries} datagrams`))
         return
       }
       socket.send(message, (error) => error !== null && reject(error))
@@ -103,6 +104,11 @@ function udp(ask: UdpRequest): Promise<Answer> {
   }).finally(() => socket.close())
 }
 
+function nextTcpPort(): number {
+  lastTcpPort = following(lastTcpPort)
+  return lastTcpPort
+}
+
 function following(port: number): number {
   return port === OWN_PORTS.last ? OWN_PORTS.first : port + 1
 }
@@ -117,7 +123,7 @@ async function load(ask: LoadRequest): Promise<LoadReport> {
   const worker = async (): Promise<void> => {
     while (left-- > 0) {
       try {
-        const answer = await http({ ...ask, timeoutMs: 20_000 })
+        const answer = await http(ask)
         answers[answer.server] = (answers[answer.server] ?? 0) + 1
         clients.add(answer.client)
       } catch (error) {

@@ -12,7 +12,7 @@ export interface CommandOptions {
   readonly input?: string
   readonly env?: NodeJS.ProcessEnv
   readonly cwd?: string
-  /** Kills the command after this time; default 60 s. */
+  /** Kills the command after this time; default two minutes. */
   readonly timeoutMs?: number
 }
 
@@ -28,7 +28,7 @@ export function run(
       env: options.env ?? process.env,
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     })
-    const late = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000)
+    const late = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 120_000)
     let stdout = ''
     let stderr = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -4,6 +4,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync } fro
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type CommandResult, must, run, until } from './command.ts'
+import { isListening } from './listening.ts'
 import { inNamespace } from './namespace.ts'
 import { topology } from './topology.ts'
 
@@ -26,7 +27,10 @@ export interface DirectorOptions {
   readonly bin?: string
 }
 
-const START_TIMEOUT_MS = 30_000
+/** The kernel's verifier alone takes ten seconds of a machine on which twenty others want it, too. */
+const START_TIMEOUT_MS = 120_000
+/** A daemon ends within five seconds of processor time that it gets. */
+const END_TIMEOUT_MS = 60_000
 
 function withCapabilities(names: readonly string[]): string[] {
   const set = ['-all', ...names.map((name) => `+${name}`)].join(',')
@@ -95,6 +99,8 @@ export class LabDirector {
     await until('pointsmand to answer', START_TIMEOUT_MS, async () => {
       if (daemon.exitCode !== null || daemon.signalCode !== null)
         throw new Error(`pointsmand ended with ${daemon.exitCode ?? daemon.signalCode}`)
+      // A command each time would cost more than the start.
+      if (!(await isListening(this.socket))) return undefined
       return (await this.ipvsadm(['-Ln'])).status === 0 ? true : undefined
     }).catch((cause: unknown) => {
       throw new Error(`${cause instanceof Error ? cause.message : cause}\n${this.logTail()}`, { cause })
@@ -118,7 +124,7 @@ export class LabDirector {
     if (daemon === null || !this.running()) return null
     const gone = new Promise<void>((resolve) => daemon.once('exit', () => resolve()))
     daemon.kill(signal)
-    const late = setTimeout(() => daemon.kill('SIGKILL'), 10_000)
+    const late = setTimeout(() => daemon.kill('SIGKILL'), END_TIMEOUT_MS)
     await gone
     clearTimeout(late)
     this.#daemon = null

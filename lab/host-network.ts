@@ -5,7 +5,7 @@
 import { type AddressFamily, FAMILIES, type Host, topology, WIRES, type WireName } from './topology.ts'
 
 /** A table of its own for packets that a real server sends from its own address (NAT). */
-const NAT_TABLE = 100
+export const NAT_TABLE = 100
 
 /** The wires a host has a link to. */
 export function wiresOf(host: Host): WireName[] {

@@ -13,7 +13,7 @@ import { createNetwork, destroyNetwork, portName } from './network.ts'
 import { serverSettings } from './server-settings.ts'
 import { realServers, topology } from './topology.ts'
 
-const SERVER_START_TIMEOUT_MS = 30_000
+const SERVER_START_TIMEOUT_MS = 120_000
 
 export interface LabOptions {
   /** Begins the name of every namespace; at most 20 characters. Labs of different prefix do not meet. */
@@ -67,8 +67,13 @@ export async function removeLab(prefix: string): Promise<void> {
   // Before its namespace goes: what is pinned would stay in memory for good.
   if (existsSync(namespacePath(director.namespace)))
     await director.pointsman(['detach']).catch(() => undefined)
+  await clear(prefix, director)
+}
+
+/** Namespaces and files of a lab in which nobody forwards any more. */
+async function clear(prefix: string, { runDir }: LabDirector): Promise<void> {
   await destroyNetwork(prefix)
-  removeTraces(director.runDir)
+  removeTraces(runDir)
   rmSync(serverLog(prefix), { force: true })
 }
 
@@ -112,7 +117,7 @@ async function build(prefix: string, outlive: boolean): Promise<Lab> {
       await director.remove()
       await client.stop()
       await Promise.all([...servers.values()].map(endServer))
-      await removeLab(prefix)
+      await clear(prefix, director)
     },
     release: async () => {
       await client.stop()

@@ -5,6 +5,9 @@
 import { existsSync } from 'node:fs'
 import { must, run, until } from './command.ts'
 
+/** For processes that were told to end; those that do not are killed. */
+const ENDING_MS = 5000
+
 export function namespacePath(name: string): string {
   return `/run/netns/${name}`
 }
@@ -25,7 +28,7 @@ export async function destroyNamespace(name: string): Promise<void> {
     const pids = await processesIn(name)
     for (const pid of pids) kill(pid, signal)
     if (pids.length === 0) break
-    await until(`the processes in ${name} to end`, 2000, async () =>
+    await until(`the processes in ${name} to end`, ENDING_MS, async () =>
       (await processesIn(name)).length === 0 ? true : undefined,
     ).catch(() => undefined)
   }

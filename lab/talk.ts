@@ -17,7 +17,7 @@ export interface HttpRequest extends Target {
 export interface UdpRequest extends Target {
   /** Length of the datagram, at least that of the token. */
   readonly size?: number
-  /** Sent again after `timeoutMs` until tries are used up; default 3 tries of 1 s. */
+  /** Sent again after `timeoutMs` (default 1 s) until tries are used up; default half a minute of them. */
   readonly tries?: number
   readonly timeoutMs?: number
   readonly sourcePort?: number

@@ -227,7 +227,7 @@ for (const plane of PLANES)
       await everyFrameHasVerdict(lab, before)
       assert.ok(director.running())
       for (const family of FAMILIES) {
-        const ping = await lab.exec('client', ['ping', '-c', '2', '-W', '2', topology.virtual.nat[family]])
+        const ping = await lab.exec('client', ['ping', '-c', '1', '-w', '20', topology.virtual.nat[family]])
         assert.equal(ping.status, 0, ping.stdout)
       }
       for (const method of METHODS)

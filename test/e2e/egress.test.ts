@@ -6,8 +6,16 @@ import type { Lab } from '../../lab/lab.ts'
 import { inNamespace, ipBatch } from '../../lab/namespace.ts'
 import { portName } from '../../lab/network.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { FAMILIES, hostNamed, METHODS, topology, type WireName } from '../../lab/topology.ts'
-import { missingFor, withLab } from './scene.ts'
+import {
+  type AddressFamily,
+  FAMILIES,
+  hostNamed,
+  METHODS,
+  type Method,
+  topology,
+  type WireName,
+} from '../../lab/topology.ts'
+import { missingFor, takeAccount, withLab } from './scene.ts'
 
 const skip = missingFor('xdp')
 
@@ -35,72 +43,90 @@ function textOf(counts: Readonly<Record<string, bigint>>): string {
   return JSON.stringify(counts, (_, value) => String(value))
 }
 
-for (const family of FAMILIES) {
-  for (const method of METHODS) {
-    const service: LabService = { method, protocol: 'tcp', family, serverFamily: family }
-    const name =
-      method === 'nat'
-        ? `${family} nat: real servers behind a bridge are reached through the stack`
-        : `${family} ${method}: frames for a bridge are counted as dropped, not as forwarded`
-    test(name, { skip }, () =>
-      withLab(async (lab) => {
-        await behindBridge(lab, 'servers')
-        await lab.director.start({ dataplane: 'xdp', xdpMode: 'native' })
-        await lab.director.restore(allRules(service))
-        const { address, port } = virtualEndpoint(service)
-        if (method === 'nat') {
-          for (let i = 0; i < 4; i++) {
-            assert.match((await lab.client.http({ address, port })).server, /^rs/)
-          }
-        } else {
-          await assert.rejects(lab.client.http({ address, port, timeoutMs: 1500 }))
-        }
-        const counts = await lab.director.verdicts()
-        const sent = Object.keys(counts).filter((verdict) => /^forward_(nat|dr|tun)$/.test(verdict))
-        assert.deepEqual(sent, [], textOf(counts))
-        if (method === 'nat') assert.ok((counts.pass_egress ?? 0n) > 0n)
-        else assert.ok((counts.drop_egress ?? 0n) > 0n)
-      }),
-    )
-  }
-
-  const service: LabService = { method: 'nat', protocol: 'tcp', family, serverFamily: family }
-  test(`${family} nat: in generic mode the bridge takes what the program sends`, { skip }, () =>
-    withLab(async (lab) => {
-      await behindBridge(lab, 'servers')
-      await lab.director.start({ dataplane: 'xdp', xdpMode: 'generic' })
-      await lab.director.restore(allRules(service))
-      assert.match((await lab.client.http(virtualEndpoint(service))).server, /^rs/)
-      const counts = await lab.director.verdicts()
-      assert.equal(counts.pass_egress, undefined)
-      assert.ok((counts.forward_nat ?? 0n) > 0n)
-    }),
-  )
+/** What each verdict got of what the body does, and nothing that was under way before it. */
+async function countedIn(lab: Lab, body: () => Promise<void>): Promise<Record<string, bigint>> {
+  const { verdicts: before } = await takeAccount(lab)
+  await body()
+  const { verdicts } = await takeAccount(lab)
+  const counted = Object.entries(verdicts).map(([name, packets]) => [name, packets - (before[name] ?? 0n)])
+  return Object.fromEntries(counted.filter(([, packets]) => packets !== 0n))
 }
 
-test('ipv6 nat: answers to clients behind a bridge leave through the stack', { skip }, () =>
+async function answers(lab: Lab, service: LabService): Promise<void> {
+  assert.match((await lab.client.http(virtualEndpoint(service))).server, /^rs/)
+}
+
+async function doesNotAnswer(lab: Lab, service: LabService): Promise<void> {
+  await assert.rejects(lab.client.http({ ...virtualEndpoint(service), timeoutMs: 1500 }), /no answer within/)
+}
+
+const serviceOf = (method: Method, family: AddressFamily): LabService => ({
+  ...{ method, protocol: 'tcp', family, serverFamily: family },
+})
+
+test('native: real servers behind a bridge', { skip }, (t) =>
   withLab(async (lab) => {
-    const service: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv6', serverFamily: 'ipv6' }
-    await behindBridge(lab, 'clients')
+    await behindBridge(lab, 'servers')
     await lab.director.start({ dataplane: 'xdp', xdpMode: 'native' })
-    await lab.director.restore(allRules(service))
-    assert.match((await lab.client.http(virtualEndpoint(service))).server, /^rs/)
-    const counts = await lab.director.verdicts()
-    assert.equal(counts.forward_nat_reply, undefined, textOf(counts))
-    assert.ok((counts.pass_egress ?? 0n) > 0n)
+    for (const family of FAMILIES)
+      for (const method of METHODS) {
+        const name =
+          method === 'nat'
+            ? `${family} nat: they are reached through the stack`
+            : `${family} ${method}: frames for them are counted as dropped, not as forwarded`
+        await t.test(name, async () => {
+          const service = serviceOf(method, family)
+          await lab.director.restore(allRules(service))
+          const counts = await countedIn(lab, async () => {
+            if (method !== 'nat') await doesNotAnswer(lab, service)
+            else for (let i = 0; i < 4; i++) await answers(lab, service)
+          })
+          const sent = Object.keys(counts).filter((verdict) => /^forward_(nat|dr|tun)$/.test(verdict))
+          assert.deepEqual(sent, [], textOf(counts))
+          if (method === 'nat') assert.ok((counts.pass_egress ?? 0n) > 0n, textOf(counts))
+          else assert.ok((counts.drop_egress ?? 0n) > 0n, textOf(counts))
+        })
+      }
   }),
 )
 
-test('ipv4 nat: answers to clients behind a bridge count as dropped, not as forwarded', { skip }, () =>
+test('generic: the bridge takes what the program sends', { skip }, (t) =>
   withLab(async (lab) => {
-    const service: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
+    await behindBridge(lab, 'servers')
+    await lab.director.start({ dataplane: 'xdp', xdpMode: 'generic' })
+    for (const family of FAMILIES)
+      await t.test(`${family} nat`, async () => {
+        const service = serviceOf('nat', family)
+        await lab.director.restore(allRules(service))
+        const counts = await countedIn(lab, () => answers(lab, service))
+        assert.equal(counts.pass_egress, undefined, textOf(counts))
+        assert.ok((counts.forward_nat ?? 0n) > 0n, textOf(counts))
+      })
+  }),
+)
+
+test('native: clients behind a bridge', { skip }, (t) =>
+  withLab(async (lab) => {
     await behindBridge(lab, 'clients')
     await lab.director.start({ dataplane: 'xdp', xdpMode: 'native' })
-    await lab.director.restore(allRules(service))
-    await assert.rejects(lab.client.http({ ...virtualEndpoint(service), timeoutMs: 1500 }))
-    const counts = await lab.director.verdicts()
-    assert.equal(counts.forward_nat_reply, undefined, textOf(counts))
-    assert.ok((counts.drop_egress ?? 0n) > 0n)
+    for (const [family, verdict] of [
+      ['ipv6', 'pass_egress'],
+      ['ipv4', 'drop_egress'],
+    ] as const) {
+      const name =
+        family === 'ipv6'
+          ? 'ipv6 nat: answers to them leave through the stack'
+          : 'ipv4 nat: answers to them count as dropped, not as forwarded'
+      await t.test(name, async () => {
+        const service = serviceOf('nat', family)
+        await lab.director.restore(allRules(service))
+        const counts = await countedIn(lab, () =>
+          family === 'ipv6' ? answers(lab, service) : doesNotAnswer(lab, service),
+        )
+        assert.equal(counts.forward_nat_reply, undefined, textOf(counts))
+        assert.ok((counts[verdict] ?? 0n) > 0n, textOf(counts))
+      })
+    }
   }),
 )
 

@@ -8,7 +8,7 @@ import { until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { missingFor, PLANES, withDirector } from './scene.ts'
+import { connectionsOver, missingFor, PLANES, withDirector } from './scene.ts'
 
 const NAT: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
 const CLIENT = '192.0.2.50'
@@ -49,9 +49,10 @@ for (const plane of PLANES) {
         for (const port of [40_000, 40_001]) {
           const words = ['explain', '--json', 'tcp', `${CLIENT}:${port}`, to]
           // What follows is said of next hops that the daemon has told the program of.
-          await until('the next hop to be known', 5000, async () =>
+          await until('the next hop to be known', 60_000, async () =>
             (await pointsman(lab, words)).includes('known: by r0') ? true : undefined,
           )
+          await connectionsOver(lab)
           const before = await forwarded(lab)
           const said: Said = JSON.parse(await pointsman(lab, words))
           assert.deepEqual(JSON.parse(await pointsman(lab, words)), said, 'asking has moved no scheduler')

@@ -5,8 +5,6 @@ import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { ALL_PLANES, missingFor, withDirector } from './scene.ts'
 
 const OFF = ['net.ipv4.ip_forward=0', 'net.ipv6.conf.all.forwarding=0']
-/** Ways to new real servers are written down a fifth of a second after they are known; a SYN comes again after 1 s. */
-const PATIENCE_MS = 6000
 
 for (const plane of ALL_PLANES) {
   test(
@@ -23,12 +21,9 @@ for (const plane of ALL_PLANES) {
           for (const family of ['ipv4', 'ipv6'] as const) {
             const service: LabService = { method, protocol: 'tcp', family, serverFamily: family }
             await director.restore(allRules(service))
-            const started = performance.now()
             for (let i = 0; i < 6; i++) {
               assert.match((await client.http(virtualEndpoint(service))).server, /^rs/, `${method} ${family}`)
             }
-            const tookMs = Math.round(performance.now() - started)
-            assert.ok(tookMs < PATIENCE_MS, `six requests by ${method} ${family} took ${tookMs} ms`)
           }
         }
       }),

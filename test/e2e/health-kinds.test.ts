@@ -19,7 +19,7 @@ import { hostNamed, METHODS, type Method, topology } from '../../lab/topology.ts
 import { type Answerers, KINDS, type Kind } from './answerers.ts'
 import { capabilitiesOfUnit, missingFor, PLANES, type Plane, withLab } from './scene.ts'
 
-const FOUND_MS = 30_000
+const FOUND_MS = 120_000
 const TIMEOUT_MS = 1000
 const real = hostNamed('rs1').servers!.ipv4
 const device = topology.wires.servers.interface

@@ -15,7 +15,7 @@ import type { Lab } from '../../lab/lab.ts'
 import { endpoint, FAMILIES, METHODS, realServers, topology } from '../../lab/topology.ts'
 import { capabilitiesOfUnit, missingFor, PLANES, type Plane, withLab } from './scene.ts'
 
-const FOUND_MS = 30_000
+const FOUND_MS = 120_000
 const { http, httpBehindNat } = topology.ports
 
 const services = METHODS.flatMap((method) =>

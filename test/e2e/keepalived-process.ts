@@ -72,12 +72,17 @@ export class Keepalived {
     this.#child = null
     if (child === null) return
     const ended = once(child, 'exit')
-    child.kill('SIGKILL')
-    for (const file of [this.#checkers, this.#vrrp]) {
-      if (!existsSync(file)) continue
-      process.kill(Number(readFileSync(file, 'utf8')), 'SIGKILL')
-      // Nobody may have waited for it here, and the next one would take the dead one for alive.
-      rmSync(file)
+    // The parent last, and held meanwhile: its death tells the others to end in good order, theirs to start them again.
+    child.kill('SIGSTOP')
+    try {
+      for (const file of [this.#checkers, this.#vrrp]) {
+        if (!existsSync(file)) continue
+        process.kill(Number(readFileSync(file, 'utf8')), 'SIGKILL')
+        // Nobody may have waited for it here, and the next one would take the dead one for alive.
+        rmSync(file)
+      }
+    } finally {
+      child.kill('SIGKILL')
     }
     await ended
   }

@@ -10,7 +10,7 @@ import { missingFor, withDirector } from './scene.ts'
 
 const skip = missingFor('xdp') || preloadObstacle(KEEPALIVED, 'keepalived') || false
 /** Checks come once a second, on a machine with much else to do. */
-const WITHIN_MS = 20_000
+const WITHIN_MS = 60_000
 
 const VIRTUAL = { address: topology.virtual.nat.ipv4, port: topology.ports.http }
 const at = (name: string): string => `${hostNamed(name).servers!.ipv4} ${topology.ports.httpBehindNat}`
@@ -25,7 +25,7 @@ function configuration(script: string, weight: number): string {
         path /
         status_code 200
       }
-      connect_timeout 1
+      connect_timeout 10
       retry 0
     }
   }`

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
 import { sleep } from '../../lab/command.ts'
 import { allRules, virtualEndpoint } from '../../lab/rules.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
 import { leftovers, pinDirectory } from './leftovers.ts'
 import { missingFor, withDirector } from './scene.ts'
+import { seen } from './seen.ts'
 
 const skip = missingFor('xdp') || missingFor('userspace')
 
@@ -38,8 +38,8 @@ for (const to of ['xdp', 'userspace'] as const) {
           for (const moment of MOMENTS[to]) {
             await t.test(`${moment}${moment === SEEN ? '' : ' ms'}, then ${next}`, async () => {
               const change = director.pointsman(['dataplane', to])
-              if (moment === SEEN) while (!existsSync(join(pins, 'program'))) await turn()
-              else await sleep(moment)
+              if (moment !== SEEN) await sleep(moment)
+              else await seen(join(pins, 'program'), change)
               await director.end('SIGKILL')
               await change
               await allGoOn(lab, SERVICES.length, 'kill -9')

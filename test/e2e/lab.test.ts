@@ -45,7 +45,7 @@ async function answersThroughTunnel(
   }
   const before = await packetsSent(lab, answers)
   assert.equal(await sendFrames(lab, 'director', topology.wires.servers.interface, [frame]), 1)
-  await until('an answer of rs1', 3000, async () =>
+  await until('an answer of rs1', 60_000, async () =>
     (await packetsSent(lab, answers)) === before + 1 ? true : undefined,
   )
 }
@@ -54,7 +54,7 @@ test('lab: every real server answers the director in both families', { skip }, (
   withLab(async (lab) => {
     for (const server of realServers())
       for (const family of FAMILIES) {
-        const ping = await lab.exec('director', ['ping', '-c', '1', '-W', '2', server.servers[family]])
+        const ping = await lab.exec('director', ['ping', '-c', '1', '-w', '20', server.servers[family]])
         assert.equal(ping.status, 0, ping.stdout)
       }
   }),
@@ -64,7 +64,7 @@ test('lab: the client finds the virtual addresses at the director, not at a real
   withLab(async (lab) => {
     for (const virtual of Object.values(topology.virtual))
       for (const family of FAMILIES) {
-        const ping = await lab.exec('client', ['ping', '-c', '1', '-W', '2', virtual[family]])
+        const ping = await lab.exec('client', ['ping', '-c', '1', '-w', '20', virtual[family]])
         assert.equal(ping.status, 0, ping.stdout)
       }
     const { stdout } = await lab.exec('client', ['ip', 'neigh'])

@@ -15,13 +15,13 @@ const LDIRECTORD = '/usr/sbin/ldirectord'
 const skip =
   missingFor('xdp') ||
   (existsSync(LDIRECTORD) ? false : `${LDIRECTORD} is missing: apt-get install ldirectord`)
-const WITHIN_MS = 30_000
+const WITHIN_MS = 60_000
 const CLIENT = `ipvsadm-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}`
 
 const VIRTUAL = { address: topology.virtual.nat.ipv4, port: topology.ports.http }
 const at = (name: string): string => `${hostNamed(name).servers!.ipv4}:${topology.ports.httpBehindNat}`
 
-const CONFIGURATION = `checktimeout=2
+const CONFIGURATION = `checktimeout=10
 checkinterval=1
 autoreload=no
 quiescent=no

@@ -22,37 +22,64 @@ async function attachedModes(lab: Lab): Promise<(number | undefined)[]> {
   return links.map(({ stdout }) => (JSON.parse(stdout) as LinkDetails[])[0]?.xdp?.mode)
 }
 
-test('xdp: detach takes the packet program off and leaves the plain stack', { skip }, () =>
+/** The host as it is without a director: the plain stack answers at the virtual addresses, and at once. */
+async function isPlain({ exec, client }: Lab, modes: () => Promise<(number | undefined)[]>): Promise<void> {
+  assert.deepEqual(await modes(), [undefined, undefined])
+  await assert.rejects(client.http(virtualEndpoint(NAT)), /ECONNREFUSED/)
+  const ping = await exec('client', ['ping', '-c', '1', '-w', '20', topology.virtual.nat.ipv4])
+  assert.equal(ping.status, 0, ping.stdout)
+}
+
+test('xdp: the life of a director', { skip }, (t) =>
   withDirector('xdp', async (lab) => {
     const { director, client } = lab
+    const serves = async () => assert.match((await client.http(virtualEndpoint(NAT))).server, /^rs/)
+    const detach = async () => {
+      const detached = await director.pointsman(['detach'])
+      assert.equal(detached.status, 0, detached.stderr)
+      await isPlain(lab, () => attachedModes(lab))
+    }
+
+    await t.test('the doctor finds nothing to mend', async () => {
+      const result = await director.pointsman(['doctor'])
+      assert.equal(result.status, 0, result.stdout + result.stderr)
+    })
+
     await director.restore(allRules(NAT))
-    assert.deepEqual(await attachedModes(lab), [1, 1])
-    assert.match((await client.http(virtualEndpoint(NAT))).server, /^rs/)
+    await t.test('status tells plane, interfaces and what is served', async () => {
+      await serves()
+      const text = await director.pointsman(['status'])
+      assert.equal(text.status, 0, text.stderr)
+      for (const word of ['xdp', 'native', ...DEVICES]) assert.match(text.stdout, new RegExp(`\\b${word}\\b`))
+      const json = await director.pointsman(['status', '--json'])
+      assert.equal(json.status, 0, json.stderr)
+      const status: unknown = JSON.parse(json.stdout)
+      assert.ok(typeof status === 'object' && status !== null)
+    })
 
-    const detached = await director.pointsman(['detach'])
-    assert.equal(detached.status, 0, detached.stderr)
-    assert.deepEqual(await attachedModes(lab), [undefined, undefined])
-    // Nobody listens at the virtual address itself: the stack says so at once.
-    await assert.rejects(client.http(virtualEndpoint(NAT)), /ECONNREFUSED/)
-    const ping = await lab.exec('client', ['ping', '-c', '1', '-W', '2', topology.virtual.nat.ipv4])
-    assert.equal(ping.status, 0, ping.stdout)
-    assert.notEqual((await director.pointsman(['status'])).status, 0, 'status is 0 only when forwarding')
-  }),
-)
+    await t.test('a second daemon is refused', async () => {
+      const second = await director.command(director.daemonCommand({ dataplane: 'xdp' }))
+      assert.equal(second.status, 1, second.stderr)
+      assert.notEqual(second.stderr + second.stdout, '')
+      assert.equal((await director.ipvsadm(['-Ln'])).status, 0, 'the first goes on')
+    })
 
-test('xdp: a stopped daemon leaves forwarding on, and detach works without it', { skip }, () =>
-  withDirector('xdp', async (lab) => {
-    const { director, client } = lab
-    await director.restore(allRules(NAT))
-    assert.equal((await director.pointsman(['status'])).status, 0)
-    assert.equal(await director.end('SIGTERM'), 0)
-    for (let i = 0; i < 6; i++) assert.match((await client.http(virtualEndpoint(NAT))).server, /^rs/)
-    assert.deepEqual(await attachedModes(lab), [1, 1])
+    await t.test('a stopped daemon leaves forwarding on, and detach works without it', async () => {
+      assert.equal(await director.end('SIGTERM'), 0)
+      for (let i = 0; i < 6; i++) await serves()
+      assert.deepEqual(await attachedModes(lab), [1, 1])
+      await detach()
+    })
 
-    const detached = await director.pointsman(['detach'])
-    assert.equal(detached.status, 0, detached.stderr)
-    assert.deepEqual(await attachedModes(lab), [undefined, undefined])
-    await assert.rejects(client.http(virtualEndpoint(NAT)), /ECONNREFUSED/)
+    await t.test('detach takes the packet program off under a daemon, too', async () => {
+      await director.start({ dataplane: 'xdp' })
+      assert.equal(await director.rule('-Sn'), '', 'what was taken off does not come back')
+      await director.restore(allRules(NAT))
+      assert.deepEqual(await attachedModes(lab), [1, 1])
+      await serves()
+      await detach()
+      assert.notEqual((await director.pointsman(['status'])).status, 0, 'status is 0 only when forwarding')
+    })
   }),
 )
 
@@ -70,44 +97,4 @@ test('xdp: generic mode forwards too', { skip }, () =>
     },
     { xdpMode: 'generic' },
   ),
-)
-
-test('xdp: pointsman status tells plane, interfaces and what is served', { skip }, () =>
-  withDirector('xdp', async (lab) => {
-    await lab.director.restore(allRules(NAT))
-    await lab.client.http(virtualEndpoint(NAT))
-    const text = await lab.director.pointsman(['status'])
-    assert.equal(text.status, 0, text.stderr)
-    for (const word of ['xdp', 'native', ...DEVICES]) assert.match(text.stdout, new RegExp(`\\b${word}\\b`))
-    const json = await lab.director.pointsman(['status', '--json'])
-    assert.equal(json.status, 0, json.stderr)
-    const status: unknown = JSON.parse(json.stdout)
-    assert.ok(typeof status === 'object' && status !== null)
-  }),
-)
-
-test('xdp: doctor finds nothing to mend in the lab', { skip }, () =>
-  withDirector('xdp', async (lab) => {
-    const result = await lab.director.pointsman(['doctor'])
-    assert.equal(result.status, 0, result.stdout + result.stderr)
-  }),
-)
-
-test('xdp: a second daemon on the same director is refused', { skip }, () =>
-  withDirector('xdp', async (lab) => {
-    const second = await lab.director.command(lab.director.daemonCommand({ dataplane: 'xdp' }))
-    assert.notEqual(second.status, 0)
-    assert.notEqual(second.stderr + second.stdout, '')
-    assert.equal((await lab.director.ipvsadm(['-Ln'])).status, 0, 'the first goes on')
-  }),
-)
-
-test('xdp: an interface that does not exist is named in the error', { skip }, () =>
-  withDirector('xdp', async (lab) => {
-    await lab.director.end('SIGTERM')
-    const command = lab.director.daemonCommand({ dataplane: 'xdp' })
-    const result = await lab.director.command([...command, '--interface', 'nowhere0'])
-    assert.notEqual(result.status, 0)
-    assert.match(result.stdout + result.stderr, /nowhere0/)
-  }),
 )

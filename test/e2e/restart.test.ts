@@ -34,7 +34,7 @@ async function drops(lab: Lab): Promise<Record<string, bigint>> {
 async function findNeighbours(lab: Lab): Promise<void> {
   for (const server of realServers())
     for (const family of FAMILIES) {
-      const ping = await lab.exec('director', ['ping', '-c', '1', '-W', '2', server.servers[family]])
+      const ping = await lab.exec('director', ['ping', '-c', '1', '-w', '20', server.servers[family]])
       assert.equal(ping.status, 0, ping.stdout)
     }
 }

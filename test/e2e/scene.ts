@@ -109,7 +109,7 @@ export interface Account {
 
 /** A worker of the userspace plane that waits for a core counts what has come only then. */
 const STILL_MS = 50
-const STILL_WITHIN_MS = 15_000
+const STILL_WITHIN_MS = 60_000
 
 /** Both counts at one moment: waits for one at which nothing moves. */
 export async function takeAccount(lab: Lab): Promise<Account> {
@@ -124,6 +124,18 @@ export async function takeAccount(lab: Lab): Promise<Account> {
     last = await look()
     return isDeepStrictEqual(before, last) ? last : undefined
   })
+}
+
+/**
+ * Waits until no connection of TCP is open or being closed, and what closed the last has been counted: an answer
+ * has come when the real server may not have had its turn to close yet.
+ */
+export async function connectionsOver(lab: Lab): Promise<void> {
+  await until('the connections to be over', STILL_WITHIN_MS, async () => {
+    const listed = (await lab.director.rule('-Lnc')).split('\n').filter((line) => line.startsWith('TCP '))
+    return listed.every((line) => / (TIME_WAIT|CLOSE) /.test(line)) ? true : undefined
+  })
+  await takeAccount(lab)
 }
 
 /**

@@ -15,7 +15,7 @@ import type { Lab } from '../../lab/lab.ts'
 import { endpoint, realServers, topology } from '../../lab/topology.ts'
 import { capabilitiesOfUnit, missingFor, withLab } from './scene.ts'
 
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 120_000
 const { http, httpBehindNat } = topology.ports
 const address = topology.virtual.nat.ipv4
 const SERVICE = `tcp ${endpoint(address, http)}`
@@ -34,7 +34,7 @@ function configuration(folder: string): string {
         scheduler: 'rr',
         checks: [
           {
-            ...{ kind: 'tcp', path: 'service', interval: '200ms', timeout: '1s' },
+            ...{ kind: 'tcp', path: 'service', interval: '200ms', timeout: '10s' },
             ...{ rise: 1, fall: 2, start_jitter: '100ms' },
           },
         ],
@@ -73,7 +73,7 @@ async function scene(lab: Lab, folder: string): Promise<void> {
   await serves(lab, 'rs1', 'rs2')
 
   // A drain ends by itself, over whatever happens in between.
-  const drained = await lab.director.pointsman(['drain', SERVICE.replace(' ', '/'), one, '--for', '3s'])
+  const drained = await lab.director.pointsman(['drain', SERVICE.replace(' ', '/'), one, '--for', '8s'])
   assert.equal(drained.status, 0, drained.stderr)
   await serves(lab, 'rs2')
   await serves(lab, 'rs1', 'rs2')

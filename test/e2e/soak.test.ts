@@ -5,7 +5,7 @@ import { runSoak } from '../soak/soak.ts'
 import { missingFor } from './scene.ts'
 
 /** Two lives of the daemon, each long enough to tell whether its memory grows. */
-const MINUTES = 1.5
+const MINUTES = 1
 
 test('userspace: mixed traffic under changes: nothing is lost without a name, memory is flat', {
   skip: missingFor('userspace'),

@@ -1,9 +1,7 @@
 /** An earlier version, whose maps have another layout, is exchanged for this one under traffic. */
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { setImmediate as turn } from 'node:timers/promises'
 import { PM_LAYOUT_VERSION } from '../../dataplane/layout/layout.gen.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { buildOlderVersion, type OlderVersion, skipWithoutHistory } from '../../lab/older-version.ts'
@@ -11,6 +9,7 @@ import { allRules, virtualEndpoint } from '../../lab/rules.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
 import { pinDirectory } from './leftovers.ts'
 import { missingFor, type Plane, withDirector } from './scene.ts'
+import { seen } from './seen.ts'
 import { readStatistics } from './statistics.ts'
 
 const EACH = 3
@@ -46,16 +45,16 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
         for (const service of SERVICES) {
           for (let i = 0; i < EACH; i++) await client.converse({ ...virtualEndpoint(service), intervalMs: 5 })
         }
-        await allGoOn(lab, CONVERSATIONS, 'the start', 15_000)
+        await allGoOn(lab, CONVERSATIONS, 'the start')
         const rules = await director.rule('-Sn')
         const dropped = await drops(lab)
         assert.equal(await connections(lab), CONVERSATIONS)
 
         assert.equal(await director.end('SIGTERM'), 0)
-        await allGoOn(lab, CONVERSATIONS, "the older daemon's end", 15_000)
+        await allGoOn(lab, CONVERSATIONS, "the older daemon's end")
         await first(lab)
         await director.start({ dataplane: to })
-        await allGoOn(lab, CONVERSATIONS, 'the upgrade', 15_000)
+        await allGoOn(lab, CONVERSATIONS, 'the upgrade')
         assert.equal(await director.rule('-Sn'), rules)
         assert.equal(await connections(lab), CONVERSATIONS, 'every connection is counted once')
         assert.deepEqual(await drops(lab), dropped)
@@ -75,12 +74,12 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
   /** The next start finishes what was begun, and connections do not notice either. */
   const killedOnTheWay = async (lab: Lab): Promise<void> => {
     const beside = `${await pinDirectory(lab)}-new`
-    for (const seen of ['settings', 'program']) {
+    for (const name of ['settings', 'program']) {
       const starting = lab.director.start({ dataplane: 'xdp' }).catch(() => {})
-      while (lab.director.running() && !existsSync(join(beside, seen))) await turn()
+      await seen(join(beside, name), starting)
       await lab.director.end('SIGKILL')
       await starting
-      await allGoOn(lab, CONVERSATIONS, `kill -9 when ${seen} was pinned beside`, 15_000)
+      await allGoOn(lab, CONVERSATIONS, `kill -9 when ${name} was pinned beside`)
     }
   }
 
@@ -95,10 +94,10 @@ describe('upgrade', { skip: skipWithoutHistory || missingFor('xdp') || missingFo
           `(layout has version ${PM_LAYOUT_VERSION}|struct \\w+ is \\d+ bytes, expected \\d+).*pointsman detach`,
         ),
       )
-      await allGoOn(lab, CONVERSATIONS, "the older version's refusal", 15_000)
+      await allGoOn(lab, CONVERSATIONS, "the older version's refusal")
       await director.start({ dataplane: 'xdp' })
       assert.equal(await director.rule('-Sn'), rules)
-      await allGoOn(lab, CONVERSATIONS, 'one more start', 15_000)
+      await allGoOn(lab, CONVERSATIONS, 'one more start')
     }
     return upgrade('xdp', 'xdp', then, killedOnTheWay)
   })

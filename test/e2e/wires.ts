@@ -10,6 +10,7 @@ import { call } from '../../control/front/api/client.ts'
 import type { Status } from '../../control/front/api/schema/status.ts'
 import { must, run, until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
+import { isListening } from '../../lab/listening.ts'
 import { createNamespace, destroyNamespace, inNamespace, setParameters } from '../../lab/namespace.ts'
 
 export const VIP = '192.0.2.100'
@@ -94,8 +95,9 @@ export class Wires {
       ...words,
     ])
     this.#daemon = daemon
-    await until(`pointsmand to answer: ${this.log}`, 20_000, async () => {
+    await until(`pointsmand to answer: ${this.log}`, 120_000, async () => {
       if (daemon.exitCode !== null) throw new Error(`pointsmand ended with ${daemon.exitCode}: ${this.log}`)
+      if (!(await isListening(this.#socket))) return undefined
       return (await this.#ask('ipvsadm', '-Ln')).status === 0 ? true : undefined
     })
     if ((await this.#ask('ipvsadm', '-Ln')).stdout.includes(VIP)) return
@@ -105,7 +107,7 @@ export class Wires {
   /** Exit status of a daemon that is expected to refuse, and what it said. */
   async refusal(...words: string[]): Promise<string> {
     const command = [executable('pointsmand'), '--run-dir', this.#folder, ...words]
-    const { status, stdout, stderr } = await run(inNamespace(this.director, command), { timeoutMs: 20_000 })
+    const { status, stdout, stderr } = await run(inNamespace(this.director, command), { timeoutMs: 120_000 })
     if (status !== 1) throw new Error(`exit status ${status}: ${stdout}${stderr}`)
     return stdout + stderr
   }
@@ -154,7 +156,7 @@ export class Wires {
   }
 
   /** Waits until requests are served; how long it took (ms). */
-  async served(what: string, timeoutMs = 5000): Promise<number> {
+  async served(what: string, timeoutMs = 30_000): Promise<number> {
     const began = performance.now()
     let last = ''
     await until(`to be served ${what}`, timeoutMs, async () => {
@@ -187,6 +189,13 @@ export class Wires {
   /** Packets in a verdict. */
   async verdict(name: string): Promise<number> {
     return JSON.parse((await this.#ask('pointsman', 'verdicts', '--json')).stdout)[name] ?? 0
+  }
+
+  /** Processor time that the daemon's own thread has had, ms. */
+  busyMs(): number {
+    const pid = this.#daemon?.pid
+    const [ns] = readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ')
+    return Number(ns) / 1e6
   }
 
   /** Resident memory of the daemon, MiB. */

@@ -14,8 +14,8 @@ const INTERVAL_MS = 150
 /** A flow gets another source port, and so another connection, after this many datagrams. */
 const LIFE_DATAGRAMS = 120
 const LENGTHS = [40, 90, 300, 1200] as const
-/** How long after the last datagram of a phase its answers may come. */
-const ANSWER_MS = 1500
+/** After so long without any answer none is under way any more, also where a process has to wait for a core. */
+export const SILENCE_MS = 3000
 
 export interface PhaseCount {
   readonly sent: number
@@ -65,9 +65,12 @@ export class Datagrams {
   async pause(): Promise<PhaseCount> {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
-    const until = performance.now() + ANSWER_MS
-    await sleep(150) // those without answer are on their way too
-    while (this.#open.size > 0 && performance.now() < until) await sleep(25)
+    let silentSince = performance.now()
+    for (let answered = this.#answered; this.#open.size > 0; await sleep(25)) {
+      if (this.#answered > answered) silentSince = performance.now()
+      answered = this.#answered
+      if (performance.now() - silentSince > SILENCE_MS) break
+    }
     return {
       sent: this.#sent,
       answered: this.#answered,
@@ -99,7 +102,7 @@ export class Datagrams {
     if (flow.left-- <= 0) {
       flow.left = LIFE_DATAGRAMS
       const old = flow.socket
-      setTimeout(() => old.close(), 2 * ANSWER_MS)
+      setTimeout(() => old.close(), 4 * SILENCE_MS)
       void this.#connect(flow.service).then((socket) => {
         flow.socket = socket
       })

@@ -16,7 +16,7 @@ export interface Event {
 
 /** The real server that comes and goes; long connections are with the others. */
 export const PASSING = hostNamed('rs3')
-const DRAIN_TIMEOUT_MS = 20_000
+const DRAIN_TIMEOUT_MS = 60_000
 const datagramServices = [...servicesFor('echo'), ...servicesFor('sink')]
 
 export const EVENTS: readonly Event[] = [

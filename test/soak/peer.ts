@@ -4,9 +4,9 @@ import { z } from 'zod'
 import { typescript } from '../../lab/client.ts'
 import { inNamespace } from '../../lab/namespace.ts'
 
-const START_TIMEOUT_MS = 30_000
+const START_TIMEOUT_MS = 120_000
 /** Longer than anything a peer waits for by itself. */
-const ANSWER_TIMEOUT_MS = 60_000
+const ANSWER_TIMEOUT_MS = 120_000
 
 const replySchema = z.object({ id: z.number(), error: z.string().nullable(), answer: z.unknown() })
 type Reply = z.infer<typeof replySchema>

@@ -42,7 +42,7 @@ export interface SoakResult {
 const TIMEOUTS = '--set 300 10 8'
 /** TCP_TIME_WAIT of IPVS, and two sweeps. */
 const TIME_WAIT_MS = 130_000
-const SHORT_TIMERS_MS = 40_000
+const SHORT_TIMERS_MS = 80_000
 const LONG_PER_SERVICE = 2
 const PROGRESS_MS = 10_000
 const SAMPLE_MS = 1000
@@ -140,7 +140,7 @@ class Soak {
     const { clients, servers } = hostNamed(host)
     for (const family of FAMILIES) {
       const address = (servers ?? clients)[family]
-      const ping = await this.#lab.exec('director', ['ping', '-c', '1', '-W', '2', address])
+      const ping = await this.#lab.exec('director', ['ping', '-c', '1', '-w', '20', address])
       if (ping.status !== 0) throw new Error(`${host} does not answer: ${ping.stdout}`)
     }
   }
@@ -152,7 +152,7 @@ class Soak {
   async #go(): Promise<void> {
     const { minutes } = this.#options
     const wholeMs = minutes * 60_000
-    const steadyMs = minutes > FULL_DRAIN_MINUTES ? 8000 : 3000
+    const steadyMs = minutes > FULL_DRAIN_MINUTES ? 8000 : 1500
     // However short it is, and however slow the machine: every event once.
     for (let turn = 0; turn < EVENTS.length || this.#elapsedMs() < wholeMs; turn++) {
       await this.#phase('steady', () => this.#pause(steadyMs))

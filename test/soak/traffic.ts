@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import type { Lab } from '../../lab/lab.ts'
 import { realServers } from '../../lab/topology.ts'
+import { SILENCE_MS } from './datagrams.ts'
 import { Peer } from './peer.ts'
 import { listenSettings } from './services.ts'
 import type { TransferReport } from './transfers.ts'
@@ -80,11 +81,22 @@ export class Traffic {
   /** Ends a phase: no datagram is under way when this returns. `beginPhase` goes on. */
   async endPhase(): Promise<DatagramCount> {
     const { sent, answered, changed, sinkSent } = await this.#client.ask('pauseDatagrams', phaseShape)
-    const arrived = await Promise.all(
-      this.#servers.map((server) => server.ask('arrived', arrivedShape, this.#phase)),
-    )
-    const sinkArrived = arrived.reduce((sum, { sink }) => sum + sink, 0)
+    const sinkArrived = await this.#arrivedAtSinks(sinkSent)
     return { sent, answered, changed, sinkSent, sinkArrived, lost: sent - answered + sinkSent - sinkArrived }
+  }
+
+  /** Nobody answers those: waits until all have arrived, or no more do. */
+  async #arrivedAtSinks(sent: number): Promise<number> {
+    let [most, silentSince] = [-1, performance.now()]
+    for (;;) {
+      const counts = await Promise.all(
+        this.#servers.map((server) => server.ask('arrived', arrivedShape, this.#phase)),
+      )
+      const arrived = counts.reduce((sum, { sink }) => sum + sink, 0)
+      if (arrived > most) [most, silentSince] = [arrived, performance.now()]
+      if (arrived >= sent || performance.now() - silentSince > SILENCE_MS) return arrived
+      await new Promise((resolve) => setTimeout(resolve, 25))
+    }
   }
 
   async beginPhase(): Promise<void> {

@@ -3,11 +3,12 @@ import { createHash } from 'node:crypto'
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { Readable } from 'node:stream'
+import { NO_PROBES_MS } from '../../lab/conversation.ts'
 import { digest, pieces } from './content.ts'
 import { nameOf, type SoakService, targetOf } from './services.ts'
 
 /** Longer than any pause a restart may cause, retransmissions included. */
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 60_000
 const BULK_BYTES = 2_000_000
 const MEDIUM_REQUESTS = 6
 const SHORT_PER_SERVICE_PER_S = 2
@@ -51,7 +52,7 @@ export class Transfers {
   async openLong(perService: number): Promise<void> {
     for (const service of this.#services)
       for (let i = 0; i < perService; i++) {
-        const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+        const agent = new Agent({ keepAlive: true, keepAliveMsecs: NO_PROBES_MS, maxSockets: 1 })
         this.#connections += 1
         const first = await this.#get(service, 500, agent)
         this.#long.push({ close: () => agent.destroy() })
@@ -114,7 +115,7 @@ export class Transfers {
       const service = this.#services[turn % this.#services.length]!
       await sleep(500)
       if (!this.#going) continue
-      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+      const agent = new Agent({ keepAlive: true, keepAliveMsecs: NO_PROBES_MS, maxSockets: 1 })
       this.#connections += 1
       await this.#attempt('medium', service, async () => {
         const first = await this.#get(service, 1000, agent)
