@@ -30,19 +30,37 @@ const FRESH = 2 ** 21
 /** A thread on a CPU of its own, which sends when it is told to. */
 class Sender {
   readonly #worker: Worker
+  #failed: Error | null = null
+  #waiting: { resolve(ns: number): void; reject(why: Error): void } | null = null
 
   constructor(cpu: number) {
-    this.#worker = new Worker(new URL('./cpus-sender.ts', import.meta.url), { workerData: cpu })
+    const source = new URL('./cpus-sender.ts', import.meta.url)
+    // A worker does not inherit loaders that were registered after the start.
+    const loader = import.meta.resolve('tsx/esm/api')
+    const script = `import(${JSON.stringify(loader)}).then(({ register }) => {
+      register()
+      return import(${JSON.stringify(source.href)})
+    })`
+    this.#worker = new Worker(script, { eval: true, workerData: cpu })
+    this.#worker.on('message', (reply: SenderReply) => {
+      const waiting = this.#waiting
+      this.#waiting = null
+      if (reply.ok) waiting?.resolve(reply.ns)
+      else waiting?.reject(new Error(reply.why))
+    })
+    const fail = (why: Error): void => {
+      this.#failed ??= why
+      this.#waiting?.reject(this.#failed)
+      this.#waiting = null
+    }
+    this.#worker.on('error', fail)
+    this.#worker.on('exit', (status) => fail(new Error(`the sender on CPU ${cpu} ended with ${status}`)))
   }
 
   send(request: SenderRequest): Promise<number> {
+    if (this.#failed !== null) return Promise.reject(this.#failed)
     return new Promise((resolve, reject) => {
-      this.#worker.once('error', reject)
-      this.#worker.once('message', (reply: SenderReply) => {
-        this.#worker.off('error', reject)
-        if (reply.ok) resolve(reply.ns)
-        else reject(new Error(reply.why))
-      })
+      this.#waiting = { resolve, reject }
       this.#worker.postMessage(request)
     })
   }
