@@ -448,7 +448,9 @@ pm_inline __u32 pm_assured_by(int family, const struct pm_conn *fields, __u32 in
 	return control ? pm_glance(*control) : PM_NONE;
 }
 
-#define PM_LOST 0xfffffffeu /* no index: another CPU was quicker */
+/* No indices: another CPU was quicker; the line has another owner, or none: it may have been moved (move.h). */
+#define PM_LOST 0xfffffffeu
+#define PM_GONE 0xfffffffdu
 
 /*
  * The slow way of pm_follow, one attempt. A NAT connection's state stands in both lines; that of the IN line
@@ -466,17 +468,18 @@ pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, _
 		return PM_NONE;
 	head = pm_head(c);
 	if (!pm_same_owner(head, word))
-		return PM_NONE;
+		return PM_GONE;
 	fields = pm_after(c, head);
 	protocol = pm_glance(fields->protocol);
 	peer = pm_glance(fields->peer);
 	if (pm_kind_of(pm_glance(fields->traits)) == PM_CONN_REPLY) {
-		__u32 moving = (__u32)head & PM_CONN_HELD;
+		struct pm_conn *own = c;
+		__u64 was = head;
 
 		c = pm_peer_as(family, index, peer, PM_CONN_IN, &head);
-		/* It may just be led to another line (move.h). */
+		/* One of both may just be on its way to another line (move.h). */
 		if (!c)
-			return moving ? PM_LOST : PM_NONE;
+			return ((__u32)was & PM_CONN_HELD) || pm_head(own) != was ? PM_LOST : PM_NONE;
 		in = peer;
 	}
 	real = pm_glance(pm_after(c, head)->real);
@@ -500,7 +503,13 @@ PM_PART __u32 pm_change_once6(__u32 index, __u32 word, __u32 dir, __u32 tcp_flag
 	return pm_change_once(6, index, word, dir, tcp_flags, now);
 }
 
-/* Brings the copy of a NAT connection's state in its REPLY line up to date, one attempt; 0 when they agree. */
+/* The two lines are not, or no longer, one connection's: one may have been moved. */
+#define PM_ASTRAY 2
+
+/*
+ * Brings the copy of a NAT connection's state in its REPLY line up to date, one attempt; 0 when they agree, 1 when
+ * they may not, PM_ASTRAY.
+ */
 pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 {
 	struct pm_conn *in = pm_line(family, one), *out;
@@ -519,10 +528,10 @@ pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 		head = pm_head(in);
 	}
 	if (!pm_is_live(head) || pm_glance(pm_after(in, head)->peer) != out_index)
-		return 0;
+		return PM_ASTRAY;
 	out = pm_peer_as(family, in_index, out_index, PM_CONN_REPLY, &copy);
 	if (!out)
-		return 0;
+		return PM_ASTRAY;
 	if (!pm_swap_head(out, copy,
 			  pm_head_of(pm_live_word(copy, pm_state(head), pm_class(head), (__u32)copy & PM_CONN_HELD),
 				     pm_until(head))))
@@ -542,29 +551,82 @@ PM_PART int pm_copy_once6(__u32 one, __u32 other)
 	return pm_copy_once(6, one, other);
 }
 
-pm_inline void pm_change_state(int family, __u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
+/* The line of a packet whose own has gone while it was looked at: index in the high half, word in the low; PM_NO_LINE. */
+pm_inline __u64 pm_seek(int family, const struct pm_key *k)
 {
-	__u32 peer = PM_LOST;
+	struct pm_settings *set = pm_settings(0);
+	struct pm_place at;
+	__u32 index = 0;
+	__u64 head;
 
-	for (int n = 0; n < PM_TRIES && peer == PM_LOST; n++)
-		peer = family == 4 ? pm_change_once4(index, word, dir, tcp_flags, now) :
-				     pm_change_once6(index, word, dir, tcp_flags, now);
-	if (peer >= PM_LOST)
-		return;
-	for (int n = 0; n < PM_TRIES; n++)
-		if (!(family == 4 ? pm_copy_once4(index, peer) : pm_copy_once6(index, peer)))
-			return;
+	if (!set || !k)
+		return PM_NO_LINE;
+	at = pm_place(family, set, k);
+	return pm_find_again(family, set, &at, k, &index, &head) ? (__u64)index << 32 | (__u32)head : PM_NO_LINE;
 }
 
-PM_PART int pm_change_state4(__u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
+PM_PART __u64 pm_seek4(const struct pm_key *k)
 {
-	pm_change_state(4, index, word, dir, tcp_flags, now);
+	return pm_seek(4, k);
+}
+
+PM_PART __u64 pm_seek6(const struct pm_key *k)
+{
+	return pm_seek(6, k);
+}
+
+/* What a packet does to its connection: its direction, and flags of TCP. */
+#define PM_DEED(dir, tcp_flags) ((__u32)(dir) << 8 | (tcp_flags))
+#define PM_DEED_FLAGS 0xff
+
+/* Attempts to find a connection's lines again that others move. */
+#define PM_SEEKS 2
+
+/* `k` is the packet's: by that the line is found again, if another packet moves it just now. */
+pm_inline void pm_change_state(int family, __u32 index, __u32 word, __u32 deed, const struct pm_key *k, __u32 now)
+{
+	__u32 peer = PM_LOST, dir = deed >> 8, flags = deed & PM_DEED_FLAGS;
+
+	for (int n = 0; n < PM_TRIES && (peer == PM_LOST || peer == PM_GONE); n++) {
+		if (pm_unlikely(peer == PM_GONE)) {
+			__u64 line = family == 4 ? pm_seek4(k) : pm_seek6(k);
+
+			if (line == PM_NO_LINE)
+				return;
+			index = line >> 32;
+			word = line;
+		}
+		peer = family == 4 ? pm_change_once4(index, word, dir, flags, now) :
+				     pm_change_once6(index, word, dir, flags, now);
+	}
+	if (peer >= PM_GONE)
+		return;
+	for (int n = 0, seeks = 0; n < PM_TRIES; n++) {
+		int left = family == 4 ? pm_copy_once4(index, peer) : pm_copy_once6(index, peer);
+
+		if (pm_likely(!left))
+			return;
+		if (left == PM_ASTRAY) {
+			__u64 line = seeks++ < PM_SEEKS ? (family == 4 ? pm_seek4(k) : pm_seek6(k)) : PM_NO_LINE;
+			struct pm_conn *c = pm_line(family, line >> 32);
+
+			if (!c)
+				return;
+			index = line >> 32;
+			peer = pm_glance(pm_after(c, line)->peer);
+		}
+	}
+}
+
+PM_PART int pm_change_state4(__u32 index, __u32 word, __u32 deed, const struct pm_key *k, __u32 now)
+{
+	pm_change_state(4, index, word, deed, k, now);
 	return 0;
 }
 
-PM_PART int pm_change_state6(__u32 index, __u32 word, __u32 dir, __u32 tcp_flags, __u32 now)
+PM_PART int pm_change_state6(__u32 index, __u32 word, __u32 deed, const struct pm_key *k, __u32 now)
 {
-	pm_change_state(6, index, word, dir, tcp_flags, now);
+	pm_change_state(6, index, word, deed, k, now);
 	return 0;
 }
 
@@ -581,8 +643,9 @@ PM_PART int pm_change_state6(__u32 index, __u32 word, __u32 dir, __u32 tcp_flags
  * the line of its own direction.
  */
 pm_inline void pm_follow(int family, const struct pm_settings *set, struct pm_conn *c, __u32 index,
-			 const struct pm_conn *seen, enum pm_direction dir, __u8 tcp_flags, __u32 now)
+			 const struct pm_conn *seen, enum pm_direction dir, const struct pm_packet *p, __u32 now)
 {
+	__u8 tcp_flags = p->tcp_flags;
 	__u32 timeout, grain, until, word = seen->word, class = pm_class(word);
 	__u64 head = pm_head_of(word, seen->expires);
 	int settled;
@@ -605,9 +668,9 @@ pm_inline void pm_follow(int family, const struct pm_settings *set, struct pm_co
 			return;
 	}
 	if (family == 4)
-		pm_change_state4(index, word, dir, tcp_flags, now);
+		pm_change_state4(index, word, PM_DEED(dir, tcp_flags), &p->key, now);
 	else
-		pm_change_state6(index, word, dir, tcp_flags, now);
+		pm_change_state6(index, word, PM_DEED(dir, tcp_flags), &p->key, now);
 }
 
 /* Counts packets on their real server, in this CPU's record; how many there are now in that direction. */

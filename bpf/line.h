@@ -12,6 +12,9 @@
 
 #include "parse.h"
 
+/* No line, where there may be one: index in the high half, word in the low. */
+#define PM_NO_LINE (~0ull)
+
 /* Attempts at a swap that others keep winning: each loss means that somebody else has got on. */
 #define PM_TRIES 8
 

@@ -159,6 +159,18 @@ pm_inline void pm_stay(struct pm_conn *c, struct pm_conn *to, __u32 claimed, __u
 }
 
 /*
+ * Whether the held line of a client's, whose answers' line is not its own, is without one for good: answers belong
+ * to a newer connection, or to nobody. One that is claimed may be about to lead here. A line for answers without its
+ * connection is over.
+ */
+pm_inline int pm_moves_alone(int family, const struct pm_conn *c, __u32 peer_index)
+{
+	const struct pm_conn *peer = pm_line(family, peer_index);
+
+	return pm_kind_of(c->traits) == PM_CONN_IN && (!peer || pm_status(pm_head(peer)) != PM_CONN_CLAIMED);
+}
+
+/*
  * Moves the live line `index` with this word to `line`, which is claimed. The index of where it stands
  * afterwards. `now` is the time of the claim.
  */
@@ -185,15 +197,19 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 	peer_index = c->peer;
 	if (peer_index != PM_NONE) {
 		peer = pm_peer(family, index, peer_index, &other);
-		if (!peer || !pm_hold(peer, other)) {
+		if (peer ? !pm_hold(peer, other) : !pm_moves_alone(family, c, peer_index)) {
 			pm_stay(c, to, line, now);
 			return index;
 		}
+	}
+	if (peer) {
 		/* The later of both counts, and nobody may think that the new one's is over. */
 		if (pm_past(pm_until(other), until))
 			until = pm_until(other);
 	}
 	pm_copy_line(family, to, c);
+	if (!peer)
+		to->peer = PM_NONE;
 	if (c->traits & PM_CONN_CONTROLLED)
 		pm_copy_control(family, index, line >> 32);
 	moving = (struct pm_moving){ .from = c, .to = to, .peer = peer, .index = index, .line = line };

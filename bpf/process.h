@@ -53,7 +53,7 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 		pm_frame_counted(f);
 		pm_account_packet(family, p, c->real, 0);
 		if (pm_likely(p->key.part != PM_PART_LATER))
-			pm_follow(family, set, line, flow->index, c, PM_DIR_IN, p->tcp_flags, flow->now);
+			pm_follow(family, set, line, flow->index, c, PM_DIR_IN, p, flow->now);
 	}
 	return pm_send(f, family, flow, real);
 }
@@ -99,7 +99,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		if (real->slot == PM_SLOT_LIVE)
 			pm_account_packet(family, p, c->real, 1);
 		if (pm_likely(p->key.part != PM_PART_LATER))
-			pm_follow(family, flow->set, line, flow->index, c, PM_DIR_OUT, p->tcp_flags, flow->now);
+			pm_follow(family, flow->set, line, flow->index, c, PM_DIR_OUT, p, flow->now);
 	}
 	pm_cut_padding(f, p, PM_ETH_MIN);
 	/* Not for IPv4: the stack takes no packet from outside whose source is an address of its own. */
@@ -178,7 +178,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 			if (line == PM_NO_LINE)
 				return PM_PASS_NO_SERVICE;
 			/* From now on its states follow both sides. */
-			pm_change_state6(line >> 32, line, PM_DIR_OUT, p->tcp_flags, flow->now);
+			pm_change_state6(line >> 32, line, PM_DEED(PM_DIR_OUT, p->tcp_flags), PM_NULL, flow->now);
 			return PM_PASS_REPLY;
 		}
 		return PM_PASS_NO_SERVICE;
@@ -293,7 +293,9 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, i
 				break;
 			}
 		} else {
-			c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head);
+			/* The first run of a frame has seen to where its line stands, or could not. */
+			if (!pm_is_resumed(f))
+				c = pm_at_home(family, c, &flow.at, &flow.p.key, &flow.index, &head);
 			seen = c && pm_look_at(family, c, &flow, head);
 			if (pm_likely(seen))
 				break;

@@ -4,8 +4,7 @@
 
 #include "connection.h"
 
-/* A line that was claimed: index in the high half, word in the low. */
-#define PM_NO_LINE (~0ull)
+/* No line that was claimed, beside PM_NO_LINE. */
 #define PM_ONLY_BY_FORCE (~1ull) /* there is none but those of connections that would have to give way */
 #define PM_LINE_BUSY (~2ull)	 /* there is one of this key already, and other packets are at that just now */
 

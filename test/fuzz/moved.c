@@ -29,6 +29,7 @@ static uint8_t frame[256];
 static uint32_t step, moment, key_source, key_destination;
 static enum how how;
 static int armed, moved;
+static uint8_t ttl = 64;
 
 static __u32 fib(struct pm_fib *q)
 {
@@ -153,21 +154,23 @@ static void begin(uint8_t method, uint32_t seed)
 	pm_service_index(h & (BUCKETS - 1))->entry[0] = (h | 1) | 1ull << 32;
 }
 
-static uint32_t send_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t flags)
+/* A frame with so many bytes behind its headers, which are all that is in reach at first. */
+static struct pm_job make_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t flags,
+				uint32_t more)
 {
 	uint8_t *f = frame + 128;
-	uint32_t bytes = PM_IPV4_LEN + PM_TCP_LEN;
+	uint32_t headers = PM_ETH_LEN + PM_IPV4_LEN + PM_TCP_LEN;
 	struct pm_ipv4 *ip = (void *)(f + PM_ETH_LEN);
 	struct pm_tcp *tcp = (void *)(ip + 1);
-	struct pm_job job = { .data = f - pm_frames, .linear = PM_ETH_LEN + bytes, .length = PM_ETH_LEN + bytes,
+	struct pm_job job = { .data = f - pm_frames, .linear = headers, .length = headers + more,
 			      .ifindex = saddr == REAL ? 3 : 2 };
 
-	memset(f, 0, PM_ETH_LEN + bytes);
+	memset(f, 0, headers + more);
 	memset(f, 2, 6);
 	f[12] = 8;
 	ip->version_ihl = 0x45;
-	ip->length = pm_htons(bytes);
-	ip->ttl = 64;
+	ip->length = pm_htons(headers + more - PM_ETH_LEN);
+	ip->ttl = ttl;
 	ip->protocol = PM_PROTO_TCP;
 	ip->saddr = pm_htonl(saddr);
 	ip->daddr = pm_htonl(daddr);
@@ -176,6 +179,13 @@ static uint32_t send_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint1
 	tcp->dport = pm_htons(dport);
 	tcp->flags = flags;
 	pm_set_now(5000);
+	return job;
+}
+
+static uint32_t send_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t flags)
+{
+	struct pm_job job = make_frame(saddr, sport, daddr, dport, flags, 0);
+
 	pm_run_batch(&job, 1);
 	return job.verdict;
 }
@@ -190,24 +200,49 @@ static uint32_t from_server(uint8_t flags)
 	return send_frame(REAL, 80, CLIENT, 2000, flags);
 }
 
-/* Every moment of one packet. Returns how many of them there were in which the line was moved. */
-static uint32_t every_moment(uint8_t method, int reply, int first_from_other, uint32_t seed, int *bad)
+/* State and class of the live line from here to there. */
+static uint32_t state_of(uint32_t saddr, uint32_t daddr)
 {
-	uint32_t moments = 0;
+	uint32_t count, index = line_of(saddr, daddr, &count);
+
+	return index == PM_NONE ? PM_NONE :
+				  pm_line(4, index)->word & (PM_CONN_STATE_MASK << PM_CONN_STATE_SHIFT |
+							     PM_CONN_CLASS_MASK << PM_CONN_CLASS_SHIFT);
+}
+
+/* A connection that is established, and the packet of it that lines are moved during. */
+static void establish(uint8_t method, uint32_t seed)
+{
+	begin(method, seed);
+	if (how == OTHER_LEVEL)
+		pm_settings(0)->levels4 = SMALLER;
+	from_client(PM_TCP_SYN);
+	if (method == PM_METHOD_NAT)
+		from_server(PM_TCP_SYN | PM_TCP_ACK);
+	from_client(PM_TCP_ACK);
+	from_client(PM_TCP_ACK);
+}
+
+/* Every moment of one packet. Returns how many of them there were in which the line was moved. */
+static uint32_t every_moment(uint8_t method, int reply, int first_from_other, uint8_t flags, uint32_t seed, int *bad)
+{
+	uint32_t moments = 0, state, copy, active;
+
+	establish(method, seed);
+	if (reply)
+		from_server(flags);
+	else
+		from_client(flags);
+	state = state_of(CLIENT, VIP);
+	copy = state_of(REAL, CLIENT);
+	active = pm_live(0)->active;
 
 	for (moment = 0;; moment++) {
 		uint32_t verdict, count, others, expected = method == PM_METHOD_DR ? PM_FORWARD_DR :
 							    reply		  ? PM_FORWARD_NAT_REPLY :
 										    PM_FORWARD_NAT;
 
-		begin(method, seed);
-		if (how == OTHER_LEVEL)
-			pm_settings(0)->levels4 = SMALLER;
-		from_client(PM_TCP_SYN);
-		if (method == PM_METHOD_NAT)
-			from_server(PM_TCP_SYN | PM_TCP_ACK);
-		from_client(PM_TCP_ACK);
-		from_client(PM_TCP_ACK);
+		establish(method, seed);
 		key_source = reply ? REAL : CLIENT;
 		key_destination = reply ? CLIENT : VIP;
 		moved = 0;
@@ -215,7 +250,7 @@ static uint32_t every_moment(uint8_t method, int reply, int first_from_other, ui
 			move();
 		step = moved = 0;
 		armed = 1;
-		verdict = reply ? from_server(PM_TCP_ACK) : from_client(PM_TCP_ACK);
+		verdict = reply ? from_server(flags) : from_client(flags);
 		armed = 0;
 		if (step <= moment)
 			return moments;
@@ -223,12 +258,14 @@ static uint32_t every_moment(uint8_t method, int reply, int first_from_other, ui
 		line_of(key_source, key_destination, &count);
 		line_of(reply ? CLIENT : REAL, reply ? VIP : CLIENT, &others);
 		if (verdict == expected && count == 1 && others == (method == PM_METHOD_NAT) &&
-		    pm_live(0)->active == 1 && !pm_live(0)->inactive)
+		    pm_live(0)->active == active && pm_live(0)->inactive == 1 - active &&
+		    state_of(CLIENT, VIP) == state && state_of(REAL, CLIENT) == copy)
 			continue;
-		printf("%s%s, %s%s, seed %u, moment %u: verdict %u, %u lines, %u of the other direction, counted %u/%u\n",
+		printf("%s%s, %s%s, flags %x, seed %u, moment %u: verdict %u, %u lines, %u of the other direction, counted %u/%u, state %x for %x, its copy %x for %x\n",
 		       method == PM_METHOD_DR ? "DR" : "NAT", reply ? " answer" : "",
 		       how == OTHER_SET ? "to the other set" : "to another level", first_from_other ? " and back" : "",
-		       seed, moment, verdict, count, others, pm_live(0)->active, pm_live(0)->inactive);
+		       flags, seed, moment, verdict, count, others, pm_live(0)->active, pm_live(0)->inactive,
+		       state_of(CLIENT, VIP), state, state_of(REAL, CLIENT), copy);
 		*bad = 1;
 	}
 }
@@ -269,22 +306,87 @@ static uint32_t every_moment_of_the_first(uint8_t method, int reply, uint32_t se
 	}
 }
 
+/* A frame that comes again as a whole moves no line: its headers have done what there was to do. */
+static int comes_again(void)
+{
+	struct pm_job job;
+	uint32_t moves;
+
+	establish(PM_METHOD_DR, 1);
+	ttl = 1; /* to be answered with a quote of all of it */
+	job = make_frame(CLIENT, 2000, VIP, 80, PM_TCP_ACK, 10);
+	ttl = 64;
+	pm_run_batch(&job, 1);
+	if (job.action != PM_ACTION_AGAIN || !(job.flags & PM_JOB_RESUMED)) {
+		printf("a frame of which the headers came: action %u, flags %x\n", job.action, job.flags);
+		return 1;
+	}
+	pm_settings(0)->levels4 = 1u << (PM_LEVELS_SHIFT + SMALLER); /* grown meanwhile */
+	moves = pm_settings(0)->moves;
+	job.linear = job.length;
+	pm_run_batch(&job, 1);
+	if (job.verdict == PM_ANSWER_TIME_EXCEEDED && pm_settings(0)->moves == moves)
+		return 0;
+	printf("a frame that came again: verdict %u, %u lines moved\n", job.verdict, pm_settings(0)->moves - moves);
+	return 1;
+}
+
+/*
+ * Answers of one real server to one client port are the newer connection's. The older one's line can be moved, too:
+ * else it would keep the level that it stands in searched for. While its other line is being written, it stays.
+ */
+static int moves_alone(void)
+{
+	uint32_t count, index, reply;
+	__u64 head;
+	int bad = 0;
+
+	establish(PM_METHOD_NAT, 1);
+	index = line_of(CLIENT, VIP, &count);
+	reply = pm_line(4, index)->peer;
+	head = pm_head(pm_line(4, reply));
+	*(pm_u64 *)pm_line(4, reply) = pm_claimed(head, pm_now());
+	bad |= how == OTHER_SET ? to_other_set(index) : (to_other_level(index), line_of(CLIENT, VIP, &count) != index);
+	if (bad)
+		printf("moved while its other line was being written\n");
+	*(pm_u64 *)pm_line(4, reply) = head;
+	pm_line(4, reply)->peer = LINES - 1;
+	if (how == OTHER_SET)
+		to_other_set(index);
+	else
+		to_other_level(index);
+	if (line_of(CLIENT, VIP, &count) != index && count == 1 && pm_head(pm_line(4, reply)) == head &&
+	    pm_line(4, reply)->peer == LINES - 1 && pm_line(4, line_of(CLIENT, VIP, &count))->peer == PM_NONE &&
+	    pm_live(0)->active == 1 && !pm_live(0)->inactive)
+		return bad;
+	printf("%s: a line whose other line is not its own does not move\n",
+	       how == OTHER_SET ? "to the other set" : "to another level");
+	return 1;
+}
+
 int main(void)
 {
+	static const uint8_t flags[] = { PM_TCP_ACK, PM_TCP_FIN | PM_TCP_ACK, PM_TCP_RST };
 	uint32_t moments[2] = { 0 };
 	int bad = 0;
 
-	for (how = OTHER_SET; how <= OTHER_LEVEL; how++)
+	how = OTHER_LEVEL;
+	bad |= comes_again();
+	for (how = OTHER_SET; how <= OTHER_LEVEL; how++) {
+		bad |= moves_alone();
 		for (uint32_t seed = 1; seed <= 4; seed++) {
 			moments[how] += every_moment_of_the_first(PM_METHOD_DR, 0, seed, &bad);
 			moments[how] += every_moment_of_the_first(PM_METHOD_NAT, 0, seed, &bad);
 			moments[how] += every_moment_of_the_first(PM_METHOD_NAT, 1, seed, &bad);
-			for (int back = 0; back <= (how == OTHER_SET); back++) {
-				moments[how] += every_moment(PM_METHOD_DR, 0, back, seed, &bad);
-				moments[how] += every_moment(PM_METHOD_NAT, 0, back, seed, &bad);
-				moments[how] += every_moment(PM_METHOD_NAT, 1, back, seed, &bad);
+			for (uint32_t i = 0; i < sizeof(flags); i++) {
+				for (int back = 0; back <= (how == OTHER_SET); back++) {
+					moments[how] += every_moment(PM_METHOD_DR, 0, back, flags[i], seed, &bad);
+					moments[how] += every_moment(PM_METHOD_NAT, 0, back, flags[i], seed, &bad);
+					moments[how] += every_moment(PM_METHOD_NAT, 1, back, flags[i], seed, &bad);
+				}
 			}
 		}
+	}
 	printf("moved to the other set in %u moments, to another level in %u\n", moments[0], moments[1]);
 	return bad || moments[0] < 100 || moments[1] < 50;
 }
