@@ -29,6 +29,8 @@ export function hopKey({ address, ifindex }: Hop): string {
 export class KeptNeighbours {
   readonly #questions: Questions
   readonly #kept = new Map<string, Hop>()
+  /** Gone while they were being made: events and answers come on two sockets, and the answer may be the older. */
+  readonly #goneMeanwhile = new Set<string>()
 
   constructor(questions: Questions) {
     this.#questions = questions
@@ -42,7 +44,18 @@ export class KeptNeighbours {
       this.#kept.set(key, { address: entry.address, ifindex: entry.ifindex })
       return false
     }
+    if (gone) this.#goneMeanwhile.add(key)
     return this.#kept.delete(key)
+  }
+
+  /** Those that are kept now; with what is read from here on, `notRead` finds those that are no longer there. */
+  get keys(): Set<string> {
+    return new Set(this.#kept.keys())
+  }
+
+  /** All entries have been read, and these were not among them: true if one was kept. */
+  notRead(keys: ReadonlySet<string>): boolean {
+    return [...keys].filter((key) => this.#kept.delete(key)).length > 0
   }
 
   get size(): number {
@@ -70,6 +83,7 @@ export class KeptNeighbours {
   }
 
   async #make(hops: readonly Hop[]): Promise<boolean> {
+    this.#goneMeanwhile.clear()
     const entries = await this.#entries(hops)
     const bare = hops.filter((hop, i) => {
       const entry = entries[i]!
@@ -81,7 +95,9 @@ export class KeptNeighbours {
       bare.map(({ address, ifindex }) => manageNeighbour(address, ifindex, OWNER)),
     )
     for (const [i, hop] of bare.entries()) if (isDone(answers[i])) this.#kept.set(hopKey(hop), hop)
-    return !entries.includes('unknown') && bare.every((_, i) => isDone(answers[i]))
+    const gone = hops.map(hopKey).filter((key) => this.#goneMeanwhile.has(key))
+    for (const key of gone) this.#kept.delete(key)
+    return gone.length === 0 && !entries.includes('unknown') && bare.every((_, i) => isDone(answers[i]))
   }
 
   async #release(hops: readonly Hop[]): Promise<boolean> {

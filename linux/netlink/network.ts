@@ -488,13 +488,16 @@ export class Network {
 
   async #readNeighbours(): Promise<boolean> {
     let lost = false
+    const missing = this.#kept.keys
     const whole = await this.#questions.dump(neighboursQuery(), (piece) => {
       for (const entry of piece.map(decodeNeighbour)) {
         if (entry === null) continue
+        missing.delete(hopKey(entry))
         if (this.#kept.saw(entry, false)) lost = true
         if (this.#noteNeighbour(entry)) this.#note('neighbours', 'kept')
       }
     })
+    if (whole && this.#kept.notRead(missing)) lost = true
     if (lost) this.#keepAgain()
     return whole
   }

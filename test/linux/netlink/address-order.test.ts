@@ -1,7 +1,6 @@
 /** Addresses in order, held against a plain list. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { AddressOrder } from '../../../linux/netlink/address-order.ts'
 import {
   addressToBytes,
@@ -10,6 +9,7 @@ import {
   ipv4FromNumber,
   parseAddress,
 } from '../../../net/address.ts'
+import fc from '../../property.ts'
 
 const v4 = fc.integer({ min: 0, max: 4000 }).map((n) => ipv4FromNumber(0x0a00_0000 + n))
 const v6 = fc.integer({ min: 0, max: 4000 }).map((n) => parseAddress(`2001:db8::${n.toString(16)}`)!)
