@@ -13,7 +13,7 @@ export interface Need {
 }
 
 /** What every other file is taken to need. */
-const USUAL: Need = { seconds: 3, cores: 1 }
+const USUAL: Need = { seconds: 2, cores: 0.8 }
 
 /** By path below test/, or the name of a check. */
 export const NEEDS: Readonly<Record<string, Need>> = {
@@ -22,22 +22,27 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'conformance/packets-tc.test.ts': { seconds: 91, cores: 0.2 },
   'conformance/packets-userspace.test.ts': { seconds: 96, cores: 0.3 },
   'conformance/packets-xdp.test.ts': { seconds: 91, cores: 0.2 },
-  'control/daemon/daemon.test.ts': { seconds: 12, cores: 1 },
+  'control/daemon/daemon.test.ts': { seconds: 15, cores: 1 },
   'control/cli/top.test.ts': { seconds: 8, cores: 0.7 },
   'control/daemon/events.test.ts': { seconds: 5, cores: 0.7 },
   'control/daemon/metrics.test.ts': { seconds: 8, cores: 0.7 },
-  'control/insight/explain-truth.test.ts': { seconds: 9, cores: 1 },
+  'control/insight/explain-truth.test.ts': { seconds: 13, cores: 1 },
   'control/front/ipvsadm/recordings.test.ts': { seconds: 30, cores: 0.6 },
   'control/daemon/fleet.test.ts': { seconds: 15, cores: 0.8 },
   'control/daemon/registry.test.ts': { seconds: 9, cores: 0.5 },
   'control/registry/dns.test.ts': { seconds: 17, cores: 0.2 },
-  'control/registry/register.test.ts': { seconds: 18, cores: 0.9 },
-  'control/registry/zookeeper.test.ts': { seconds: 18, cores: 0.6 },
-  'control/registry/etcd.test.ts': { seconds: 19, cores: 0.5 },
+  'control/registry/register.test.ts': { seconds: 24, cores: 0.3 },
+  'control/registry/zookeeper.test.ts': { seconds: 20, cores: 0.2 },
+  'control/registry/etcd.test.ts': { seconds: 19, cores: 0.2 },
   'control/source/kubernetes/kubernetes.test.ts': { seconds: 25, cores: 1 },
+  'control/daemon/choose-plane.test.ts': { seconds: 9, cores: 1 },
+  'control/daemon/stalled-clients.test.ts': { seconds: 8, cores: 0.8 },
+  'control/daemon/signals.test.ts': { seconds: 10, cores: 0.6 },
+  'control/daemon/keepalived.test.ts': { seconds: 8, cores: 1 },
+  'control/front/ipvsadm/debian.test.ts': { seconds: 6, cores: 1 },
   'dataplane/kernel/kernel-dataplane.test.ts': { seconds: 13, cores: 0.3 },
   'dataplane/kernel/migration.test.ts': { seconds: 60, cores: 0.4 },
-  'dataplane/userspace/forwarder-workers.test.ts': { seconds: 14, cores: 0.5 },
+  'dataplane/userspace/forwarder-workers.test.ts': { seconds: 18, cores: 0.4 },
   'dataplane/userspace/plane.test.ts': { seconds: 90, cores: 0.2 },
   'e2e/bad-input.test.ts': { seconds: 15, cores: 0.8 },
   'e2e/egress.test.ts': { seconds: 40, cores: 0.7 },
@@ -62,8 +67,8 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/two-daemons.test.ts': { seconds: 15, cores: 0.7 },
   'e2e/upgrade.test.ts': { seconds: 50, cores: 0.7 },
   'fuzz/capacity.test.ts': { seconds: 49, cores: 1 },
-  'fuzz/fuzz.test.ts': { seconds: 83, cores: 1 },
-  'fuzz/race.test.ts': { seconds: 15, cores: 2 },
+  'fuzz/fuzz.test.ts': { seconds: 62, cores: 1 },
+  'fuzz/race.test.ts': { seconds: 14, cores: 2 },
   'package/deb.test.ts': { seconds: 50, cores: 0.8 },
   'package/npm.test.ts': { seconds: 20, cores: 0.8 },
 }

@@ -14,6 +14,7 @@ export class Placing<Service> {
   readonly #services: (which: Which) => Iterable<Service | null>
   readonly #place: (service: Service, which: Which) => Iterable<void>
   readonly #later: (action: () => void) => void
+  readonly #nowMs: () => number
   #which: Which = new Set()
   #left: Iterator<void> | null = null
   #current: Which = null
@@ -30,10 +31,12 @@ export class Placing<Service> {
     services: (which: Which) => Iterable<Service | null>,
     place: (service: Service, which: Which) => Iterable<void>,
     later: (action: () => void) => void = (action) => void setImmediate(action).unref(),
+    nowMs: () => number = () => performance.now(),
   ) {
     this.#services = services
     this.#place = place
     this.#later = later
+    this.#nowMs = nowMs
   }
 
   /** A few are done when this returns; the rest follows by itself. */
@@ -49,11 +52,11 @@ export class Placing<Service> {
 
   #slice(): void {
     if (this.#stopped) return
-    const stop = performance.now() + BURST_MS
+    const stop = this.#nowMs() + BURST_MS
     do {
       if (this.#left === null && !this.#next()) return
       if (this.#left?.next().done === true) this.#left = null
-    } while (performance.now() < stop)
+    } while (this.#nowMs() < stop)
     this.#waiting = true
     this.#later(() => {
       this.#waiting = false

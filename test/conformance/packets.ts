@@ -11,7 +11,7 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Outcome, Result } from '../packets/play.ts'
-import { loadVectors, type Vector } from '../packets/vectors.ts'
+import { isWait, loadVectors, type Vector } from '../packets/vectors.ts'
 
 export const DATAPLANES = ['xdp', 'tc', 'wasm', 'userspace'] as const
 export type DataplaneName = (typeof DATAPLANES)[number]
@@ -64,7 +64,11 @@ export function select(selection: Selection): Vector[] {
   )
 }
 
-/** Plays vectors in several processes; results in the order of the vectors. */
+/** How long a vector waits: its timers run in the kernel's time. */
+const waitsOf = ({ steps }: Vector): number =>
+  steps.reduce((sum, step) => sum + (isWait(step) ? step.wait_ms : 0), 0)
+
+/** Plays vectors in several processes, those that wait longest first; results in the order of the vectors. */
 export async function playAll(
   vectors: readonly Vector[],
   dataplane: DataplaneName,
@@ -72,7 +76,7 @@ export async function playAll(
   report: (result: Result) => void = () => {},
 ): Promise<Result[]> {
   const results = new Array<Result>(vectors.length)
-  let next = 0
+  const queue = Array.from(vectors.keys()).sort((a, b) => waitsOf(vectors[b]!) - waitsOf(vectors[a]!))
   const lane = async (number: number): Promise<void> => {
     const child = fork(
       fileURLToPath(new URL('packets-lane.ts', import.meta.url)),
@@ -82,10 +86,8 @@ export async function playAll(
       },
     )
     try {
-      for (let index = next++; index < vectors.length; index = next++) {
-        const vector = vectors[index]
-        if (vector === undefined) break
-        const result = await ask(child, vector)
+      for (let index = queue.shift(); index !== undefined; index = queue.shift()) {
+        const result = await ask(child, vectors[index]!)
         results[index] = result
         report(result)
       }

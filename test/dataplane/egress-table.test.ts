@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { egressFlagsIn, publishEgress } from '../../dataplane/egress-table.ts'
 import { EgressFlag, PM_EGRESS_PROBES, PM_EGRESSES } from '../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
+import fc from '../property.ts'
 
 const fresh = () => new MemoryDataplane(SMALL_SIZES).map('egress')
 

@@ -1,7 +1,6 @@
 /** Maps of earlier layouts become maps of this one, with the old program at work until the last moment. */
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import fc from 'fast-check'
 import { CONVERSIONS, type Conversion, MERGES } from '../../dataplane/conversions.ts'
 import { leavesOf, planRecord, writeScalar } from '../../dataplane/layout/convert.ts'
 import {
@@ -30,6 +29,7 @@ import { EARLIER_LAYOUTS } from '../../dataplane/layout/versions.gen.ts'
 import { MemoryDataplane } from '../../dataplane/memory.ts'
 import { Migration, type OldMaps, planMigration } from '../../dataplane/migrate.ts'
 import { mapEntries } from '../../dataplane/sizes.ts'
+import fc from '../property.ts'
 
 /**
  * A layout in which connections are ten bytes... shaped otherwise: another order, fields that

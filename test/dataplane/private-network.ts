@@ -23,10 +23,36 @@ export function sysctl(path: string, value: number): void {
   writeFileSync(`/proc/sys/${path}`, String(value))
 }
 
-export async function until(condition: () => boolean, what: string, timeoutMs = 5000): Promise<void> {
+/** For what comes at once where nothing else goes on, and is late only where it never comes. */
+const PATIENCE_MS = 30_000
+
+export async function until(
+  condition: () => boolean,
+  what: string,
+  timeoutMs: number = PATIENCE_MS,
+): Promise<void> {
   const end = Date.now() + timeoutMs
   while (!condition()) {
     if (Date.now() > end) throw new Error(`Timed out after ${timeoutMs} ms: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+}
+
+/**
+ * Waits until this namespace answers to the IPv6 addresses it was given. They are local only when a worker of
+ * the kernel has come to them, after `ip` has returned (addrconf_dad_work, also with `nodad`); until then a
+ * packet to one is forwarded like any other of its prefix.
+ */
+export function awaitLocal(addresses: readonly string[], namespace: readonly string[] = []): void {
+  const end = Date.now() + PATIENCE_MS
+  for (;;) {
+    const local = execFileSync('ip', [...namespace, '-6', 'route', 'show', 'table', 'local'], {
+      encoding: 'utf8',
+    })
+    const missing = addresses.filter((address) => !local.includes(`local ${address} `))
+    if (missing.length === 0) return
+    if (Date.now() > end)
+      throw new Error(`Not local after ${PATIENCE_MS} ms: ${missing.join(', ')}\n${local}`)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
   }
 }

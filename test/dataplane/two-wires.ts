@@ -4,7 +4,10 @@
  */
 import { ethernet, ipv4, tcp } from '../packets/frame.ts'
 import type { PacketSocket } from '../packets/libc.ts'
-import { enterPrivateNetwork, ip, sysctl } from './private-network.ts'
+import { awaitLocal, enterPrivateNetwork, ip, sysctl } from './private-network.ts'
+
+/** For frames that are sure to come. */
+const PATIENCE_MS = 20_000
 
 export const C0 = '02:00:00:00:01:01'
 export const ROUTER = '02:00:00:00:01:02'
@@ -37,6 +40,7 @@ export function layTwoWires(): void {
   ip('addr add 2001:db8:1::1/64 dev c0 nodad')
   ip(`addr add ${VIP6}/128 dev c0 nodad`)
   ip('addr add 2001:db8:2::1/64 dev r0 nodad')
+  awaitLocal(['2001:db8:1::1', VIP6, '2001:db8:2::1'])
   ip(`neigh add 2001:db8:1::2 lladdr ${ROUTER} dev c0 nud permanent`)
   ip(`neigh add ${REAL6} lladdr ${RS1} dev r0 nud permanent`)
   ip('route add default via 2001:db8:1::2')
@@ -72,7 +76,7 @@ export async function heard(socket: PacketSocket, count = 1, family: 4 | 6 = 4):
       if (type === (family === 4 ? 0x0800 : 0x86dd) && !isDiscovery) frames.push(frame)
     }
   }
-  const late = Date.now() + 3000
+  const late = Date.now() + PATIENCE_MS
   for (drain(); frames.length < count && Date.now() < late; drain()) await wait(5)
   await wait(60)
   drain()

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { SEED } from '../property.ts'
 import { CORPUS, FINDINGS, fuzz, missingTool, replay } from './harness.ts'
 
 const skip = missingTool() ?? false
-const seconds = Number(process.env.POINTSMAN_FUZZ_SECONDS ?? 20)
+const seconds = Number(process.env.POINTSMAN_FUZZ_SECONDS ?? 10)
 
 test('every input of the corpus, former crashes among them, leaves the packet program whole', {
   skip,
@@ -20,18 +21,17 @@ test('every input of the corpus, former crashes among them, leaves the packet pr
 })
 
 test('a short search finds nothing that breaks the packet program', { skip }, async (t) => {
-  const seed = Date.now() % 2 ** 31
   let words = ''
   const result = await fuzz({
     seconds,
     runs: 0,
     jobs: 1,
-    seed,
+    seed: SEED,
     output: (text) => {
       words = (words + text).slice(-4000)
     },
   })
-  t.diagnostic(`${result.executions} executions in ${seconds} s, seed ${seed}`)
-  assert.ok(!result.found, `seed ${seed}, input in ${FINDINGS}:\n${words}`)
+  t.diagnostic(`${result.executions} executions in ${seconds} s, seed ${SEED}`)
+  assert.ok(!result.found, `seed ${SEED}, input in ${FINDINGS}:\n${words}`)
   assert.ok(result.executions > 0, words)
 })

@@ -11,7 +11,7 @@ import { missingTool } from './harness.ts'
 
 const run = promisify(execFile)
 const source = fileURLToPath(new URL('race.c', import.meta.url))
-const SECONDS = 4
+const SECONDS = 2
 
 describe('several threads, whatever they meet in a line', { skip: missingTool() ?? false }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'pm-race-'))

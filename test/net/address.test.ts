@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { isIPv4, isIPv6 } from 'node:net'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import {
   addressToBytes,
   addressWords,
@@ -14,6 +13,7 @@ import {
   parseClassicIpv4,
   readAddress,
 } from '../../net/address.ts'
+import fc from '../property.ts'
 
 /** [text, canonical text or null, wire bytes] */
 const rows: readonly (readonly [string, string | null, string?])[] = [

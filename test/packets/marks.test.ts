@@ -1,11 +1,11 @@
 /** Marking rules and the services of firewall marks, in both objects, against the rules read one by one. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import fc from 'fast-check'
 import { ALL_PORTS, compareMatches, type MarkRule, markText, matchKey } from '../../control/model/mark.ts'
 import { parseAddress } from '../../net/address.ts'
 import { cut, type Prefix } from '../../net/prefix.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
+import fc from '../property.ts'
 import { Bench } from './bench.ts'
 import { ip, tcp, udp } from './frame.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'

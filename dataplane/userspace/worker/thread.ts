@@ -20,6 +20,7 @@ export class WorkerThread {
   readonly #exit: Promise<void>
   #number = 0
   #over = false
+  #isEnding = false
 
   /** `onFailure` is told when the thread ended without being asked to. */
   constructor(setup: WorkerSetup, onFailure: (error: Error) => void) {
@@ -53,6 +54,8 @@ export class WorkerThread {
 
   /** Ends the thread wherever it is; `onFailure` hears of it. */
   async crash(): Promise<void> {
+    // An answer that comes meanwhile must not let the process end before the thread has.
+    this.#isEnding = true
     await this.#worker.terminate()
   }
 
@@ -84,7 +87,7 @@ export class WorkerThread {
     const waiting = this.#waiting.get(number)
     if (waiting === undefined) return
     this.#waiting.delete(number)
-    if (this.#waiting.size === 0 && !this.#over) this.#worker.unref()
+    if (this.#waiting.size === 0 && !this.#over && !this.#isEnding) this.#worker.unref()
     if (error === null) waiting.resolve()
     else waiting.reject(new DataplaneError(error))
   }

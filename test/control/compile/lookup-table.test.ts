@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import {
   dhTable,
   mhHash,
@@ -14,6 +13,7 @@ import {
 import { siphash13Word } from '../../../control/compile/siphash.ts'
 import { MH_TABLE_SIZE } from '../../../control/model/scheduler.ts'
 import { ipv4FromNumber, parseAddress } from '../../../net/address.ts'
+import fc from '../../property.ts'
 
 const address = (text: string) => parseAddress(text)!
 const entry = (text: string, weight: number, lastWeight = weight): TableEntry => ({

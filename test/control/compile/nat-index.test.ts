@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { openDirector } from '../../../control/apply/open.ts'
 import { NatIndex, type NatMaps } from '../../../control/compile/nat-index.ts'
 import { bucketsOf, entrySlot, serviceHash } from '../../../control/compile/service-index.ts'
@@ -17,6 +16,7 @@ import {
 import { mapMemory } from '../../../dataplane/map-memory.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { addressToBytes } from '../../../net/address.ts'
+import fc from '../../property.ts'
 import { memoryState, server, service, testHost } from '../support.ts'
 
 const TCP = 6

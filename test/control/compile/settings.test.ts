@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setImmediate as immediately } from 'node:timers/promises'
-import fc from 'fast-check'
 import { openDirector } from '../../../control/apply/open.ts'
 import { localsImage } from '../../../control/compile/locals.ts'
 import { defence, secondsOfTicks, ticksOfSeconds } from '../../../control/compile/settings.ts'
@@ -15,6 +14,7 @@ import {
   SettingsRecord,
 } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import fc from '../../property.ts'
 import { realsOf } from '../map-reader.ts'
 import { ip, nic, server, service, testHost } from '../support.ts'
 

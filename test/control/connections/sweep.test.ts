@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { openDirector } from '../../../control/apply/open.ts'
 import { Sweep } from '../../../control/connections/sweep.ts'
 import { ConnectionTable, traitsOf } from '../../../control/connections/table.ts'
@@ -25,6 +24,7 @@ import {
   Verdict,
 } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import fc from '../../property.ts'
 import { realsOf } from '../map-reader.ts'
 import { server, service, testHost } from '../support.ts'
 

@@ -13,7 +13,7 @@ import { etcdAddress } from '../registry/addresses.ts'
 import { answering, etcdMissing, startEtcd } from '../registry/etcd-process.ts'
 import { type Daemon, withDaemon } from './process.ts'
 
-const LIMIT_MS = 30_000
+const LIMIT_MS = 60_000
 
 async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
   const began = Date.now()

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { ask } from '../front/ask.ts'
+import { freePorts } from '../registry/processes.ts'
 import { withDaemon } from './process.ts'
 
 /** Somebody who listens on a port of the loopback interface. */
@@ -15,13 +16,6 @@ async function squatter(): Promise<{ readonly server: Server; readonly port: num
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   return { server, port: (server.address() as AddressInfo).port }
-}
-
-async function freePort(): Promise<number> {
-  const { server, port } = await squatter()
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 async function eventually<T>(what: string, look: () => Promise<T | null>, limitMs = 60_000): Promise<T> {
@@ -36,7 +30,7 @@ async function eventually<T>(what: string, look: () => Promise<T | null>, limitM
 
 describe('metrics', () => {
   test('are told on the socket, and on an address to a real Prometheus that finds them whole', async () => {
-    const [port, ui] = [await freePort(), await freePort()]
+    const [port = 0, ui = 0] = await freePorts(2)
     const folder = mkdtempSync(join(tmpdir(), 'pointsman-prometheus-'))
     const at = `127.0.0.1:${port}`
     writeFileSync(

@@ -6,6 +6,9 @@ import { withDaemon } from './process.ts'
 
 const skip = process.geteuid?.() === 0 ? false : 'needs root for a network and a mount namespace'
 
+/** Far from the five seconds on a busy machine, and from the minutes that forty names take one after another. */
+const LATE_MS = 20_000
+
 /** Ends with the daemon whose namespaces it is in. */
 const SILENT = `
   require('dgram').createSocket('udp4').bind(53, '127.0.0.1')
@@ -40,21 +43,24 @@ test('a name server that never answers costs a command five seconds, and others 
     for (let i = 1; i <= 40; i++) await ipvsadm(socket, `-A -t 10.0.0.${i}:80 -s rr`)
     await assert.rejects(ipvsadm(socket, '-L', 1000), /given up/)
 
-    const listing = ipvsadm(socket, '-L')
-    const [numbers, atOnceMs] = await ipvsadm(socket, '-Ln')
+    let isListed = false
+    const listing = ipvsadm(socket, '-L').finally(() => {
+      isListed = true
+    })
+    const [numbers] = await ipvsadm(socket, '-Ln')
     assert.match(numbers, /^0 .*10\.0\.0\.40:80/s)
-    assert.ok(atOnceMs < 1000, `${atOnceMs} ms`)
+    assert.equal(isListed, false, 'what needs no name comes before what waits for one')
 
     const [refused, refusedMs] = await ipvsadm(socket, '-A -t no-such-host.example:80')
     assert.match(refused, /^2 illegal virtual server address/)
-    assert.ok(refusedMs < 7000, `${refusedMs} ms`)
+    assert.ok(refusedMs < LATE_MS, `${refusedMs} ms`)
     const [listed, listedMs] = await listing
     assert.match(listed, /10\.0\.0\.40:http/)
-    assert.ok(listedMs < 7000, `${listedMs} ms`)
+    assert.ok(listedMs < LATE_MS, `${listedMs} ms`)
 
     void ipvsadm(socket, '-A -t another-host.example:80').catch(() => {})
     await new Promise((resolve) => setTimeout(resolve, 200))
     child.kill('SIGTERM')
-    assert.equal(await ended(4000), 0)
+    assert.equal(await ended(), 0)
   }),
 )

@@ -1,10 +1,11 @@
 /** Any virtual service, real server and connection as it may be listed. */
-import fc from 'fast-check'
+
 import type { ConnectionListing } from '../../../control/model/connection.ts'
 import type { Counters, Rates } from '../../../control/model/counters.ts'
 import type { ServerListing } from '../../../control/model/server.ts'
 import { IN_FORCE, type ServiceListing } from '../../../control/model/service.ts'
 import { parseAddress } from '../../../net/address.ts'
+import fc from '../../property.ts'
 
 const int = fc.oneof(fc.nat(200), fc.nat(2147483647))
 /** Every size of number, with the limits between the units. */

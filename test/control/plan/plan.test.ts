@@ -1,7 +1,6 @@
 /** A plan is a value: making one costs nothing, and what it says is what is done. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { Ledger } from '../../../control/plan/ledger.ts'
 import { execute, type RuleMaps, ruleMaps } from '../../../control/plan/operations.ts'
 import { type PlanView, planReclaim, planRemoval, planService } from '../../../control/plan/plan.ts'
@@ -9,6 +8,7 @@ import { together } from '../../../control/rules/changes.ts'
 import { Rules } from '../../../control/rules/rules.ts'
 import { MAP_NAMES } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import fc from '../../property.ts'
 import { checkReadable } from '../map-reader.ts'
 import { server, service, testHost } from '../support.ts'
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { Ledger } from '../../../control/plan/ledger.ts'
 import { blockSize, RangeAllocator } from '../../../control/plan/ranges.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import fc from '../../property.ts'
 
 describe('ranges of members', () => {
   test('never overlap, fit, and join again when all are given back', () => {

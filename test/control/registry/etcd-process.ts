@@ -85,7 +85,7 @@ export async function answering(etcd: Etcd, ca: string | null = null): Promise<v
         await gateway.range({ key: 'ready' })
         return
       } catch (error) {
-        if (tries > 200) throw error
+        if (tries > 1000) throw error
         await sleep(50)
       }
     }

@@ -59,7 +59,7 @@ zone "lab.test" { type primary; file "${this.folder}/lab.test.zone"; };
   async start(): Promise<void> {
     this.#child = spawn(NAMED, ['-g', '-n', '1', '-c', join(this.folder, 'named.conf')], { stdio: 'ignore' })
     endWithUs(this.#child)
-    for (let tries = 0; tries < 200; tries++) {
+    for (let tries = 0; tries < 1000; tries++) {
       try {
         const place = { host: '127.0.0.1', port: this.port }
         await askServer(place, 'ns.lab.test', 'A', new AbortController().signal)

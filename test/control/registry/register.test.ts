@@ -32,7 +32,12 @@ for (const name of ['koffi', '@koromix']) {
   cpSync(join(root, 'node_modules', name), join(folder, 'node_modules', name), { recursive: true })
 }
 chmodSync(folder, 0o755)
-after(() => rmSync(folder, { recursive: true }))
+const children: ChildProcess[] = []
+after(() => {
+  // Of a test that has failed; the file would not end before them.
+  for (const child of children) child.kill('SIGKILL')
+  rmSync(folder, { recursive: true })
+})
 
 interface Registered {
   readonly child: ChildProcess
@@ -46,6 +51,7 @@ function register(...words: readonly string[]): Registered {
     ...{ cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] },
     ...ordinary,
   })
+  children.push(child)
   endWithUs(child)
   child.ref()
   let said = ''
@@ -61,7 +67,8 @@ describe('pointsman register', { concurrency: true }, () => {
     test('is there as long as its command, over a restart of etcd, and has its exit status', async () => {
       const etcd = await startEtcd()
       const watching = new Watching(poolOf(etcdAddress([etcd.url]), '/web/'))
-      const words = ['etcd', '--endpoint', etcd.url, '--service', '/web/', '--ttl', '2s']
+      // A busy machine may keep a process from its next word for a second or two.
+      const words = ['etcd', '--endpoint', etcd.url, '--service', '/web/', '--ttl', '4s']
       const flag = join(folder, 'flag')
       try {
         writeFileSync(flag, '')
@@ -74,7 +81,7 @@ describe('pointsman register', { concurrency: true }, () => {
         await answering(etcd)
         // Twice its time to live: it is kept alive.
         const before = watching.sets.length
-        await new Promise((resolve) => setTimeout(resolve, 4000))
+        await new Promise((resolve) => setTimeout(resolve, 8000))
         assert.equal(watching.text, '10.0.0.1:80*3', one.said())
         assert.ok(watching.sets.length - before <= 2, 'its lease went on, or it was written anew once')
         unlinkSync(flag)
@@ -110,7 +117,8 @@ describe('pointsman register', { concurrency: true }, () => {
           ...['etcd', '--endpoint', etcd.url, '--service', '/web', '--address', at, '--ttl', '1s'],
           ...['--check', 'http:/health'],
         )
-        await watching.until('it has asked', () => one.said().includes('HTTP 503'))
+        // Of why it is down the first reason is told: on a busy machine that the answer was late.
+        await watching.until('it has asked', () => / is down: /.test(one.said()))
         assert.equal(watching.size, 0)
         status = 200
         await watching.has(at)

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FollowedPool, PoolState } from '../../../control/model/pool.ts'
 import { FollowedPools } from '../../../control/registry/pools.ts'
 
-const LIMIT_MS = 30_000
+const LIMIT_MS = 60_000
 
 export class Watching {
   readonly pools: FollowedPools

@@ -15,7 +15,7 @@ describe('a pool in ZooKeeper', { skip: zookeeperMissing }, () => {
   let writer: ZkSession
   let count = 0
   let path = ''
-  const open = (sessionMs = 4000): Promise<ZkSession> => openSession(server.endpoint, sessionMs)
+  const open = (sessionMs = 20_000): Promise<ZkSession> => openSession(server.endpoint, sessionMs)
   before(async () => {
     const [port = 0] = await freePorts(1)
     server = new ZooKeeper(port)
@@ -65,7 +65,7 @@ describe('a pool in ZooKeeper', { skip: zookeeperMissing }, () => {
   test('loses what is ephemeral when its session ends, with a word or without', async () => {
     await following(async (watching) => {
       await create('', '')
-      const [polite, dead] = [await open(), await open(600)]
+      const [polite, dead] = [await open(), await open(4000)]
       await create('a', '10.0.0.1:80', true, polite)
       await create('b', '10.0.0.2:80', true, dead)
       await watching.has('10.0.0.1:80 10.0.0.2:80')

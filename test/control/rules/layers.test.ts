@@ -1,13 +1,13 @@
 /** Who wants what: whole sets of sources, and overlays that take weight without changing what was said. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { openDirector } from '../../../control/apply/open.ts'
 import { namesFrom } from '../../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../../control/front/ipvsadm/run.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
 import { composeOverlays, NO_OVERLAYS, type Shares } from '../../../control/rules/layers.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import fc from '../../property.ts'
 import { choose } from '../map-reader.ts'
 import { memoryState, server, service, testHost } from '../support.ts'
 

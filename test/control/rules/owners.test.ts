@@ -1,7 +1,6 @@
 /** Whose a service is, who may change it, and holds by hand above both. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { openDirector } from '../../../control/apply/open.ts'
 import { Turns } from '../../../control/apply/turns.ts'
 import { namesFrom } from '../../../control/front/ipvsadm/names.ts'
@@ -15,6 +14,7 @@ import { createDirector } from '../../../control/rules/director.ts'
 import type { Overlays, Statement } from '../../../control/rules/layers.ts'
 import { NO_OVERLAYS } from '../../../control/rules/layers.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import fc from '../../property.ts'
 import { choose } from '../map-reader.ts'
 import { answer, memoryState, server, service, testHost } from '../support.ts'
 

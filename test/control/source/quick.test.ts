@@ -1,12 +1,12 @@
 /** What the quick reader takes, it reads as the whole one does. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { NO_DIRECTOR_SETTINGS } from '../../../control/model/site.ts'
 import { siteDocument } from '../../../control/source/file/document.ts'
 import { parseQuick } from '../../../control/source/file/quick.ts'
 import { parseText } from '../../../control/source/file/text.ts'
 import { documentText } from '../../../control/source/file/write.ts'
+import fc from '../../property.ts'
 import { siteServices } from './sites.ts'
 
 const ITEMS = Array.from(

@@ -1,5 +1,5 @@
 /** Any sites: services as sources state them, with checks and policies. */
-import fc from 'fast-check'
+
 import { type Check, type CheckQuestion, DNS_TYPES } from '../../../control/model/check.ts'
 import type { HealthPolicy } from '../../../control/model/health-policy.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
@@ -8,6 +8,7 @@ import type { RealServer } from '../../../control/model/server.ts'
 import type { VirtualService } from '../../../control/model/service.ts'
 import type { SiteServer } from '../../../control/model/site.ts'
 import type { IpAddress } from '../../../net/address.ts'
+import fc from '../../property.ts'
 import { ip } from '../support.ts'
 
 const INT_MAX = 2147483647

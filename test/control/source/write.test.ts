@@ -1,11 +1,11 @@
 /** What is written down is read to the same values. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { NO_DIRECTOR_SETTINGS } from '../../../control/model/site.ts'
 import { siteDocument } from '../../../control/source/file/document.ts'
 import { readSite } from '../../../control/source/file/read.ts'
 import { documentText } from '../../../control/source/file/write.ts'
+import fc from '../../property.ts'
 import { type AnyService, siteServices } from './sites.ts'
 
 /** Without places, and without prototypes of generated records. */

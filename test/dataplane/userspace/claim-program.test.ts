@@ -1,12 +1,12 @@
 /** The claims as a program, against the filter that the workers ask: it may drop less, never more. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { ClaimFilter } from '../../../dataplane/userspace/claims/filter.ts'
 import { claimProgram } from '../../../dataplane/userspace/claims/program.ts'
 import type { Claim } from '../../../dataplane/userspace/claims/tracker.ts'
 import { readAddress } from '../../../net/address.ts'
 import { ethernet, ipv4, ipv6, tcp, udp } from '../../packets/frame.ts'
+import fc from '../../property.ts'
 
 const bytesToAddress = (bytes: Uint8Array) => readAddress(bytes, 0, bytes.length === 4 ? 4 : 6)
 

@@ -57,7 +57,10 @@ export class ForwarderStage {
   /** Made before the tests of the suite that is being described, taken away after them. */
   constructor(intake: Intake) {
     this.#intake = intake
+    // As in its own process, something else keeps the loop going while it waits for its threads.
+    let life: NodeJS.Timeout
     before(async () => {
+      life = setInterval(() => {}, 60_000)
       layTwoWires()
       this.c = new PacketSocket('wire-c', { vnet: true })
       this.r = new PacketSocket('wire-r', { vnet: true })
@@ -70,6 +73,7 @@ export class ForwarderStage {
       this.c.close()
       this.r.close()
       rmSync(this.#folder, { recursive: true })
+      clearInterval(life)
     })
   }
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { Action, JobFlag, JobRecord, RingRecord, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { SEND_OFFSET, SendStatus, Slot, Status } from '../../../dataplane/userspace/packet/rings.ts'
 import { GsoType, Vnet } from '../../../dataplane/userspace/worker/jobs.ts'
+import fc from '../../property.ts'
 import { type LinearMemory, linearMemory } from './linear-memory.ts'
 
 const SLOT = 2048

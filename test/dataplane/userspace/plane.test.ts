@@ -82,13 +82,14 @@ describe('the userspace plane in two processes', { skip }, () => {
       return false
     }
   }
-  const received = async (socket: PacketSocket, count: number, timeoutMs = 3000): Promise<Uint8Array[]> => {
+  const received = async (socket: PacketSocket, count: number, timeoutMs = 20_000): Promise<Uint8Array[]> => {
     const frames: Uint8Array[] = []
-    for (const end = Date.now() + timeoutMs; frames.length < count && Date.now() < end; await wait(5)) {
+    for (const end = Date.now() + timeoutMs; ; await wait(5)) {
+      const late = Date.now() >= end
       for (let frame = socket.receive(); frame !== null; frame = socket.receive())
         if (frame[12] === 0x08 && frame[13] === 0x00) frames.push(frame)
+      if (frames.length >= count || late) return frames
     }
-    return frames
   }
   /** A connection of which the real server has heard; its port. */
   const connect = async (): Promise<number> => {
@@ -158,7 +159,7 @@ describe('the userspace plane in two processes', { skip }, () => {
       const killed = performance.now()
       let heard = 0
       // The client goes on as TCP would; the kernel must not answer meanwhile.
-      while (heard === 0 && performance.now() - killed < 10_000) {
+      while (heard === 0 && performance.now() - killed < 60_000) {
         c.send(fromClient(old, 80, 'A'))
         heard = (await received(r, 1, 20)).length
       }
@@ -166,7 +167,7 @@ describe('the userspace plane in two processes', { skip }, () => {
       assert.ok(heard > 0, log.join('; '))
       assert.deepEqual(await received(c, 1, 50), [], 'a RST of the kernel')
       times.push(Math.round(tookMs))
-      await until(() => plane.interfaces().length === 2, 'the daemon to see it', 10_000)
+      await until(() => plane.interfaces().length === 2, 'the daemon to see it')
       assert.notEqual(pid(), forwarder)
       await received(r, 1000, 100)
       await goesOn(old)
@@ -180,7 +181,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await wait(5)
     managed.director.addService(other)
     managed.director.addServer(other.id, server(`${REAL}:8081`))
-    await until(() => plane.forwarder !== null && plane.interfaces().length === 2, 'another one', 10_000)
+    await until(() => plane.forwarder !== null && plane.interfaces().length === 2, 'another one')
     await managed.director.settle()
     c.send(fromClient(7, 81, 'S'))
     assert.equal((await received(r, 1)).length, 1)
@@ -303,7 +304,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     )
     await assert.rejects(plane.published(), /its log cannot be written/)
     rmSync(path, { recursive: true })
-    await until(() => plane.trouble() === null, 'another forwarder', 10_000)
+    await until(() => plane.trouble() === null, 'another forwarder')
     await attach()
     await goesOn(await connect())
   })
@@ -354,7 +355,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     const second = pid()
     await plane.close()
     process.kill(second, 'SIGKILL')
-    await until(() => left().every((name) => name.includes('.')), `all to be removed: ${left()}`, 45_000)
+    await until(() => left().every((name) => name.includes('.')), `all to be removed: ${left()}`, 120_000)
     await open()
     await attach()
     await goesOn(await connect())
@@ -364,7 +365,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     const forwarder = pid()
     await plane.close()
     rmSync(runDirectory, { recursive: true })
-    await until(() => !running(forwarder), 'it to end', 15_000)
+    await until(() => !running(forwarder), 'it to end', 60_000)
     assert.ok(!existsSync(runDirectory))
     execFileSync('mkdir', [runDirectory])
     assert.deepEqual(left(), [])
@@ -382,7 +383,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     const began = Date.now()
     await plane.close()
     // One that waits for a forwarder waits for 20 s.
-    assert.ok(Date.now() - began < 5000, `it took ${Date.now() - began} ms`)
+    assert.ok(Date.now() - began < 15_000, `it took ${Date.now() - began} ms`)
     rmSync(logFile, { recursive: true })
     await open()
     await attach()

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import {
   Action,
   JobRecord,
@@ -10,6 +9,7 @@ import {
   PoolRecord,
   QueueRecord,
 } from '../../../dataplane/layout/layout.gen.ts'
+import fc from '../../property.ts'
 import { linearMemory } from './linear-memory.ts'
 
 const MASK = PM_XSK_ENTRIES - 1

@@ -1,6 +1,7 @@
 /** Random command lines, mostly sensible, made from the grammar's own tables. */
-import fc from 'fast-check'
+
 import { type OPTION_NAMES, SPELLINGS, type Spelling } from '../../../../control/front/ipvsadm/grammar.ts'
+import fc from '../../../property.ts'
 
 const oddAddresses = fc.constantFrom(
   '10.0.0.1:80',

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { namesFrom } from '../../../../control/front/ipvsadm/names.ts'
 import { runIpvsadm, STDIN_WANTED } from '../../../../control/front/ipvsadm/run.ts'
 import type { Director } from '../../../../control/model/director.ts'
 import { createDirector } from '../../../../control/rules/director.ts'
 import { fixedHost } from '../../../../control/rules/host.ts'
+import fc from '../../../property.ts'
 import { commandLine, restoreInput } from './command-lines.ts'
 
 const HOSTS = '10.0.0.1 vip.example\n10.0.0.9 localhost\n'

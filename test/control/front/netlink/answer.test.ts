@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import fc from 'fast-check'
 import { answer } from '../../../../control/front/netlink/answer.ts'
 import { Attributes, nest, text, u16, u32 } from '../../../../control/front/netlink/attributes.ts'
 import { connectionFile } from '../../../../control/front/netlink/connection-file.ts'
@@ -23,6 +22,7 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
 } from '../../../../linux/netlink/message.ts'
+import fc from '../../../property.ts'
 import { connection, server, service } from '../listings.ts'
 
 function request(

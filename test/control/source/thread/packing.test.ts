@@ -1,8 +1,8 @@
 /** Services on their way between threads. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { Packer, type SentService, Unpacker } from '../../../../control/source/thread/packing.ts'
+import fc from '../../../property.ts'
 import { siteService } from '../sites.ts'
 
 const place = fc.record({
