@@ -26,7 +26,7 @@ test('a daemon serves its file, and goes on with it when a reload finds it wrong
         (await get(socket, '/v1/sources', sourcesAnswer)).value.find((one) => one.source === 'file')!
       const reloaded = async (until: () => Promise<boolean>) => {
         child.kill('SIGHUP')
-        for (let tries = 0; tries < 400 && !(await until()); tries++) await sleep(50)
+        for (let tries = 0; tries < 2400 && !(await until()); tries++) await sleep(50)
         assert.ok(await until())
       }
       assert.deepEqual(await services(), ['80 file 1'])

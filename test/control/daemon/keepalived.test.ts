@@ -51,7 +51,7 @@ test('the daemon serves a keepalived.conf, and reads it again when it is told to
     assert.match(log(), /keepalived\.conf:5:1: Unknown word \\"nonsense\\"/)
     writeFileSync(CONF, configuration(4))
     child.kill('SIGHUP')
-    await until('the new weight', 10_000, async () => ((await weight()) === 4 ? true : undefined))
+    await until('the new weight', 60_000, async () => ((await weight()) === 4 ? true : undefined))
   })
 })
 

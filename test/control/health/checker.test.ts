@@ -49,7 +49,7 @@ test('programs that checks have started end with the daemon, however that ended'
       return 'gone'
     }
   }
-  for (let n = 0; n < 200 && !/gone|Z|X/.test(state()); n++) await sleep(10)
+  for (let n = 0; n < 3000 && !/gone|Z|X/.test(state()); n++) await sleep(10)
   const found = state()
   if (!/gone|Z|X/.test(found)) process.kill(Number(written()), 'SIGKILL')
   assert.match(found, /gone|Z|X/)
@@ -78,7 +78,7 @@ test('a checker that cannot be started at all is tried again', async (t) => {
   } finally {
     process.execPath = execPath
   }
-  for (let n = 0; n < 500 && !lines.some((line) => line.includes('a test')); n++) await sleep(10)
+  for (let n = 0; n < 3000 && !lines.some((line) => line.includes('a test')); n++) await sleep(10)
   assert.deepEqual(lines, [
     'The checker: spawn /no/such/program ENOENT',
     'The checker ended with spawn /no/such/program ENOENT: it is started again in 100 ms',

@@ -20,7 +20,7 @@ const closing: (() => void)[] = []
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-kinds-'))
 closing.push(() => rmSync(folder, { recursive: true }))
 
-const answer = async (question: CheckQuestion, port: number, timeoutMs = 2000) => {
+const answer = async (question: CheckQuestion, port: number, timeoutMs = 30_000) => {
   const { state, words, weight } = await ask({
     ...{ id: 1, question, from: null, device: null, timeoutMs, environment: { ANSWER: '42' } },
     to: { address: ip('127.0.0.1'), family: 4, port },
@@ -326,7 +326,10 @@ describe('a question', () => {
       words: 'exit status 3: zu spät',
     })
     const file = join(folder, 'pid')
-    assert.deepEqual(await answer(exec(`sleep 300 & echo $! > ${file}; wait`), 0, 300), silent)
+    assert.deepEqual(await answer(exec(`sleep 300 & echo $! > ${file}; wait`), 0, 3000), {
+      ...silent,
+      words: 'no answer within 3000 ms',
+    })
     const pid = Number(readFileSync(file, 'utf8'))
     const state = () => {
       try {
@@ -335,7 +338,7 @@ describe('a question', () => {
         return 'gone'
       }
     }
-    for (let n = 0; n < 200 && !/gone|Z|X/.test(String(state())); n++)
+    for (let n = 0; n < 3000 && !/gone|Z|X/.test(String(state())); n++)
       await new Promise((resolve) => setTimeout(resolve, 10))
     assert.match(String(state()), /gone|Z|X/)
   })

@@ -66,7 +66,7 @@ test('with includes, checks and pools, until the file is right again, and says s
     const first = await started(folder)
     assert.deepEqual([stands(first.source), first.complaints], ['in force', []])
     const kept = join(folder, 'last-good-file.json')
-    await until('it to be kept', 10_000, async () => statSync(kept, { throwIfNoEntry: false }))
+    await until('it to be kept', 60_000, async () => statSync(kept, { throwIfNoEntry: false }))
     assert.equal(statSync(kept).mode & 0o777, 0o600, 'registries have passwords')
     await first.reader.close()
 
@@ -83,7 +83,7 @@ test('with includes, checks and pools, until the file is right again, and says s
     assert.equal(web?.servers[0]?.checks.length, 1)
 
     // Files of pools are looked at as ever.
-    await until('the pool to be read', 10_000, async () => {
+    await until('the pool to be read', 60_000, async () => {
       source.watch()
       return servers().some((address) => address === '10.0.0.2') ? true : undefined
     })
@@ -104,7 +104,7 @@ test('nothing is made up: of another file, or where nothing was kept, rules alon
     write('pm.yaml', MORE)
     write('broken.yaml', BROKEN)
     const first = await started(folder)
-    await until('it to be kept', 10_000, async () =>
+    await until('it to be kept', 60_000, async () =>
       statSync(join(folder, 'last-good-file.json'), { throwIfNoEntry: false }),
     )
     await first.reader.close()

@@ -217,7 +217,7 @@ describe('a file as a source', () => {
     )
     await apply()
     const looked = async (until: () => boolean): Promise<void> => {
-      for (let tries = 0; tries < 400 && !until(); tries++) {
+      for (let tries = 0; tries < 3000 && !until(); tries++) {
         source.watch()
         await new Promise((resolve) => setTimeout(resolve, 10))
       }
@@ -246,8 +246,8 @@ describe('a file as a source', () => {
       'pools: { apps: { file: pool.json } }\nservices:\n  - { tcp: "192.0.2.10:80", pools: [apps] }\n',
     )
     await apply()
-    for (let n = 2; n < 250 && Object.keys(weights()).includes('10.0.0.1 80'); n++) {
-      writeFileSync(pool, `["10.0.0.${n}"]${' '.repeat(n)}`)
+    for (let n = 2; n < 3000 && Object.keys(weights()).includes('10.0.0.1 80'); n++) {
+      writeFileSync(pool, `["10.0.${n >> 8}.${n & 255}"]${' '.repeat(n)}`)
       source.watch()
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
@@ -268,7 +268,7 @@ describe('a file as a source', () => {
     const [unknown] = complaints()
     assert.match(unknown ?? '', /servicse/)
     const looked = async (until: () => boolean): Promise<void> => {
-      for (let tries = 0; tries < 400 && !until(); tries++) {
+      for (let tries = 0; tries < 3000 && !until(); tries++) {
         source.watch()
         await new Promise((resolve) => setTimeout(resolve, 10))
       }

@@ -34,7 +34,9 @@ test('pins of a network namespace that is gone are removed, those of a living on
     resident.kill('SIGKILL')
     await once(resident, 'exit')
     // The kernel takes namespaces apart in its own time.
-    await until(() => removeDeadPins().includes(directory), 'pins of the dead namespace removed', 20_000)
+    // Pins are the machine's: another director that starts meanwhile may have been quicker.
+    const isRemoved = () => removeDeadPins().includes(directory) || !existsSync(directory)
+    await until(isRemoved, 'pins of the dead namespace removed', 60_000)
     assert.ok(!existsSync(directory))
   } finally {
     resident.kill('SIGKILL')

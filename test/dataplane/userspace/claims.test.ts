@@ -27,7 +27,7 @@ import {
   udp,
 } from '../../packets/frame.ts'
 import { interfaceIndex, PacketSocket } from '../../packets/libc.ts'
-import { enterPrivateNetwork, ip, skipWithoutPrivileges, sysctl } from '../private-network.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges, sysctl, until } from '../private-network.ts'
 
 const address = (text: string) => {
   const bytes = new Uint8Array(16)
@@ -491,12 +491,11 @@ describe('nftables drops exactly what the filter matches', { skip: skipWithoutPr
     const more = claim('to', 'tcp', '192.0.2.102', 443)
     await runNft(changeScript({ added: [more], removed: [claims[0]!] }), 'test')
     assert.equal(wire.dropped(toMac(to4())), 0)
-    await runNft(leaseScript(1), 'test')
+    await runNft(leaseScript(3), 'test')
     const syn = to4(tcp({ sport: 1, dport: 443, flags: 'S' }), { dst: '192.0.2.102' })
     const frame = toMac(syn)
     assert.equal(wire.dropped(frame), 1)
-    await new Promise((resolve) => setTimeout(resolve, 1300))
-    assert.equal(wire.dropped(frame), 0)
+    await until(() => wire.dropped(frame) === 0, 'the lease to run out')
     await runNft('delete table netdev stack', 'count no more survivors')
     await runNft(deleteScript(), 'test')
     await runNft(deleteScript(), 'test')

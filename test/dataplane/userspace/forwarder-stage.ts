@@ -128,6 +128,15 @@ export class ForwarderStage {
     assert.equal((await heard(this.c)).length, 1, this.verdicts())
   }
 
+  /** Sends a first packet again and again, as a client does, until the real server hears of it. */
+  async reaches(sport: number): Promise<void> {
+    for (const late = performance.now() + 30_000; ; ) {
+      this.c.send(fromClient(sport, 80, 'S'))
+      if ((await heard(this.r, 0)).length > 0) return
+      assert.ok(performance.now() < late, `${this.verdicts()} ${this.words}`)
+    }
+  }
+
   verdict(number: number): bigint {
     let sum = 0n
     for (let cpu = 0; cpu < SMALL_SIZES.cpus; cpu++)
