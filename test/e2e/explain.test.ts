@@ -8,7 +8,7 @@ import { until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { connectionsOver, missingFor, PLANES, withDirector } from './scene.ts'
+import { connectionsOver, missingFor, ofFrames, PLANES, withDirector } from './scene.ts'
 
 const NAT: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
 const CLIENT = '192.0.2.50'
@@ -28,7 +28,7 @@ async function pointsman(lab: Lab, words: readonly string[]): Promise<string> {
 
 /** ARP comes and goes as it likes. */
 async function forwarded(lab: Lab): Promise<object> {
-  const verdicts = Object.entries(await lab.director.verdicts())
+  const verdicts = Object.entries(ofFrames(await lab.director.verdicts()))
   return Object.fromEntries(verdicts.filter(([name]) => !name.startsWith('pass_not_')))
 }
 

@@ -46,10 +46,17 @@ async function members(lab: Lab): Promise<string> {
     .join(', ')
 }
 
-const inList = (lab: Lab, wanted: string): Promise<true> =>
-  until(`the real servers ${wanted}`, WITHIN_MS, async () =>
-    (await members(lab)) === wanted && (await lab.director.isInForce()) ? true : undefined,
-  )
+async function inList(lab: Lab, wanted: string): Promise<void> {
+  let found = ''
+  await until(`the real servers ${wanted}`, WITHIN_MS, async () => {
+    found = await members(lab)
+    if (found !== wanted) return undefined
+    found += ', not in force'
+    return (await lab.director.isInForce()) ? true : undefined
+  }).catch((error: unknown) => {
+    throw new Error(`${String(error)}, found ${found}`)
+  })
+}
 
 async function answering(lab: Lab): Promise<readonly string[]> {
   const report = await lab.client.load({ ...VIRTUAL, requests: 20, concurrency: 2 })

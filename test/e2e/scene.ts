@@ -101,6 +101,12 @@ export async function packetsSent(
     .reduce((sum, count) => sum + count.packets, 0)
 }
 
+/** Without the counters of connections that stand beside verdicts of frames (docs/verdicts.md). */
+export function ofFrames(verdicts: Readonly<Record<string, bigint>>): Record<string, bigint> {
+  const names = Object.keys(verdicts).filter((name) => /^(pass|forward|answer|drop)_/.test(name))
+  return Object.fromEntries(names.map((name) => [name, verdicts[name]!]))
+}
+
 /** Frames delivered to the director and packets in its verdicts, to be compared with a later `Account`. */
 export interface Account {
   readonly frames: bigint
@@ -115,7 +121,7 @@ const STILL_WITHIN_MS = 60_000
 export async function takeAccount(lab: Lab): Promise<Account> {
   const look = async (): Promise<Account> => ({
     frames: await lab.framesToDirector(),
-    verdicts: await lab.director.verdicts(),
+    verdicts: ofFrames(await lab.director.verdicts()),
   })
   let last = await look()
   return until('a moment without traffic', STILL_WITHIN_MS, async () => {

@@ -30,6 +30,8 @@ const EXPECTED: ReadonlySet<string> = new Set([
   'drop_next_hop_unresolved',
   'drop_tx',
   'drop_ring',
+  // Of connections, while the daemon is away longer than they last.
+  'expired_by_packet',
 ])
 
 export function unexpected(verdicts: Verdicts): string[] {
