@@ -64,7 +64,7 @@ function listenUdp({ role, address, port }: ListenSettings['udp'][number]): Prom
 
 await Promise.all([...settings.httpPorts.map(listenHttp), ...settings.udp.map(listenUdp)])
 answerQuestions({
-  /** Datagrams of a phase; forgets it. */
+  /** Datagrams of a phase since this was last asked of it; forgets them. */
   arrived: (phase) => {
     const number = Number(phase)
     const counts = { echo: arrived.echo[number] ?? 0, sink: arrived.sink[number] ?? 0 }

@@ -87,13 +87,14 @@ export class Traffic {
 
   /** Nobody answers those: waits until all have arrived, or no more do. */
   async #arrivedAtSinks(sent: number): Promise<number> {
-    let [most, silentSince] = [-1, performance.now()]
+    let [arrived, silentSince] = [0, performance.now()]
     for (;;) {
       const counts = await Promise.all(
         this.#servers.map((server) => server.ask('arrived', arrivedShape, this.#phase)),
       )
-      const arrived = counts.reduce((sum, { sink }) => sum + sink, 0)
-      if (arrived > most) [most, silentSince] = [arrived, performance.now()]
+      // Those since it was asked last: a server forgets what it has told.
+      const more = counts.reduce((sum, { sink }) => sum + sink, 0)
+      if (more > 0) [arrived, silentSince] = [arrived + more, performance.now()]
       if (arrived >= sent || performance.now() - silentSince > SILENCE_MS) return arrived
       await new Promise((resolve) => setTimeout(resolve, 25))
     }
