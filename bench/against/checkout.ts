@@ -40,7 +40,14 @@ export async function buildHere(): Promise<void> {
 /** Into a folder of its own below the temporary one; `remove` takes it away. */
 export async function checkOut(commit: string): Promise<Checkout> {
   const scratch = mkdtempSync(join(tmpdir(), 'pointsman-against.'))
-  const remove = (): void => rmSync(scratch, { recursive: true, force: true })
+  const stop = (): void => process.exit(1)
+  const removeNow = (): void => rmSync(scratch, { recursive: true, force: true })
+  const remove = (): void => {
+    process.off('SIGINT', stop).off('SIGTERM', stop).off('exit', removeNow)
+    removeNow()
+  }
+  // A built tree in somebody's temporary folder: gone as well when the bench is ended in the middle.
+  process.once('SIGINT', stop).once('SIGTERM', stop).once('exit', removeNow)
   try {
     const tree = join(scratch, 'tree')
     const archive = join(scratch, 'archive.tar')

@@ -111,11 +111,17 @@ export function play(
       else if (line.trim() !== '') process.stderr.write(`${line}\n`)
     }
   })
+  // Whoever is ended meanwhile ends the machine, and cleans up after it.
+  const stop = (): void => void child.kill('SIGKILL')
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
   return new Promise((resolve, reject) => {
-    const late = setTimeout(() => child.kill('SIGKILL'), limitMs)
+    const late = setTimeout(stop, limitMs)
     child.on('error', (cause) => reject(new Error(`Cannot start QEMU: ${cause.message}`, { cause })))
     child.on('close', (status) => {
       clearTimeout(late)
+      process.off('SIGINT', stop)
+      process.off('SIGTERM', stop)
       if (status === 0) resolve()
       else reject(new Error(`The machine did not end by itself: its console is ${console}`))
     })
