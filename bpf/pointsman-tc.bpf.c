@@ -3,6 +3,7 @@
 #define PM_SKB
 
 #include "process.h"
+#include "record.h"
 
 /* Actions of traffic control (enum TC_ACT_*). */
 #define PM_TC_NEXT (-1) /* whoever comes next: another program, then the stack */
@@ -40,6 +41,7 @@ int pointsman(struct __sk_buff *skb)
 	__u64 result;
 	__u32 ifindex;
 
+	pm_record_came(skb);
 	skb->cb[0] = 0;
 	skb->cb[2] = 0;
 	/* Headers are enough for nearly all; for the others a second run has all of the packet. */
@@ -47,6 +49,7 @@ int pointsman(struct __sk_buff *skb)
 	if (pm_unlikely((__u32)result == PM_WANT_PAYLOAD))
 		result = pm_skb_run(skb, skb->len);
 	ifindex = result >> 32;
+	pm_record_left(skb, result, ifindex);
 	pm_tally_frame(result);
 	switch (pm_act((__u32)result)) {
 	case PM_ACTION_PASS:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* The packet program in the kernel: frames in, XDP actions out. */
 #include "process.h"
+#include "record.h"
 
 /* BTF keeps only what something refers to: these make the layout complete for the generator. */
 const enum pm_verdict *pm_btf_verdict __attribute__((unused));
@@ -42,17 +43,23 @@ PM_PART int pm_tally_frame(__u32 v)
 SEC("xdp")
 int pointsman(struct xdp_md *ctx)
 {
-	__u64 result = pm_process(ctx);
-	enum pm_verdict v = (__u32)result;
-	__u32 ifindex = result >> 32;
+	__u64 result;
+	enum pm_verdict v;
+	__u32 ifindex;
 	enum pm_way way = PM_WAY_NONE;
 
+	pm_record_came(ctx);
+	result = pm_process(ctx);
+	pm_record_decided(result);
+	v = (__u32)result;
+	ifindex = result >> 32;
 	if (pm_act(v) == PM_ACTION_SEND) {
 		way = pm_way_out(ctx, ifindex);
 		/* A frame that cannot leave is never counted as sent. */
 		if (way == PM_WAY_NONE)
 			v = PM_DROP_EGRESS;
 	}
+	pm_record_left(ctx, v, ifindex);
 	pm_tally_frame(v);
 	switch (pm_act(v)) {
 	case PM_ACTION_PASS:

@@ -7,6 +7,7 @@
  */
 import { MachineError } from '../linux/machine-error.ts'
 import type { MapName } from './layout/layout.gen.ts'
+import type { RecordingWanted, Tape } from './recording.ts'
 
 /** One map: `entries` records of `entrySize` bytes, live (the packet program reads and writes them too). */
 export interface MapMemory {
@@ -119,6 +120,11 @@ export interface Dataplane {
    * packets' sight before is read by none any more. Planes that have no packets leave it out.
    */
   quiesce?(): Promise<void>
+  /**
+   * Keeps what comes and how it leaves from now on, for whoever reads it; costs nothing when nobody does. Planes
+   * that have no packets leave it out. Throws `MachineError` with what is missing.
+   */
+  record?(wanted: RecordingWanted): Promise<Tape>
   /** Stops taking packets and removes everything it left in the system (pins, links, nftables). */
   detach(): Promise<void>
   /** Lets go of this process's handles; what is pinned goes on forwarding (xdp). */

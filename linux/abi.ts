@@ -58,4 +58,5 @@ export const CLONE_NEWNET = 0x40000000
 export const MAP_SHARED = 0x01
 export const MAP_SHARED_FIXED_POPULATE = 0x01 | 0x10 | 0x8000
 export const MAP_PRIVATE_ANONYMOUS_FIXED = 0x02 | 0x20 | 0x10
+export const PROT_READ = 1
 export const PROT_READ_WRITE = 1 | 2

@@ -3,7 +3,7 @@
  * binding per function, and its log kept for error messages instead of printed.
  */
 import koffi from 'koffi'
-import { addressOf, errno, libc } from './libc.ts'
+import { addressOf, Errno, errno, libc } from './libc.ts'
 import { MachineError } from './machine-error.ts'
 
 /** `struct bpf_object *` and its like: the address, 0n for NULL. */
@@ -91,6 +91,19 @@ export function updateMapLater(map: number, key: number, value: number): Promise
       0,
       (error: Error | null, result: unknown) => {
         resolve(error === null && words.length > 0 ? Number(result) : -1)
+      },
+    )
+  })
+}
+
+/** `bpf_object__load` by another thread; resolves with what the call returned. Nothing else may use the object. */
+export function loadLater(object: Handle): Promise<number> {
+  const call: unknown = libbpf().bpf_object__load
+  return new Promise((resolve) => {
+    ;(call as { async(...parameters: unknown[]): void }).async(
+      object,
+      (error: Error | null, result: unknown) => {
+        resolve(error === null ? Number(result) : -Errno.ENOMEM)
       },
     )
   })

@@ -7,7 +7,7 @@
 
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
-import { MAP_SHARED, PROT_READ_WRITE } from './abi.ts'
+import { MAP_SHARED, PROT_READ, PROT_READ_WRITE } from './abi.ts'
 
 export type Pointer = Uint8Array | bigint | null
 
@@ -30,6 +30,7 @@ const bindings = {
   mmap: library.func(
     'void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)',
   ),
+  getpagesize: library.func('int getpagesize()'),
   munmap: library.func('int munmap(void *address, size_t length)'),
   fallocate: library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)'),
   madvise: library.func('int madvise(void *address, size_t length, int advice)'),
@@ -79,6 +80,7 @@ export const libc = bindings as {
     fd: number,
     offset: number,
   ) => bigint
+  readonly getpagesize: () => number
   readonly munmap: (address: Pointer, length: number) => number
   readonly fallocate: (fd: number, mode: number, offset: number, length: number) => number
   readonly madvise: (address: Pointer, length: number, advice: number) => number
@@ -208,7 +210,16 @@ export interface Mapping {
 
 /** Maps `length` bytes of a file descriptor for reading and writing. `what` completes "Cannot mmap ...". */
 export function mapShared(fd: number, length: number, what: string, offset = 0): Mapping {
-  const address = libc.mmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, offset)
+  return mapped(fd, length, what, offset, PROT_READ_WRITE)
+}
+
+/** The same of what may only be read: a write would end the process. */
+export function mapToRead(fd: number, length: number, what: string, offset = 0): Mapping {
+  return mapped(fd, length, what, offset, PROT_READ)
+}
+
+function mapped(fd: number, length: number, what: string, offset: number, protection: number): Mapping {
+  const address = libc.mmap(null, length, protection, MAP_SHARED, fd, offset)
   if (address === MAP_FAILED) throw new SystemError(`mmap ${what}`, koffi.errno())
   return {
     buffer: memoryAt(address, length),

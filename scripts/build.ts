@@ -85,12 +85,13 @@ function labDefines(source: string): string[] {
   return [`-DLAB_GUE_PORT=${topology.ports.gue}`]
 }
 
-function bpfObject(source: string): Target {
+/** @param included other sources that it includes */
+function bpfObject(source: string, ...included: readonly string[]): Target {
   const beside = files(relative(root, dirname(source)), '.h', 'topology.json')
   return {
     output: join(dist, basename(source).replace(/\.c$/, '.o')),
     source,
-    inputs: [...headers, ...beside],
+    inputs: [...headers, ...beside, ...included],
     make: (output) =>
       clang(
         ['-target', 'bpf', '-mcpu=v3', '-O2', '-g', ...WARNINGS],
@@ -314,13 +315,17 @@ async function main(): Promise<number> {
   const program = [
     bpfObject(at('bpf/pointsman.bpf.c')),
     bpfObject(at('bpf/pointsman-tc.bpf.c')),
+    bpfObject(at('bpf/pointsman-recording.bpf.c'), at('bpf/pointsman.bpf.c')),
+    bpfObject(at('bpf/pointsman-tc-recording.bpf.c'), at('bpf/pointsman-tc.bpf.c')),
     bpfObject(at('bpf/steer.bpf.c')),
     bpfObject(at('bpf/failures.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),
     nativeObject(at('bpf/pointsman.native.c')),
     ...machines.map(([, machine]) => nativeClient(at('control/cli/ipvsadm.c'), machine!)),
     ...machines.map(([, machine]) => preloadLibrary(at('deploy/preload/pointsman-preload.c'), machine!)),
-    ...['lab', 'bench', 'test'].flatMap((folder) => files(folder, '.bpf.c')).map(bpfObject),
+    ...['lab', 'bench', 'test']
+      .flatMap((folder) => files(folder, '.bpf.c'))
+      .map((source) => bpfObject(source)),
   ]
   const programs = [
     at('control/daemon/pointsmand.ts'),

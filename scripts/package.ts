@@ -40,6 +40,8 @@ const PROGRAMS = ['pointsmand', 'pointsman', 'ipvsadm', 'ipvsadm-save', 'ipvsadm
 const DIST = [
   'pointsman.bpf.o',
   'pointsman-tc.bpf.o',
+  'pointsman-recording.bpf.o',
+  'pointsman-tc-recording.bpf.o',
   'steer.bpf.o',
   'failures.bpf.o',
   'pointsman.wasm',

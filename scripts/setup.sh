@@ -45,7 +45,7 @@ missing_packages() {
 # What only tests use: partners to compare with, and what it takes to make and inspect packages.
 missing_test_packages() {
 	local tool
-	local -A tools=([groff]=groff-base [lintian]=lintian [systemd-analyze]=systemd [promtool]=prometheus [tmux]=tmux)
+	local -A tools=([groff]=groff-base [lintian]=lintian [systemd-analyze]=systemd [promtool]=prometheus [tmux]=tmux [tshark]=tshark)
 	for tool in "${!tools[@]}"; do
 		command -v "$tool" >/dev/null || echo "${tools[$tool]}"
 	done

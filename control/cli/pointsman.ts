@@ -6,6 +6,7 @@ import { FILTER_ACTIONS } from '../model/filter.ts'
 import { VERSION } from '../model/version.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { NOUNS, type Noun, type Shown } from './nouns.ts'
+import type { RecordWords } from './record.ts'
 import type { RegisterWords } from './register.ts'
 import { dataplane, detach, getSettings, set } from './verbs.ts'
 
@@ -282,6 +283,25 @@ program
   .action(async (file: string) => {
     const { snapshot } = await import('./explain.ts')
     process.stdout.write(await snapshot(socket, file))
+  })
+program
+  .command('record')
+  .description(
+    "packets as they come and as they leave, with verdicts, into a pcapng file; clients' data is in it",
+  )
+  .requiredOption('-w, --write <file>', 'or - for standard output')
+  .option('--service <service>', 'of this one alone: tcp/192.0.2.10:80, fwmark/7')
+  .option('--client <prefix>', 'from and to these clients alone')
+  .option('--verdict <name...>', 'with these verdicts alone: see pointsman verdicts')
+  .option('--snap <bytes>', 'of each frame (64 to 8192; 256 unless given)')
+  .option(
+    '--limit <limit...>',
+    'ends it: packets (1000), bytes (10MB), a time (30s); 10m and 1GB unless given',
+  )
+  .option('--sample <1/N>', 'one packet of N')
+  .action(async (options: RecordWords) => {
+    const { record } = await import('./record.ts')
+    await record(socket, options, say)
   })
 const getting = program
   .command('get')

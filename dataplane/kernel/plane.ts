@@ -28,11 +28,13 @@ import { publishEgress } from '../egress-table.ts'
 import { crowdTrap, listInterfaces, putInterface, removeInterface } from '../interface-table.ts'
 import { MAPS, type MapName } from '../layout/layout.gen.ts'
 import { mapMemory } from '../map-memory.ts'
+import type { RecordingWanted, Tape } from '../recording.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { readEgress } from './egress.ts'
 import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object-info.ts'
 import { type OpenedPrograms, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
 import { type Hook, Pins, type Trace } from './pins.ts'
+import { Recorder } from './recording.ts'
 import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
 import { mergingTrap, type VlanTrap, vlanTrap } from './traps.ts'
 import { attachNative, attachXdp, queryXdp, type XdpMode, type XdpModeChoice } from './xdp.ts'
@@ -83,6 +85,11 @@ export function detachPinned(directory: string = defaultPinDirectory()): boolean
   return removePinned(directory)
 }
 
+const RECORDING_OBJECTS: Readonly<Record<Hook, string>> = {
+  xdp: 'pointsman-recording.bpf.o',
+  tc: 'pointsman-tc-recording.bpf.o',
+}
+
 export class KernelDataplane implements Dataplane {
   readonly sizes: Sizes
   /** True when the state of an earlier process was found and is carried on. */
@@ -103,6 +110,10 @@ export class KernelDataplane implements Dataplane {
   /** Generic netlink and rtnetlink, once they are needed. */
   #questions: QuestionSocket | null = null
   #filterQuestions: QuestionSocket | null = null
+  /** What records at the hooks in use; null: nobody does. */
+  #recording: ReadonlyMap<Hook, Recorder> | null = null
+  /** Ids of programs that recorded, which a link may still have. */
+  readonly #formerRecorders = new Set<number>()
   #closed = false
   /** What is pinned is being removed, or has been. */
   #isDetached = false
@@ -165,7 +176,26 @@ export class KernelDataplane implements Dataplane {
     return this.#mode
   }
 
-  /** The program of a hook, loaded if need be. */
+  /** The program that packets of a hook are to meet now, loaded if need be. */
+  #runningFd(hook: Hook): number {
+    return this.#recording?.get(hook)?.programFd ?? this.#opened.program(hook)
+  }
+
+  #runningId(hook: Hook): number {
+    return this.#recording?.get(hook)?.info.id ?? this.#programOf(hook).id
+  }
+
+  /** Whether a link runs a program of ours: the one that it should, once this returns. */
+  #putRight(ifindex: number, { hook, fd }: OwnLink, programId: number): boolean {
+    const wanted = this.#runningId(hook)
+    if (programId === wanted) return true
+    // One that recorded, or does not record, and was to be exchanged when the kernel could not.
+    if (programId !== this.#programOf(hook).id && !this.#formerRecorders.has(programId)) return false
+    this.#replaceProgram(hook, fd, { ifindex, name: netDeviceName(ifindex) ?? String(ifindex) })
+    return true
+  }
+
+  /** The usual program of a hook, loaded if need be. */
   #programOf(hook: Hook): ProgramInfo {
     const known = this.#programs.get(hook)
     if (known !== undefined) return known
@@ -289,6 +319,7 @@ export class KernelDataplane implements Dataplane {
   }
 
   async detach(): Promise<void> {
+    this.#stopRecording()
     for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       removeInterface(this, ifindex)
@@ -299,6 +330,7 @@ export class KernelDataplane implements Dataplane {
 
   async close(): Promise<void> {
     if (this.#closed) return
+    this.#stopRecording()
     this.#closed = true
     this.#questions?.close()
     this.#filterQuestions?.close()
@@ -311,6 +343,61 @@ export class KernelDataplane implements Dataplane {
     }
     this.#links.clear()
     this.#opened.release()
+  }
+
+  async record(wanted: RecordingWanted): Promise<Tape> {
+    if (this.#recording !== null) {
+      throw new DataplaneError('Cannot record: somebody does already; end that recording first')
+    }
+    const recorders = new Map<Hook, Recorder>()
+    this.#recording = recorders
+    try {
+      const hooks = new Set([hookOf(this.#mode), ...[...this.#links.values()].map(({ hook }) => hook)])
+      for (const hook of hooks) {
+        const object = builtFile(RECORDING_OBJECTS[hook])
+        const recorder = await Recorder.load(object, this.sizes, this.#opened.mapFds, wanted)
+        if (this.#closed || this.#isDetached) {
+          recorder.close()
+          throw new DataplaneError('Cannot record: the data plane is closed')
+        }
+        recorders.set(hook, recorder)
+      }
+      this.#exchange(recorders)
+    } catch (error) {
+      this.#stopRecording()
+      throw error
+    }
+    return {
+      read: (take) => {
+        if (this.#recording === recorders) for (const recorder of recorders.values()) recorder.read(take)
+      },
+      lost: () => [...recorders.values()].reduce((sum, recorder) => sum + recorder.lost(), 0),
+      close: async () => {
+        if (this.#recording === recorders) this.#stopRecording()
+      },
+    }
+  }
+
+  /** The programs that packets met before are back. */
+  #stopRecording(): void {
+    const recorders = this.#recording
+    if (recorders === null) return
+    this.#recording = null
+    try {
+      this.#exchange(recorders)
+    } finally {
+      for (const { info } of recorders.values()) this.#formerRecorders.add(info.id)
+      for (const recorder of recorders.values()) recorder.close()
+    }
+  }
+
+  /** Sees to it that links of these hooks run the program that packets are to meet now. */
+  #exchange(hooks: ReadonlyMap<Hook, unknown>): void {
+    if (this.#isDetached) return
+    for (const [ifindex, { hook, fd }] of this.#links) {
+      const name = hooks.has(hook) ? netDeviceName(ifindex) : null
+      if (name !== null) this.#replaceProgram(hook, fd, { ifindex, name })
+    }
   }
 
   program(): { readonly name: string; readonly id: number; readonly tag: string } {
@@ -361,7 +448,7 @@ export class KernelDataplane implements Dataplane {
       [...this.#links].map(async ([ifindex, own]) => {
         const info = own.fd === null ? await this.#askFilter(ifindex) : await linkInfoLater(own.fd)
         if (info !== null)
-          own.holds = info.ifindex === ifindex && info.programId === this.#programOf(own.hook).id
+          own.holds = info.ifindex === ifindex && this.#putRight(ifindex, own, info.programId)
       }),
     )
   }
@@ -393,8 +480,7 @@ export class KernelDataplane implements Dataplane {
     const choice = this.#mode
     if (choice === 'tc') return this.#makeTcLink(link, wanted, null)
     if (choice === 'auto') {
-      const native =
-        vlans === null ? attachNative(this.#opened.program('xdp'), link) : { instead: vlans.cause }
+      const native = vlans === null ? attachNative(this.#runningFd('xdp'), link) : { instead: vlans.cause }
       if ('instead' in native) {
         const note = `${native.instead}: packets are taken in traffic control`
         const old = this.#links.get(link.ifindex)
@@ -405,7 +491,7 @@ export class KernelDataplane implements Dataplane {
       this.#pins?.pinLink(link.ifindex, native.fd, wanted)
       return { hook: 'xdp', ...native, holds: true, trap: null, wanted }
     }
-    const { fd, mode, note } = attachXdp(this.#opened.program('xdp'), link, choice)
+    const { fd, mode, note } = attachXdp(this.#runningFd('xdp'), link, choice)
     const trap = mode === 'generic' ? mergingTrap(link, links) : null
     if (trap !== null) {
       libc.close(fd)
@@ -416,7 +502,7 @@ export class KernelDataplane implements Dataplane {
   }
 
   #makeTcLink(link: Link, wanted: string, note: string | null): OwnLink {
-    const programFd = this.#opened.program('tc')
+    const programFd = this.#runningFd('tc')
     const fd = this.#tcLinks ? linkTc(programFd, link) : null
     if (fd !== null) {
       this.#pins?.pinLink(link.ifindex, fd, wanted, 'tc')
@@ -428,7 +514,7 @@ export class KernelDataplane implements Dataplane {
   }
 
   #replaceProgram(hook: Hook, fd: number | null, link: Pick<Link, 'ifindex' | 'name'>): void {
-    const programFd = this.#opened.program(hook)
+    const programFd = this.#runningFd(hook)
     if (fd === null) putFilter(programFd, link)
     else need(libbpf().bpf_link_update(fd, programFd, null), `replace the program on ${link.name}`)
   }

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { basename } from 'node:path'
 import { possibleCpus } from '../../linux/cpus.ts'
-import { type Handle, libbpf, need, needPointer, takeLog } from '../../linux/libbpf.ts'
+import { type Handle, libbpf, loadLater, need, needPointer, takeLog } from '../../linux/libbpf.ts'
 import { addressOf, Errno } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { btfOfElf } from '../layout/btf.ts'
@@ -85,6 +85,8 @@ export interface LoadedProgram {
   readonly programFd: number
   readonly digest: string
   readonly mapFds: ReadonlyMap<MapName, number>
+  /** Of a map that is not among those that all programs share. */
+  otherMap(name: string): number
   close(): void
 }
 
@@ -105,46 +107,83 @@ export function loadObject(
   sizes: Sizes,
   reuse: ReadonlyMap<MapName, number>,
 ): LoadedProgram {
-  const { what, bytes, digest } = file
-  takeLog()
-  const name = Buffer.from(`${what.replace(/\.o$/, '')}\0`)
-  const object = needPointer(
-    libbpf().bpf_object__open_mem(bytes, bytes.length, openOptions(name)),
-    `open ${what}`,
-  )
-  try {
-    const entries = mapEntries(sizes)
-    const handles = new Map<MapName, Handle>()
-    for (const name of MAP_NAMES) {
-      const map = needPointer(
-        libbpf().bpf_object__find_map_by_name(object, name),
-        `find map ${name} in ${what}`,
-      )
-      handles.set(name, map)
-      const fd = reuse.get(name)
-      if (fd === undefined) {
-        need(libbpf().bpf_map__set_max_entries(map, entries[name]), `size map ${name}`)
-      } else {
-        need(libbpf().bpf_map__reuse_fd(map, fd), `reuse map ${name}`)
-      }
-    }
-    writeLimits(object, parseElf(bytes), sizes)
-    need(libbpf().bpf_object__load(object), `load ${what}`, loadRemedy)
-    const program = needPointer(
-      libbpf().bpf_object__find_program_by_name(object, PROGRAM),
-      `find program ${PROGRAM} in ${what}`,
+  const opened = new OpenedObject(file, sizes, reuse)
+  return opened.loaded(libbpf().bpf_object__load(opened.object))
+}
+
+/** The same without holding up this thread: the verifier takes seconds. */
+export async function loadProgramLater(
+  objectPath: string,
+  sizes: Sizes,
+  reuse: ReadonlyMap<MapName, number>,
+): Promise<LoadedProgram> {
+  const file = readObjectFile(objectPath, sizes)
+  checkLayout(file)
+  const opened = new OpenedObject(file, sizes, reuse)
+  return opened.loaded(await loadLater(opened.object))
+}
+
+/** An object that is made ready to be loaded. */
+class OpenedObject {
+  readonly object: Handle
+  readonly #file: ObjectFile
+  readonly #handles = new Map<MapName, Handle>()
+
+  constructor(file: ObjectFile, sizes: Sizes, reuse: ReadonlyMap<MapName, number>) {
+    const { what, bytes } = file
+    this.#file = file
+    takeLog()
+    const name = Buffer.from(`${what.replace(/\.o$/, '')}\0`)
+    this.object = needPointer(
+      libbpf().bpf_object__open_mem(bytes, bytes.length, openOptions(name)),
+      `open ${what}`,
     )
-    const mapFds = new Map<MapName, number>()
-    for (const [name, map] of handles) mapFds.set(name, need(libbpf().bpf_map__fd(map), `open map ${name}`))
-    return {
-      programFd: need(libbpf().bpf_program__fd(program), `open program ${PROGRAM}`),
-      digest,
-      mapFds,
-      close: () => libbpf().bpf_object__close(object),
+    try {
+      const entries = mapEntries(sizes)
+      for (const name of MAP_NAMES) {
+        const map = this.#find(name)
+        this.#handles.set(name, map)
+        const fd = reuse.get(name)
+        if (fd === undefined) {
+          need(libbpf().bpf_map__set_max_entries(map, entries[name]), `size map ${name}`)
+        } else {
+          need(libbpf().bpf_map__reuse_fd(map, fd), `reuse map ${name}`)
+        }
+      }
+      writeLimits(this.object, parseElf(bytes), sizes)
+    } catch (error) {
+      libbpf().bpf_object__close(this.object)
+      throw error
     }
-  } catch (error) {
-    libbpf().bpf_object__close(object)
-    throw error
+  }
+
+  #find(name: string): Handle {
+    const map = libbpf().bpf_object__find_map_by_name(this.object, name)
+    return needPointer(map, `find map ${name} in ${this.#file.what}`)
+  }
+
+  /** @param result of loading it */
+  loaded(result: number): LoadedProgram {
+    const { object } = this
+    const { what, digest } = this.#file
+    try {
+      need(result, `load ${what}`, loadRemedy)
+      const program = needPointer(
+        libbpf().bpf_object__find_program_by_name(object, PROGRAM),
+        `find program ${PROGRAM} in ${what}`,
+      )
+      const fdOf = (map: Handle, name: string): number => need(libbpf().bpf_map__fd(map), `open map ${name}`)
+      return {
+        programFd: need(libbpf().bpf_program__fd(program), `open program ${PROGRAM}`),
+        digest,
+        mapFds: new Map([...this.#handles].map(([name, map]) => [name, fdOf(map, name)])),
+        otherMap: (name) => fdOf(this.#find(name), name),
+        close: () => libbpf().bpf_object__close(object),
+      }
+    } catch (error) {
+      libbpf().bpf_object__close(object)
+      throw error
+    }
   }
 }
 

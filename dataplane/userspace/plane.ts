@@ -17,11 +17,13 @@ import {
   type WantedInterface,
 } from '../dataplane.ts'
 import type { MapName } from '../layout/layout.gen.ts'
+import { filterOf, type RecordingWanted, type Tape } from '../recording.ts'
 import { ForwarderLink } from './forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, type ForwarderSetup, MAPS_NAME, type Order } from './forwarder/protocol.ts'
 import { forwarderBuild, startForwarder } from './forwarder/start.ts'
 import { endForwarder, removeLeftovers } from './leftovers.ts'
 import { catchUp, isOwed, MapsFile, migrate, removeMaps, widen } from './maps-file.ts'
+import { FileTape, RECORDING_NAME } from './recording.ts'
 
 export interface UserspaceOptions {
   /** Of maps that are made; those that are there keep theirs. */
@@ -248,6 +250,22 @@ export class UserspaceDataplane implements Dataplane {
     // Who reads them next has not begun.
     if (this.#link === null || this.#link.over) return
     await this.#order({ order: 'quiesce' })
+  }
+
+  async record(wanted: RecordingWanted): Promise<Tape> {
+    const path = join(this.#options.runDirectory, RECORDING_NAME)
+    const filter = filterOf(wanted)
+    const link = this.#link
+    if (link === null) throw new DataplaneError(this.#trouble ?? 'Cannot record: the forwarder does not run')
+    return await FileTape.open(
+      path,
+      this.#setup.workers,
+      async () => void (await link.order({ order: 'record', path, filter })),
+      // One that has ended records nothing, either.
+      async () => {
+        if (!link.over) await link.order({ order: 'record-no-more' })
+      },
+    )
   }
 
   async hold(): Promise<void> {

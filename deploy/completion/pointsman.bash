@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain register fleet mark deny allow top events explain snapshot get set dataplane detach --json --help --version'
+			drain undrain register fleet mark deny allow top events explain snapshot record get set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -50,6 +50,10 @@ _pointsman() {
 	events) choices='--follow --kind --json --help' ;;
 	explain)
 		mapfile -t COMPREPLY < <(compgen -f -W '--flags --interface --count --capture --frame --snapshot --json --help' -- "$cur")
+		return
+		;;
+	record)
+		mapfile -t COMPREPLY < <(compgen -f -W '--write --service --client --verdict --snap --limit --sample --help' -- "$cur")
 		return
 		;;
 	snapshot)

@@ -7,7 +7,14 @@ import { compileBpf, skipWithoutClang } from '../dataplane/compile-bpf.ts'
 import { waysBack } from './flow.ts'
 import { deepestChain, STACK_MAX } from './stack.ts'
 
-for (const name of ['pointsman.bpf.o', 'pointsman-tc.bpf.o'])
+const PROGRAMS = [
+  'pointsman.bpf.o',
+  'pointsman-tc.bpf.o',
+  'pointsman-recording.bpf.o',
+  'pointsman-tc-recording.bpf.o',
+]
+
+for (const name of PROGRAMS)
   test(`the deepest chain of calls in ${name} fits the stack of Linux 6.1`, () => {
     const { bytes, chain } = deepestChain(readFileSync(builtFile(name)))
     assert.ok(chain.length >= 3, `a chain was found: ${chain.join(' → ')}`)
@@ -33,6 +40,6 @@ char _license[] SEC("license") = "GPL";
 })
 
 test('no loop begins in its middle: Linux 6.1 refuses to go on into what it came from', () => {
-  for (const name of ['pointsman.bpf.o', 'pointsman-tc.bpf.o', 'steer.bpf.o', 'xsk.bpf.o', 'failures.bpf.o'])
+  for (const name of [...PROGRAMS, 'steer.bpf.o', 'xsk.bpf.o', 'failures.bpf.o'])
     assert.deepEqual(waysBack(readFileSync(builtFile(name))), [], name)
 })

@@ -82,6 +82,15 @@ export async function* getBytes(socket: string, path: string): AsyncGenerator<Ui
       throw error
     })
   }
+  yield* bytesOf(incoming, `GET ${path}`)
+}
+
+/** The same of a request that is more than a question. */
+export async function* postBytes(socket: string, path: string, body: unknown): AsyncGenerator<Uint8Array> {
+  yield* bytesOf(await ask(socket, path, JSON.stringify(body)), `POST ${path}`)
+}
+
+async function* bytesOf(incoming: IncomingMessage, question: string): AsyncGenerator<Uint8Array> {
   const status = incoming.statusCode ?? 0
   if (status < 300) {
     yield* incoming
@@ -95,14 +104,15 @@ export async function* getBytes(socket: string, path: string): AsyncGenerator<Ui
   } catch {
     // It does not speak our language.
   }
-  throw new ClientError(message ?? `The daemon answered ${status} to GET ${path}`)
+  throw new ClientError(message ?? `The daemon answered ${status} to ${question}`)
 }
 
-function ask(socketPath: string, path: string): Promise<IncomingMessage> {
+function ask(socketPath: string, path: string, payload?: string): Promise<IncomingMessage> {
+  const how = payload === undefined ? {} : { method: 'POST', headers: { 'content-type': 'application/json' } }
   return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath, path, agent: false }, resolve)
+    const outgoing = request({ socketPath, path, agent: false, ...how }, resolve)
     outgoing.on('error', (error: NodeJS.ErrnoException) => reject(noDaemon(socketPath, error)))
-    outgoing.end()
+    outgoing.end(payload)
   })
 }
 

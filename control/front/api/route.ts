@@ -1,6 +1,7 @@
 /** What the API is made of: routes that take checked values and give answers. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
+import type { RecordingWanted } from '../../../dataplane/recording.ts'
 import type { NextHop } from '../../../linux/netlink/next-hop.ts'
 import type { IpAddress } from '../../../net/address.ts'
 import type { CheckedService } from '../../health/health.ts'
@@ -32,6 +33,26 @@ export interface HopAsked {
   readonly tos: number
 }
 
+/** A recording of packets as it is asked for; null: without that limit. */
+export interface CaptureAsked {
+  readonly wanted: RecordingWanted
+  /** Of packets whose connection says which service it is of, those of this one; null: of any. */
+  readonly markService: string | null
+  readonly packets: number | null
+  readonly bytes: number | null
+  readonly seconds: number | null
+  /** How it was asked for. */
+  readonly words: string
+}
+
+export interface Capture {
+  /**
+   * Begins to tell; `write` says how much its reader has not taken yet.
+   * @returns the way to call it off
+   */
+  follow(write: (bytes: Uint8Array) => number, close: () => void): () => void
+}
+
 /** What the routes work on. */
 export interface ApiContext {
   readonly director: Director
@@ -49,6 +70,10 @@ export interface ApiContext {
   snapshot(withHops: boolean): AsyncIterable<Uint8Array> | null
   /** The kernel's way to an address; nothing changes by asking. */
   nextHop(question: HopAsked): NextHop
+  /** Records packets; throws `MachineError` where that is not possible. */
+  record(asked: CaptureAsked, ended: (words: string) => void): Promise<Capture>
+  /** Ends the recording that goes on; whether there was one. */
+  endRecording(why: string): Promise<boolean>
   /** Carries on with another data plane; rules, connections and counters go along. */
   changePlane(kind: 'xdp' | 'tc' | 'userspace'): Promise<void>
   /** Takes the packet program off; the daemon ends after the answer. */
@@ -74,8 +99,11 @@ export type Answer =
   | {
       readonly status: number
       readonly headers: Readonly<Record<string, string>>
-      /** Text without an end, as it comes; the way to call it off. */
-      readonly follow: (write: (text: string) => void) => () => void
+      /**
+       * What comes in its own time, until it closes by itself or is called off by what this returns. `write` says
+       * how many bytes the client has not taken yet: of one that takes too little it is called off.
+       */
+      readonly follow: (write: (piece: string | Uint8Array) => number, close: () => void) => () => void
     }
 
 /** A complete request. */

@@ -9,6 +9,7 @@ import { HEALTH_ROUTES } from './routes/health.ts'
 import { MARK_ROUTES } from './routes/marks.ts'
 import { METRICS_ROUTES } from './routes/metrics.ts'
 import { PLANE_ROUTES } from './routes/plane.ts'
+import { RECORDING_ROUTES } from './routes/recording.ts'
 import { SERVICE_ROUTES } from './routes/services.ts'
 import { SETTING_ROUTES } from './routes/settings.ts'
 import { SOURCE_ROUTES } from './routes/sources.ts'
@@ -26,4 +27,5 @@ export const ROUTES: readonly Route[] = [
   ...EVENT_ROUTES,
   ...METRICS_ROUTES,
   ...EXPLAIN_ROUTES,
+  ...RECORDING_ROUTES,
 ]

@@ -273,10 +273,19 @@ class Exchange {
     const response = this.#response
     response.setTimeout(0)
     response.writeHead(status, headers)
-    const stop = follow((text) => {
-      response.write(text)
-      if (response.writableLength > UNREAD_MAX) response.destroy()
-    })
+    const stop = follow(
+      (piece) => {
+        if (piece.length > 0) response.write(piece)
+        if (response.writableLength > UNREAD_MAX) response.destroy()
+        return response.writableLength
+      },
+      () => response.end(),
+    )
+    // It may have gone while what it asked for was made ready.
+    if (response.destroyed) {
+      stop()
+      return
+    }
     this.#following.add(response)
     response.once('close', () => {
       this.#following.delete(response)

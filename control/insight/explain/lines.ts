@@ -4,6 +4,7 @@ import { type IpAddress, readAddress } from '../../../net/address.ts'
 import type { PacketKey } from '../../../net/packet/key.ts'
 import { protocolOfNumber } from '../../../net/protocol.ts'
 import { msOfTicks } from '../../compile/settings.ts'
+import { linesOf, placeOf } from '../../connections/place.ts'
 import type { ConnectionTable } from '../../connections/table.ts'
 
 export interface LineRead {
@@ -40,6 +41,41 @@ export function findLine(
   }
   return null
 }
+
+/** The same at the price of a packet's own look-up: by the place that the key has. */
+export function findLineByPlace(
+  tables: readonly [ConnectionTable, ConnectionTable],
+  key: PacketKey,
+  now: number,
+): LineRead | null {
+  const { sourcePort, destinationPort } = key
+  if (sourcePort === null || destinationPort === null) return null
+  const table = tables[key.family === 4 ? 0 : 1]
+  const bytes = new Uint8Array([...key.source, ...key.destination])
+  const place = placeOf(table.levels.seed, {
+    addresses: new Uint32Array(bytes.buffer),
+    first: 0,
+    words: key.family === 4 ? 1 : 4,
+    sport: asLoaded(sourcePort),
+    dport: asLoaded(destinationPort),
+    protocol: key.protocol,
+  })
+  const source = readAddress(key.source, 0, key.family)
+  const destination = readAddress(key.destination, 0, key.family)
+  for (const level of table.levels.toSearch()) {
+    for (const line of linesOf(place, table.levels.mask(level))) {
+      if (!table.isLive(line) || table.protocol(line) !== key.protocol) continue
+      const ports = table.ports(line)
+      if (ports.source !== sourcePort || ports.destination !== destinationPort) continue
+      const addresses = table.addresses(line)
+      if (addresses.source === source && addresses.destination === destination) return read(table, line, now)
+    }
+  }
+  return null
+}
+
+/** A port as a little-endian program loads it from a packet. */
+const asLoaded = (port: number): number => ((port & 0xff) << 8) | (port >>> 8)
 
 /** What answers leave as: what the client sends to, which the line of its direction says. */
 function virtualOf(table: ConnectionTable, line: number): { address: IpAddress; port: number } {

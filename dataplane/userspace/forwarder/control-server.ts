@@ -22,6 +22,8 @@ export class ControlServer {
   readonly #callers = new Set<Socket>()
   /** Who has asked for frames to be held. */
   readonly #holders = new Set<Socket>()
+  /** Who has asked for packets to be recorded. */
+  #recorder: Socket | null = null
   readonly #unheard: string[] = []
   #forwarder: Forwarder | null = null
   #end: (how: 'close' | 'detach') => Promise<void> = async () => {}
@@ -83,6 +85,10 @@ export class ControlServer {
     caller.on('error', () => caller.destroy())
     caller.on('close', () => {
       this.#callers.delete(caller)
+      if (this.#recorder === caller) {
+        this.#recorder = null
+        forwarder.recordTo(null).catch(() => {})
+      }
       if (this.#holders.delete(caller) && this.#holders.size === 0) forwarder.resume().catch(() => {})
     })
     const hello: Hello = {
@@ -145,6 +151,14 @@ export class ControlServer {
       case 'resume':
         this.#holders.delete(caller)
         await forwarder.resume()
+        return {}
+      case 'record':
+        await forwarder.recordTo(order)
+        this.#recorder = caller
+        return {}
+      case 'record-no-more':
+        this.#recorder = null
+        await forwarder.recordTo(null)
         return {}
       case 'detach':
         // All that can fail is done before the answer.

@@ -41,6 +41,7 @@ import {
   SettingsRecord,
 } from '../../layout/layout.gen.ts'
 import { startSmall } from '../../levels.ts'
+import { type RecordingFilter, RING_FILE_BYTES } from '../../recording.ts'
 import { loadModule, WasmDataplane } from '../../wasm/program.ts'
 import type { Region } from '../../wasm/region.ts'
 import { removeStaleEarlyDrops } from '../claims/early-drop.ts'
@@ -313,6 +314,19 @@ export class Forwarder implements Dataplane {
     for (const tap of this.#taps.values()) await this.#intake.restartWorker(tap, cpu)
     this.#ready.add(cpu)
     this.#log(`Packet worker ${cpu} was started again`)
+  }
+
+  /** Has every worker record its packets; one that is started again later does not. null: no more. */
+  async recordTo(
+    recording: { readonly path: string; readonly filter: RecordingFilter } | null,
+  ): Promise<void> {
+    const alive = this.#workers.filter((worker) => worker.alive)
+    await Promise.all(
+      alive.map(async (worker) => {
+        const offset = this.#workers.indexOf(worker) * RING_FILE_BYTES
+        await worker.order({ kind: 'record', tape: recording === null ? null : { ...recording, offset } })
+      }),
+    )
   }
 
   /** For tests: ends a worker thread as a crash would. */

@@ -4,6 +4,7 @@
  * (`hello`, `leave`, `detach`) stays as it is whatever else changes.
  */
 import type { AttachedInterface, AttachResult, WantedInterface } from '../../dataplane.ts'
+import type { RecordingFilter } from '../../recording.ts'
 
 export const PROTOCOL_VERSION = 1
 export const CONTROL_SOCKET = 'forwarder.sock'
@@ -42,6 +43,9 @@ export type Order =
   /** Leaves frames in the rings until `resume`, or until whoever asked for it hangs up. */
   | { readonly order: 'hold' }
   | { readonly order: 'resume' }
+  /** Records packets into the rings of a file, one for each worker, as long as whoever asked for it is there. */
+  | { readonly order: 'record'; readonly path: string; readonly filter: RecordingFilter }
+  | { readonly order: 'record-no-more' }
   /** Ends it; another one carries on before the lease of the claims is over. */
   | { readonly order: 'leave' }
   /** Ends it and removes everything it has put into the kernel. */

@@ -13,6 +13,7 @@ import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './jobs.ts'
 import type { SendRoom } from './messages.ts'
 import { Outlet } from './outlet.ts'
 import { finishTunnel, segmentTunnelled } from './segment.ts'
+import type { WorkerTape } from './tape.ts'
 
 /** Batches, one right after the other, that are run by one reading of the clock: some milliseconds. */
 const BATCHES_PER_READING = 8
@@ -57,6 +58,7 @@ export class PacketLoop {
   readonly #sendRooms: SendRoom[]
   readonly #retryAt = new Map<number, number>()
   #lastOutlet: Outlet | null = null
+  #tape: WorkerTape | null = null
   #scratchUsed = 0
   #bulk = false
   /** Batches since the clock was read; as good as many after a pause. */
@@ -152,6 +154,7 @@ export class PacketLoop {
       this.#sinceReading = 0
     }
     this.#sinceReading += 1
+    this.#tape?.keep(count)
     try {
       program.runBatch(jobs.base, count)
     } catch (error) {
@@ -159,7 +162,15 @@ export class PacketLoop {
       if (!(error instanceof WebAssembly.RuntimeError)) throw error
       for (let i = 0; i < count; i++) jobs.drop(i)
       this.count(Verdict.DropMap, count)
+      return
     }
+    this.#tape?.record(count, (job) => this.#taps[jobs.tap(job)]?.source.ifindex ?? 0)
+  }
+
+  /** Every packet from now on; null: none. */
+  recordTo(tape: WorkerTape | null): void {
+    this.#tape?.close()
+    this.#tape = tape
   }
 
   /** Whole stretches of a batch go the way of their first frame; what cannot is looked at one by one. */

@@ -5,6 +5,7 @@ import type { Region } from '../../wasm/region.ts'
 import type { ClaimChange } from '../claims/tracker.ts'
 import type { ReceiveRing } from '../packet/rings.ts'
 import type { XskQueue } from '../xsk/socket.ts'
+import type { TapeOrder } from './tape.ts'
 
 /** What a tap keeps in linear memory: `struct pm_ring` or `struct pm_queue`. */
 export const TAP_RECORD_BYTES = Math.max(QueueRecord.size, RingRecord.size)
@@ -61,6 +62,8 @@ export type WorkerOrder =
   | { readonly kind: 'claims'; readonly change: ClaimChange }
   /** Asks for nothing but the answer, which comes between two batches. */
   | { readonly kind: 'pause' }
+  /** Records packets, in the place of an earlier recording; null: none any more. */
+  | { readonly kind: 'record'; readonly tape: TapeOrder | null }
   /** Leaves frames in the rings until `release`. */
   | { readonly kind: 'hold' }
   | { readonly kind: 'release' }

@@ -25,6 +25,7 @@ import {
   type WorkerOrder,
   type WorkerSetup,
 } from './messages.ts'
+import { WorkerTape } from './tape.ts'
 
 /** Room before a frame in a large buffer: headers to add, virtio header, and an IP header at 16 bytes. */
 const LARGE_HEADROOM = PM_HEADROOM + VNET_HEADER + 8
@@ -162,6 +163,9 @@ class PacketWorker {
         return
       case 'claims':
         this.#claims.apply(order.change)
+        return
+      case 'record':
+        this.#loop.recordTo(order.tape === null ? null : new WorkerTape(order.tape, this.#jobs))
         return
       case 'pause':
         return

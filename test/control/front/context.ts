@@ -46,6 +46,8 @@ export function contextOf(director: Director, changes: Partial<ApiContext> = {})
     overview: () => Promise.reject(new Error('no collector')),
     snapshot: () => null,
     nextHop: () => ({ result: 'no-route' }),
+    record: () => Promise.reject(new Error('no packets')),
+    endRecording: async () => false,
     changePlane: async () => {},
     detach: async () => {},
     ...changes,

@@ -13,7 +13,7 @@ import { SOURCES } from '../../../model/source.ts'
 import { address, port } from './basic.ts'
 import { prefix } from './mark.ts'
 
-const serviceBody = z
+export const serviceBody = z
   .union([
     z.strictObject({ protocol: z.enum(['tcp', 'udp', 'sctp']), address, port }),
     z.strictObject({ fwmark: z.int().min(1).max(0xffffffff), family: z.literal([4, 6]) }),
