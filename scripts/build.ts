@@ -13,6 +13,7 @@
  */
 import { execFile } from 'node:child_process'
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -231,6 +232,30 @@ function nodeBundle(source: string, output: string, inputs = bundled): Target {
   }
 }
 
+/** What a browser gets; nothing of Node's. */
+function pageBundle(source: string): Target {
+  return {
+    output: join(dist, 'page.js'),
+    source,
+    inputs: bundled,
+    make: async (temporary) => {
+      await bundle({
+        ...{ bundle: true, format: 'esm', platform: 'browser', target: 'es2022', minify: true },
+        ...{ legalComments: 'none', logLevel: 'warning', entryPoints: [source], outfile: temporary },
+      })
+    },
+  }
+}
+
+function copied(source: string): Target {
+  return {
+    output: join(dist, basename(source)),
+    source,
+    inputs: [],
+    make: async (temporary) => copyFileSync(source, temporary),
+  }
+}
+
 function noticeFile(sources: readonly string[]): Target {
   return {
     output: join(dist, 'THIRD-PARTY.txt'),
@@ -341,6 +366,9 @@ async function main(): Promise<number> {
       nodeBundle(source, join(dist, 'lab', basename(source).replace(/\.ts$/, '.js')), files('lab', '.ts')),
     ),
     ...programs.map((source) => nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js')))),
+    pageBundle(at('control/cli/page/page.ts')),
+    copied(at('control/cli/page/page.html')),
+    copied(at('control/cli/page/page.css')),
     noticeFile(programs),
   ]
   const compiled = await Promise.all(program.map((target) => buildTarget(target, values.force)))

@@ -45,6 +45,8 @@ const DIST = [
   'steer.bpf.o',
   'failures.bpf.o',
   'pointsman.wasm',
+  'page.html',
+  'page.css',
   'THIRD-PARTY.txt',
 ]
 /** Of koffi its JavaScript; its C++ and documentation do not run. */

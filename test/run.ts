@@ -56,6 +56,7 @@ function checkJobs(): Job[] {
   const bin = (name: string): string => join(root, 'node_modules/.bin', name)
   const checks: Record<string, string[]> = {
     'the types are sound': [bin('tsc'), '--noEmit'],
+    'the types of the page are sound': [bin('tsc'), '--noEmit', '-p', 'control/cli/page'],
     'the sources follow the house style': [bin('biome'), 'check', '--diagnostic-level=error', '.'],
     'the generated layout is fresh': [bin('tsx'), 'scripts/generate.ts', '--check'],
   }

@@ -1,6 +1,6 @@
 /** The daemon: from an empty process to a served API, and back. */
 
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { builtFile } from '../../dataplane/assets.ts'
@@ -90,6 +90,8 @@ export interface DaemonOptions {
   readonly busyPoll: boolean
   readonly engine: 'packet' | 'xdp'
   readonly metrics: MetricsOptions
+  /** The page; null: none. */
+  readonly web: { readonly listen: Place; readonly tokenFile: string | null } | null
 }
 
 /** What ends the reading thread at once would do so again. */
@@ -432,15 +434,19 @@ class Daemon {
       },
       failed: (error) => this.#log.error({ err: error }, 'request failed'),
       answered: () => tidy.requested(),
+      webToken: webTokenOf(this.#options.web),
     })
     this.#api = api
     this.#removeSockets = await openSockets(api, this.#run, this.#options.sockets)
-    const { listen } = this.#options.metrics
-    if (listen !== null) {
-      const door = new Door(api, listen, 'metrics', this.#log)
-      this.#clockwork.add([{ name: 'open metrics', everyMs: DOOR_MS, run: whole(() => void door.open()) }])
-      await door.open()
-    }
+    await this.#openDoor(api, this.#options.metrics.listen, 'metrics')
+    await this.#openDoor(api, this.#options.web?.listen ?? null, 'web')
+  }
+
+  async #openDoor(api: Api, listen: Place | null, access: 'metrics' | 'web'): Promise<void> {
+    if (listen === null) return
+    const door = new Door(api, listen, access, this.#log)
+    this.#clockwork.add([{ name: `open ${access}`, everyMs: DOOR_MS, run: whole(() => void door.open()) }])
+    await door.open()
   }
 
   // Sources
@@ -786,6 +792,22 @@ class Daemon {
     // what they would change is gone.
     void this.#end(0, [])
   }
+}
+
+/** What whoever looks at the page has to know; null: nothing. */
+function webTokenOf(web: DaemonOptions['web']): string | null {
+  if (web?.tokenFile == null) return null
+  let token: string
+  try {
+    token = readFileSync(web.tokenFile, 'utf8').trim()
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : cause
+    throw new StartError(`Cannot read the token for the page: ${why}`, { cause })
+  }
+  if (/^\S{16,512}$/.test(token)) return token
+  throw new StartError(
+    `Cannot use the token in ${web.tokenFile}: expected one word of at least 16 characters; make one: openssl rand -hex 16 > ${web.tokenFile}`,
+  )
 }
 
 /** How exactly a hold ends. */

@@ -1,7 +1,7 @@
 /** The daemon's command line. */
 import { resolve } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { parseEndpoint } from '../../net/endpoint.ts'
+import { endpointText, parseEndpoint } from '../../net/endpoint.ts'
 import { METRICS_DETAILS, type MetricsDetail } from '../front/api/route.ts'
 import { DEFAULT_RUN_DIRECTORY } from '../front/api/socket.ts'
 import { VERSION } from '../model/version.ts'
@@ -116,6 +116,13 @@ function command(): Command {
         .default('real-server'),
     )
     .addOption(
+      new Option(
+        '--web <address:port>',
+        'a page for a browser there: http://127.0.0.1:9418; elsewhere than on this host it takes a token',
+      ).argParser(place),
+    )
+    .option('--web-token-file <file>', 'what whoever looks at the page has to type, in one line')
+    .addOption(
       new Option('--log-level <level>', 'how much to log')
         .choices(['debug', 'info', 'warn', 'error'])
         .default('info'),
@@ -136,6 +143,27 @@ function readOnly(option: true | string | undefined): SocketOptions['readOnly'] 
   if (option === undefined) return null
   return option === true ? 'everybody' : { group: option }
 }
+
+/** Whoever comes from elsewhere needs a token, and one that is there is not to be empty. */
+function webOptions(
+  listen: Place | undefined,
+  tokenFile: string | undefined,
+  refuse: (message: string) => never,
+): DaemonOptions['web'] {
+  if (listen === undefined) {
+    if (tokenFile !== undefined) refuse('error: --web-token-file says nothing without --web ADDRESS:PORT')
+    return null
+  }
+  if (tokenFile !== undefined) return { listen, tokenFile: resolve(tokenFile) }
+  if (!isLoopback(listen.address)) {
+    refuse(
+      `error: --web ${endpointText(listen)} can be reached from elsewhere: say what they have to know, --web-token-file FILE, or use 127.0.0.1`,
+    )
+  }
+  return { listen, tokenFile: null }
+}
+
+const isLoopback = (address: string): boolean => address.startsWith('127.') || address === '::1'
 
 /**
  * @param words without program and script
@@ -167,6 +195,8 @@ export function parseDaemonOptions(
     engine: DaemonOptions['engine']
     metricsListen?: Place
     metricsDetail: MetricsDetail
+    web?: Place
+    webTokenFile?: string
     logLevel: string
   }>()
   return {
@@ -189,6 +219,7 @@ export function parseDaemonOptions(
     busyPoll: options.busyPoll,
     engine: options.engine,
     metrics: { listen: options.metricsListen ?? null, detail: options.metricsDetail },
+    web: webOptions(options.web, options.webTokenFile, (message) => program.error(message)),
     logLevel: options.logLevel,
   }
 }

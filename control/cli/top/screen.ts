@@ -1,5 +1,6 @@
 /** A view as lines of text: of exactly this width and height, or as many as there are for a pipe. */
-import type { Overview, Sort } from '../../front/api/schema/overview.ts'
+import type { Overview } from '../../front/api/schema/overview.ts'
+import type { Sort } from '../../front/api/schema/sorts.ts'
 import { ago, bits, fit, right, short, sparkline } from './figures.ts'
 import type { View } from './view.ts'
 

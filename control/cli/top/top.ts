@@ -1,6 +1,7 @@
 /** `pointsman top`: what goes on, once a second, until somebody has seen enough. */
 import { ClientError, get } from '../../front/api/client.ts'
-import { overviewAnswer, SORTS, type Sort } from '../../front/api/schema/overview.ts'
+import { overviewAnswer } from '../../front/api/schema/overview.ts'
+import { SORTS, type Sort } from '../../front/api/schema/sorts.ts'
 import { page, rowsOnPage, screen } from './screen.ts'
 import { Terminal } from './terminal.ts'
 import { questionOf, START, type View, withKey, withOverview } from './view.ts'

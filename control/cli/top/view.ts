@@ -1,5 +1,6 @@
 /** What somebody is looking at: the state of the screen, and what keys and answers make of it. */
-import { type Overview, SORTS, type Sort } from '../../front/api/schema/overview.ts'
+import type { Overview } from '../../front/api/schema/overview.ts'
+import { SORTS, type Sort } from '../../front/api/schema/sorts.ts'
 
 /** Seconds that lines of the past are of. */
 const PAST = 120

@@ -1,9 +1,10 @@
 /** From a request's line to the route that answers it. */
 import type { IncomingMessage } from 'node:http'
 import { type Answer, type Endpoint, invalid } from './route.ts'
+import { isOfPage } from './web.ts'
 
-/** All of the API, all of it that only reads, or nothing but metrics. */
-export type Access = 'all' | 'read-only' | 'metrics'
+/** All of the API, all of it that only reads, nothing but metrics, or the page with what it asks for. */
+export type Access = 'all' | 'read-only' | 'metrics' | 'web'
 
 export const METRICS_PATH = '/metrics'
 
@@ -53,6 +54,7 @@ export function findRoute(
     const params = match(pattern, parts)
     if (params === null) continue
     if (access === 'metrics' && endpoint.path !== METRICS_PATH) continue
+    if (access === 'web' && !isOfPage(endpoint.path)) continue
     if (endpoint.method !== method) {
       allowed.push(endpoint.method)
       continue

@@ -17,6 +17,7 @@ import { Permits } from './permits.ts'
 import { type Answer, type ApiContext, type Endpoint, invalid } from './route.ts'
 import { type Access, type Found, findRoute, routingTable } from './router.ts'
 import { ROUTES } from './routes.ts'
+import { pageEndpoints, refuseWeb, WEB_HEADERS } from './web.ts'
 
 /** For the head of a request, and for all of it: on a unix socket both are there at once. */
 const HEADERS_TIMEOUT_MS = 10_000
@@ -48,6 +49,8 @@ export interface ApiOptions {
   readonly failed: (error: unknown) => void
   /** Told after every answer. */
   readonly answered?: () => void
+  /** What whoever looks at the page has to know; null: nothing. */
+  readonly webToken?: string | null
   /** Besides the table of routes. */
   readonly endpoints?: readonly Endpoint[]
 }
@@ -56,7 +59,7 @@ export function createApi(options: ApiOptions): Api {
   const permits = new Permits()
   const table = routingTable([
     ...ROUTES,
-    ...(options.endpoints ?? [ipvsadmEndpoint(), ...netlinkEndpoints()]),
+    ...(options.endpoints ?? [ipvsadmEndpoint(), ...netlinkEndpoints(), ...pageEndpoints()]),
   ])
   const servers: Server[] = []
   /** Answers that have no end of their own. */
@@ -73,7 +76,11 @@ export function createApi(options: ApiOptions): Api {
         },
         (request, response) => {
           const exchange = new Exchange(options, permits, following, request, response)
-          void exchange.run(findRoute(table, request, access)).catch((error) => {
+          if (access === 'web') {
+            for (const [name, value] of Object.entries(WEB_HEADERS)) response.setHeader(name, value)
+          }
+          const refused = access === 'web' ? refuseWeb(request, options.webToken ?? null) : null
+          void exchange.run(refused ?? findRoute(table, request, access)).catch((error) => {
             options.failed(error)
             response.destroy()
           })

@@ -1,6 +1,7 @@
 /** The director at a glance: the busiest services, one of them in full, and what was not forwarded. */
 import { endpointText } from '../../../net/endpoint.ts'
-import type { Overview, OverviewAsked, Sort } from '../../front/api/schema/overview.ts'
+import type { Overview, OverviewAsked } from '../../front/api/schema/overview.ts'
+import type { Sort } from '../../front/api/schema/sorts.ts'
 import { compareServices, serverKey } from '../../model/identity.ts'
 import { serviceName } from '../../model/service-name.ts'
 import type { ServiceTally } from '../../rules/applier.ts'

@@ -1,9 +1,7 @@
 /** How the director is at this moment, for whoever looks at it again and again: pointsman top, the page. */
 import { z } from 'zod'
 import { ratesAnswer } from './basic.ts'
-
-export const SORTS = ['new', 'packets', 'bytes', 'connections', 'name'] as const
-export type Sort = (typeof SORTS)[number]
+import { SORTS } from './sorts.ts'
 
 export const overviewQuery = z.object({
   sort: z.enum(SORTS).optional(),
