@@ -89,8 +89,11 @@ export async function register(
     throw new ClientError(`Cannot read time "${words.ttl}": expected 1s to 1h`)
   }
   const weight = words.weight === undefined ? null : Number(words.weight)
-  if (weight !== null && !(Number.isInteger(weight) && weight >= 0 && weight <= INT_MAX)) {
-    throw new ClientError(`Cannot read weight "${words.weight}": expected 0 to ${INT_MAX}`)
+  // A variable that is not set gives an empty word, which is no 0: that would be a drained real server.
+  if (weight !== null && !(/^\d{1,10}$/.test(words.weight ?? '') && weight <= INT_MAX)) {
+    throw new ClientError(
+      `Cannot read weight "${words.weight}": expected 0 to ${INT_MAX}; without --weight it is the pool's own`,
+    )
   }
   const check = words.check === undefined ? null : parseSelfCheck(words.check)
   if (words.check !== undefined && check === null) {

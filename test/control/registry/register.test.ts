@@ -202,6 +202,14 @@ describe('pointsman register', { concurrency: true }, () => {
         /Unknown registry "redis": expected one of etcd/,
       ],
       [
+        ['etcd', '--service', '/web/', '--address', '10.0.0.1:80', '--weight', ''],
+        /Cannot read weight "": expected 0 to \d+; without --weight it is the pool's own/,
+      ],
+      [
+        ['etcd', '--service', '/web/', '--address', '10.0.0.1:80', '--weight', '0x10'],
+        /Cannot read weight "0x10"/,
+      ],
+      [
         ['etcd', '--service', '/web/', '--address', '10.0.0.1:80', '--ttl', 'soon'],
         /Cannot read time "soon"/,
       ],
