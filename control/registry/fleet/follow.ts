@@ -1,10 +1,11 @@
 /** A director's part in a fleet: which revision is meant, and telling the others which one it has. */
 import { hostname } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { EtcdFollower } from '../etcd/follow.ts'
 import { EtcdGateway } from '../etcd/gateway.ts'
 import { EtcdRegistrar } from '../register/etcd.ts'
 import { stayRegistered } from '../register/registrar.ts'
-import { keepFollowing } from '../retry.ts'
+import { keepFollowing, pauseMs } from '../retry.ts'
 import type { DirectorReport, FleetRevision } from './document.ts'
 import { Fleet } from './fleet.ts'
 import type { FleetPlace } from './place.ts'
@@ -21,6 +22,8 @@ export class FleetMember {
   #why = 'nothing has been heard yet'
   #report: DirectorReport
   #told = false
+  /** The number that was published last. */
+  #meant: number | null = null
   /** Numbers are fetched one after the other. */
   #turn: Promise<void> = Promise.resolve()
   readonly #firsts = new Set<() => void>()
@@ -54,7 +57,9 @@ export class FleetMember {
         heard: (heard) => {
           if (heard.kind === 'current') return
           const number = heard.kind === 'whole' ? heard.entries.get('') : heard.changes.get('')
-          this.#turn = this.#turn.then(() => this.#fetch(number ?? null))
+          const meant = number ?? null
+          this.#meant = meant
+          this.#turn = this.#turn.then(() => this.#fetch(meant))
         },
         away: (why) => {
           this.#why = why
@@ -106,7 +111,9 @@ export class FleetMember {
   }
 
   async #fetch(number: number | null): Promise<void> {
-    for (let tries = 0; number !== null && !this.#stop.signal.aborted; tries++) {
+    const { signal } = this.#stop
+    // Which another one has taken the place of, nobody means any more.
+    for (let tries = 1; number !== null && number === this.#meant && !signal.aborted; tries++) {
       try {
         const revision = await this.#fleet.revision(number)
         if (revision === null) this.#why = `revision ${number} is missing, or cannot be read`
@@ -118,7 +125,7 @@ export class FleetMember {
         break
       } catch (error) {
         this.#why = error instanceof Error ? error.message : String(error)
-        await new Promise((resolve) => setTimeout(resolve, 100 * Math.min(10, tries + 1)))
+        await sleep(pauseMs(tries), undefined, { signal }).catch(() => {})
       }
     }
     if (number === null) this.#why = 'nothing has been published there: pointsman apply --to'
