@@ -80,10 +80,19 @@ export class HttpEndpoints {
     }
   }
 
-  /** @yields lines of a successful answer as they come; what has failed is one error with its text. */
-  async *lines(request: HttpRequest, idleMs = 0): AsyncGenerator<string> {
+  /**
+   * @yields lines of an answer as they come
+   * @param refused what an answer is that is none of success; left out: its lines are for the caller to judge
+   */
+  async *lines(
+    request: HttpRequest,
+    idleMs = 0,
+    refused: ((status: number, body: string) => Error) | null = null,
+  ): AsyncGenerator<string> {
     const { answer, timer } = await this.#send(request)
     clearTimeout(timer)
+    const status = answer.statusCode ?? 0
+    if (refused !== null && (status < 200 || status > 299)) throw refused(status, await beginning(answer))
     if (idleMs > 0)
       answer.setTimeout(idleMs, () => answer.destroy(new Error(`${this.url}: silent for ${idleMs} ms`)))
     try {
@@ -152,6 +161,27 @@ export class HttpEndpoints {
       sent.end(request.body)
     })
   }
+}
+
+/** Of an answer that is only shown. */
+const SHOWN_BYTES_MAX = 4096
+const SHOWN_MS_MAX = 2000
+
+async function beginning(answer: IncomingMessage): Promise<string> {
+  const late = setTimeout(() => answer.destroy(), SHOWN_MS_MAX)
+  let text = ''
+  try {
+    for await (const chunk of answer) {
+      text += String(chunk)
+      if (text.length >= SHOWN_BYTES_MAX) break
+    }
+  } catch {
+    // What has come of it says more than why the rest did not.
+  } finally {
+    clearTimeout(late)
+    answer.destroy()
+  }
+  return text.slice(0, SHOWN_BYTES_MAX)
 }
 
 /** Who it is about; Node's own errors do not always say. */

@@ -24,10 +24,14 @@ export function wantedAddresses({ meta, loadBalancerIp }: KubeService): readonly
 
 const keyOf = ({ meta }: KubeService): string => `${meta.namespace}/${meta.name}`
 
-/** @param services those that are ours */
+/**
+ * @param services those that are ours
+ * @param askable what they may ask for, besides the ranges: whoever may make a Service is not to take any address
+ */
 export function giveAddresses(
   services: readonly KubeService[],
   ranges: readonly AddressRange[],
+  askable: readonly AddressRange[] = [],
 ): ReadonlyMap<string, Given> {
   const given = new Map<string, Given>()
   /** Ports in use of an address, with whose they are. */
@@ -58,9 +62,13 @@ export function giveAddresses(
     }
     const parsed = asked.map((text) => parseAddress(text))
     const bad = asked.find((_, index) => parsed[index] === null)
+    const strange = parsed.find((one) => one !== null && !isIn(one, [...ranges, ...askable]))
     const clash = parsed.flatMap((one) => (one === null ? [] : (conflict(one, service) ?? [])))[0]
     if (bad !== undefined) given.set(keyOf(service), { refused: `"${bad}" is no address` })
-    else if (clash !== undefined) given.set(keyOf(service), { refused: clash })
+    else if (strange != null) {
+      const message = `${strange} is none of this director's: let it be asked for by asked_addresses in the file that pointsmand --kubernetes names`
+      given.set(keyOf(service), { refused: message })
+    } else if (clash !== undefined) given.set(keyOf(service), { refused: clash })
     else {
       const addresses = parsed.filter((one) => one !== null)
       for (const address of addresses) take(address, service)

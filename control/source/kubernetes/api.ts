@@ -77,7 +77,8 @@ export class KubeApi {
       ...({ method: 'GET', path: `${path}?${query}`, headers: this.#headers(), timeoutMs: LIST_MS } as const),
       signal,
     } as const
-    for await (const line of this.endpoints.lines(request, SILENT_MS)) {
+    const refused = (status: number, body: string): Error => this.#refusal(path, status, body)
+    for await (const line of this.endpoints.lines(request, SILENT_MS, refused)) {
       let event: unknown
       try {
         event = JSON.parse(line)
@@ -119,20 +120,17 @@ export class KubeApi {
       ...(body === undefined ? {} : { body }),
       ...(signal === undefined ? {} : { signal }),
     })
-    let json: Json
-    try {
-      json = objectOf(JSON.parse(answer.body))
-    } catch {
-      json = {}
-    }
-    if (answer.status < 200 || answer.status > 299) {
-      const words = json.message ?? answer.body.trim().slice(0, 200)
-      throw new KubeError(
-        `${this.endpoints.url}${path.replace(/\?.*/, '')}: HTTP status ${answer.status}: ${words}`,
-        answer.status,
-      )
-    }
-    return json
+    if (answer.status < 200 || answer.status > 299) throw this.#refusal(path, answer.status, answer.body)
+    return statusOf(answer.body)
+  }
+
+  /** In the API server's words, or in those of whoever has answered in its place. */
+  #refusal(path: string, status: number, body: string): KubeError {
+    const words = statusOf(body).message ?? body.trim().slice(0, 200)
+    return new KubeError(
+      `${this.endpoints.url}${path.replace(/\?.*/, '')}: HTTP status ${status}: ${words}`,
+      status,
+    )
   }
 }
 
@@ -191,6 +189,14 @@ export class KubeFollower<T> implements Follower<T> {
       const gone = type === 'DELETED'
       report({ kind: 'changes', changes: new Map([[keyOf(object), gone ? null : this.#read(object)]]) })
     }
+  }
+}
+
+function statusOf(body: string): Json {
+  try {
+    return objectOf(JSON.parse(body))
+  } catch {
+    return {}
   }
 }
 

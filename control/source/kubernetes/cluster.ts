@@ -120,7 +120,7 @@ export class Cluster {
     const ours = [...services.values()].filter((one) => this.#isOurs(one))
     const served = ours.filter(({ sourceRanges }) => !sourceRanges.some((range) => !isAll(range)))
     this.#inForce = false
-    this.#given = giveAddresses(served, this.#settings.addresses)
+    this.#given = giveAddresses(served, this.#settings.addresses, this.#settings.askable)
     const complaints: Complaint[] = []
     const built = new Map<string, Built>()
     const nodes = [...(this.#nodes.objects?.values() ?? [])]

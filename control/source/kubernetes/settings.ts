@@ -28,6 +28,9 @@ export const kubernetesFile = z
         'loadBalancerClass of the Services that are ours; pointsman.dev/director unless given, "all": those without one, too',
     }),
     addresses: z.array(range).optional().meta({ description: 'to be given to Services that ask for none' }),
+    asked_addresses: z.array(range).optional().meta({
+      description: 'that Services may ask for, besides those of addresses, by annotation or loadBalancerIP',
+    }),
     targets: z.enum(['pods', 'nodes']).optional().meta({ description: 'pods unless given' }),
     method: z.enum(['nat', 'direct-routing', 'tunnel']).optional().meta({ description: 'nat unless given' }),
     scheduler: z.enum(SCHEDULERS).optional().meta({ description: 'wlc unless given' }),
@@ -51,6 +54,8 @@ export interface KubernetesSettings {
   /** null: all. */
   readonly class: string | null
   readonly addresses: readonly AddressRange[]
+  /** What Services may ask for, besides those. */
+  readonly askable: readonly AddressRange[]
   readonly targets: 'pods' | 'nodes'
   readonly method: 'nat' | 'direct-routing' | 'tunnel'
   readonly scheduler: (typeof SCHEDULERS)[number]
@@ -125,6 +130,7 @@ export function readSettings(path: string): KubernetesSettings | readonly Compla
     key: at(data.key),
     class: data.class === 'all' ? null : (data.class ?? DEFAULT_CLASS),
     addresses: (data.addresses ?? []).map((one) => parseRange(one)!),
+    askable: (data.asked_addresses ?? []).map((one) => parseRange(one)!),
     targets: data.targets ?? 'pods',
     method: data.method ?? 'nat',
     scheduler: data.scheduler ?? 'wlc',

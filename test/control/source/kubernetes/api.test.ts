@@ -17,7 +17,7 @@ async function attempt(answer: RequestListener): Promise<{ told: string[]; why: 
   const api = new KubeApi({
     api: `http://127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}`,
     ...{ tokenFile: null, ca: null, cert: null, key: null, class: null },
-    ...{ addresses: [], targets: 'pods', method: 'nat', scheduler: 'wlc' },
+    ...{ addresses: [], askable: [], targets: 'pods', method: 'nat', scheduler: 'wlc' },
   })
   const told: string[] = []
   const stop = new AbortController()
@@ -69,3 +69,19 @@ test('what is no port is none', () => {
     [0, 0, 0, 0, 443],
   )
 })
+
+for (const [name, status, body] of [
+  ['a Status over several lines', 401, '{\n  "kind": "Status",\n  "message": "Unauthorized"\n}'],
+  ['the page of a proxy', 401, '<html>\nUnauthorized\n</html>'],
+  ['nothing but a status', 503, ''],
+] as const) {
+  test(`a watch that is refused says with which status: ${name}`, async () => {
+    const list = JSON.stringify({ metadata: { resourceVersion: '7' }, items: [] })
+    const { why } = await attempt((request, response) => {
+      if (request.url?.includes('watch=true')) response.statusCode = status
+      response.end(request.url?.includes('watch=true') ? body : list)
+    })
+    assert.match(why, new RegExp(`/api/v1/services: HTTP status ${status}: `))
+    if (body !== '') assert.match(why, /Unauthorized/)
+  })
+}

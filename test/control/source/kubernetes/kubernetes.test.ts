@@ -87,7 +87,7 @@ describe('a Kubernetes cluster as a source', () => {
   const settings = (more = '') =>
     writeFileSync(
       file,
-      `api: ${api.url}\ntoken_file: token\naddresses: [192.0.2.64/29, "2001:db8:1::10-2001:db8:1::1f"]\n${more}`,
+      `api: ${api.url}\ntoken_file: token\naddresses: [192.0.2.64/29, "2001:db8:1::10-2001:db8:1::1f"]\nasked_addresses: [192.0.2.80-192.0.2.255, 198.18.0.0/15]\n${more}`,
     )
 
   const running = async (act: (tools: Tools) => Promise<void>): Promise<void> => {
@@ -240,6 +240,8 @@ describe('a Kubernetes cluster as a source', () => {
       'services',
       service('closed', { spec: { loadBalancerSourceRanges: ['10.0.0.0/8'], loadBalancerIP: '192.0.2.98' } }),
     )
+    // Whoever may make a Service may not take the director's own address, or a neighbour's.
+    api.put('services', service('greedy', { spec: { loadBalancerIP: '192.0.2.1' } }))
     await running(async ({ socket, has, log }) => {
       await has(
         'tcp 192.0.2.65 80+10800: 10.2.0.1:8080*1',
@@ -261,11 +263,17 @@ describe('a Kubernetes cluster as a source', () => {
       await until('gone', () => api.get('services', 'shop/fine') === undefined)
       await call(socket, 'DELETE', '/v1/services/tcp/192.0.2.97/80')
       assert.match(log(), /service shop\/late:1:1: 192\.0\.2\.99 TCP 80 belongs to shop\/named/)
+      assert.match(
+        log(),
+        /service shop\/greedy:1:1: 192\.0\.2\.1 is none of this director's: .*asked_addresses/,
+      )
+      assert.equal(ingressOf(api.get('services', 'shop/greedy')), '')
       assert.match(log(), /service shop\/closed:1:1: loadBalancerSourceRanges cannot be kept/)
       const { value } = await get(socket, '/v1/sources', sourcesAnswer)
       assert.match(sourcesText(value), /kubernetes: .*cluster\.yaml\n {2}in force for \d+ s, 5 services/)
     })
-    for (const name of ['dual', 'named', 'late', 'kept', 'closed']) api.remove('services', `shop/${name}`)
+    for (const name of ['dual', 'named', 'late', 'kept', 'closed', 'greedy'])
+      api.remove('services', `shop/${name}`)
     for (const name of ['dual-1', 'dual-6']) api.remove('endpointslices', `shop/${name}`)
   })
 
