@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { openDirector } from '../../control/apply/open.ts'
+import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
 import { fixedHost } from '../../control/rules/host.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import { changePlane } from '../../dataplane/change.ts'
@@ -30,6 +30,7 @@ const skip = skipWithoutPrivileges || (!built() && 'needs npm run build')
 describe('changing the data plane of a running director', { skip }, () => {
   const sizes = { ...SMALL_SIZES, cpus: Math.max(2, skip === false ? possibleCpus() : 2) }
   const planes: Dataplane[] = []
+  let managed: ManagedDirector | null = null
   let c: PacketSocket
   let r: PacketSocket
 
@@ -66,6 +67,7 @@ describe('changing the data plane of a running director', { skip }, () => {
     r = new PacketSocket('wire-r')
   })
   after(async () => {
+    await managed?.applier.stop()
     for (const plane of planes) {
       await plane.detach()
       await plane.close()
@@ -77,7 +79,8 @@ describe('changing the data plane of a running director', { skip }, () => {
   test('established connections survive the way there and back, counters go along', async () => {
     const first = await userspace()
     await first.attach(['c0', 'r0'])
-    const { director } = openDirector({ dataplane: first, host: fixedHost() })
+    managed = openDirector({ dataplane: first, host: fixedHost() })
+    const { director } = managed
     const http = service(`tcp ${VIP}:80`, { scheduler: 'rr' })
     assert.ok(director.addService(http).ok)
     assert.ok(director.addServer(http.id, server(`${REAL}:8080`)).ok)

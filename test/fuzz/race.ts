@@ -85,7 +85,7 @@ const TIMEOUT_TICKS = 10
 const WORKER = fileURLToPath(new URL('./race-worker.ts', import.meta.url))
 
 async function addRules(dataplane: Dataplane): Promise<void> {
-  const { director } = openDirector({ dataplane, host: testHost() })
+  const { director, applier } = openDirector({ dataplane, host: testHost() })
   KINDS.forEach((kind, number) => {
     const wanted = service(`${kind.protocol} ${VIP}:${kind.port}`, {
       scheduler: kind.protocol === 'udp' ? 'lc' : 'rr',
@@ -98,6 +98,7 @@ async function addRules(dataplane: Dataplane): Promise<void> {
     }
   })
   await director.settle()
+  await applier.stop()
   const { view } = dataplane.map('settings')
   const settings = SettingsRecord.read(view, 0)
   const timeouts = Array.from({ length: PM_TIMEOUTS }, (_, state) => TIMEOUT_TICKS + 2 * state)

@@ -34,7 +34,7 @@ export class DirectorUnderTest {
 
   /** No rules, no connections, default settings. */
   async reset(): Promise<void> {
-    this.#managed = null
+    await this.#stop()
     for (const name of MAP_NAMES) {
       const { bytes, view } = this.#dataplane.map(name)
       if (KEPT.has(name)) continue
@@ -108,9 +108,16 @@ export class DirectorUnderTest {
     return this.#dataplane.sizes.connections4 + this.#dataplane.sizes.connections6
   }
 
-  close(): void {
+  /** Before the maps are closed: what it still had to do it would do to memory that is gone, or another's. */
+  async close(): Promise<void> {
     clearInterval(this.#timer)
     this.#unsubscribe()
+    await this.#stop()
+  }
+
+  async #stop(): Promise<void> {
+    const managed = this.#managed
     this.#managed = null
+    await managed?.applier.stop()
   }
 }

@@ -108,7 +108,7 @@ class PlaneProgram implements Program {
   }
 
   async close(): Promise<void> {
-    this.#director.close()
+    await this.#director.close()
     await this.#close()
   }
 }

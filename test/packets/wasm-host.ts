@@ -135,7 +135,7 @@ class WasmHost implements VectorHost {
   }
 
   async close(): Promise<void> {
-    this.#director.close()
+    await this.#director.close()
     await this.#dataplane.close()
   }
 }

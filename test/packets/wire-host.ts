@@ -182,7 +182,7 @@ class WireHost implements VectorHost {
   }
 
   async close(): Promise<void> {
-    this.#director.close()
+    await this.#director.close()
     this.#network.close()
     await this.#dataplane.detach()
     await this.#dataplane.close()

@@ -1,7 +1,7 @@
 /** Checksums over all of a long datagram, in the kernel: right as far as the program can sum, and no further. */
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
+import { type ManagedDirector, openDirector } from '../../../control/apply/open.ts'
 import { readVerdicts } from '../../../control/counting/verdicts.ts'
 import { fixedHost } from '../../../control/rules/host.ts'
 import { KernelDataplane } from '../../../dataplane/kernel/plane.ts'
@@ -15,6 +15,7 @@ import { C0, CLIENT, heard, layTwoWires, R0, REAL, ROUTER, RS1, VIP } from '../t
 
 describe('a datagram without a checksum, through NAT in the kernel', { skip: skipWithoutPrivileges }, () => {
   let plane: KernelDataplane
+  let managed: ManagedDirector
   let c: PacketSocket
   let r: PacketSocket
 
@@ -29,13 +30,15 @@ describe('a datagram without a checksum, through NAT in the kernel', { skip: ski
       mode: 'generic',
     })
     for (const result of await plane.attach(['c0', 'r0'])) assert.ok('attached' in result, String(result))
-    const { director } = openDirector({ dataplane: plane, host: fixedHost() })
+    managed = openDirector({ dataplane: plane, host: fixedHost() })
+    const { director } = managed
     const dns = service(`udp ${VIP}:53`, { scheduler: 'rr' })
     assert.ok(director.addService(dns).ok)
     assert.ok(director.addServer(dns.id, server(`${REAL}:5353`)).ok)
     await director.settle()
   })
   after(async () => {
+    await managed.applier.stop()
     await plane.close()
     c.close()
     r.close()

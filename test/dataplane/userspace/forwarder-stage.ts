@@ -69,7 +69,7 @@ export class ForwarderStage {
     })
     after(async () => {
       await this.plane.detach()
-      await this.plane.close()
+      await this.close()
       this.c.close()
       this.r.close()
       rmSync(this.#folder, { recursive: true })
@@ -102,6 +102,12 @@ export class ForwarderStage {
     })
     const host = fixedHost({ sources: { [REAL]: parseAddress(SOURCE)! } })
     this.#managed = openDirector({ dataplane: this.#plane, host })
+  }
+
+  /** The director first: what it still has to do is not done to maps that are gone. */
+  async close(): Promise<void> {
+    await this.#managed?.applier.stop()
+    await this.plane.close()
   }
 
   /** What the daemon does when it hears of a link. */

@@ -12,7 +12,7 @@ for (const intake of INTAKES)
 
     test('a clean restart keeps rules, connections and counters, and the hands of the kernel off', async () => {
       const sent = stage.verdict(Verdict.ForwardNat)
-      await stage.plane.close()
+      await stage.close()
       assert.match(nft(), /192\.0\.2\.100 \. 80/)
       assert.match(nft(), /ip timeout 30s/)
       assert.doesNotMatch(ip('link show'), /pm-stack/)
