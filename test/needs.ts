@@ -78,6 +78,8 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/upgrade.test.ts': { seconds: 45, cores: 0.8 },
   'fuzz/capacity.test.ts': { seconds: 49, cores: 1 },
   'fuzz/fuzz.test.ts': { seconds: 62, cores: 1 },
+  'fuzz/moved.test.ts': { seconds: 8, cores: 1 },
+  'fuzz/race-hosts.test.ts': { seconds: 18, cores: 1.2 },
   'fuzz/race.test.ts': { seconds: 14, cores: 2 },
   'package/deb.test.ts': { seconds: 50, cores: 0.8 },
   'package/npm.test.ts': { seconds: 20, cores: 0.8 },
