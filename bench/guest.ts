@@ -9,12 +9,13 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build as bundle } from 'esbuild'
 import { builtFile, packageRoot } from '../dataplane/assets.ts'
@@ -33,9 +34,6 @@ import { forward, type Message, type Section, Skip } from './section.ts'
 const SECONDS_MAX = 2400
 /** Of the machine itself: the rest is for making it, and for cleaning up. */
 const PLAY_MS = 1_800_000
-/** What the bench needs of dist/. */
-const OBJECTS = ['pointsman.bpf.o', 'wrap.bpf.o', 'floors.bpf.o'] as const
-
 async function needMachine(): Promise<void> {
   if (process.getuid?.() !== 0) throw new Skip('laying out a file system takes root')
   if (process.arch !== 'x64') throw new Skip('the emulated machine is for x86-64: it has a kernel for that')
@@ -54,7 +52,9 @@ async function layJob(scratch: string): Promise<string> {
   await nodePackage(job, scratch)
   await debianPackage('ipvsadm', join(job, 'ipvsadm.deb'), scratch)
   copyFileSync(join(packageRoot(), 'package.json'), join(home, 'package.json'))
-  for (const name of OBJECTS) copyFileSync(builtFile(name), join(home, 'dist', name))
+  for (const name of readdirSync(dirname(builtFile('pointsman.bpf.o')))) {
+    if (name.endsWith('.bpf.o')) copyFileSync(builtFile(name), join(home, 'dist', name))
+  }
   for (const name of ['koffi', `@koromix/koffi-linux-${process.arch}`]) {
     const from = join(packageRoot(), 'node_modules', name)
     if (existsSync(from)) cpSync(from, join(home, 'node_modules', name), { recursive: true })
