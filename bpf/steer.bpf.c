@@ -51,6 +51,26 @@ struct {
 	__type(value, __u32);
 } claims SEC(".maps");
 
+/* Destinations that marking rules are about; `length` counts the bits behind it. */
+struct steer_prefix {
+	__u32 length;
+	__u8 family;
+	__u8 protocol;
+	__u8 pad[2];
+	__u8 addr[16];
+};
+
+#define PREFIX_HEAD 32 /* bits before the address */
+
+/* Coarser than the rules, which also look at ports: what is not theirs comes back to the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct steer_prefix);
+	__type(value, __u32);
+} marked SEC(".maps");
+
 /* The sockets of this interface, by queue. */
 struct {
 	__uint(type, BPF_MAP_TYPE_XSKMAP);
@@ -76,6 +96,18 @@ inline_ int claimed_port(struct steer_key *key, __u16 port)
 	return !!bpf_map_lookup_elem(&claims, key);
 }
 
+inline_ int claimed_mark(__u8 protocol, const __u8 *destination, __u32 bytes)
+{
+	struct steer_prefix key = {
+		.length = PREFIX_HEAD + bytes * 8,
+		.family = bytes == 4 ? 4 : 6,
+		.protocol = protocol,
+	};
+
+	__builtin_memcpy(key.addr, destination, bytes);
+	return !!bpf_map_lookup_elem(&marked, &key);
+}
+
 /* A fragment: all of a datagram go the same way, and only the first has ports. */
 inline_ int claimed_piece(__u8 protocol, const __u8 *source, const __u8 *destination, __u32 bytes)
 {
@@ -86,7 +118,7 @@ inline_ int claimed_piece(__u8 protocol, const __u8 *source, const __u8 *destina
 		return 1;
 	key.side = STEER_FROM | STEER_PIECE;
 	__builtin_memcpy(key.addr, source, bytes);
-	return !!bpf_map_lookup_elem(&claims, &key);
+	return bpf_map_lookup_elem(&claims, &key) || claimed_mark(protocol, destination, bytes);
 }
 
 /* transport: at least 4 bytes; source and destination: `bytes` of address. */
@@ -108,7 +140,7 @@ inline_ int claimed(__u8 protocol, const __u8 *source, const __u8 *destination, 
 		return 1;
 	key.side = STEER_FROM;
 	__builtin_memcpy(key.addr, source, bytes);
-	return claimed_port(&key, bpf_htons(load16(transport)));
+	return claimed_port(&key, bpf_htons(load16(transport))) || claimed_mark(protocol, destination, bytes);
 }
 
 inline_ int claimed4(const __u8 *ip, const __u8 *end)

@@ -1,5 +1,6 @@
 /** Prefixes: the one place where text becomes one, and where they meet addresses. */
 import {
+  addressToBytes,
   addressWords,
   type Family,
   familyOf,
@@ -50,6 +51,13 @@ export function cut(address: IpAddress, length: number): Prefix {
     view.setUint32(4 * i, word)
   })
   return { family, address: readAddress(bytes, 0, 6), length }
+}
+
+/** The address with all bits behind the prefix set. */
+export function lastAddress({ family, address, length }: Prefix): IpAddress {
+  const bytes = addressToBytes(address)
+  for (let bit = length; bit < bitsOf(family); bit++) bytes[bit >> 3]! |= 0x80 >> (bit & 7)
+  return readAddress(bytes, 0, family)
 }
 
 /** Word number `i` of the mask of a prefix, host order. */

@@ -4,7 +4,8 @@
  * lengths, and of fragments at their addresses alone.
  */
 import { addressToBytes } from '../../../net/address.ts'
-import { type Claim, type ClaimChange, ERROR_TYPES } from './tracker.ts'
+import { MarkedFilter } from './marked-filter.ts'
+import { type ClaimChange, type EndClaim, ERROR_TYPES } from './tracker.ts'
 
 const ETHERTYPE_IPV4 = 0x0800
 const ETHERTYPE_IPV6 = 0x86dd
@@ -36,15 +37,24 @@ const ANY_PIECE = 1 << 24
 export class ClaimFilter {
   readonly #to: Ports = new Map()
   readonly #from: Ports = new Map()
+  readonly #marked = new MarkedFilter()
 
   apply(change: ClaimChange): void {
     for (const claim of change.removed) {
+      if (claim.of === 'marked') {
+        this.#marked.delete(claim)
+        continue
+      }
       const table = this.#table(claim)
       const ports = table.get(addressKey(claim))
       ports?.delete(portNumber(claim))
       if (ports?.size === 0) table.delete(addressKey(claim))
     }
     for (const claim of change.added) {
+      if (claim.of === 'marked') {
+        this.#marked.add(claim)
+        continue
+      }
       const table = this.#table(claim)
       const key = addressKey(claim)
       const ports = table.get(key) ?? new Set()
@@ -53,7 +63,7 @@ export class ClaimFilter {
     }
   }
 
-  #table(claim: Claim): Ports {
+  #table(claim: EndClaim): Ports {
     return claim.side === 'to' ? this.#to : this.#from
   }
 
@@ -73,7 +83,8 @@ export class ClaimFilter {
     if ((be16(bytes, ip + 6) & 0x3fff) !== 0) {
       return (
         hasPieces(this.#to.get(word(bytes, ip + 16)), protocol) ||
-        hasPieces(this.#from.get(word(bytes, ip + 12)), protocol)
+        hasPieces(this.#from.get(word(bytes, ip + 12)), protocol) ||
+        this.#marked.hasPieces(4, protocol, bytes, ip + 16)
       )
     }
     if (protocol === ICMP) return this.#quotes(bytes, ip + header, ip + room, 4)
@@ -81,7 +92,8 @@ export class ClaimFilter {
     const ports = ip + header
     return (
       hit(this.#to.get(word(bytes, ip + 16)), protocol, be16(bytes, ports + 2)) ||
-      hit(this.#from.get(word(bytes, ip + 12)), protocol, be16(bytes, ports))
+      hit(this.#from.get(word(bytes, ip + 12)), protocol, be16(bytes, ports)) ||
+      this.#marked.has(4, protocol, bytes, ip + 16, be16(bytes, ports + 2))
     )
   }
 
@@ -103,7 +115,8 @@ export class ClaimFilter {
     if (isPiece) {
       return (
         hasPieces(this.#to.get(words(bytes, ip + 24)), next) ||
-        hasPieces(this.#from.get(words(bytes, ip + 8)), next)
+        hasPieces(this.#from.get(words(bytes, ip + 8)), next) ||
+        this.#marked.hasPieces(6, next, bytes, ip + 24)
       )
     }
     if (next === ICMPV6) return this.#quotes(bytes, ip + at, ip + room, 6)
@@ -111,7 +124,8 @@ export class ClaimFilter {
     const ports = ip + at
     return (
       hit(this.#to.get(words(bytes, ip + 24)), next, be16(bytes, ports + 2)) ||
-      hit(this.#from.get(words(bytes, ip + 8)), next, be16(bytes, ports))
+      hit(this.#from.get(words(bytes, ip + 8)), next, be16(bytes, ports)) ||
+      this.#marked.has(6, next, bytes, ip + 24, be16(bytes, ports + 2))
     )
   }
 
@@ -128,7 +142,8 @@ export class ClaimFilter {
     const port = (at: number) => (icmp + at + 2 <= end ? be16(bytes, icmp + at) : NO_PORT)
     return (
       hit(this.#to.get(key(bytes, icmp + source)), named, port(ports)) ||
-      hit(this.#from.get(key(bytes, icmp + destination)), named, port(ports + 2))
+      hit(this.#from.get(key(bytes, icmp + destination)), named, port(ports + 2)) ||
+      this.#marked.has(family, named, bytes, icmp + source, port(ports))
     )
   }
 }
@@ -145,12 +160,12 @@ function hit(ports: Set<number> | undefined, protocol: number, port: number): bo
   return ports !== undefined && (ports.has((protocol << 16) | port) || ports.has(protocol << 16))
 }
 
-function addressKey(claim: Claim): number | string {
+function addressKey(claim: EndClaim): number | string {
   const bytes = addressToBytes(claim.address)
   return claim.family === 4 ? word(bytes, 0) : words(bytes, 0)
 }
 
-function portNumber(claim: Claim): number {
+function portNumber(claim: EndClaim): number {
   const number = ((claim.protocol === 'tcp' ? TCP : UDP) << 16) | claim.port
   return claim.of === 'fragments' ? number | ANY_PIECE : number
 }

@@ -6,10 +6,12 @@
  * Packets of VLANs are the kernel's. So are packets for other hosts, which a promiscuous interface shows.
  */
 import { spawn } from 'node:child_process'
-import { addressToBytes } from '../../../net/address.ts'
+import { addressToBytes, type Family } from '../../../net/address.ts'
+import { lastAddress } from '../../../net/prefix.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import { QUOTED } from './filter.ts'
-import { type Claim, type ClaimChange, ERROR_TYPES } from './tracker.ts'
+import type { MarkedClaim } from './marked.ts'
+import { type Claim, type ClaimChange, type EndClaim, ERROR_TYPES } from './tracker.ts'
 
 /** In the family netdev. */
 export const TABLE_NAME = 'pointsman'
@@ -34,11 +36,16 @@ export interface TakenInterface {
 const SIDES = ['to', 'from'] as const
 const FAMILIES = [4, 6] as const
 
-function pieceSet(side: Claim['side'], family: Claim['family']): string {
+function pieceSet(side: EndClaim['side'], family: EndClaim['family']): string {
   return `${side}${family}_fragments`
 }
 
-function flowSet(side: Claim['side'], family: Claim['family'], anyPort: boolean): string {
+/** By destinations of marking rules: intervals, of packets and of fragments. */
+function markedSet(family: Family, ofFragments: boolean): string {
+  return `marked${family}${ofFragments ? '_fragments' : ''}`
+}
+
+function flowSet(side: EndClaim['side'], family: EndClaim['family'], anyPort: boolean): string {
   return `${side}${family}${anyPort ? '_any' : ''}`
 }
 
@@ -48,7 +55,7 @@ function quoted(bytes: number, bits: number): string {
 }
 
 /** What of a quoted packet is looked up for a claim: it went the other way. */
-function quotedKey(side: Claim['side'], family: Claim['family'], anyPort: boolean): string {
+function quotedKey(side: EndClaim['side'], family: EndClaim['family'], anyPort: boolean): string {
   const { protocol, source, destination, ports } = QUOTED[family]
   const address = quoted(side === 'to' ? source : destination, family === 4 ? 32 : 128)
   const port = anyPort ? [] : [quoted(side === 'to' ? ports : ports + 2, 16)]
@@ -78,25 +85,55 @@ const SETS: readonly (readonly [name: string, elements: string])[] = [
       return [pieceSet(side, family), `type inet_proto . ${address}`] as const
     }),
   ),
+  ...FAMILIES.flatMap((family) => {
+    const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
+    const name = markedSet(family, false)
+    return [
+      [name, `type inet_proto . ${address} . inet_service; flags interval`],
+      [`quoted_${name}`, `typeof ${quotedKey('to', family, false)}; flags interval`],
+      [markedSet(family, true), `type inet_proto . ${address}; flags interval`],
+    ] as const
+  }),
 ]
 /** Those whose elements are claims: one each, and for packets one for errors about them. */
 export const CLAIM_SETS = SETS.map(([name]) => name).filter((name) => name !== ALIVE)
 
 function setOf(claim: Claim): string {
+  if (claim.of === 'marked') return markedSet(claim.family, claim.ports === null)
   if (claim.of === 'fragments') return pieceSet(claim.side, claim.family)
   return flowSet(claim.side, claim.family, claim.port === 0)
 }
 
 function element(claim: Claim): string {
+  if (claim.of === 'marked') return markedElement(claim)
   const key = `${claim.protocol} . ${claim.address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
 /** The same for what is read as bits. */
 function quotedElement(claim: Claim): string {
+  if (claim.of === 'marked') return quotedMarkedElement(claim)
   const address = `0x${Buffer.from(addressToBytes(claim.address)).toString('hex')}`
   const key = `${claim.protocol === 'tcp' ? 6 : 17} . ${address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
+}
+
+/** nft writes ends of intervals as it reads them: also of all addresses, and all ports. */
+function markedElement({ protocol, prefix, ports }: MarkedClaim): string {
+  const key = `${protocol} . ${prefix.address}-${lastAddress(prefix)}`
+  return ports === null ? key : `${key} . ${ports.from}-${ports.to}`
+}
+
+function quotedMarkedElement({ protocol, prefix, ports }: MarkedClaim): string {
+  const [first, last] = [prefix.address, lastAddress(prefix)].map(
+    (address) => `0x${Buffer.from(addressToBytes(address)).toString('hex')}`,
+  )
+  return `${protocol === 'tcp' ? 6 : 17} . ${first}-${last} . ${ports?.from}-${ports?.to}`
+}
+
+/** A claim on packets, of which errors may be about. */
+function isQuoted(claim: Claim): boolean {
+  return claim.of === 'packets' || (claim.of === 'marked' && claim.ports !== null)
 }
 
 /** Frames with a priority tag, which is no VLAN: the kernel takes it off, and so does the program. */
@@ -108,18 +145,18 @@ const PRIORITY_CHAIN = 'priority_tagged'
  * still have their tag there. Most packets are a client's: their set is asked first. The protocol is part
  * of every key, so that the "ports" of other protocols match nothing.
  */
-function chainRules(more: readonly Uint8Array[]): string[] {
+function chainRules(more: readonly Uint8Array[], marks: boolean): string[] {
   const others =
-    more.length === 0 ? [] : rulesOf('ether type', `ether daddr { ${more.map(macText).join(', ')} }`)
+    more.length === 0 ? [] : rulesOf('ether type', marks, `ether daddr { ${more.map(macText).join(', ')} }`)
   return [
     `ether type != @${ALIVE} accept`,
-    ...rulesOf('ether type'),
+    ...rulesOf('ether type', marks),
     ...others,
     `vlan id 0 jump ${PRIORITY_CHAIN}`,
   ]
 }
 
-function errorChain(family: Claim['family']): string {
+function errorChain(family: EndClaim['family']): string {
   return `errors${family}`
 }
 
@@ -129,9 +166,9 @@ function macText(mac: Uint8Array): string {
 
 /**
  * `what` says which family a frame is, `ours` that it is for this host. What is for a macvlan on top is
- * another station's yet when the hook sees it.
+ * another station's yet when the hook sees it. `marks`: there are claims of marking rules, which nobody else pays for.
  */
-function rulesOf(what: 'ether type' | 'meta protocol', ours = 'meta pkttype host'): string[] {
+function rulesOf(what: 'ether type' | 'meta protocol', marks: boolean, ours = 'meta pkttype host'): string[] {
   return FAMILIES.flatMap((family) => {
     const ip = family === 4 ? 'ip' : 'ip6'
     const whole = family === 4 ? 'ip frag-off & 0x3fff == 0' : 'exthdr frag missing'
@@ -142,36 +179,53 @@ function rulesOf(what: 'ether type' | 'meta protocol', ours = 'meta pkttype host
         `. ${ip} saddr . th sport @from${family}`,
         `. ${ip} daddr @to${family}_any`,
         `. ${ip} saddr @from${family}_any`,
+        ...(marks ? [`. ${ip} daddr . th dport @${markedSet(family, false)}`] : []),
       ].map((key) => `meta l4proto ${key} ${ours} ${whole} drop`),
       // ICMP by number: nft looks its IPv6 name up in /etc/protocols, which not every system has.
       `meta l4proto ${family === 4 ? 1 : 58} ${ours} ${whole} jump ${errorChain(family)}`,
-      ...[`${ip} daddr @${pieceSet('to', family)}`, `${ip} saddr @${pieceSet('from', family)}`].map(
-        (key) => `${piece} meta l4proto . ${key} ${ours} drop`,
-      ),
+      ...[
+        `${ip} daddr @${pieceSet('to', family)}`,
+        `${ip} saddr @${pieceSet('from', family)}`,
+        ...(marks ? [`${ip} daddr @${markedSet(family, true)}`] : []),
+      ].map((key) => `${piece} meta l4proto . ${key} ${ours} drop`),
     ]
     return matches.map((match) => `${what} ${ip} ${match}`)
   })
 }
 
 /** Errors that quote a packet of a claim. */
-function errorRules(family: Claim['family']): string[] {
+function errorRules(family: Family, marks: boolean): string[] {
   const types = `${family === 4 ? 'icmp' : 'icmpv6'} type { ${ERROR_TYPES[family].join(', ')} }`
-  return KINDS.filter((kind) => kind.family === family).map(
-    ({ side, anyPort }) =>
-      `${types} ${quotedKey(side, family, anyPort)} @quoted_${flowSet(side, family, anyPort)} drop`,
+  const kinds = KINDS.filter((kind) => kind.family === family)
+  const keys = kinds.map(
+    ({ side, anyPort }) => `${quotedKey(side, family, anyPort)} @quoted_${flowSet(side, family, anyPort)}`,
   )
+  if (marks) keys.push(`${quotedKey('to', family, false)} @quoted_${markedSet(family, false)}`)
+  return keys.map((key) => `${types} ${key} drop`)
 }
 
 /** Chains that others jump to. */
-const SHARED_CHAINS: readonly (readonly [name: string, rules: readonly string[]])[] = [
-  ...FAMILIES.map((family) => [errorChain(family), errorRules(family)] as const),
-  [PRIORITY_CHAIN, rulesOf('meta protocol')],
-]
+function sharedChains(marks: boolean): readonly (readonly [name: string, rules: readonly string[]])[] {
+  return [
+    ...FAMILIES.map((family) => [errorChain(family), errorRules(family, marks)] as const),
+    [PRIORITY_CHAIN, rulesOf('meta protocol', marks)],
+  ]
+}
 
-/** Rules of a table that takes at these interfaces. */
-export function ruleCount(interfaces: readonly TakenInterface[]): number {
-  const shared = SHARED_CHAINS.flatMap(([, rules]) => rules).length
-  return interfaces.reduce((sum, { more }) => sum + chainRules(more ?? []).length, shared)
+function hasMarks(claims: readonly Claim[]): boolean {
+  return claims.some((claim) => claim.of === 'marked')
+}
+
+/** Whether a change is more than elements of sets: marks bring rules, and their intervals must not overlap. */
+export function needsTable({ added, removed }: ClaimChange): boolean {
+  return hasMarks(added) || hasMarks(removed)
+}
+
+/** Rules of a table that takes these at these interfaces. */
+export function ruleCount(interfaces: readonly TakenInterface[], claims: readonly Claim[]): number {
+  const marks = hasMarks(claims)
+  const shared = sharedChains(marks).flatMap(([, rules]) => rules).length
+  return interfaces.reduce((sum, { more }) => sum + chainRules(more ?? [], marks).length, shared)
 }
 
 /** How many elements each of `CLAIM_SETS` has for these claims. */
@@ -180,24 +234,25 @@ export function elementCounts(claims: readonly Claim[]): ReadonlyMap<string, num
   for (const claim of claims) {
     const name = setOf(claim)
     counts.set(name, counts.get(name)! + 1)
-    if (claim.of === 'packets') counts.set(`quoted_${name}`, counts.get(name)!)
+    if (isQuoted(claim)) counts.set(`quoted_${name}`, counts.get(name)!)
   }
   return counts
 }
 
 /** Commands that make the table anew in one transaction, with the sets empty or filled. */
 export function tableScript(interfaces: readonly TakenInterface[], claims: readonly Claim[]): string {
+  const marks = hasMarks(claims)
   return [
     deleteScript(),
     `table ${TABLE} {`,
     ...SETS.map(([name, elements]) => `  set ${name} { ${elements}; }`),
-    ...SHARED_CHAINS.flatMap(([name, rules]) => [
+    ...sharedChains(marks).flatMap(([name, rules]) => [
       `  chain ${name} {`,
       ...rules.map((rule) => `    ${rule}`),
       '  }',
     ]),
     '}',
-    ...interfaces.map(chainScript),
+    ...interfaces.map((each) => chainScript(each, marks)),
     elementScript('add', claims),
     leaseScript(),
   ].join('\n')
@@ -217,11 +272,11 @@ function chainName(ifindex: number): string {
   return `ingress_${ifindex}`
 }
 
-/** Commands that start taking at one more interface. */
-export function chainScript({ name, ifindex, more = [] }: TakenInterface): string {
+/** Commands that take at one interface. */
+function chainScript({ name, ifindex, more = [] }: TakenInterface, marks: boolean): string {
   return [
     `add chain ${TABLE} ${chainName(ifindex)} { type filter hook ingress device "${name}" priority ${PRIORITY}; policy accept; }`,
-    ...chainRules(more).map((rule) => `add rule ${TABLE} ${chainName(ifindex)} ${rule}`),
+    ...chainRules(more, marks).map((rule) => `add rule ${TABLE} ${chainName(ifindex)} ${rule}`),
   ].join('\n')
 }
 
@@ -252,7 +307,7 @@ function elementScript(verb: 'add' | 'delete', claims: readonly Claim[]): string
   }
   for (const claim of claims) {
     put(setOf(claim), element(claim))
-    if (claim.of === 'packets') put(`quoted_${setOf(claim)}`, quotedElement(claim))
+    if (isQuoted(claim)) put(`quoted_${setOf(claim)}`, quotedElement(claim))
   }
   const commands: string[] = []
   for (const [set, elements] of bySet) {

@@ -6,7 +6,7 @@
 
 import { TcAction } from '../../../linux/netlink/traffic-control.ts'
 import { addressToBytes } from '../../../net/address.ts'
-import type { Claim } from './tracker.ts'
+import type { Claim, EndClaim } from './tracker.ts'
 
 /** The kernel takes 4096; its netlink shows a filter only if all of it fits a message of 32 KiB. */
 const INSTRUCTIONS_MAX = 3500
@@ -123,14 +123,14 @@ class Program {
 
 /** What a claim on flows is compared with, in the order of the looks: words of the address, port. */
 interface Key {
-  readonly claim: Claim
+  readonly claim: EndClaim
   readonly words: readonly number[]
 }
 
-/** With more claims than fit, it drops packets of the first ones. ICMP errors and fragments are for nftables. */
+/** With more claims than fit, it drops packets of the first ones. ICMP errors, fragments and marks are for nftables. */
 export function claimProgram(claims: readonly Claim[]): Uint8Array {
   let keys = claims
-    .filter((claim) => claim.of === 'packets')
+    .filter((claim): claim is EndClaim => claim.of === 'packets')
     .slice(0, INSTRUCTIONS_MAX)
     .map(keyOf)
   for (;;) {
@@ -140,7 +140,7 @@ export function claimProgram(claims: readonly Claim[]): Uint8Array {
   }
 }
 
-function keyOf(claim: Claim): Key {
+function keyOf(claim: EndClaim): Key {
   const bytes = addressToBytes(claim.address)
   const view = new DataView(bytes.buffer, bytes.byteOffset)
   const words = Array.from({ length: LAYOUT[claim.family].words }, (_, i) => view.getUint32(i * 4))
@@ -171,7 +171,7 @@ function write(keys: readonly Key[]): Program {
 function writeFamily(
   program: Program,
   keys: readonly Key[],
-  family: Claim['family'],
+  family: EndClaim['family'],
   pass: Place,
   drop: Place,
 ): Place {
@@ -206,8 +206,8 @@ function writeFamily(
 function writeSide(
   program: Program,
   keys: readonly Key[],
-  side: Claim['side'],
-  family: Claim['family'],
+  side: EndClaim['side'],
+  family: EndClaim['family'],
   none: Place,
   drop: Place,
 ): Place {
@@ -220,7 +220,7 @@ function writeField(
   program: Program,
   keys: readonly Key[],
   field: number,
-  family: Claim['family'],
+  family: EndClaim['family'],
   none: Place,
   drop: Place,
 ): Place {

@@ -73,7 +73,7 @@ export class ClaimTable {
   isWhole(interfaces: readonly TakenInterface[], claims: readonly Claim[]): boolean {
     const state = this.#reader.read(CLAIM_SETS)
     if (state === null || state.handle !== this.#handle) return false
-    if (state.rules !== ruleCount(interfaces)) return false
+    if (state.rules !== ruleCount(interfaces, claims)) return false
     const wanted = elementCounts(claims)
     return CLAIM_SETS.every((set) => state.elements.get(set) === wanted.get(set))
   }

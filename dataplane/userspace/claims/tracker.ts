@@ -1,6 +1,7 @@
 /**
  * What this plane takes out of the kernel's hands: packets to virtual services, packets from NAT real
- * servers, fragments of both, and ICMP errors that quote a packet of either. The same list becomes the
+ * servers, packets that marking rules lead to a service, fragments of all these, and ICMP errors that quote a
+ * packet of any. The same list becomes the
  * nftables sets (the kernel drops what matches) and the filter of the workers (what matches and is passed has
  * to be handed to the kernel again), so both always agree.
  *
@@ -10,7 +11,8 @@
 import type { Family, IpAddress } from '../../../net/address.ts'
 import { readAddress } from '../../../net/address.ts'
 import type { Dataplane, MapMemory } from '../../dataplane.ts'
-import { Method, RealRecord, ServiceRecord, Slot } from '../../layout/layout.gen.ts'
+import { LiveRecord, Method, RealRecord, ServiceRecord, Slot } from '../../layout/layout.gen.ts'
+import { boxKey, claimsOf, type MarkedBox, type MarkedClaim, MarkedReader, markedKey } from './marked.ts'
 
 /**
  * Packets of TCP or UDP. `to`: by their destination; `from`: by their source. With them go ICMP errors,
@@ -18,7 +20,7 @@ import { Method, RealRecord, ServiceRecord, Slot } from '../../layout/layout.gen
  * what they are about. It went the other way: its source is the virtual service, or its destination the
  * real server. All other errors stay the kernel's, whatever becomes of us.
  */
-export interface Claim {
+export interface EndClaim {
   readonly side: 'to' | 'from'
   readonly family: Family
   readonly protocol: 'tcp' | 'udp'
@@ -31,6 +33,8 @@ export interface Claim {
    */
   readonly of: 'packets' | 'fragments'
 }
+
+export type Claim = EndClaim | MarkedClaim
 
 /** Errors that quote a packet: RFC 792 and RFC 4443 §2.1. */
 export const ERROR_TYPES = { 4: [3, 4, 11, 12], 6: [1, 2, 3, 4] } as const
@@ -45,16 +49,29 @@ const IPPROTO_UDP = 17
 /** Passive FTP connections go to ports that no rule names. */
 const FTP_PORT = 21
 
+/** Boxes that no rule has any more, while connections may go on by them. */
+const LINGERING_BOXES_MAX = 4096
+
 export function claimKey(claim: Claim): string {
+  if (claim.of === 'marked') return markedKey(claim)
   return `${claim.side} ${claim.protocol} ${claim.address} ${claim.of === 'fragments' ? claim.of : claim.port}`
 }
 
-/** Follows `services` and `reals`; looks only at slots that differ from the last time. */
+/** Follows `services`, `reals` and marking rules; looks only at what differs from the last time. */
 export class ClaimTracker {
   readonly #services: MapMemory
   readonly #reals: MapMemory
   readonly #seenServices: Uint32Array
   readonly #seenReals: Uint32Array
+  readonly #live: MapMemory
+  readonly #marking: MarkedReader
+  /** Marks of services, by slot. */
+  readonly #marks = { 4: new Map<number, number>(), 6: new Map<number, number>() }
+  /** Real servers of services with a mark, until they are forgotten. */
+  readonly #markedReals = new Set<number>()
+  #boxes: readonly MarkedBox[] = []
+  #lingeringBoxes: readonly MarkedBox[] = []
+  #marked: readonly MarkedClaim[] = []
   /** The claims a slot stands for. */
   readonly #ofService = new Map<number, readonly Claim[]>()
   readonly #ofReal = new Map<number, readonly Claim[]>()
@@ -72,11 +89,13 @@ export class ClaimTracker {
     this.#reals = dataplane.map('reals')
     this.#seenServices = new Uint32Array(this.#services.u32.length)
     this.#seenReals = new Uint32Array(this.#reals.u32.length)
+    this.#live = dataplane.map('live')
+    this.#marking = new MarkedReader(dataplane)
   }
 
-  /** Whether claims wait for the last connections of a removed service. */
+  /** Whether claims wait for the last connections of a removed service or marking rule. */
   get lingers(): boolean {
-    return this.#lingering.size > 0
+    return this.#lingering.size + this.#lingeringBoxes.length > 0
   }
 
   all(): readonly Claim[] {
@@ -93,6 +112,7 @@ export class ClaimTracker {
       this.#lingering.delete(entry)
       this.#release(entry.claims)
     }
+    this.#followMarks()
     const added: Claim[] = []
     const removed: Claim[] = []
     for (const [key, { claim, before }] of this.#touched) {
@@ -101,6 +121,38 @@ export class ClaimTracker {
       if (!now && before) removed.push(claim)
     }
     return { added, removed }
+  }
+
+  /** By which rule a connection came nobody knows: it may be any that was there while one of a mark lives. */
+  #followMarks(): void {
+    const boxes = this.#marking.read({
+      4: new Set(this.#marks[4].values()),
+      6: new Set(this.#marks[6].values()),
+    })
+    const lingeringBefore = this.#lingeringBoxes
+    const before = [...this.#boxes, ...lingeringBefore]
+    if (boxes === this.#boxes && lingeringBefore.length === 0) return
+    if (boxes !== this.#boxes) {
+      const present = new Set(boxes.map(boxKey))
+      const gone = new Map(before.map((box) => [boxKey(box), box]))
+      for (const key of present) gone.delete(key)
+      this.#lingeringBoxes = [...gone.values()].slice(0, LINGERING_BOXES_MAX)
+    }
+    if (!this.#marksAreBusy()) this.#lingeringBoxes = []
+    if (boxes === this.#boxes && this.#lingeringBoxes === lingeringBefore) return
+    this.#boxes = boxes
+    const claims = claimsOf([...boxes, ...this.#lingeringBoxes])
+    this.#hold(claims)
+    this.#release(this.#marked)
+    this.#marked = claims
+  }
+
+  #marksAreBusy(): boolean {
+    const { active, inactive } = LiveRecord.offsets
+    return [...this.#markedReals].some((slot) => {
+      const at = (slot * this.#live.entrySize) / 4
+      return this.#live.u32[at + active / 4]! + this.#live.u32[at + inactive / 4]! > 0
+    })
   }
 
   #eachChange(map: MapMemory, seen: Uint32Array, action: (slot: number) => void): void {
@@ -127,6 +179,8 @@ export class ClaimTracker {
     const family = record.family === 4 ? 4 : 6
     const address = readAddress(record.addr, 0, family)
     const port = record.port === FTP_PORT ? 0 : record.port
+    for (const other of [4, 6] as const) this.#marks[other].delete(slot)
+    if (record.slot === Slot.Live && record.fwmark !== 0) this.#marks[family].set(slot, record.fwmark)
     const claims = live ? inAnyPieces({ side: 'to', family, protocol, address, port }) : []
     if (had !== undefined && sameClaims(had, claims)) return
     this.#hold(claims)
@@ -141,6 +195,8 @@ export class ClaimTracker {
     const record = RealRecord.read(this.#reals.view, slot * this.#reals.entrySize)
     const had = this.#ofReal.get(slot) ?? []
     this.#countGone(slot, record.slot === Slot.Gone ? record.service : null)
+    // One that is gone is still what it was.
+    if (record.slot !== Slot.Gone) this.#noteMark(slot, record.slot === Slot.Live ? record.service : null)
     // Until its last connection is gone, a removed real server's packets are not the kernel's.
     if (record.slot === Slot.Gone) return
     const claims = record.slot === Slot.Live && record.method === Method.Nat ? this.#replies(record) : []
@@ -148,6 +204,12 @@ export class ClaimTracker {
     this.#hold(claims)
     this.#release(had)
     this.#ofReal.set(slot, claims)
+  }
+
+  #noteMark(slot: number, service: number | null): void {
+    const isMarked = service !== null && (this.#marks[4].has(service) || this.#marks[6].has(service))
+    if (isMarked) this.#markedReals.add(slot)
+    else this.#markedReals.delete(slot)
   }
 
   #replies(record: RealRecord): readonly Claim[] {
@@ -197,7 +259,7 @@ export class ClaimTracker {
   }
 }
 
-function inAnyPieces(of: Omit<Claim, 'of'>): readonly Claim[] {
+function inAnyPieces(of: Omit<EndClaim, 'of'>): readonly EndClaim[] {
   return [
     { ...of, of: 'packets' },
     { ...of, port: 0, of: 'fragments' },

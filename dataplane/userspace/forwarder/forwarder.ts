@@ -45,7 +45,7 @@ import { type RecordingFilter, RING_FILE_BYTES } from '../../recording.ts'
 import { loadModule, WasmDataplane } from '../../wasm/program.ts'
 import type { Region } from '../../wasm/region.ts'
 import { removeStaleEarlyDrops } from '../claims/early-drop.ts'
-import type { TakenInterface } from '../claims/nftables.ts'
+import { needsTable, type TakenInterface } from '../claims/nftables.ts'
 import { ClaimTable } from '../claims/table.ts'
 import { type Claim, ClaimTracker } from '../claims/tracker.ts'
 import type { Intake, Plane, Tap } from '../intake.ts'
@@ -590,6 +590,10 @@ export class Forwarder implements Dataplane {
     // What is claimed anew the kernel drops first, what is released the workers forget first: for an
     // instant a packet may be lost, but none is handled twice.
     await this.#tellWorkers({ added: [], removed: change.removed })
+    if (this.#taps.size > 0 && needsTable(change)) {
+      await this.#claimAll()
+      return
+    }
     if (this.#taps.size > 0) {
       try {
         await this.#table.change(change)

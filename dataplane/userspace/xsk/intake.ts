@@ -7,12 +7,14 @@ import { type Handle, libbpf, need, needPointer } from '../../../linux/libbpf.ts
 import { Errno, libc, memoryAt, SystemError, words } from '../../../linux/libc.ts'
 import type { Link } from '../../../linux/netlink/rtnetlink.ts'
 import { addressToBytes } from '../../../net/address.ts'
+import { prefixText } from '../../../net/prefix.ts'
 import { builtFile } from '../../assets.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import { attachXdp } from '../../kernel/xdp.ts'
 import { PM_CHUNK } from '../../layout/layout.gen.ts'
 import type { Region } from '../../wasm/region.ts'
-import { type Claim, claimKey, ERROR_TYPES } from '../claims/tracker.ts'
+import type { MarkedClaim } from '../claims/marked.ts'
+import { type Claim, claimKey, type EndClaim, ERROR_TYPES } from '../claims/tracker.ts'
 import type { Intake, Plane, Tap } from '../intake.ts'
 import { closeXskQueue, openXskQueue, RINGS_BYTES, type XskQueue } from './socket.ts'
 import { FRAMES_BYTES } from './source.ts'
@@ -29,6 +31,9 @@ const KEY = { size: 20, address: 0, port: 16, protocol: 18, side: 19 } as const
 const SIDE = { to: 0, from: 1, error: 2 } as const
 /** With `to` or `from`: fragments. */
 const PIECE = 4
+/** struct steer_prefix: its length counts the bits behind that, PREFIX_HEAD of them before the address. */
+const PREFIX = { size: 24, family: 4, protocol: 5, address: 8 } as const
+const PREFIX_HEAD = 32
 const PROTOCOL = { tcp: 6, udp: 17 } as const
 const ICMP = { 4: 1, 6: 58 } as const
 
@@ -57,6 +62,12 @@ interface Frames {
   readonly sockets: Set<number>
 }
 
+/** A key in the map of this file descriptor. */
+interface Steered {
+  readonly fd: number
+  readonly key: Uint8Array
+}
+
 export class XskIntake implements Intake {
   readonly #plane: Plane
   /** By ifindex, which stays when an interface is renamed. */
@@ -65,30 +76,39 @@ export class XskIntake implements Intake {
   readonly #frames: (Frames | undefined)[] = []
   readonly #claimsFd: number
   readonly #closeClaims: () => void
-  /** Keys in the map, by claim. */
-  readonly #claims = new Map<string, Uint8Array>()
+  readonly #markedFd: number
+  /** Keys in the maps, by what they are of. */
+  readonly #claims = new Map<string, Steered>()
 
   constructor(plane: Plane) {
     this.#plane = plane
-    // The map outlives the programs of interfaces: it belongs to one that is never attached.
-    const { object, claims } = loadSteering(null, new Uint8Array(6))
+    // The maps outlive the programs of interfaces: they belong to one that is never attached.
+    const { object, claims, marked } = loadSteering(null, new Uint8Array(6))
     this.#claimsFd = need(libbpf().bpf_map__fd(claims), 'open the map of claims')
+    this.#markedFd = need(libbpf().bpf_map__fd(marked), 'open the map of marked destinations')
     this.#closeClaims = () => libbpf().bpf_object__close(object)
   }
 
   setClaims(claims: readonly Claim[]): void {
-    const wanted = new Map(claims.map((claim) => [claimKey(claim), steerKey(claim)] as const))
-    if (claims.length > 0) for (const [name, key] of ERROR_KEYS) wanted.set(name, key)
-    for (const [name, key] of this.#claims) {
+    const wanted = new Map(claims.map((claim) => this.#steered(claim)))
+    if (claims.length > 0) for (const [name, key] of ERROR_KEYS) wanted.set(name, { fd: this.#claimsFd, key })
+    for (const [name, { fd, key }] of this.#claims) {
       if (wanted.has(name)) continue
       this.#claims.delete(name)
-      libbpf().bpf_map_delete_elem(this.#claimsFd, key)
+      libbpf().bpf_map_delete_elem(fd, key)
     }
-    for (const [name, key] of wanted) {
+    for (const [name, { fd, key }] of wanted) {
       if (this.#claims.has(name)) continue
-      need(libbpf().bpf_map_update_elem(this.#claimsFd, key, words(1), 0), `claim ${name}`)
-      this.#claims.set(name, key)
+      need(libbpf().bpf_map_update_elem(fd, key, words(1), 0), `claim ${name}`)
+      this.#claims.set(name, { fd, key })
     }
+  }
+
+  #steered(claim: Claim): readonly [name: string, steered: Steered] {
+    if (claim.of !== 'marked') return [claimKey(claim), { fd: this.#claimsFd, key: steerKey(claim) }]
+    // Whatever the ports: one for all claims on a prefix.
+    const name = `marked ${claim.protocol} ${prefixText(claim.prefix)}`
+    return [name, { fd: this.#markedFd, key: prefixKey(claim) }]
   }
 
   /** The program goes with us, and nobody else can take it off. */
@@ -100,7 +120,7 @@ export class XskIntake implements Intake {
         `Cannot take packets from ${tap.link.name} over AF_XDP: its MTU is ${tap.link.mtu}, expected at most ${FRAME_BYTES_MAX - ETHERNET}; packet sockets do without that`,
       )
     }
-    const { object, sockets } = loadSteering(this.#claimsFd, tap.link.mac)
+    const { object, sockets } = loadSteering({ claims: this.#claimsFd, marked: this.#markedFd }, tap.link.mac)
     const program = needPointer(
       libbpf().bpf_object__find_program_by_name(object, 'steer'),
       'find program steer',
@@ -217,11 +237,18 @@ export class XskIntake implements Intake {
   }
 }
 
-/** Loads the XDP program for an interface with this MAC address, over a map of claims that exists or not. */
+interface Steerer {
+  readonly object: Handle
+  readonly claims: Handle
+  readonly marked: Handle
+  readonly sockets: Handle
+}
+
+/** Loads the XDP program for an interface with this MAC address, over maps that exist or not. */
 function loadSteering(
-  claimsFd: number | null,
+  maps: { readonly claims: number; readonly marked: number } | null,
   mac: Uint8Array,
-): { readonly object: Handle; readonly claims: Handle; readonly sockets: Handle } {
+): Steerer {
   const object = needPointer(
     libbpf().bpf_object__open_file(builtFile('steer.bpf.o'), null),
     'open steer.bpf.o',
@@ -229,13 +256,16 @@ function loadSteering(
   try {
     const find = (name: string) =>
       needPointer(libbpf().bpf_object__find_map_by_name(object, name), `find map ${name} in steer.bpf.o`)
-    const claims = find('claims')
-    if (claimsFd !== null) need(libbpf().bpf_map__reuse_fd(claims, claimsFd), 'reuse the map of claims')
+    const [claims, marked] = [find('claims'), find('marked')]
+    if (maps !== null) {
+      need(libbpf().bpf_map__reuse_fd(claims, maps.claims), 'reuse the map of claims')
+      need(libbpf().bpf_map__reuse_fd(marked, maps.marked), 'reuse the map of marked destinations')
+    }
     const size = new BigUint64Array(1)
     const variables = needPointer(libbpf().bpf_map__initial_value(find('.bss'), size), 'find the MAC address')
     new Uint8Array(memoryAt(variables, Number(size[0]))).set(mac)
     need(libbpf().bpf_object__load(object), 'load steer.bpf.o', remedy)
-    return { object, claims, sockets: find('sockets') }
+    return { object, claims, marked, sockets: find('sockets') }
   } catch (error) {
     libbpf().bpf_object__close(object)
     throw error
@@ -249,10 +279,20 @@ function remedy(number: number): string {
 }
 
 /** The claim as `struct steer_key`. */
-export function steerKey(claim: Claim): Uint8Array {
+export function steerKey(claim: EndClaim): Uint8Array {
   const side = SIDE[claim.side] | (claim.of === 'fragments' ? PIECE : 0)
   const key = emptyKey(side, PROTOCOL[claim.protocol], claim.port)
   key.set(addressToBytes(claim.address), KEY.address)
+  return key
+}
+
+/** Its destinations as `struct steer_prefix`. */
+export function prefixKey({ family, protocol, prefix }: MarkedClaim): Uint8Array {
+  const key = new Uint8Array(PREFIX.size)
+  new DataView(key.buffer).setUint32(0, PREFIX_HEAD + prefix.length, true)
+  key[PREFIX.family] = family
+  key[PREFIX.protocol] = PROTOCOL[protocol]
+  key.set(addressToBytes(prefix.address), PREFIX.address)
   return key
 }
 

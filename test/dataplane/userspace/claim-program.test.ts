@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ClaimFilter } from '../../../dataplane/userspace/claims/filter.ts'
 import { claimProgram } from '../../../dataplane/userspace/claims/program.ts'
-import type { Claim } from '../../../dataplane/userspace/claims/tracker.ts'
+import type { EndClaim } from '../../../dataplane/userspace/claims/tracker.ts'
 import { readAddress } from '../../../net/address.ts'
 import { ethernet, ipv4, ipv6, tcp, udp } from '../../packets/frame.ts'
 import fc from '../../property.ts'
@@ -94,7 +94,7 @@ const end = fc.oneof(
   address4.map((bytes) => ({ family: 4 as const, bytes })),
   address6.map((bytes) => ({ family: 6 as const, bytes })),
 )
-const claim: fc.Arbitrary<Claim> = fc
+const claim: fc.Arbitrary<EndClaim> = fc
   .record({
     side: fc.constantFrom('to', 'from'),
     protocol: fc.constantFrom('tcp', 'udp'),
@@ -133,7 +133,7 @@ const packet = fc
       : ethernet(macs, ipv6({ src: bytesToAddress(src6), dst: bytesToAddress(dst6) }, segment))
   })
 
-function filterOf(list: readonly Claim[]): ClaimFilter {
+function filterOf(list: readonly EndClaim[]): ClaimFilter {
   const filter = new ClaimFilter()
   filter.apply({ added: list, removed: [] })
   return filter

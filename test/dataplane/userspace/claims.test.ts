@@ -5,6 +5,7 @@ import { Method, RealRecord, ServiceRecord, Slot } from '../../../dataplane/layo
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { EarlyDrop, removeStaleEarlyDrops } from '../../../dataplane/userspace/claims/early-drop.ts'
 import { ClaimFilter } from '../../../dataplane/userspace/claims/filter.ts'
+import type { MarkedClaim } from '../../../dataplane/userspace/claims/marked.ts'
 import {
   changeScript,
   deleteScript,
@@ -12,9 +13,15 @@ import {
   runNft,
   tableScript,
 } from '../../../dataplane/userspace/claims/nftables.ts'
-import { type Claim, ClaimTracker, claimKey } from '../../../dataplane/userspace/claims/tracker.ts'
+import {
+  type Claim,
+  ClaimTracker,
+  claimKey,
+  type EndClaim,
+} from '../../../dataplane/userspace/claims/tracker.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import { addressToBytes, parseAddress } from '../../../net/address.ts'
+import { parsePrefix } from '../../../net/prefix.ts'
 import {
   ethernet,
   fragmentHeader,
@@ -188,7 +195,12 @@ test('a service that comes and goes twice in one slot is released once its conne
 const MAC = '02:00:00:00:01:01'
 const VIP = '192.0.2.100'
 const VIP6 = '2001:db8:1::100'
-const claim = (side: Claim['side'], protocol: Claim['protocol'], text: string, port: number): Claim => ({
+const claim = (
+  side: EndClaim['side'],
+  protocol: EndClaim['protocol'],
+  text: string,
+  port: number,
+): EndClaim => ({
   side,
   protocol,
   family: text.includes(':') ? 6 : 4,
@@ -196,10 +208,19 @@ const claim = (side: Claim['side'], protocol: Claim['protocol'], text: string, p
   port,
   of: 'packets',
 })
-const pieces = (side: Claim['side'], protocol: Claim['protocol'], text: string): Claim => ({
+const pieces = (side: EndClaim['side'], protocol: EndClaim['protocol'], text: string): EndClaim => ({
   ...claim(side, protocol, text, 0),
   of: 'fragments',
 })
+const marked = (
+  protocol: MarkedClaim['protocol'],
+  text: string,
+  ports: MarkedClaim['ports'],
+): MarkedClaim => {
+  const prefix = parsePrefix(text)
+  assert.ok(typeof prefix !== 'string')
+  return { of: 'marked', family: prefix.family, protocol, prefix, ports }
+}
 const claims: readonly Claim[] = [
   claim('to', 'tcp', VIP, 80),
   claim('to', 'udp', '192.0.2.101', 0),
@@ -210,6 +231,12 @@ const claims: readonly Claim[] = [
   pieces('from', 'tcp', '10.0.2.11'),
   pieces('to', 'tcp', VIP6),
   pieces('from', 'udp', '2001:db8:2::11'),
+  marked('tcp', '203.0.113.0/24', { from: 80, to: 90 }),
+  marked('tcp', '203.0.113.0/24', null),
+  marked('udp', '203.0.113.64/26', { from: 0, to: 65_535 }),
+  marked('tcp', '2001:db8:9::/48', { from: 80, to: 80 }),
+  marked('tcp', '2001:db8:9::/48', null),
+  marked('udp', '::/0', { from: 5300, to: 5301 }),
 ]
 const to4 = (
   segment = tcp({ sport: 1, dport: 80, flags: 'S' }),
@@ -234,6 +261,34 @@ const error6 = (src: string, sport: number) => {
   const quoted = ipv6({ src, dst: '2001:db8:c::7' }, tcp({ sport, dport: 1, flags: 'A' })).bytes
   return to6(raw(PROTOCOL.icmpv6, Buffer.concat([Uint8Array.of(1, 4, 0, 0, 0, 0, 0, 0), quoted])))
 }
+
+const MARKED = '203.0.113.77'
+const MARKED6 = '2001:db8:9:1::77'
+const toPort = (dport: number, isUdp = false) =>
+  isUdp ? udp({ sport: 1, dport }) : tcp({ sport: 1, dport, flags: 'S' })
+const MARKED_CASES = [
+  ['marked', to4(toPort(85), { dst: MARKED }), true],
+  ['marked, the first port', to4(toPort(80), { dst: MARKED }), true],
+  ['marked, the last port', to4(toPort(90), { dst: MARKED }), true],
+  ['a port behind those that are marked', to4(toPort(91), { dst: MARKED }), false],
+  ['an address behind those that are marked', to4(toPort(85), { dst: '203.0.114.0' }), false],
+  ['marked at every port', to4(toPort(9, true), { dst: MARKED }), true],
+  ['of another protocol than is marked', to4(toPort(85, true), { dst: '203.0.113.1' }), false],
+  ['first fragment to a marked address', to4(toPort(4), { dst: MARKED, mf: true }), true],
+  ['later fragment to a marked address', to4(toPort(4), { dst: MARKED, fragmentOffset: 8 }), true],
+  ['fragment of another protocol', to4(toPort(4, true), { dst: MARKED, mf: true }), false],
+  ['error about an answer from a marked address', error4(MARKED, 85), true],
+  ['error about an answer from another port of it', error4(MARKED, 91), false],
+  ['IPv6 marked', to6(toPort(80), { dst: MARKED6 }), true],
+  ['IPv6 another port', to6(toPort(81), { dst: MARKED6 }), false],
+  ['IPv6 marked wherever it goes', to6(toPort(5301, true), { dst: '2001:db9::1' }), true],
+  ['IPv6 error about an answer from a marked address', error6(MARKED6, 80), true],
+  [
+    'IPv6 later fragment to a marked address',
+    to6(raw(PROTOCOL.tcp, new Uint8Array(8)), { dst: MARKED6, extensions: [fragmentHeader(1, 8, false)] }),
+    true,
+  ],
+].map(([name, packet, want]) => ({ name, packet, want, unusual: true }) as (typeof cases)[number])
 
 const cases: readonly {
   readonly name: string
@@ -341,6 +396,7 @@ const cases: readonly {
     want: false,
   },
   { name: 'ICMPv6 error about an answer of a service', packet: error6(VIP6, 80), want: true, unusual: true },
+  ...MARKED_CASES,
   { name: 'ICMPv6 error about another port', packet: error6(VIP6, 81), want: false },
   { name: 'SCTP', packet: to4(raw(PROTOCOL.sctp, new Uint8Array([0, 1, 0, 80, 0, 0, 0, 0]))), want: false },
   { name: 'for another host', packet: to4(), want: false, dst: '02:00:00:00:01:99' },
