@@ -51,25 +51,29 @@ struct {
 	__type(value, __u32);
 } claims SEC(".maps");
 
-/* Destinations that marking rules are about; `length` counts the bits behind it. */
+/* Destinations that claims on spans of ports are about; `length` counts the bits behind it. */
 struct steer_prefix {
 	__u32 length;
 	__u8 family;
 	__u8 protocol;
-	__u8 pad[2];
+	__u8 piece; /* 1: fragments */
+	__u8 pad;
 	__u8 addr[16];
 };
 
 #define PREFIX_HEAD 32 /* bits before the address */
 
-/* Coarser than the rules, which also look at ports: what is not theirs comes back to the stack. */
+/*
+ * The lowest and, in the high half, the highest port of all claims on the prefix and those around it. Coarser than
+ * the claims: what is not theirs comes back to the stack.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 16);
 	__type(key, struct steer_prefix);
 	__type(value, __u32);
-} marked SEC(".maps");
+} spans SEC(".maps");
 
 /* The sockets of this interface, by queue. */
 struct {
@@ -96,16 +100,19 @@ inline_ int claimed_port(struct steer_key *key, __u16 port)
 	return !!bpf_map_lookup_elem(&claims, key);
 }
 
-inline_ int claimed_mark(__u8 protocol, const __u8 *destination, __u32 bytes)
+inline_ int claimed_span(__u8 protocol, const __u8 *destination, __u32 bytes, __u16 port, __u8 piece)
 {
 	struct steer_prefix key = {
 		.length = PREFIX_HEAD + bytes * 8,
 		.family = bytes == 4 ? 4 : 6,
 		.protocol = protocol,
+		.piece = piece,
 	};
+	__u32 *ports;
 
 	__builtin_memcpy(key.addr, destination, bytes);
-	return !!bpf_map_lookup_elem(&marked, &key);
+	ports = bpf_map_lookup_elem(&spans, &key);
+	return ports && port >= (*ports & 0xffff) && port <= *ports >> 16;
 }
 
 /* A fragment: all of a datagram go the same way, and only the first has ports. */
@@ -118,7 +125,7 @@ inline_ int claimed_piece(__u8 protocol, const __u8 *source, const __u8 *destina
 		return 1;
 	key.side = STEER_FROM | STEER_PIECE;
 	__builtin_memcpy(key.addr, source, bytes);
-	return bpf_map_lookup_elem(&claims, &key) || claimed_mark(protocol, destination, bytes);
+	return bpf_map_lookup_elem(&claims, &key) || claimed_span(protocol, destination, bytes, 0, 1);
 }
 
 /* transport: at least 4 bytes; source and destination: `bytes` of address. */
@@ -140,7 +147,8 @@ inline_ int claimed(__u8 protocol, const __u8 *source, const __u8 *destination, 
 		return 1;
 	key.side = STEER_FROM;
 	__builtin_memcpy(key.addr, source, bytes);
-	return claimed_port(&key, bpf_htons(load16(transport))) || claimed_mark(protocol, destination, bytes);
+	return claimed_port(&key, bpf_htons(load16(transport))) ||
+	       claimed_span(protocol, destination, bytes, load16(transport + 2), 0);
 }
 
 inline_ int claimed4(const __u8 *ip, const __u8 *end)

@@ -3,7 +3,13 @@
  * opened before and closed after, and every question has an end, whatever becomes of the program.
  */
 import { type ChildProcess, fork } from 'node:child_process'
-import { PROBE_DEVICE, PROBE_MAC, PROBE_MTU } from '../../linux/netlink/probe-pair.ts'
+import {
+  PROBE_DEVICE,
+  PROBE_MAC,
+  PROBE_MTU,
+  PROBE_PORT_FIRST,
+  PROBE_PORTS,
+} from '../../linux/netlink/probe-pair.ts'
 import type { Family, IpAddress } from '../../net/address.ts'
 import type { ProbeWay, ProbeWays } from '../apply/probe-way.ts'
 import type { CheckQuestion } from '../model/check.ts'
@@ -45,9 +51,6 @@ export interface CheckerOptions {
   readonly log: (message: string) => void
 }
 
-/** Outside of what the kernel gives to clients (ip_local_port_range ends at 60999), one for each question. */
-const PORT_FIRST = 63_488
-const PORTS = 2048
 /** The daemon's own limit, beside that of the program. */
 const GRACE_MS = 2000
 /** Questions of one moment go together. */
@@ -193,7 +196,7 @@ export class CheckerLink implements Prober {
     const source = this.#source(real.id.address, to)
     if (source === null) return `there is no route to ${real.id.address}`
     const port = this.#takePort()
-    if (port === null) return `${PORTS} questions are open already`
+    if (port === null) return `${PROBE_PORTS} questions are open already`
     const way = ways.open({
       real: { ...real, id: { ...real.id, port: targetPort } },
       protocol,
@@ -214,7 +217,7 @@ export class CheckerLink implements Prober {
     const nowMs = performance.now()
     const known = this.#sources.get(towards)
     if (known !== undefined && known.untilMs > nowMs) return known.source
-    if (this.#sources.size > PORTS) this.#sources.clear()
+    if (this.#sources.size > PROBE_PORTS) this.#sources.clear()
     const source = this.#options.resolveSource(towards)
     this.#sources.set(towards, { source, untilMs: nowMs + SOURCE_MS })
     return source
@@ -222,9 +225,9 @@ export class CheckerLink implements Prober {
 
   /** In turn, so that none is used again soon. */
   #takePort(): number | null {
-    for (let n = 0; n < PORTS; n++) {
-      const port = PORT_FIRST + this.#nextPort
-      this.#nextPort = (this.#nextPort + 1) % PORTS
+    for (let n = 0; n < PROBE_PORTS; n++) {
+      const port = PROBE_PORT_FIRST + this.#nextPort
+      this.#nextPort = (this.#nextPort + 1) % PROBE_PORTS
       if (this.#ports.has(port)) continue
       this.#ports.add(port)
       return port

@@ -19,6 +19,9 @@ export const PROBE_DEVICE = 'pm-probe'
 export const CHECK_DEVICE = 'pm-check'
 /** Locally administered; it never leaves the pair. */
 export const PROBE_MAC: Uint8Array = Uint8Array.of(0x02, 0x70, 0x6d, 0x00, 0x00, 0x01)
+/** Local ports of the sockets, outside of what the kernel gives to clients (ip_local_port_range ends at 60999). */
+export const PROBE_PORT_FIRST = 63_488
+export const PROBE_PORTS = 2048
 /** Of an Ethernet: what a client far away would send. */
 export const PROBE_MTU = 1500
 /** The routing table of sockets that are bound to the pair (IPv6 only), and the place of its rule. */

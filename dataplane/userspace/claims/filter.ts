@@ -4,7 +4,7 @@
  * lengths, and of fragments at their addresses alone.
  */
 import { addressToBytes } from '../../../net/address.ts'
-import { MarkedFilter } from './marked-filter.ts'
+import { SpanFilter } from './span-filter.ts'
 import { type ClaimChange, type EndClaim, ERROR_TYPES } from './tracker.ts'
 
 const ETHERTYPE_IPV4 = 0x0800
@@ -37,12 +37,12 @@ const ANY_PIECE = 1 << 24
 export class ClaimFilter {
   readonly #to: Ports = new Map()
   readonly #from: Ports = new Map()
-  readonly #marked = new MarkedFilter()
+  readonly #spans = new SpanFilter()
 
   apply(change: ClaimChange): void {
     for (const claim of change.removed) {
-      if (claim.of === 'marked') {
-        this.#marked.delete(claim)
+      if (claim.of === 'spans') {
+        this.#spans.delete(claim)
         continue
       }
       const table = this.#table(claim)
@@ -51,8 +51,8 @@ export class ClaimFilter {
       if (ports?.size === 0) table.delete(addressKey(claim))
     }
     for (const claim of change.added) {
-      if (claim.of === 'marked') {
-        this.#marked.add(claim)
+      if (claim.of === 'spans') {
+        this.#spans.add(claim)
         continue
       }
       const table = this.#table(claim)
@@ -84,7 +84,7 @@ export class ClaimFilter {
       return (
         hasPieces(this.#to.get(word(bytes, ip + 16)), protocol) ||
         hasPieces(this.#from.get(word(bytes, ip + 12)), protocol) ||
-        this.#marked.hasPieces(4, protocol, bytes, ip + 16)
+        this.#spans.hasPieces(4, protocol, bytes, ip + 16)
       )
     }
     if (protocol === ICMP) return this.#quotes(bytes, ip + header, ip + room, 4)
@@ -93,7 +93,7 @@ export class ClaimFilter {
     return (
       hit(this.#to.get(word(bytes, ip + 16)), protocol, be16(bytes, ports + 2)) ||
       hit(this.#from.get(word(bytes, ip + 12)), protocol, be16(bytes, ports)) ||
-      this.#marked.has(4, protocol, bytes, ip + 16, be16(bytes, ports + 2))
+      this.#spans.has(4, protocol, bytes, ip + 16, be16(bytes, ports + 2))
     )
   }
 
@@ -116,7 +116,7 @@ export class ClaimFilter {
       return (
         hasPieces(this.#to.get(words(bytes, ip + 24)), next) ||
         hasPieces(this.#from.get(words(bytes, ip + 8)), next) ||
-        this.#marked.hasPieces(6, next, bytes, ip + 24)
+        this.#spans.hasPieces(6, next, bytes, ip + 24)
       )
     }
     if (next === ICMPV6) return this.#quotes(bytes, ip + at, ip + room, 6)
@@ -125,7 +125,7 @@ export class ClaimFilter {
     return (
       hit(this.#to.get(words(bytes, ip + 24)), next, be16(bytes, ports + 2)) ||
       hit(this.#from.get(words(bytes, ip + 8)), next, be16(bytes, ports)) ||
-      this.#marked.has(6, next, bytes, ip + 24, be16(bytes, ports + 2))
+      this.#spans.has(6, next, bytes, ip + 24, be16(bytes, ports + 2))
     )
   }
 
@@ -143,7 +143,7 @@ export class ClaimFilter {
     return (
       hit(this.#to.get(key(bytes, icmp + source)), named, port(ports)) ||
       hit(this.#from.get(key(bytes, icmp + destination)), named, port(ports + 2)) ||
-      this.#marked.has(family, named, bytes, icmp + source, port(ports))
+      this.#spans.has(family, named, bytes, icmp + source, port(ports))
     )
   }
 }

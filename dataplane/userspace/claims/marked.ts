@@ -5,7 +5,7 @@
  */
 import type { Family } from '../../../net/address.ts'
 import { readAddress } from '../../../net/address.ts'
-import { cut, type Prefix, prefixText } from '../../../net/prefix.ts'
+import { cut } from '../../../net/prefix.ts'
 import type { Dataplane, MapMemory } from '../../dataplane.ts'
 import {
   MarkKeyRecord,
@@ -19,29 +19,7 @@ import {
   PM_MARK_SPANS,
   SettingsRecord,
 } from '../../layout/layout.gen.ts'
-
-export interface PortSpan {
-  /** Both included. */
-  readonly from: number
-  readonly to: number
-}
-
-/** TCP or UDP to a destination. No two of them are about the same packets. */
-export interface MarkedClaim {
-  readonly of: 'marked'
-  readonly family: Family
-  readonly protocol: 'tcp' | 'udp'
-  readonly prefix: Prefix
-  /** Null: fragments, whatever their ports. */
-  readonly ports: PortSpan | null
-}
-
-/** What a rule is about; rules overlap. */
-export interface MarkedBox {
-  readonly protocol: 'tcp' | 'udp'
-  readonly prefix: Prefix
-  readonly ports: PortSpan
-}
+import type { SpanBox } from './spans.ts'
 
 /** Marks that services have, by family. */
 export type ServiceMarks = Readonly<Record<Family, ReadonlySet<number>>>
@@ -51,15 +29,6 @@ const PROTOCOLS = new Map<number, readonly ('tcp' | 'udp')[]>([
   [6, ['tcp']],
   [17, ['udp']],
 ])
-
-export function boxKey({ protocol, prefix, ports }: MarkedBox): string {
-  return `${protocol} ${prefixText(prefix)} ${ports.from}-${ports.to}`
-}
-
-export function markedKey({ protocol, prefix, ports }: MarkedClaim): string {
-  const what = ports === null ? 'fragments' : `${ports.from}-${ports.to}`
-  return `marked ${protocol} ${prefixText(prefix)} ${what}`
-}
 
 /** Piece of a map: first word, and how many. */
 type Piece = readonly [map: MapMemory, first: number, words: number]
@@ -74,7 +43,7 @@ export class MarkedReader {
   #seen: readonly Uint32Array[] = []
   #word = 0
   #marks = ''
-  #boxes: readonly MarkedBox[] = []
+  #boxes: readonly SpanBox[] = []
 
   constructor(dataplane: Pick<Dataplane, 'map'>) {
     this.#settings = dataplane.map('settings')
@@ -85,7 +54,7 @@ export class MarkedReader {
   }
 
   /** The same array as before where nothing has changed. */
-  read(marks: ServiceMarks): readonly MarkedBox[] {
+  read(marks: ServiceMarks): readonly SpanBox[] {
     const word = this.#settings.u32[SettingsRecord.offsets.marks / 4]!
     const named = `${[...marks[4]].sort()} ${[...marks[6]].sort()}`
     const nobody = marks[4].size + marks[6].size === 0
@@ -122,8 +91,8 @@ export class MarkedReader {
     )
   }
 
-  #boxesOf(half: number, marks: ServiceMarks): readonly MarkedBox[] {
-    const boxes: MarkedBox[] = []
+  #boxesOf(half: number, marks: ServiceMarks): readonly SpanBox[] {
+    const boxes: SpanBox[] = []
     const first = half * PM_MARK_BUCKETS * PM_BUCKET
     for (let i = first; i < first + PM_MARK_BUCKETS * PM_BUCKET; i++) {
       const slot = Number(this.#index.u64[i]! >> 32n)
@@ -132,7 +101,7 @@ export class MarkedReader {
     return boxes
   }
 
-  #boxesOfKey(half: number, slot: number, marks: ServiceMarks): readonly MarkedBox[] {
+  #boxesOfKey(half: number, slot: number, marks: ServiceMarks): readonly SpanBox[] {
     const key = MarkKeyRecord.read(this.#keys.view, slot * this.#keys.entrySize)
     const family = key.family === 4 ? 4 : 6
     const protocols = PROTOCOLS.get(key.protocol) ?? []
@@ -140,76 +109,13 @@ export class MarkedReader {
     const { destination } = MarkKindRecord.read(this.#kinds.view, kind * this.#kinds.entrySize)
     const at = slot * this.#keys.entrySize + MarkKeyRecord.offsets.daddr
     const prefix = cut(readAddress(this.#keys.bytes, at, family), destination)
-    const boxes: MarkedBox[] = []
+    const boxes: SpanBox[] = []
     for (let i = key.first; i < Math.min(key.first + key.count, this.#spans.entries); i++) {
       const { from, to, mark } = MarkSpanRecord.read(this.#spans.view, i * this.#spans.entrySize)
       if (!marks[family].has(mark)) continue
       for (const protocol of protocols) boxes.push({ protocol, prefix, ports: { from, to } })
     }
+    if (boxes.length > 0) for (const protocol of protocols) boxes.push({ protocol, prefix, ports: null })
     return boxes
   }
-}
-
-/**
- * Claims for all packets that are in some box, none twice: nftables refuses intervals that overlap. Prefixes
- * are in one another or apart, so that a longer one has the ports which the one around it leaves over.
- */
-export function claimsOf(boxes: readonly MarkedBox[]): readonly MarkedClaim[] {
-  const groups = new Map<string, { readonly of: MarkedBox; readonly spans: PortSpan[] }>()
-  for (const box of boxes) {
-    const key = groupKey(box.protocol, box.prefix)
-    const group = groups.get(key)
-    if (group === undefined) groups.set(key, { of: box, spans: [box.ports] })
-    else group.spans.push(box.ports)
-  }
-  /** Ports that a prefix and those around it have. */
-  const covered = new Map<string, readonly PortSpan[]>()
-  const claims: MarkedClaim[] = []
-  const lengths = new Set<number>()
-  for (const { of, spans } of [...groups.values()].sort((a, b) => a.of.prefix.length - b.of.prefix.length)) {
-    const { protocol, prefix } = of
-    const { family } = prefix
-    const around = [...lengths]
-      .filter((length) => length < prefix.length)
-      .reverse()
-      .map((length) => covered.get(groupKey(protocol, cut(prefix.address, length))))
-      .find((spans) => spans !== undefined)
-    lengths.add(prefix.length)
-    const own = merged(spans)
-    covered.set(groupKey(protocol, prefix), merged([...own, ...(around ?? [])]))
-    const claim = { of: 'marked', family, protocol, prefix } as const
-    for (const ports of without(own, around ?? [])) claims.push({ ...claim, ports })
-    if (around === undefined) claims.push({ ...claim, ports: null })
-  }
-  return claims
-}
-
-function groupKey(protocol: string, prefix: Prefix): string {
-  return `${protocol} ${prefixText(prefix)}`
-}
-
-/** In order, and apart from one another. */
-function merged(spans: readonly PortSpan[]): readonly PortSpan[] {
-  const result: { from: number; to: number }[] = []
-  for (const { from, to } of spans.toSorted((a, b) => a.from - b.from)) {
-    const last = result.at(-1)
-    if (last !== undefined && from <= last.to + 1) last.to = Math.max(last.to, to)
-    else result.push({ from, to })
-  }
-  return result
-}
-
-/** What is in `spans` and not in `others`, both merged. */
-function without(spans: readonly PortSpan[], others: readonly PortSpan[]): readonly PortSpan[] {
-  return spans.flatMap((span) => {
-    const left: PortSpan[] = []
-    let from = span.from
-    for (const other of others) {
-      if (other.to < from || other.from > span.to) continue
-      if (other.from > from) left.push({ from, to: other.from - 1 })
-      from = other.to + 1
-    }
-    if (from <= span.to) left.push({ from, to: span.to })
-    return left
-  })
 }

@@ -10,7 +10,7 @@ import { addressToBytes, type Family } from '../../../net/address.ts'
 import { lastAddress } from '../../../net/prefix.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import { QUOTED } from './filter.ts'
-import type { MarkedClaim } from './marked.ts'
+import type { SpanClaim } from './spans.ts'
 import { type Claim, type ClaimChange, type EndClaim, ERROR_TYPES } from './tracker.ts'
 
 /** In the family netdev. */
@@ -40,9 +40,9 @@ function pieceSet(side: EndClaim['side'], family: EndClaim['family']): string {
   return `${side}${family}_fragments`
 }
 
-/** By destinations of marking rules: intervals, of packets and of fragments. */
-function markedSet(family: Family, ofFragments: boolean): string {
-  return `marked${family}${ofFragments ? '_fragments' : ''}`
+/** Intervals of addresses and ports, of packets and of fragments. */
+function spanSet(family: Family, ofFragments: boolean): string {
+  return `spans${family}${ofFragments ? '_fragments' : ''}`
 }
 
 function flowSet(side: EndClaim['side'], family: EndClaim['family'], anyPort: boolean): string {
@@ -87,11 +87,11 @@ const SETS: readonly (readonly [name: string, elements: string])[] = [
   ),
   ...FAMILIES.flatMap((family) => {
     const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
-    const name = markedSet(family, false)
+    const name = spanSet(family, false)
     return [
       [name, `type inet_proto . ${address} . inet_service; flags interval`],
       [`quoted_${name}`, `typeof ${quotedKey('to', family, false)}; flags interval`],
-      [markedSet(family, true), `type inet_proto . ${address}; flags interval`],
+      [spanSet(family, true), `type inet_proto . ${address}; flags interval`],
     ] as const
   }),
 ]
@@ -99,32 +99,32 @@ const SETS: readonly (readonly [name: string, elements: string])[] = [
 export const CLAIM_SETS = SETS.map(([name]) => name).filter((name) => name !== ALIVE)
 
 function setOf(claim: Claim): string {
-  if (claim.of === 'marked') return markedSet(claim.family, claim.ports === null)
+  if (claim.of === 'spans') return spanSet(claim.family, claim.ports === null)
   if (claim.of === 'fragments') return pieceSet(claim.side, claim.family)
   return flowSet(claim.side, claim.family, claim.port === 0)
 }
 
 function element(claim: Claim): string {
-  if (claim.of === 'marked') return markedElement(claim)
+  if (claim.of === 'spans') return spanElement(claim)
   const key = `${claim.protocol} . ${claim.address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
 /** The same for what is read as bits. */
 function quotedElement(claim: Claim): string {
-  if (claim.of === 'marked') return quotedMarkedElement(claim)
+  if (claim.of === 'spans') return quotedSpanElement(claim)
   const address = `0x${Buffer.from(addressToBytes(claim.address)).toString('hex')}`
   const key = `${claim.protocol === 'tcp' ? 6 : 17} . ${address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
 /** nft writes ends of intervals as it reads them: also of all addresses, and all ports. */
-function markedElement({ protocol, prefix, ports }: MarkedClaim): string {
+function spanElement({ protocol, prefix, ports }: SpanClaim): string {
   const key = `${protocol} . ${prefix.address}-${lastAddress(prefix)}`
   return ports === null ? key : `${key} . ${ports.from}-${ports.to}`
 }
 
-function quotedMarkedElement({ protocol, prefix, ports }: MarkedClaim): string {
+function quotedSpanElement({ protocol, prefix, ports }: SpanClaim): string {
   const [first, last] = [prefix.address, lastAddress(prefix)].map(
     (address) => `0x${Buffer.from(addressToBytes(address)).toString('hex')}`,
   )
@@ -133,7 +133,7 @@ function quotedMarkedElement({ protocol, prefix, ports }: MarkedClaim): string {
 
 /** A claim on packets, of which errors may be about. */
 function isQuoted(claim: Claim): boolean {
-  return claim.of === 'packets' || (claim.of === 'marked' && claim.ports !== null)
+  return claim.of === 'packets' || (claim.of === 'spans' && claim.ports !== null)
 }
 
 /** Frames with a priority tag, which is no VLAN: the kernel takes it off, and so does the program. */
@@ -145,12 +145,12 @@ const PRIORITY_CHAIN = 'priority_tagged'
  * still have their tag there. Most packets are a client's: their set is asked first. The protocol is part
  * of every key, so that the "ports" of other protocols match nothing.
  */
-function chainRules(more: readonly Uint8Array[], marks: boolean): string[] {
+function chainRules(more: readonly Uint8Array[], spans: boolean): string[] {
   const others =
-    more.length === 0 ? [] : rulesOf('ether type', marks, `ether daddr { ${more.map(macText).join(', ')} }`)
+    more.length === 0 ? [] : rulesOf('ether type', spans, `ether daddr { ${more.map(macText).join(', ')} }`)
   return [
     `ether type != @${ALIVE} accept`,
-    ...rulesOf('ether type', marks),
+    ...rulesOf('ether type', spans),
     ...others,
     `vlan id 0 jump ${PRIORITY_CHAIN}`,
   ]
@@ -166,9 +166,9 @@ function macText(mac: Uint8Array): string {
 
 /**
  * `what` says which family a frame is, `ours` that it is for this host. What is for a macvlan on top is
- * another station's yet when the hook sees it. `marks`: there are claims of marking rules, which nobody else pays for.
+ * another station's yet when the hook sees it. `spans`: there are claims of intervals, which nobody else pays for.
  */
-function rulesOf(what: 'ether type' | 'meta protocol', marks: boolean, ours = 'meta pkttype host'): string[] {
+function rulesOf(what: 'ether type' | 'meta protocol', spans: boolean, ours = 'meta pkttype host'): string[] {
   return FAMILIES.flatMap((family) => {
     const ip = family === 4 ? 'ip' : 'ip6'
     const whole = family === 4 ? 'ip frag-off & 0x3fff == 0' : 'exthdr frag missing'
@@ -179,14 +179,14 @@ function rulesOf(what: 'ether type' | 'meta protocol', marks: boolean, ours = 'm
         `. ${ip} saddr . th sport @from${family}`,
         `. ${ip} daddr @to${family}_any`,
         `. ${ip} saddr @from${family}_any`,
-        ...(marks ? [`. ${ip} daddr . th dport @${markedSet(family, false)}`] : []),
+        ...(spans ? [`. ${ip} daddr . th dport @${spanSet(family, false)}`] : []),
       ].map((key) => `meta l4proto ${key} ${ours} ${whole} drop`),
       // ICMP by number: nft looks its IPv6 name up in /etc/protocols, which not every system has.
       `meta l4proto ${family === 4 ? 1 : 58} ${ours} ${whole} jump ${errorChain(family)}`,
       ...[
         `${ip} daddr @${pieceSet('to', family)}`,
         `${ip} saddr @${pieceSet('from', family)}`,
-        ...(marks ? [`${ip} daddr @${markedSet(family, true)}`] : []),
+        ...(spans ? [`${ip} daddr @${spanSet(family, true)}`] : []),
       ].map((key) => `${piece} meta l4proto . ${key} ${ours} drop`),
     ]
     return matches.map((match) => `${what} ${ip} ${match}`)
@@ -194,38 +194,38 @@ function rulesOf(what: 'ether type' | 'meta protocol', marks: boolean, ours = 'm
 }
 
 /** Errors that quote a packet of a claim. */
-function errorRules(family: Family, marks: boolean): string[] {
+function errorRules(family: Family, spans: boolean): string[] {
   const types = `${family === 4 ? 'icmp' : 'icmpv6'} type { ${ERROR_TYPES[family].join(', ')} }`
   const kinds = KINDS.filter((kind) => kind.family === family)
   const keys = kinds.map(
     ({ side, anyPort }) => `${quotedKey(side, family, anyPort)} @quoted_${flowSet(side, family, anyPort)}`,
   )
-  if (marks) keys.push(`${quotedKey('to', family, false)} @quoted_${markedSet(family, false)}`)
+  if (spans) keys.push(`${quotedKey('to', family, false)} @quoted_${spanSet(family, false)}`)
   return keys.map((key) => `${types} ${key} drop`)
 }
 
 /** Chains that others jump to. */
-function sharedChains(marks: boolean): readonly (readonly [name: string, rules: readonly string[]])[] {
+function sharedChains(spans: boolean): readonly (readonly [name: string, rules: readonly string[]])[] {
   return [
-    ...FAMILIES.map((family) => [errorChain(family), errorRules(family, marks)] as const),
-    [PRIORITY_CHAIN, rulesOf('meta protocol', marks)],
+    ...FAMILIES.map((family) => [errorChain(family), errorRules(family, spans)] as const),
+    [PRIORITY_CHAIN, rulesOf('meta protocol', spans)],
   ]
 }
 
-function hasMarks(claims: readonly Claim[]): boolean {
-  return claims.some((claim) => claim.of === 'marked')
+function hasSpans(claims: readonly Claim[]): boolean {
+  return claims.some((claim) => claim.of === 'spans')
 }
 
-/** Whether a change is more than elements of sets: marks bring rules, and their intervals must not overlap. */
+/** Whether a change is more than elements of sets: intervals bring rules, and must not overlap. */
 export function needsTable({ added, removed }: ClaimChange): boolean {
-  return hasMarks(added) || hasMarks(removed)
+  return hasSpans(added) || hasSpans(removed)
 }
 
 /** Rules of a table that takes these at these interfaces. */
 export function ruleCount(interfaces: readonly TakenInterface[], claims: readonly Claim[]): number {
-  const marks = hasMarks(claims)
-  const shared = sharedChains(marks).flatMap(([, rules]) => rules).length
-  return interfaces.reduce((sum, { more }) => sum + chainRules(more ?? [], marks).length, shared)
+  const spans = hasSpans(claims)
+  const shared = sharedChains(spans).flatMap(([, rules]) => rules).length
+  return interfaces.reduce((sum, { more }) => sum + chainRules(more ?? [], spans).length, shared)
 }
 
 /** How many elements each of `CLAIM_SETS` has for these claims. */
@@ -241,18 +241,18 @@ export function elementCounts(claims: readonly Claim[]): ReadonlyMap<string, num
 
 /** Commands that make the table anew in one transaction, with the sets empty or filled. */
 export function tableScript(interfaces: readonly TakenInterface[], claims: readonly Claim[]): string {
-  const marks = hasMarks(claims)
+  const spans = hasSpans(claims)
   return [
     deleteScript(),
     `table ${TABLE} {`,
     ...SETS.map(([name, elements]) => `  set ${name} { ${elements}; }`),
-    ...sharedChains(marks).flatMap(([name, rules]) => [
+    ...sharedChains(spans).flatMap(([name, rules]) => [
       `  chain ${name} {`,
       ...rules.map((rule) => `    ${rule}`),
       '  }',
     ]),
     '}',
-    ...interfaces.map((each) => chainScript(each, marks)),
+    ...interfaces.map((each) => chainScript(each, spans)),
     elementScript('add', claims),
     leaseScript(),
   ].join('\n')
@@ -273,10 +273,10 @@ function chainName(ifindex: number): string {
 }
 
 /** Commands that take at one interface. */
-function chainScript({ name, ifindex, more = [] }: TakenInterface, marks: boolean): string {
+function chainScript({ name, ifindex, more = [] }: TakenInterface, spans: boolean): string {
   return [
     `add chain ${TABLE} ${chainName(ifindex)} { type filter hook ingress device "${name}" priority ${PRIORITY}; policy accept; }`,
-    ...chainRules(more, marks).map((rule) => `add rule ${TABLE} ${chainName(ifindex)} ${rule}`),
+    ...chainRules(more, spans).map((rule) => `add rule ${TABLE} ${chainName(ifindex)} ${rule}`),
   ].join('\n')
 }
 

@@ -1,7 +1,7 @@
 /**
  * What this plane takes out of the kernel's hands: packets to virtual services, packets from NAT real
- * servers, packets that marking rules lead to a service, fragments of all these, and ICMP errors that quote a
- * packet of any. The same list becomes the
+ * servers, packets that marking rules lead to a service, fragments of all these, ICMP errors that quote a packet of any,
+ * and answers to health checks. The same list becomes the
  * nftables sets (the kernel drops what matches) and the filter of the workers (what matches and is passed has
  * to be handed to the kernel again), so both always agree.
  *
@@ -12,7 +12,8 @@ import type { Family, IpAddress } from '../../../net/address.ts'
 import { readAddress } from '../../../net/address.ts'
 import type { Dataplane, MapMemory } from '../../dataplane.ts'
 import { LiveRecord, Method, RealRecord, ServiceRecord, Slot } from '../../layout/layout.gen.ts'
-import { boxKey, claimsOf, type MarkedBox, type MarkedClaim, MarkedReader, markedKey } from './marked.ts'
+import { MarkedReader } from './marked.ts'
+import { claimsOf, type SpanBox, type SpanClaim, spanKey } from './spans.ts'
 
 /**
  * Packets of TCP or UDP. `to`: by their destination; `from`: by their source. With them go ICMP errors,
@@ -34,7 +35,7 @@ export interface EndClaim {
   readonly of: 'packets' | 'fragments'
 }
 
-export type Claim = EndClaim | MarkedClaim
+export type Claim = EndClaim | SpanClaim
 
 /** Errors that quote a packet: RFC 792 and RFC 4443 §2.1. */
 export const ERROR_TYPES = { 4: [3, 4, 11, 12], 6: [1, 2, 3, 4] } as const
@@ -53,7 +54,7 @@ const FTP_PORT = 21
 const LINGERING_BOXES_MAX = 4096
 
 export function claimKey(claim: Claim): string {
-  if (claim.of === 'marked') return markedKey(claim)
+  if (claim.of === 'spans') return `to ${spanKey(claim)}`
   return `${claim.side} ${claim.protocol} ${claim.address} ${claim.of === 'fragments' ? claim.of : claim.port}`
 }
 
@@ -69,9 +70,12 @@ export class ClaimTracker {
   readonly #marks = { 4: new Map<number, number>(), 6: new Map<number, number>() }
   /** Real servers of services with a mark, until they are forgotten. */
   readonly #markedReals = new Set<number>()
-  #boxes: readonly MarkedBox[] = []
-  #lingeringBoxes: readonly MarkedBox[] = []
-  #marked: readonly MarkedClaim[] = []
+  #boxes: readonly SpanBox[] = []
+  #lingeringBoxes: readonly SpanBox[] = []
+  #answers: readonly SpanBox[] = []
+  /** `#answers` are others than when claims were made of them. */
+  #answersAreNew = false
+  #spans: readonly SpanClaim[] = []
   /** The claims a slot stands for. */
   readonly #ofService = new Map<number, readonly Claim[]>()
   readonly #ofReal = new Map<number, readonly Claim[]>()
@@ -102,6 +106,13 @@ export class ClaimTracker {
     return [...this.#counts.values()].map((entry) => entry.claim)
   }
 
+  /** Where answers to health checks arrive, which no service tells of. */
+  expectAnswers(boxes: readonly SpanBox[]): void {
+    if (boxes.map(spanKey).join() === this.#answers.map(spanKey).join()) return
+    this.#answers = boxes
+    this.#answersAreNew = true
+  }
+
   /** Reads the maps again; what must be claimed in addition, and what no longer. */
   update(): ClaimChange {
     this.#touched.clear()
@@ -112,7 +123,7 @@ export class ClaimTracker {
       this.#lingering.delete(entry)
       this.#release(entry.claims)
     }
-    this.#followMarks()
+    this.#followSpans()
     const added: Claim[] = []
     const removed: Claim[] = []
     for (const [key, { claim, before }] of this.#touched) {
@@ -124,27 +135,28 @@ export class ClaimTracker {
   }
 
   /** By which rule a connection came nobody knows: it may be any that was there while one of a mark lives. */
-  #followMarks(): void {
+  #followSpans(): void {
     const boxes = this.#marking.read({
       4: new Set(this.#marks[4].values()),
       6: new Set(this.#marks[6].values()),
     })
     const lingeringBefore = this.#lingeringBoxes
     const before = [...this.#boxes, ...lingeringBefore]
-    if (boxes === this.#boxes && lingeringBefore.length === 0) return
+    if (boxes === this.#boxes && lingeringBefore.length === 0 && !this.#answersAreNew) return
     if (boxes !== this.#boxes) {
-      const present = new Set(boxes.map(boxKey))
-      const gone = new Map(before.map((box) => [boxKey(box), box]))
+      const present = new Set(boxes.map(spanKey))
+      const gone = new Map(before.map((box) => [spanKey(box), box]))
       for (const key of present) gone.delete(key)
       this.#lingeringBoxes = [...gone.values()].slice(0, LINGERING_BOXES_MAX)
     }
-    if (!this.#marksAreBusy()) this.#lingeringBoxes = []
-    if (boxes === this.#boxes && this.#lingeringBoxes === lingeringBefore) return
+    if (this.#lingeringBoxes.length > 0 && !this.#marksAreBusy()) this.#lingeringBoxes = []
+    if (boxes === this.#boxes && this.#lingeringBoxes === lingeringBefore && !this.#answersAreNew) return
     this.#boxes = boxes
-    const claims = claimsOf([...boxes, ...this.#lingeringBoxes])
+    this.#answersAreNew = false
+    const claims = claimsOf([...boxes, ...this.#lingeringBoxes, ...this.#answers])
     this.#hold(claims)
-    this.#release(this.#marked)
-    this.#marked = claims
+    this.#release(this.#spans)
+    this.#spans = claims
   }
 
   #marksAreBusy(): boolean {

@@ -8,9 +8,12 @@ import { randomBytes } from 'node:crypto'
 import { addressOf, check, libc } from '../../../linux/libc.ts'
 import { Links, whyNotTaken } from '../../../linux/links.ts'
 import { Network, type NetworkChange } from '../../../linux/netlink/network.ts'
+import { CHECK_DEVICE, PROBE_PORT_FIRST, PROBE_PORTS } from '../../../linux/netlink/probe-pair.ts'
 import type { Link } from '../../../linux/netlink/rtnetlink.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import { watchFilters } from '../../../linux/netlink/traffic-control.ts'
+import { familyOf } from '../../../net/address.ts'
+import { bitsOf } from '../../../net/prefix.ts'
 import { builtFile } from '../../assets.ts'
 import { monotonicTicks } from '../../clock.ts'
 import { forgetNextHops } from '../../copy.ts'
@@ -47,7 +50,7 @@ import type { Region } from '../../wasm/region.ts'
 import { removeStaleEarlyDrops } from '../claims/early-drop.ts'
 import { needsTable, type TakenInterface } from '../claims/nftables.ts'
 import { ClaimTable } from '../claims/table.ts'
-import { type Claim, ClaimTracker } from '../claims/tracker.ts'
+import { type Claim, type ClaimChange, ClaimTracker } from '../claims/tracker.ts'
 import type { Intake, Plane, Tap } from '../intake.ts'
 import type { MapsFile } from '../maps-file.ts'
 import { PacketIntake } from '../packet/intake.ts'
@@ -214,6 +217,8 @@ export class Forwarder implements Dataplane {
       // Forwarding of our own interfaces comes as a change of routes that concerns us.
       const follows = change.links || (change.routes && change.nextHops === 'kept')
       if (follows) this.#inOrder(() => this.#followLinks()).catch(() => {})
+      if (change.addresses && !this.#closed)
+        this.published().catch((error: Error) => this.#log(error.message))
     })
   }
 
@@ -402,6 +407,8 @@ export class Forwarder implements Dataplane {
       this.#coming = []
       if (this.#taps.size > 0 && results.some((result) => 'refused' in result)) await this.#claimAll()
       if (this.#taps.size === 0 && (took || takes)) await this.#unclaim()
+      // Whoever was let go may have been why something was claimed. What nft refuses is tried again by itself.
+      else await this.#publish().catch((error: Error) => this.#log(error.message))
       return results
     })
   }
@@ -549,7 +556,7 @@ export class Forwarder implements Dataplane {
 
   /** Everything anew: an interface has come, or what stands is not to be trusted. */
   async #claimAll(): Promise<void> {
-    const { removed } = this.#tracker.update()
+    const { removed } = this.#updateClaims()
     await this.#tellWorkers({ added: [], removed })
     const claims = this.#tracker.all()
     try {
@@ -562,6 +569,22 @@ export class Forwarder implements Dataplane {
       throw error
     }
     await this.#tellWorkers({ added: claims, removed: [] })
+  }
+
+  /** Answers to health checks come to addresses of this host, for as long as questions go by here. */
+  #updateClaims(): ClaimChange {
+    const asks = [...this.#taps.values()].some(({ link }) => link.name === CHECK_DEVICE)
+    const ports = { from: PROBE_PORT_FIRST, to: PROBE_PORT_FIRST + PROBE_PORTS - 1 }
+    const addresses = asks ? this.#network.localAddresses() : []
+    this.#tracker.expectAnswers(
+      addresses.flatMap((address) =>
+        (['tcp', 'udp'] as const).map((protocol) => ({
+          ...{ protocol, ports },
+          prefix: { family: familyOf(address), address, length: bitsOf(familyOf(address)) },
+        })),
+      ),
+    )
+    return this.#tracker.update()
   }
 
   #taken(): readonly TakenInterface[] {
@@ -584,7 +607,7 @@ export class Forwarder implements Dataplane {
       await this.#claimAll()
       return
     }
-    const change = this.#tracker.update()
+    const change = this.#updateClaims()
     if (this.#tracker.lingers && !this.#closed) this.#linger()
     if (change.added.length === 0 && change.removed.length === 0) return
     // What is claimed anew the kernel drops first, what is released the workers forget first: for an

@@ -13,7 +13,7 @@ import { DataplaneError } from '../../dataplane.ts'
 import { attachXdp } from '../../kernel/xdp.ts'
 import { PM_CHUNK } from '../../layout/layout.gen.ts'
 import type { Region } from '../../wasm/region.ts'
-import type { MarkedClaim } from '../claims/marked.ts'
+import { hullsOf, type SpanBox } from '../claims/spans.ts'
 import { type Claim, claimKey, type EndClaim, ERROR_TYPES } from '../claims/tracker.ts'
 import type { Intake, Plane, Tap } from '../intake.ts'
 import { closeXskQueue, openXskQueue, RINGS_BYTES, type XskQueue } from './socket.ts'
@@ -32,7 +32,7 @@ const SIDE = { to: 0, from: 1, error: 2 } as const
 /** With `to` or `from`: fragments. */
 const PIECE = 4
 /** struct steer_prefix: its length counts the bits behind that, PREFIX_HEAD of them before the address. */
-const PREFIX = { size: 24, family: 4, protocol: 5, address: 8 } as const
+const PREFIX = { size: 24, family: 4, protocol: 5, piece: 6, address: 8 } as const
 const PREFIX_HEAD = 32
 const PROTOCOL = { tcp: 6, udp: 17 } as const
 const ICMP = { 4: 1, 6: 58 } as const
@@ -62,10 +62,11 @@ interface Frames {
   readonly sockets: Set<number>
 }
 
-/** A key in the map of this file descriptor. */
+/** A key in the map of this file descriptor, and what is there. */
 interface Steered {
   readonly fd: number
   readonly key: Uint8Array
+  readonly value: number
 }
 
 export class XskIntake implements Intake {
@@ -76,39 +77,47 @@ export class XskIntake implements Intake {
   readonly #frames: (Frames | undefined)[] = []
   readonly #claimsFd: number
   readonly #closeClaims: () => void
-  readonly #markedFd: number
+  readonly #spansFd: number
   /** Keys in the maps, by what they are of. */
   readonly #claims = new Map<string, Steered>()
 
   constructor(plane: Plane) {
     this.#plane = plane
     // The maps outlive the programs of interfaces: they belong to one that is never attached.
-    const { object, claims, marked } = loadSteering(null, new Uint8Array(6))
+    const { object, claims, spans } = loadSteering(null, new Uint8Array(6))
     this.#claimsFd = need(libbpf().bpf_map__fd(claims), 'open the map of claims')
-    this.#markedFd = need(libbpf().bpf_map__fd(marked), 'open the map of marked destinations')
+    this.#spansFd = need(libbpf().bpf_map__fd(spans), 'open the map of destinations')
     this.#closeClaims = () => libbpf().bpf_object__close(object)
   }
 
   setClaims(claims: readonly Claim[]): void {
-    const wanted = new Map(claims.map((claim) => this.#steered(claim)))
-    if (claims.length > 0) for (const [name, key] of ERROR_KEYS) wanted.set(name, { fd: this.#claimsFd, key })
+    const wanted = this.#steered(claims)
     for (const [name, { fd, key }] of this.#claims) {
       if (wanted.has(name)) continue
       this.#claims.delete(name)
       libbpf().bpf_map_delete_elem(fd, key)
     }
-    for (const [name, { fd, key }] of wanted) {
-      if (this.#claims.has(name)) continue
-      need(libbpf().bpf_map_update_elem(fd, key, words(1), 0), `claim ${name}`)
-      this.#claims.set(name, { fd, key })
+    for (const [name, steered] of wanted) {
+      if (this.#claims.get(name)?.value === steered.value) continue
+      need(libbpf().bpf_map_update_elem(steered.fd, steered.key, words(steered.value), 0), `claim ${name}`)
+      this.#claims.set(name, steered)
     }
   }
 
-  #steered(claim: Claim): readonly [name: string, steered: Steered] {
-    if (claim.of !== 'marked') return [claimKey(claim), { fd: this.#claimsFd, key: steerKey(claim) }]
-    // Whatever the ports: one for all claims on a prefix.
-    const name = `marked ${claim.protocol} ${prefixText(claim.prefix)}`
-    return [name, { fd: this.#markedFd, key: prefixKey(claim) }]
+  #steered(claims: readonly Claim[]): ReadonlyMap<string, Steered> {
+    const wanted = new Map<string, Steered>()
+    const plain = { fd: this.#claimsFd, value: 1 }
+    if (claims.length > 0) for (const [name, key] of ERROR_KEYS) wanted.set(name, { ...plain, key })
+    for (const claim of claims)
+      if (claim.of !== 'spans') wanted.set(claimKey(claim), { ...plain, key: steerKey(claim) })
+    for (const box of hullsOf(claims.filter((claim) => claim.of === 'spans'))) {
+      const { from, to } = box.ports ?? { from: 0, to: 0 }
+      const what = box.ports === null ? 'fragments' : 'ports'
+      wanted.set(`${box.protocol} ${prefixText(box.prefix)} ${what}`, {
+        ...{ fd: this.#spansFd, key: prefixKey(box), value: ((to << 16) | from) >>> 0 },
+      })
+    }
+    return wanted
   }
 
   /** The program goes with us, and nobody else can take it off. */
@@ -120,7 +129,7 @@ export class XskIntake implements Intake {
         `Cannot take packets from ${tap.link.name} over AF_XDP: its MTU is ${tap.link.mtu}, expected at most ${FRAME_BYTES_MAX - ETHERNET}; packet sockets do without that`,
       )
     }
-    const { object, sockets } = loadSteering({ claims: this.#claimsFd, marked: this.#markedFd }, tap.link.mac)
+    const { object, sockets } = loadSteering({ claims: this.#claimsFd, spans: this.#spansFd }, tap.link.mac)
     const program = needPointer(
       libbpf().bpf_object__find_program_by_name(object, 'steer'),
       'find program steer',
@@ -240,13 +249,13 @@ export class XskIntake implements Intake {
 interface Steerer {
   readonly object: Handle
   readonly claims: Handle
-  readonly marked: Handle
+  readonly spans: Handle
   readonly sockets: Handle
 }
 
 /** Loads the XDP program for an interface with this MAC address, over maps that exist or not. */
 function loadSteering(
-  maps: { readonly claims: number; readonly marked: number } | null,
+  maps: { readonly claims: number; readonly spans: number } | null,
   mac: Uint8Array,
 ): Steerer {
   const object = needPointer(
@@ -256,16 +265,16 @@ function loadSteering(
   try {
     const find = (name: string) =>
       needPointer(libbpf().bpf_object__find_map_by_name(object, name), `find map ${name} in steer.bpf.o`)
-    const [claims, marked] = [find('claims'), find('marked')]
+    const [claims, spans] = [find('claims'), find('spans')]
     if (maps !== null) {
       need(libbpf().bpf_map__reuse_fd(claims, maps.claims), 'reuse the map of claims')
-      need(libbpf().bpf_map__reuse_fd(marked, maps.marked), 'reuse the map of marked destinations')
+      need(libbpf().bpf_map__reuse_fd(spans, maps.spans), 'reuse the map of destinations')
     }
     const size = new BigUint64Array(1)
     const variables = needPointer(libbpf().bpf_map__initial_value(find('.bss'), size), 'find the MAC address')
     new Uint8Array(memoryAt(variables, Number(size[0]))).set(mac)
     need(libbpf().bpf_object__load(object), 'load steer.bpf.o', remedy)
-    return { object, claims, marked, sockets: find('sockets') }
+    return { object, claims, spans, sockets: find('sockets') }
   } catch (error) {
     libbpf().bpf_object__close(object)
     throw error
@@ -287,11 +296,12 @@ export function steerKey(claim: EndClaim): Uint8Array {
 }
 
 /** Its destinations as `struct steer_prefix`. */
-export function prefixKey({ family, protocol, prefix }: MarkedClaim): Uint8Array {
+export function prefixKey({ protocol, prefix, ports }: SpanBox): Uint8Array {
   const key = new Uint8Array(PREFIX.size)
   new DataView(key.buffer).setUint32(0, PREFIX_HEAD + prefix.length, true)
-  key[PREFIX.family] = family
+  key[PREFIX.family] = prefix.family
   key[PREFIX.protocol] = PROTOCOL[protocol]
+  key[PREFIX.piece] = ports === null ? 1 : 0
   key.set(addressToBytes(prefix.address), PREFIX.address)
   return key
 }

@@ -5,7 +5,6 @@ import { Method, RealRecord, ServiceRecord, Slot } from '../../../dataplane/layo
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { EarlyDrop, removeStaleEarlyDrops } from '../../../dataplane/userspace/claims/early-drop.ts'
 import { ClaimFilter } from '../../../dataplane/userspace/claims/filter.ts'
-import type { MarkedClaim } from '../../../dataplane/userspace/claims/marked.ts'
 import {
   changeScript,
   deleteScript,
@@ -13,6 +12,7 @@ import {
   runNft,
   tableScript,
 } from '../../../dataplane/userspace/claims/nftables.ts'
+import type { SpanClaim } from '../../../dataplane/userspace/claims/spans.ts'
 import {
   type Claim,
   ClaimTracker,
@@ -212,14 +212,10 @@ const pieces = (side: EndClaim['side'], protocol: EndClaim['protocol'], text: st
   ...claim(side, protocol, text, 0),
   of: 'fragments',
 })
-const marked = (
-  protocol: MarkedClaim['protocol'],
-  text: string,
-  ports: MarkedClaim['ports'],
-): MarkedClaim => {
+const marked = (protocol: SpanClaim['protocol'], text: string, ports: SpanClaim['ports']): SpanClaim => {
   const prefix = parsePrefix(text)
   assert.ok(typeof prefix !== 'string')
-  return { of: 'marked', family: prefix.family, protocol, prefix, ports }
+  return { of: 'spans', family: prefix.family, protocol, prefix, ports }
 }
 const claims: readonly Claim[] = [
   claim('to', 'tcp', VIP, 80),

@@ -62,7 +62,7 @@ for (const intake of INTAKES)
     test('the table is made good with its intervals', async () => {
       await change([rule])
       const before = nft().replaceAll(/ expires \w+/g, '')
-      assert.match(before, /@marked4 /)
+      assert.match(before, /@spans4 /)
       execFileSync('nft', ['flush', 'ruleset'])
       await until(() => nft().replaceAll(/ expires \w+/g, '') === before, `mended: ${nft()}`)
       stage.c.send(fromClient(5004, 85, 'S'))

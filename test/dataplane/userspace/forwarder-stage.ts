@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before } from 'node:test'
 import { type ManagedDirector, openDirector } from '../../../control/apply/open.ts'
+import type { ProbeWays } from '../../../control/apply/probe-way.ts'
 import type { Director } from '../../../control/model/director.ts'
 import type { RealServer } from '../../../control/model/server.ts'
 import type { VirtualService } from '../../../control/model/service.ts'
@@ -85,6 +86,11 @@ export class ForwarderStage {
   get director(): Director {
     assert.ok(this.#managed)
     return this.#managed.director
+  }
+
+  get probeWays(): ProbeWays {
+    assert.ok(this.#managed)
+    return this.#managed.applier.probeWays
   }
 
   /** A forwarder over the maps that the one before it has left, and a director over it. */

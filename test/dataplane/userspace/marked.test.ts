@@ -1,4 +1,4 @@
-/** What marking rules claim: every packet that a rule gives the mark of a service, and no interval twice. */
+/** Claims on spans of ports, those of marking rules above all: every packet in some span, and none twice. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
@@ -15,10 +15,11 @@ import {
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import {
   claimsOf,
-  type MarkedBox,
-  type MarkedClaim,
-  markedKey,
-} from '../../../dataplane/userspace/claims/marked.ts'
+  hullsOf,
+  type SpanBox,
+  type SpanClaim,
+  spanKey,
+} from '../../../dataplane/userspace/claims/spans.ts'
 import { ClaimTracker, claimKey } from '../../../dataplane/userspace/claims/tracker.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { cut, type Prefix, parsePrefix } from '../../../net/prefix.ts'
@@ -85,20 +86,20 @@ test('rules claim what they mark for a service, of both protocols if they name n
     rule('2001:db8::/32', { family: 6, mark: 1 }),
   )
   assert.deepEqual(stage.claims(), [
-    'marked tcp 192.0.2.0/24 80-90',
-    'marked tcp 192.0.2.0/24 fragments',
-    'marked tcp 192.0.2.7/32 91-443',
-    'marked udp 192.0.2.7/32 80-443',
-    'marked udp 192.0.2.7/32 fragments',
-    'marked udp ::/0 0-65535',
-    'marked udp ::/0 fragments',
+    'to tcp 192.0.2.0/24 80-90',
+    'to tcp 192.0.2.0/24 fragments',
+    'to tcp 192.0.2.7/32 91-443',
+    'to udp 192.0.2.7/32 80-443',
+    'to udp 192.0.2.7/32 fragments',
+    'to udp ::/0 0-65535',
+    'to udp ::/0 fragments',
   ])
   // The same half, filled twice in between, and the same number of kinds: nothing but its content differs.
   stage.mark(rule('192.0.2.0/24'))
   stage.claims()
   stage.mark()
   stage.mark(rule('192.0.3.0/24'))
-  assert.deepEqual(stage.claims(), ['marked tcp 192.0.3.0/24 0-65535', 'marked tcp 192.0.3.0/24 fragments'])
+  assert.deepEqual(stage.claims(), ['to tcp 192.0.3.0/24 0-65535', 'to tcp 192.0.3.0/24 fragments'])
 })
 
 test('without a service of the mark nothing is claimed', () => {
@@ -129,14 +130,20 @@ test('a removed rule stays claimed while a connection by some mark lives', () =>
 })
 
 const span = fc.tuple(fc.nat(12), fc.nat(6)).map(([from, more]) => ({ from, to: from + more }))
-const box: fc.Arbitrary<MarkedBox> = fc.record({
+const box: fc.Arbitrary<SpanBox> = fc.record({
   protocol: fc.constantFrom('tcp', 'udp'),
   prefix: fc
     .tuple(fc.constantFrom('10.0.0.0', '10.0.0.129', '10.128.0.1', '2001:db8::1', '2001:db9::1'), fc.nat(32))
     .map(([address, length]) => cut(parseAddress(address)!, length)),
-  ports: span,
+  ports: fc.oneof({ arbitrary: span, weight: 4 }, fc.constant(null)),
 })
 const destination = fc.constantFrom('10.0.0.0', '10.0.0.129', '10.128.0.1', '11.0.0.1', '2001:db8::1', '::1')
+
+function isAbout(box: SpanBox, protocol: string, text: string): boolean {
+  const { family, length, address } = box.prefix
+  const isOfFamily = text.includes(':') === (family === 6)
+  return box.protocol === protocol && isOfFamily && cut(parseAddress(text)!, length).address === address
+}
 
 test('claims are all that is in some box, and apart from one another', () => {
   fc.assert(
@@ -146,18 +153,44 @@ test('claims are all that is in some box, and apart from one another', () => {
       fc.constantFrom('tcp', 'udp'),
       fc.nat(20),
       (boxes, text, protocol, port) => {
-        const address = parseAddress(text)!
-        const isIn = ({ prefix: one, protocol: of }: Pick<MarkedBox, 'prefix' | 'protocol'>) =>
-          of === protocol &&
-          text.includes(':') === (one.family === 6) &&
-          cut(address, one.length).address === one.address
-        const holds = ({ ports }: Pick<MarkedClaim, 'ports'>) =>
+        const isIn = (one: SpanBox) => isAbout(one, protocol, text)
+        const holds = ({ ports }: Pick<SpanClaim, 'ports'>) =>
           ports !== null && ports.from <= port && port <= ports.to
         const claims = claimsOf(boxes)
         const claimed = claims.filter((claim) => isIn(claim) && holds(claim))
         assert.equal(claimed.length, boxes.some((one) => isIn(one) && holds(one)) ? 1 : 0)
         const pieces = claims.filter((claim) => isIn(claim) && claim.ports === null)
-        assert.equal(pieces.length, boxes.some(isIn) ? 1 : 0, claims.map(markedKey).join('; '))
+        assert.equal(
+          pieces.length,
+          boxes.some((one) => isIn(one) && one.ports === null) ? 1 : 0,
+          claims.map(spanKey).join('; '),
+        )
+      },
+    ),
+    { numRuns: 500 },
+  )
+})
+
+test('the longest prefix alone tells whether a port may be claimed', () => {
+  fc.assert(
+    fc.property(
+      fc.array(box, { maxLength: 12 }),
+      destination,
+      fc.constantFrom('tcp', 'udp'),
+      fc.nat(20),
+      (boxes, text, protocol, port) => {
+        const longest = (isPiece: boolean) =>
+          hullsOf(claimsOf(boxes))
+            .filter((hull) => (hull.ports === null) === isPiece && isAbout(hull, protocol, text))
+            .sort((a, b) => b.prefix.length - a.prefix.length)[0]
+        const about = boxes.filter((one) => isAbout(one, protocol, text))
+        const hull = longest(false)?.ports
+        if (about.some(({ ports }) => ports !== null && ports.from <= port && port <= ports.to))
+          assert.ok(hull != null && hull.from <= port && port <= hull.to, text)
+        assert.equal(
+          longest(true) !== undefined,
+          about.some(({ ports }) => ports === null),
+        )
       },
     ),
     { numRuns: 500 },

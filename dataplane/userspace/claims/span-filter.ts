@@ -1,30 +1,30 @@
-/** Whether a packet's destination is in one of the claims that marking rules make. */
+/** Whether a packet's destination is in a claim on a span of ports. */
 import { addressToBytes, type Family } from '../../../net/address.ts'
 import { maskWord } from '../../../net/prefix.ts'
-import { type MarkedClaim, markedKey, type PortSpan } from './marked.ts'
+import { type PortSpan, type SpanClaim, spanKey } from './spans.ts'
 
 const PROTOCOLS = { tcp: 6, udp: 17 } as const
 const WORDS = { 4: 1, 6: 4 } as const
 
-export class MarkedFilter {
+export class SpanFilter {
   /** By family, length, and then protocol and the prefix's words. */
   readonly #spans = { 4: new Map<number, Spans>(), 6: new Map<number, Spans>() }
 
-  add(claim: MarkedClaim): void {
+  add(claim: SpanClaim): void {
     const { family, prefix, ports } = claim
     const ofLength: Spans = this.#spans[family].get(prefix.length) ?? new Map()
     this.#spans[family].set(prefix.length, ofLength)
     const key = keyOf(claim)
     const spans = ofLength.get(key) ?? new Map<string, PortSpan | null>()
-    spans.set(markedKey(claim), ports)
+    spans.set(spanKey(claim), ports)
     ofLength.set(key, spans)
   }
 
-  delete(claim: MarkedClaim): void {
+  delete(claim: SpanClaim): void {
     const { family, prefix } = claim
     const ofLength = this.#spans[family].get(prefix.length)
     const spans = ofLength?.get(keyOf(claim))
-    spans?.delete(markedKey(claim))
+    spans?.delete(spanKey(claim))
     if (spans?.size === 0) ofLength?.delete(keyOf(claim))
     if (ofLength?.size === 0) this.#spans[family].delete(prefix.length)
   }
@@ -62,7 +62,7 @@ export class MarkedFilter {
 
 type Spans = Map<string, Map<string, PortSpan | null>>
 
-function keyOf({ family, protocol, prefix }: MarkedClaim): string {
+function keyOf({ family, protocol, prefix }: SpanClaim): string {
   return maskedKey(PROTOCOLS[protocol], addressToBytes(prefix.address), 0, WORDS[family], prefix.length)
 }
 
