@@ -308,6 +308,8 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 		}
 	}
 	/* A real server's answer must not leave untranslated; everything else may be the stack's. */
+	if (x.first && pm_can_wait(&f))
+		return PM_WANT_FIRST << 8;
 	if (x.first)
 		return (ours == PM_OUR_SOURCE ? PM_DROP_FRAGMENT_EARLY : PM_PASS_FRAGMENT) << 8;
 	n = pm_fragments(spared);

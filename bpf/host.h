@@ -91,6 +91,13 @@ struct pm_next_hop {
 #include "host-memory.h"
 #endif
 
+/* Whether the host can keep a fragment until the first of its datagram has come. */
+#ifdef __bpf__
+#define pm_can_wait(f) ((void)(f), 0)
+#else
+#define pm_can_wait(f) ((f)->flags & PM_JOB_WAITS)
+#endif
+
 /* What frames of the kernel's stack have that others do not: host-skb.h says it for them. */
 #ifndef PM_SKB
 /* Whether the frame comes again, with all of it in reach: counted already. */

@@ -50,7 +50,7 @@ pm_inline void pm_fill_job(struct pm_job *job, struct pm_arrival *a, __u32 data,
 	job->ifindex = ifindex;
 	job->verdict = 0;
 	job->action = 0;
-	job->flags = 0;
+	job->flags = PM_JOB_WAITS;
 	job->moved = 0;
 	job->segment = 0;
 	a->received = length;
@@ -74,7 +74,7 @@ PM_EXPORT void pm_arrive(struct pm_job *job, struct pm_arrival *a, __u32 data, _
 	for (int i = 0; i < PM_VNET_WORDS; i++)
 		a->vnet[i] = vnet[i];
 	if (a->vnet[PM_VNET_FLAGS_AND_TYPE] & PM_VNET_NEEDS_CSUM)
-		job->flags = PM_JOB_PARTIAL_CSUM;
+		job->flags |= PM_JOB_PARTIAL_CSUM;
 	if (pm_gso_type(a) != PM_VNET_GSO_NONE) {
 		a->header_bytes = pm_header_bytes(a, PM_AT(__u8, data), length);
 		job->segment = a->header_bytes - PM_ETH_LEN + a->vnet[PM_VNET_SEGMENT];

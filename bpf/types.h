@@ -88,6 +88,7 @@ enum pm_verdict {
 	PM_DROP_RING = 61,		/* userspace plane: lost in the receive ring (PACKET_STATISTICS) */
 
 	PM_WANT_PAYLOAD = 62, /* userspace host only: run again with the whole packet in memory */
+	PM_WANT_FIRST = 63,   /* userspace host only: run again when the first fragment of the datagram has come */
 
 	PM_DROP_ICMP_CHECKSUM = 64, /* ICMP error that NAT would have to translate, sum wrong */
 	PM_DROP_ICMP_TTL = 65,	    /* ICMP error at the end of its TTL: never answered by another */
@@ -125,7 +126,7 @@ enum pm_action {
 	PM_ACTION_PASS = 0,
 	PM_ACTION_DROP = 1,
 	PM_ACTION_SEND = 2, /* out of pm_job.ifindex / by redirect */
-	PM_ACTION_AGAIN = 3, /* userspace host only: with the whole packet */
+	PM_ACTION_AGAIN = 3, /* userspace host only: with the whole packet, or later */
 };
 
 enum pm_method {
@@ -788,6 +789,7 @@ enum pm_job_flag {
 	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
 	PM_JOB_RESUMED = 0x02,	    /* out of PM_ACTION_AGAIN, to be handed in with the whole frame: counted already */
 	PM_JOB_CONNECTED = 0x04,    /* the same, and it has made `connection` */
+	PM_JOB_WAITS = 0x08,	    /* in: a fragment may be told to wait for the first of its datagram */
 };
 
 #define PM_HEADROOM 128

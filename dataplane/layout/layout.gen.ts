@@ -124,6 +124,7 @@ export const Verdict = {
   DropTx: 60,
   DropRing: 61,
   WantPayload: 62,
+  WantFirst: 63,
   DropIcmpChecksum: 64,
   DropIcmpTtl: 65,
   DropEgress: 66,
@@ -194,6 +195,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   60: 'drop_tx',
   61: 'drop_ring',
   62: 'want_payload',
+  63: 'want_first',
   64: 'drop_icmp_checksum',
   65: 'drop_icmp_ttl',
   66: 'drop_egress',
@@ -574,6 +576,7 @@ export const JobFlag = {
   PartialCsum: 1,
   Resumed: 2,
   Connected: 4,
+  Waits: 8,
 } as const
 export type JobFlag = (typeof JobFlag)[keyof typeof JobFlag]
 
@@ -581,6 +584,7 @@ export const jobFlagNames: { readonly [value: number]: string } = {
   1: 'partial_csum',
   2: 'resumed',
   4: 'connected',
+  8: 'waits',
 }
 
 /** enum pm_fib_result */

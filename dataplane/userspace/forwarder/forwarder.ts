@@ -58,6 +58,7 @@ import { TapNumbers } from '../tap-numbers.ts'
 import { removeStaleWaysBack, WayBack } from '../way-back.ts'
 import { TAP_RECORD_BYTES, TAPS_MAX, type WorkerSetup } from '../worker/messages.ts'
 import { WorkerThread } from '../worker/thread.ts'
+import { WAITING_BYTES } from '../worker/waiting.ts'
 import { XskIntake } from '../xsk/intake.ts'
 import { POOL_BYTES } from '../xsk/source.ts'
 
@@ -260,8 +261,8 @@ export class Forwarder implements Dataplane {
     const setup: WorkerSetup = {
       seat: owner.seat(cpu),
       batch: BATCH,
-      jobs: region(BATCH * JobRecord.size),
-      arrivals: region(BATCH * ArrivalRecord.size),
+      jobs: region((BATCH + 1) * JobRecord.size),
+      arrivals: region((BATCH + 1) * ArrivalRecord.size),
       taps: region((TAPS_MAX + 1) * TAP_RECORD_BYTES),
       sendRooms: Array.from({ length: SEND_RINGS }, () => ({
         base: owner.allocate(SEND_RING_BYTES, PAGE),
@@ -270,6 +271,7 @@ export class Forwarder implements Dataplane {
       })),
       pool: region(POOL_BYTES),
       large: region(LARGE_BYTES),
+      waiting: region(WAITING_BYTES),
       scratch: region(SCRATCH_BYTES),
       settings: this.map('settings').bytes.byteOffset,
       verdicts: this.map('verdicts').bytes.byteOffset + cpu * PM_VERDICT_MAX * 8,

@@ -1,5 +1,5 @@
 /** Jobs of one call of the packet program, and what is remembered of their frames as they arrived. */
-import { Action, ArrivalRecord, JobRecord } from '../../layout/layout.gen.ts'
+import { Action, ArrivalRecord, JobFlag, JobRecord } from '../../layout/layout.gen.ts'
 
 const WORDS = JobRecord.size / 4
 const DATA = JobRecord.offsets.data / 4
@@ -7,6 +7,7 @@ const LENGTH = JobRecord.offsets.length / 4
 const IFINDEX = JobRecord.offsets.ifindex / 4
 const VERDICT = JobRecord.offsets.verdict / 4
 const ACTION = JobRecord.offsets.action / 4
+const FLAGS = JobRecord.offsets.flags / 4
 const MOVED = JobRecord.offsets.moved / 4
 const RECEIVED = ArrivalRecord.offsets.received / 4
 const HEADER_BYTES = ArrivalRecord.offsets.headerBytes / 4
@@ -39,7 +40,7 @@ export class JobTable {
   /** Address of the records of `struct pm_arrival`. */
   readonly #arrivals: number
 
-  /** `capacity` records each, at `base` and `arrivals` in linear memory. */
+  /** `capacity` records each and a spare one, at `base` and `arrivals` in linear memory. */
   constructor(memory: SharedArrayBuffer, base: number, arrivals: number, capacity: number) {
     this.base = base
     this.capacity = capacity
@@ -100,6 +101,11 @@ export class JobTable {
   /** Takes a job out of a batch that failed. */
   drop(index: number): void {
     this.u32[this.#first + index * WORDS + ACTION] = Action.Drop
+  }
+
+  /** The program is to decide on a fragment whose first has not come. */
+  waitNoLonger(index: number): void {
+    this.u32[this.#first + index * WORDS + FLAGS]! &= ~JobFlag.Waits
   }
 
   /** Where the frame starts now. */

@@ -14,6 +14,7 @@ import type { SendRoom } from './messages.ts'
 import { Outlet } from './outlet.ts'
 import { finishTunnel, segmentTunnelled } from './segment.ts'
 import type { WorkerTape } from './tape.ts'
+import type { Waiting, WaitingFragments } from './waiting.ts'
 
 /** Batches, one right after the other, that are run by one reading of the clock: some milliseconds. */
 const BATCHES_PER_READING = 8
@@ -29,6 +30,8 @@ export interface LoopOptions {
   /** This worker's row of `verdicts`. */
   readonly verdicts: BigUint64Array
   readonly claims: ClaimFilter
+  /** For fragments that wait for the first of their datagram. */
+  readonly waiting: WaitingFragments
   /** Space for segments of super-packets, in linear memory. */
   readonly scratch: { readonly base: number; readonly bytes: number }
   /** Rings to send from; interfaces that find none left do without. */
@@ -85,6 +88,7 @@ export class PacketLoop {
   removeTap(number: number): void {
     const tap = this.#taps[number]
     if (tap === undefined) return
+    this.#giveUp((one) => one.tap === number)
     this.#countDrops(tap)
     tap.source.close?.()
     this.#taps[number] = undefined
@@ -118,6 +122,8 @@ export class PacketLoop {
       this.#run(count)
       this.#dispatch(count)
       this.#flush()
+      const { waiting } = this.#options
+      if (waiting.size > 0 && waiting.mayHaveFirst(count)) this.#askAgain(() => true)
     } else {
       this.#sinceReading = BATCHES_PER_READING
     }
@@ -136,6 +142,8 @@ export class PacketLoop {
   /** Once in a while: drops the kernel has counted, interfaces that are no more. */
   housekeep(): void {
     for (const tap of this.#list) this.#countDrops(tap)
+    const now = performance.now()
+    this.#giveUp(({ untilMs }) => untilMs <= now)
     for (const outlet of this.#outletList) {
       if (outlet.isOrphan()) this.#closeOutlet(outlet.ifindex)
       else outlet.retry()
@@ -155,22 +163,85 @@ export class PacketLoop {
     }
     this.#sinceReading += 1
     this.#tape?.keep(count)
+    if (this.#runJobs(0, count)) this.#tape?.record(count, (job) => this.#taps[jobs.tap(job)]?.source.ifindex ?? 0)
+  }
+
+  /** Whether all of them have their verdicts. */
+  #runJobs(first: number, count: number): boolean {
+    const { program, jobs } = this.#options
     try {
-      program.runBatch(jobs.base, count)
+      program.runBatch(jobs.jobAt(first), count)
     } catch (error) {
       // A trap is a bug in the program, but no reason to stop forwarding: this batch is lost.
       if (!(error instanceof WebAssembly.RuntimeError)) throw error
-      for (let i = 0; i < count; i++) jobs.drop(i)
+      for (let i = first; i < first + count; i++) jobs.drop(i)
       this.count(Verdict.DropMap, count)
-      return
+      return false
     }
-    this.#tape?.record(count, (job) => this.#taps[jobs.tap(job)]?.source.ifindex ?? 0)
+    return true
   }
 
   /** Every packet from now on; null: none. */
   recordTo(tape: WorkerTape | null): void {
     this.#tape?.close()
     this.#tape = tape
+  }
+
+  /** Fragments whose first may have come, through the program once more; what still waits goes on waiting. */
+  #askAgain(which: (one: Waiting) => boolean): void {
+    const { waiting, jobs } = this.#options
+    const done = waiting.take(which).filter((one) => {
+      this.#runAgain(one, true)
+      const waits = this.#isToWait(jobs.capacity)
+      if (waits) waiting.keep(one)
+      else this.#dispatchOne(jobs.capacity)
+      return !waits
+    })
+    if (done.length === 0) return
+    this.#flush()
+    waiting.free(done)
+  }
+
+  /** These have waited long enough, or for nothing. */
+  #giveUp(which: (one: Waiting) => boolean): void {
+    const { waiting, jobs } = this.#options
+    if (waiting.size === 0) return
+    const done = waiting.take(which)
+    for (const one of done) {
+      this.#runAgain(one, false)
+      this.#dispatchOne(jobs.capacity)
+    }
+    if (done.length > 0) this.#flush()
+    waiting.free(done)
+  }
+
+  /** By the spare job behind those of a batch. */
+  #runAgain({ data, bytes, ifindex, tap, toHost }: Waiting, mayWait: boolean): void {
+    const { program, jobs } = this.#options
+    const spare = jobs.capacity
+    program.arrive(jobs.jobAt(spare), jobs.arrivalAt(spare), data, bytes, ifindex, tap, toHost)
+    if (!mayWait) jobs.waitNoLonger(spare)
+    program.setNow(this.#options.ticks())
+    this.#runJobs(spare, 1)
+  }
+
+  #isToWait(index: number): boolean {
+    const { jobs } = this.#options
+    return jobs.action(index) === Action.Again && jobs.verdict(index) === Verdict.WantFirst
+  }
+
+  #wait(index: number): void {
+    const { waiting, jobs } = this.#options
+    const source = this.#taps[jobs.tap(index)]?.source
+    if (source === undefined || !waiting.fits(index)) {
+      jobs.waitNoLonger(index)
+      this.#runJobs(index, 1)
+      this.#dispatchOne(index)
+      return
+    }
+    const eldest = waiting.eldest()
+    if (eldest !== null) this.#giveUp((one) => one === eldest)
+    waiting.put(index, source.ifindex, performance.now())
   }
 
   /** Whole stretches of a batch go the way of their first frame; what cannot is looked at one by one. */
@@ -201,8 +272,12 @@ export class PacketLoop {
         if (stack !== 0) this.#send(index, stack)
         return
       }
+      case Action.Again:
+        // Never for more of a frame, which lies in memory as a whole.
+        this.#wait(index)
+        return
       default:
-      // Dropped. The program never asks for more of a frame that lies in memory as a whole.
+      // Dropped.
     }
   }
 

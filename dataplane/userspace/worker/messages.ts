@@ -22,6 +22,7 @@ export interface WorkerSetup {
   readonly seat: InstanceSeat
   /** Jobs per batch. */
   readonly batch: number
+  /** Records of `struct pm_job`, one more than that. */
   readonly jobs: Region
   /** Records of `struct pm_arrival`, as many as jobs. */
   readonly arrivals: Region
@@ -32,6 +33,8 @@ export interface WorkerSetup {
   /** For a `struct pm_pool` and its stack. */
   readonly pool: Region
   readonly large: Region
+  /** For fragments that wait for the first of their datagram. */
+  readonly waiting: Region
   readonly scratch: Region
   /** Address of `settings`. */
   readonly settings: number

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict'
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { before, describe, test } from 'node:test'
+import { Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import * as support from '../../control/support.ts'
 import { ipBytes } from '../../packets/bytes.ts'
 import { ethernet, fragmentHeader, ipv4, ipv6, raw, udp } from '../../packets/frame.ts'
+import { until } from '../private-network.ts'
 import {
   C0,
   CLIENT,
@@ -88,12 +90,39 @@ for (const intake of INTAKES)
         assert.deepEqual(await heard(stage.r, 0, family), [])
       })
 
+      test(`IPv${family}: a fragment that comes before its first waits for it, there and back`, async () => {
+        const asked = inTwo('c', { src: client, dst: vip, sport: 4002, dport: 53 }, ++id)
+        for (const frame of asked.toReversed()) stage.c.send(frame)
+        assert.equal((await heard(stage.r, 2, family)).length, 2, stage.verdicts())
+        const answered = inTwo('r', { src: real, dst: client, sport: 5353, dport: 4002 }, ++id)
+        for (const frame of answered.toReversed()) {
+          stage.r.send(frame)
+          await stage.plane.quiesce()
+        }
+        assert.equal((await heard(stage.c, 2, family)).length, 2, stage.verdicts())
+        assert.deepEqual(await heard(stage.r, 0, family), [])
+      })
+
+      test(`IPv${family}: those for which there is no room give way, the oldest first, by name`, async () => {
+        const before = stage.verdict(Verdict.DropFragmentEarly)
+        const ends = { src: real, dst: client, sport: 5353, dport: 4002 }
+        const datagrams = Array.from({ length: 70 }, () => inTwo('r', ends, ++id))
+        for (const [, later] of datagrams) stage.r.send(later!)
+        await until(
+          () => stage.verdict(Verdict.DropFragmentEarly) - before === 6n,
+          'six to be dropped, and 64 to wait',
+        )
+        for (const [first] of datagrams) stage.r.send(first!)
+        assert.equal((await heard(stage.c, 70 + 64, family)).length, 70 + 64, stage.verdicts())
+        assert.equal(stage.verdict(Verdict.DropFragmentEarly) - before, 6n)
+      })
+
       test(`IPv${family}: what the director itself is asked at a virtual address it hears, once each`, async () => {
         const { socket, texts } = await bound(vip, 5300)
         for (const frame of inTwo('c', { src: client, dst: vip, sport: 4001, dport: 5300 }, ++id))
           stage.c.send(frame)
         const whole = inTwo('c', { src: client, dst: vip, sport: 4001, dport: 5300 }, ++id)
-        // The other way round: what comes early waits in the stack.
+        // The other way round: what comes early waits with us.
         for (const frame of whole.toReversed()) stage.c.send(frame)
         for (let n = 0; texts.length < 2 && n < 100; n++) await wait(20)
         await wait(60)

@@ -105,7 +105,7 @@ describe('a receive ring', () => {
         const job = JobRecord.read(view, jobs.jobAt(i))
         assert.deepEqual(
           [job.length, job.linear, job.ifindex, job.flags, job.segment, job.moved],
-          [60 + i, 60 + i, 3, 0, 0, 0],
+          [60 + i, 60 + i, 3, JobFlag.Waits, 0, 0],
         )
         assert.deepEqual(jobs.u8.slice(job.data, job.data + 60 + i), bytes(60 + i, round))
         assert.deepEqual(
@@ -176,7 +176,7 @@ describe('a receive ring', () => {
     const job = (i: number) => JobRecord.read(view, jobs.jobAt(i))
     assert.deepEqual(
       [jobs.headerBytes(0), job(0).segment, job(0).flags],
-      [34 + 32, 34 + 32 - 14 + 500, JobFlag.PartialCsum],
+      [34 + 32, 34 + 32 - 14 + 500, JobFlag.PartialCsum | JobFlag.Waits],
     )
     assert.deepEqual([jobs.headerBytes(1), job(1).segment], [42, 42 - 14 + 400])
     assert.equal(jobs.headerBytes(2), 65_000)
