@@ -163,7 +163,8 @@ export class PacketLoop {
     }
     this.#sinceReading += 1
     this.#tape?.keep(count)
-    if (this.#runJobs(0, count)) this.#tape?.record(count, (job) => this.#taps[jobs.tap(job)]?.source.ifindex ?? 0)
+    if (this.#runJobs(0, count))
+      this.#tape?.record(count, (job) => this.#taps[jobs.tap(job)]?.source.ifindex ?? 0)
   }
 
   /** Whether all of them have their verdicts. */
