@@ -337,7 +337,7 @@ PM_PART int pm_note_fate(__u64 piece, __u32 verdict)
 	struct pm_fragment *n = pm_fragments((__u32)piece >> PM_PIECE_NOTE_SHIFT);
 
 	if ((piece & PM_PIECE_PART) != PM_PART_FIRST || !n || verdict == PM_WANT_PAYLOAD || verdict == PM_PASS_EGRESS ||
-	    (verdict >= PM_FORWARD_NAT && verdict < PM_ANSWER_PORT_UNREACHABLE))
+	    verdict == PM_PASS_LOCAL_NODE || (verdict >= PM_FORWARD_NAT && verdict < PM_ANSWER_PORT_UNREACHABLE))
 		return 0;
 	if (n->sport == (__be16)(piece >> PM_PIECE_SPORT_SHIFT) && n->dport == (__be16)(piece >> PM_PIECE_DPORT_SHIFT))
 		pm_write(n->fate, verdict < PM_FORWARD_NAT ? PM_FATE_PASS : PM_FATE_REFUSED);

@@ -17,6 +17,11 @@
 #define PM_SKB_NEIGHBOUR 0x200	/* the kernel is to resolve the neighbour: pm_host_fib has told it of which */
 #define PM_SKB_RESOLVE 0x400	/* and the frame leaves that way */
 
+/* Actions of traffic control (enum TC_ACT_*). */
+#define PM_TC_NEXT (-1) /* whoever comes next: another program, then the stack or the wire */
+#define PM_TC_DROP 2
+#define PM_TC_REDIRECT 7
+
 /* Headers that are wanted in reach at once: Ethernet, IPv6 and TCP with all options. */
 #define PM_SKB_HEADERS 114
 
@@ -30,6 +35,16 @@ pm_inline void pm_frame_load(struct pm_frame *f)
 	f->ifindex = skb->ifindex;
 	f->flags = skb->cb[0] & 0xff;
 	f->segment = 0;
+}
+
+/* Brings the first `length` bytes of the packet into its head, where programs see them. Non-zero: no memory. */
+PM_PART int pm_skb_reach(struct __sk_buff *skb, __u32 length)
+{
+	if (length > skb->len)
+		length = skb->len;
+	if (skb->data_end - skb->data >= length)
+		return 0;
+	return bpf_skb_pull_data(skb, length);
 }
 
 /* What lies in pages beside the head is brought there when a stage asks for it (PM_WANT_PAYLOAD). */

@@ -176,7 +176,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	struct pm_conn *c = &seen->c;
 	struct pm_real *real = pm_reals(c->real);
 	__u32 end = PM_ETH_LEN + p->ip_length, limit, method = pm_method_of(c->traits);
-	int stack_only = 0;
+	int stack_only = 0, local = 0;
 	__u32 epoch, now;
 
 	if (!set || !real)
@@ -200,12 +200,15 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;
 		case PM_FIB_LOCAL:
-			return PM_PASS_LOCAL_NODE;
+			if (method != PM_METHOD_NAT || !(set->flags & PM_SETTING_ANSWERS))
+				return PM_PASS_LOCAL_NODE;
+			stack_only = local = 1;
+			break;
 		default:
 			return PM_DROP_NO_ROUTE;
 		}
 	}
-	if (p->ttl <= 1)
+	if (p->ttl <= 1 && !local)
 		return PM_DROP_ICMP_TTL;
 	limit = pm_path_limit(set, seen, real, now);
 	if (!stack_only && p->ip_length > limit) {
@@ -229,7 +232,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		if (v != PM_CONTINUE)
 			return v;
 		if (q->handed_over)
-			return PM_PASS_EGRESS;
+			return local ? PM_PASS_LOCAL_NODE : PM_PASS_EGRESS;
 		break;
 	}
 	case PM_METHOD_DR:

@@ -98,6 +98,9 @@ pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, c
 	}
 	q.ifindex = pm_frame_open(host).ifindex;
 	rc = pm_host_fib(host, &q);
+	/* Where forwarding is off, it says so before it says that the address is ours. */
+	if (rc == PM_FIB_FORWARDING_OFF && kind == PM_CONN_IN && (real->flags & PM_REAL_LOCAL))
+		rc = PM_FIB_LOCAL;
 	if (rc == PM_FIB_LOCAL && !(kind == PM_CONN_IN && (real->flags & PM_REAL_LOCAL)))
 		rc = PM_FIB_NO_ROUTE; /* the kernel's FIB says the same of both */
 	/* The stack resolves on its own, where it is the one to send (pm_hand_over). */

@@ -5,28 +5,6 @@
 #include "process.h"
 #include "record.h"
 
-/* Actions of traffic control (enum TC_ACT_*). */
-#define PM_TC_NEXT (-1) /* whoever comes next: another program, then the stack */
-#define PM_TC_DROP 2
-#define PM_TC_REDIRECT 7
-
-/* The stack that a frame's verdict is counted with is none of the stages'. */
-PM_PART int pm_tally_frame(__u32 v)
-{
-	pm_tally(v);
-	return 0;
-}
-
-/* Brings the first `length` bytes of the packet into its head, where programs see them. Non-zero: no memory. */
-PM_PART int pm_skb_reach(struct __sk_buff *skb, __u32 length)
-{
-	if (length > skb->len)
-		length = skb->len;
-	if (skb->data_end - skb->data >= length)
-		return 0;
-	return bpf_skb_pull_data(skb, length);
-}
-
 /* One run of the program, with the first `reach` bytes where it sees them. */
 pm_inline __u64 pm_skb_run(struct __sk_buff *skb, __u32 reach)
 {

@@ -33,13 +33,6 @@ const struct pm_ring *pm_btf_ring __attribute__((unused));
 const struct pm_queue *pm_btf_queue __attribute__((unused));
 const struct pm_pool *pm_btf_pool __attribute__((unused));
 
-/* The stack that a frame's verdict is counted with is none of the stages'. */
-PM_PART int pm_tally_frame(__u32 v)
-{
-	pm_tally(v);
-	return 0;
-}
-
 SEC("xdp")
 int pointsman(struct xdp_md *ctx)
 {

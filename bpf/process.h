@@ -114,10 +114,10 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 }
 
 /*
- * Counts an answer that a DR or TUN real server sends through the director: the connection's line and word,
+ * Counts an answer that a DR or TUN real server sends through the director, or is: the connection's line and word,
  * PM_NO_LINE if there is none.
  */
-PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
+pm_inline __u64 pm_note_reply(int family, const struct pm_key *k, __u32 ip_length, __u32 now)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_seen seen = {};
@@ -132,21 +132,28 @@ PM_PART __u64 pm_note_reply(const struct pm_key *k, __u32 ip_length, __u32 now)
 		return PM_NO_LINE;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
-		r.saddr[i] = k->daddr[i];
-		r.daddr[i] = k->saddr[i];
+		if (family == 6 || i == 0) {
+			r.saddr[i] = k->daddr[i];
+			r.daddr[i] = k->saddr[i];
+		}
 	}
 	r.sport = k->dport;
 	r.dport = k->sport;
 	r.protocol = k->protocol;
-	at = pm_place(6, set, &r);
-	c = pm_find(6, set, &at, &r, &index, &head);
-	if (!c || pm_over(6, c, index, head, now) || !pm_look(c, head, &seen) ||
+	at = pm_place(family, set, &r);
+	c = pm_find(family, set, &at, &r, &index, &head);
+	if (!c || pm_over(family, c, index, head, now) || !pm_look(c, head, &seen) ||
 	    pm_kind_of(seen.c.traits) != PM_CONN_IN || pm_method_of(seen.c.traits) == PM_METHOD_NAT)
 		return PM_NO_LINE;
 	real = pm_reals(seen.c.real);
 	if (real && real->slot == PM_SLOT_LIVE)
 		pm_account(seen.c.real, ip_length, 1);
 	return (__u64)index << 32 | seen.c.word;
+}
+
+PM_PART __u64 pm_note_reply6(const struct pm_key *k, __u32 ip_length, __u32 now)
+{
+	return pm_note_reply(6, k, ip_length, now);
 }
 
 /* A packet of no connection: for a virtual service, or not ours. */
@@ -174,7 +181,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		if (family == 6 &&
 		    pm_find_service(family, p->key.saddr, p->key.sport, p->key.protocol, &slot) &&
 		    p->ttl > 1) {
-			line = pm_note_reply(&p->key, p->ip_length, flow->now);
+			line = pm_note_reply6(&p->key, p->ip_length, flow->now);
 			if (line == PM_NO_LINE)
 				return PM_PASS_NO_SERVICE;
 			/* From now on its states follow both sides. */
@@ -456,3 +463,11 @@ pm_inline enum pm_action pm_act(enum pm_verdict v)
 	return v < PM_DROP_ANSWER_LIMIT ? PM_ACTION_SEND : PM_ACTION_DROP;
 }
 
+#ifdef __bpf__
+/* The stack that a frame's verdict is counted with is none of the stages'. */
+PM_PART int pm_tally_frame(__u32 v)
+{
+	pm_tally(v);
+	return 0;
+}
+#endif

@@ -76,7 +76,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	struct pm_conn *c = &flow->seen.c;
 	struct pm_packet *p = &flow->p;
 	__u32 epoch = pm_epoch(flow->set, flow->now), method = pm_method_of(c->traits);
-	int stack_only = 0;
+	int stack_only = 0, local = 0;
 	__u32 limit;
 
 	if (pm_unlikely(!pm_hop_in(flow->set, &flow->seen, epoch, flow->now))) {
@@ -93,21 +93,22 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;
 		case PM_FIB_LOCAL:
-			/*
-			 * The answer of a local socket passes no program of ours, so nobody would translate it
-			 * back: NAT to this host is done where there is nothing to translate
-			 * (control/model/supported.ts).
-			 */
-			if (method == PM_METHOD_NAT && !pm_is_for(p, family, real, pm_real_port(real, &p->key, c->traits))) {
-				/* 127/8 must not be reached from outside (RFC 1122 §3.2.1.3). */
-				return family == 4 && real->addr[0] == 127 ? PM_DROP_NO_ROUTE : PM_PASS_UNSUPPORTED;
-			}
-			return PM_PASS_LOCAL_NODE;
+			if (method != PM_METHOD_NAT || pm_is_for(p, family, real, pm_real_port(real, &p->key, c->traits)))
+				return PM_PASS_LOCAL_NODE;
+			/* 127/8 must not be reached from outside (RFC 1122 §3.2.1.3). */
+			if (family == 4 && real->addr[0] == 127)
+				return PM_DROP_NO_ROUTE;
+			/* Where nobody sees what local sockets send, nobody would translate the answer back. */
+			if (!(flow->set->flags & PM_SETTING_ANSWERS))
+				return PM_PASS_UNSUPPORTED;
+			stack_only = local = 1;
+			break;
 		default:
 			return pm_refuse(f, family, flow, c, PM_ANSWER_HOST_UNREACHABLE, 0);
 		}
 	}
-	if (pm_unlikely(p->ttl <= 1))
+	/* A packet that has arrived needs no time to live any more. */
+	if (pm_unlikely(p->ttl <= 1) && !local)
 		return pm_refuse(f, family, flow, c, PM_ANSWER_TIME_EXCEEDED, 0);
 	limit = pm_path_limit(flow->set, &flow->seen, real, flow->now);
 	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > limit)) {
@@ -133,8 +134,10 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 				      .decrement = 1 };
 		enum pm_verdict v;
 
-		if (pm_unlikely(stack_only || !pm_host_takes(f->host, flow->seen.hop.ifindex)))
-			return pm_hand_over(f, p, family, &nat);
+		if (pm_unlikely(stack_only || !pm_host_takes(f->host, flow->seen.hop.ifindex))) {
+			v = pm_hand_over(f, p, family, &nat);
+			return local && v == PM_PASS_EGRESS ? PM_PASS_LOCAL_NODE : v;
+		}
 		v = pm_translate(f, p, family, &nat);
 		if (v != PM_CONTINUE)
 			return v;

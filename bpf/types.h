@@ -229,6 +229,7 @@ enum pm_setting {
 	PM_SETTING_EXPIRE_QUIESCENT = 0x4000, /* sysctl expire_quiescent_template */
 	PM_SETTING_FILTERS = 0x8000,	   /* some prefix is denied or allowed */
 	PM_SETTING_LIMITS = 0x10000,	   /* some service has a limit for each source */
+	PM_SETTING_ANSWERS = 0x20000,	   /* what this host's own sockets send passes the program, too (outgoing.h) */
 };
 
 /*

@@ -85,6 +85,16 @@ export type AttachResult =
       readonly absent: boolean
     }
 
+/** Of what the host's own sockets send. */
+export interface Answers {
+  /** The packet program sees it. */
+  readonly seen: boolean
+  /** By name: those where it does. */
+  readonly interfaces: readonly string[]
+  /** Where it does not, in sentences. */
+  readonly refused: readonly string[]
+}
+
 export interface Dataplane {
   readonly plane: PlaneKind
   readonly sizes: Sizes
@@ -115,6 +125,14 @@ export interface Dataplane {
    * sets that keep the kernel's hands off). Planes without such things leave it out.
    */
   published?(): Promise<void>
+  /**
+   * Shows the program what the host's own sockets send, too, or no longer: answers of real servers that are this
+   * host. Where that cannot be `answers` says why, and it is tried again with every `attach`. Planes that have no
+   * place for it leave it out.
+   */
+  seeAnswers?(on: boolean): void
+  /** As it is at this moment; null: nobody has asked for it. */
+  answers?(): Answers | null
   /**
    * Returns when every packet is through that was under way at the call: whatever had been taken out of
    * packets' sight before is read by none any more. Planes that have no packets leave it out.

@@ -1,5 +1,5 @@
 /**
- * Builds everything that is not TypeScript run in place: the three objects of the packet program, the
+ * Builds everything that is not TypeScript run in place: the objects of the packet program, the
  * native ipvsadm client, the library to preload, the BPF helpers of lab, bench and tests, and the bundles behind
  * bin/ and the lab's hosts.
  *
@@ -342,6 +342,7 @@ async function main(): Promise<number> {
     bpfObject(at('bpf/pointsman-tc.bpf.c')),
     bpfObject(at('bpf/pointsman-recording.bpf.c'), at('bpf/pointsman.bpf.c')),
     bpfObject(at('bpf/pointsman-tc-recording.bpf.c'), at('bpf/pointsman-tc.bpf.c')),
+    bpfObject(at('bpf/pointsman-out.bpf.c')),
     bpfObject(at('bpf/steer.bpf.c')),
     bpfObject(at('bpf/failures.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),

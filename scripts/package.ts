@@ -39,6 +39,7 @@ const HOME = 'usr/lib/pointsman'
 const PROGRAMS = ['pointsmand', 'pointsman', 'ipvsadm', 'ipvsadm-save', 'ipvsadm-restore']
 const DIST = [
   'pointsman.bpf.o',
+  'pointsman-out.bpf.o',
   'pointsman-tc.bpf.o',
   'pointsman-recording.bpf.o',
   'pointsman-tc-recording.bpf.o',

@@ -34,6 +34,7 @@ import type { Rules } from '../rules/rules.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
 import { FilterMaps } from './filters.ts'
+import { LocalAnswers } from './local-answers.ts'
 import { MarkTables } from './marks.ts'
 import { NetworkFacts } from './network.ts'
 import { ProbeWays } from './probe-way.ts'
@@ -85,6 +86,7 @@ export class MapApplier implements Applier {
   readonly #quiet: Quiet
   readonly #settings: Settings
   readonly #marks: MarkTables
+  readonly #answers: LocalAnswers
   readonly #reconciler: Reconciler
   readonly #comparison: Comparison
   readonly #stateFile: StateFile
@@ -122,6 +124,7 @@ export class MapApplier implements Applier {
     this.sweep = new Sweep(dataplane)
     this.#sweepBeganMs = this.#clock.nowMs()
     this.room = new Capacity(this.#ledger, this.#maps.live, () => this.#clock.nowMs())
+    this.#answers = new LocalAnswers(dataplane, (message) => this.#warn(message))
     this.#network = new NetworkFacts({
       dataplane,
       host,
@@ -148,6 +151,7 @@ export class MapApplier implements Applier {
         marks: this.#marks.word,
         marksHeld: this.#ledger.holdsMarks,
         filters: this.filters.count > 0,
+        answers: this.#answers.areSeen,
       }),
     )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
@@ -183,6 +187,7 @@ export class MapApplier implements Applier {
       for (const real of holding.reals.values()) {
         this.#estimation.restart(real)
         this.#network.touch(real)
+        this.#answers.adopt(real)
       }
     }
     this.#network.placements.natSources = publishedNatIcmpSend(this.dataplane.map('settings'))
@@ -207,6 +212,14 @@ export class MapApplier implements Applier {
 
   states(): ReadonlyMap<string, ServiceState> {
     return this.#reconciler.states()
+  }
+
+  whyNoAnswers(): string | null {
+    const { dataplane } = this
+    if (dataplane.seeAnswers === undefined)
+      return `its answers are not seen by the ${dataplane.plane} data plane`
+    const answers = dataplane.answers?.() ?? null
+    return answers === null || answers.seen ? null : `its answers are not seen: ${answers.refused.join('; ')}`
   }
 
   /** What was put right in the maps without a change of the rules, by what was wrong. */
@@ -252,7 +265,9 @@ export class MapApplier implements Applier {
     if (operation.op === 'free-real' && this.#book.fold(operation.real)) this.#stateDirty = true
     if (operation.op === 'free-service') this.#book.forget(operation.slot)
     if (operation.op === 'free-real' || operation.op === 'free-service') this.#freed++
+    this.#answers.before(operation)
     execute(this.#maps, operation)
+    this.#answers.after(operation)
     if ('real' in operation) {
       this.#natIndex.touch(operation.real)
       this.#network.touch(operation.real)
@@ -285,6 +300,7 @@ export class MapApplier implements Applier {
 
   publishSettings(): void {
     this.#settings.publish()
+    this.#answers.published()
   }
 
   /** Keeps, or no longer, what nat_icmp_send needs: our address towards each NAT real server, and the index. */

@@ -144,6 +144,7 @@ export function statusText(status: Status): string {
     rows.push([state === 'waiting' ? 'waiting for' : 'refused', `${name}, ${why}`])
   }
   if (dataplane.interfaces.length === 0) rows.push(['interface', 'none'])
+  rows.push(...answerRows(dataplane.answers))
   rows.push(
     ['services', String(status.services)],
     ['real servers', String(status.realServers)],
@@ -182,6 +183,17 @@ export function statusText(status: Status): string {
     rows.push(['not in force', `${serviceTitle(service)}: ${reasons.join(', ')}`])
   }
   return table(rows)
+}
+
+/** Where real servers on the director itself are heard. */
+function answerRows(answers: Status['dataplane']['answers']): (readonly [string, string])[] {
+  if (answers === null) return []
+  const { interfaces, refused } = answers
+  const seen = interfaces.length === 0 ? 'nowhere' : interfaces.join(', ')
+  return [
+    ['local servers', `their answers are seen at ${seen}`],
+    ...refused.map((why) => ['not seen', why] as const),
+  ]
 }
 
 /** The first ones; a whole site that is down has its page. */

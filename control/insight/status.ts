@@ -65,6 +65,7 @@ export function readStatus(facts: StatusFacts): Status {
         ...(note === undefined ? {} : { note }),
       })),
       missing,
+      answers: answersShown(dataplane),
       warnings: [...(dataplane?.warnings ?? []), ...(applier?.warnings() ?? []), ...facts.warnings],
       sendFailures: sendFailures(facts.sendFailures),
     },
@@ -93,6 +94,12 @@ export function readStatus(facts: StatusFacts): Status {
       .filter(({ reasons }) => reasons.length > 0),
     memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
   }
+}
+
+function answersShown(dataplane: Dataplane | null): Status['dataplane']['answers'] {
+  const answers = dataplane?.answers?.() ?? null
+  if (answers === null) return null
+  return { seen: answers.seen, interfaces: [...answers.interfaces], refused: [...answers.refused] }
 }
 
 /** As the last sweep over all lines counted them; without a data plane there are none. */

@@ -13,13 +13,13 @@ export const SUPPORTED_PROTOCOLS: ReadonlySet<string> = new Set(['tcp', 'udp'])
 export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'gre'])
 
 /**
- * Why the packet program cannot serve this service as asked; empty if it can. `isLocal`: the address is
- * one of this host's.
+ * Why the packet program cannot serve this service as asked; empty if it can. `whyNoAnswers`: the address is one
+ * of this host's, and what is sent from there is not translated back, for this reason; else null.
  */
 export function unsupported(
   service: VirtualService,
   servers: Iterable<RealServer>,
-  isLocal: (address: IpAddress) => boolean,
+  whyNoAnswers: (address: IpAddress) => string | null,
 ): string[] {
   const reasons: string[] = []
   if (service.id.kind === 'address' && !SUPPORTED_PROTOCOLS.has(service.id.protocol))
@@ -28,9 +28,8 @@ export function unsupported(
   const tunnels = new Set<string>()
   const locals: string[] = []
   for (const server of servers) {
-    if (server.method === 'nat' && isLocal(server.id.address) && !isItself(service, server)) {
-      locals.push(`NAT to ${endpointText(server.id)}, an address of this host`)
-    }
+    const why = server.method === 'nat' && !isItself(service, server) ? whyNoAnswers(server.id.address) : null
+    if (why !== null) locals.push(`NAT to ${endpointText(server.id)}, an address of this host: ${why}`)
     if (server.method === 'tunnel' && !SUPPORTED_TUNNELS.has(server.tunnel.type))
       tunnels.add(server.tunnel.type)
   }

@@ -62,6 +62,8 @@ export interface Applier {
   settle(own?: Iterable<string>): Promise<void>
   /** Services that are not in force as they are wanted, by identity. */
   states(): ReadonlyMap<string, ServiceState>
+  /** Why nobody can translate what a real server on this host answers, as half a sentence; null if somebody can. */
+  whyNoAnswers(): string | null
 }
 
 export const NO_COUNTERS: Counters = {

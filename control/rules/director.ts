@@ -4,6 +4,7 @@
  * listed.
  */
 
+import type { IpAddress } from '../../net/address.ts'
 import type { ConnectionListing } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
@@ -398,7 +399,9 @@ export class RuleDirector implements Director {
 
   unsupported(service: VirtualService, servers: readonly RealServer[]): readonly string[] {
     const locals = localAddresses(this.#host)
-    return unsupported(service, servers, (address) => isLocalAddress(address, locals))
+    const why = this.#applier === null ? 'there is no data plane' : this.#applier.whyNoAnswers()
+    const isDeaf = (address: IpAddress): string | null => (isLocalAddress(address, locals) ? why : null)
+    return unsupported(service, servers, isDeaf)
   }
 
   connections(): Iterable<ConnectionListing> {

@@ -20,7 +20,7 @@ import { Migration, type MigrationPlan, type OldMaps, planMigration } from '../m
 import { mapEntries } from '../sizes.ts'
 import { linkInfo, mapInfo, programInfo } from './object-info.ts'
 import { checkSizesOf, openPinnedMaps, type PinnedMaps, refusal, withSettings } from './pinned-maps.ts'
-import { HOOKS, type Hook, Pins, type Trace } from './pins.ts'
+import { filterOf, HOOKS, type Hook, Pins, placeOf, type Trace } from './pins.ts'
 import { type LoadedPrograms, loadProgram, loadPrograms, type Objects, readObjectFile } from './program.ts'
 import { dropFilters, filterProgram, putFilter } from './tc.ts'
 
@@ -251,7 +251,7 @@ function migrate(pins: Pins, maps: PinnedMaps, { hooks, objects, sizes }: Wanted
     pinAll(fresh, loaded)
     for (const { hook, ifindex, fd } of links) {
       const name = pins.nameOf(ifindex) ?? netDeviceName(ifindex) ?? ''
-      if (fd === null) fresh.noteFilter(ifindex, name)
+      if (fd === null) fresh.noteFilter(ifindex, name, filterOf(hook))
       else fresh.pinLink(ifindex, fd, name, hook)
     }
     carryOver({ old, plan, memory, links, programFds: loaded.programFds, move, trace })
@@ -373,7 +373,7 @@ function livingLinks(pins: Pins): LivingLink[] {
   const links: LivingLink[] = []
   for (const { hook, ifindex, isFilter } of pins.attachments()) {
     if (isFilter) {
-      if (filterProgram(ifindex) !== 0) links.push({ hook, ifindex, fd: null })
+      if (filterProgram(ifindex, placeOf(hook)) !== 0) links.push({ hook, ifindex, fd: null })
       continue
     }
     const fd = pins.openLink(ifindex, hook)
@@ -387,8 +387,8 @@ function closeLinks(links: readonly LivingLink[]): void {
   for (const { fd } of links) if (fd !== null) libc.close(fd)
 }
 
-function programOf({ ifindex, fd }: LivingLink): number {
-  return fd === null ? filterProgram(ifindex) : linkInfo(fd).programId
+function programOf({ hook, ifindex, fd }: LivingLink): number {
+  return fd === null ? filterProgram(ifindex, placeOf(hook)) : linkInfo(fd).programId
 }
 
 function exchangePrograms(
@@ -399,9 +399,10 @@ function exchangePrograms(
   for (const { hook, ifindex, fd } of links) {
     const programFd = programFds.get(hook)
     if (programFd === undefined) throw new Error(`No program for ${hook}, which interface ${ifindex} runs`)
-    if (fd === null) putFilter(programFd, { ifindex, name: netDeviceName(ifindex) ?? `${ifindex}` })
-    else need(libbpf().bpf_link_update(fd, programFd, null), `replace the program on interface ${ifindex}`)
-    trace(`replaced the program of ${hook === 'xdp' ? 'link' : 'tc'}-${ifindex}`)
+    if (fd === null) {
+      putFilter(programFd, { ifindex, name: netDeviceName(ifindex) ?? `${ifindex}` }, placeOf(hook))
+    } else need(libbpf().bpf_link_update(fd, programFd, null), `replace the program on interface ${ifindex}`)
+    trace(`replaced the program of ${hook === 'xdp' ? 'link' : hook}-${ifindex}`)
   }
 }
 

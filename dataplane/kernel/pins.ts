@@ -5,10 +5,13 @@
  *     settings ... locals   the maps
  *     program               the XDP program
  *     program-tc            that for traffic control
- *     object, object-tc     symbolic links to nowhere: of which object a program was made, and with what tag
+ *     program-out           that for what the host's own sockets send
+ *     object, object-tc ... symbolic links to nowhere: of which object a program was made, and with what tag
  *     link-IFINDEX          one attachment of XDP; forwarding lasts as long as this file
  *     tc-IFINDEX            the same of traffic control
+ *     out-IFINDEX           the same at the egress
  *     filter-IFINDEX        before Linux 6.6: a symbolic link to nowhere that says that a filter of ours is there
+ *     filter-out-IFINDEX    the same at the egress
  *     name-IFINDEX          a symbolic link to nowhere: the name by which that interface was wanted
  */
 import {
@@ -24,10 +27,21 @@ import { basename, dirname, join } from 'node:path'
 import { makePinDirectory } from '../../linux/bpffs.ts'
 import { exchangePaths } from '../../linux/exchange.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
+import type { TcPlace } from '../../linux/netlink/traffic-control.ts'
 
-/** Where in the kernel packets come to the program. */
-export type Hook = 'xdp' | 'tc'
-export const HOOKS: readonly Hook[] = ['xdp', 'tc']
+/** Where in the kernel packets come to the program; out: those that the host itself sends. */
+export type Hook = 'xdp' | 'tc' | 'out'
+export const HOOKS: readonly Hook[] = ['xdp', 'tc', 'out']
+
+/** Where in traffic control a hook's program is. */
+export function placeOf(hook: Hook): TcPlace {
+  return hook === 'out' ? 'egress' : 'ingress'
+}
+
+/** Whose filter notes are about: XDP has no filters. */
+export function filterOf(hook: Hook): 'tc' | 'out' {
+  return hook === 'out' ? 'out' : 'tc'
+}
 
 /** One attachment that outlives us. `isFilter`: a filter of a qdisc, which no file holds. */
 export interface PinnedLink {
@@ -36,11 +50,22 @@ export interface PinnedLink {
   readonly isFilter: boolean
 }
 
-const PROGRAM: Readonly<Record<Hook, string>> = { xdp: 'program', tc: 'program-tc' }
-const OBJECT: Readonly<Record<Hook, string>> = { xdp: 'object', tc: 'object-tc' }
-const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc' }
-const FILTER = 'filter'
-const ATTACHMENT = /^(link|tc|filter)-(\d+)$/
+const PROGRAM: Readonly<Record<Hook, string>> = {
+  xdp: 'program',
+  tc: 'program-tc',
+  out: 'program-out',
+}
+const OBJECT: Readonly<Record<Hook, string>> = { xdp: 'object', tc: 'object-tc', out: 'object-out' }
+const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc', out: 'out' }
+const FILTER = { tc: 'filter', out: 'filter-out' } as const
+const ATTACHMENT = /^(link|tc|out|filter|filter-out)-(\d+)$/
+const HOOK_OF: Readonly<Record<string, Hook>> = {
+  link: 'xdp',
+  tc: 'tc',
+  out: 'out',
+  [FILTER.tc]: 'tc',
+  [FILTER.out]: 'out',
+}
 const NAME = /^name-(\d+)(-new)?$/
 
 /** What a program was made of (`digestOf`), and the kernel's hash of its instructions. */
@@ -72,7 +97,7 @@ export class Pins {
 
   /** True when a program with all its maps was pinned here. */
   complete(): boolean {
-    return this.hooks().length > 0
+    return this.hooks().some((hook) => hook !== 'out')
   }
 
   /** Whose programs are pinned. */
@@ -128,8 +153,8 @@ export class Pins {
     return this.#names().flatMap((name) => {
       const match = ATTACHMENT.exec(name)
       if (match === null) return []
-      const isFilter = match[1] === FILTER
-      return [{ hook: match[1] === LINK.xdp ? 'xdp' : 'tc', ifindex: Number(match[2]), isFilter }]
+      const [, by = '', ifindex] = match
+      return [{ hook: HOOK_OF[by]!, ifindex: Number(ifindex), isFilter: by.startsWith(FILTER.tc) }]
     })
   }
 
@@ -138,16 +163,19 @@ export class Pins {
     return this.attachments().flatMap(({ hook, ifindex }) => (hook === 'xdp' ? [ifindex] : []))
   }
 
-  /** Of the interface as `wanted`; its name is there before it and goes after it. */
+  /**
+   * Of the interface as `wanted`; its name is there before it and goes after it. Interfaces that only send are
+   * wanted by no name.
+   */
   pinLink(ifindex: number, fd: number, wanted: string, hook: Hook = 'xdp'): void {
-    this.name(ifindex, wanted)
+    if (hook !== 'out') this.name(ifindex, wanted)
     this.#pin(fd, `${LINK[hook]}-${ifindex}`)
   }
 
   /** Written down before the filter is made, and forgotten after it is gone. */
-  noteFilter(ifindex: number, wanted: string): void {
-    this.name(ifindex, wanted)
-    const name = `${FILTER}-${ifindex}`
+  noteFilter(ifindex: number, wanted: string, hook: 'tc' | 'out' = 'tc'): void {
+    if (hook !== 'out') this.name(ifindex, wanted)
+    const name = `${FILTER[hook]}-${ifindex}`
     if (this.#names().includes(name)) return
     symlinkSync(wanted, this.#path(name))
     this.#trace(`noted ${name} in ${basename(this.directory)}`)
@@ -164,7 +192,9 @@ export class Pins {
 
   /** Removes names that no link has, and unfinished ones. */
   forgetNames(): void {
-    const attached = new Set(this.attachments().map(({ ifindex }) => ifindex))
+    const attached = new Set(
+      this.attachments().flatMap(({ hook, ifindex }) => (hook === 'out' ? [] : [ifindex])),
+    )
     for (const name of this.#names()) {
       const match = NAME.exec(name)
       if (match !== null && (match[2] !== undefined || !attached.has(Number(match[1])))) this.#unlink(name)
@@ -181,8 +211,8 @@ export class Pins {
     this.forgetNames()
   }
 
-  forgetFilter(ifindex: number): void {
-    this.#unlink(`${FILTER}-${ifindex}`)
+  forgetFilter(ifindex: number, hook: 'tc' | 'out' = 'tc'): void {
+    this.#unlink(`${FILTER[hook]}-${ifindex}`)
     this.forgetNames()
   }
 

@@ -10,10 +10,11 @@ import { askXdpFeatures } from '../../linux/netlink/netdev.ts'
 import { QuestionSocket, SocketCourier } from '../../linux/netlink/questions.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import { NETLINK_GENERIC } from '../../linux/netlink/socket.ts'
-import { packetProgramOf, packetProgramQuery } from '../../linux/netlink/traffic-control.ts'
+import { packetProgramOf, packetProgramQuery, type TcPlace } from '../../linux/netlink/traffic-control.ts'
 import { builtFile } from '../assets.ts'
 import { monotonicTicks } from '../clock.ts'
 import {
+  type Answers,
   type AttachedInterface,
   type AttachResult,
   type Dataplane,
@@ -32,6 +33,7 @@ import type { RecordingWanted, Tape } from '../recording.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { readEgress } from './egress.ts'
 import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object-info.ts'
+import { Outgoing } from './outgoing.ts'
 import { type OpenedPrograms, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
 import { type Hook, Pins, type Trace } from './pins.ts'
 import { Recorder } from './recording.ts'
@@ -52,6 +54,8 @@ export interface KernelOptions {
   readonly objectPath?: string | undefined
   /** The same for traffic control: `dist/pointsman-tc.bpf.o`. */
   readonly tcObjectPath?: string | undefined
+  /** The same for what the host itself sends: `dist/pointsman-out.bpf.o`. */
+  readonly outObjectPath?: string | undefined
   /** auto unless said otherwise. */
   readonly mode?: AttachChoice | undefined
   /** Whether traffic control has links (Linux 6.6): tried unless said otherwise. */
@@ -63,7 +67,7 @@ export interface KernelOptions {
 }
 
 interface OwnLink {
-  readonly hook: Hook
+  readonly hook: Exclude<Hook, 'out'>
   /** null: a filter, which no descriptor holds. */
   readonly fd: number | null
   readonly mode: AttachMode
@@ -85,7 +89,8 @@ export function detachPinned(directory: string = defaultPinDirectory()): boolean
   return removePinned(directory)
 }
 
-const RECORDING_OBJECTS: Readonly<Record<Hook, string>> = {
+/** What the director's own sockets answer is not recorded. */
+const RECORDING_OBJECTS: Readonly<Record<Exclude<Hook, 'out'>, string>> = {
   xdp: 'pointsman-recording.bpf.o',
   tc: 'pointsman-tc-recording.bpf.o',
 }
@@ -106,6 +111,7 @@ export class KernelDataplane implements Dataplane {
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
   readonly #links = new Map<number, OwnLink>()
+  readonly #outgoing: Outgoing
   readonly #readers = new BpfReaders()
   /** Generic netlink and rtnetlink, once they are needed. */
   #questions: QuestionSocket | null = null
@@ -128,6 +134,7 @@ export class KernelDataplane implements Dataplane {
     const objects = {
       xdp: options.objectPath ?? builtFile('pointsman.bpf.o'),
       tc: options.tcObjectPath ?? builtFile('pointsman-tc.bpf.o'),
+      out: options.outObjectPath ?? builtFile('pointsman-out.bpf.o'),
     }
     const wanted = { hooks: [hookOf(options.mode)], objects, sizes: options.sizes }
     const directory = options.pinDirectory === undefined ? defaultPinDirectory() : options.pinDirectory
@@ -137,6 +144,7 @@ export class KernelDataplane implements Dataplane {
     const plane = new KernelDataplane(options, pins, opened)
     try {
       plane.#adoptLinks()
+      plane.#outgoing.adopt()
       return plane
     } catch (error) {
       await plane.close()
@@ -155,10 +163,20 @@ export class KernelDataplane implements Dataplane {
     this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
+    this.#outgoing = new Outgoing(pins, opened, this.#tcLinks)
   }
 
   get plane(): 'xdp' | 'tc' {
     return hookOf(this.#mode)
+  }
+
+  seeAnswers(on: boolean): void {
+    if (this.#closed || this.#isDetached) return
+    this.#outgoing.want(on, this.#readLinks)
+  }
+
+  answers(): Answers | null {
+    return this.#outgoing.state()
   }
 
   /** The running program, for BPF_PROG_TEST_RUN. */
@@ -246,6 +264,7 @@ export class KernelDataplane implements Dataplane {
       if (!receiving.has(ifindex)) removeInterface(this, ifindex)
     }
     this.#dropUnused()
+    this.#outgoing.bringInLine(links)
     // Behind the links: some drivers can send from the moment that a program is attached.
     if (this.#mode !== 'tc') await this.#publishEgress(links)
     return results
@@ -253,7 +272,7 @@ export class KernelDataplane implements Dataplane {
 
   /** A program that is not asked for, once no link runs it. */
   #dropUnused(): void {
-    const used = new Set([hookOf(this.#mode), ...[...this.#links.values()].map(({ hook }) => hook)])
+    const used = new Set<Hook>([hookOf(this.#mode), ...[...this.#links.values()].map(({ hook }) => hook)])
     for (const hook of ['xdp', 'tc'] as const) {
       if (used.has(hook) || !this.#opened.has(hook)) continue
       this.#opened.drop(hook)
@@ -321,6 +340,7 @@ export class KernelDataplane implements Dataplane {
   async detach(): Promise<void> {
     this.#stopRecording()
     for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
+    this.#outgoing.remove()
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       removeInterface(this, ifindex)
     }
@@ -342,6 +362,7 @@ export class KernelDataplane implements Dataplane {
       else if (this.#pins === null) dropFilter(ifindex)
     }
     this.#links.clear()
+    this.#outgoing.close()
     this.#opened.release()
   }
 
@@ -409,6 +430,7 @@ export class KernelDataplane implements Dataplane {
     const pins = this.#pins
     if (pins === null) return
     for (const { hook, ifindex, isFilter } of pins.attachments()) {
+      if (hook === 'out') continue
       const fd = isFilter ? null : pins.openLink(ifindex, hook)
       const info = fd === null ? { ifindex, programId: filterProgram(ifindex) } : linkInfo(fd)
       const name = netDeviceName(ifindex)
@@ -444,13 +466,14 @@ export class KernelDataplane implements Dataplane {
 
   /** Asks the kernel which links hold: it cuts them when an interface goes. */
   async #look(): Promise<void> {
-    await Promise.all(
-      [...this.#links].map(async ([ifindex, own]) => {
-        const info = own.fd === null ? await this.#askFilter(ifindex) : await linkInfoLater(own.fd)
+    await Promise.all([
+      ...[...this.#links].map(async ([ifindex, own]) => {
+        const info = own.fd === null ? await this.#askFilter(ifindex, 'ingress') : await linkInfoLater(own.fd)
         if (info !== null)
           own.holds = info.ifindex === ifindex && this.#putRight(ifindex, own, info.programId)
       }),
-    )
+      this.#outgoing.look(async (ifindex) => (await this.#askFilter(ifindex, 'egress'))?.programId ?? null),
+    ])
   }
 
   #keepsLink(ifindex: number, trap: VlanTrap | null): boolean {
@@ -539,10 +562,11 @@ export class KernelDataplane implements Dataplane {
   /** Whose program our filter runs; null where the kernel does not say yet. */
   async #askFilter(
     ifindex: number,
+    place: TcPlace,
   ): Promise<{ readonly ifindex: number; readonly programId: number } | null> {
     this.#filterQuestions ??= new QuestionSocket()
     const found: NetlinkMessage[] = []
-    const isWhole = await this.#filterQuestions.dump(packetProgramQuery(ifindex), (piece) => {
+    const isWhole = await this.#filterQuestions.dump(packetProgramQuery(ifindex, place), (piece) => {
       found.push(...piece)
     })
     if (!isWhole && netDeviceName(ifindex) !== null) return null
@@ -551,7 +575,7 @@ export class KernelDataplane implements Dataplane {
 }
 
 /** Where packets come to the program that is asked for. */
-function hookOf(choice: AttachChoice | undefined): Hook {
+function hookOf(choice: AttachChoice | undefined): 'xdp' | 'tc' {
   return choice === 'tc' ? 'tc' : 'xdp'
 }
 

@@ -1,5 +1,5 @@
 /**
- * Attaching the packet program to traffic control at an interface's ingress: by a link where the kernel has
+ * Attaching the packet program to traffic control at an interface: by a link where the kernel has
  * them (Linux 6.6), else as a filter, which stays until it is taken off.
  */
 import { libbpf, takeLog } from '../../linux/libbpf.ts'
@@ -12,20 +12,22 @@ import {
   readPacketProgram,
   removePacketProgram,
   setPacketProgram,
+  type TcPlace,
 } from '../../linux/netlink/traffic-control.ts'
 import { DataplaneError } from '../dataplane.ts'
 
 /** enum bpf_attach_type */
-const BPF_TCX_INGRESS = 46
+const TCX: Readonly<Record<TcPlace, number>> = { ingress: 46, egress: 47 }
+const PLACES: readonly TcPlace[] = ['ingress', 'egress']
 /** What `tc filter show` says of it. */
 const FILTER_NAME = 'pointsman'
 
 type Device = Pick<Link, 'name' | 'ifindex'>
 
 /** A link of traffic control; null where the kernel has none. Throws `DataplaneError` where it refuses. */
-export function linkTc(programFd: number, device: Device): number | null {
+export function linkTc(programFd: number, device: Device, place: TcPlace = 'ingress'): number | null {
   takeLog()
-  const result = libbpf().bpf_link_create(programFd, device.ifindex, BPF_TCX_INGRESS, null)
+  const result = libbpf().bpf_link_create(programFd, device.ifindex, TCX[place], null)
   if (result >= 0) return result
   const number = result === -1 ? errno() : -result
   if (number === Errno.EINVAL || number === Errno.EOPNOTSUPP) return null
@@ -33,10 +35,10 @@ export function linkTc(programFd: number, device: Device): number | null {
 }
 
 /** A filter of ours, in place of an earlier one. */
-export function putFilter(programFd: number, device: Device): void {
+export function putFilter(programFd: number, device: Device, place: TcPlace = 'ingress'): void {
   withSocket((socket) => {
     try {
-      setPacketProgram(socket, device.ifindex, programFd, FILTER_NAME)
+      setPacketProgram(socket, device.ifindex, programFd, FILTER_NAME, place)
     } catch (error) {
       if (!(error instanceof MachineError)) throw error
       throw new DataplaneError(refusal(device, error.message, 0), { cause: error })
@@ -44,21 +46,23 @@ export function putFilter(programFd: number, device: Device): void {
   })
 }
 
-export function dropFilter(ifindex: number): void {
-  withSocket((socket) => removePacketProgram(socket, ifindex))
+export function dropFilter(ifindex: number, place: TcPlace = 'ingress'): void {
+  withSocket((socket) => removePacketProgram(socket, ifindex, place))
 }
 
 /** Of all interfaces of this network namespace; whether there was any. */
 export function dropFilters(): boolean {
   return withSocket(
     (socket) =>
-      packetProgramPlaces(socket).filter((ifindex) => removePacketProgram(socket, ifindex)).length > 0,
+      packetProgramPlaces(socket).flatMap((ifindex) =>
+        PLACES.filter((place) => removePacketProgram(socket, ifindex, place)),
+      ).length > 0,
   )
 }
 
 /** The id of the program of our filter there, 0 where there is none. */
-export function filterProgram(ifindex: number): number {
-  return withSocket((socket) => readPacketProgram(socket, ifindex)) ?? 0
+export function filterProgram(ifindex: number, place: TcPlace = 'ingress'): number {
+  return withSocket((socket) => readPacketProgram(socket, ifindex, place)) ?? 0
 }
 
 function withSocket<T>(use: (socket: RequestSocket) => T): T {

@@ -403,6 +403,7 @@ export const Setting = {
   ExpireQuiescent: 16384,
   Filters: 32768,
   Limits: 65536,
+  Answers: 131072,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -423,6 +424,7 @@ export const settingNames: { readonly [value: number]: string } = {
   16384: 'expire_quiescent',
   32768: 'filters',
   65536: 'limits',
+  131072: 'answers',
 }
 
 /** enum pm_egress_flag */

@@ -1,5 +1,5 @@
 /**
- * Programs at the ingress of an interface (linux/pkt_sched.h, pkt_cls.h): the classifier "bpf" in a qdisc
+ * Programs at the ingress of an interface, or at its egress (linux/pkt_sched.h, pkt_cls.h): the classifier "bpf" in a qdisc
  * "clsact" of ours. A classic one, the userspace plane's, needs CAP_NET_ADMIN and no bpf(2); one that was loaded
  * by bpf(2) is the packet program itself, where the kernel has no links for that (before 6.6).
  */
@@ -49,6 +49,10 @@ const PREFERENCE = 0x706d
 const PROGRAM_PREFERENCE = 0x706e
 const INSTRUCTION_BYTES = 8
 
+/** What comes in by an interface, or what leaves by it. */
+export type TcPlace = 'ingress' | 'egress'
+const PARENT: Readonly<Record<TcPlace, number>> = { ingress: INGRESS, egress: EGRESS }
+
 /** Verdicts (enum TC_ACT_*): drop the frame, or ask whoever comes next. */
 export const TcAction = { SHOT: 2, UNSPEC: 0xffff_ffff } as const
 
@@ -86,14 +90,15 @@ export function setIngressProgram(socket: RequestSocket, ifindex: number, code: 
 }
 
 /**
- * Puts a loaded program in force at an interface's ingress, beside what others filter there, in place of an
- * earlier one of ours. It stays until it is taken off, or the interface goes.
+ * Puts a loaded program in force at an interface, beside what others filter there, in place of an earlier one of
+ * ours. It stays until it is taken off, or the interface goes.
  */
 export function setPacketProgram(
   socket: RequestSocket,
   ifindex: number,
   programFd: number,
   name: string,
+  place: TcPlace,
 ): void {
   try {
     socket.change(qdiscQuery(RTM_NEWQDISC, ifindex), 'make a qdisc "clsact"', NLM_F_CREATE | NLM_F_EXCL)
@@ -107,18 +112,18 @@ export function setPacketProgram(
   ]
   const query = {
     type: RTM_NEWTFILTER,
-    header: filterHeader(ifindex, 1, PROGRAM_PREFERENCE),
+    header: filterHeader(ifindex, 1, PROGRAM_PREFERENCE, place),
     attributes: [kind('bpf'), { type: TCA_OPTIONS | NLA_F_NESTED, value: encodeAttributes(options) }],
   }
-  socket.change(query, 'put a program at the ingress', NLM_F_CREATE)
+  socket.change(query, `put a program at the ${place}`, NLM_F_CREATE)
 }
 
 /** What `packetProgramOf` has to ask. */
-export function packetProgramQuery(ifindex: number): Query {
-  return { type: RTM_GETTFILTER, header: tcHeader(ifindex, 0, INGRESS, 0), attributes: [] }
+export function packetProgramQuery(ifindex: number, place: TcPlace): Query {
+  return { type: RTM_GETTFILTER, header: tcHeader(ifindex, 0, PARENT[place], 0), attributes: [] }
 }
 
-/** The id of the packet program among the filters of an ingress; null if it is none of them. */
+/** The id of the packet program among the filters of a place; null if it is none of them. */
 export function packetProgramOf(messages: readonly { readonly body: Uint8Array }[]): number | null {
   for (const { body } of messages) {
     if (viewOf(body).getUint32(16, true) >>> 16 !== PROGRAM_PREFERENCE) continue
@@ -130,9 +135,9 @@ export function packetProgramOf(messages: readonly { readonly body: Uint8Array }
 }
 
 /** The same, asked now. */
-export function readPacketProgram(socket: RequestSocket, ifindex: number): number | null {
+export function readPacketProgram(socket: RequestSocket, ifindex: number, place: TcPlace): number | null {
   try {
-    return packetProgramOf(socket.dump(packetProgramQuery(ifindex), 'read filters'))
+    return packetProgramOf(socket.dump(packetProgramQuery(ifindex, place), 'read filters'))
   } catch (error) {
     if (error instanceof NetlinkError) return null
     throw error
@@ -140,22 +145,26 @@ export function readPacketProgram(socket: RequestSocket, ifindex: number): numbe
 }
 
 /** Takes the packet program off; whether it was there. */
-export function removePacketProgram(socket: RequestSocket, ifindex: number): boolean {
-  const was = readPacketProgram(socket, ifindex) !== null
-  if (was) closeIngress(socket, ifindex, PROGRAM_PREFERENCE)
+export function removePacketProgram(socket: RequestSocket, ifindex: number, place: TcPlace): boolean {
+  const was = readPacketProgram(socket, ifindex, place) !== null
+  if (was) removeFilter(socket, ifindex, PROGRAM_PREFERENCE, place)
   return was
 }
 
-/** Interfaces with the packet program at their ingress. */
+/** Interfaces that a packet program may be at. */
 export function packetProgramPlaces(socket: RequestSocket): number[] {
-  return clsacts(socket).filter((ifindex) => readPacketProgram(socket, ifindex) !== null)
+  return clsacts(socket)
 }
 
 /** Of one that was opened: takes the program off, and the qdisc if nobody else has put filters there. */
-export function closeIngress(socket: RequestSocket, ifindex: number, preference = PREFERENCE): void {
+export function closeIngress(socket: RequestSocket, ifindex: number): void {
+  removeFilter(socket, ifindex, PREFERENCE, 'ingress')
+}
+
+function removeFilter(socket: RequestSocket, ifindex: number, preference: number, place: TcPlace): void {
   const query = {
     type: RTM_DELTFILTER,
-    header: filterHeader(ifindex, 0, preference),
+    header: filterHeader(ifindex, 0, preference, place),
     attributes: [kind('bpf')],
   }
   succeeds(() => socket.change(query, 'remove a filter', 0))
@@ -226,8 +235,13 @@ function qdiscQuery(type: number, ifindex: number): Query {
   }
 }
 
-function filterHeader(ifindex: number, handle: number, preference = PREFERENCE): Uint8Array {
-  return tcHeader(ifindex, handle, INGRESS, ((preference << 16) | (ETH_P_ALL << 8)) >>> 0)
+function filterHeader(
+  ifindex: number,
+  handle: number,
+  preference = PREFERENCE,
+  place: TcPlace = 'ingress',
+): Uint8Array {
+  return tcHeader(ifindex, handle, PARENT[place], ((preference << 16) | (ETH_P_ALL << 8)) >>> 0)
 }
 
 /** struct tcmsg */

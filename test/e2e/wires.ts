@@ -3,6 +3,7 @@
  * and a daemon that may be told of interfaces before there are any. For what happens to interfaces.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -82,6 +83,13 @@ export class Wires {
       stream?.setEncoding('utf8').on('data', (text: string) => this.#log.push(text))
     }
     return child
+  }
+
+  /** Runs a script of Node's for as long as the scene is there, once it has said something. */
+  async serve(namespace: string, script: string): Promise<void> {
+    const child = this.#spawn(namespace, [process.execPath, '-e', script])
+    this.#children.push(child)
+    await once(child.stdout!, 'data')
   }
 
   /** Starts the daemon and gives it a NAT service, unless it has one. */

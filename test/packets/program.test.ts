@@ -260,31 +260,24 @@ function zeroSumPayload(): Uint8Array {
   throw new Error('No payload gives a checksum of zero')
 }
 
-/** Real servers that are the director itself: what the stack's answers would need is nobody's to do. */
-const LOCAL: Case[] = FAMILIES.flatMap((family) => {
+/** A NAT service whose real server is the director itself. */
+function localNode(family: 4 | 6, address: string, port: number): string[] {
   const bracket = (text: string): string => (family === 6 ? `[${text}]` : text)
   const { vip } = ENDS[family]
-  const own = family === 4 ? DIRECTOR4 : DIRECTOR6
-  const rules = (to: string): string[] => [
-    `ipvsadm -A -t ${bracket(vip)}:80 -s rr`,
-    `ipvsadm -a -t ${bracket(vip)}:80 -r ${to} -m`,
-  ]
-  const sent = request(family, syn())
   return [
-    once(
-      `nat: IPv${family} to a socket of the director is not begun`,
-      rules(`${bracket(own)}:80`),
-      sent,
-      'pass_unsupported',
-    ),
-    once(
-      `nat: IPv${family} where nothing is to translate`,
-      rules(`${bracket(vip)}:80`),
-      sent,
-      'pass_local_node',
-    ),
+    `ipvsadm -A -t ${bracket(vip)}:80 -s rr`,
+    `ipvsadm -a -t ${bracket(vip)}:80 -r ${bracket(address)}:${port} -m`,
   ]
-})
+}
+
+const LOCAL: Case[] = FAMILIES.map((family) =>
+  once(
+    `nat: IPv${family} where nothing is to translate`,
+    localNode(family, ENDS[family].vip, 80),
+    request(family, syn()),
+    'pass_local_node',
+  ),
+)
 
 const REFUSED: Case[] = [
   pass(
@@ -586,6 +579,28 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
         chosen(40, 3),
         Array.from({ length: 40 }, () => model.next()),
       )
+    })
+  }
+
+  for (const family of FAMILIES) {
+    test(`nat: IPv${family} to a socket of the director is begun where its answer is seen`, {
+      skip,
+    }, async () => {
+      const own = family === 4 ? DIRECTOR4 : DIRECTOR6
+      await it().load(localNode(family, own, 8080))
+      const sent = request(family, syn(), 1)
+      const got = it().send('c', sent)
+      assert.equal(got.action, 'pass')
+      if (it().dataplane.answers?.()?.seen !== true) {
+        assert.equal(got.verdict, 'pass_unsupported')
+        assert.deepEqual(Buffer.from(got.frame), Buffer.from(sent))
+        return
+      }
+      assert.equal(got.verdict, 'pass_local_node')
+      const lines = decode(got.frame).join('\n')
+      assert.ok(lines.includes(`> ${own} tcp`), lines)
+      assert.match(lines, /8080/)
+      assert.doesNotMatch(lines, /wrong|bad/)
     })
   }
 

@@ -10,6 +10,7 @@ import { deepestChain, STACK_MAX } from './stack.ts'
 const PROGRAMS = [
   'pointsman.bpf.o',
   'pointsman-tc.bpf.o',
+  'pointsman-out.bpf.o',
   'pointsman-recording.bpf.o',
   'pointsman-tc-recording.bpf.o',
 ]

@@ -17,6 +17,7 @@ export const STATUS: Status = {
     program: null,
     interfaces: [],
     missing: [],
+    answers: null,
     warnings: [],
     sendFailures: null,
   },

@@ -24,6 +24,7 @@ const status: Status = {
     program: { name: 'pointsman', id: 7, tag: 'abc' },
     interfaces: [{ name: 'c0', ifindex: 3, mode: 'native' }],
     missing: [],
+    answers: null,
     warnings: [],
     sendFailures: { counted: true, why: null, ways: [] },
   },

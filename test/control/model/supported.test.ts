@@ -29,7 +29,7 @@ test('NAT to an address of the director is kept and named as not in force', () =
       servers.map((words) => server(...words)),
     )
   assert.deepEqual(reasons(['192.0.2.1:8888', { method: 'nat' }]), [
-    'NAT to 192.0.2.1:8888, an address of this host',
+    'NAT to 192.0.2.1:8888, an address of this host: there is no data plane',
   ])
   assert.deepEqual(
     reasons(['192.0.2.100:8080', { method: 'nat' }]).length,

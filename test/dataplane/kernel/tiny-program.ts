@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import type { Hook } from '../../../dataplane/kernel/pins.ts'
 import { compileBpf } from '../compile-bpf.ts'
 
-const HOOKS = {
+const HOOKS: Readonly<Record<Hook, { section: string; context: string; pass: string }>> = {
+  out: { section: 'tc', context: '__sk_buff', pass: '-1' },
   xdp: { section: 'xdp', context: 'xdp_md', pass: 'XDP_PASS' },
   tc: { section: 'tc', context: '__sk_buff', pass: '-1' },
-} as const
+}
 
 /** A program that counts every frame as verdict number `verdict` and passes it on. */
 function source(verdict: number, hook: Hook = 'xdp'): string {
@@ -50,7 +51,7 @@ export class TinyPrograms {
     const altered = types(header)
     const path = join(
       this.#folder,
-      `${hook === 'xdp' ? 'program' : 'tc'}-${verdict}${altered === header ? '' : '-altered'}.bpf.o`,
+      `${hook === 'xdp' ? 'program' : hook}-${verdict}${altered === header ? '' : '-altered'}.bpf.o`,
     )
     const known = this.#compiled.get(path)
     if (known !== altered) {

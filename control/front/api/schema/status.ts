@@ -36,6 +36,13 @@ export const statusAnswer = z
       missing: z
         .array(z.object({ name: z.string(), state: z.enum(['waiting', 'refused']), why: z.string() }))
         .meta({ description: 'asked for, and no packets are taken from it' }),
+      answers: z
+        .object({ seen: z.boolean(), interfaces: z.array(z.string()), refused: z.array(z.string()) })
+        .nullable()
+        .meta({
+          description:
+            'where answers of real servers on this host are seen as they leave; null: there are none, or the data plane cannot',
+        }),
       warnings: z.array(z.string()),
       sendFailures: z
         .object({

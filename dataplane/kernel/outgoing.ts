@@ -1,0 +1,186 @@
+/**
+ * The program at the egress of interfaces, where it sees what the host's own sockets send: answers of real servers
+ * that are this host (bpf/outgoing.h). They leave by whatever interface leads to the client, so it is at all of
+ * them; loaded and attached only while it is wanted, on links and pins like those of the others.
+ */
+import { netDeviceName } from '../../linux/device.ts'
+import { libbpf, need } from '../../linux/libbpf.ts'
+import { libc } from '../../linux/libc.ts'
+import type { Links } from '../../linux/links.ts'
+import { MachineError } from '../../linux/machine-error.ts'
+import { CHECK_DEVICE, PROBE_DEVICE } from '../../linux/netlink/probe-pair.ts'
+import { HARDWARE_ETHERNET, type Link } from '../../linux/netlink/rtnetlink.ts'
+import type { Answers } from '../dataplane.ts'
+import { linkInfo, linkInfoLater, programInfo } from './object-info.ts'
+import type { OpenedPrograms } from './pinned-program.ts'
+import type { Pins } from './pins.ts'
+import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
+
+interface Way {
+  /** null: a filter, which no descriptor holds. */
+  readonly fd: number | null
+  /** What leaves there comes to our program, as the kernel said at the last comparison. */
+  holds: boolean
+}
+
+export class Outgoing {
+  readonly #pins: Pins | null
+  readonly #opened: OpenedPrograms
+  readonly #tcLinks: boolean
+  /** By ifindex. */
+  readonly #ways = new Map<number, Way>()
+  /** Where it could not be attached, and why. */
+  #refused: string[] = []
+  #wanted = false
+  #programId = 0
+
+  constructor(pins: Pins | null, opened: OpenedPrograms, tcLinks: boolean) {
+    this.#pins = pins
+    this.#opened = opened
+    this.#tcLinks = tcLinks
+  }
+
+  /** Goes on with what an earlier process has left. */
+  adopt(): void {
+    const pins = this.#pins
+    if (pins === null) return
+    for (const { hook, ifindex, isFilter } of pins.attachments()) {
+      if (hook !== 'out') continue
+      const fd = isFilter ? null : pins.openLink(ifindex, 'out')
+      this.#wanted = true
+      this.#ways.set(ifindex, { fd, holds: true })
+      const programId = fd === null ? filterProgram(ifindex, 'egress') : linkInfo(fd).programId
+      const name = netDeviceName(ifindex)
+      if (name === null || programId === 0 || (fd !== null && linkInfo(fd).ifindex !== ifindex)) {
+        this.#removeWay(ifindex)
+      } else if (programId !== this.#loaded()) {
+        const programFd = this.#opened.program('out')
+        if (fd === null) putFilter(programFd, { ifindex, name }, 'egress')
+        else
+          need(libbpf().bpf_link_update(fd, programFd, null), `replace the program at the egress of ${name}`)
+      }
+    }
+  }
+
+  want(isWanted: boolean, links: () => Links): void {
+    if (!isWanted) {
+      this.remove()
+      return
+    }
+    this.#wanted = true
+    this.bringInLine(links())
+  }
+
+  /**
+   * Attaches it to links that have come; those that went have taken theirs with them. What the kernel refuses is
+   * in `state`: that answers are not seen keeps no packet from being taken.
+   */
+  bringInLine(links: Links): void {
+    if (!this.#wanted) return
+    this.#refused = []
+    let programFd: number
+    try {
+      programFd = this.#opened.program('out')
+      this.#loaded()
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error
+      this.#refused = [error.message]
+      return
+    }
+    const sending = new Map(links.all().flatMap((link) => (sends(link, links) ? [[link.ifindex, link]] : [])))
+    for (const [ifindex, { holds }] of this.#ways) {
+      if (!holds || !sending.has(ifindex)) this.#removeWay(ifindex)
+    }
+    for (const link of sending.values()) {
+      if (!this.#ways.has(link.ifindex)) this.#attach(programFd, link)
+    }
+  }
+
+  #attach(programFd: number, link: Link): void {
+    try {
+      const fd = this.#tcLinks ? linkTc(programFd, link, 'egress') : null
+      if (fd === null) {
+        this.#pins?.noteFilter(link.ifindex, link.name, 'out')
+        putFilter(programFd, link, 'egress')
+      } else {
+        this.#pins?.pinLink(link.ifindex, fd, link.name, 'out')
+      }
+      this.#ways.set(link.ifindex, { fd, holds: true })
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error
+      // One that has gone meanwhile says so itself.
+      if (netDeviceName(link.ifindex) !== null) this.#refused.push(error.message)
+    }
+  }
+
+  /** Asks the kernel which attachments hold. `askFilter`: the program of a filter; null if that is not known yet. */
+  async look(askFilter: (ifindex: number) => Promise<number | null>): Promise<void> {
+    await Promise.all(
+      [...this.#ways].map(async ([ifindex, way]) => {
+        if (way.fd === null) {
+          const programId = await askFilter(ifindex)
+          if (programId !== null) way.holds = programId === this.#programId
+          return
+        }
+        const info = await linkInfoLater(way.fd)
+        if (info !== null) way.holds = info.ifindex === ifindex && info.programId === this.#programId
+      }),
+    )
+  }
+
+  /** null: it is not wanted. */
+  state(): Answers | null {
+    if (!this.#wanted) return null
+    const interfaces = [...this.#ways].flatMap(([ifindex, { holds }]) =>
+      holds ? [netDeviceName(ifindex)] : [],
+    )
+    return {
+      seen: this.#programId !== 0,
+      interfaces: interfaces.filter((name) => name !== null),
+      refused: this.#refused,
+    }
+  }
+
+  remove(): void {
+    this.#wanted = false
+    this.#refused = []
+    for (const ifindex of [...this.#ways.keys()]) this.#removeWay(ifindex)
+    if (this.#opened.has('out')) this.#opened.drop('out')
+    this.#programId = 0
+  }
+
+  /** Lets go of this process's handles. */
+  close(): void {
+    for (const [ifindex, { fd }] of this.#ways) {
+      if (fd !== null) libc.close(fd)
+      else if (this.#pins === null) dropFilter(ifindex, 'egress')
+    }
+    this.#ways.clear()
+  }
+
+  #loaded(): number {
+    if (this.#programId === 0) this.#programId = programInfo(this.#opened.program('out')).id
+    return this.#programId
+  }
+
+  #removeWay(ifindex: number): void {
+    const way = this.#ways.get(ifindex)
+    if (way === undefined) return
+    this.#ways.delete(ifindex)
+    if (way.fd === null) {
+      if (netDeviceName(ifindex) !== null) dropFilter(ifindex, 'egress')
+      this.#pins?.forgetFilter(ifindex, 'out')
+    } else {
+      this.#pins?.unpinLink(ifindex, 'out')
+      libc.close(way.fd)
+    }
+  }
+}
+
+/** Whether packets of the host leave by a link as they are: by a part of a bond or bridge they have left already. */
+function sends(link: Link, links: Links): boolean {
+  if (link.loopback || link.hardware !== HARDWARE_ETHERNET) return false
+  // Questions of health checks only.
+  if (link.name === CHECK_DEVICE || link.name === PROBE_DEVICE) return false
+  return link.master === 0 || links.at(link.master)?.kind === 'vrf'
+}

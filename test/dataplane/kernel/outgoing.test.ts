@@ -1,0 +1,165 @@
+/** The program at the egress, which sees what the host itself sends, by links and by filters. */
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import test, { after } from 'node:test'
+import type { Sizes } from '../../../dataplane/dataplane.ts'
+import { detachPinned, KernelDataplane, type KernelOptions } from '../../../dataplane/kernel/plane.ts'
+import { dropFilter, filterProgram } from '../../../dataplane/kernel/tc.ts'
+import { PM_VERDICT_MAX } from '../../../dataplane/layout/layout.gen.ts'
+import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { defaultPinDirectory } from '../../../linux/bpffs.ts'
+import { possibleCpus } from '../../../linux/cpus.ts'
+import { readLinks } from '../../../linux/links.ts'
+import { PacketSocket } from '../../packets/libc.ts'
+import { skipWithoutClang } from '../compile-bpf.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges } from '../private-network.ts'
+import { TinyPrograms } from './tiny-program.ts'
+
+const skip = skipWithoutPrivileges || skipWithoutClang
+const sizes: Sizes = { ...SMALL_SIZES, cpus: skip ? 1 : possibleCpus() }
+const lastRow = (sizes.cpus - 1) * PM_VERDICT_MAX
+const programs = new TinyPrograms()
+
+if (!skip) {
+  enterPrivateNetwork()
+  // The kernel sends nothing of its own accord then.
+  writeFileSync('/proc/sys/net/ipv6/conf/default/disable_ipv6', '1')
+  ip('link add out0 type veth peer name out0p')
+  ip('link add out1 type veth peer name out1p')
+  for (const name of ['out0', 'out0p', 'out1', 'out1p']) ip(`link set ${name} up`)
+}
+
+after(() => {
+  programs.remove()
+  if (!skip) detachPinned()
+})
+
+/** Counts as 3 what comes, and as `out` what leaves. */
+function options(out: number, tcLinks: boolean): KernelOptions {
+  return {
+    ...{ sizes, tcLinks, mode: 'native' },
+    objectPath: programs.compile(3),
+    outObjectPath: programs.compile(out, undefined, 'out'),
+  }
+}
+
+/** How many of a frame sent by the host, out of this interface, were counted as this verdict. */
+function counted(plane: KernelDataplane, name: string, verdict: number): bigint {
+  const { u64 } = plane.map('verdicts')
+  const before = Atomics.load(u64, lastRow + verdict)
+  const socket = new PacketSocket(name)
+  socket.send(new Uint8Array(60).fill(0xff))
+  socket.close()
+  // A frame has passed the egress when `send` returns.
+  return Atomics.load(u64, lastRow + verdict) - before
+}
+
+function pinned(): string[] {
+  const directory = defaultPinDirectory()
+  if (!existsSync(directory)) return []
+  return readdirSync(directory).filter((name) => /out/.test(name) && !/^object/.test(name))
+}
+
+function ifindex(name: string): number {
+  return readLinks().named(name)!.ifindex
+}
+
+const ENDS = ['out0', 'out0p', 'out1', 'out1p']
+
+for (const [by, tcLinks] of [
+  ['links', true],
+  ['filters, before Linux 6.6', false],
+] as const) {
+  test(`by ${by}: nothing is there that nobody wants, and nothing is left`, { skip }, async () => {
+    const plane = await KernelDataplane.open(options(6, tcLinks))
+    try {
+      await plane.attach(['out0'])
+      assert.equal(plane.answers(), null)
+      assert.deepEqual(pinned(), [])
+      assert.equal(counted(plane, 'out1', 6), 0n)
+      plane.seeAnswers(true)
+      assert.deepEqual([...plane.answers()!.interfaces].sort(), ENDS)
+      assert.deepEqual(plane.answers()!.refused, [])
+      for (const name of ['out0', 'out1']) assert.equal(counted(plane, name, 6), 1n, name)
+      plane.seeAnswers(true)
+      assert.equal(counted(plane, 'out1', 6), 1n, 'once, however often it is asked for')
+      plane.seeAnswers(false)
+      assert.equal(plane.answers(), null)
+      assert.deepEqual(pinned(), [])
+      assert.equal(counted(plane, 'out1', 6), 0n)
+      plane.seeAnswers(true)
+    } finally {
+      await plane.detach()
+      await plane.close()
+    }
+    assert.deepEqual(pinned(), [])
+    assert.equal(filterProgram(ifindex('out1'), 'egress'), 0)
+    assert.doesNotMatch(ip('link show out1'), /clsact/)
+  })
+
+  test(`by ${by}: links that come, and one that lost it, are seen with the next look`, { skip }, async () => {
+    const plane = await KernelDataplane.open(options(6, tcLinks))
+    try {
+      plane.seeAnswers(true)
+      ip('link add out2 type veth peer name out2p')
+      ip('link set out2p up')
+      ip('link set out2 up')
+      await plane.attach(['out0'])
+      assert.equal(counted(plane, 'out2', 6), 1n)
+      if (!tcLinks) {
+        dropFilter(ifindex('out1'), 'egress')
+        await plane.attach(['out0'])
+        assert.equal(counted(plane, 'out1', 6), 1n, 'put back')
+      }
+      ip('link add name outbr type bridge')
+      ip('link set out2 master outbr')
+      await plane.attach(['out0'])
+      const { interfaces } = plane.answers()!
+      assert.equal(interfaces.includes('out2'), false, 'what is part of a bridge sends nothing by itself')
+      assert.equal(interfaces.includes('outbr'), true)
+    } finally {
+      await plane.detach()
+      await plane.close()
+      for (const { name } of readLinks().all()) if (/^out(2|br)$/.test(name)) ip(`link del ${name}`)
+    }
+  })
+
+  test(`by ${by}: it outlives its process, and another build takes it over`, { skip }, async () => {
+    const first = await KernelDataplane.open(options(6, tcLinks))
+    await first.attach(['out0'])
+    first.seeAnswers(true)
+    await first.close()
+    const plane = await KernelDataplane.open(options(7, tcLinks))
+    try {
+      assert.deepEqual([...plane.answers()!.interfaces].sort(), ENDS)
+      assert.equal(counted(plane, 'out1', 7), 1n)
+      assert.equal(counted(plane, 'out1', 6), 0n)
+      assert.deepEqual(
+        plane.interfaces().map(({ name }) => name),
+        ['out0'],
+        'packets are taken from none that only sends',
+      )
+    } finally {
+      await plane.detach()
+      await plane.close()
+    }
+    assert.deepEqual(pinned(), [])
+  })
+}
+
+test('an object that the kernel refuses keeps no packet from being taken, and is named', {
+  skip,
+}, async () => {
+  const plane = await KernelDataplane.open({ ...options(6, true), outObjectPath: '/nowhere/out.o' })
+  try {
+    plane.seeAnswers(true)
+    const results = await plane.attach(['out0'])
+    assert.equal('attached' in results[0]!, true)
+    const { seen, interfaces, refused } = plane.answers()!
+    assert.deepEqual([seen, interfaces], [false, []])
+    assert.match(refused.join(), /nowhere\/out\.o/)
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+})
