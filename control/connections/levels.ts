@@ -62,6 +62,18 @@ export class TableLevels {
     return linesInUse(this.#lines, this.#read())
   }
 
+  /** New lines are placed in a larger part of the table, as `pm_grow` has it; false: all of it is in use. */
+  grow(): boolean {
+    const word = this.#read()
+    const { current, others } = readLevels(word)
+    if (current === 0) return false
+    const next = Math.max(0, current - PM_LEVEL_STEP)
+    const grown = levelsWord({ current: next, others: (others | (1 << current)) & ~(1 << next) })
+    // Who loses has been forestalled by a packet.
+    Atomics.compareExchange(this.#settings, this.#word, word, grown)
+    return true
+  }
+
   /** Whether an empty table would stay as it is. */
   get isSettled(): boolean {
     const { current, others } = readLevels(this.#read())

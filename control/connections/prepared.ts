@@ -161,32 +161,19 @@ export class PreparedConnections {
       ...{ addresses: loaded(flow), first: 0, words: table.family === 4 ? 1 : 4 },
       ...{ sport: swapped(flow.from.port), dport: swapped(flow.to.port), protocol: flow.protocol },
     })
-    const [lines = [], ...others] = table.levels
-      .toSearch()
-      .map((level) => linesOf(place, table.levels.mask(level)))
-    for (const line of [...lines, ...others.flat()]) {
+    const stands = table.levels.toSearch().flatMap((level) => linesOf(place, table.levels.mask(level)))
+    for (const line of stands) {
       const head = table.head(line)
       if (!isLive(head.word) || !isFlow(table, line, flow)) continue
       if ((table.flags(line) & ConnFlag.Check) === 0) return null
       const real = table.kind(line) === ConnKind.In ? table.real(line) : null
       if (!this.#end(table, line, head.word, real)) return null
     }
-    const sets = [lines.slice(0, PM_WAYS), lines.slice(PM_WAYS)].map((set) => {
-      const free = set.filter((line) => (table.word(line) & PM_CONN_STATUS) < ConnStatus.Claimed)
-      return { free, used: set.length - free.length }
-    })
-    const [one, two] = sets as [(typeof sets)[0], (typeof sets)[0]]
-    const inOrder = one.used < PM_WAYS - 1 || one.used <= two.used ? [one, two] : [two, one]
-    // The first free one of a set, in the order of the search: a line that was never used ends it.
-    for (const { free } of inOrder) {
-      const [line] = free
-      if (line === undefined) continue
-      const from = table.head(line)
-      if ((from.word & PM_CONN_STATUS) >= ConnStatus.Claimed) continue
-      const head = claimedHead(from.word, now)
-      if (table.swapHead(line, from, head)) return { line, head }
+    for (;;) {
+      const [level] = table.levels.toSearch()
+      const claimed = claimFree(table, linesOf(place, table.levels.mask(level)), now)
+      if (claimed !== null || !table.levels.grow()) return claimed
     }
-    return null
   }
 
   /** Takes a line out of the table while it is its owner's; whether it was. */
@@ -231,6 +218,26 @@ export class PreparedConnections {
     const counted = (word & PM_CONN_ACTIVE) === 0 ? offsets.inactive : offsets.active
     Atomics.sub(this.#dataplane.map('live').u32, (real * size + counted) / 4, 1)
   }
+}
+
+/** Of the lines where a key may stand, one that nobody has. */
+function claimFree(table: ConnectionTable, lines: readonly number[], now: number): Claimed | null {
+  const sets = [lines.slice(0, PM_WAYS), lines.slice(PM_WAYS)].map((set) => {
+    const free = set.filter((line) => (table.word(line) & PM_CONN_STATUS) < ConnStatus.Claimed)
+    return { free, used: set.length - free.length }
+  })
+  const [one, two] = sets as [(typeof sets)[0], (typeof sets)[0]]
+  const inOrder = one.used < PM_WAYS - 1 || one.used <= two.used ? [one, two] : [two, one]
+  // The first free one of a set, in the order of the search: a line that was never used ends it.
+  for (const { free } of inOrder) {
+    const [line] = free
+    if (line === undefined) continue
+    const from = table.head(line)
+    if ((from.word & PM_CONN_STATUS) >= ConnStatus.Claimed) continue
+    const head = claimedHead(from.word, now)
+    if (table.swapHead(line, from, head)) return { line, head }
+  }
+  return null
 }
 
 /** The words of both addresses as the program loads them from a packet: the first byte lowest. */

@@ -19,7 +19,7 @@ import {
   SettingsRecord,
   Slot,
 } from '../../../dataplane/layout/layout.gen.ts'
-import { levelsWord } from '../../../dataplane/levels.ts'
+import { levelsWord, readLevels } from '../../../dataplane/levels.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { ip } from '../support.ts'
 
@@ -69,6 +69,31 @@ describe('a prepared connection', () => {
     assert.ok(second !== null)
     assert.equal(connections.isThere(first), false)
     assert.ok(second.lines.every(isWithin(0)))
+  })
+
+  test('lets the table grow like a packet, where others have all lines that it could have', () => {
+    const { dataplane, sweep, connections, inUse } = stage({ ...SMALL_SIZES, connections4: 1024 })
+    const { view } = dataplane.map('settings')
+    SettingsRecord.setLevels4(view, 0, levelsWord({ current: 4, others: 0 }))
+    const [table] = sweep.tables
+    const stranger = { word: ConnStatus.Live, until: 0xffff }
+    for (let line = 0; line < table.lines >>> 4; line++)
+      assert.ok(table.swapHead(line, { word: 0, until: 0 }, stranger))
+    const prepared = connections.prepare(wish(63_488))
+    assert.ok(prepared !== null)
+    const { current, others } = readLevels(SettingsRecord.getLevels4(view, 0))
+    assert.deepEqual(
+      { current: current < 4, searched: (others & (1 << 4)) !== 0 },
+      { current: true, searched: true },
+    )
+    assert.equal(inUse(), (table.lines >>> 4) + 2)
+    connections.free(prepared)
+    for (let line = 0; line < table.lines; line++) {
+      const head = table.head(line)
+      if ((head.word & PM_CONN_STATUS) < ConnStatus.Claimed) table.swapHead(line, head, stranger)
+    }
+    assert.equal(connections.prepare(wish(63_489)), null, 'all of the table is full')
+    assert.equal(readLevels(SettingsRecord.getLevels4(view, 0)).current, 0)
   })
 
   test('is two lines that know each other; no list and no count of connections has it', () => {
