@@ -45,8 +45,11 @@ PM_PART int pm_grow6(struct pm_place *at)
 	return at ? pm_grow(6, at) : 0;
 }
 
-/* Looks for a free line, each after the first in a larger part of the table. */
-#define PM_GROWTHS 3
+/*
+ * Looks for a free line, each after the first in a larger part of the table: from the least there is to the largest
+ * table are six steps.
+ */
+#define PM_GROWTHS 7
 /* Lines of a full set that are asked whether their other set has room. */
 #define PM_DISPLACED 3
 

@@ -364,6 +364,53 @@ static int moves_alone(void)
 	return 1;
 }
 
+/* A line of somebody's who has just been here, or whose connection has ended; nobody moves it. */
+static void occupy(uint32_t index, uint8_t state)
+{
+	struct pm_conn *c = pm_line(4, index);
+
+	c->protocol = PM_PROTO_TCP;
+	c->traits = pm_traits(PM_CONN_IN, PM_METHOD_DR, PM_CONN_CHECK);
+	c->real = c->peer = PM_NONE;
+	*(pm_u64 *)c = pm_head_of(pm_live_word(c->word, state, PM_CONN_ANSWERED, 0), 15000);
+}
+
+/* Nobody gives way before the whole table is in use, however many levels of it are full for a key. */
+static int grows_thrice(void)
+{
+	struct pm_settings *set;
+	struct pm_key k = { .saddr = { pm_htonl(CLIENT) }, .daddr = { pm_htonl(VIP) }, .sport = pm_htons(2000),
+			    .dport = pm_htons(80), .protocol = PM_PROTO_TCP };
+	uint32_t evicted, room;
+	__u64 line;
+	struct pm_place at;
+
+	/* Room is in the whole table only. */
+	for (uint32_t seed = 1;; seed++) {
+		begin(PM_METHOD_DR, seed);
+		set = pm_settings(0);
+		set->levels4 = 3 * PM_LEVEL_STEP;
+		at = pm_place(4, set, &k);
+		room = pm_nth(4, &at, 0, PM_LINES - 1);
+		if (room >= LINES >> PM_LEVEL_STEP)
+			break;
+	}
+	for (uint32_t n = 0; n < PM_LINES - 1; n++)
+		occupy(pm_nth(4, &at, 0, n), PM_TCP_CLOSE);
+	for (uint32_t level = PM_LEVEL_STEP; level <= 3 * PM_LEVEL_STEP; level += PM_LEVEL_STEP)
+		for (uint32_t n = 0; n < PM_LINES; n++)
+			occupy(pm_nth(4, &at, level, n), PM_TCP_ESTABLISHED);
+	pm_set_now(5000);
+	/* As templates do it, and lines for answers: others try again without force. */
+	line = pm_claim4(&at, pm_now(), 1);
+	evicted = *pm_verdicts(PM_EVICTED_ENDED);
+	if (line >> 32 == room && !evicted && !(set->levels4 & PM_LEVEL))
+		return 0;
+	printf("grown three times: line %u for %u, %u gave way, level %u\n", (uint32_t)(line >> 32), room, evicted,
+	       set->levels4 & PM_LEVEL);
+	return 1;
+}
+
 int main(void)
 {
 	static const uint8_t flags[] = { PM_TCP_ACK, PM_TCP_FIN | PM_TCP_ACK, PM_TCP_RST };
@@ -372,6 +419,7 @@ int main(void)
 
 	how = OTHER_LEVEL;
 	bad |= comes_again();
+	bad |= grows_thrice();
 	for (how = OTHER_SET; how <= OTHER_LEVEL; how++) {
 		bad |= moves_alone();
 		for (uint32_t seed = 1; seed <= 4; seed++) {
