@@ -15,6 +15,7 @@ import {
   MemberRecord,
   Method,
   PM_BUCKET,
+  PM_LEVEL,
   PM_LEVELS_SHIFT,
   PM_LOCALS,
   PM_TIMEOUT_LBLC,
@@ -147,12 +148,18 @@ function writeHops(plane: Dataplane, random: Random, reals: number): void {
   }
 }
 
-/** Tables that have grown, or are about to: lines stand in levels that new ones are not placed in. */
+/**
+ * Tables that have grown, or are about to: lines stand in levels that new ones are not placed in. Levels that were
+ * in use are searched on, as long as the daemon has not found them deserted: else a key has two lines.
+ */
 function writeLevels(plane: Dataplane, random: Random): void {
   const { view } = plane.map('settings')
-  const word = () => random.below(4) | (random.below(16) << PM_LEVELS_SHIFT)
-  SettingsRecord.setLevels4(view, 0, word())
-  SettingsRecord.setLevels6(view, 0, word())
+  const after = (word: number): number => {
+    const inUse = (word >>> PM_LEVELS_SHIFT) | (1 << (word & PM_LEVEL))
+    return (random.below(4) | ((random.below(16) | inUse) << PM_LEVELS_SHIFT)) >>> 0
+  }
+  SettingsRecord.setLevels4(view, 0, after(SettingsRecord.getLevels4(view, 0)))
+  SettingsRecord.setLevels6(view, 0, after(SettingsRecord.getLevels6(view, 0)))
 }
 
 /** Behind those of addresses. */
