@@ -1,10 +1,10 @@
 /** Plots are whole documents, with a mark for every number and nothing outside of the picture. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { comparisonPlot, sectionPlot } from '../../bench/plot/plots.ts'
 import { element, text, ticks } from '../../bench/plot/svg.ts'
 import type { ComparedRow, ReportRow } from '../../bench/report.ts'
+import fc from '../property.ts'
 
 const MACHINE = {
   ...{ cpu: 'a "fast" <cpu> & more', cpus: 2, memoryGb: 24, kernel: '6.18.0', node: 'v20.0.0', load: 0.1 },

@@ -1,9 +1,9 @@
 /** What the bench concludes from rounds. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import fc from 'fast-check'
 import { COARSE, FINE, forTheBetter, judge } from '../../bench/against/verdict.ts'
 import { compare, median, medianInterval } from '../../bench/statistics.ts'
+import fc from '../property.ts'
 
 /** The same numbers in every run of the tests (Park and Miller's generator). */
 function* random(seed: number): Generator<number, never> {

@@ -1,6 +1,5 @@
 /** kill -9 while one data plane takes over from the other: the next start goes on with whoever is in force. */
 import assert from 'node:assert/strict'
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { sleep } from '../../lab/command.ts'

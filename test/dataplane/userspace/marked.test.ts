@@ -1,7 +1,6 @@
 /** Claims on spans of ports, those of marking rules above all: every packet in some span, and none twice. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
 import { fillMarks, markMaps } from '../../../control/compile/marks.ts'
 import type { MarkRule } from '../../../control/model/mark.ts'
 import {
@@ -23,6 +22,7 @@ import {
 import { ClaimTracker, claimKey } from '../../../dataplane/userspace/claims/tracker.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { cut, type Prefix, parsePrefix } from '../../../net/prefix.ts'
+import fc from '../../property.ts'
 
 const prefix = (text: string): Prefix => {
   const parsed = parsePrefix(text)
