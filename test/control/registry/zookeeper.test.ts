@@ -48,7 +48,7 @@ describe('a pool in ZooKeeper', { skip: zookeeperMissing }, () => {
       await create('10.0.0.3:80', '')
       await create('bad', 'nonsense')
       await watching.has('10.0.0.3:80 10.0.0.1:80 10.0.0.2:80*5')
-      assert.equal(watching.state.badCount, 1)
+      await watching.until('one is bad', () => watching.state.badCount === 1)
       await writer.set(`${path}/a`, '10.0.0.9:80')
       await watching.has('10.0.0.3:80 10.0.0.9:80 10.0.0.2:80*5')
       await writer.remove(`${path}/10.0.0.3:80`)
