@@ -6,7 +6,7 @@
 #pragma once
 
 #include "control.h"
-#include "tcp-state.h"
+#include "state.h"
 
 pm_inline int pm_past(__u32 now, __u32 then)
 {
@@ -361,15 +361,10 @@ pm_inline int pm_end_over(int family, struct pm_conn *c, __u32 index, __u64 head
 	return pm_end(family, index, head);
 }
 
-pm_inline __u32 pm_timeout_of(__u8 protocol, __u8 state)
-{
-	return protocol == PM_PROTO_TCP ? state & (PM_TIMEOUTS - 1) : PM_TIMEOUT_UDP;
-}
-
 /* Ticks since the last packet that moved the line's timer. */
 pm_inline __u32 pm_age(const struct pm_settings *set, __u8 protocol, __u64 head, __u32 now)
 {
-	__s32 age = now - (pm_until(head) - set->timeouts[pm_timeout_of(protocol, pm_state(head))]);
+	__s32 age = now - (pm_until(head) - pm_timeout_of(set, protocol, pm_state(head)));
 
 	return age < 0 ? 0 : age; /* a timeout has been shortened meanwhile */
 }
@@ -383,29 +378,27 @@ pm_inline __u64 pm_next_head(const struct pm_settings *set, __u8 protocol, __u64
 			     __u8 tcp_flags, __u32 now)
 {
 	__u32 bits = (__u32)head & (PM_CONN_INPUT_ONLY | PM_CONN_HELD), class = pm_class(head);
-	__u8 state = pm_state(head), next = state;
+	__u8 state = pm_state(head), next;
 
 	if (dir == PM_DIR_OUT) {
 		class = PM_CONN_ANSWERED;
 		bits &= ~PM_CONN_INPUT_ONLY;
-	} else if (protocol != PM_PROTO_TCP || !(tcp_flags & PM_TCP_SYN)) {
+	} else if (!(tcp_flags & PM_TCP_SYN)) {
 		if (class == PM_CONN_NEW)
 			class = PM_CONN_RETURNED;
 		else if (class == PM_CONN_RETURNED && (bits & PM_CONN_INPUT_ONLY) &&
 			 pm_age(set, protocol, head, now))
 			class = PM_CONN_ANSWERED;
 	}
-	if (protocol == PM_PROTO_TCP)
-		next = pm_tcp_next(!!(set->flags & PM_SETTING_SECURE_TCP),
-				   dir == PM_DIR_IN && (bits & PM_CONN_INPUT_ONLY) ? PM_DIR_IN_ONLY : dir,
-				   tcp_flags, state);
+	next = pm_next_state(set, protocol, dir == PM_DIR_IN && (bits & PM_CONN_INPUT_ONLY) ? PM_DIR_IN_ONLY : dir,
+			     tcp_flags, state);
 	if (pm_is_active(protocol, next))
 		bits |= PM_CONN_ACTIVE;
 	return pm_head_of(pm_live_word(head, next, class, bits),
-			  now + set->timeouts[pm_timeout_of(protocol, next)]);
+			  now + pm_timeout_of(set, protocol, next));
 }
 
-/* A template can rely on its client: a connection of its is established (TCP), or has been answered. */
+/* A template can rely on its client: a connection of its is established, or has been answered (UDP). */
 pm_inline void pm_assure(int family, __u32 template)
 {
 	struct pm_conn *c = pm_line(family, template);
@@ -437,12 +430,14 @@ pm_inline __u32 pm_assured_by(int family, const struct pm_conn *fields, __u32 in
 			      __u32 dir)
 {
 	const __u32 *control;
+	__u8 protocol;
 
 	if (pm_likely(!(pm_glance(fields->traits) & PM_CONN_CONTROLLED)))
 		return PM_NONE;
-	if (pm_glance(fields->protocol) == PM_PROTO_UDP ? dir != PM_DIR_OUT :
-							  pm_state(next) != PM_TCP_ESTABLISHED ||
-								  pm_state(head) == PM_TCP_ESTABLISHED)
+	protocol = pm_glance(fields->protocol);
+	if (protocol == PM_PROTO_UDP ? dir != PM_DIR_OUT :
+				       !pm_is_established(protocol, pm_state(next)) ||
+					       pm_is_established(protocol, pm_state(head)))
 		return PM_NONE;
 	control = pm_control(family, index);
 	return control ? pm_glance(*control) : PM_NONE;
@@ -655,11 +650,8 @@ pm_inline void pm_follow(int family, const struct pm_settings *set, struct pm_co
 	else
 		settled = class == PM_CONN_ANSWERED ||
 			  (class == PM_CONN_RETURNED && !(word & PM_CONN_INPUT_ONLY));
-	if (seen->protocol == PM_PROTO_TCP)
-		settled = settled && pm_state(word) == PM_TCP_ESTABLISHED &&
-			  (tcp_flags & (PM_TCP_RST | PM_TCP_SYN | PM_TCP_FIN | PM_TCP_ACK)) == PM_TCP_ACK;
-	if (pm_likely(settled)) {
-		timeout = set->timeouts[seen->protocol == PM_PROTO_TCP ? PM_TCP_ESTABLISHED : PM_TIMEOUT_UDP];
+	if (pm_likely(settled && pm_is_quiet(seen->protocol, tcp_flags, pm_state(word)))) {
+		timeout = pm_timeout_of(set, seen->protocol, pm_state(word));
 		grain = timeout >> PM_RESTART_SHIFT;
 		if (grain > PM_RESTART_TICKS)
 			grain = PM_RESTART_TICKS;

@@ -30,11 +30,12 @@ pm_inline int pm_martian(int family, const struct pm_key *k)
 /* dataplane.md §3.1: may this packet start a connection? */
 pm_inline int pm_may_start(const struct pm_settings *set, const struct pm_packet *p)
 {
-	if (p->key.protocol != PM_PROTO_TCP)
+	if (p->key.protocol == PM_PROTO_UDP)
 		return 1;
 	if (p->tcp_flags & PM_TCP_RST)
 		return 0;
-	return (p->tcp_flags & PM_TCP_SYN) || (set->flags & PM_SETTING_SLOPPY_TCP);
+	return (p->tcp_flags & PM_TCP_SYN) ||
+	       (set->flags & (p->key.protocol == PM_PROTO_SCTP ? PM_SETTING_SLOPPY_SCTP : PM_SETTING_SLOPPY_TCP));
 }
 
 /* drop_packet: the first new connection, then every n-th. */

@@ -20,6 +20,9 @@
 		(typeof(p))((__u8 *)(p) + _none);               \
 	})
 
+/* A word at any address of the frame. */
+#define pm_load32(p) (*(const pm_u32 *)(p))
+
 /*
  * Where the last byte that pm_sum covers may be: the verifier lets nobody look beyond 2^16 bytes of a frame.
  * Native XDP has smaller frames; generic mode shows any that the MTU allows.

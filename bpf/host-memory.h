@@ -11,6 +11,14 @@ typedef __UINTPTR_TYPE__ pm_address;
 #define pm_glance(x) (PM_STEP(), __atomic_load_n(&(x), __ATOMIC_ACQUIRE))
 #define pm_after(p, x) ((void)(x), (p))
 
+pm_inline __u32 pm_load32(const void *p)
+{
+	__u32 word;
+
+	__builtin_memcpy(&word, p, 4);
+	return word;
+}
+
 /* Any frame can be summed. */
 #define PM_SUM_MAX 0xffffffffu
 

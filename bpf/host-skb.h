@@ -167,8 +167,9 @@ pm_inline enum pm_verdict pm_parse_vlan(struct pm_frame *f)
 
 PM_PART int pm_skb_transport(struct __sk_buff *skb, __u32 l4, __u32 protocol)
 {
-	__u32 check = l4 + (protocol == PM_PROTO_TCP ? __builtin_offsetof(struct pm_tcp, check) :
-						       __builtin_offsetof(struct pm_udp, check));
+	__u32 check = l4 + (protocol == PM_PROTO_TCP  ? __builtin_offsetof(struct pm_tcp, check) :
+			    protocol == PM_PROTO_SCTP ? __builtin_offsetof(struct pm_sctp, crc) :
+							__builtin_offsetof(struct pm_udp, check));
 
 	skb->cb[2] = check << 16 | l4;
 	return 0;
@@ -258,10 +259,25 @@ pm_inline void pm_bytes_changed(struct pm_frame *f, __u64 change)
 	bpf_csum_update(f->host, (__u32)((change & 0xffffffff) + (change >> 32)));
 }
 
-/* A checksum over all of a super-packet is none of any of its segments: such a tunnel takes no super-packets. */
-pm_inline int pm_is_whole(const struct pm_frame *f)
+/*
+ * A checksum over all of a super-packet is none of any of its segments: such a tunnel takes no super-packets. Nor
+ * does it take SCTP that somebody will finish: nobody knows what an unfinished CRC adds to a sum.
+ */
+PM_PART int pm_skb_whole(struct __sk_buff *skb)
 {
-	return !f->host->gso_size;
+	__u32 l4 = skb->cb[2] & 0xffff, check = skb->cb[2] >> 16;
+
+	if (skb->gso_size)
+		return 0;
+	return check - l4 != __builtin_offsetof(struct pm_sctp, crc) || !pm_skb_partial(skb);
+}
+
+pm_inline int pm_is_whole(struct pm_frame *f)
+{
+	int whole = pm_skb_whole(f->host);
+
+	pm_frame_load(f);
+	return whole;
 }
 
 #define pm_segment(f, p) pm_skb_segment((f)->host, (p)->key.protocol)
@@ -273,6 +289,9 @@ PM_PART __u32 pm_skb_segment(struct __sk_buff *skb, __u32 protocol)
 
 	if (!payload)
 		return 0;
+	/* Of SCTP the kernel does not say: each is as long as its sender found the path, and has a whole chunk. */
+	if (protocol == PM_PROTO_SCTP)
+		return l4 - PM_ETH_LEN + PM_SCTP_LEN + sizeof(struct pm_sctp_chunk);
 	if (protocol != PM_PROTO_TCP)
 		return l4 - PM_ETH_LEN + PM_UDP_LEN + payload;
 	word = pm_skb_word(skb, l4 + __builtin_offsetof(struct pm_tcp, offset));

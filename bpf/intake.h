@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "types.h"
+#include "sctp-rewrite.h"
 
 #define PM_AT(type, address) ((type *)(pm_address)(address))
 
@@ -29,6 +29,21 @@ pm_inline __u32 pm_header_bytes(const struct pm_arrival *a, const __u8 *frame, _
 	if ((pm_gso_type(a) & PM_VNET_GSO_MASK) == PM_VNET_GSO_UDP_L4)
 		return transport + PM_UDP_LEN;
 	return transport + 12 < length ? transport + (frame[transport + 12] >> 4) * 4 : transport;
+}
+
+/*
+ * A CRC that somebody was to finish: what the kernel tells and is told does not say that the checksum is one, so
+ * that it would put a sum there. All of the frame is here.
+ */
+pm_inline int pm_finish_crc(struct pm_job *job, const struct pm_arrival *a)
+{
+	__u32 l4 = a->vnet[PM_VNET_START], crc;
+
+	if (a->vnet[PM_VNET_OFFSET] != PM_SCTP_CRC || l4 + PM_SCTP_LEN > job->length)
+		return 0;
+	crc = pm_sctp_sum(job, l4, job->length);
+	__builtin_memcpy(PM_AT(__u8, job->data + l4 + PM_SCTP_CRC), &crc, sizeof(crc));
+	return 1;
 }
 
 /*
@@ -73,8 +88,12 @@ PM_EXPORT void pm_arrive(struct pm_job *job, struct pm_arrival *a, __u32 data, _
 		return;
 	for (int i = 0; i < PM_VNET_WORDS; i++)
 		a->vnet[i] = vnet[i];
-	if (a->vnet[PM_VNET_FLAGS_AND_TYPE] & PM_VNET_NEEDS_CSUM)
-		job->flags |= PM_JOB_PARTIAL_CSUM;
+	if (a->vnet[PM_VNET_FLAGS_AND_TYPE] & PM_VNET_NEEDS_CSUM) {
+		if (pm_unlikely(pm_finish_crc(job, a)))
+			a->vnet[PM_VNET_FLAGS_AND_TYPE] &= ~PM_VNET_NEEDS_CSUM;
+		else
+			job->flags |= PM_JOB_PARTIAL_CSUM;
+	}
 	if (pm_gso_type(a) != PM_VNET_GSO_NONE) {
 		a->header_bytes = pm_header_bytes(a, PM_AT(__u8, data), length);
 		job->segment = a->header_bytes - PM_ETH_LEN + a->vnet[PM_VNET_SEGMENT];

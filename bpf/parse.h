@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Bytes to a packet: Ethernet, VLAN 0, IPv4 and IPv6, TCP and UDP. Everything strange passes. */
+/* Bytes to a packet: Ethernet, VLAN 0, IPv4 and IPv6, TCP, UDP and SCTP. Everything strange passes. */
 #pragma once
 
 #include "csum.h"
+#include "sctp.h"
 
 /* RFC 8200 §4.1 names six extension headers that may come in front of a transport header. */
 #define PM_IPV6_EXTENSIONS 6
@@ -42,16 +43,15 @@ struct pm_packet {
 	struct pm_key key;
 	__u32 ip_length; /* bytes of the IP packet */
 	__u16 l4;	 /* offset of the transport header in the frame */
-	__u8 tcp_flags;
+	__u8 tcp_flags;	 /* SCTP: what it is (sctp.h); UDP: none */
 	__u8 ttl;	 /* or hop limit */
 };
 
 #define PM_L4_MAX 1023u /* the verifier wants a bound; six extension headers of ours stay below */
 
-/* The transport header at p->l4, or NULL. `size` is a constant. */
-pm_inline void *pm_l4(struct pm_frame *f, const struct pm_packet *p, __u32 size)
+/* The transport header at an offset, or NULL. `size` is a constant. */
+pm_inline void *pm_l4_at(struct pm_frame *f, __u32 off, __u32 size)
 {
-	__u32 off = p->l4;
 	__u8 *h;
 
 	if (off > PM_L4_MAX)
@@ -60,6 +60,11 @@ pm_inline void *pm_l4(struct pm_frame *f, const struct pm_packet *p, __u32 size)
 	pm_opaque(off);
 	h = f->data + (off & PM_L4_MAX);
 	return h + size <= f->end ? h : PM_NULL;
+}
+
+pm_inline void *pm_l4(struct pm_frame *f, const struct pm_packet *p, __u32 size)
+{
+	return pm_l4_at(f, p->l4, size);
 }
 
 /* A transport header that is cut short: of a first fragment the rest may follow, so its ports are read if there. */
@@ -107,6 +112,24 @@ pm_inline enum pm_verdict pm_parse_l4(struct pm_frame *f, struct pm_packet *p)
 		p->key.sport = udp->sport;
 		p->key.dport = udp->dport;
 		p->tcp_flags = 0;
+		pm_frame_transport(f, p);
+		return PM_CONTINUE;
+	}
+	if (p->key.protocol == PM_PROTO_SCTP) {
+		struct pm_sctp *sctp;
+		__u32 flags;
+
+		if (left < PM_SCTP_LEN)
+			return pm_parse_short(f, p, left);
+		sctp = pm_l4(f, p, PM_SCTP_LEN);
+		if (!sctp)
+			return pm_short(f, PM_PASS_MALFORMED);
+		p->key.sport = sctp->sport;
+		p->key.dport = sctp->dport;
+		flags = pm_sctp_chunks(f->host, p->l4 + PM_SCTP_LEN, PM_ETH_LEN + p->ip_length);
+		if (flags == PM_SCTP_UNREACHED)
+			return PM_WANT_PAYLOAD;
+		p->tcp_flags = flags;
 		pm_frame_transport(f, p);
 		return PM_CONTINUE;
 	}

@@ -15,6 +15,7 @@ const enum pm_service_flag *pm_btf_service_flag __attribute__((unused));
 const enum pm_slot *pm_btf_slot __attribute__((unused));
 const enum pm_real_flag *pm_btf_real_flag __attribute__((unused));
 const enum pm_tcp_state *pm_btf_tcp_state __attribute__((unused));
+const enum pm_sctp_state *pm_btf_sctp_state __attribute__((unused));
 const enum pm_setting *pm_btf_setting __attribute__((unused));
 const enum pm_conn_status *pm_btf_conn_status __attribute__((unused));
 const enum pm_conn_kind *pm_btf_conn_kind __attribute__((unused));

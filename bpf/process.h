@@ -31,17 +31,13 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 		    (family == 4 ? pm_denied4(&p->key, real->service, flow->now) :
 				   pm_denied6(&p->key, real->service, flow->now)))
 			return PM_DROP_DENIED;
-		if (pm_unlikely(p->key.protocol == PM_PROTO_TCP && (p->tcp_flags & PM_TCP_SYN))) {
-			__u32 mode = set->reuse_mode;
-			__u8 state = pm_state(c->word);
-
+		if (pm_unlikely(p->tcp_flags & PM_TCP_SYN)) {
 			/* It stays where its template has led it. */
-			if (c->traits & PM_CONN_CONTROLLED)
-				mode = 0;
+			__u32 mode = c->traits & PM_CONN_CONTROLLED ? 0 : set->reuse_mode;
+
 			/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
 			if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||
-			    (mode && (state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE)) ||
-			    ((mode & 2) && state == PM_TCP_FIN_WAIT && (c->word & PM_CONN_INPUT_ONLY))) {
+			    pm_is_reusable(p->key.protocol, pm_state(c->word), !!(c->word & PM_CONN_INPUT_ONLY), mode)) {
 				return pm_forget(family, flow->index, c->word) ? PM_CONTINUE : PM_DROP_CONNECTION_BUSY;
 			}
 		}

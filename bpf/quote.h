@@ -79,7 +79,8 @@ pm_inline __u32 pm_read_quote(PM_HOST *host, int family, __u32 quote, __u32 end,
 		}
 		k->protocol = next;
 	}
-	if ((k->protocol != PM_PROTO_TCP && k->protocol != PM_PROTO_UDP) || ports + 4 > end)
+	if ((k->protocol != PM_PROTO_TCP && k->protocol != PM_PROTO_UDP && k->protocol != PM_PROTO_SCTP) ||
+	    ports + 4 > end)
 		return 0;
 	port = pm_at_offset(&f, ports, 4);
 	if (!port)

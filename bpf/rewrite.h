@@ -3,6 +3,7 @@
 #pragma once
 
 #include "answer.h"
+#include "sctp-rewrite.h"
 
 /*
  * Ethernet padding ends with us, but for what fills up the shortest frame (`least`, PM_ETH_MIN): not every
@@ -100,6 +101,16 @@ pm_inline enum pm_verdict pm_translate(struct pm_frame *f, const struct pm_packe
 			*check = pm_fold(*check + addr_change);
 		else
 			*check = pm_csum_change(*check, change);
+	} else if (pm_unlikely(p->key.protocol == PM_PROTO_SCTP)) {
+		enum pm_verdict v = pm_translate_sctp(f->host, p->l4, PM_ETH_LEN + p->ip_length,
+						      nat->port | (nat->source ? PM_SCTP_SOURCE : 0) |
+							      (p->key.part ? PM_SCTP_FIRST_PART : 0) |
+							      (family == 6 ? PM_SCTP_V6 : 0),
+						      pm_fold(addr_change));
+
+		if (v != PM_CONTINUE)
+			return v;
+		pm_frame_load(f);
 	} else {
 		struct pm_udp *udp = pm_l4(f, p, PM_UDP_LEN);
 		__u32 length = p->ip_length + PM_ETH_LEN - p->l4;

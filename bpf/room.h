@@ -39,33 +39,18 @@ enum pm_rank {
 #define PM_SILENCE_IDLE 3584u	   /* 30 s */
 #define PM_HALF_OPEN_SHIFT 2
 
-pm_inline int pm_is_half_open(__u8 state)
-{
-	return state == PM_TCP_NONE || state == PM_TCP_SYN_SENT || state == PM_TCP_SYN_RECV ||
-	       state == PM_TCP_SYNACK;
-}
-
-/* A closing state out of which nothing more is expected of either side. */
-pm_inline int pm_is_ended(__u32 word)
-{
-	__u8 state = pm_state(word);
-
-	return state == PM_TCP_TIME_WAIT || state == PM_TCP_CLOSE || state == PM_TCP_LAST_ACK ||
-	       (state == PM_TCP_FIN_WAIT && (word & PM_CONN_INPUT_ONLY));
-}
-
 /* Rank and silence in one number: the largest gives way. */
 pm_inline __u32 pm_rank(const struct pm_settings *set, __u8 protocol, __u64 head, __u32 now)
 {
 	__u32 silence = pm_age(set, protocol, head, now), rank = PM_RANK_UNPROVEN;
 
-	if (protocol == PM_PROTO_TCP && pm_is_ended(head)) {
+	if (pm_is_ended(protocol, pm_state(head), !!((__u32)head & PM_CONN_INPUT_ONLY))) {
 		rank = PM_RANK_ENDED;
-	} else if (protocol == PM_PROTO_TCP && pm_is_half_open(pm_state(head))) {
+	} else if (pm_is_half_open(protocol, pm_state(head))) {
 		silence = silence > PM_SILENCE_MAX >> PM_HALF_OPEN_SHIFT ? PM_SILENCE_MAX :
 									   silence << PM_HALF_OPEN_SHIFT;
 	} else if (pm_class(head) == PM_CONN_ANSWERED) {
-		if (protocol == PM_PROTO_TCP)
+		if (protocol != PM_PROTO_UDP)
 			rank = silence >= PM_SILENCE_IDLE ? PM_RANK_IDLE : PM_RANK_STAYS;
 		else
 			rank = silence >= PM_SILENCE_DATAGRAMS ? PM_RANK_DATAGRAMS : PM_RANK_STAYS;
@@ -113,8 +98,7 @@ pm_inline enum pm_verdict pm_evicted_as(__u32 rank, __u8 protocol, __u32 word)
 	case PM_RANK_ENDED:
 		return PM_EVICTED_ENDED;
 	case PM_RANK_UNPROVEN:
-		return protocol == PM_PROTO_TCP && pm_is_half_open(pm_state(word)) ? PM_EVICTED_HALF_OPEN :
-										    PM_EVICTED_UNANSWERED;
+		return pm_is_half_open(protocol, pm_state(word)) ? PM_EVICTED_HALF_OPEN : PM_EVICTED_UNANSWERED;
 	default:
 		return PM_EVICTED_IDLE;
 	}

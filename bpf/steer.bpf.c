@@ -17,6 +17,7 @@
 #define PROTO_TCP 6
 #define PROTO_UDP 17
 #define PROTO_ICMPV6 58
+#define PROTO_SCTP 132
 #define HOP_BY_HOP 0
 #define ROUTING 43
 #define FRAGMENT 44
@@ -139,7 +140,7 @@ inline_ int claimed(__u8 protocol, const __u8 *source, const __u8 *destination, 
 		key.port = bpf_htons(transport[0]);
 		return !!bpf_map_lookup_elem(&claims, &key);
 	}
-	if (protocol != PROTO_TCP && protocol != PROTO_UDP)
+	if (protocol != PROTO_TCP && protocol != PROTO_UDP && protocol != PROTO_SCTP)
 		return 0;
 	key.side = STEER_TO;
 	__builtin_memcpy(key.addr, destination, bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* TCP states as IPVS sees them: which packet leads where, and which states count as active. */
+/* TCP states as IPVS sees them: which packet leads where. */
 #pragma once
 
 #include "host.h"
@@ -119,11 +119,4 @@ pm_inline __u8 pm_tcp_next(int secure, enum pm_direction dir, __u8 flags, __u8 s
 	/* The verifier loses the bound through the products, and the compiler drops a mask it can prove. */
 	pm_opaque(row);
 	return ((const __u8 *)pm_tcp_table)[row & (sizeof(pm_tcp_table) - 1)];
-}
-
-/* Counted in ActiveConn. */
-pm_inline int pm_is_active(__u8 protocol, __u8 state)
-{
-	return protocol == PM_PROTO_TCP && (state == PM_TCP_ESTABLISHED || state == PM_TCP_SYN_SENT ||
-					    state == PM_TCP_SYN_RECV || state == PM_TCP_SYNACK);
 }

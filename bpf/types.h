@@ -41,7 +41,7 @@ enum pm_verdict {
 	PM_PASS_NOT_FOR_HOST = 2,      /* destination MAC is not the interface's */
 	PM_PASS_VLAN = 3,	       /* VLAN id other than 0 */
 	PM_PASS_MALFORMED = 4,	       /* lengths or header checksum wrong: the stack drops it */
-	PM_PASS_PROTOCOL = 5,	       /* not TCP or UDP */
+	PM_PASS_PROTOCOL = 5,	       /* not TCP, UDP or SCTP */
 	PM_PASS_ICMP = 6,	       /* ICMP or ICMPv6, and no error about a connection of ours */
 	PM_PASS_FRAGMENT = 7,	       /* a fragment of a datagram that is none of ours, or whose first is not known */
 	PM_PASS_NO_SERVICE = 8,	       /* no virtual service at this address */
@@ -202,6 +202,24 @@ enum pm_tcp_state {
 	PM_TCP_STATE_MAX = 11,
 };
 
+enum pm_sctp_state {
+	PM_SCTP_NONE = 0,
+	PM_SCTP_INIT1 = 1,
+	PM_SCTP_INIT = 2,
+	PM_SCTP_C_SENT = 3,
+	PM_SCTP_C_REPLIED = 4,
+	PM_SCTP_C_WAIT = 5,
+	PM_SCTP_COOKIE = 6,
+	PM_SCTP_C_ECHOED = 7,
+	PM_SCTP_ESTABLISHED = 8,
+	PM_SCTP_S_SENT = 9,
+	PM_SCTP_S_RECEIVED = 10,
+	PM_SCTP_S_ACK_SENT = 11,
+	PM_SCTP_REJECTED = 12,
+	PM_SCTP_CLOSED = 13,
+	PM_SCTP_STATE_MAX = 14,
+};
+
 #define PM_TIMEOUTS 16
 #define PM_TIMEOUT_UDP 11     /* index in pm_settings.timeouts behind the TCP states */
 #define PM_TIMEOUT_INITIAL 12 /* before the first state change */
@@ -228,6 +246,7 @@ enum pm_setting {
 	PM_SETTING_MARKS = 0x2000,	   /* some service has a firewall mark, and some rule gives one */
 	PM_SETTING_EXPIRE_QUIESCENT = 0x4000, /* sysctl expire_quiescent_template */
 	PM_SETTING_FILTERS = 0x8000,	   /* some prefix is denied or allowed */
+	PM_SETTING_SLOPPY_SCTP = 0x40000,  /* sysctl sloppy_sctp */
 	PM_SETTING_LIMITS = 0x10000,	   /* some service has a limit for each source */
 	PM_SETTING_ANSWERS = 0x20000,	   /* what this host's own sockets send passes the program, too (outgoing.h) */
 };
@@ -607,7 +626,7 @@ struct pm_gate {
  * the two are read and swapped as one 64-bit head (connection.h).
  *
  *   bits 0-1   status
- *   bits 2-5   state: enum pm_tcp_state; UDP: 0
+ *   bits 2-5   state: enum pm_tcp_state, pm_sctp_state; UDP: 0
  *   bits 6-7   enum pm_conn_class
  *   bit  8     counted as active
  *   bit  9     no packet of the real server seen: input-only states
@@ -690,8 +709,8 @@ enum pm_template_state {
  * where that is not its address and port, the key of its IN line (pm_look_virtual); which part of the table a line was placed
  * in follows from its key.
  *
- * An IN line counts as active while its state is ESTABLISHED, SYN_SENT, SYN_RECV or SYNACK (TCP), else
- * as inactive: who swaps its head moves pm_live by what was swapped out and in.
+ * An IN line counts as active while its state is ESTABLISHED (TCP, SCTP), SYN_SENT, SYN_RECV or SYNACK
+ * (TCP), else as inactive: who swaps its head moves pm_live by what was swapped out and in.
  *
  * TEMPLATE lines (persistence) have no packets of their own, and no next hop. Any protocol's states have to do
  * with the 16 that the word has room for.

@@ -11,6 +11,7 @@
 #define PM_IPV6_LEN 40
 #define PM_UDP_LEN 8
 #define PM_TCP_LEN 20
+#define PM_SCTP_LEN 12
 #define PM_ICMP_LEN 8
 
 #define PM_ETHERTYPE_IPV4 0x0800
@@ -32,6 +33,7 @@
 #define PM_PROTO_ICMPV6 58
 #define PM_PROTO_NONE 59
 #define PM_PROTO_DSTOPTS 60
+#define PM_PROTO_SCTP 132
 
 /* RFC 791 §3.1, flags and fragment offset. */
 #define PM_IPV4_DF 0x4000
@@ -105,6 +107,20 @@ struct pm_udp {
 	__be16 dport;
 	__be16 length;
 	__be16 check;
+} __attribute__((packed, aligned(2)));
+
+/* RFC 9260 §3.1, §3.2 */
+struct pm_sctp {
+	__be16 sport;
+	__be16 dport;
+	__be32 tag;
+	__u32 crc; /* RFC 9260 §6.8: CRC-32C, as the only number here lowest byte first */
+} __attribute__((packed, aligned(2)));
+
+struct pm_sctp_chunk {
+	__u8 type;
+	__u8 flags;
+	__be16 length; /* with these four bytes, without padding */
 } __attribute__((packed, aligned(2)));
 
 /* GUE, variant 0, without options (draft-ietf-intarea-gue §3). */

@@ -122,6 +122,7 @@ export function settingsWords(
       on(kinds.port0, Setting.Port0) |
       on(kinds.ftp, Setting.Ftp) |
       on(sysctls.sloppy_tcp, Setting.SloppyTcp) |
+      on(sysctls.sloppy_sctp, Setting.SloppySctp) |
       on(sysctls.expire_nodest_conn, Setting.ExpireNodest) |
       on(sysctls.expire_quiescent_template, Setting.ExpireQuiescent) |
       on(sysctls.pmtu_disc === 0, Setting.NoPmtuDisc) |

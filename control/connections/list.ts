@@ -6,6 +6,7 @@ import {
   ConnStatus,
   PM_CONN_STATUS,
   RealRecord,
+  sctpStateNames,
   TemplateState,
   tcpStateNames,
 } from '../../dataplane/layout/layout.gen.ts'
@@ -23,6 +24,8 @@ function stateText(table: ConnectionTable, line: number): string {
   }
   const protocol = protocolOfNumber(table.protocol(line))
   if (protocol === 'udp') return 'UDP'
+  if (protocol === 'sctp')
+    return (sctpStateNames[table.state(line)] ?? 'NONE').toUpperCase().replaceAll('_', '-')
   return (tcpStateNames[table.state(line)] ?? 'NONE').toUpperCase()
 }
 

@@ -9,7 +9,6 @@ import { endpointText } from '../../net/endpoint.ts'
 import type { RealServer } from './server.ts'
 import type { VirtualService } from './service.ts'
 
-export const SUPPORTED_PROTOCOLS: ReadonlySet<string> = new Set(['tcp', 'udp'])
 export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'gre'])
 
 /**
@@ -22,8 +21,6 @@ export function unsupported(
   whyNoAnswers: (address: IpAddress) => string | null,
 ): string[] {
   const reasons: string[] = []
-  if (service.id.kind === 'address' && !SUPPORTED_PROTOCOLS.has(service.id.protocol))
-    reasons.push(`protocol ${service.id.protocol}`)
   if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
   const tunnels = new Set<string>()
   const locals: string[] = []

@@ -39,7 +39,7 @@ export const SYSCTLS: Readonly<Record<string, Sysctl>> = {
   run_estimation: flag(1, true),
   schedule_icmp: flag(0, true),
   secure_tcp: mode(true),
-  sloppy_sctp: flag(0, false),
+  sloppy_sctp: flag(0, true),
   sloppy_tcp: flag(0, true),
   snat_reroute: flag(1, false),
   sync_persist_mode: flag(0, false),

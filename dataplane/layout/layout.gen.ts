@@ -76,6 +76,7 @@ export const PM_CHUNK = 4096
 export const PM_VERDICT_MAX = 128
 export const PM_SCHEDULER_MAX = 17
 export const PM_TCP_STATE_MAX = 11
+export const PM_SCTP_STATE_MAX = 14
 
 /** enum pm_verdict */
 export const Verdict = {
@@ -385,6 +386,42 @@ export const tcpStateNames: { readonly [value: number]: string } = {
   10: 'synack',
 }
 
+/** enum pm_sctp_state */
+export const SctpState = {
+  None: 0,
+  Init1: 1,
+  Init: 2,
+  CSent: 3,
+  CReplied: 4,
+  CWait: 5,
+  Cookie: 6,
+  CEchoed: 7,
+  Established: 8,
+  SSent: 9,
+  SReceived: 10,
+  SAckSent: 11,
+  Rejected: 12,
+  Closed: 13,
+} as const
+export type SctpState = (typeof SctpState)[keyof typeof SctpState]
+
+export const sctpStateNames: { readonly [value: number]: string } = {
+  0: 'none',
+  1: 'init1',
+  2: 'init',
+  3: 'c_sent',
+  4: 'c_replied',
+  5: 'c_wait',
+  6: 'cookie',
+  7: 'c_echoed',
+  8: 'established',
+  9: 's_sent',
+  10: 's_received',
+  11: 's_ack_sent',
+  12: 'rejected',
+  13: 'closed',
+}
+
 /** enum pm_setting */
 export const Setting = {
   Ready: 1,
@@ -402,6 +439,7 @@ export const Setting = {
   Marks: 8192,
   ExpireQuiescent: 16384,
   Filters: 32768,
+  SloppySctp: 262144,
   Limits: 65536,
   Answers: 131072,
 } as const
@@ -423,6 +461,7 @@ export const settingNames: { readonly [value: number]: string } = {
   8192: 'marks',
   16384: 'expire_quiescent',
   32768: 'filters',
+  262144: 'sloppy_sctp',
   65536: 'limits',
   131072: 'answers',
 }
@@ -2500,7 +2539,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '3b1b345d022fed96'
+export const LAYOUT_FINGERPRINT = '4d9e54eef78de34b'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2534,7 +2573,7 @@ gates pm_gate
 fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]

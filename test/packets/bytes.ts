@@ -48,3 +48,13 @@ export function unhex(text: string): Uint8Array {
     throw new Error(`Cannot parse hexadecimal text of ${text.length} digits`)
   return bytes
 }
+
+/** CRC-32C bit by bit, as RFC 9260 appendix A defines it. */
+export function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffff_ffff
+  for (const byte of bytes) {
+    crc ^= byte
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f6_3b78 : 0)
+  }
+  return ~crc >>> 0
+}

@@ -5,7 +5,18 @@
  *     ethernet({ src: CLIENT, dst: DIRECTOR }, ipv4({ src: '192.0.2.50', dst: '192.0.2.100' }, tcp({ dport: 80, flags: 'S' })))
  */
 import { ETHERTYPE, PROTOCOL } from '../../net/packet/numbers.ts'
-import { checksum, concat, hex, ipBytes, macBytes, pseudoSum, putBe16, putBe32, unhex } from './bytes.ts'
+import {
+  checksum,
+  concat,
+  crc32c,
+  hex,
+  ipBytes,
+  macBytes,
+  pseudoSum,
+  putBe16,
+  putBe32,
+  unhex,
+} from './bytes.ts'
 
 export { ETHERTYPE, PROTOCOL }
 
@@ -248,6 +259,59 @@ export function udp(fields: UdpFields, payload: Uint8Array | string | IpPacket =
       return bytes
     },
   }
+}
+
+/** Types of chunks (RFC 9260 §3.2). */
+export const CHUNK = {
+  data: 0,
+  init: 1,
+  initAck: 2,
+  abort: 6,
+  shutdown: 7,
+  shutdownAck: 8,
+  error: 9,
+  cookieEcho: 10,
+  cookieAck: 11,
+  shutdownComplete: 14,
+} as const
+
+export interface Chunk {
+  readonly type: number
+  readonly value?: Uint8Array | string
+  readonly length?: number
+}
+
+export interface SctpFields {
+  readonly sport?: number
+  readonly dport?: number
+  readonly tag?: number
+  readonly crc?: number
+}
+
+/** Chunks, or whatever else stands behind the common header. */
+export function sctp(fields: SctpFields, chunks: readonly Chunk[] | Uint8Array): Segment {
+  return {
+    protocol: PROTOCOL.sctp,
+    build() {
+      const header = new Uint8Array(12)
+      putBe16(header, 0, fields.sport ?? 40001)
+      putBe16(header, 2, fields.dport ?? 36412)
+      putBe32(header, 4, fields.tag ?? 0x11112222)
+      const bytes = concat(header, ...(chunks instanceof Uint8Array ? [chunks] : chunks.map(chunkBytes)))
+      // Lowest byte first, unlike everything else here (RFC 9260 appendix A).
+      new DataView(bytes.buffer).setUint32(8, fields.crc ?? crc32c(bytes), true)
+      return bytes
+    },
+  }
+}
+
+function chunkBytes({ type, value = '', length }: Chunk): Uint8Array {
+  const content = asBytes(value)
+  const bytes = new Uint8Array(4 + Math.ceil(content.length / 4) * 4)
+  bytes[0] = type
+  putBe16(bytes, 2, length ?? 4 + content.length)
+  bytes.set(content, 4)
+  return bytes
 }
 
 export interface IcmpFields {

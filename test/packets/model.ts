@@ -2,7 +2,7 @@
  * What a director has to send, said slowly: every checksum is summed anew over the whole packet, schedules
  * are written as the loops of the specification. Only whole, untagged packets without IPv6 extension headers.
  */
-import { be16, checksum, concat, ipBytes, macBytes, pseudoSum, putBe16 } from './bytes.ts'
+import { be16, checksum, concat, crc32c, ipBytes, macBytes, pseudoSum, putBe16 } from './bytes.ts'
 import { ETHERTYPE, PROTOCOL } from './frame.ts'
 
 /** The link layer of what goes out. */
@@ -65,6 +65,12 @@ function fixHeader(out: Uint8Array, shape: Shape): void {
 }
 
 function fixTransport(out: Uint8Array, shape: Shape): void {
+  if (shape.protocol === PROTOCOL.sctp) {
+    const segment = out.subarray(shape.transport, shape.end)
+    segment.fill(0, 8, 12)
+    new DataView(out.buffer).setUint32(shape.transport + 8, crc32c(segment), true)
+    return
+  }
   const place = shape.transport + (shape.protocol === PROTOCOL.tcp ? 16 : 6)
   putBe16(out, place, 0)
   const body = out.subarray(shape.transport, shape.end)

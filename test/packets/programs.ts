@@ -113,9 +113,15 @@ class PlaneProgram implements Program {
   }
 }
 
-export function openWasmProgram(): Program {
+/** @param now another clock than the machine's, in ticks */
+export function openWasmProgram(now?: () => number): Program {
   const routes = new BenchRoutes()
-  const dataplane = openWasm({ sizes: SIZES, wasmPath: builtFile('pointsman.wasm'), fib: routes.lookup })
+  const dataplane = openWasm({
+    sizes: SIZES,
+    wasmPath: builtFile('pointsman.wasm'),
+    fib: routes.lookup,
+    ...(now === undefined ? {} : { now }),
+  })
   const send = (wire: Wire, frame: Uint8Array): ProgramAnswer => {
     const [out] = dataplane.run([{ frame, ifindex: routes.links[wire === 'c' ? 'c0' : 'r0'].ifindex }])
     if (out === undefined) throw new Error('The program returned nothing')

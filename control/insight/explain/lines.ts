@@ -1,8 +1,8 @@
 /** Finding the line of a packet's connection as a person would: by looking at all of them. */
-import { ConnKind, methodNames, tcpStateNames } from '../../../dataplane/layout/layout.gen.ts'
+import { ConnKind, methodNames, sctpStateNames, tcpStateNames } from '../../../dataplane/layout/layout.gen.ts'
 import { type IpAddress, readAddress } from '../../../net/address.ts'
 import type { PacketKey } from '../../../net/packet/key.ts'
-import { protocolOfNumber } from '../../../net/protocol.ts'
+import { type Protocol, protocolOfNumber } from '../../../net/protocol.ts'
 import { msOfTicks } from '../../compile/settings.ts'
 import { linesOf, placeOf } from '../../connections/place.ts'
 import type { ConnectionTable } from '../../connections/table.ts'
@@ -84,17 +84,21 @@ function virtualOf(table: ConnectionTable, line: number): { address: IpAddress; 
   return { address: table.addresses(at).destination, port: table.ports(at).destination }
 }
 
+function stateName(protocol: Protocol | null, state: number): string {
+  if (protocol === 'tcp') return tcpStateNames[state] ?? 'none'
+  return protocol === 'sctp' ? (sctpStateNames[state] ?? 'none') : 'exchange'
+}
+
 function read(table: ConnectionTable, line: number, now: number): LineRead {
   const isAnswer = table.kind(line) === ConnKind.Reply
   const addresses = table.addresses(line)
   const ports = table.ports(line)
   const source = { address: addresses.source, port: ports.source }
   const destination = { address: addresses.destination, port: ports.destination }
-  const isTcp = protocolOfNumber(table.protocol(line)) === 'tcp'
   return {
     line,
     direction: isAnswer ? 'answer' : 'client',
-    state: isTcp ? (tcpStateNames[table.state(line)] ?? 'none') : 'exchange',
+    state: stateName(protocolOfNumber(table.protocol(line)), table.state(line)),
     remainingMs: msOfTicks(table.remaining(line, now)),
     real: table.real(line),
     method: methodNames[table.method(line)] ?? String(table.method(line)),

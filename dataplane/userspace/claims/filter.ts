@@ -4,14 +4,13 @@
  * lengths, and of fragments at their addresses alone.
  */
 import { addressToBytes } from '../../../net/address.ts'
+import { PROTOCOL_NUMBERS, protocolOfNumber } from '../../../net/protocol.ts'
 import { SpanFilter } from './span-filter.ts'
 import { type ClaimChange, type EndClaim, ERROR_TYPES } from './tracker.ts'
 
 const ETHERTYPE_IPV4 = 0x0800
 const ETHERTYPE_IPV6 = 0x86dd
 const ETHERNET = 14
-const TCP = 6
-const UDP = 17
 const ICMP = 1
 const ICMPV6 = 58
 /** IPv6 extension headers a transport header may hide behind (RFC 8200 §4.1). */
@@ -88,7 +87,7 @@ export class ClaimFilter {
       )
     }
     if (protocol === ICMP) return this.#quotes(bytes, ip + header, ip + room, 4)
-    if ((protocol !== TCP && protocol !== UDP) || header + 4 > room) return false
+    if (protocolOfNumber(protocol) === null || header + 4 > room) return false
     const ports = ip + header
     return (
       hit(this.#to.get(word(bytes, ip + 16)), protocol, be16(bytes, ports + 2)) ||
@@ -120,7 +119,7 @@ export class ClaimFilter {
       )
     }
     if (next === ICMPV6) return this.#quotes(bytes, ip + at, ip + room, 6)
-    if ((next !== TCP && next !== UDP) || at + 4 > room) return false
+    if (protocolOfNumber(next) === null || at + 4 > room) return false
     const ports = ip + at
     return (
       hit(this.#to.get(words(bytes, ip + 24)), next, be16(bytes, ports + 2)) ||
@@ -166,7 +165,7 @@ function addressKey(claim: EndClaim): number | string {
 }
 
 function portNumber(claim: EndClaim): number {
-  const number = ((claim.protocol === 'tcp' ? TCP : UDP) << 16) | claim.port
+  const number = (PROTOCOL_NUMBERS[claim.protocol] << 16) | claim.port
   return claim.of === 'fragments' ? number | ANY_PIECE : number
 }
 

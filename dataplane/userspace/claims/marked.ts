@@ -6,6 +6,7 @@
 import type { Family } from '../../../net/address.ts'
 import { readAddress } from '../../../net/address.ts'
 import { cut } from '../../../net/prefix.ts'
+import type { Protocol } from '../../../net/protocol.ts'
 import type { Dataplane, MapMemory } from '../../dataplane.ts'
 import {
   MarkKeyRecord,
@@ -24,10 +25,11 @@ import type { SpanBox } from './spans.ts'
 /** Marks that services have, by family. */
 export type ServiceMarks = Readonly<Record<Family, ReadonlySet<number>>>
 
-const PROTOCOLS = new Map<number, readonly ('tcp' | 'udp')[]>([
-  [0, ['tcp', 'udp']],
+const PROTOCOLS = new Map<number, readonly Protocol[]>([
+  [0, ['tcp', 'udp', 'sctp']],
   [6, ['tcp']],
   [17, ['udp']],
+  [132, ['sctp']],
 ])
 
 /** Piece of a map: first word, and how many. */

@@ -8,6 +8,7 @@
 import { spawn } from 'node:child_process'
 import { addressToBytes, type Family } from '../../../net/address.ts'
 import { lastAddress } from '../../../net/prefix.ts'
+import { PROTOCOL_NUMBERS } from '../../../net/protocol.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import { QUOTED } from './filter.ts'
 import type { SpanClaim } from './spans.ts'
@@ -106,7 +107,7 @@ function setOf(claim: Claim): string {
 
 function element(claim: Claim): string {
   if (claim.of === 'spans') return spanElement(claim)
-  const key = `${claim.protocol} . ${claim.address}`
+  const key = `${PROTOCOL_NUMBERS[claim.protocol]} . ${claim.address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
@@ -114,13 +115,13 @@ function element(claim: Claim): string {
 function quotedElement(claim: Claim): string {
   if (claim.of === 'spans') return quotedSpanElement(claim)
   const address = `0x${Buffer.from(addressToBytes(claim.address)).toString('hex')}`
-  const key = `${claim.protocol === 'tcp' ? 6 : 17} . ${address}`
+  const key = `${PROTOCOL_NUMBERS[claim.protocol]} . ${address}`
   return claim.port === 0 ? key : `${key} . ${claim.port}`
 }
 
 /** nft writes ends of intervals as it reads them: also of all addresses, and all ports. */
 function spanElement({ protocol, prefix, ports }: SpanClaim): string {
-  const key = `${protocol} . ${prefix.address}-${lastAddress(prefix)}`
+  const key = `${PROTOCOL_NUMBERS[protocol]} . ${prefix.address}-${lastAddress(prefix)}`
   return ports === null ? key : `${key} . ${ports.from}-${ports.to}`
 }
 
@@ -128,7 +129,7 @@ function quotedSpanElement({ protocol, prefix, ports }: SpanClaim): string {
   const [first, last] = [prefix.address, lastAddress(prefix)].map(
     (address) => `0x${Buffer.from(addressToBytes(address)).toString('hex')}`,
   )
-  return `${protocol === 'tcp' ? 6 : 17} . ${first}-${last} . ${ports?.from}-${ports?.to}`
+  return `${PROTOCOL_NUMBERS[protocol]} . ${first}-${last} . ${ports?.from}-${ports?.to}`
 }
 
 /** A claim on packets, of which errors may be about. */

@@ -6,6 +6,7 @@
 
 import { TcAction } from '../../../linux/netlink/traffic-control.ts'
 import { addressToBytes } from '../../../net/address.ts'
+import { PROTOCOL_NUMBERS } from '../../../net/protocol.ts'
 import type { Claim, EndClaim } from './tracker.ts'
 
 /** The kernel takes 4096; its netlink shows a filter only if all of it fits a message of 32 KiB. */
@@ -35,10 +36,8 @@ const PACKET_HOST = 0
 
 const ETHERNET = 14
 const ETHERTYPE = 12
-const TCP = 6
-const UDP = 17
-const PROTOCOLS = { tcp: TCP, udp: UDP } as const
-/** Both transports' headers are at least so long. */
+const PROTOCOLS = ['tcp', 'udp', 'sctp'] as const
+/** All transports' headers are at least so long. */
 const TRANSPORT = 8
 
 /** Where the fields are in a frame of that family, if nothing unusual comes before them. */
@@ -176,10 +175,10 @@ function writeFamily(
   drop: Place,
 ): Place {
   const { header, protocol } = LAYOUT[family]
-  const transports = (['tcp', 'udp'] as const).map((name) => {
+  const transports = PROTOCOLS.map((name) => {
     const mine = keys.filter(({ claim }) => claim.protocol === name)
     const from = writeSide(program, mine, 'from', family, pass, drop)
-    return [PROTOCOLS[name], writeSide(program, mine, 'to', family, from, drop)] as const
+    return [PROTOCOL_NUMBERS[name], writeSide(program, mine, 'to', family, from, drop)] as const
   })
   program.search(transports, pass)
   program.put(Code.BYTE, protocol)

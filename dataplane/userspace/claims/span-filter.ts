@@ -1,9 +1,9 @@
 /** Whether a packet's destination is in a claim on a span of ports. */
 import { addressToBytes, type Family } from '../../../net/address.ts'
 import { maskWord } from '../../../net/prefix.ts'
+import { PROTOCOL_NUMBERS } from '../../../net/protocol.ts'
 import { type PortSpan, type SpanClaim, spanKey } from './spans.ts'
 
-const PROTOCOLS = { tcp: 6, udp: 17 } as const
 const WORDS = { 4: 1, 6: 4 } as const
 
 export class SpanFilter {
@@ -63,7 +63,13 @@ export class SpanFilter {
 type Spans = Map<string, Map<string, PortSpan | null>>
 
 function keyOf({ family, protocol, prefix }: SpanClaim): string {
-  return maskedKey(PROTOCOLS[protocol], addressToBytes(prefix.address), 0, WORDS[family], prefix.length)
+  return maskedKey(
+    PROTOCOL_NUMBERS[protocol],
+    addressToBytes(prefix.address),
+    0,
+    WORDS[family],
+    prefix.length,
+  )
 }
 
 function maskedKey(protocol: number, bytes: Uint8Array, at: number, words: number, length: number): string {

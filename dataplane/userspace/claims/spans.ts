@@ -4,6 +4,7 @@
  */
 import type { Family } from '../../../net/address.ts'
 import { cut, type Prefix, prefixText } from '../../../net/prefix.ts'
+import type { Protocol } from '../../../net/protocol.ts'
 
 export interface PortSpan {
   /** Both included. */
@@ -11,9 +12,9 @@ export interface PortSpan {
   readonly to: number
 }
 
-/** TCP or UDP to a destination, as it is asked for. */
+/** Packets of a protocol to a destination, as it is asked for. */
 export interface SpanBox {
-  readonly protocol: 'tcp' | 'udp'
+  readonly protocol: Protocol
   readonly prefix: Prefix
   /** Null: fragments, whatever their ports. */
   readonly ports: PortSpan | null

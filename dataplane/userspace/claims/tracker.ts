@@ -10,13 +10,14 @@
 
 import type { Family, IpAddress } from '../../../net/address.ts'
 import { readAddress } from '../../../net/address.ts'
+import { type Protocol, protocolOfNumber } from '../../../net/protocol.ts'
 import type { Dataplane, MapMemory } from '../../dataplane.ts'
 import { LiveRecord, Method, RealRecord, ServiceRecord, Slot } from '../../layout/layout.gen.ts'
 import { MarkedReader } from './marked.ts'
 import { claimsOf, type SpanBox, type SpanClaim, spanKey } from './spans.ts'
 
 /**
- * Packets of TCP or UDP. `to`: by their destination; `from`: by their source. With them go ICMP errors,
+ * Packets of a protocol with ports. `to`: by their destination; `from`: by their source. With them go ICMP errors,
  * whoever they are from and for: routers on the way send them too, and only the packet they quote tells
  * what they are about. It went the other way: its source is the virtual service, or its destination the
  * real server. All other errors stay the kernel's, whatever becomes of us.
@@ -24,7 +25,7 @@ import { claimsOf, type SpanBox, type SpanClaim, spanKey } from './spans.ts'
 export interface EndClaim {
   readonly side: 'to' | 'from'
   readonly family: Family
-  readonly protocol: 'tcp' | 'udp'
+  readonly protocol: Protocol
   readonly address: IpAddress
   /** 0: all of them. */
   readonly port: number
@@ -45,8 +46,8 @@ export interface ClaimChange {
   readonly removed: readonly Claim[]
 }
 
-const IPPROTO_TCP = 6
-const IPPROTO_UDP = 17
+/** A service by firewall mark may be for all of them. */
+const ANY_PROTOCOL: readonly Protocol[] = ['tcp', 'udp', 'sctp']
 /** Passive FTP connections go to ports that no rule names. */
 const FTP_PORT = 21
 
@@ -186,7 +187,7 @@ export class ClaimTracker {
   #service(slot: number): void {
     const had = this.#ofService.get(slot)
     const record = ServiceRecord.read(this.#services.view, slot * this.#services.entrySize)
-    const protocol = protocolName(record.protocol)
+    const protocol = protocolOfNumber(record.protocol)
     const live = record.slot === Slot.Live && record.fwmark === 0 && protocol !== null
     const family = record.family === 4 ? 4 : 6
     const address = readAddress(record.addr, 0, family)
@@ -229,8 +230,8 @@ export class ClaimTracker {
     const service = ServiceRecord.read(this.#services.view, record.service * this.#services.entrySize)
     const family = record.family === 4 ? 4 : 6
     const address = readAddress(record.addr, 0, family)
-    const protocol = protocolName(service.protocol)
-    const protocols = protocol === null ? (['tcp', 'udp'] as const) : [protocol]
+    const protocol = protocolOfNumber(service.protocol)
+    const protocols = protocol === null ? ANY_PROTOCOL : [protocol]
     const anyPort = service.port === 0 || service.port === FTP_PORT || service.fwmark !== 0
     const port = anyPort ? 0 : record.port
     return protocols.flatMap((name) => inAnyPieces({ side: 'from', family, protocol: name, address, port }))
@@ -276,11 +277,6 @@ function inAnyPieces(of: Omit<EndClaim, 'of'>): readonly EndClaim[] {
     { ...of, of: 'packets' },
     { ...of, port: 0, of: 'fragments' },
   ]
-}
-
-function protocolName(protocol: number): 'tcp' | 'udp' | null {
-  if (protocol === IPPROTO_TCP) return 'tcp'
-  return protocol === IPPROTO_UDP ? 'udp' : null
 }
 
 function sameClaims(a: readonly Claim[], b: readonly Claim[]): boolean {

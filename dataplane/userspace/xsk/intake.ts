@@ -8,6 +8,7 @@ import { Errno, libc, memoryAt, SystemError, words } from '../../../linux/libc.t
 import type { Link } from '../../../linux/netlink/rtnetlink.ts'
 import { addressToBytes } from '../../../net/address.ts'
 import { prefixText } from '../../../net/prefix.ts'
+import { PROTOCOL_NUMBERS } from '../../../net/protocol.ts'
 import { builtFile } from '../../assets.ts'
 import { DataplaneError } from '../../dataplane.ts'
 import { attachXdp } from '../../kernel/xdp.ts'
@@ -34,7 +35,6 @@ const PIECE = 4
 /** struct steer_prefix: its length counts the bits behind that, PREFIX_HEAD of them before the address. */
 const PREFIX = { size: 24, family: 4, protocol: 5, piece: 6, address: 8 } as const
 const PREFIX_HEAD = 32
-const PROTOCOL = { tcp: 6, udp: 17 } as const
 const ICMP = { 4: 1, 6: 58 } as const
 
 interface Steering {
@@ -290,7 +290,7 @@ function remedy(number: number): string {
 /** The claim as `struct steer_key`. */
 export function steerKey(claim: EndClaim): Uint8Array {
   const side = SIDE[claim.side] | (claim.of === 'fragments' ? PIECE : 0)
-  const key = emptyKey(side, PROTOCOL[claim.protocol], claim.port)
+  const key = emptyKey(side, PROTOCOL_NUMBERS[claim.protocol], claim.port)
   key.set(addressToBytes(claim.address), KEY.address)
   return key
 }
@@ -300,7 +300,7 @@ export function prefixKey({ protocol, prefix, ports }: SpanBox): Uint8Array {
   const key = new Uint8Array(PREFIX.size)
   new DataView(key.buffer).setUint32(0, PREFIX_HEAD + prefix.length, true)
   key[PREFIX.family] = prefix.family
-  key[PREFIX.protocol] = PROTOCOL[protocol]
+  key[PREFIX.protocol] = PROTOCOL_NUMBERS[protocol]
   key[PREFIX.piece] = ports === null ? 1 : 0
   key.set(addressToBytes(prefix.address), PREFIX.address)
   return key

@@ -97,7 +97,7 @@ const end = fc.oneof(
 const claim: fc.Arbitrary<EndClaim> = fc
   .record({
     side: fc.constantFrom('to', 'from'),
-    protocol: fc.constantFrom('tcp', 'udp'),
+    protocol: fc.constantFrom('tcp', 'udp', 'sctp'),
     end,
     port: fc.oneof({ arbitrary: port, weight: 4 }, fc.constant(0)),
   })

@@ -76,7 +76,7 @@ class Stage {
   }
 }
 
-test('rules claim what they mark for a service, of both protocols if they name none', () => {
+test('rules claim what they mark for a service, of all protocols if they name none', () => {
   const stage = new Stage()
   stage.mark(
     rule('192.0.2.0/24', { ports: { from: 80, to: 90 } }),
@@ -86,6 +86,8 @@ test('rules claim what they mark for a service, of both protocols if they name n
     rule('2001:db8::/32', { family: 6, mark: 1 }),
   )
   assert.deepEqual(stage.claims(), [
+    'to sctp 192.0.2.7/32 80-443',
+    'to sctp 192.0.2.7/32 fragments',
     'to tcp 192.0.2.0/24 80-90',
     'to tcp 192.0.2.0/24 fragments',
     'to tcp 192.0.2.7/32 91-443',
@@ -131,7 +133,7 @@ test('a removed rule stays claimed while a connection by some mark lives', () =>
 
 const span = fc.tuple(fc.nat(12), fc.nat(6)).map(([from, more]) => ({ from, to: from + more }))
 const box: fc.Arbitrary<SpanBox> = fc.record({
-  protocol: fc.constantFrom('tcp', 'udp'),
+  protocol: fc.constantFrom('tcp', 'udp', 'sctp'),
   prefix: fc
     .tuple(fc.constantFrom('10.0.0.0', '10.0.0.129', '10.128.0.1', '2001:db8::1', '2001:db9::1'), fc.nat(32))
     .map(([address, length]) => cut(parseAddress(address)!, length)),
@@ -150,7 +152,7 @@ test('claims are all that is in some box, and apart from one another', () => {
     fc.property(
       fc.array(box, { maxLength: 12 }),
       destination,
-      fc.constantFrom('tcp', 'udp'),
+      fc.constantFrom('tcp', 'udp', 'sctp'),
       fc.nat(20),
       (boxes, text, protocol, port) => {
         const isIn = (one: SpanBox) => isAbout(one, protocol, text)
@@ -176,7 +178,7 @@ test('the longest prefix alone tells whether a port may be claimed', () => {
     fc.property(
       fc.array(box, { maxLength: 12 }),
       destination,
-      fc.constantFrom('tcp', 'udp'),
+      fc.constantFrom('tcp', 'udp', 'sctp'),
       fc.nat(20),
       (boxes, text, protocol, port) => {
         const longest = (isPiece: boolean) =>

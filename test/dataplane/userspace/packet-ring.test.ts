@@ -3,6 +3,7 @@ import { describe, test } from 'node:test'
 import { Action, JobFlag, JobRecord, RingRecord, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { SEND_OFFSET, SendStatus, Slot, Status } from '../../../dataplane/userspace/packet/rings.ts'
 import { GsoType, Vnet } from '../../../dataplane/userspace/worker/jobs.ts'
+import { ethernet, ipv4, sctp } from '../../packets/frame.ts'
 import fc from '../../property.ts'
 import { type LinearMemory, linearMemory } from './linear-memory.ts'
 
@@ -184,6 +185,29 @@ describe('a receive ring', () => {
       [0, 1].map((i) => jobs.gsoType(i)),
       [GsoType.TCPV4, GsoType.UDP_SEGMENTS],
     )
+  })
+
+  test('an unfinished checksum of SCTP is finished: the kernel would put a sum in its place', () => {
+    const { ring, jobs, view, take, put, decide, memory } = setup()
+    const packet = ipv4(
+      { src: '10.0.2.11', dst: '198.51.100.7' },
+      sctp({}, [{ type: 0, value: 'some data' }]),
+    )
+    const frame = ethernet({}, packet)
+    const unfinished = Uint8Array.from(frame)
+    unfinished.fill(0, 42, 46)
+    ring.arrive(0, unfinished, { vnet: [1, 0, 0, 34, 8] })
+    // Nonsense: it would lie behind the frame.
+    ring.arrive(1, bytes(60), { vnet: [1, 0, 0, 50, 8] })
+    assert.equal(take(), 2)
+    const job = JobRecord.read(view, jobs.jobAt(0))
+    assert.equal(job.flags, JobFlag.Waits)
+    assert.deepEqual(jobs.u8.slice(job.data, job.data + frame.length), frame)
+    assert.equal(JobRecord.read(view, jobs.jobAt(1)).flags, JobFlag.PartialCsum | JobFlag.Waits)
+    const out = new Ring(memory, 4, OUT_IFINDEX)
+    decide(0, { verdict: Verdict.ForwardNat })
+    assert.equal(put(out, 0, 1), 1)
+    assert.deepEqual(out.sent(0).vnet, [0, frame.length, 0, 0, 0])
   })
 })
 
