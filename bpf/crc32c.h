@@ -49,7 +49,11 @@ pm_inline __u32 pm_crc_word(__u32 crc, __u32 word)
 
 pm_inline __u32 pm_crc_byte(__u32 crc, __u8 byte)
 {
-	return crc >> 8 ^ pm_crc_table[0][(crc ^ byte) & 255];
+	__u32 at = crc ^ byte;
+
+	/* The mask comes last: Linux 6.1 knows no bounds of an exclusive or. */
+	pm_opaque(at);
+	return crc >> 8 ^ pm_crc_table[0][at & 255];
 }
 
 #define PM_CRC_CHUNK 32

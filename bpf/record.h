@@ -130,7 +130,11 @@ pm_inline __u32 pm_record_keep(PM_HOST *host, struct pm_record_scratch *s, __u32
 	if (length > snap)
 		length = snap;
 	pm_opaque(length);
-	if (length > PM_SNAP_MAX || at > PM_SNAP_MAX || length < PM_ETH_LEN)
+	if (length > PM_SNAP_MAX || at > PM_SNAP_MAX)
+		return 0;
+	/* Two tests: of one subtraction for both, Linux 6.1 learns nothing about the length. */
+	pm_opaque(length);
+	if (length < PM_ETH_LEN)
 		return 0;
 	return pm_host_load(host, s->frames + at, length) ? 0 : length;
 }

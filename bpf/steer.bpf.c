@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #define inline_ static inline __attribute__((always_inline))
+#define opaque_(x) asm volatile("" : "+r"(x))
 
 #define ETH_LEN 14
 #define ETHERTYPE_IPV4 0x0800
@@ -172,10 +173,16 @@ inline_ int claimed4(const __u8 *ip, const __u8 *end)
 inline_ int claimed6(const __u8 *ip, const __u8 *end)
 {
 	const __u8 *at = ip + 40;
+	__u32 payload;
 	int piece = 0;
 	__u8 next;
 
-	if (at > end || ip[0] >> 4 != 6 || ip + 40 + load16(ip + 4) > end)
+	if (at > end || ip[0] >> 4 != 6)
+		return 0;
+	payload = load16(ip + 4);
+	/* Linux 6.1 knows no bounds of what two bytes were put together from: seen after a mask. */
+	opaque_(payload);
+	if (at + (payload & 0xffff) > end)
 		return 0;
 	next = ip[6];
 #pragma unroll
