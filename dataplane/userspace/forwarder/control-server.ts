@@ -20,6 +20,9 @@ export class ControlServer {
   readonly #setup: ForwarderSetup
   readonly #server: Server
   readonly #callers = new Set<Socket>()
+  /** Who has come while this ends: a daemon that starts meanwhile is to find nobody here, once it is so. */
+  readonly #latecomers = new Set<Socket>()
+  #ending = false
   /** Who has asked for frames to be held. */
   readonly #holders = new Set<Socket>()
   /** Who has asked for packets to be recorded. */
@@ -54,6 +57,11 @@ export class ControlServer {
     }
   }
 
+  /** From now on nobody is greeted: whoever comes waits until this has ended. */
+  greetNoMore(): void {
+    this.#ending = true
+  }
+
   log(text: string): void {
     if (this.#callers.size > 0) {
       this.#say({ notice: 'log', line: text })
@@ -81,8 +89,13 @@ export class ControlServer {
       caller.destroy()
       return
     }
-    this.#callers.add(caller)
     caller.on('error', () => caller.destroy())
+    if (this.#ending) {
+      this.#latecomers.add(caller)
+      caller.on('close', () => this.#latecomers.delete(caller)).resume()
+      return
+    }
+    this.#callers.add(caller)
     caller.on('close', () => {
       this.#callers.delete(caller)
       if (this.#recorder === caller) {
@@ -112,6 +125,8 @@ export class ControlServer {
 
   async #obey(caller: Socket, forwarder: Forwarder, order: NumberedOrder): Promise<void> {
     const { number } = order
+    const ends = order.order === 'leave' || order.order === 'detach'
+    if (ends) this.greetNoMore()
     let answer: Answer
     try {
       const results = await this.#carryOut(caller, forwarder, order)
@@ -121,9 +136,18 @@ export class ControlServer {
       answer = { number, error: reason, interfaces: forwarder.interfaces() }
     }
     caller.write(line(answer))
-    if (answer.error !== null) return
+    if (answer.error !== null) {
+      if (ends) this.#greetAgain()
+      return
+    }
     if (order.order === 'leave') await this.#end('close')
     if (order.order === 'detach') await this.#end('detach')
+  }
+
+  /** It does not end after all: who has waited asks again, or has another forwarder ask this one to leave. */
+  #greetAgain(): void {
+    this.#ending = false
+    for (const caller of this.#latecomers) caller.destroy()
   }
 
   async #carryOut(
@@ -174,6 +198,7 @@ export class ControlServer {
 
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()))
+    for (const caller of this.#latecomers) caller.destroy()
     for (const caller of this.#callers) caller.end()
     setTimeout(() => {
       for (const caller of this.#callers) caller.destroy()

@@ -76,6 +76,7 @@ async function main({ runDirectory, setup, interfaces }: ForwarderArguments): Pr
   const end = async (how: 'close' | 'detach'): Promise<void> => {
     if (ending) return
     ending = true
+    server.greetNoMore()
     let status = 0
     try {
       if (how === 'detach') {
