@@ -6,6 +6,7 @@ import type { Lab } from '../../lab/lab.ts'
 import { hostNamed, topology } from '../../lab/topology.ts'
 import { preloadObstacle } from '../preload/library.ts'
 import { KEEPALIVED, Keepalived } from './keepalived-process.ts'
+import { inList, members } from './listed.ts'
 import { missingFor, withDirector } from './scene.ts'
 
 const skip = missingFor('xdp') || preloadObstacle(KEEPALIVED, 'keepalived') || false
@@ -48,27 +49,6 @@ ${server('rs1')}${server('rs2')}
 `
 }
 
-/** Real servers in the list, with their weights. */
-async function members(lab: Lab): Promise<string> {
-  const listed = await lab.director.rule('-Sn')
-  return [...listed.matchAll(/-r (\S+) -m -w (\d+)/g)]
-    .map(([, server, weight]) => `${server} ${weight}`)
-    .sort()
-    .join(', ')
-}
-
-async function inList(lab: Lab, wanted: string): Promise<void> {
-  let found = ''
-  await until(`the real servers ${wanted}`, WITHIN_MS, async () => {
-    found = await members(lab)
-    if (found !== wanted) return undefined
-    found += ', not in force'
-    return (await lab.director.isInForce()) ? true : undefined
-  }).catch((error: unknown) => {
-    throw new Error(`${String(error)}, found ${found}`)
-  })
-}
-
 const answers = async (lab: Lab): Promise<Record<string, number>> => {
   const report = await lab.client.load({ ...VIRTUAL, requests: 20, concurrency: 2 })
   assert.deepEqual(report.failures, {})
@@ -83,20 +63,20 @@ test('keepalived checks, replaces, reloads, dies and returns', { skip }, () =>
     keepalived.start()
     try {
       const both = (weight: number) => `${member('rs1')} ${weight}, ${member('rs2')} ${weight}`
-      await inList(lab, both(2))
+      await inList(lab, both(2), WITHIN_MS)
       assert.deepEqual(Object.keys(await answers(lab)).sort(), ['rs1', 'rs2'])
 
       await lab.stopServer('rs1')
-      await inList(lab, `${member('rs2')} 2`)
+      await inList(lab, `${member('rs2')} 2`, WITHIN_MS)
       assert.deepEqual(Object.keys(await answers(lab)), ['rs2'])
 
       await lab.stopServer('rs2')
-      await inList(lab, `${member('rs3')} 1`)
+      await inList(lab, `${member('rs3')} 1`, WITHIN_MS)
       assert.deepEqual(Object.keys(await answers(lab)), ['rs3'], 'the sorry server')
 
       await lab.startServer('rs1')
       await lab.startServer('rs2')
-      await inList(lab, both(2))
+      await inList(lab, both(2), WITHIN_MS)
       await until('the quorum scripts', WITHIN_MS, async () =>
         keepalived.told.length >= 3 ? true : undefined,
       )
@@ -104,21 +84,21 @@ test('keepalived checks, replaces, reloads, dies and returns', { skip }, () =>
 
       keepalived.write(configuration(script, 5))
       keepalived.reload()
-      await inList(lab, both(5))
+      await inList(lab, both(5), WITHIN_MS)
 
       await lab.director.end('SIGKILL')
       await lab.stopServer('rs1')
       await lab.director.start({ dataplane: 'xdp' })
-      await inList(lab, `${member('rs2')} 5`)
+      await inList(lab, `${member('rs2')} 5`, WITHIN_MS)
       await lab.startServer('rs1')
-      await inList(lab, both(5))
+      await inList(lab, both(5), WITHIN_MS)
 
       await keepalived.kill()
       assert.equal(await members(lab), both(5), 'rules outlive it, as in the kernel')
       await answers(lab)
       await lab.stopServer('rs1')
       keepalived.start()
-      await inList(lab, `${member('rs2')} 5`)
+      await inList(lab, `${member('rs2')} 5`, WITHIN_MS)
       await answers(lab)
       await keepalived.end()
       assert.equal(await members(lab), '', 'one that ends takes its rules along')

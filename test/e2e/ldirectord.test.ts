@@ -5,10 +5,10 @@ import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { builtFile } from '../../dataplane/assets.ts'
-import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { inNamespace } from '../../lab/namespace.ts'
 import { hostNamed, topology } from '../../lab/topology.ts'
+import { inList } from './listed.ts'
 import { missingFor, withDirector } from './scene.ts'
 
 const LDIRECTORD = '/usr/sbin/ldirectord'
@@ -37,27 +37,6 @@ virtual=${VIRTUAL.address}:${VIRTUAL.port}
 \treceive="."
 `
 
-async function members(lab: Lab): Promise<string> {
-  const listed = await lab.director.rule('-Sn')
-  const found = [...listed.matchAll(/-r (\S+) -m -w (\d+)/g)]
-  return found
-    .map(([, server, weight]) => `${server} ${weight}`)
-    .sort()
-    .join(', ')
-}
-
-async function inList(lab: Lab, wanted: string): Promise<void> {
-  let found = ''
-  await until(`the real servers ${wanted}`, WITHIN_MS, async () => {
-    found = await members(lab)
-    if (found !== wanted) return undefined
-    found += ', not in force'
-    return (await lab.director.isInForce()) ? true : undefined
-  }).catch((error: unknown) => {
-    throw new Error(`${String(error)}, found ${found}`)
-  })
-}
-
 async function answering(lab: Lab): Promise<readonly string[]> {
   const report = await lab.client.load({ ...VIRTUAL, requests: 20, concurrency: 2 })
   assert.deepEqual(report.failures, {})
@@ -77,16 +56,16 @@ test('ldirectord checks real servers, and falls back', { skip }, () =>
     const child = spawn(program, args, { stdio: 'ignore', env: lab.director.environment() })
     const ended = once(child, 'exit')
     try {
-      await inList(lab, `${at('rs1')} 2, ${at('rs2')} 3`)
+      await inList(lab, `${at('rs1')} 2, ${at('rs2')} 3`, WITHIN_MS)
       assert.deepEqual(await answering(lab), ['rs1', 'rs2'])
       await lab.stopServer('rs1')
-      await inList(lab, `${at('rs2')} 3`)
+      await inList(lab, `${at('rs2')} 3`, WITHIN_MS)
       assert.deepEqual(await answering(lab), ['rs2'])
       await lab.stopServer('rs2')
-      await inList(lab, `${at('rs3')} 1`)
+      await inList(lab, `${at('rs3')} 1`, WITHIN_MS)
       assert.deepEqual(await answering(lab), ['rs3'], 'the fallback')
       await lab.startServer('rs1')
-      await inList(lab, `${at('rs1')} 2`)
+      await inList(lab, `${at('rs1')} 2`, WITHIN_MS)
     } catch (error) {
       console.error(existsSync(log) ? readFileSync(log, 'utf8').slice(-4000) : 'ldirectord said nothing')
       throw error

@@ -1,6 +1,6 @@
 /** Fragments, each of which goes its way by what the first of its datagram decided. */
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { publishEgress } from '../../dataplane/egress-table.ts'
 import { EgressFlag, FragmentRecord, PM_FRAGMENTS } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
@@ -8,6 +8,7 @@ import { Bench } from './bench.ts'
 import { concat, ipBytes } from './bytes.ts'
 import { decode } from './decode.ts'
 import { fragmentHeader, type IpPacket, ipv4, ipv6, PROTOCOL, raw, type Segment, tcp, udp } from './frame.ts'
+import { openedProgram } from './opened.ts'
 import { openKernelProgram, openWasmProgram, type Program, type ProgramAnswer } from './programs.ts'
 import {
   CLIENT4,
@@ -75,15 +76,7 @@ function joined(answers: readonly ProgramAnswer[], family: 4 | 6): Uint8Array {
 
 /** @param canBeKept whether its host knows interfaces that take no frame of ours */
 function questions(open: () => Promise<Program>, skip: string | false, canBeKept: boolean): void {
-  let program: Program | undefined
-  before(async () => {
-    if (skip === false) program = await open()
-  })
-  after(async () => await program?.close())
-  const it = (): Program => {
-    assert.ok(program)
-    return program
-  }
+  const it = openedProgram(open, skip)
   const verdicts = (wire: 'c' | 'r', frames: readonly Uint8Array[]): string[] =>
     frames.map((frame) => it().send(wire, frame).verdict)
   const forget = (): void => void it().dataplane.map('fragments').bytes.fill(0)

@@ -1,6 +1,6 @@
 /** ICMP errors that no recording has: what they quote, whom they are about, and what is learnt of them. */
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { LiveRecord, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench } from './bench.ts'
@@ -20,6 +20,7 @@ import {
   tcp,
   udp,
 } from './frame.ts'
+import { openedProgram } from './opened.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
 import {
   CLIENT4,
@@ -67,15 +68,7 @@ function tunnelled(inner: IpPacket, type: 'ipip' | 'gue' | 'gre', server: string
 }
 
 function questions(open: () => Promise<Program>, skip: string | false): void {
-  let program: Program | undefined
-  before(async () => {
-    if (skip === false) program = await open()
-  })
-  after(async () => await program?.close())
-  const it = (): Program => {
-    assert.ok(program)
-    return program
-  }
+  const it = openedProgram(open, skip)
 
   for (const [what, extensions] of CHAINS) {
     test(`an ICMPv6 error that quotes ${what} before the ports goes to the real server`, {

@@ -1,6 +1,6 @@
 /** Persistence on both planes: which real server a client comes back to, and how long. */
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import {
   ConnKind,
   ConnRecord,
@@ -13,6 +13,7 @@ import {
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench } from './bench.ts'
 import { ip, type Segment, tcp, udp } from './frame.ts'
+import { openedProgram } from './opened.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
 import { CLIENT4, ENDS, fromClient, fromServer, RS4, RS6, VIP4 } from './scenes.ts'
 
@@ -48,15 +49,7 @@ interface Line {
 }
 
 function questions(open: () => Promise<Program>, skip: string | false): void {
-  let program: Program | undefined
-  before(async () => {
-    if (skip === false) program = await open()
-  })
-  after(async () => await program?.close())
-  const it = (): Program => {
-    assert.ok(program)
-    return program
-  }
+  const it = openedProgram(open, skip)
 
   /** Number of the real server that a packet of this client goes to, from 0; or the verdict. */
   function from(

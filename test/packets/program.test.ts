@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import type { MapMemory } from '../../dataplane/dataplane.ts'
 import { listInterfaces, putInterface } from '../../dataplane/interface-table.ts'
 import { InterfaceRecord } from '../../dataplane/layout/layout.gen.ts'
@@ -24,6 +24,7 @@ import {
   udp,
 } from './frame.ts'
 import { forward, type Hop, natIn, natOut, roundRobin, tunnel, WeightedRoundRobin } from './model.ts'
+import { openedProgram } from './opened.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
 import {
   CLIENT4,
@@ -492,15 +493,7 @@ const CASES: readonly Case[] = [
 
 /** Everything here is asked of both programs. */
 function questions(open: () => Promise<Program>, skip: string | false): void {
-  let program: Program | undefined
-  before(async () => {
-    if (skip === false) program = await open()
-  })
-  after(async () => await program?.close())
-  const it = (): Program => {
-    assert.ok(program)
-    return program
-  }
+  const it = openedProgram(open, skip)
 
   for (const { name, rules, steps } of CASES) {
     test(name, { skip }, async () => {

@@ -1,11 +1,12 @@
 /** Schedulers that remember destinations or draw lots, and how evenly others spread, on both planes. */
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import type { MarkRule } from '../../control/model/mark.ts'
 import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench } from './bench.ts'
 import { ip, type Segment, tcp, udp } from './frame.ts'
+import { openedProgram } from './opened.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
 import { CLIENT4, fromClient, RS4, VIP4 } from './scenes.ts'
 
@@ -30,15 +31,7 @@ function rules(at: string, scheduler: string, weights: readonly number[], option
 }
 
 function questions(open: () => Promise<Program>, skip: string | false): void {
-  let program: Program | undefined
-  before(async () => {
-    if (skip === false) program = await open()
-  })
-  after(async () => await program?.close())
-  const it = (): Program => {
-    assert.ok(program)
-    return program
-  }
+  const it = openedProgram(open, skip)
 
   function to(destination: string, segment: Segment, client = CLIENT4): number | string {
     const { verdict, frame } = it().send(

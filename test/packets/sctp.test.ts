@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { after, before, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { ticksOfSeconds } from '../../control/compile/settings.ts'
 import {
@@ -25,6 +25,7 @@ import { Bench } from './bench.ts'
 import { be16, hex } from './bytes.ts'
 import { CHUNK, type Chunk, fragmentHeader, ip, ipv4, ipv6, patch, type Segment, sctp } from './frame.ts'
 import { natIn, natOut } from './model.ts'
+import { openedProgram } from './opened.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
 import {
   CLIENT4,
@@ -247,15 +248,7 @@ test('every cell of the tables that packets can reach, and no other way', async 
 // ---- the same questions to both hosts of the program
 
 function questions(open: () => Promise<Program>, skip: string | false): void {
-  let program: Program | undefined
-  before(async () => {
-    if (skip === false) program = await open()
-  })
-  after(async () => await program?.close())
-  const it = (): Program => {
-    assert.ok(program)
-    return program
-  }
+  const it = openedProgram(open, skip)
   const verdict = (chunks: readonly Chunk[] | Uint8Array, sport = 40001): string =>
     it().send('c', request(4, sctp({ sport }, chunks))).verdict
   const listed = async (): Promise<string[]> =>
