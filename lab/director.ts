@@ -241,6 +241,6 @@ export class LabDirector {
 
 /** Removes run directory and log of a director that is no more. */
 export function removeTraces(runDir: string): void {
-  rmSync(runDir, { recursive: true, force: true })
+  rmSync(runDir, { recursive: true, force: true, maxRetries: 5 })
   rmSync(`${runDir}.log`, { force: true })
 }

@@ -8,11 +8,14 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { until } from './command.ts'
 import { type DataplaneName, executable } from './director.ts'
+import { etcdMissing } from './etcd.ts'
 import { createLab, DEFAULT_PREFIX, type Lab, removeLab, type SentCount } from './lab.ts'
 import { namespacePath } from './namespace.ts'
 import { measurePrograms, type ProgramTime, programTime } from './program-time.ts'
+import { demonstrateRegistry } from './registry.ts'
 import { allRules, type LabService, virtualEndpoint } from './rules.ts'
 import type { Answer } from './server.ts'
+import { detail, expectNothing, isInterrupted, problem, problems, step } from './telling.ts'
 import { endpoint, FAMILIES, hostNamed, METHODS, type Method, realServers, topology } from './topology.ts'
 
 const REQUESTS = 6
@@ -26,30 +29,11 @@ const HELP = `npm start [-- OPTION…]
   --keep                          leave the lab up afterwards and say how to look around
   --remove                        only take away a lab that was kept
   --dataplane auto|xdp|tc|userspace  what carries the packets (default auto)
+  --registry etcd                 show real servers that register themselves, and one whose lease ends, instead
   --prefix NAME                   begin of the namespaces' names (default ${DEFAULT_PREFIX})
 `
 
 const TITLES: Record<Method, string> = { nat: 'NAT', 'direct-routing': 'direct routing', tunnel: 'tunnel' }
-
-const bold = process.stdout.isTTY
-  ? (text: string): string => `\x1b[1m${text}\x1b[0m`
-  : (text: string): string => text
-
-function step(text: string): void {
-  console.log(`${bold('==>')} ${text}`)
-}
-
-function detail(text: string): void {
-  console.log(text.replace(/^/gm, '    ').trimEnd())
-}
-
-const problems: string[] = []
-let interrupted = false
-function problem(text: string): void {
-  if (interrupted) return // what is being taken away no longer answers
-  problems.push(text)
-  detail(`PROBLEM: ${text}`)
-}
 
 const services: LabService[] = METHODS.flatMap((method) =>
   FAMILIES.flatMap((family) =>
@@ -250,7 +234,7 @@ async function showCommand(lab: Lab, name: 'ipvsadm' | 'pointsman', args: readon
     problem(`${name} ${args.join(' ')} exited with ${result.status}: ${result.stderr.trim()}`)
 }
 
-function explainKeptLab(lab: Lab): void {
+function explainKeptLab(lab: Lab, methods: readonly Method[]): void {
   const command = (host: string, words: string): string =>
     `nsenter --net=${namespacePath(lab.prefix + host)} ${words}`
   const nat = topology.virtual.nat
@@ -261,7 +245,7 @@ function explainKeptLab(lab: Lab): void {
       `${executable('ipvsadm')} -Ln`,
       `${executable('pointsman')} status`,
       command('client', `curl http://${nat.ipv4}/`),
-      command('client', `curl http://[${topology.virtual.tunnel.ipv6}]/`),
+      ...methods.map((method) => command('client', `curl http://[${topology.virtual[method].ipv6}]/`)),
       command('director', 'bash'),
       command('rs1', `tcpdump -ni ${topology.wires.servers.interface}`),
       command('net', 'nft list ruleset'),
@@ -294,17 +278,20 @@ async function main(): Promise<number> {
       keep: { type: 'boolean', default: false },
       remove: { type: 'boolean', default: false },
       dataplane: { type: 'string', default: 'auto' },
+      registry: { type: 'string' },
       prefix: { type: 'string', default: DEFAULT_PREFIX },
       help: { type: 'boolean', short: 'h', default: false },
     },
   })
-  const { dataplane, prefix } = values
+  const { dataplane, prefix, registry } = values
   if (values.help) {
     process.stdout.write(HELP)
     return 0
   }
   if (dataplane !== 'auto' && dataplane !== 'xdp' && dataplane !== 'tc' && dataplane !== 'userspace')
     throw new Error(`--dataplane is neither auto, xdp, tc nor userspace: "${dataplane}"`)
+  if (registry !== undefined && registry !== 'etcd') throw new Error(`--registry is not etcd: "${registry}"`)
+  if (registry !== undefined && etcdMissing !== false) throw new Error(etcdMissing)
   if (values.remove) {
     step(`taking away what is left of lab ${prefix}*`)
     await removeLab(prefix)
@@ -319,19 +306,20 @@ async function main(): Promise<number> {
     ['SIGTERM', 143],
   ] as const)
     process.once(signal, () => {
-      interrupted = true
+      expectNothing()
       step(`${signal}: taking the lab away`)
       void lab.destroy().finally(() => process.exit(status))
     })
   let keep = false
   try {
-    await demonstrate(lab, dataplane)
+    if (registry === undefined) await demonstrate(lab, dataplane)
+    else await demonstrateRegistry(lab, dataplane, values.keep)
     keep = values.keep
   } catch (error) {
     problem(error instanceof Error ? error.message : String(error))
   } finally {
-    if (interrupted) await new Promise(() => {}) // the signal's handler ends the process
-    if (keep) explainKeptLab(lab)
+    if (isInterrupted()) await new Promise(() => {}) // the signal's handler ends the process
+    if (keep) explainKeptLab(lab, registry === undefined ? METHODS : [])
     else {
       step('taking the lab away')
       await lab.destroy()
@@ -343,7 +331,11 @@ async function main(): Promise<number> {
     for (const text of problems) detail(text)
     return 1
   }
-  step('every forwarding method forwarded, every real server saw the client')
+  step(
+    registry === undefined
+      ? 'every forwarding method forwarded, every real server saw the client'
+      : 'whoever was registered served, and nobody else was asked',
+  )
   return 0
 }
 

@@ -42,6 +42,11 @@ missing_packages() {
 	ldconfig -p | grep -q 'libbpf\.so\.1' || echo libbpf1
 }
 
+# What the lab needs to show a registry.
+missing_registry_packages() {
+	[ -e /usr/bin/etcd ] || echo etcd-server
+}
+
 # What only tests use: partners to compare with, and what it takes to make and inspect packages.
 missing_test_packages() {
 	local tool
@@ -52,7 +57,7 @@ missing_test_packages() {
 	[ -e /usr/sbin/ipvsadm ] || echo ipvsadm
 	[ -e /usr/sbin/keepalived ] || echo keepalived
 	[ -e /usr/sbin/ldirectord ] || echo ldirectord
-	[ -e /usr/bin/etcd ] || echo etcd-server
+	missing_registry_packages
 	[ -e /usr/share/java/zookeeper.jar ] || echo zookeeper
 	[ -e /usr/sbin/named ] || echo bind9
 	command -v openssl >/dev/null || echo openssl

@@ -4,5 +4,6 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 [ "$(id -u)" -eq 0 ] || fail "the lab needs root: network namespaces, BPF and raw sockets"
+case " $* " in *" --registry"[\ =]*) install_packages missing_registry_packages ;; esac
 setup
 exec node --import tsx lab/main.ts "$@"

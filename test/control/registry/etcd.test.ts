@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { EtcdGateway, encode } from '../../../control/registry/etcd/gateway.ts'
 import { addressOf, etcdAddress, poolOf } from './addresses.ts'
 import { certificate } from './certificate.ts'
-import { answering, Etcd, etcdMissing, startEtcd } from './etcd-process.ts'
+import { answering, type Etcd, etcdMissing, etcdOnLoopback, startEtcd } from './etcd-process.ts'
 import { freePorts } from './processes.ts'
 import { CutProxy } from './proxy.ts'
 import { Watching } from './watching.ts'
@@ -177,8 +177,7 @@ describe('a pool in etcd', { skip: etcdMissing }, () => {
 })
 
 test('a pool follows three members of etcd of which one dies', { skip: etcdMissing }, async () => {
-  const ports = await freePorts(6)
-  const members = [0, 1, 2].map((n) => new Etcd(`m${n}`, ports[2 * n]!, ports[2 * n + 1]!))
+  const members = await Promise.all([0, 1, 2].map((n) => etcdOnLoopback(`m${n}`)))
   try {
     for (const member of members) member.start(members)
     await Promise.all(members.map((member) => answering(member)))

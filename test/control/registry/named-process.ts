@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { askServer } from '../../../control/registry/dns/ask.ts'
-import { endWithUs, killed } from './processes.ts'
+import { endWithUs, killed } from '../../../lab/processes.ts'
 
 const NAMED = '/usr/sbin/named'
 

@@ -2,7 +2,6 @@
  * Servers of tests, in a network of their own where that can be had: nobody else has ports there, and none of
  * them is given to a client while its server is being started again.
  */
-import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { enterPrivateNetwork, skipWithoutPrivileges } from '../../dataplane/private-network.ts'
@@ -12,14 +11,6 @@ if (isAlone) enterPrivateNetwork()
 
 /** Below those that the kernel gives to clients (ip_local_port_range). */
 let nextPort = 20_000
-
-/** A test that has failed is not held up by a server that nobody has ended, and leaves none behind. */
-export function endWithUs(child: ChildProcess): void {
-  const kill = (): void => void child.kill('SIGKILL')
-  process.once('exit', kill)
-  child.once('exit', () => process.removeListener('exit', kill))
-  child.unref()
-}
 
 /** Ports that nobody has: at this moment only, where the network is everybody's. */
 export async function freePorts(count: number): Promise<number[]> {
@@ -33,13 +24,4 @@ export async function freePorts(count: number): Promise<number[]> {
   })
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   return ports
-}
-
-/** Ends it without a word, and waits for that. */
-export async function killed(child: ChildProcess | null): Promise<void> {
-  if (child === null || child.exitCode !== null || child.signalCode !== null) return
-  child.ref()
-  const ended = once(child, 'exit')
-  child.kill('SIGKILL')
-  await ended
 }

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { RegistryAddress } from '../../../control/model/pool.ts'
 import { ZkSession } from '../../../control/registry/zookeeper/session.ts'
+import { endWithUs, killed } from '../../../lab/processes.ts'
 import { addressOf } from './addresses.ts'
-import { endWithUs, killed } from './processes.ts'
 
 const JARS = [
   ...['zookeeper', 'zookeeper-jute', 'slf4j-api', 'slf4j-nop', 'netty-all', 'snappy-java', 'metrics-core'],
