@@ -177,8 +177,9 @@ export class ControlServer {
         await forwarder.resume()
         return {}
       case 'record':
-        await forwarder.recordTo(order)
+        // First of all: it may hang up before the workers have answered.
         this.#recorder = caller
+        await forwarder.recordTo(order)
         return {}
       case 'record-no-more':
         this.#recorder = null

@@ -14,12 +14,13 @@ const SETUP = { workers: 1, intake: 'packet', busyPoll: false, ringBytes: 0, bui
 async function serving(
   body: (path: string, server: ControlServer, ended: () => string[]) => Promise<void>,
   detach: () => Promise<void>,
+  recordTo: (recording: object | null) => Promise<void> = async () => {},
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'pointsman-control-'))
   const path = join(folder, 'forwarder.sock')
   const server = new ControlServer(SETUP as never)
   const ended: string[] = []
-  const forwarder = { interfaces: () => [], detach } as unknown as Forwarder
+  const forwarder = { interfaces: () => [], detach, recordTo } as unknown as Forwarder
   try {
     await server.listen(path, forwarder, async (how) => {
       ended.push(how)
@@ -78,5 +79,31 @@ test('a detach that fails ends nothing: the next one is greeted', async () => {
       second.close()
     },
     () => Promise.reject(new Error('no such luck')),
+  )
+})
+
+test('whoever hangs up before its recording has begun is not recorded for', async () => {
+  const told: string[] = []
+  let over = (): void => {}
+  const isOver = new Promise<void>((resolve) => {
+    over = resolve
+  })
+  await serving(
+    async (path) => {
+      const link = await ForwarderLink.connect(path)
+      const filter = { client: null, service: null, verdicts: null, snap: 64, sample: 1 }
+      const order = link!.order({ order: 'record', path: '/nowhere', filter }).catch(() => {})
+      while (told.length === 0) await new Promise((resolve) => setImmediate(resolve))
+      link!.close()
+      await Promise.all([order, isOver])
+      assert.deepEqual(told, ['begin', 'end'])
+    },
+    async () => {},
+    async (recording) => {
+      told.push(recording === null ? 'end' : 'begin')
+      if (recording === null) over()
+      // Workers that take their time.
+      else await isOver
+    },
   )
 })
