@@ -45,6 +45,8 @@ export interface Tape {
   read(take: (packet: RecordedPacket) => boolean): void
   /** Packets that were wanted and found no room. */
   lost(): number
+  /** Why no more will come; null while some may. */
+  over(): string | null
   close(): Promise<void>
 }
 

@@ -393,6 +393,7 @@ export class KernelDataplane implements Dataplane {
         if (this.#recording === recorders) for (const recorder of recorders.values()) recorder.read(take)
       },
       lost: () => [...recorders.values()].reduce((sum, recorder) => sum + recorder.lost(), 0),
+      over: () => (this.#recording === recorders ? null : 'the packet program has been let go'),
       close: async () => {
         if (this.#recording === recorders) this.#stopRecording()
       },

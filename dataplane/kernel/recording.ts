@@ -30,7 +30,9 @@ export class Recorder {
   readonly #loaded: LoadedProgram
   readonly #mappings: Mapping[] = []
   readonly #reader: RingReader
-  readonly #wanted: BigUint64Array
+  /** Of its settings; null once they are gone. */
+  #wanted: BigUint64Array | null = null
+  #lost = 0
 
   /** Loads it, which takes seconds, without holding up this thread. */
   static async load(
@@ -73,6 +75,7 @@ export class Recorder {
   }
 
   #renew(): void {
+    if (this.#wanted === null) return
     Atomics.store(this.#wanted, WantedFields.until / 8, process.hrtime.bigint() + LEASE_NS)
   }
 
@@ -85,10 +88,13 @@ export class Recorder {
   }
 
   lost(): number {
-    return Number(Atomics.load(this.#wanted, WantedFields.lost / 8))
+    if (this.#wanted !== null) this.#lost = Number(Atomics.load(this.#wanted, WantedFields.lost / 8))
+    return this.#lost
   }
 
   close(): void {
+    this.lost()
+    this.#wanted = null
     for (const mapping of this.#mappings.splice(0)) mapping.unmap()
     this.#loaded.close()
   }

@@ -11,6 +11,7 @@ import { deleteScript, runNft } from './claims/nftables.ts'
 import { ForwarderLink } from './forwarder/forwarder-link.ts'
 import { CONTROL_SOCKET, MAPS_NAME } from './forwarder/protocol.ts'
 import { removeMaps } from './maps-file.ts'
+import { RECORDING_NAME } from './recording.ts'
 import { removeStaleWaysBack } from './way-back.ts'
 
 const END_MS = 5000
@@ -56,6 +57,7 @@ async function removeMapsIn(runDirectory: string): Promise<boolean> {
   link?.close()
   if (link !== null) return false
   removeMaps(maps)
+  rmSync(join(runDirectory, RECORDING_NAME), { force: true })
   rmSync(socket, { force: true })
   return true
 }

@@ -3,8 +3,7 @@
  * in the place of its linear memory. They outlive both processes, whatever ends these.
  *
  * Form: a page with one line of JSON, then the maps in their order, each from the start of a page. All of it
- * is reserved when the file is made: on a full file system a write to a page that is not there yet would
- * kill the process (SIGBUS).
+ * is reserved when the file is made.
  */
 import { randomBytes } from 'node:crypto'
 import {
@@ -21,18 +20,8 @@ import {
   statSync,
   writeSync,
 } from 'node:fs'
-import { dirname } from 'node:path'
 import { bootId } from '../../linux/boot.ts'
-import {
-  addressOf,
-  Errno,
-  errno,
-  libc,
-  MAP_FAILED,
-  type Mapping,
-  mapShared,
-  SystemError,
-} from '../../linux/libc.ts'
+import { addressOf, errno, libc, MAP_FAILED, type Mapping, mapShared, SystemError } from '../../linux/libc.ts'
 import type { NewMaps } from '../conversions.ts'
 import { DataplaneError, type MapMemory, type Sizes } from '../dataplane.ts'
 import {
@@ -50,6 +39,7 @@ import { mapMemory } from '../map-memory.ts'
 import { Migration, planMigration } from '../migrate.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
 import { MAP_ALIGNMENT, type MapsBacking } from '../wasm/program.ts'
+import { reserve } from './reserve.ts'
 
 const HEAD_BYTES = MAP_ALIGNMENT
 const PROT_READ_WRITE = 3
@@ -124,7 +114,7 @@ export class MapsFile implements MapsBacking {
     const fd = openSync(temporary, 'wx+', 0o600)
     let file: MapsFile | null = null
     try {
-      if (libc.fallocate(fd, 0, 0, length) < 0) throw noRoom(path, length, errno())
+      reserve(fd, path, length, 'use another --run-dir, or fewer --connections')
       const { offsets } = layOut(sizes)
       const entries = mapEntries(sizes)
       const maps = Object.fromEntries(
@@ -335,14 +325,6 @@ function readHead(fd: number): Head | null {
   } catch {
     return null
   }
-}
-
-function noRoom(path: string, bytes: number, number: number): DataplaneError {
-  const mebibytes = Math.ceil(bytes / (1 << 20))
-  if (number !== Errno.ENOSPC) return new DataplaneError(new SystemError(`reserve ${path}`, number).message)
-  return new DataplaneError(
-    `Cannot reserve ${mebibytes} MiB for ${path}: its file system is full; make it larger (mount -o remount,size=… of what df ${dirname(path)} shows), use another --run-dir, or fewer --connections`,
-  )
 }
 
 /** Who has mapped them keeps them until the end. */

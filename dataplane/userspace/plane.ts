@@ -3,6 +3,7 @@
  * forwarder in a process of its own, which carries the packets. The daemon starts it, talks to it, starts
  * it again when it ends, and leaves it running when it ends itself.
  */
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { netnsHolder } from '../../linux/netns-lock.ts'
 import { monotonicTicks } from '../clock.ts'
@@ -86,6 +87,8 @@ export class UserspaceDataplane implements Dataplane {
       throw new DataplaneError(`Cannot forward with ${workers} workers: expected 1 to ${WORKERS_MAX}`)
     }
     await endForeign(options)
+    // Of a daemon that was killed before its forwarder had found it.
+    rmSync(join(options.runDirectory, RECORDING_NAME), { force: true })
     const { maps, adopted, link } = await takeMaps(options, workers)
     const plane = new UserspaceDataplane(options, maps, adopted)
     try {
@@ -257,15 +260,14 @@ export class UserspaceDataplane implements Dataplane {
     const filter = filterOf(wanted)
     const link = this.#link
     if (link === null) throw new DataplaneError(this.#trouble ?? 'Cannot record: the forwarder does not run')
-    return await FileTape.open(
-      path,
-      this.#setup.workers,
-      async () => void (await link.order({ order: 'record', path, filter })),
+    return await FileTape.open(path, this.#setup.workers, {
+      begin: async () => void (await link.order({ order: 'record', path, filter })),
       // One that has ended records nothing, either.
-      async () => {
+      end: async () => {
         if (!link.over) await link.order({ order: 'record-no-more' })
       },
-    )
+      ended: () => link.over,
+    })
   }
 
   async hold(): Promise<void> {
