@@ -9,7 +9,6 @@ import { countSendFailures, type SendFailures } from '../../dataplane/kernel/fai
 import type { XdpModeChoice } from '../../dataplane/kernel/xdp.ts'
 import { removeLeftovers } from '../../dataplane/userspace/leftovers.ts'
 import { bootId } from '../../linux/boot.ts'
-import { netDeviceName } from '../../linux/device.ts'
 import { isMachineTrouble, MachineError } from '../../linux/machine-error.ts'
 import { CHECK_DEVICE } from '../../linux/netlink/probe-pair.ts'
 import { notify, watchdogPeriodMs } from '../../linux/sd-notify.ts'
@@ -20,14 +19,13 @@ import { exchangePlane, type ManagedDirector, type OpenDirectorOptions, openDire
 import { type StateFile, stateFile } from '../apply/state-file.ts'
 import { Turns } from '../apply/turns.ts'
 import { readVerdicts } from '../counting/verdicts.ts'
-import type { Capture, CaptureAsked, MetricsDetail } from '../front/api/route.ts'
+import type { MetricsDetail } from '../front/api/route.ts'
 import type { Status } from '../front/api/schema/status.ts'
 import { type Api, createApi } from '../front/api/server.ts'
 import { askedHops, knownHops } from '../insight/explain/hops.ts'
 import { takeSnapshot } from '../insight/explain/snapshot.ts'
 import { Collector } from '../insight/metrics/collector.ts'
 import type { MetricFacts } from '../insight/metrics/facts.ts'
-import { Recording } from '../insight/record/recording.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
 import { serviceText } from '../model/identity.ts'
 import type { Journal } from '../model/journal.ts'
@@ -64,6 +62,7 @@ import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { openJournal } from './journal-file.ts'
 import { collectGarbage, Tidy } from './memory.ts'
+import { Recordings } from './recordings.ts'
 import { type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
 import { openSockets, type SocketOptions } from './sockets.ts'
 
@@ -140,8 +139,7 @@ class Daemon {
   /** Takes the director's beats out of the clockwork. */
   #unwind: () => void = () => {}
   #attachments: Attachments | null = null
-  /** Of packets, while somebody asks for it. */
-  #recording: Recording | null = null
+  readonly #recordings = new Recordings(() => this.#opened.dataplane)
   #checks: Checks | null = null
   #api: Api | null = null
   readonly #sources = new Sources()
@@ -335,7 +333,7 @@ class Daemon {
       throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
     const from = managed.applier.dataplane
     if (from.plane === kind) return
-    await this.#endRecording('the data plane was changed')
+    await this.#recordings.end('the data plane was changed')
     await this.#director.settle([])
     this.#unwind()
     this.#checks?.interrupt()
@@ -427,8 +425,8 @@ class Daemon {
         overview: (asked) => collector.overview(asked),
         snapshot: (withHops) => this.#snapshot(withHops),
         nextHop: askedHops(),
-        record: (asked, ended) => this.#record(asked, ended),
-        endRecording: (why) => this.#endRecording(why),
+        record: (asked, ended) => this.#recordings.begin(asked, ended),
+        endRecording: (why) => this.#recordings.end(why),
         changePlane: (kind) => this.#changePlane(kind),
         detach: () => this.#detach(),
       },
@@ -599,29 +597,6 @@ class Daemon {
     })
   }
 
-  async #record(asked: CaptureAsked, ended: (words: string) => void): Promise<Capture> {
-    const { dataplane: plane } = this.#opened
-    if (plane?.record === undefined) throw new DataplaneError('Cannot record: no packets come to this daemon')
-    if (this.#recording !== null)
-      throw new DataplaneError('Cannot record: somebody does already, see pointsman events; one at a time')
-    const tape = await plane.record(asked.wanted)
-    const recording = new Recording({
-      ...{ plane, tape, asked, nameOf: netDeviceName },
-      ended: (words) => {
-        if (this.#recording === recording) this.#recording = null
-        ended(words)
-      },
-    })
-    this.#recording = recording
-    return recording
-  }
-
-  async #endRecording(why: string): Promise<boolean> {
-    const recording = this.#recording
-    await recording?.finish(why)
-    return recording !== null
-  }
-
   #metricFacts(): MetricFacts {
     const { health } = this.#checks ?? {}
     const totals = this.#director.totals()
@@ -735,7 +710,7 @@ class Daemon {
       {
         name: 'end what is recorded',
         limitMs: END_MS,
-        run: () => this.#endRecording('the daemon has ended'),
+        run: () => this.#recordings.end('the daemon has ended'),
       },
       { name: 'leave the interfaces as they are', limitMs: 0, run: () => this.#attachments?.stop() },
       {
@@ -774,7 +749,7 @@ class Daemon {
 
   async #detach(): Promise<void> {
     this.#log.info('detaching')
-    await this.#endRecording('the packet program was taken off')
+    await this.#recordings.end('the packet program was taken off')
     this.#checks?.stop()
     await this.#attachments?.use(null)
     this.#attachments?.stop()

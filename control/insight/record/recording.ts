@@ -107,7 +107,8 @@ export class Recording implements Capture {
       if (limit !== null || this.#unread > UNREAD_MAX) return false
       return last || performance.now() - startedMs < TURN_MS
     })
-    if (limit !== null && !last) void this.finish(limit)
+    const over = limit ?? this.#options.tape.over()
+    if (over !== null && !last) void this.finish(over)
   }
 
   /** Why it was the last; null if it was not. */
