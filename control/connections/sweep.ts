@@ -69,8 +69,10 @@ interface Doubt {
   readonly since: number
   readonly active: number
   readonly inactive: number
+  readonly persistent: number
   readonly metActive: number
   readonly metInactive: number
+  readonly metPersistent: number
   /** Of the lines it was met in: packets move lines, and one may be met twice or missed by it. */
   readonly places: number
   /** Connections it ever got, modulo 2^32. */
@@ -106,9 +108,10 @@ export class Sweep {
   #expired = 0
   #abandoned = 0
   #repaired = 0
-  /** Connections met in this sweep, by real server, as they are counted. */
+  /** Connections and templates met in this sweep, by real server, as they are counted. */
   readonly #metActive: Uint32Array
   readonly #metInactive: Uint32Array
+  readonly #metPersistent: Uint32Array
   readonly #places: Uint32Array
   #doubts = new Map<number, Doubt>()
   /** Claimed and held lines met in this sweep and in the one before. */
@@ -125,6 +128,7 @@ export class Sweep {
     this.#referencesSpare = new Uint32Array(dataplane.sizes.reals)
     this.#metActive = new Uint32Array(dataplane.sizes.reals)
     this.#metInactive = new Uint32Array(dataplane.sizes.reals)
+    this.#metPersistent = new Uint32Array(dataplane.sizes.reals)
     this.#places = new Uint32Array(dataplane.sizes.reals)
   }
 
@@ -208,6 +212,7 @@ export class Sweep {
     this.#repaired = 0
     this.#metActive.fill(0)
     this.#metInactive.fill(0)
+    this.#metPersistent.fill(0)
     this.#places.fill(0)
     this.#claimedBefore = this.#claimed
     this.#claimed = new Map()
@@ -246,6 +251,10 @@ export class Sweep {
       }
     } else if (kind === ConnKind.Template) {
       this.#templates++
+      if (real < this.#metPersistent.length) {
+        this.#metPersistent[real]!++
+        this.#places[real]! += Math.imul(line, line) + line
+      }
     }
   }
 
@@ -383,11 +392,15 @@ export class Sweep {
       const inactive = u32[base + INACTIVE]!
       const metActive = this.#metActive[real]!
       const metInactive = this.#metInactive[real]!
-      if (active + inactive > 0 && this.#references[real] === 0) this.#references[real] = 1
-      if (active === metActive && inactive === metInactive) continue
+      const persistent = u32[base + PERSISTENT]!
+      const metPersistent = this.#metPersistent[real]!
+      if (active + inactive + persistent > 0 && this.#references[real] === 0) this.#references[real] = 1
+      if (active === metActive && inactive === metInactive && persistent === metPersistent) continue
       const places = this.#places[real]!
       const made = this.#made(real)
-      const doubt: Doubt = { since: now, active, inactive, metActive, metInactive, places, made }
+      const counted = { active, inactive, persistent }
+      const met = { metActive, metInactive, metPersistent }
+      const doubt: Doubt = { since: now, ...counted, ...met, places, made }
       const before = this.#doubts.get(real)
       if (before === undefined || !sameDoubt(before, doubt)) {
         doubts.set(real, doubt)
@@ -399,6 +412,7 @@ export class Sweep {
       }
       Atomics.add(u32, base + ACTIVE, metActive - active)
       Atomics.add(u32, base + INACTIVE, metInactive - inactive)
+      Atomics.add(u32, base + PERSISTENT, metPersistent - persistent)
       this.#weigh(real)
       this.#repaired++
     }
@@ -421,8 +435,10 @@ function sameDoubt(one: Doubt, other: Doubt): boolean {
   return (
     one.active === other.active &&
     one.inactive === other.inactive &&
+    one.persistent === other.persistent &&
     one.metActive === other.metActive &&
     one.metInactive === other.metInactive &&
+    one.metPersistent === other.metPersistent &&
     one.places === other.places &&
     one.made === other.made
   )

@@ -343,6 +343,29 @@ describe('sweep', () => {
     assert.equal(repairedAfter(4000), 0)
   })
 
+  test('counts of persistence templates are put right the same way', () => {
+    const dataplane = plane()
+    dataplane.setTicks(NOW)
+    const persistent = (value: number) =>
+      LiveRecord.setPersistent(dataplane.map('live').view, LiveRecord.size, value)
+    setLive(dataplane, 1, 0)
+    put(dataplane, 3, { left: 50_000, kind: ConnKind.Template, state: 0 })
+    put(dataplane, 6, { left: 50_000, template: 3 })
+    const sweep = new Sweep(dataplane)
+    const repairedAfter = (ticks: number): number => {
+      dataplane.setTicks(NOW + ticks)
+      return sweep.run(KEEP).repaired
+    }
+    persistent(3)
+    assert.equal(repairedAfter(0), 0)
+    persistent(2)
+    assert.equal(repairedAfter(1300), 0, 'it has moved since')
+    assert.equal(repairedAfter(2600), 1)
+    assert.equal(dataplane.map('verdicts').u64[Verdict.RepairedCount], 1n)
+    assert.deepEqual(live(dataplane), { active: 1, inactive: 0, persistent: 1, overloaded: 0, path: 0n })
+    assert.equal(repairedAfter(5200), 0)
+  })
+
   test('tables that were found empty are not walked again before a packet can have made a line', () => {
     const dataplane = plane()
     const { u64 } = dataplane.map('verdicts')
