@@ -100,6 +100,6 @@ pm_inline int pm_has_room(int family, const struct pm_place *at, __u32 now)
 
 	if (at->level)
 		return 1;
-	return pm_survey(family, at, 0, now).free != PM_NONE || pm_survey(family, at, 1, now).free != PM_NONE ||
+	return (family == 4 ? pm_any_free4(at, now) : pm_any_free6(at, now)) ||
 	       (family == 4 ? pm_choose_victim4(at, now, &victim) : pm_choose_victim6(at, now, &victim));
 }

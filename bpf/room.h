@@ -180,7 +180,18 @@ PM_PART int pm_choose_victim6(const struct pm_place *at, __u32 now, struct pm_vi
 	return victim->index != PM_NONE;
 }
 
-/* What a look over one set found: lines in use (claimed, or live and not over), the first that is not. */
+/*
+ * Whether a live line is to be had: its time is over, and it is no template that controls connections, which stays
+ * all the same.
+ */
+pm_inline int pm_is_spent(int family, const struct pm_conn *c, __u32 index, __u64 head, __u32 now)
+{
+	if (pm_likely(!pm_over(family, c, index, head, now)))
+		return 0;
+	return pm_kind_of(pm_glance(pm_after(c, head)->traits)) != PM_CONN_TEMPLATE || !pm_controls_any(family, index);
+}
+
+/* What a look over one set found: lines in use (claimed, or live and not spent), the first that is not. */
 struct pm_set_room {
 	__u32 used;
 	__u32 free; /* PM_NONE */
@@ -199,12 +210,28 @@ pm_inline struct pm_set_room pm_survey(int family, const struct pm_place *at, __
 		if (!c)
 			break;
 		head = pm_head(c);
-		if (pm_status(head) == PM_CONN_CLAIMED || (pm_is_live(head) && !pm_over(family, c, i, head, now)))
+		if (pm_status(head) == PM_CONN_CLAIMED || (pm_is_live(head) && !pm_is_spent(family, c, i, head, now)))
 			room.used++;
 		else if (room.free == PM_NONE)
 			room.free = i;
 	}
 	return room;
+}
+
+/* Whether there is a line in the sets of `at` that is not in use: a part, since its caller has little stack left. */
+pm_inline int pm_any_free(int family, const struct pm_place *at, __u32 now)
+{
+	return at && (pm_survey(family, at, 0, now).free != PM_NONE || pm_survey(family, at, 1, now).free != PM_NONE);
+}
+
+PM_PART int pm_any_free4(const struct pm_place *at, __u32 now)
+{
+	return pm_any_free(4, at, now);
+}
+
+PM_PART int pm_any_free6(const struct pm_place *at, __u32 now)
+{
+	return pm_any_free(6, at, now);
 }
 
 /* Claims one line that is free, or whose connection is over. PM_NO_LINE when somebody else was quicker. */

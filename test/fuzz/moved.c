@@ -236,17 +236,6 @@ static int moves_alone(void)
 	return 1;
 }
 
-/* A line of somebody's who has just been here, or whose connection has ended; nobody moves it. */
-static void occupy(uint32_t index, uint8_t state)
-{
-	struct pm_conn *c = pm_line(4, index);
-
-	c->protocol = PM_PROTO_TCP;
-	c->traits = pm_traits(PM_CONN_IN, PM_METHOD_DR, PM_CONN_CHECK);
-	c->real = c->peer = PM_NONE;
-	*(pm_u64 *)c = pm_head_of(pm_live_word(c->word, state, PM_CONN_ANSWERED, 0), 15000);
-}
-
 /* Nobody gives way before the whole table is in use, however many levels of it are full for a key. */
 static int grows_thrice(void)
 {
@@ -272,7 +261,7 @@ static int grows_thrice(void)
 	for (uint32_t level = PM_LEVEL_STEP; level <= 3 * PM_LEVEL_STEP; level += PM_LEVEL_STEP)
 		for (uint32_t n = 0; n < PM_LINES; n++)
 			occupy(pm_nth(4, &at, level, n), PM_TCP_ESTABLISHED);
-	pm_set_now(5000);
+	pm_set_now(NOW);
 	/* As templates do it, and lines for answers: others try again without force. */
 	line = pm_claim4(&at, pm_now(), 1);
 	evicted = *pm_verdicts(PM_EVICTED_ENDED);

@@ -22,7 +22,7 @@ static uint8_t ttl = 64;
 
 static __u32 fib(struct pm_fib *q)
 {
-	q->ifindex = 3;
+	q->ifindex = SERVERS_WIRE;
 	memset(q->dmac, 0x22, 6);
 	memset(q->smac, 0x21, 6);
 	q->mtu = 1500;
@@ -30,7 +30,7 @@ static __u32 fib(struct pm_fib *q)
 }
 
 /* The live line from here to there, PM_NONE; how many there are goes to *count. */
-static uint32_t line_of(uint32_t saddr, uint32_t daddr, uint32_t *count)
+static inline uint32_t line_of(uint32_t saddr, uint32_t daddr, uint32_t *count)
 {
 	uint32_t found = PM_NONE;
 
@@ -46,7 +46,8 @@ static uint32_t line_of(uint32_t saddr, uint32_t daddr, uint32_t *count)
 	return found;
 }
 
-static void begin(uint8_t method, uint32_t seed)
+/* Empty tables, a service of this protocol on port 80, its real server. */
+static void begin_as(uint8_t protocol, uint8_t method, uint32_t seed)
 {
 	static const size_t sizes[] = {
 #define PM_SIZE(name, record, size) sizeof(record),
@@ -62,6 +63,7 @@ static void begin(uint8_t method, uint32_t seed)
 		[PM_REGION_locals] = PM_LOCALS, [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS, [PM_REGION_cpus] = 1,
 		[PM_REGION_hops] = 1, [PM_REGION_neighbours] = PM_NEIGHBOURS,
+		[PM_REGION_controls4] = LINES / PM_WAYS, [PM_REGION_fragments] = 2 * PM_NOTES,
 	};
 	static void *base[PM_REGIONS];
 	struct pm_service *s;
@@ -82,15 +84,15 @@ static void begin(uint8_t method, uint32_t seed)
 	pm_frames = frame;
 	pm_settings(0)->flags = PM_SETTING_READY | PM_SETTING_V4;
 	pm_settings(0)->hash_seed = seed;
-	pm_settings(0)->swept = 5000;
+	pm_settings(0)->swept = NOW;
 	for (int i = 0; i < PM_TIMEOUTS; i++)
 		pm_settings(0)->timeouts[i] = 10000;
-	for (uint32_t ifindex = 2; ifindex <= 3; ifindex++) {
+	for (uint32_t ifindex = CLIENTS_WIRE; ifindex <= SERVERS_WIRE; ifindex++) {
 		pm_interfaces(ifindex)->ifindex = ifindex;
 		memset(pm_interfaces(ifindex)->mac, 2, 6);
 	}
 	s = pm_services(0);
-	*s = (struct pm_service){ .slot = PM_SLOT_LIVE, .family = 4, .protocol = PM_PROTO_TCP, .port = pm_htons(80),
+	*s = (struct pm_service){ .slot = PM_SLOT_LIVE, .family = 4, .protocol = protocol, .port = pm_htons(80),
 				  .schedule = PM_SCHEDULER_RR };
 	*(__be32 *)s->addr = pm_htonl(VIP);
 	pm_schedules(0)->count = 1;
@@ -102,6 +104,22 @@ static void begin(uint8_t method, uint32_t seed)
 	pm_service_index(h & (BUCKETS - 1))->entry[0] = (h | 1) | 1ull << 32;
 }
 
+static inline void begin(uint8_t method, uint32_t seed)
+{
+	begin_as(PM_PROTO_TCP, method, seed);
+}
+
+/* A line of somebody's who has just been here, or whose connection has ended; nobody moves it. */
+static inline void occupy(uint32_t index, uint8_t state)
+{
+	struct pm_conn *c = pm_line(4, index);
+
+	c->protocol = PM_PROTO_TCP;
+	c->traits = pm_traits(PM_CONN_IN, PM_METHOD_DR, PM_CONN_CHECK);
+	c->real = c->peer = PM_NONE;
+	*(pm_u64 *)c = pm_head_of(pm_live_word(c->word, state, PM_CONN_ANSWERED, 0), NOW + 10000);
+}
+
 /* A frame with so many bytes behind its headers, which are all that is in reach at first. */
 static struct pm_job make_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t flags,
 				uint32_t more)
@@ -111,7 +129,7 @@ static struct pm_job make_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, 
 	struct pm_ipv4 *ip = (void *)(f + PM_ETH_LEN);
 	struct pm_tcp *tcp = (void *)(ip + 1);
 	struct pm_job job = { .data = f - pm_frames, .linear = headers, .length = headers + more,
-			      .ifindex = saddr == REAL ? 3 : 2 };
+			      .ifindex = saddr == REAL ? SERVERS_WIRE : CLIENTS_WIRE };
 
 	memset(f, 0, headers + more);
 	memset(f, 2, 6);
@@ -126,11 +144,11 @@ static struct pm_job make_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, 
 	tcp->sport = pm_htons(sport);
 	tcp->dport = pm_htons(dport);
 	tcp->flags = flags;
-	pm_set_now(5000);
+	pm_set_now(NOW);
 	return job;
 }
 
-static uint32_t send_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t flags)
+static inline uint32_t send_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t flags)
 {
 	struct pm_job job = make_frame(saddr, sport, daddr, dport, flags, 0);
 

@@ -1,0 +1,27 @@
+/** Who has a line of a connection table, or a note of a datagram, see owners.c. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { missingTool } from './harness.ts'
+
+const run = promisify(execFile)
+const source = fileURLToPath(new URL('owners.c', import.meta.url))
+
+test('nobody takes, or acts on, what has another owner by now', {
+  skip: missingTool() ?? false,
+}, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pm-owners-'))
+  try {
+    const program = join(folder, 'owners')
+    await run('clang', ['-O2', '-g', '-Wall', '-Wextra', '-Werror', source, '-o', program])
+    const result = await run(program).catch((error: unknown) => error)
+    assert.ok(!(result instanceof Error), (result as { stdout: string }).stdout.slice(0, 4000))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
