@@ -1,6 +1,7 @@
 /** Transport protocols a virtual service can have. */
 
-export type Protocol = 'tcp' | 'udp' | 'sctp'
+export const PROTOCOLS = ['tcp', 'udp', 'sctp'] as const
+export type Protocol = (typeof PROTOCOLS)[number]
 
 /** IP protocol numbers (IANA). */
 export const PROTOCOL_NUMBERS: Readonly<Record<Protocol, number>> = { tcp: 6, udp: 17, sctp: 132 }

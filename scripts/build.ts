@@ -367,7 +367,7 @@ async function main(): Promise<number> {
       nodeBundle(source, join(dist, 'lab', basename(source).replace(/\.ts$/, '.js')), files('lab', '.ts')),
     ),
     ...programs.map((source) => nodeBundle(source, join(dist, basename(source).replace(/\.ts$/, '.js')))),
-    pageBundle(at('control/cli/page/page.ts')),
+    pageBundle(at('control/cli/page/browser/page.ts')),
     copied(at('control/cli/page/page.html')),
     copied(at('control/cli/page/page.css')),
     noticeFile(programs),

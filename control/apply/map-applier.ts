@@ -9,12 +9,13 @@ import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
 import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
 import { countByReal, listConnections } from '../connections/list.ts'
+import { readPage } from '../connections/page.ts'
 import { planExpiry } from '../connections/reclaim.ts'
 import { Sweep, type SweepReport } from '../connections/sweep.ts'
 import { CounterBook } from '../counting/counters.ts'
 import { Estimation } from '../counting/estimation.ts'
 import { Tallies } from '../counting/tallies.ts'
-import type { ConnectionListing } from '../model/connection.ts'
+import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Pace } from '../model/pace.ts'
@@ -393,6 +394,16 @@ export class MapApplier implements Applier {
 
   connections(): Iterable<ConnectionListing> {
     return listConnections(this.sweep.tables, this.#maps.reals, () => this.dataplane.nowTicks())
+  }
+
+  connectionPage(
+    question: PageQuestion,
+    pace: Pace,
+    isOver: () => boolean,
+  ): Promise<ConnectionPage | string | null> {
+    const { tables } = this.sweep
+    const { reals } = this.#maps
+    return readPage({ tables, reals, nowTicks: () => this.dataplane.nowTicks() }, question, pace, isOver)
   }
 
   async countConnections(pace: Pace): Promise<(service: string, server: string) => number> {

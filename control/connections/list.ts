@@ -18,7 +18,7 @@ import type { ConnectionListing } from '../model/connection.ts'
 import type { Pace } from '../model/pace.ts'
 import type { ConnectionTable } from './table.ts'
 
-function stateText(table: ConnectionTable, line: number): string {
+export function stateText(table: ConnectionTable, line: number): string {
   if (table.kind(line) === ConnKind.Template) {
     return (table.state(line) & TemplateState.Assured) === 0 ? 'NONE' : 'ASSURED'
   }
@@ -49,13 +49,13 @@ function farEnd(reals: MapMemory, real: number): FarEnd | null {
 }
 
 /** Where packets of a line arrive: a template says of no port which one, if it is for all of them. */
-function portAt(table: ConnectionTable, line: number, server: FarEnd | null): number {
+export function portAt(table: ConnectionTable, line: number, server: Pick<FarEnd, 'port'> | null): number {
   const { destination } = table.ports(line)
   if (table.kind(line) === ConnKind.Template) return destination === 0 ? 0 : (server?.port ?? 0)
   return ((table.flags(line) & ConnFlag.OtherPort) === 0 && server?.port) || destination
 }
 
-function listing(
+export function listing(
   table: ConnectionTable,
   line: number,
   remaining: number,

@@ -21,3 +21,28 @@ export interface ConnectionListing {
 
 /** IPVS's default number of buckets, shown when no connection table exists. */
 export const CONNECTION_TABLE_SIZE = 4096
+
+/** By when they end, by one of their ends, by state; the other way round with a minus. */
+export const CONNECTION_ORDERS = [
+  ...(['ends', 'client', 'service', 'server', 'state'] as const),
+  ...(['-ends', '-client', '-service', '-server', '-state'] as const),
+] as const
+export type ConnectionOrder = (typeof CONNECTION_ORDERS)[number]
+
+export interface PageQuestion {
+  /** Words that all have to fit; see control/connections/search.ts. */
+  readonly search: string
+  readonly order: ConnectionOrder
+  readonly limit: number
+  /** The `next` of the page before; null: the first. */
+  readonly after: string | null
+}
+
+/** Some of the connections there are. */
+export interface ConnectionPage {
+  readonly connections: readonly ConnectionListing[]
+  /** How many fit the search, on all pages. */
+  readonly matched: number
+  /** null: there are no more. */
+  readonly next: string | null
+}

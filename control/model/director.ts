@@ -1,5 +1,5 @@
 /** The director as its clients see it. */
-import type { ConnectionListing } from './connection.ts'
+import type { ConnectionListing, ConnectionPage, PageQuestion } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { FilterChange, FilterListing } from './filter.ts'
 import type { Hold } from './hold.ts'
@@ -52,6 +52,12 @@ export interface Director {
   /** What of a service is kept and not in force, and why; empty if all of it is. */
   unsupported(service: VirtualService, servers: readonly RealServer[]): readonly string[]
   connections(): Iterable<ConnectionListing>
+  /** Some of them; what is wrong with the question, in words; null if it was called off. */
+  connectionPage(
+    question: PageQuestion,
+    pace: Pace,
+    isOver: () => boolean,
+  ): Promise<ConnectionPage | string | null>
   /** How many connections each real server has, counted in the table; by identities. */
   countConnections(pace: Pace): Promise<(service: string, server: string) => number>
   /** Number of buckets/lines shown by `IP Virtual Server version 1.2.1 (size=N)`. */

@@ -1,6 +1,6 @@
 /** What stands between the rules and the packets: implemented over maps, or absent. */
 
-import type { ConnectionListing } from '../model/connection.ts'
+import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
 import type { FilterChange, FilterListing } from '../model/filter.ts'
 import type { MarkListing } from '../model/mark.ts'
@@ -46,6 +46,12 @@ export interface Applier {
   /** Zeroes one service and its real servers, or everything. */
   zero(service: ServiceEntry | null): void
   connections(): Iterable<ConnectionListing>
+  /** Some of them; what is wrong with the question, in words; null if it was called off. */
+  connectionPage(
+    question: PageQuestion,
+    pace: Pace,
+    isOver: () => boolean,
+  ): Promise<ConnectionPage | string | null>
   /** How many connections each real server has at this moment, from the table itself. */
   countConnections(pace: Pace): Promise<(service: string, server: string) => number>
   connectionTableSize(): number

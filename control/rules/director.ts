@@ -5,7 +5,7 @@
  */
 
 import type { IpAddress } from '../../net/address.ts'
-import type { ConnectionListing } from '../model/connection.ts'
+import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
 import { sameButForWeight } from '../model/equal.ts'
@@ -406,6 +406,15 @@ export class RuleDirector implements Director {
 
   connections(): Iterable<ConnectionListing> {
     return this.#applier?.connections() ?? []
+  }
+
+  async connectionPage(
+    question: PageQuestion,
+    pace: Pace,
+    isOver: () => boolean,
+  ): Promise<ConnectionPage | string | null> {
+    const page = await this.#applier?.connectionPage(question, pace, isOver)
+    return page === undefined ? { connections: [], matched: 0, next: null } : page
   }
 
   async countConnections(pace: Pace): Promise<(service: string, server: string) => number> {

@@ -1,4 +1,6 @@
 /** What the page shows, as plain values: from the view that the terminal has, too, to texts in tables. */
+import { endpointText } from '../../../net/endpoint.ts'
+import type { ConnectionPageShown } from '../../front/api/schema/connection.ts'
 import type { EventShown } from '../../front/api/schema/event.ts'
 import type { Overview } from '../../front/api/schema/overview.ts'
 import { ago, bits, short } from '../top/figures.ts'
@@ -156,6 +158,28 @@ export function verdicts({ verdicts: seen, atMs }: View): Table {
     rows,
     words: '',
   }
+}
+
+/** @param before rows of the pages before this one */
+export function connections({ connections: shown, matched }: ConnectionPageShown, before: number): Table {
+  const rows = shown.map((one): Row => {
+    const client = endpointText({ address: one.client, port: one.clientPort })
+    const service = `${one.protocol}/${endpointText({ address: one.virtual, port: one.virtualPort })}`
+    return {
+      key: `${client} ${service} ${one.template}`,
+      cells: [
+        { text: client },
+        { text: service },
+        { text: endpointText({ address: one.destination, port: one.destinationPort }) },
+        { text: one.template ? `persistence, ${one.state}` : one.state },
+        { text: ago(one.remainingMs), kind: 'number' },
+      ],
+    }
+  })
+  const titles = ['client', 'service', 'real server', 'state']
+  const words =
+    rows.length === 0 ? 'None' : `${before + 1} to ${before + rows.length} of ${matched}, at that moment`
+  return { columns: [...titles.map((title) => ({ title })), number('ends in')], rows, words }
 }
 
 /** As many as somebody looks through. */

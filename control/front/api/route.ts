@@ -162,7 +162,7 @@ interface Typed<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodTyp
   readonly alone?: true
   handle(
     context: ApiContext,
-    input: { params: z.output<P>; query: z.output<Q>; body: z.output<B> },
+    input: { params: z.output<P>; query: z.output<Q>; body: z.output<B>; signal: AbortSignal },
   ): Promise<Answer> | Answer
 }
 
@@ -199,6 +199,7 @@ export function route<
         params: params.data as z.output<P>,
         query: query.data as z.output<Q>,
         body: body.data as z.output<B>,
+        signal: asked.signal,
       })
     },
   }

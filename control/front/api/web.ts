@@ -17,7 +17,12 @@ const FILES = [
 const PAGE: ReadonlySet<string> = new Set(FILES.map(({ path }) => path))
 
 /** What the page asks for. */
-const ASKED: ReadonlySet<string> = new Set(['/v1/overview', '/v1/status', '/v1/events/kept'])
+const ASKED: ReadonlySet<string> = new Set([
+  '/v1/overview',
+  '/v1/status',
+  '/v1/events/kept',
+  '/v1/connections/page',
+])
 
 export function isOfPage(path: string): boolean {
   return PAGE.has(path) || ASKED.has(path)

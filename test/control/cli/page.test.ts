@@ -1,9 +1,11 @@
 /** What the page shows, without a browser. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import {
+  connections,
   corners,
   directorWords,
   events,
@@ -77,6 +79,27 @@ test('real servers are those of the open service, which may go', () => {
   assert.ok(table.rows.every(({ cells }) => cells.length === table.columns.length))
 })
 
+test('connections are counted from the first page on', () => {
+  const one = {
+    protocol: 'tcp',
+    family: 6,
+    remainingMs: 90_000,
+    state: 'ESTABLISHED',
+    template: false,
+  } as const
+  const ends = { client: '2001:db8::7', clientPort: 4000, virtual: '2001:db8::10', virtualPort: 80 }
+  const listed = { ...one, ...ends, destination: '10.0.0.1', destinationPort: 8080, engine: null }
+  const template = { ...listed, template: true, state: 'ASSURED' }
+  const table = connections({ connections: [listed, template], matched: 152, next: null }, 150)
+  assert.equal(table.words, '151 to 152 of 152, at that moment')
+  assert.deepEqual(texts(table), [
+    ['[2001:db8::7]:4000', 'tcp/[2001:db8::10]:80', '10.0.0.1:8080', 'ESTABLISHED', '1 min'],
+    ['[2001:db8::7]:4000', 'tcp/[2001:db8::10]:80', '10.0.0.1:8080', 'persistence, ASSURED', '1 min'],
+  ])
+  assert.equal(new Set(table.rows.map(({ key }) => key)).size, 2)
+  assert.equal(connections({ connections: [], matched: 0, next: null }, 0).words, 'None')
+})
+
 test('verdicts are those of packets that were not forwarded, newest first', () => {
   const before = seen({ verdicts: { forward_nat: 9, drop_no_route: 5, pass_icmp: 2 } })
   const now = withOverview(
@@ -102,8 +125,10 @@ test('events are told newest first, and no more than somebody reads', () => {
 })
 
 test('nothing of the page comes from elsewhere, and its script is no part of its text', () => {
-  for (const name of ['page.html', 'page.css', 'page.ts']) {
-    const path = fileURLToPath(new URL(`../../../control/cli/page/${name}`, import.meta.url))
+  const folder = fileURLToPath(new URL('../../../control/cli/page', import.meta.url))
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  for (const name of names.filter((one) => /\.(html|css|ts)$/.test(one))) {
+    const path = join(folder, name)
     const text = readFileSync(path, 'utf8').replaceAll('http://www.w3.org/2000/svg', '')
     assert.doesNotMatch(text, /https?:\/\/|innerHTML|\son[a-z]+="|\sstyle="/, name)
   }

@@ -1,10 +1,22 @@
 /** Connections and what is counted. */
+import { Turns } from '../../../apply/turns.ts'
 import { jsonArray } from '../json.ts'
-import { noContent, type Route, route, settled } from '../route.ts'
+import { type Answer, invalid, noContent, type Route, route, settled } from '../route.ts'
 import { countersJson, totalsAnswer } from '../schema/basic.ts'
-import { connectionJson, connectionsAnswer, connectionsQuery } from '../schema/connection.ts'
+import {
+  connectionJson,
+  connectionPageAnswer,
+  connectionPageJson,
+  connectionPageQuery,
+  connectionsAnswer,
+  connectionsQuery,
+} from '../schema/connection.ts'
 import { zeroBody, zeroedService } from '../schema/service.ts'
 import { verdictsAnswer } from '../schema/settings.ts'
+
+/** Each looks at the whole table, which takes a part of a second of the daemon's thread. */
+const PAGES_AT_ONCE = 4
+let pagesUnderWay = 0
 
 export const CONNECTION_ROUTES: readonly Route[] = [
   route({
@@ -21,6 +33,25 @@ export const CONNECTION_ROUTES: readonly Route[] = [
         query.limit,
       ),
     }),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/connections/page',
+    summary: 'Some of the live connections: of those that are looked for, a page in an order',
+    query: connectionPageQuery,
+    answers: { 200: { description: 'A page of connections', schema: connectionPageAnswer } },
+    handle: async ({ director }, { query: { after = null, ...query }, signal }): Promise<Answer> => {
+      if (pagesUnderWay >= PAGES_AT_ONCE) return busy('Others look through the connections at this moment')
+      pagesUnderWay++
+      try {
+        const page = await director.connectionPage({ ...query, after }, new Turns(), () => signal.aborted)
+        if (page === null) return busy('The data plane is being changed')
+        if (typeof page === 'string') return invalid([{ path: 'query', message: page }])
+        return { status: 200, json: connectionPageJson(page) }
+      } finally {
+        pagesUnderWay--
+      }
+    },
   }),
   route({
     method: 'GET',
@@ -52,3 +83,7 @@ export const CONNECTION_ROUTES: readonly Route[] = [
     }),
   }),
 ]
+
+function busy(why: string): Answer {
+  return invalid([{ path: 'url', message: `${why}: ask again` }], 503)
+}

@@ -170,6 +170,7 @@ export class ListeningDirector implements Director {
   }
   hold = (): Outcome => this.#note('hold')
   countConnections = async () => () => 0
+  connectionPage = async () => ({ connections: [], matched: 0, next: null })
   zero = (id?: ServiceId): Outcome => this.#note(id === undefined ? 'zero' : `zero ${idText(id)}`)
   addServer = (id: ServiceId, server: RealServer): Outcome =>
     this.#note(`add-server ${idText(id)} server ${serverIdText(server.id)} ${serverText(server)}`)
