@@ -4,7 +4,7 @@
  */
 import { randomInt } from 'node:crypto'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import { Setting, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
 import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
@@ -20,7 +20,6 @@ import { serverKey, serviceKey } from '../model/identity.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
-import { ORIGINS } from '../model/source.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import { type Adoption, adopt } from '../plan/adopt.ts'
@@ -118,7 +117,7 @@ export class MapApplier implements Applier {
     this.#maps = ruleMaps(dataplane)
     this.#natIndex = new NatIndex(this.#maps)
     this.#ledger = new Ledger(dataplane.sizes)
-    this.filters = new FilterMaps(dataplane, this.#ledger, (owner) => ORIGINS[owner])
+    this.filters = new FilterMaps(dataplane, this.#ledger)
     this.#book = new CounterBook(this.#maps, this.#ledger)
     this.#estimation = new Estimation(this.#maps, this.#ledger)
     this.#tallies = new Tallies(this.#maps, this.#ledger, this.#book, this.#estimation)
@@ -244,6 +243,8 @@ export class MapApplier implements Applier {
   }
 
   async #publish(): Promise<void> {
+    const full = this.filters.lacking()
+    if (full !== null) throw new Error(full)
     this.#natIndex.update()
     this.#forgetInterest()
     await this.#marks.fill()
@@ -269,11 +270,24 @@ export class MapApplier implements Applier {
     this.#answers.before(operation)
     execute(this.#maps, operation)
     this.#answers.after(operation)
+    if (
+      operation.op === 'fill-service' ||
+      (operation.op === 'revise-service' && operation.word === 'order')
+    ) {
+      this.#keepOut(operation.slot)
+    }
     if ('real' in operation) {
       this.#natIndex.touch(operation.real)
       this.#network.touch(operation.real)
     }
     if (operation.op === 'fill-real') this.#estimation.restart(operation.real)
+  }
+
+  /** Before packets find a service, those stand ready who may not reach it. */
+  #keepOut(slot: number): void {
+    this.filters.filled(slot)
+    const flags = this.dataplane.map('settings').u32[SettingsRecord.offsets.flags / 4]!
+    if (this.filters.count > 0 && (flags & Setting.Filters) === 0) this.publishSettings()
   }
 
   /**

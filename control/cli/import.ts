@@ -57,7 +57,7 @@ export async function importFile(file: string, say: (notice: string) => void): P
   const { site, complaints } = readConf(file, undefined)
   for (const { at, message } of complaints) say(`${placeText(at)}: ${message}`)
   if (site === null) throw new ClientError(`Cannot import "${file}"`)
-  return documentText(siteDocument(site.director, site.services))
+  return documentText(siteDocument(site.director, site.services, site))
 }
 
 /** The first word of saved rules is an option. */
@@ -80,6 +80,7 @@ async function importSaved(text: string, say: (notice: string) => void): Promise
     service,
     servers: [...servers].reverse().map((real) => ({ real, checks: [], hooks: NO_SERVER_HOOKS, pool: null })),
     health: null,
+    filters: [],
   }))
   return documentText(siteDocument(NO_DIRECTOR_SETTINGS, services))
 }

@@ -82,16 +82,22 @@ const SIGNS: Readonly<Record<ChangeShown['change'], string>> = {
   'add server': '+',
   'edit server': '~',
   'delete server': '-',
+  'add filter': '+',
+  'delete filter': '-',
+  'add mark': '+',
+  'delete mark': '-',
 }
 
 function changesText(changes: readonly ChangeShown[]): string {
   return table(
     changes.map(({ change, service, server, differences, hold, connections }) => {
       const held = hold === null ? [] : [`held by hand at ${hold.weight}`]
-      const touched = change.startsWith('add') || change === 'take over' ? '' : `${connections} connections`
+      const touches = !change.startsWith('add') && change !== 'take over' && !/filter|mark/.test(change)
+      const touched = touches ? `${connections} connections` : ''
+      const title = service === null ? 'all services' : serviceTitle(service)
       return [
         SIGNS[change],
-        server === undefined ? serviceTitle(service) : `  ${serviceTitle(service)} ${server}`,
+        server === undefined ? title : `  ${title} ${server}`,
         [...differences, ...held].join(', ') || change,
         touched,
       ]

@@ -63,6 +63,8 @@ export class FilterTable {
   readonly #lengths: MapMemory
   readonly #settings: MapMemory
   #count = 0
+  /** How many each source states, by its number. */
+  readonly #countOf: number[] = SOURCES.map(() => 0)
   /** Where the search for what is over goes on. */
   #at = 0
 
@@ -72,13 +74,22 @@ export class FilterTable {
     this.#settings = dataplane.map('settings')
     const { u32 } = this.#filters
     for (let base = 0; base < u32.length; base += WORDS) {
-      if (u32[base + WHAT] === 0) continue
-      this.#count++
+      if (u32[base + WHAT] !== 0) this.#counted(u32[base + WHAT]!, 1)
     }
+  }
+
+  #counted(what: number, by: 1 | -1): void {
+    this.#count += by
+    const owner = what >>> OWNER_SHIFT
+    this.#countOf[owner] = (this.#countOf[owner] ?? 0) + by
   }
 
   get count(): number {
     return this.#count
+  }
+
+  countOf(owner: SourceName): number {
+    return this.#countOf[SOURCES.indexOf(owner)]!
   }
 
   /** How many there can be, about. */
@@ -129,14 +140,15 @@ export class FilterTable {
       if (base < 0) return false
       // Packets find the length before there is an entry of it.
       this.#useLength(prefix)
-      this.#count++
     } else {
+      this.#counted(u32[base + WHAT]!, -1)
       Atomics.store(u32, base + WHAT, 0)
     }
     u32[base + EXPIRES] = expires
     u32.set(key.address, base + ADDRESS)
     u32[base + SCOPE] = scope
     Atomics.store(u32, base + WHAT, what)
+    this.#counted(what, 1)
     return true
   }
 
@@ -149,8 +161,8 @@ export class FilterTable {
 
   #free(base: number): void {
     const { u32 } = this.#filters
+    this.#counted(u32[base + WHAT]!, -1)
     Atomics.store(u32, base + WHAT, 0)
-    this.#count--
     if (this.#count === 0) for (const family of [0, 1]) this.#setCount(family, 0)
   }
 

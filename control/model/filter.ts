@@ -16,6 +16,27 @@ export interface Filter {
   readonly service: ServiceId | null
 }
 
+/** Filters that a source states: all that it has said of them before is over. */
+export interface StatedFilters {
+  readonly filters: readonly Filter[]
+  /** Identities of the services that it states: the list of another one goes when that goes. */
+  readonly services: ReadonlySet<string>
+  /** Prefixes that commands state otherwise become the source's, instead of being refused. */
+  readonly takeOver: boolean
+}
+
+export interface FilterDifference {
+  readonly difference: 'added' | 'deleted'
+  readonly filter: Filter
+}
+
+/** What would become of it, or has. */
+export interface ComparedFilters {
+  readonly differences: readonly FilterDifference[]
+  /** Any: then nothing has changed. */
+  readonly refused: readonly { readonly filter: Filter; readonly message: string }[]
+}
+
 export interface FilterListing extends Filter {
   /** How long it still holds; null: until it is deleted. */
   readonly leftMs: number | null

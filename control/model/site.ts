@@ -2,8 +2,12 @@
  * A site: all that a source (a file, a keepalived.conf, later a registry) states. Plain and immutable;
  * whoever made one has validated all of it, so it can be taken as a whole or left.
  */
+
+import type { Prefix } from '../../net/prefix.ts'
 import type { Check } from './check.ts'
+import type { FilterAction } from './filter.ts'
 import type { HealthPolicy, ServerHooks } from './health-policy.ts'
+import type { MarkRule } from './mark.ts'
 import type { FollowedPool } from './pool.ts'
 import type { RealServer } from './server.ts'
 import type { VirtualService } from './service.ts'
@@ -40,11 +44,22 @@ export interface SiteServer {
   readonly pool: string | null
 }
 
+/** Sources that are denied or allowed, where nothing else says so about a longer prefix. */
+export interface SiteFilter {
+  readonly prefix: Prefix
+  readonly action: FilterAction
+}
+
+/** What stands at a place of its own. */
+export type Placed<T> = T & { readonly at: Place }
+
 export interface SiteService {
   readonly service: VirtualService
   /** In the order in which they were written, which is the order of adding: the first is IPVS's last. */
   readonly servers: readonly SiteServer[]
   readonly health: HealthPolicy
+  /** Who may reach it, and who may not. */
+  readonly filters: readonly SiteFilter[]
   /** For errors and lists. */
   readonly at: Place
 }
@@ -71,6 +86,9 @@ export interface Site {
   /** In the order in which they were written; no two of one identity. */
   readonly services: readonly SiteService[]
   readonly director: DirectorSettings
+  /** Of all services. */
+  readonly filters: readonly Placed<SiteFilter>[]
+  readonly marks: readonly Placed<MarkRule>[]
   /** All files that were read for it, the first one first. */
   readonly files: readonly string[]
   /** Those of them that are looked at again by themselves whenever they change (pools). */

@@ -2,12 +2,12 @@
 
 import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
-import type { FilterChange, FilterListing } from '../model/filter.ts'
+import type { ComparedFilters, FilterChange, FilterListing, StatedFilters } from '../model/filter.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Outcome } from '../model/outcome.ts'
 import type { Pace } from '../model/pace.ts'
 import type { ServiceState } from '../model/service.ts'
-import type { SourceName } from '../model/source.ts'
+import type { Origin, SourceName, StatingSource } from '../model/source.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { ServiceEntry } from './entries.ts'
 import type { Room } from './room.ts'
@@ -32,9 +32,17 @@ export interface ServiceTally extends Tally {
 /** Filters stand in the maps alone: they are changed there, at once. */
 export interface Filters {
   readonly count: number
+  /** Who the sources are, in words. */
+  origins: (owner: SourceName) => Origin
   list(): Iterable<FilterListing>
   /** All of the change, or nothing. */
   change(change: FilterChange, owner: SourceName): Outcome
+  /** What `state` would change, or be refused for. */
+  compare(stated: StatedFilters, owner: StatingSource): ComparedFilters
+  /**
+   * All of it, or nothing. The list of a service that is not in force yet is in force before packets find that.
+   */
+  state(stated: StatedFilters, owner: StatingSource): ComparedFilters
 }
 
 export interface Applier {

@@ -9,7 +9,7 @@ import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/c
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
 import { sameButForWeight } from '../model/equal.ts'
-import type { FilterChange, FilterListing } from '../model/filter.ts'
+import type { ComparedFilters, FilterChange, FilterListing, StatedFilters } from '../model/filter.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import { INT_MAX } from '../model/limits.ts'
@@ -93,6 +93,8 @@ export class RuleDirector implements Director {
   #sysctls: Record<string, number>
   #daemons = new Map<'master' | 'backup', SyncDaemon>()
   #marks: MarkBook
+  /** What sources have said of filters, for an applier that comes. */
+  readonly #filters: Map<StatingSource, StatedFilters>
   #timeouts: Timeouts
   /** Who the sources are, in words. */
   readonly #origins: Map<SourceName, Origin>
@@ -118,6 +120,7 @@ export class RuleDirector implements Director {
     for (const daemon of options.state?.daemons ?? []) this.#daemons.set(daemon.state, daemon)
     this.#rules.synchronising = this.#daemons.size > 0
     this.#marks = isDraft ? draftOf.#marks.copy() : MarkBook.of(options.state?.marks ?? [])
+    this.#filters = isDraft ? draftOf.#filters : new Map()
     this.#applier = options.applier ?? null
     this.#zeroed = isDraft ? [] : null
     if (!isDraft) this.#limit()
@@ -128,6 +131,14 @@ export class RuleDirector implements Director {
     this.#rules.limit(this.#applier?.room ?? UNLIMITED)
     this.#publishSettings()
     this.#publishMarks()
+    if (this.#applier === null) return
+    this.#applier.filters.origins = (owner) => this.#originOf(owner)
+    // Its maps hold what those before had: there is room for it.
+    for (const [source, stated] of this.#filters) this.#applier.filters.state(stated, source)
+  }
+
+  #originOf(owner: SourceName): Origin {
+    return this.#origins.get(owner) ?? ORIGINS[owner]
   }
 
   #publishMarks(): void {
@@ -178,7 +189,7 @@ export class RuleDirector implements Director {
   #owned(id: ServiceId): Outcome<never> | null {
     const owner = this.#rules.find(id)?.owner ?? 'manual'
     if (owner === 'manual') return null
-    return refuse('EBUSY', ownedBy(id, this.#origins.get(owner) ?? ORIGINS[owner]))
+    return refuse('EBUSY', ownedBy(id, this.#originOf(owner)))
   }
 
   addServer(id: ServiceId, server: RealServer): Outcome {
@@ -278,19 +289,60 @@ export class RuleDirector implements Director {
           if (pace.over) await pace.pass()
           step = steps.next()
         }
-        const restated = step.value
-        const refused = [...restated.refused, ...draft.#take(settings)]
-        if (options.dry !== true && refused.length === 0) {
-          if (options.origin !== undefined) this.#origins.set(restatement.source, options.origin)
-          this.#become(draft, this.#meanwhile)
-          this.#meanwhile = null
-          options.became?.()
+        const marks = draft.#takeMarks(restatement)
+        const filters = this.#compareFilters(restatement)
+        const restated = {
+          changes: [...step.value.changes, ...marks.changes, ...filters.changes],
+          refused: [...step.value.refused, ...draft.#take(settings), ...marks.refused, ...filters.refused],
         }
-        return { ...restated, refused }
+        if (options.dry === true || restated.refused.length > 0) return restated
+        const full = this.#stateFilters(restatement)
+        if (full.length > 0) return { ...restated, refused: full }
+        if (options.origin !== undefined) this.#origins.set(restatement.source, options.origin)
+        this.#become(draft, this.#meanwhile)
+        this.#meanwhile = null
+        options.became?.()
+        return restated
       } finally {
         this.#meanwhile = null
       }
     })
+  }
+
+  #takeMarks({ marks, source, takeOver }: Restatement): Restated {
+    const { changes, refused } = this.#marks.restate(marks, source, takeOver, (owner) =>
+      this.#originOf(owner),
+    )
+    return {
+      changes: changes.map(({ difference, rule }) => ({
+        change: difference === 'added' ? 'add mark' : 'delete mark',
+        id: null,
+        rule,
+      })),
+      refused: refused.map(({ rule, message }) => ({ service: '', server: null, message, what: rule })),
+    }
+  }
+
+  #compareFilters(restatement: Restatement): Restated {
+    if (this.#applier === null) return { changes: [], refused: [] }
+    const { filters } = this.#applier
+    const { differences, refused } = filters.compare(statedFilters(restatement), restatement.source)
+    return {
+      changes: differences.map(({ difference, filter }) => ({
+        change: difference === 'added' ? 'add filter' : 'delete filter',
+        id: filter.service,
+        filter,
+      })),
+      refused: refusedFilters(refused),
+    }
+  }
+
+  /** What is refused, with nothing changed. */
+  #stateFilters(restatement: Restatement): Restated['refused'] {
+    const stated = statedFilters(restatement)
+    const refused = this.#applier?.filters.state(stated, restatement.source).refused ?? []
+    if (refused.length === 0) this.#filters.set(restatement.source, stated)
+    return refusedFilters(refused)
   }
 
   /** In a draft: what a source says about the director itself. What it does not say stays as it is. */
@@ -507,7 +559,7 @@ export class RuleDirector implements Director {
 
   changeMarks(change: MarkChange): Outcome {
     const changed = this.#marks.copy()
-    const outcome = changed.change(change, 'manual', (owner) => this.#origins.get(owner) ?? ORIGINS[owner])
+    const outcome = changed.change(change, 'manual', (owner) => this.#originOf(owner))
     if (!outcome.ok) return outcome
     this.#marks = changed
     this.#publishMarks()
@@ -629,6 +681,19 @@ export class RuleDirector implements Director {
       }
     })
   }
+}
+
+function statedFilters({ filters, services, takeOver }: Restatement): StatedFilters {
+  return { filters, services: new Set(services.map(({ service }) => serviceKey(service.id))), takeOver }
+}
+
+function refusedFilters(refused: ComparedFilters['refused']): Restated['refused'] {
+  return refused.map(({ filter, message }) => ({
+    service: filter.service === null ? '' : serviceKey(filter.service),
+    server: null,
+    message,
+    what: filter,
+  }))
 }
 
 function serverListing(server: ServerEntry, service: ServiceTally, hold: Hold | null): ServerListing {

@@ -12,7 +12,17 @@ import {
   matchKey,
 } from '../model/mark.ts'
 import { done, type Outcome, refuse, success } from '../model/outcome.ts'
-import type { Origin, SourceName } from '../model/source.ts'
+import type { Origin, SourceName, StatingSource } from '../model/source.ts'
+
+export interface MarkDifference {
+  readonly difference: 'added' | 'deleted'
+  readonly rule: MarkRule
+}
+
+export interface RestatedMarks {
+  readonly changes: readonly MarkDifference[]
+  readonly refused: readonly { readonly rule: MarkRule; readonly message: string }[]
+}
 
 export class MarkBook {
   #rules = new Map<string, MarkListing>()
@@ -135,6 +145,39 @@ export class MarkBook {
     return success(undefined)
   }
 
+  /**
+   * A source says anew all that it wants; half done where something is refused.
+   * @param takeOver rules that commands state otherwise become the source's, instead of being refused
+   */
+  restate(
+    wanted: readonly MarkRule[],
+    owner: StatingSource,
+    takeOver: boolean,
+    origins: (owner: SourceName) => Origin,
+  ): RestatedMarks {
+    const changes: MarkDifference[] = []
+    const refused: { readonly rule: MarkRule; readonly message: string }[] = []
+    const byKey = new Map(wanted.map((rule) => [matchKey(rule), rule]))
+    for (const [key, rule] of [...this.#rules]) {
+      if (rule.owner !== owner || byKey.get(key)?.mark === rule.mark) continue
+      changes.push({ difference: 'deleted', rule })
+      this.#remove(key, rule)
+    }
+    for (const [key, rule] of byKey) {
+      const known = this.#rules.get(key)
+      if (known?.owner === owner) continue
+      const same = known?.mark === rule.mark
+      if (known?.owner === 'manual' && (takeOver || same)) {
+        if (!same) changes.push({ difference: 'deleted', rule: known })
+        this.#remove(key, known)
+      }
+      const outcome = this.add(rule, owner, origins)
+      if (!outcome.ok) refused.push({ rule, message: outcome.message })
+      else if (!same) changes.push({ difference: 'added', rule })
+    }
+    return { changes, refused }
+  }
+
   /** As an earlier daemon has left them, known to fit. */
   static of(rules: Iterable<MarkListing>): MarkBook {
     const book = new MarkBook()
@@ -143,6 +186,10 @@ export class MarkBook {
   }
 }
 
-function owned(rule: MarkRule, origin: Origin): string {
-  return `Marking rule "${markText(rule)}" belongs to ${origin.title}: ${origin.instead}`
+function owned(rule: MarkListing, origin: Origin): string {
+  const instead =
+    rule.owner === 'manual'
+      ? `delete it there: pointsman mark delete ${markText(rule)}, or take it over: pointsman apply --take-over`
+      : origin.instead
+  return `Marking rule "${markText(rule)}" belongs to ${origin.title}: ${instead}`
 }

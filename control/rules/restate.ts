@@ -4,8 +4,10 @@
  */
 import { endpointText } from '../../net/endpoint.ts'
 import { sameServer, sameService } from '../model/equal.ts'
+import type { Filter } from '../model/filter.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey, serviceText } from '../model/identity.ts'
+import type { MarkRule } from '../model/mark.ts'
 import type { RealServer } from '../model/server.ts'
 import type { ServiceId, VirtualService } from '../model/service.ts'
 import { ORIGINS, type Origin, type SourceName, type StatingSource } from '../model/source.ts'
@@ -22,6 +24,9 @@ export interface Restatement {
   readonly services: readonly Statement[]
   /** Services that commands state otherwise become the source's, instead of being refused. */
   readonly takeOver: boolean
+  /** Sources that may reach its services or not, and which packets have which mark. */
+  readonly filters: readonly Filter[]
+  readonly marks: readonly MarkRule[]
 }
 
 export type RuleChange =
@@ -51,13 +56,23 @@ export type RuleChange =
       /** It ends with the real server. */
       readonly hold: Hold | null
     }
+  /** id null: of all services. */
+  | {
+      readonly change: 'add filter' | 'delete filter'
+      readonly id: ServiceId | null
+      readonly filter: Filter
+    }
+  | { readonly change: 'add mark' | 'delete mark'; readonly id: null; readonly rule: MarkRule }
 
 /** What of a statement cannot be. */
 export interface RefusedStatement {
+  /** Identity; empty: what is refused is about none. */
   readonly service: string
   /** Identity of the real server; null: the service itself. */
   readonly server: string | null
   readonly message: string
+  /** What was stated, where that is no service: as it was handed over. */
+  readonly what?: Filter | MarkRule
 }
 
 export interface Restated {
@@ -76,7 +91,7 @@ export function ownedBy(id: ServiceId, origin: Origin): string {
  */
 export function* restate(
   rules: Rules,
-  { source, services, takeOver }: Restatement,
+  { source, services, takeOver }: Pick<Restatement, 'source' | 'services' | 'takeOver'>,
   origins: ReadonlyMap<SourceName, Origin>,
 ): Generator<undefined, Restated> {
   const changes: RuleChange[] = []

@@ -8,7 +8,7 @@ import type { Pace } from '../model/pace.ts'
 import type { NamedPoolState } from '../model/pool.ts'
 import type { RealServer } from '../model/server.ts'
 import type { ServiceId, VirtualService } from '../model/service.ts'
-import { type Complaint, placeText, type Site, type SiteService } from '../model/site.ts'
+import { type Complaint, type Place, placeText, type Site, type SiteService } from '../model/site.ts'
 import { ORIGINS, type Origin, type StatingSource } from '../model/source.ts'
 import { isFleetPlace } from '../registry/fleet/place.ts'
 import type { RuleDirector } from '../rules/director.ts'
@@ -319,7 +319,12 @@ export class SiteSource {
     became: () => void = () => {},
   ): Promise<Restated> {
     const services = site.services.map((one) => this.#statement(one))
-    const restatement = { source: this.source, services, takeOver }
+    const filters = site.services.flatMap(({ service, filters }) =>
+      filters.map((filter) => ({ ...filter, service: service.id })),
+    )
+    const ofAll = site.filters.map((filter) => ({ ...filter, service: null }))
+    const gate = { filters: [...ofAll, ...filters], marks: site.marks }
+    const restatement = { source: this.source, services, takeOver, ...gate }
     return this.#options.director.restate(restatement, site.director, this.#options.pace(), {
       dry,
       became,
@@ -440,8 +445,8 @@ function places(refused: readonly RefusedStatement[], site: Site): Complaint[] {
   if (refused.length === 0) return []
   const at = new Map(site.services.map(({ service, at }) => [serviceKey(service.id), at]))
   const first = { file: site.files[0] ?? '', line: 1, column: 1 }
-  return refused.map(({ service, message }) => ({
-    at: at.get(service) ?? first,
+  return refused.map(({ service, message, what }) => ({
+    at: (what !== undefined && 'at' in what ? (what.at as Place) : at.get(service)) ?? first,
     message,
     severity: 'error',
   }))
@@ -451,6 +456,7 @@ export function idsOf(changes: readonly RuleChange[]): ServiceId[] {
   const ids = new Map<string, ServiceId>()
   let last: ServiceId | null = null
   for (const { id } of changes) {
+    if (id === null) continue
     // Changes of one service stand together: a hundred thousand keys would keep others waiting.
     if (id !== last) ids.set(serviceKey(id), id)
     last = id

@@ -1,26 +1,42 @@
 /** From values back to the words of a file: what it prints, `readSite` reads to the same values. */
 import { ipv4FromNumber } from '../../../net/address.ts'
 import { endpointText } from '../../../net/endpoint.ts'
+import { prefixText } from '../../../net/prefix.ts'
 import type { Check, CheckTls, HttpRequest } from '../../model/check.ts'
+import type { FilterAction } from '../../model/filter.ts'
 import { DEFAULT_HEALTH_POLICY, type HealthPolicy, type Hook } from '../../model/health-policy.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
+import type { MarkRule } from '../../model/mark.ts'
 import type { RealServer } from '../../model/server.ts'
 import type { ServiceId, VirtualService } from '../../model/service.ts'
-import type { DirectorSettings, SiteServer, SiteService } from '../../model/site.ts'
+import type { DirectorSettings, SiteFilter, SiteServer, SiteService } from '../../model/site.ts'
 import {
   type CheckDocument,
   FLAG_BITS,
   type FlagName,
   type HookDocument,
+  type MarkDocument,
   type ServerDocument,
   type ServiceDocument,
   type SiteDocument,
 } from './schema.ts'
 
 /** A service to be written down: from a source with its checks, or from commands without. */
-export type Written = Pick<SiteService, 'service' | 'servers'> & { readonly health: HealthPolicy | null }
+export type Written = Pick<SiteService, 'service' | 'servers' | 'filters'> & {
+  readonly health: HealthPolicy | null
+}
 
-export function siteDocument(director: DirectorSettings, services: readonly Written[]): SiteDocument {
+/** What stands in front of all services. */
+export interface WrittenGate {
+  readonly filters: readonly SiteFilter[]
+  readonly marks: readonly MarkRule[]
+}
+
+export function siteDocument(
+  director: DirectorSettings,
+  services: readonly Written[],
+  { filters, marks }: WrittenGate = { filters: [], marks: [] },
+): SiteDocument {
   const { interfaces, timeouts, sysctls, daemons } = director
   const settings = {
     ...(interfaces.length > 0 ? { interfaces: [...interfaces] } : {}),
@@ -50,7 +66,29 @@ export function siteDocument(director: DirectorSettings, services: readonly Writ
   }
   return {
     ...(Object.keys(settings).length > 0 ? { director: settings } : {}),
+    ...accessDocument(filters),
+    ...(marks.length > 0 ? { marks: marks.map(markDocument) } : {}),
     services: services.map(serviceDocument),
+  }
+}
+
+function accessDocument(filters: readonly SiteFilter[]): Pick<SiteDocument, 'deny' | 'allow'> {
+  const of = (wanted: FilterAction) =>
+    filters.flatMap(({ action, prefix }) => (action === wanted ? [prefixText(prefix)] : []))
+  const [deny, allow] = [of('deny'), of('allow')]
+  return { ...(deny.length > 0 ? { deny } : {}), ...(allow.length > 0 ? { allow } : {}) }
+}
+
+function markDocument(rule: MarkRule): MarkDocument {
+  const { mark, family, destination, source, protocol, ports, interface: name } = rule
+  return {
+    mark,
+    ...(destination === null ? {} : { to: prefixText(destination) }),
+    ...(source === null ? {} : { from: prefixText(source) }),
+    ...(protocol === null ? {} : { protocol }),
+    ...(ports === null ? {} : { ports: ports.from === ports.to ? ports.from : `${ports.from}-${ports.to}` }),
+    ...(name === null ? {} : { interface: name }),
+    ...(destination === null && source === null ? { family: family === 6 ? 'ipv6' : 'ipv4' } : {}),
   }
 }
 
@@ -66,7 +104,7 @@ function named(id: ServiceId): ServiceDocument {
   return { [id.protocol]: endpointText(id) }
 }
 
-export function serviceDocument({ service, servers, health }: Written): ServiceDocument {
+export function serviceDocument({ service, servers, health, filters }: Written): ServiceDocument {
   const checks = commonChecks(servers)
   return {
     ...named(service.id),
@@ -74,6 +112,7 @@ export function serviceDocument({ service, servers, health }: Written): ServiceD
     ...settingsOf(service),
     ...(health === null ? {} : policyDocument(health)),
     ...(checks.length > 0 ? { checks: checks.map(checkDocument) } : {}),
+    ...accessDocument(filters),
     ...(servers.length > 0 ? { real_servers: servers.map((server) => serverDocument(server, checks)) } : {}),
   }
 }

@@ -2,6 +2,9 @@
 import type { z } from 'zod'
 import { nearest } from './nearest.ts'
 
+/** Told what is wrong with the value at a path. */
+export type Complain = (path: readonly PropertyKey[], message: string) => void
+
 export interface Found {
   readonly path: readonly PropertyKey[]
   readonly message: string

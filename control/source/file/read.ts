@@ -15,9 +15,10 @@ import {
 } from '../../model/site.ts'
 import { checkSysctl } from '../../model/sysctls.ts'
 import type { Member } from '../../registry/registry.ts'
-import { findings, quoted } from './issues.ts'
+import { MarkedOnce, resolveFilters, resolveMark } from './gate.ts'
+import { type Complain, findings, quoted } from './issues.ts'
 import { type FollowedDocument, followedPool, registryAddress } from './registries.ts'
-import { type Complain, groupOf, type Names, Pool, resolveService, unknown } from './resolve.ts'
+import { groupOf, type Names, Pool, resolveService, unknown } from './resolve.ts'
 import {
   type CheckDocument,
   fileHead,
@@ -93,12 +94,13 @@ class Reader {
     const known = new Map<string, SiteService>()
     for (const source of sources) this.#services(source, services, known)
     const director = this.#director(sources)
+    const gate = { filters: this.#filters(sources), marks: this.#marks(sources) }
     this.#memory.keepOnly(this.#read)
     const failed = this.#complaints.some(({ severity }) => severity === 'error')
     const complaints = this.#complaints.slice(0, COMPLAINTS_MAX)
     if (failed) return { site: null, complaints }
     const files = { files: [...this.#read], watched: [...this.#watched] }
-    return { site: { services, director, ...files, followed: this.#followed }, complaints }
+    return { site: { services, director, ...gate, ...files, followed: this.#followed }, complaints }
   }
 
   #complain(at: Place, message: string): void {
@@ -274,7 +276,15 @@ class Reader {
       defaults: head.defaults ?? {},
       resolvePath: (path) => besides(file, path),
     }
-    const { services: _, pools: _own, registries: _all, ...context } = head
+    const {
+      services: _,
+      pools: _own,
+      registries: _all,
+      deny: _deny,
+      allow: _allow,
+      marks: _marks,
+      ...context
+    } = head
     const common = JSON.stringify([file, context, [...this.#checks], [...this.#pools.keys()]])
     for (const [index, value] of (head.services ?? []).entries()) {
       const path = ['services', index]
@@ -326,6 +336,31 @@ class Reader {
     }
     const where = placeText(other.at)
     this.#complain(made.at, `Service "${serviceText(made.service.id)}" is stated twice, first at ${where}`)
+  }
+
+  #filters(sources: readonly Source[]): Site['filters'] {
+    const seen = new Set<string>()
+    return sources.flatMap((source) =>
+      resolveFilters(source.head, null, this.#complainer(source), seen).map(({ filter, path }) => ({
+        ...filter,
+        at: { file: source.file, ...source.document.place(path) },
+      })),
+    )
+  }
+
+  #marks(sources: readonly Source[]): Site['marks'] {
+    const once = new MarkedOnce()
+    return sources.flatMap((source) =>
+      (source.head.marks ?? []).flatMap((document, index) => {
+        const path = ['marks', index]
+        const complain = this.#complainer(source, path)
+        const at = { file: source.file, ...source.document.place(path) }
+        return resolveMark(document, complain).map((rule) => {
+          once.add(rule, complain)
+          return { ...rule, at }
+        })
+      }),
+    )
   }
 
   #director(sources: readonly Source[]): DirectorSettings {

@@ -21,6 +21,8 @@ import { WHOLE_ADDRESS } from '../../model/limits.ts'
 import type { RealServer } from '../../model/server.ts'
 import type { ServiceId, VirtualService } from '../../model/service.ts'
 import type { Place, SiteServer, SiteService } from '../../model/site.ts'
+import { resolveFilters } from './gate.ts'
+import type { Complain } from './issues.ts'
 import { nearest } from './nearest.ts'
 import {
   type CheckDocument,
@@ -34,8 +36,6 @@ import {
 } from './schema.ts'
 
 type Path = readonly PropertyKey[]
-/** Told what is wrong with the value at a path. */
-export type Complain = (path: Path, message: string) => void
 
 /** Real servers that services name by their pool. */
 export class Pool {
@@ -122,8 +122,9 @@ export function resolveService(
     }
   }
   const health = healthPolicy(settings, id, names.defaults, (path, message) => complain(path, message))
+  const filters = resolveFilters(document, id.family, complain).map(({ filter }) => filter)
   if (service === null) return null
-  return { service, servers, health, at }
+  return { service, servers, health, filters, at }
 }
 
 /** A registry may have both families under one name, and what the file says of it already. */

@@ -6,8 +6,10 @@
 import { z } from 'zod'
 import { parseIpv4 } from '../../../net/address.ts'
 import { parseEndpoint } from '../../../net/endpoint.ts'
+import { parsePrefix } from '../../../net/prefix.ts'
 import { DNS_TYPES } from '../../model/check.ts'
 import { INT_MAX, TIMEOUT_MAX_S } from '../../model/limits.ts'
+import type { PortRange } from '../../model/mark.ts'
 import { SCHEDULERS } from '../../model/scheduler.ts'
 import { followed, registry } from './registries.ts'
 
@@ -53,6 +55,24 @@ const serverEndpoint = z
     description: "address of a real server; without a port: the service's",
     examples: ['10.0.0.1:80', '10.0.0.1', '[2001:db8::1]:80'],
   })
+
+const PREFIX = 'expected a prefix or an address: 10.0.0.0/8, 192.0.2.7, 2001:db8::/32'
+const prefix = z
+  .string({ error: PREFIX })
+  .superRefine((text, context) => {
+    const wrong = parsePrefix(text)
+    if (typeof wrong !== 'string') return
+    context.addIssue({ code: 'custom', message: wrong.slice(wrong.indexOf('expected ')) })
+  })
+  .meta({ description: 'a prefix, or an address', examples: ['198.51.100.0/24', '2001:db8::/32'] })
+/** All of them come in force in one go; a longer list has a command of its own. */
+const PREFIXES_MAX = 20_000
+const prefixes = (description: string) =>
+  z
+    .array(prefix)
+    .max(PREFIXES_MAX, `expected at most ${PREFIXES_MAX} prefixes; more: pointsman deny add --file FILE`)
+    .optional()
+    .meta({ description })
 
 const port = z.int().min(1).max(65535)
 const name = z
@@ -332,6 +352,8 @@ export const service = z
       .optional()
       .meta({ description: 'of a firewall mark; ipv4 unless given' }),
     ...serviceSettings,
+    deny: prefixes('sources that may not reach it; the longest prefix counts'),
+    allow: prefixes('sources that may reach it all the same'),
     real_servers: servers.optional(),
     pools: z.array(name).optional().meta({ description: 'names of pools whose real servers it has, too' }),
   })
@@ -380,6 +402,41 @@ const defaults = z
   })
   .meta({ id: 'SiteDefaults', description: 'what is meant where nothing is said, in this file' })
 
+const PORTS = 'expected a port or a range: 80, 1000-1999'
+const RANGE = /^(\d{1,5})(?:-(\d{1,5}))?$/
+
+/** null if it is no range. */
+export function parsePorts(value: string | number): PortRange | null {
+  const match = RANGE.exec(String(value))
+  if (match === null) return null
+  const [from, to] = [Number(match[1]), Number(match[2] ?? match[1])]
+  return from <= to && to <= 65535 ? { from, to } : null
+}
+
+const ports = z
+  .union([z.int(), z.string()], { error: PORTS })
+  .refine((value) => parsePorts(value) !== null, PORTS)
+  .meta({ description: 'of the destination: 80, 1000-1999' })
+
+const mark = z
+  .strictObject({
+    mark: z.int().min(1).max(0xffffffff),
+    to: prefix.optional().meta({ description: 'destination' }),
+    from: prefix.optional().meta({ description: 'source' }),
+    protocol: z.enum(['tcp', 'udp', 'sctp']).optional(),
+    ports: oneOrMore(ports).optional(),
+    interface: z
+      .string()
+      .regex(/^[^\s/]{1,15}$/, 'expected the name of an interface')
+      .optional()
+      .meta({ description: 'that packets come in by' }),
+    family: z
+      .enum(['ipv4', 'ipv6'])
+      .optional()
+      .meta({ description: 'where no prefix says it; both unless given' }),
+  })
+  .meta({ id: 'SiteMark', description: 'which packets have which firewall mark' })
+
 /** Everything but the services, which may be many and are judged one by one. */
 const rest = {
   director: director.optional(),
@@ -390,6 +447,9 @@ const rest = {
     .optional()
     .meta({ description: 'by name, for pools that follow them' }),
   pools: z.record(name, pool).optional().meta({ description: 'by name' }),
+  deny: prefixes('sources that may reach no service; the longest prefix counts'),
+  allow: prefixes('sources that may reach services all the same'),
+  marks: z.array(mark).optional().meta({ description: 'marking rules: the most specific counts' }),
   include: oneOrMore(z.string().min(1)).optional().meta({
     description: 'more files, * and ? in the last part of the path; relative to this one',
   }),
@@ -403,6 +463,7 @@ export type CheckDocument = z.input<typeof check>
 export type ServerDocument = z.input<typeof server>
 export type ServiceDocument = z.input<typeof service>
 export type PoolDocument = z.input<typeof pool>
+export type MarkDocument = z.input<typeof mark>
 export type SiteDocument = z.input<typeof siteFile>
 export type DefaultsDocument = z.input<typeof defaults>
 export type HookDocument = z.input<typeof hook>

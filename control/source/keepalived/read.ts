@@ -127,6 +127,8 @@ function siteOf(
   return {
     services: [...known.values()],
     director: directorOf(statements, remarks),
+    filters: [],
+    marks: [],
     files,
     watched: [],
     followed: [],

@@ -142,7 +142,8 @@ class VirtualServer {
       const servers = this.#serversOf(service, stated)
       if (servers.length === 0) return []
       const sorryServer = sorry === null ? null : this.#realServer(service, sorry)
-      return [{ service, servers, health: { ...policy, sorryServer }, at: this.#statement.at }]
+      const health = { ...policy, sorryServer }
+      return [{ service, servers, health, filters: [], at: this.#statement.at }]
     })
   }
 

@@ -44,6 +44,7 @@ export function buildServices(
           },
           servers,
           health: DEFAULT_HEALTH_POLICY,
+          filters: [],
           at: { file: `service ${namespace}/${name}`, line: 1, column: 1 },
         },
       ]

@@ -138,7 +138,15 @@ export class Cluster {
     }
     this.#built = built
     const all = [...built.values()].flatMap(({ services: list }) => list)
-    const site = { services: all, director: NO_DIRECTOR_SETTINGS, files: [path], watched: [], followed: [] }
+    const site = {
+      services: all,
+      director: NO_DIRECTOR_SETTINGS,
+      filters: [],
+      marks: [],
+      files: [path],
+      watched: [],
+      followed: [],
+    }
     return { site, complaints }
   }
 

@@ -1,6 +1,6 @@
 /** What the reading thread is asked, and what it answers. */
 import type { NamedPoolState } from '../../model/pool.ts'
-import type { Complaint, DirectorSettings, SitePool } from '../../model/site.ts'
+import type { Complaint, DirectorSettings, Site, SitePool } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 
 export interface ReadOrder {
@@ -48,6 +48,8 @@ export type ReadAnswer =
       /** null: something is wrong. */
       readonly site: {
         readonly director: DirectorSettings
+        readonly filters: Site['filters']
+        readonly marks: Site['marks']
         readonly files: readonly string[]
         readonly watched: readonly string[]
         readonly followed: readonly SitePool[]

@@ -39,6 +39,7 @@ export function site(
       pool: null,
     })),
     health: { ...DEFAULT_HEALTH_POLICY, ...health },
+    filters: [],
     at: { file: 'pointsman.yaml', line: 1, column: 1 },
   }
 }

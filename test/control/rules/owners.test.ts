@@ -22,10 +22,11 @@ const web = service('tcp 10.0.0.1:80', { scheduler: 'rr' })
 const dns = service('udp 10.0.0.1:53', { scheduler: 'rr' })
 const [one, two, three] = ['10.1.0.1:80', '10.1.0.2:80', '10.1.0.3:80'] as const
 const says = (value: VirtualService, ...servers: RealServer[]): Statement => ({ service: value, servers })
+const NOTHING_ELSE = { takeOver: false, filters: [], marks: [] }
 const ORIGIN = { title: 'the file /etc/pm.yaml', instead: 'change it there, then: pointsman apply' }
 
 function state(director: RuleDirector, services: readonly Statement[], takeOver = false) {
-  const restatement = { source: 'file', services, takeOver } as const
+  const restatement = { source: 'file', services, takeOver, filters: [], marks: [] } as const
   return director.restate(restatement, NO_DIRECTOR_SETTINGS, new Turns(), { origin: ORIGIN })
 }
 
@@ -127,7 +128,7 @@ describe('a service belongs to one source', () => {
     await state(director, [says(web, server(one))])
     const before = said(director)
     const { refused } = await director.restate(
-      { source: 'file', services: [says(dns), says(web, server('224.0.0.1:80'))], takeOver: false },
+      { source: 'file', services: [says(dns), says(web, server('224.0.0.1:80'))], ...NOTHING_ELSE },
       { ...NO_DIRECTOR_SETTINGS, timeouts: { tcp: 7, tcpFin: 0, udp: 0 }, sysctls: { nonsense: 1 } },
       new Turns(),
     )

@@ -1,13 +1,16 @@
 /** Any sites: services as sources state them, with checks and policies. */
 
 import { type Check, type CheckQuestion, DNS_TYPES } from '../../../control/model/check.ts'
+import { FILTER_ACTIONS } from '../../../control/model/filter.ts'
 import type { HealthPolicy } from '../../../control/model/health-policy.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
+import { type MarkRule, matchKey } from '../../../control/model/mark.ts'
 import { SCHEDULERS } from '../../../control/model/scheduler.ts'
 import type { RealServer } from '../../../control/model/server.ts'
 import type { VirtualService } from '../../../control/model/service.ts'
-import type { SiteServer } from '../../../control/model/site.ts'
+import type { SiteFilter, SiteServer } from '../../../control/model/site.ts'
 import type { IpAddress } from '../../../net/address.ts'
+import { cut, prefixText } from '../../../net/prefix.ts'
 import fc from '../../property.ts'
 import { ip } from '../support.ts'
 
@@ -199,12 +202,47 @@ export interface AnyService {
   readonly service: VirtualService
   readonly servers: readonly SiteServer[]
   readonly health: HealthPolicy
+  readonly filters: readonly SiteFilter[]
 }
+
+/** As they are read: what is allowed first. */
+export function filters(of: 4 | 6): fc.Arbitrary<readonly SiteFilter[]> {
+  const one = fc.record({
+    prefix: fc
+      .tuple(of === 4 ? address4 : address6, fc.nat({ max: of === 4 ? 32 : 128 }))
+      .map(([address, length]) => cut(address, length)),
+    action: fc.constantFrom(...FILTER_ACTIONS),
+  })
+  return fc
+    .uniqueArray(one, { maxLength: 4, selector: ({ prefix }) => prefixText(prefix) })
+    .map((list) => FILTER_ACTIONS.flatMap((action) => list.filter((filter) => filter.action === action)))
+}
+
+export const markRules: fc.Arbitrary<readonly MarkRule[]> = fc.uniqueArray(
+  fc.constantFrom(4 as const, 6 as const).chain((family) => {
+    const prefix = fc
+      .tuple(family === 4 ? address4 : address6, fc.nat({ max: 32 }))
+      .map(([address, length]) => cut(address, length))
+    return fc.record({
+      mark: fc.integer({ min: 1, max: 0xffffffff }),
+      family: fc.constant(family),
+      source: optional(prefix),
+      destination: optional(prefix),
+      protocol: fc.constantFrom(null, 'tcp' as const, 'udp' as const, 'sctp' as const),
+      ports: optional(
+        fc.tuple(port, fc.nat({ max: 9 })).map(([from, n]) => ({ from, to: Math.min(65535, from + n) })),
+      ),
+      interface: fc.constantFrom(null, 'eth0', 'true'),
+    })
+  }),
+  { maxLength: 4, selector: matchKey },
+)
 
 export const siteService: fc.Arbitrary<AnyService> = virtualService.chain((service) =>
   fc.record({
     service: fc.constant(service),
     health: policy(service.id.family),
+    filters: filters(service.id.family),
     servers: fc.uniqueArray(
       fc.record({
         real: realServer(service.id.family),

@@ -2,7 +2,7 @@
 import { Turns } from '../../../apply/turns.ts'
 import { DEFAULT_HEALTH_POLICY, NO_SERVER_HOOKS } from '../../../model/health-policy.ts'
 import { serverKey, serviceKey } from '../../../model/identity.ts'
-import type { Complaint, DirectorSettings, SiteServer } from '../../../model/site.ts'
+import type { Complaint, DirectorSettings, SiteFilter, SiteServer } from '../../../model/site.ts'
 import { placeText } from '../../../model/site.ts'
 import type { SourceName } from '../../../model/source.ts'
 import { initialSysctls } from '../../../model/sysctls.ts'
@@ -111,8 +111,24 @@ function settings({ director, sources }: ApiContext): DirectorSettings {
   }
 }
 
+/** What is denied or allowed until somebody deletes it, by identity of the service; '': for all. */
+function filtersByService({ director }: ApiContext): ReadonlyMap<string, readonly SiteFilter[]> {
+  const lists = new Map<string, SiteFilter[]>()
+  for (const { prefix, action, service, leftMs } of director.filters()) {
+    if (leftMs !== null) continue
+    const key = service === null ? '' : serviceKey(service)
+    const list = lists.get(key)
+    if (list === undefined) lists.set(key, [{ prefix, action }])
+    else list.push({ prefix, action })
+  }
+  return lists
+}
+
 /** The rules in force, oldest first, with the checks and policies of those that a source has stated. */
-function* written({ director, sources }: ApiContext): Generator<Written> {
+function* written(
+  { director, sources }: ApiContext,
+  filters: ReadonlyMap<string, readonly SiteFilter[]>,
+): Generator<Written> {
   const known = new Map(sources.services().map((one) => [serviceKey(one.service.id), one]))
   for (const { service, servers } of [...director.rules()].reverse()) {
     const own = known.get(serviceKey(service.id))
@@ -124,15 +140,18 @@ function* written({ director, sources }: ApiContext): Generator<Written> {
         return { checks: said?.checks ?? [], hooks: said?.hooks ?? NO_SERVER_HOOKS, pool: null, real }
       }),
       health: own?.health ?? DEFAULT_HEALTH_POLICY,
+      filters: filters.get(serviceKey(service.id)) ?? [],
     }
   }
 }
 
 function* sitePieces(context: ApiContext): Generator<string> {
-  const { services: _, ...head } = siteDocument(settings(context), [])
+  const filters = filtersByService(context)
+  const gate = { filters: filters.get('') ?? [], marks: context.director.marks() }
+  const { services: _, ...head } = siteDocument(settings(context), [], gate)
   const text = JSON.stringify(head)
   yield text === '{}' ? '{"services":' : `${text.slice(0, -1)},"services":`
-  yield* jsonArray(written(context), (one) => [JSON.stringify(serviceDocument(one))])
+  yield* jsonArray(written(context, filters), (one) => [JSON.stringify(serviceDocument(one))])
   yield '}'
 }
 

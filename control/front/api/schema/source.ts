@@ -1,7 +1,9 @@
 /** Sources of services, what they state, and weights held by hand, as they cross the API. */
 import { z } from 'zod'
 import { endpointText } from '../../../../net/endpoint.ts'
+import { prefixText } from '../../../../net/prefix.ts'
 import { serverKey, serviceKey } from '../../../model/identity.ts'
+import { markText } from '../../../model/mark.ts'
 import type { NamedPoolState } from '../../../model/pool.ts'
 import { type Complaint, placeText } from '../../../model/site.ts'
 import { SOURCES } from '../../../model/source.ts'
@@ -127,8 +129,14 @@ export const changeAnswer = z
       'add server',
       'edit server',
       'delete server',
+      'add filter',
+      'delete filter',
+      'add mark',
+      'delete mark',
     ]),
-    service: serviceNameAnswer,
+    service: serviceNameAnswer
+      .nullable()
+      .meta({ description: 'null: what is denied, allowed or marked for all services' }),
     server: z.string().optional().meta({ description: 'address:port' }),
     differences: z.array(z.string()).meta({ example: ['weight 3 -> 0'] }),
     hold: holdAnswer.nullable().meta({ description: 'the weight is held by hand' }),
@@ -174,6 +182,7 @@ export function changeJson(
   change: RuleChange,
   connections: (service: string, server: string | null) => number,
 ): ChangeShown {
+  if (change.id === null) return gateJson(change)
   const key = serviceKey(change.id)
   const service = serviceIdJson(change.id)
   switch (change.change) {
@@ -222,7 +231,26 @@ export function changeJson(
         hold: change.hold === null ? null : holdJson(change.hold),
         connections: connections(key, serverKey(change.before.id)),
       }
+    case 'add filter':
+    case 'delete filter':
+      return gateJson(change)
     default:
       return change satisfies never
+  }
+}
+
+type GateChange = Extract<RuleChange, { readonly filter: unknown } | { readonly rule: unknown }>
+
+function gateJson(change: GateChange): ChangeShown {
+  const words =
+    'rule' in change
+      ? `mark ${markText(change.rule)}`
+      : `${change.filter.action} ${prefixText(change.filter.prefix)}`
+  return {
+    change: change.change,
+    service: change.id === null ? null : serviceIdJson(change.id),
+    differences: [words],
+    hold: null,
+    connections: 0,
   }
 }
