@@ -8,6 +8,7 @@ import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
 import { NOUNS, type Noun, type Shown } from './nouns.ts'
 import type { RecordWords } from './record.ts'
 import type { RegisterWords } from './register.ts'
+import { systemWords } from './text.ts'
 import { dataplane, detach, getSettings, set } from './verbs.ts'
 
 const socket = process.env.POINTSMAN_SOCKET || DEFAULT_SOCKET
@@ -383,8 +384,9 @@ for (const command of [...program.commands, ...[mark, ...lists].flatMap((word) =
 
 // A reader that has seen enough (`pointsman connections | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-  process.exit()
+  if (error.code === 'EPIPE') process.exit()
+  say(`Cannot write to standard output: ${systemWords(error)}`)
+  process.exit(1)
 })
 
 try {

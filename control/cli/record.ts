@@ -1,9 +1,11 @@
 /** `pointsman record`: packets as they come and as they leave, into a capture. */
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { createWriteStream } from 'node:fs'
+import type { Writable } from 'node:stream'
 import { StatisticsReader } from '../../net/packet/pcapng.ts'
 import { parsePrefix, prefixText } from '../../net/prefix.ts'
 import { ClientError, call, postBytes } from '../front/api/client.ts'
 import { findService } from './service-name.ts'
+import { systemWords } from './text.ts'
 
 export interface RecordWords {
   readonly write: string
@@ -78,7 +80,7 @@ export async function record(socket: string, words: RecordWords, say: Say): Prom
   const pieces = postBytes(socket, '/v1/recording', body)
   // The first piece is there as soon as packets are recorded.
   const first = await pieces.next()
-  const file = words.write === '-' ? 1 : openSync(words.write, 'w', 0o600)
+  const file = new CaptureFile(words.write)
   const reader = new StatisticsReader()
   let calls = 0
   const callOff = (): void => {
@@ -86,29 +88,59 @@ export async function record(socket: string, words: RecordWords, say: Say): Prom
     call(socket, 'DELETE', '/v1/recording').catch(() => {})
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, callOff)
+  await file.write(new Uint8Array(0))
+  if (words.write !== '-') say(`recording into ${words.write}; Ctrl-C ends it`)
   try {
-    if (words.write !== '-') say(`recording into ${words.write}; Ctrl-C ends it`)
     for (let piece = first; piece.done !== true; piece = await pieces.next()) {
       reader.push(piece.value)
-      put(file, piece.value)
+      await file.write(piece.value)
     }
   } catch (error) {
     if (!isCut(error)) throw error
-  } finally {
-    if (file !== 1) closeSync(file)
   }
   const { statistics } = reader
   if (statistics === null) {
-    throw new ClientError(
-      'The daemon has gone in the midst of it: what was recorded until then is in the file',
-    )
+    throw new ClientError(`The daemon has gone in the midst of it: ${file.kept}`)
   }
   const { received, lost, comment } = statistics
   say(`${received} packets recorded, ${lost} lost; ended: ${comment}`)
 }
 
-function put(file: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at)
+/** Where the capture goes. Whoever takes it slowly is waited for: meanwhile the daemon counts what is lost. */
+class CaptureFile {
+  readonly #name: string
+  readonly #stream: Writable
+  #bytes = 0
+
+  /** `-`: standard output. */
+  constructor(path: string) {
+    this.#name = path === '-' ? 'standard output' : path
+    this.#stream = path === '-' ? process.stdout : createWriteStream(path, { mode: 0o600 })
+    // Each write says it by itself.
+    if (path !== '-') this.#stream.on('error', () => {})
+  }
+
+  /** What is left of it when it cannot go on. */
+  get kept(): string {
+    return this.#bytes > 0 ? 'what was recorded until then is kept' : 'nothing was recorded'
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#stream.write(bytes, (error) => {
+        this.#bytes += error ? 0 : bytes.length
+        if (error) reject(this.#refused(error))
+        else resolve()
+      })
+    })
+  }
+
+  #refused(error: NodeJS.ErrnoException): ClientError {
+    const why = systemWords(error)
+    const remedy =
+      error.code === 'ENOSPC' ? '; end it sooner (--limit), or keep less of each frame (--snap)' : ''
+    return new ClientError(`Cannot write into ${this.#name}: ${why}; ${this.kept}${remedy}`, { cause: error })
+  }
 }
 
 function isCut(error: unknown): boolean {

@@ -1,5 +1,6 @@
 /** What `pointsman` prints for people. */
 
+import { getSystemErrorMap } from 'node:util'
 import { endpointText } from '../../net/endpoint.ts'
 import { serviceTitle } from '../front/api/names.ts'
 import type { ConnectionShown } from '../front/api/schema/connection.ts'
@@ -267,4 +268,9 @@ export function diagnosisText(diagnosis: Diagnosis): string {
     }
   }
   return `${lines.join('\n')}\n`
+}
+
+/** Why the system refused, without the call and its arguments. */
+export function systemWords({ errno, message }: NodeJS.ErrnoException): string {
+  return (errno === undefined ? undefined : getSystemErrorMap().get(errno)?.[1]) ?? message
 }
