@@ -21,6 +21,7 @@ const BATCHES_PER_READING = 8
 /** Failing to open a socket for an interface is not tried again for so long. */
 const RETRY_MS = 1000
 const ETHERNET = 14
+const NONE: ReadonlySet<string> = new Set()
 
 export interface LoopOptions {
   readonly program: ProgramInstance & FrameMover
@@ -119,11 +120,16 @@ export class PacketLoop {
     }
     this.#turn = this.#turn + 1 < sources.length ? this.#turn + 1 : 0
     if (count > 0) {
+      const { waiting } = this.#options
+      const firsts = waiting.size > 0 ? waiting.firsts(count) : NONE
+      const { last } = waiting
       this.#run(count)
       this.#dispatch(count)
       this.#flush()
-      const { waiting } = this.#options
-      if (waiting.size > 0 && waiting.mayHaveFirst(count)) this.#askAgain(() => true)
+      // Of those that have come with this batch the first may stand behind them in it.
+      if (firsts.size > 0 || waiting.last !== last) {
+        this.#askAgain(({ datagram, number }) => number > last || (datagram !== null && firsts.has(datagram)))
+      }
     } else {
       this.#sinceReading = BATCHES_PER_READING
     }
@@ -144,6 +150,8 @@ export class PacketLoop {
     for (const tap of this.#list) this.#countDrops(tap)
     const now = performance.now()
     this.#giveUp(({ untilMs }) => untilMs <= now)
+    // Their first may have been another worker's.
+    this.#askAgain(() => true)
     for (const outlet of this.#outletList) {
       if (outlet.isOrphan()) this.#closeOutlet(outlet.ifindex)
       else outlet.retry()
@@ -191,6 +199,7 @@ export class PacketLoop {
   /** Fragments whose first may have come, through the program once more; what still waits goes on waiting. */
   #askAgain(which: (one: Waiting) => boolean): void {
     const { waiting, jobs } = this.#options
+    if (waiting.size === 0) return
     const done = waiting.take(which).filter((one) => {
       this.#runAgain(one, true)
       const waits = this.#isToWait(jobs.capacity)

@@ -2,10 +2,12 @@
  * Fragments that came before the first of their datagram, which alone says where they go. They wait for it in
  * memory of their own, since the rings need theirs back: so many, so large, so long; whoever finds no room takes
  * the place of the one that has waited longest. What has waited in vain gets the verdict that it would have had
- * at once on a host that keeps nothing.
+ * at once on a host that keeps nothing. Each is asked for again when a first of its own datagram has come: were it
+ * with any, whoever sends firsts would have all of them run each time.
  */
 import type { Region } from '../../wasm/region.ts'
 import { VNET_HEADER } from '../packet/rings.ts'
+import { fragmentAt } from './datagram.ts'
 import type { JobTable } from './jobs.ts'
 
 /** Frames of an MTU of 1500 with the room for headers in front; what is larger does not wait. */
@@ -15,12 +17,6 @@ export const WAITING_BYTES = SLOTS * SLOT_BYTES
 /** Linux: net.ipv4.ipfrag_time. The note of a first fragment is good for as long. */
 const WAIT_MS = 30_000
 
-const ETHERNET = 14
-const IPV4_FRAGMENT = ETHERNET + 6
-const IPV6_NEXT = ETHERNET + 6
-/** Headers that a fragment header may be, or be behind. */
-const BEFORE_FRAGMENT: readonly number[] = [0, 43, 44, 60]
-
 export interface Waiting {
   /** Address of the frame, a virtio header in front of it. */
   readonly data: number
@@ -29,6 +25,10 @@ export interface Waiting {
   readonly tap: number
   readonly toHost: number
   readonly untilMs: number
+  /** Null: it cannot be told. */
+  readonly datagram: string | null
+  /** In the order of their coming. */
+  readonly number: number
 }
 
 export class WaitingFragments {
@@ -37,6 +37,7 @@ export class WaitingFragments {
   /** Frames by age, and places without one. */
   #waiting: Waiting[] = []
   readonly #free: number[]
+  #last = 0
 
   /** `headroom`: before a frame, for headers that the program adds. */
   constructor(region: Region, jobs: JobTable, headroom: number) {
@@ -48,6 +49,11 @@ export class WaitingFragments {
 
   get size(): number {
     return this.#waiting.length
+  }
+
+  /** Of the last one that has come. */
+  get last(): number {
+    return this.#last
   }
 
   fits(index: number): boolean {
@@ -71,7 +77,12 @@ export class WaitingFragments {
     // Of an early fragment nothing is unfinished that the first one would not say.
     jobs.u8.fill(0, data - VNET_HEADER, data)
     const toHost = jobs.toHost(index) ? 1 : 0
-    this.#waiting.push({ data, bytes, ifindex, tap: jobs.tap(index), toHost, untilMs: nowMs + WAIT_MS })
+    const datagram = fragmentAt(jobs.u8, data, bytes)?.datagram ?? null
+    this.#last += 1
+    this.#waiting.push({
+      ...{ data, bytes, ifindex, tap: jobs.tap(index), toHost, datagram },
+      ...{ untilMs: nowMs + WAIT_MS, number: this.#last },
+    })
   }
 
   /** Takes out those that `which` says; the oldest first. Their memory stays theirs until they are freed. */
@@ -91,20 +102,14 @@ export class WaitingFragments {
     this.#waiting.splice(before + 1, 0, one)
   }
 
-  /** Whether a first fragment may be among the jobs of a batch: then all that wait ask again. */
-  mayHaveFirst(count: number): boolean {
-    for (let i = 0; i < count; i++) if (this.#isFirst(this.#jobs.data(i))) return true
-    return false
-  }
-
-  /** Headers of a tunnel end where the packet begins: what was before it they have overwritten. */
-  #isFirst(data: number): boolean {
-    const { u8 } = this.#jobs
-    const version = u8[data + ETHERNET]! >> 4
-    if (version === 4) {
-      const word = (u8[data + IPV4_FRAGMENT]! << 8) | u8[data + IPV4_FRAGMENT + 1]!
-      return (word & 0x3fff) === 0x2000
+  /** Datagrams whose first is among the jobs of a batch that was not run yet: with NAT it has other addresses then. */
+  firsts(count: number): ReadonlySet<string> {
+    const found = new Set<string>()
+    const jobs = this.#jobs
+    for (let i = 0; i < count; i++) {
+      const fragment = fragmentAt(jobs.u8, jobs.data(i), jobs.received(i))
+      if (fragment?.isFirst === true) found.add(fragment.datagram)
     }
-    return version === 6 && BEFORE_FRAGMENT.includes(u8[data + IPV6_NEXT]!)
+    return found
   }
 }

@@ -4,7 +4,17 @@ import { test } from 'node:test'
 import { ArrivalRecord, JobRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { JobTable } from '../../../dataplane/userspace/worker/jobs.ts'
 import { WaitingFragments } from '../../../dataplane/userspace/worker/waiting.ts'
-import { ethernet, fragmentHeader, ipv4, ipv6, PROTOCOL, raw, tcp } from '../../packets/frame.ts'
+import {
+  type Extension,
+  ethernet,
+  fragmentHeader,
+  ipv4,
+  ipv6,
+  PROTOCOL,
+  padOptions,
+  raw,
+  tcp,
+} from '../../packets/frame.ts'
 
 const FRAME = 1024
 const ROOM = { base: 8192, bytes: 3 * 2048 }
@@ -44,7 +54,7 @@ test('a frame is kept as the program has it, with where it came from', () => {
   assert.ok(one !== undefined)
   assert.deepEqual(
     { ...one, data: 0 },
-    { data: 0, bytes: 96, ifindex: 7, tap: 3, toHost: 1, untilMs: 31_000 },
+    { data: 0, bytes: 96, ifindex: 7, tap: 3, toHost: 1, untilMs: 31_000, datagram: null, number: 1 },
   )
   assert.deepEqual(jobs.u8.slice(one.data, one.data + 96), frame.slice(4))
   assert.equal(waiting.size, 0)
@@ -77,15 +87,40 @@ test('a frame that is larger than its place does not wait', () => {
   assert.ok(!waiting.fits(0))
 })
 
-test('first fragments are told from whole packets and from later ones', () => {
+test('firsts are told from whole packets and later fragments, and by the datagram that they are of', () => {
   const { waiting, job } = stage()
-  const has = (packet: Parameters<typeof ethernet>[1]) => {
-    job(ethernet({}, packet))
-    return waiting.mayHaveFirst(1)
+  const firsts = (packet: Parameters<typeof ethernet>[1], macs: Parameters<typeof ethernet>[0] = {}) => {
+    job(ethernet(macs, packet))
+    return [...waiting.firsts(1)]
   }
-  assert.ok(has(ipv4({ ...ends4, mf: true }, piece)))
-  assert.ok(!has(ipv4({ ...ends4, mf: true, fragmentOffset: 8 }, piece)))
-  assert.ok(!has(ipv4({ ...ends4, df: true }, tcp({ sport: 1, dport: 80, flags: 'S' }))))
-  assert.ok(has(ipv6({ ...ends6, extensions: [fragmentHeader(1, 0, true)] }, piece)))
-  assert.ok(!has(ipv6(ends6, tcp({ sport: 1, dport: 80, flags: 'S' }))))
+  const waits = (packet: Parameters<typeof ethernet>[1]) => {
+    job(ethernet({}, packet))
+    waiting.put(0, 7, 1)
+    const [one] = waiting.take(() => true)
+    waiting.free([one!])
+    return one!.datagram
+  }
+  const first4 = ipv4({ ...ends4, id: 9, mf: true }, piece)
+  const [datagram4] = firsts(first4)
+  assert.ok(datagram4 !== undefined)
+  assert.deepEqual(firsts(first4, { vlan: [{ id: 0 }] }), [datagram4], 'behind a priority tag')
+  assert.equal(waits(ipv4({ ...ends4, id: 9, fragmentOffset: 8 }, piece)), datagram4)
+  for (const [other, ends] of [
+    [8, ends4],
+    [9, { ...ends4, src: '198.51.100.8' }],
+    [9, { ...ends4, dst: '192.0.2.101' }],
+  ] as const)
+    assert.notEqual(waits(ipv4({ ...ends, id: other, fragmentOffset: 8 }, piece)), datagram4)
+  assert.deepEqual(firsts(ipv4({ ...ends4, mf: true, fragmentOffset: 8 }, piece)), [])
+  assert.deepEqual(firsts(ipv4({ ...ends4, df: true }, tcp({ sport: 1, dport: 80, flags: 'S' }))), [])
+
+  const piece6 = (id: number, offset: number, more: boolean, before: readonly Extension[] = []) =>
+    ipv6({ ...ends6, extensions: [...before, fragmentHeader(id, offset, more)] }, piece)
+  const [datagram6] = firsts(piece6(9, 0, true))
+  assert.ok(datagram6 !== undefined)
+  assert.deepEqual(firsts(piece6(9, 0, true, [padOptions(60)])), [datagram6])
+  assert.equal(waits(piece6(9, 8, false)), datagram6)
+  assert.notEqual(waits(piece6(8, 8, false)), datagram6)
+  assert.deepEqual(firsts(piece6(9, 0, false)), [], 'whole, and alone (RFC 6946)')
+  assert.deepEqual(firsts(ipv6(ends6, tcp({ sport: 1, dport: 80, flags: 'S' }))), [])
 })
