@@ -21,19 +21,32 @@ export function serverAt(service: number, index: number): string {
   return `10.${64 + (number >> 16)}.${(number >> 8) & 255}.${number & 255}:8080`
 }
 
-/** Asks the pinned packet program with a SYN to one service. */
+/** Asks the pinned packet program with a SYN to one service, of another client port each time. */
 export class Forwarded {
   readonly #program = new Pins(defaultPinDirectory()).openProgram()
   readonly #ifindex = readNetDevice(DIRECTOR.client.device).ifindex
   readonly #frame: Uint8Array
+  readonly #port: DataView
+  readonly #addressOffset: number
 
   constructor(service: string) {
     const [address, port] = service.split(':') as [string, string]
-    this.#frame = fromClients({ address, port: Number(port) }, { flags: 'S' }).frame
+    const { frame, portOffset, addressOffset } = fromClients({ address, port: Number(port) }, { flags: 'S' })
+    this.#frame = frame
+    this.#addressOffset = addressOffset
+    this.#port = new DataView(frame.buffer, frame.byteOffset + portOffset, 2)
   }
 
   seen(): boolean {
-    return testRun(this.#program, this.#frame, { ifindex: this.#ifindex }).action === XdpAction.Redirect
+    // What has been forwarded is a connection, which goes on where new ones are refused.
+    this.#port.setUint16(0, (this.#port.getUint16(0) % 65_535) + 1)
+    const { action, frame } = testRun(this.#program, this.#frame, { ifindex: this.#ifindex })
+    // An ICMP error goes out, too: from the virtual address.
+    return action === XdpAction.Redirect && this.#sourceOf(frame) === this.#sourceOf(this.#frame)
+  }
+
+  #sourceOf(frame: Uint8Array): number {
+    return new DataView(frame.buffer, frame.byteOffset).getUint32(this.#addressOffset)
   }
 
   close(): void {

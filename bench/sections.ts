@@ -4,6 +4,7 @@ import { cpus } from './cpus.ts'
 import { e2e } from './e2e.ts'
 import { floor } from './floor.ts'
 import { guest } from './guest.ts'
+import { registries } from './registries.ts'
 import type { Section } from './section.ts'
 import { site } from './site.ts'
 import { storm } from './storm.ts'
@@ -22,6 +23,7 @@ export const SECTIONS: readonly Section[] = [
   userspace,
   control,
   site,
+  registries,
   checks,
   storm,
   upgrade,
