@@ -360,6 +360,7 @@ async function main(): Promise<number> {
     at('dataplane/userspace/forwarder/pointsman-forwarder.ts'),
     at('dataplane/userspace/worker/packet-worker.ts'),
     at('control/source/thread/site-worker.ts'),
+    at('control/insight/explain/thread/explain-thread.ts'),
   ]
   const ofTheLab = ['server', 'client-process'].map((name) => at(`lab/${name}.ts`))
   const bundles = [

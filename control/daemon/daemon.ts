@@ -24,6 +24,7 @@ import type { Status } from '../front/api/schema/status.ts'
 import { type Api, createApi } from '../front/api/server.ts'
 import { askedHops, knownHops } from '../insight/explain/hops.ts'
 import { takeSnapshot } from '../insight/explain/snapshot.ts'
+import { Asker } from '../insight/explain/thread/asker.ts'
 import { Collector } from '../insight/metrics/collector.ts'
 import type { MetricFacts } from '../insight/metrics/facts.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
@@ -140,6 +141,7 @@ class Daemon {
   #unwind: () => void = () => {}
   #attachments: Attachments | null = null
   readonly #recordings = new Recordings(() => this.#opened.dataplane)
+  readonly #asker = new Asker(() => this.#snapshot(false), askedHops())
   #checks: Checks | null = null
   #api: Api | null = null
   readonly #sources = new Sources()
@@ -424,6 +426,7 @@ class Daemon {
         metrics: (format, detail) => collector.text(format, detail),
         overview: (asked) => collector.overview(asked),
         snapshot: (withHops) => this.#snapshot(withHops),
+        explain: (asked, signal) => this.#asker.explain(asked, signal),
         nextHop: askedHops(),
         record: (asked, ended) => this.#recordings.begin(asked, ended),
         endRecording: (why) => this.#recordings.end(why),

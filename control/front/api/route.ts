@@ -10,6 +10,7 @@ import type { Journal } from '../../model/journal.ts'
 import type { Errno, Outcome } from '../../model/outcome.ts'
 import type { ServiceId } from '../../model/service.ts'
 import type { Sources } from '../../source/sources.ts'
+import type { ExplainAsked, Explanation } from './schema/explanation.ts'
 import type { Overview, OverviewAsked } from './schema/overview.ts'
 import type { Status } from './schema/status.ts'
 
@@ -45,6 +46,12 @@ export interface CaptureAsked {
   readonly words: string
 }
 
+/** A packet's way; or why it is not told: the packet makes no sense, or it cannot be had now. */
+export type ExplainAnswer =
+  | { readonly explanation: Explanation }
+  | { readonly refused: string }
+  | { readonly busy: string }
+
 export interface Capture {
   /**
    * Begins to tell; `write` says how much its reader has not taken yet.
@@ -68,6 +75,8 @@ export interface ApiContext {
   overview(asked: OverviewAsked): Promise<Overview>
   /** The maps at this moment, and the next hops of real servers if they are wanted; null without a data plane. */
   snapshot(withHops: boolean): AsyncIterable<Uint8Array> | null
+  /** What would become of a packet; null without a data plane. */
+  explain(asked: ExplainAsked, signal: AbortSignal): Promise<ExplainAnswer | null>
   /** The kernel's way to an address; nothing changes by asking. */
   nextHop(question: HopAsked): NextHop
   /** Records packets; throws `MachineError` where that is not possible. */

@@ -22,6 +22,7 @@ const ASKED: ReadonlySet<string> = new Set([
   '/v1/status',
   '/v1/events/kept',
   '/v1/connections/page',
+  '/v1/explain',
 ])
 
 export function isOfPage(path: string): boolean {

@@ -35,6 +35,7 @@ import {
 } from './reading.ts'
 import { choice } from './scheduling.ts'
 import type { Snapshot } from './snapshot.ts'
+import type { Explanation, Line, Step } from './told.ts'
 import type { VerdictWords } from './verdict-words.ts'
 
 /** A question for the way to an address, which the copy has no answer to. */
@@ -44,35 +45,6 @@ export interface HopQuestion {
   readonly source: IpAddress
   readonly ifindex: number
   readonly tos: number
-}
-
-/** How a line is meant, for whoever colours it. */
-export type Mark = 'good' | 'bad' | 'chosen' | 'added' | 'removed' | 'quiet'
-
-export interface Line {
-  readonly text: string
-  readonly mark?: Mark
-}
-
-export interface Step {
-  readonly title: string
-  readonly lines: readonly Line[]
-}
-
-export interface Explanation {
-  readonly interface: string
-  readonly verdict: string
-  readonly action: 'pass' | 'drop' | 'send'
-  readonly meaning: string
-  readonly remedy: string
-  readonly service: string | null
-  readonly realServer: string | null
-  readonly connection: 'found' | 'made' | 'none'
-  /** Where the frame leaves; null if it does not. */
-  readonly leaves: string | null
-  /** The frame as it came and as it left, in hexadecimal. */
-  readonly frame: { readonly before: string; readonly after: string | null }
-  readonly steps: readonly Step[]
 }
 
 export interface ExplainerOptions {

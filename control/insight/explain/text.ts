@@ -1,5 +1,5 @@
 /** An explanation as lines of text, for a terminal or a pipe; the page makes elements of the same lines. */
-import type { Explanation, Line, Mark } from './explain.ts'
+import type { Explanation, Line, Mark } from './told.ts'
 
 const COLOURS: Readonly<Record<Mark, string>> = {
   good: '32',
@@ -20,8 +20,12 @@ export function explanationText({ steps }: Explanation, colours: boolean): strin
     .join('')
 }
 
-function lineText({ text, mark }: Line, colours: boolean): string {
-  const sign = (mark === undefined ? undefined : SIGNS[mark]) ?? ' '
+export function signOf({ mark }: Line): string {
+  return (mark === undefined ? undefined : SIGNS[mark]) ?? ' '
+}
+
+function lineText(line: Line, colours: boolean): string {
+  const { text, mark } = line
   const coloured = colours && mark !== undefined ? `\u001b[${COLOURS[mark]}m${text}\u001b[0m` : text
-  return `${sign} ${coloured}\n`
+  return `${signOf(line)} ${coloured}\n`
 }

@@ -1,8 +1,6 @@
 /** Reads sites in a thread of their own, one after the other. */
-import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { Worker } from 'node:worker_threads'
-import { builtFile } from '../../../dataplane/assets.ts'
+import type { Worker } from 'node:worker_threads'
+import { startThread } from '../../../dataplane/thread.ts'
 import type { Site, SiteService } from '../../model/site.ts'
 import type { StatingSource } from '../../model/source.ts'
 import type { Reading } from '../file/read.ts'
@@ -70,7 +68,7 @@ export class SiteReader {
 
   #thread(): Worker {
     if (this.#worker !== null) return this.#worker
-    const worker = startWorker(this.#settings)
+    const worker = startThread(new URL('./site-worker.ts', import.meta.url), this.#settings)
     this.#worker = worker
     worker.on('message', (answer: ReadAnswer | Notice) => {
       if (answer.kind === 'stale' || answer.kind === 'pools' || answer.kind === 'revised') {
@@ -123,17 +121,4 @@ export class SiteReader {
 function moved(service: SiteService, at: SiteService['at']): SiteService {
   const { file, line, column } = service.at
   return file === at.file && line === at.line && column === at.column ? service : { ...service, at }
-}
-
-/** Starts what the build made; from sources, the source, behind the loader that this process runs with. */
-function startWorker(workerData: ReaderSettings): Worker {
-  const source = new URL('./site-worker.ts', import.meta.url)
-  if (!existsSync(fileURLToPath(source))) return new Worker(builtFile('site-worker.js'), { workerData })
-  // A worker does not inherit loaders that were registered after the start.
-  const loader = import.meta.resolve('tsx/esm/api')
-  const script = `import(${JSON.stringify(loader)}).then(({ register }) => {
-    register()
-    return import(${JSON.stringify(source.href)})
-  })`
-  return new Worker(script, { eval: true, workerData })
 }

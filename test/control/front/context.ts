@@ -46,6 +46,7 @@ export function contextOf(director: Director, changes: Partial<ApiContext> = {})
     metrics: () => null,
     overview: () => Promise.reject(new Error('no collector')),
     snapshot: () => null,
+    explain: async () => null,
     nextHop: () => ({ result: 'no-route' }),
     record: () => Promise.reject(new Error('no packets')),
     endRecording: async () => false,

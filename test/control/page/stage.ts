@@ -6,7 +6,10 @@ import { fileURLToPath } from 'node:url'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 import { openDirector } from '../../../control/apply/open.ts'
 import { readVerdicts } from '../../../control/counting/verdicts.ts'
+import type { ExplainAsked, Explanation } from '../../../control/front/api/schema/explanation.ts'
 import { createApi } from '../../../control/front/api/server.ts'
+import { takeSnapshot } from '../../../control/insight/explain/snapshot.ts'
+import { Asker } from '../../../control/insight/explain/thread/asker.ts'
 import { Collector } from '../../../control/insight/metrics/collector.ts'
 import { Journal } from '../../../control/model/journal.ts'
 import type { RuleDirector } from '../../../control/rules/director.ts'
@@ -40,6 +43,7 @@ export interface Stage {
   readonly dataplane: WasmDataplane
   readonly url: string
   readonly browser: Browser
+  explain(asked: ExplainAsked): Promise<Explanation>
   /** A tab with the page in it; what it complains of fails the test at its end. */
   look(options?: BrowserContextOptions): Promise<Page>
   close(): Promise<void>
@@ -80,9 +84,15 @@ export async function openStage(clients: number): Promise<Stage> {
     }),
     'real-server',
   )
+  const facts = { version: 'test', wallMs: 0, interfaces: [{ ifindex: 2, name: 'eth0' }], hops: [] }
+  const asker = new Asker(
+    () => takeSnapshot(dataplane, facts),
+    () => hop,
+  )
   const failures: unknown[] = []
   const api = createApi({
     context: contextOf(director, {
+      explain: (asked, signal) => asker.explain(asked, signal),
       journal,
       verdicts: () => readVerdicts(dataplane),
       overview: (asked) => collector.overview(asked),
@@ -99,6 +109,11 @@ export async function openStage(clients: number): Promise<Stage> {
   const complaints: string[] = []
   return {
     ...{ director, dataplane, url, browser },
+    async explain(asked) {
+      const answer = await asker.explain(asked, new AbortController().signal)
+      assert.ok(answer !== null && 'explanation' in answer, JSON.stringify(answer))
+      return answer.explanation
+    },
     async look(options = {}) {
       const page = await (await browser.newContext(options)).newPage()
       page.on('console', (message) => {

@@ -14,6 +14,7 @@ import {
 import { ask, keepToken } from './ask.ts'
 import { listenToConnections, lookAtConnections } from './connections.ts'
 import { part, SVG, setText, showTable } from './dom.ts'
+import { listenToExplain } from './explain.ts'
 
 const EVERY_MS = 1000
 const EVENTS_EVERY = 5
@@ -113,6 +114,7 @@ function listen(): void {
     void look()
   }
   listenToConnections()
+  listenToExplain()
   part('find', HTMLFormElement).onsubmit = (event) => event.preventDefault()
   part('back', HTMLButtonElement).onclick = () => openService(null)
   part('login', HTMLFormElement).onsubmit = (event) => {
@@ -125,11 +127,15 @@ function listen(): void {
   document.addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey) return
     if (event.key === 'Escape') openService(null)
-    else if (event.key === '/' && !(event.target instanceof HTMLInputElement)) {
+    else if (event.key === '/' && !isTyped(event.target)) {
       event.preventDefault()
       filter.focus()
     }
   })
+}
+
+function isTyped(target: EventTarget | null): boolean {
+  return target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement
 }
 
 /** One question after the other, and none while nobody looks. */

@@ -1,9 +1,27 @@
 /** What explaining a packet takes: a copy of the maps, and ways that only the kernel knows. */
 import { z } from 'zod'
 import { type Answer, invalid, type Route, route } from '../route.ts'
+import { explainQuery, explanationAnswer } from '../schema/explanation.ts'
 import { nextHopAnswer, nextHopJson, nextHopQuery } from '../schema/next-hop.ts'
 
+const noPlane = (): Answer =>
+  invalid([{ path: 'url', message: 'This daemon only keeps rules: no packet meets them' }], 409)
+
 export const EXPLAIN_ROUTES: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/v1/explain',
+    summary: 'What would become of a packet, and why, by a copy of the maps; nothing is changed by asking',
+    query: explainQuery,
+    answers: { 200: { description: 'Its way, step by step', schema: explanationAnswer } },
+    handle: async (context, { query, signal }): Promise<Answer> => {
+      const answer = await context.explain(query, signal)
+      if (answer === null) return noPlane()
+      if ('refused' in answer) return invalid([{ path: 'query', message: answer.refused }])
+      if ('busy' in answer) return invalid([{ path: 'url', message: answer.busy }], 503)
+      return { status: 200, json: answer.explanation }
+    },
+  }),
   route({
     method: 'GET',
     path: '/v1/snapshot',
@@ -16,8 +34,7 @@ export const EXPLAIN_ROUTES: readonly Route[] = [
       const pieces = context.snapshot(query.hops === '1')
       if (pieces !== null)
         return { status: 200, headers: { 'content-type': 'application/octet-stream' }, pieces }
-      const message = 'This daemon only keeps rules: no packet meets them'
-      return invalid([{ path: 'url', message }], 409)
+      return noPlane()
     },
   }),
   route({
