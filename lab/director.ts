@@ -19,6 +19,8 @@ export interface DirectorOptions {
   readonly capabilities?: readonly string[]
   /** Path of a configuration file. */
   readonly config?: string
+  /** Path of the settings of a cluster. */
+  readonly kubernetes?: string
   /** How many real servers there is room for. */
   readonly realServers?: number
   /** For the daemon, beside this process's. */
@@ -79,6 +81,7 @@ export class LabDirector {
       options.dataplane ?? 'auto',
       ...(options.xdpMode === undefined ? [] : ['--xdp-mode', options.xdpMode]),
       ...(options.config === undefined ? [] : ['--config', options.config]),
+      ...(options.kubernetes === undefined ? [] : ['--kubernetes', options.kubernetes]),
       ...(options.realServers === undefined ? [] : ['--real-servers', String(options.realServers)]),
     ]
   }

@@ -61,6 +61,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/kill-restore.test.ts': { seconds: 30, cores: 0.8 },
   'e2e/kill-start.test.ts': { seconds: 45, cores: 0.7 },
   'e2e/lab.test.ts': { seconds: 8, cores: 0.7 },
+  'e2e/kubernetes.test.ts': { seconds: 26, cores: 0.8 },
   'e2e/lab-registry.test.ts': { seconds: 12, cores: 0.8 },
   'e2e/ldirectord.test.ts': { seconds: 14, cores: 0.4 },
   'e2e/lifecycle.test.ts': { seconds: 12, cores: 0.8 },

@@ -1,10 +1,18 @@
 /** A Service with its endpoints, as virtual services. Pure. */
-import { familyOf, type IpAddress, isMulticast, parseAddress } from '../../../net/address.ts'
+import {
+  type Family,
+  familyOf,
+  type IpAddress,
+  isMulticast,
+  parseAddress,
+  unspecified,
+} from '../../../net/address.ts'
+import { bitsOf, cut, type Prefix, prefixText } from '../../../net/prefix.ts'
 import type { Protocol } from '../../../net/protocol.ts'
 import type { Check } from '../../model/check.ts'
 import { DEFAULT_HEALTH_POLICY, NO_SERVER_HOOKS } from '../../model/health-policy.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
-import type { SiteServer, SiteService } from '../../model/site.ts'
+import type { SiteFilter, SiteServer, SiteService } from '../../model/site.ts'
 import type { KubeNode, KubeService, KubeSlice, ServicePort, SliceEndpoint } from './objects.ts'
 import type { KubernetesSettings } from './settings.ts'
 
@@ -44,12 +52,35 @@ export function buildServices(
           },
           servers,
           health: DEFAULT_HEALTH_POLICY,
-          filters: [],
+          filters: sourceFilters(service, family),
           at: { file: `service ${namespace}/${name}`, line: 1, column: 1 },
         },
       ]
     })
   })
+}
+
+/** `10.0.0.0/8`, `10.1.2.3/8` for the same as the API server takes it; null: it is none. */
+export function parseSourceRange(text: string): Prefix | null {
+  const [, before = '', digits] = /^\s*([^/\s]+)(?:\/(\d{1,3}))?\s*$/.exec(text) ?? []
+  const address = parseAddress(before)
+  if (address === null) return null
+  const bits = bitsOf(familyOf(address))
+  const length = digits === undefined ? bits : Number(digits)
+  return length > bits ? null : cut(address, length)
+}
+
+/** These and nobody else; who names ranges of one family alone lets nobody of the other in. */
+function sourceFilters({ sourceRanges }: KubeService, family: Family): readonly SiteFilter[] {
+  if (sourceRanges.length === 0) return []
+  const own = sourceRanges.map(parseSourceRange).filter((prefix) => prefix?.family === family)
+  const allowed = new Map(own.flatMap((one) => (one === null ? [] : [[prefixText(one), one] as const])))
+  if ([...allowed.values()].some(({ length }) => length === 0)) return []
+  const all = cut(unspecified(family), 0)
+  return [
+    ...[...allowed.values()].map((prefix) => ({ prefix, action: 'allow' as const })),
+    { prefix: all, action: 'deny' },
+  ]
 }
 
 function realServer(

@@ -8,7 +8,7 @@ import { keepFollowing, reasonOf } from '../../registry/retry.ts'
 import type { Reading } from '../file/read.ts'
 import { type Given, giveAddresses } from './addresses.ts'
 import { KubeApi, KubeError, KubeFollower } from './api.ts'
-import { buildServices } from './build.ts'
+import { buildServices, parseSourceRange } from './build.ts'
 import {
   type KubeNode,
   type KubeService,
@@ -118,7 +118,7 @@ export class Cluster {
       }
     }
     const ours = [...services.values()].filter((one) => this.#isOurs(one))
-    const served = ours.filter(({ sourceRanges }) => !sourceRanges.some((range) => !isAll(range)))
+    const served = ours.filter((one) => unreadableRange(one) === undefined)
     this.#inForce = false
     this.#given = giveAddresses(served, this.#settings.addresses, this.#settings.askable)
     const complaints: Complaint[] = []
@@ -131,7 +131,7 @@ export class Cluster {
       const at = placeOf(key)
       if (given === undefined) {
         // Rather not served than served to everybody.
-        const message = 'loadBalancerSourceRanges cannot be kept by this director: it is not served'
+        const message = `Cannot read "${unreadableRange(service)}" of loadBalancerSourceRanges, and it is not served: expected 198.51.100.0/24 or 2001:db8::/32`
         complaints.push(complaint(at, message, 'remark'))
       } else if ('refused' in given) complaints.push(complaint(at, given.refused, 'remark'))
       else built.set(key, this.#build(key, service, given.addresses, nodes, nodeText))
@@ -344,8 +344,8 @@ const keyOf = ({ meta }: KubeService): string => `${meta.namespace}/${meta.name}
 /** As `buildServices` says it. */
 const placeOf = (key: string): string => `service ${key}`
 
-function isAll(range: string): boolean {
-  return ['0.0.0.0/0', '::/0'].includes(range.trim())
+function unreadableRange({ sourceRanges }: KubeService): string | undefined {
+  return sourceRanges.find((range) => parseSourceRange(range) === null)
 }
 
 function complaint(file: string, message: string, severity: Complaint['severity']): Complaint {

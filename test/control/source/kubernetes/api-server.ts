@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { inNetns } from '../../../../linux/netns.ts'
 
 type Json = Record<string, unknown>
 export type KubeObject = Json & { metadata: Json }
@@ -47,8 +48,11 @@ export class ApiServer {
     for (const path of Object.values(COLLECTIONS)) this.#objects.set(path, new Map())
   }
 
-  async start(): Promise<void> {
-    this.#server.listen(0, '127.0.0.1')
+  /** @param network path of the network namespace that it listens in; this one, unless said */
+  async start(network?: string): Promise<void> {
+    if (network === undefined) this.#server.listen(0, '127.0.0.1')
+    // Without a name to look up the socket is there at once.
+    else inNetns(network, () => this.#server.listen(0))
     await once(this.#server, 'listening')
   }
 

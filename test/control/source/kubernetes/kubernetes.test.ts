@@ -244,6 +244,7 @@ describe('a Kubernetes cluster as a source', () => {
       'services',
       service('closed', { spec: { loadBalancerSourceRanges: ['10.0.0.0/8'], loadBalancerIP: '192.0.2.98' } }),
     )
+    api.put('services', service('odd', { spec: { loadBalancerSourceRanges: ['10.0.0.0/8', 'home'] } }))
     // Whoever may make a Service may not take the director's own address, or a neighbour's.
     api.put('services', service('greedy', { spec: { loadBalancerIP: '192.0.2.1' } }))
     await running(async ({ socket, has, log }) => {
@@ -252,6 +253,7 @@ describe('a Kubernetes cluster as a source', () => {
         'tcp 2001:db8:1::10 80+10800: 2001:db8:5::1:8080*1',
         'tcp 192.0.2.99 80: ',
         'udp 192.0.2.99 53: ',
+        'tcp 192.0.2.98 80: ',
         'tcp 192.0.2.64 80: ',
       )
       await until('told', () => ingressOf(api.get('services', 'shop/dual')) === '192.0.2.65 2001:db8:1::10')
@@ -272,15 +274,18 @@ describe('a Kubernetes cluster as a source', () => {
         /service shop\/greedy:1:1: 192\.0\.2\.1 is none of this director's: .*asked_addresses/,
       )
       assert.equal(ingressOf(api.get('services', 'shop/greedy')), '')
-      assert.match(log(), /service shop\/closed:1:1: loadBalancerSourceRanges cannot be kept/)
+      assert.match(
+        log(),
+        /service shop\/odd:1:1: Cannot read \\"home\\" of loadBalancerSourceRanges, and it is not/,
+      )
       // Two have been taken away, one after the other.
-      await until('five are in force', async () =>
-        /kubernetes: .*cluster\.yaml\n {2}in force for \d+ s, 5 services/.test(
+      await until('six are in force', async () =>
+        /kubernetes: .*cluster\.yaml\n {2}in force for \d+ s, 6 services/.test(
           sourcesText((await get(socket, '/v1/sources', sourcesAnswer)).value),
         ),
       )
     })
-    for (const name of ['dual', 'named', 'late', 'kept', 'closed', 'greedy'])
+    for (const name of ['dual', 'named', 'late', 'kept', 'closed', 'greedy', 'odd'])
       api.remove('services', `shop/${name}`)
     for (const name of ['dual-1', 'dual-6']) api.remove('endpointslices', `shop/${name}`)
   })
