@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { concat, unhex } from '../packets/bytes.ts'
-import { ethernet, ipv4, ipv6, type Segment, tcp, udp } from '../packets/frame.ts'
+import { CHUNK, ethernet, icmp, ipv4, ipv6, type Segment, sctp, tcp, udp } from '../packets/frame.ts'
 import { isInject, loadVectors, type Vector } from '../packets/vectors.ts'
 
 const RECORDINGS = fileURLToPath(new URL('../recordings/packets', import.meta.url))
@@ -57,6 +57,7 @@ const AREAS = [
   'offload',
   'lifecycle',
   'persistence',
+  'sctp',
 ]
 /** Vectors of one area that become inputs. */
 const PER_AREA = 12
@@ -88,6 +89,39 @@ function strays(): Uint8Array[] {
   return frames.map((frame) => concat(rules, frame))
 }
 
+/** Real servers that are the director itself: by NAT, with the weight of one. */
+const LOCAL_NAT = 0x25
+const STEP_OWN = STEP_WIRE_R | 0x4000
+
+/** A client's packet, and what the host's own socket says to it, or its stack. */
+function own(): Uint8Array[] {
+  const [client, vip, here] = ['198.51.100.7', '192.0.2.100', '10.0.2.119']
+  const asks = (segment: Segment) => ipv4({ src: client, dst: vip }, segment)
+  const says = (segment: Segment) => ipv4({ src: here, dst: client }, segment)
+  const arrived = ipv4({ src: client, dst: here }, udp({ sport: 40001, dport: 8000 }, 'question'))
+  const pairs = [
+    [
+      asks(tcp({ sport: 40001, dport: 80, flags: 'S' })),
+      says(tcp({ sport: 8000, dport: 40001, flags: 'SA' })),
+    ],
+    [asks(udp({ sport: 40001, dport: 53 })), says(udp({ sport: 8000, dport: 40001 }, 'answer'))],
+    [asks(udp({ sport: 40001, dport: 53 })), says(icmp({ type: 3, code: 3 }, arrived))],
+    [
+      asks(sctp({ sport: 40001, dport: 36412 }, [{ type: CHUNK.init }])),
+      says(sctp({ sport: 8001, dport: 40001 }, [{ type: CHUNK.initAck }])),
+    ],
+  ] as const
+  const rules = Uint8Array.of(0x02, 0x01, 0x11, ...Array<number>(4).fill(LOCAL_NAT), 0)
+  return pairs.map(([came, sent]) => {
+    const frames = [ethernet({ dst: '02:00:00:00:01:01' }, came), ethernet({}, sent)]
+    const steps = frames.map((frame, index) => {
+      const head = frame.length | (index === 1 ? STEP_OWN : 0)
+      return concat(Uint8Array.of(head & 255, head >> 8), frame)
+    })
+    return concat(rules, ...steps, steps[1]!)
+  })
+}
+
 /** Writes the inputs; returns how many. */
 export function writeCorpus(folder: string): number {
   mkdirSync(folder, { recursive: true })
@@ -105,7 +139,9 @@ export function writeCorpus(folder: string): number {
   }
   const extra = strays()
   for (const input of extra) writeInput(folder, 'stray', input)
-  return chosen.length + extra.length
+  const local = own()
+  for (const input of local) writeInput(folder, 'own', input)
+  return chosen.length + extra.length + local.length
 }
 
 function writeInput(folder: string, what: string, input: Uint8Array): void {

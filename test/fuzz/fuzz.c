@@ -17,6 +17,7 @@
 /* Few, so that destinations get each other's places. */
 #define PM_LOCALITY_SETS 2
 #include "../../bpf/pointsman.native.c"
+#include "../../bpf/outgoing.h"
 
 #define C0 2u /* ifindex of the clients' wire */
 #define R0 3u
@@ -36,12 +37,12 @@ enum step {
 	STEP_WIRE_R = 0x0800,	/* received on the other wire */
 	STEP_CUT = 0x1000,	/* only the first part is in reach */
 	STEP_TIME = 0x2000,	/* time goes by before */
-	STEP_REAL = 0x4000,	/* a real server is removed or comes back before */
+	STEP_REAL = 0x4000,	/* a real server is removed or comes back before; with STEP_WIRE_R the host itself sends it */
 	STEP_PARTIAL = 0x8000,	/* unfinished transport checksum */
 };
 #define STEP_LENGTH 0x07ff
 
-enum { SERVICES = 6, BUCKETS = 4, REALS = 16, LINES = 16, TABLE = 256, MEMBERS = SERVICES * (4 + TABLE) };
+enum { SERVICES = 8, BUCKETS = 4, REALS = 24, LINES = 16, TABLE = 256, MEMBERS = SERVICES * (4 + TABLE) };
 
 /* What a host holds against the program; the message names it. */
 #define insist(truth)                                                        \
@@ -61,9 +62,10 @@ static const uint8_t source4[4] = { 10, 0, 2, 1 };
 static const uint8_t vip4[4] = { 192, 0, 2, 100 };
 static const uint8_t vip6[16] = { 0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0 };
 
-/* Protocol and port of the virtual services; the last three are IPv6. */
+/* Family, protocol and port of the virtual services. */
 static const struct { uint8_t family, protocol; uint16_t port; } offers[SERVICES] = {
 	{ 4, 6, 80 }, { 4, 17, 53 }, { 4, 6, 0 }, { 6, 6, 80 }, { 6, 17, 53 }, { 6, 6, 0 },
+	{ 4, 132, 36412 }, { 6, 132, 36412 },
 };
 
 /* Routes: mostly the right answer; some addresses get the others, as the rules say. */
@@ -287,7 +289,8 @@ static void load_rules(void)
 		     (rules.modes & 0x10 ? PM_SETTING_SECURE_TCP : 0) |
 		     (rules.limits & 0x40 ? PM_SETTING_EXPIRE_QUIESCENT : 0) |
 		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0) |
-		     (rules.modes & 0x80 ? PM_SETTING_INTEREST : 0);
+		     (rules.modes & 0x80 ? PM_SETTING_INTEREST : 0) |
+		     (rules.limits & 0x08 ? 0 : PM_SETTING_ANSWERS) | (rules.limits & 0x04 ? PM_SETTING_SLOPPY_SCTP : 0);
 	set->reuse_mode = rules.modes & 3;
 	set->drop_rate = rules.modes >> 2 & 3;
 	set->unprivileged_port = 1024;
@@ -324,6 +327,49 @@ static void check_answer(const struct pm_job *job, const uint8_t *sent, uint32_t
 		insist(job->moved == 0 && job->linear == linear);
 		insist(!memcmp(pm_frames + job->data, sent, linear));
 	}
+}
+
+/* What the host sends leaves as it came, or by NAT with another source: nothing is added to it or taken off. */
+static void check_own(const struct pm_job *job, const uint8_t *sent, uint32_t length, uint32_t linear)
+{
+	insist(verdict > PM_CONTINUE && verdict < PM_VERDICT_MAX);
+	if (pm_act(verdict) == PM_ACTION_AGAIN)
+		insist(verdict == PM_WANT_PAYLOAD && linear < length);
+	else
+		insist(pm_act(verdict) == PM_ACTION_PASS || pm_act(verdict) == PM_ACTION_DROP ||
+		       verdict == PM_FORWARD_NAT_REPLY || verdict == PM_FORWARD_ICMP_REPLY);
+	insist(job->moved == 0 && job->linear == linear && job->length == length);
+	if (pm_act(verdict) == PM_ACTION_PASS)
+		insist(!memcmp(pm_frames + job->data, sent, linear));
+	else if (linear >= 12)
+		insist(!memcmp(pm_frames + job->data, sent, 12));
+}
+
+static void run_own_frame(const uint8_t *bytes, uint32_t length, uint32_t step)
+{
+	uint32_t linear = step & STEP_CUT && length > 96 ? 96 : length;
+	struct pm_job job = { .flags = step & STEP_PARTIAL ? PM_JOB_PARTIAL_CSUM : 0 };
+
+	for (int round = 0; round < 2; round++) {
+		uint8_t *memory = malloc(START + linear);
+		uint16_t ethertype = 0;
+
+		insist(memory);
+		memcpy(memory + START, bytes, linear);
+		pm_frames = memory;
+		job = (struct pm_job){ .data = START, .length = length, .linear = linear, .ifindex = R0,
+				       .flags = job.flags, .connection = job.connection };
+		if (linear >= 14)
+			memcpy(&ethertype, bytes + 12, 2);
+		pm_set_now(now);
+		verdict = pm_outgoing(&job, ethertype);
+		check_own(&job, bytes, length, linear);
+		free(memory);
+		if (verdict != PM_WANT_PAYLOAD)
+			return;
+		linear = length;
+	}
+	insist(!"asked for more than the whole frame");
 }
 
 static void run_frame(const uint8_t *bytes, uint32_t length, uint32_t step)
@@ -369,7 +415,7 @@ static void check_counts(void)
 			continue;
 		insist(!(c->word & PM_CONN_HELD));
 		insist(c->real < REALS);
-		insist(pm_state(c->word) < PM_TCP_STATE_MAX);
+		insist(pm_state(c->word) < (c->protocol == PM_PROTO_SCTP ? PM_SCTP_STATE_MAX : PM_TCP_STATE_MAX));
 		if (pm_kind_of(c->traits) == PM_CONN_TEMPLATE) {
 			insist(control & PM_CONTROL_OPEN);
 			templates += control & ~PM_CONTROL_OPEN;
@@ -426,13 +472,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			length = size;
 		if (head & STEP_TIME)
 			now += 150;
-		if (head & STEP_REAL) {
+		if ((head & STEP_REAL) && !(head & STEP_WIRE_R)) {
 			struct pm_real *r = pm_reals(length % REALS);
 
 			if (r->slot != PM_SLOT_FREE)
 				r->slot = r->slot == PM_SLOT_LIVE ? PM_SLOT_GONE : PM_SLOT_LIVE;
 		}
-		run_frame(data, length, head);
+		if ((head & STEP_REAL) && (head & STEP_WIRE_R))
+			run_own_frame(data, length, head);
+		else
+			run_frame(data, length, head);
 		data += length;
 		size -= length;
 	}
