@@ -27,6 +27,7 @@ import { takeSnapshot } from '../insight/explain/snapshot.ts'
 import { Asker } from '../insight/explain/thread/asker.ts'
 import { Collector } from '../insight/metrics/collector.ts'
 import type { MetricFacts } from '../insight/metrics/facts.ts'
+import { HourHistory, SAMPLE_MS } from '../insight/metrics/history.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
 import { serviceText } from '../model/identity.ts'
 import type { Journal } from '../model/journal.ts'
@@ -414,7 +415,9 @@ class Daemon {
 
   async #listen(checks: Checks): Promise<void> {
     const tidy = new Tidy()
-    const collector = new Collector(() => this.#metricFacts(), this.#options.metrics.detail)
+    const history = new HourHistory(() => Date.now(), this.#journal)
+    const collector = new Collector(() => this.#metricFacts(), this.#options.metrics.detail, history)
+    this.#clockwork.add([{ name: 'history', everyMs: SAMPLE_MS, run: whole(() => collector.sample()) }])
     const api = createApi({
       context: {
         director: this.#director,
@@ -425,6 +428,7 @@ class Daemon {
         verdicts: () => this.#verdicts(),
         metrics: (format, detail) => collector.text(format, detail),
         overview: (asked) => collector.overview(asked),
+        history: (service) => collector.history(service),
         snapshot: (withHops) => this.#snapshot(withHops),
         explain: (asked, signal) => this.#asker.explain(asked, signal),
         nextHop: askedHops(),

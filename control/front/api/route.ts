@@ -11,6 +11,7 @@ import type { Errno, Outcome } from '../../model/outcome.ts'
 import type { ServiceId } from '../../model/service.ts'
 import type { Sources } from '../../source/sources.ts'
 import type { ExplainAsked, Explanation } from './schema/explanation.ts'
+import type { History } from './schema/history.ts'
 import type { Overview, OverviewAsked } from './schema/overview.ts'
 import type { Status } from './schema/status.ts'
 
@@ -71,6 +72,8 @@ export interface ApiContext {
   verdicts(): ReadonlyMap<string, bigint>
   /** All that is measured; null: so many ask for it that one more has to come again. */
   metrics(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<string> | null
+  /** The last hour; a service's changes of health, too. */
+  history(service: string | null): History
   /** The director at a glance. */
   overview(asked: OverviewAsked): Promise<Overview>
   /** The maps at this moment, and the next hops of real servers if they are wanted; null without a data plane. */

@@ -23,6 +23,7 @@ const ASKED: ReadonlySet<string> = new Set([
   '/v1/events/kept',
   '/v1/connections/page',
   '/v1/explain',
+  '/v1/history',
 ])
 
 export function isOfPage(path: string): boolean {

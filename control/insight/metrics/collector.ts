@@ -1,4 +1,5 @@
 import type { MetricsDetail, MetricsFormat } from '../../front/api/route.ts'
+import type { History } from '../../front/api/schema/history.ts'
 import type { Overview, OverviewAsked } from '../../front/api/schema/overview.ts'
 import { serviceName } from '../../model/service-name.ts'
 import { COLUMNS, MEASURES, type Measure } from './counted.ts'
@@ -6,6 +7,7 @@ import { DIRECTOR_METRICS } from './director.ts'
 import type { MetricFacts } from './facts.ts'
 import { END, escaped, heading, type Named, sampleLine } from './family.ts'
 import { checkedName, HEALTH_METRICS } from './health.ts'
+import type { HourHistory } from './history.ts'
 import { BACKENDS, localLabels } from './node-exporter.ts'
 import { readOverview } from './overview.ts'
 import { type CountedService, columnOf, eachColumn, readServices, WIDTH } from './reading.ts'
@@ -18,9 +20,11 @@ const AT_ONCE = 4
 export class Collector {
   readonly #facts: () => MetricFacts
   readonly #detail: MetricsDetail
+  readonly #history: HourHistory
   #collecting = 0
 
-  constructor(facts: () => MetricFacts, detail: MetricsDetail) {
+  constructor(facts: () => MetricFacts, detail: MetricsDetail, history: HourHistory) {
+    this.#history = history
     this.#facts = facts
     this.#detail = detail
   }
@@ -28,6 +32,15 @@ export class Collector {
   /** What pointsman top and the page show. */
   overview(asked: OverviewAsked): Promise<Overview> {
     return readOverview(this.#facts(), asked)
+  }
+
+  /** Called every `SAMPLE_MS`. */
+  sample(): void {
+    this.#history.take(this.#facts())
+  }
+
+  history(service: string | null): History {
+    return this.#history.read(service)
   }
 
   /** The text, in pieces; null when enough others are being told already. */

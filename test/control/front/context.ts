@@ -46,6 +46,9 @@ export function contextOf(director: Director, changes: Partial<ApiContext> = {})
     metrics: () => null,
     overview: () => Promise.reject(new Error('no collector')),
     snapshot: () => null,
+    history: () => {
+      throw new Error('no collector')
+    },
     explain: async () => null,
     nextHop: () => ({ result: 'no-route' }),
     record: () => Promise.reject(new Error('no packets')),

@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { openDirector } from '../../../control/apply/open.ts'
 import { readVerdicts } from '../../../control/counting/verdicts.ts'
 import { Collector, metricNames } from '../../../control/insight/metrics/collector.ts'
+import { HourHistory } from '../../../control/insight/metrics/history.ts'
+import { Journal } from '../../../control/model/journal.ts'
 import { Sources } from '../../../control/source/sources.ts'
 import { CountersRecord, LiveRecord, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
@@ -42,6 +44,7 @@ async function scene(health = stage().health) {
       checked: () => health.checked(),
     }),
     'real-server',
+    new HourHistory(() => Date.now(), new Journal(() => 0)),
   )
   const text = async (...[format = 'text', detail = null]: Partial<Parameters<Collector['text']>>) => {
     let all = ''

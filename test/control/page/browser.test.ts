@@ -1,10 +1,16 @@
 /** The page in Debian's browser: what people do with it, with a mouse and without. */
 import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import { explanationText } from '../../../control/insight/explain/text.ts'
+import { builtFile } from '../../../dataplane/assets.ts'
 import { openStage, type Stage, skip } from './stage.ts'
 
 const CLIENTS = 180
+/** Where pictures of the main views go: POINTSMAN_PICTURES=docs/pictures. */
+const PICTURES = process.env.POINTSMAN_PICTURES
 
 describe('the page in a browser', { skip }, () => {
   let stage: Stage
@@ -72,5 +78,65 @@ describe('the page in a browser', { skip }, () => {
     await words.filter({ hasText: 'Cannot read "z" in the frame: expected hexadecimal digits' }).waitFor()
     assert.equal(await steps.count(), 0)
     await page.close()
+  })
+
+  test('the last hour is plotted, and a service shows where its packets go and how healthy it was', async () => {
+    const page = await stage.look()
+    await page.locator('#ways li').filter({ hasText: 'tcp/192.0.2.11:25' }).waitFor()
+    const plot = page.locator('figure').filter({ hasText: 'packets a second' }).first()
+    assert.match(
+      String(await plot.locator('.words').textContent()),
+      /^in \S+k now, 21k at most; out \S+k now, 16k at most$/,
+    )
+    const points = String(await plot.locator('polyline').first().getAttribute('points')).split(' ')
+    assert.equal(points.length, 720)
+    await page.getByRole('button', { name: 'tcp/192.0.2.10:80' }).first().press('Enter')
+    await page.locator('#ways li').filter({ hasText: '10.1.0.3:8080' }).waitFor()
+    assert.equal(await page.locator('#ways li').count(), 3)
+    const strip = page.locator('#strips li')
+    await strip.waitFor()
+    assert.match(
+      String(await strip.textContent()),
+      /10\.1\.0\.2:8080 changed 3 times; down: no answer within 2 s/,
+    )
+    assert.deepEqual(
+      await strip.locator('rect').evaluateAll((all) => all.map((one) => one.getAttribute('class'))),
+      ['up', 'down', 'up', 'down'],
+    )
+    await page.keyboard.press('Escape')
+    await page.locator('#servers-part').waitFor({ state: 'hidden' })
+    await page.close()
+  })
+
+  test('it is whole at the width of a phone, light and dark, and shows itself', async () => {
+    for (const [name, width, colorScheme] of [
+      ['page', 1200, 'light'],
+      ['page-dark', 1200, 'dark'],
+      ['page-phone', 360, 'light'],
+    ] as const) {
+      const page = await stage.look({ viewport: { width, height: 800 }, colorScheme, locale: 'en-GB' })
+      await page.getByRole('button', { name: 'tcp/192.0.2.10:80' }).first().click()
+      await page.locator('#explain-from').fill('203.0.113.9:40000')
+      await page.locator('#explain-to').fill('192.0.2.10:80')
+      await page.locator('#explain-to').press('Enter')
+      await page.locator('#explain-steps li').first().waitFor()
+      await page.locator('#strips li').waitFor()
+      const wide = await page.evaluate('document.documentElement.scrollWidth')
+      assert.ok(Number(wide) <= width, `${name} is ${wide} wide`)
+      if (PICTURES !== undefined) {
+        mkdirSync(PICTURES, { recursive: true })
+        const clip = { x: 0, y: 0, width, height: 1400 }
+        await page.screenshot({ path: join(PICTURES, `${name}.png`), fullPage: true, clip })
+      }
+      await page.close()
+    }
+  })
+
+  test('all that a browser loads is small', () => {
+    const sizes = ['page.html', 'page.css', 'page.js'].map(
+      (name) => gzipSync(readFileSync(builtFile(name))).length,
+    )
+    const all = sizes.reduce((sum, size) => sum + size)
+    assert.ok(all <= 150_000, `${all} bytes`)
   })
 })

@@ -11,6 +11,8 @@ import { createApi } from '../../../control/front/api/server.ts'
 import { takeSnapshot } from '../../../control/insight/explain/snapshot.ts'
 import { Asker } from '../../../control/insight/explain/thread/asker.ts'
 import { Collector } from '../../../control/insight/metrics/collector.ts'
+import { HourHistory } from '../../../control/insight/metrics/history.ts'
+import type { Rates } from '../../../control/model/counters.ts'
 import { Journal } from '../../../control/model/journal.ts'
 import type { RuleDirector } from '../../../control/rules/director.ts'
 import { Sources } from '../../../control/source/sources.ts'
@@ -68,7 +70,10 @@ export async function openStage(clients: number): Promise<Stage> {
     return ethernet({ dst: DIRECTOR }, ipv4({ src, dst: String(dst) }, syn))
   })
   dataplane.run(frames.map((frame) => ({ frame, ifindex: 2 })))
-  const journal = new Journal(() => Date.now())
+  while (!applier.estimateSlice());
+  let wallMs = Date.now() - 3600_000
+  let past: Rates | null = null
+  const journal = new Journal(() => wallMs)
   journal.add({ kind: 'rules', about: 'service', service: 'tcp 192.0.2.10:80', words: 'added: scheduler rr' })
   const collector = new Collector(
     () => ({
@@ -77,18 +82,31 @@ export async function openStage(clients: number): Promise<Stage> {
       ...{ warnings: [], attachments: [], sendFailures: null },
       counted: () => director.counted(),
       totals: director.totals().counters,
-      totalRates: director.totals().rates,
+      totalRates: past ?? director.totals().rates,
       checkedOf: () => null,
       verdicts: readVerdicts(dataplane),
       checked: () => [],
     }),
     'real-server',
+    new HourHistory(() => wallMs, journal),
   )
   const facts = { version: 'test', wallMs: 0, interfaces: [{ ifindex: 2, name: 'eth0' }], hops: [] }
   const asker = new Asker(
     () => takeSnapshot(dataplane, facts),
     () => hop,
   )
+  for (let i = 0; i < 720; i++) {
+    wallMs += 5000
+    const wave = 1 + Math.sin(i / 60) + (i % 7) / 20
+    past = { cps: 90 * wave, inPps: 9e3 * wave, outPps: 7e3 * wave, inBps: 1e6 * wave, outBps: 9e6 * wave }
+    collector.sample()
+    const state = i === 300 || i === 520 ? 'down' : i === 360 ? 'up' : null
+    if (state === null) continue
+    const names = { service: 'tcp 192.0.2.10:80', server: '10.1.0.2:8080' }
+    const words = state === 'up' ? 'HTTP 200' : 'no answer within 2 s'
+    journal.add({ kind: 'health', about: 'server', ...names, state, words })
+  }
+  past = null
   const failures: unknown[] = []
   const api = createApi({
     context: contextOf(director, {
@@ -96,6 +114,7 @@ export async function openStage(clients: number): Promise<Stage> {
       journal,
       verdicts: () => readVerdicts(dataplane),
       overview: (asked) => collector.overview(asked),
+      history: (service) => collector.history(service),
     }),
     failed: (error) => failures.push(error),
   })

@@ -1,5 +1,6 @@
 /** The page in a browser: asks the daemon once a second, and shows what `content.ts` makes of it. */
 import type { EventShown } from '../../../front/api/schema/event.ts'
+import type { History } from '../../../front/api/schema/history.ts'
 import { SORTS, type Sort } from '../../../front/api/schema/sorts.ts'
 import { questionOf, START, type View, withOverview } from '../../top/view.ts'
 import {
@@ -11,18 +12,23 @@ import {
   services as serviceTable,
   verdicts as verdictTable,
 } from '../content.ts'
+import { plots, strips, ways } from '../drawn.ts'
 import { ask, keepToken } from './ask.ts'
 import { listenToConnections, lookAtConnections } from './connections.ts'
 import { part, SVG, setText, showTable } from './dom.ts'
+import { showPlots, showStrips, showWays } from './drawing.ts'
 import { listenToExplain } from './explain.ts'
 
 const EVERY_MS = 1000
 const EVENTS_EVERY = 5
+const HISTORY_EVERY_MS = 5000
 /** Rows in the document; who wants others says which. */
 const ROWS = 200
 let view: View = START
 let events: readonly EventShown[] = []
 let looks = 0
+let history: History | null = null
+let historyMs = Number.NEGATIVE_INFINITY
 
 async function look(): Promise<void> {
   try {
@@ -36,6 +42,7 @@ async function look(): Promise<void> {
       login.hidden = true
       if (view.overview === null) lookAtConnections()
       view = withOverview(view, overview, Date.now())
+      await lookBack()
       if (looks++ % EVENTS_EVERY === 0) events = (await ask<readonly EventShown[]>('/v1/events/kept')) ?? []
     }
   } catch (error) {
@@ -56,8 +63,26 @@ function show(): void {
     setText(part('servers-title', HTMLElement), `Real servers of ${open}`)
     showTable('servers', servers)
   }
+  showDrawings()
   showTable('verdicts', verdictTable(view))
   showTable('events', eventTable(events))
+}
+
+async function lookBack(): Promise<void> {
+  if (performance.now() - historyMs < HISTORY_EVERY_MS) return
+  historyMs = performance.now()
+  const query = view.open === null ? '' : `?${new URLSearchParams({ service: view.open })}`
+  history = await ask<History>(`/v1/history${query}`)
+}
+
+function showDrawings(): void {
+  const drawn = ways(view)
+  if (drawn !== null) showWays(part('ways', HTMLElement), drawn, openService)
+  if (history === null) return
+  showPlots(part('plots', HTMLElement), plots(history))
+  const changed = strips(history, Date.now())
+  showStrips(part('strips', HTMLElement), changed)
+  setText(part('strips-words', HTMLElement), changed.length === 0 ? 'No changes' : '')
 }
 
 function showFigures(): void {
@@ -90,6 +115,7 @@ function showFigures(): void {
 function openService(service: string | null): void {
   const before = view.open
   view = { ...view, open: service }
+  historyMs = Number.NEGATIVE_INFINITY
   show()
   void look()
   if (service !== null) part('servers', HTMLElement).focus()

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { type Answer, invalid, METRICS_DETAILS, type MetricsFormat, type Route, route } from '../route.ts'
 import { METRICS_PATH } from '../router.ts'
+import { historyAnswer, historyQuery } from '../schema/history.ts'
 import { overviewAnswer, overviewQuery } from '../schema/overview.ts'
 
 const CONTENT_TYPES: Readonly<Record<MetricsFormat, string>> = {
@@ -43,6 +44,14 @@ export const METRICS_ROUTES: readonly Route[] = [
     query: overviewQuery,
     answers: { 200: { description: 'Overview', schema: overviewAnswer } },
     handle: async (context, { query }) => ({ status: 200, json: await context.overview(query) }),
+  }),
+  route({
+    method: 'GET',
+    path: '/v1/history',
+    summary: 'The last hour: rates and connections of the director, and how healthy a service was',
+    query: historyQuery,
+    answers: { 200: { description: 'History', schema: historyAnswer } },
+    handle: (context, { query }) => ({ status: 200, json: context.history(query.service ?? null) }),
   }),
   {
     ...metrics,
