@@ -2,7 +2,6 @@
  * The applier over a data plane's maps: puts together who reconciles, counts, expires and follows the
  * network. What each does stands in its own file; here is what they share, and who hears of what.
  */
-import { randomInt } from 'node:crypto'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { Setting, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { refreshInterest } from '../compile/interest.ts'
@@ -42,10 +41,12 @@ import { Quiet } from './quiet.ts'
 import { Reconciler } from './reconciler.ts'
 import type { ServerAddresses } from './server-addresses.ts'
 import { Settings } from './settings.ts'
-import { noStateFile, type SavedState, type StateFile } from './state-file.ts'
+import type { SavedState, StateFile } from './state-file.ts'
 
 /** A hundredth of the bits of the filter. */
 const FREED_MAX = 4096
+
+const NO_STATE_FILE: StateFile = { load: () => null, save: () => {}, remove: () => {} }
 
 export interface MapApplierOptions {
   readonly dataplane: Dataplane
@@ -110,7 +111,7 @@ export class MapApplier implements Applier {
     const { dataplane, host, rules } = options
     this.dataplane = dataplane
     this.#rules = rules
-    this.#stateFile = options.stateFile ?? noStateFile
+    this.#stateFile = options.stateFile ?? NO_STATE_FILE
     this.#clock = options.clock ?? systemClock
     this.#trace = options.trace ?? null
     this.#warn = options.warn ?? (() => {})
@@ -531,6 +532,6 @@ function identityOf(dataplane: Dataplane): number {
   const { u32 } = dataplane.map('settings')
   const seed = SettingsRecord.offsets.hashSeed / 4
   // Attackers who know the hash could fill chosen sets; it must never change under live connections.
-  if (u32[seed] === 0) Atomics.store(u32, seed, randomInt(1, 0xffffffff))
+  if (u32[seed] === 0) Atomics.store(u32, seed, crypto.getRandomValues(new Uint32Array(1))[0]! || 1)
   return u32[seed]!
 }

@@ -158,4 +158,3 @@ function prune(directory: string): void {
 }
 
 /** Keeps nothing: for data planes that keep nothing either. */
-export const noStateFile: StateFile = { load: () => null, save: () => {}, remove: () => {} }

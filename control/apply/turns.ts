@@ -1,5 +1,11 @@
 /** Long work on the daemon's only thread: others get their turn every few milliseconds. */
-import { setImmediate as nextTurn } from 'node:timers/promises'
+
+/** A browser has no `setImmediate`. */
+const nextTurn = (): Promise<void> =>
+  new Promise((resolve) => {
+    if (typeof setImmediate === 'function') setImmediate(resolve)
+    else setTimeout(resolve)
+  })
 
 /** Longest stretch of work in one go (ms). */
 const STRETCH_MS = 4

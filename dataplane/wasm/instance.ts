@@ -83,8 +83,8 @@ interface ProgramExports extends FrameMover {
 }
 
 /** The memory every instance of one plane shares. */
-export function createMemory(): WebAssembly.Memory {
-  return new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum: MAXIMUM_PAGES, shared: true })
+export function createMemory(maximum = MAXIMUM_PAGES): WebAssembly.Memory {
+  return new WebAssembly.Memory({ initial: INITIAL_PAGES, maximum, shared: true })
 }
 
 /**

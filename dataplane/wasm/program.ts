@@ -3,10 +3,7 @@
  * caller. The userspace plane puts raw sockets around it; tests, `explain` and conformance runs use it
  * as it is.
  */
-import { readFileSync } from 'node:fs'
-import { libc } from '../../linux/libc.ts'
 import type { NextHop } from '../../linux/netlink/next-hop.ts'
-import { monotonicTicks } from '../clock.ts'
 import {
   type AttachedInterface,
   type Dataplane,
@@ -41,11 +38,14 @@ export type { NextHop }
 
 export interface WasmOptions {
   readonly sizes: Sizes
-  /** File of the compiled program. */
-  readonly wasmPath: string
+  readonly module: WebAssembly.Module
   readonly fib: NextHopLookup
-  /** Clock in ticks; CLOCK_MONOTONIC if left out. */
-  readonly now?: () => number
+  /** Clock in ticks. */
+  readonly now: () => number
+  /** The most that linear memory may grow to, in pages; all that wasm32 can address if left out. */
+  readonly maximumPages?: number
+  /** Told where the maps lie from, before anything is written there; not of memory of the caller's. */
+  readonly placed?: (memory: WebAssembly.Memory, from: number) => void
   /** Puts memory of the caller's in the place of the maps'; memory of their own if left out. */
   readonly backing?: MapsBacking
 }
@@ -94,7 +94,6 @@ const FRAME_ALIGN = 16
 const ETHERNET_SHIFT = 2
 /** Of wasm memory. */
 const PAGE = 65_536
-const MADV_HUGEPAGE = 14
 
 const RESULTS: Readonly<Record<NextHop['result'], FibResult>> = {
   ok: Fib.Ok,
@@ -136,12 +135,12 @@ export class WasmDataplane implements Dataplane {
   readonly #view: DataView
   readonly #bytes: Uint8Array
 
-  constructor(options: Omit<WasmOptions, 'wasmPath'> & { readonly module: WebAssembly.Module }) {
+  constructor(options: WasmOptions) {
     const { sizes } = options
     checkSizes(sizes)
     this.sizes = sizes
-    this.#now = options.now ?? monotonicTicks
-    const memory = createMemory()
+    this.#now = options.now
+    const memory = createMemory(options.maximumPages)
     this.owner = new ProgramOwner(options.module, memory, fibHost(memory, options.fib))
 
     const entries = mapEntries(sizes)
@@ -153,7 +152,7 @@ export class WasmDataplane implements Dataplane {
       this.owner.setMap(MAPS[name].index, base, entries[name])
       return [name, base] as const
     })
-    if (backing === undefined) useHugePages(memory, bases[0]![1])
+    if (backing === undefined) options.placed?.(memory, bases[0]![1])
     else backing.mapInto(memory, start)
     this.#jobs = this.owner.allocate(BATCH * JobRecord.size)
     this.#scratch = this.owner.allocate(SCRATCH_BYTES)
@@ -269,29 +268,6 @@ export class WasmDataplane implements Dataplane {
   }
 }
 
-/**
- * Asks for huge pages from `from` to the end: random flows miss the TLB at every line of a large table
- * otherwise. Advice only; without them everything works the same.
- */
-function useHugePages(memory: WebAssembly.Memory, from: number): void {
-  const bytes = new Uint8Array(memory.buffer)
-  const start = Math.ceil(from / PAGE) * PAGE
-  if (bytes.length > start) libc.madvise(bytes.subarray(start), bytes.length - start, MADV_HUGEPAGE)
-}
-
 function align(bytes: number): number {
   return Math.ceil(bytes / FRAME_ALIGN) * FRAME_ALIGN
-}
-
-/** Compiles the program; the module may be posted to worker threads. */
-export function loadModule(path: string): WebAssembly.Module {
-  try {
-    return new WebAssembly.Module(new Uint8Array(readFileSync(path)))
-  } catch (cause) {
-    throw new DataplaneError(`Cannot load the packet program ${path}: build it with npm run build`, { cause })
-  }
-}
-
-export function openWasm(options: WasmOptions): WasmDataplane {
-  return new WasmDataplane({ ...options, module: loadModule(options.wasmPath) })
 }

@@ -32,7 +32,8 @@ import {
   verdictNames,
 } from '../../dataplane/layout/layout.gen.ts'
 import { stampLayout } from '../../dataplane/layout/stamp.ts'
-import { openWasm, type WasmDataplane } from '../../dataplane/wasm/program.ts'
+import { openWasm } from '../../dataplane/userspace/wasm-file.ts'
+import type { WasmDataplane } from '../../dataplane/wasm/program.ts'
 import { MAC } from '../packets/bench.ts'
 import { BenchRoutes } from '../packets/bench-routes.ts'
 import { macBytes } from '../packets/bytes.ts'

@@ -28,7 +28,7 @@ import {
   Verdict,
 } from '../../dataplane/layout/layout.gen.ts'
 import { levelsWord, readLevels } from '../../dataplane/levels.ts'
-import { openWasm } from '../../dataplane/wasm/program.ts'
+import { openWasm } from '../../dataplane/userspace/wasm-file.ts'
 import { possibleCpus } from '../../linux/cpus.ts'
 import { readNetDevice } from '../../linux/device.ts'
 import { server, service, testHost } from '../control/support.ts'

@@ -45,7 +45,7 @@ import {
 } from '../../layout/layout.gen.ts'
 import { startSmall } from '../../levels.ts'
 import { type RecordingFilter, RING_FILE_BYTES } from '../../recording.ts'
-import { loadModule, WasmDataplane } from '../../wasm/program.ts'
+import type { WasmDataplane } from '../../wasm/program.ts'
 import type { Region } from '../../wasm/region.ts'
 import { removeStaleEarlyDrops } from '../claims/early-drop.ts'
 import { needsTable, type TakenInterface } from '../claims/nftables.ts'
@@ -55,6 +55,7 @@ import type { Intake, Plane, Tap } from '../intake.ts'
 import type { MapsFile } from '../maps-file.ts'
 import { PacketIntake } from '../packet/intake.ts'
 import { TapNumbers } from '../tap-numbers.ts'
+import { openWasm } from '../wasm-file.ts'
 import { removeStaleWaysBack, WayBack } from '../way-back.ts'
 import { TAP_RECORD_BYTES, TAPS_MAX, type WorkerSetup } from '../worker/messages.ts'
 import { WorkerThread } from '../worker/thread.ts'
@@ -192,9 +193,9 @@ export class Forwarder implements Dataplane {
   private constructor(options: ForwarderOptions, workers: number) {
     this.sizes = options.sizes
     this.#options = options
-    this.#program = new WasmDataplane({
+    this.#program = openWasm({
       sizes: options.sizes,
-      module: loadModule(options.wasmPath ?? builtFile('pointsman.wasm')),
+      wasmPath: options.wasmPath ?? builtFile('pointsman.wasm'),
       fib: () => ({ result: 'no-route' }),
       ...(options.maps === undefined ? {} : { backing: options.maps }),
     })

@@ -1,9 +1,9 @@
 /** The program's linear memory with a table of jobs in it, for tests of what goes on around the program. */
 import { builtFile } from '../../../dataplane/assets.ts'
 import { ArrivalRecord, FibResult, JobRecord } from '../../../dataplane/layout/layout.gen.ts'
+import { loadModule } from '../../../dataplane/userspace/wasm-file.ts'
 import { JobTable } from '../../../dataplane/userspace/worker/jobs.ts'
 import { createMemory, type FrameMover, ProgramOwner } from '../../../dataplane/wasm/instance.ts'
-import { loadModule } from '../../../dataplane/wasm/program.ts'
 
 export interface LinearMemory {
   readonly mover: FrameMover

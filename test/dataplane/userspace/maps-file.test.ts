@@ -35,7 +35,7 @@ import {
   sizesInFile,
   widen,
 } from '../../../dataplane/userspace/maps-file.ts'
-import { loadModule, WasmDataplane } from '../../../dataplane/wasm/program.ts'
+import { openWasm } from '../../../dataplane/userspace/wasm-file.ts'
 import { bootId } from '../../../linux/boot.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'pointsman-maps-'))
@@ -83,8 +83,8 @@ describe('maps in a file', () => {
   test('the program in wasm works on the same memory', () => {
     const maps = MapsFile.create(path, SMALL_SIZES)
     const fib = () => ({ result: 'no-route' }) as const
-    const module = loadModule(builtFile('pointsman.wasm'))
-    const plane = new WasmDataplane({ sizes: SMALL_SIZES, module, fib, backing: maps })
+    const wasmPath = builtFile('pointsman.wasm')
+    const plane = openWasm({ sizes: SMALL_SIZES, wasmPath, fib, backing: maps })
     fill((name) => plane.map(name))
     assertFilled((name) => maps.map(name))
     for (const name of MAP_NAMES) assert.equal(plane.map(name).bytes.length, maps.map(name).bytes.length)
@@ -233,8 +233,8 @@ describe('maps in a file', () => {
       const found = MapsFile.open(path)
       assert.ok(!(found instanceof MapsFile) && found.foreign === true)
       assert.deepEqual(sizesInFile(path), SMALL_SIZES)
-      const elsewhere = new WasmDataplane({
-        ...{ sizes: SMALL_SIZES, module: loadModule(builtFile('pointsman.wasm')) },
+      const elsewhere = openWasm({
+        ...{ sizes: SMALL_SIZES, wasmPath: builtFile('pointsman.wasm') },
         fib: () => ({ result: 'no-route' }) as const,
       })
       olderMaps(path).carryInto(elsewhere, ['counters'])

@@ -11,8 +11,9 @@ import {
   Verdict,
 } from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { openWasm } from '../../../dataplane/userspace/wasm-file.ts'
 import { seatInstance } from '../../../dataplane/wasm/instance.ts'
-import { openWasm, type WasmDataplane } from '../../../dataplane/wasm/program.ts'
+import type { WasmDataplane } from '../../../dataplane/wasm/program.ts'
 import { server, service, testHost } from '../../control/support.ts'
 import { ethernet, ipv4, udp } from '../../packets/frame.ts'
 
