@@ -12,18 +12,34 @@ const PAGE = 2000
 /** A server that hangs ends no connection: it is asked something small so often. */
 const PROBE_MS = 3000
 
+export interface FollowLimits {
+  /** More keys are not listed. */
+  readonly entries: number
+  readonly probeMs: number
+}
+
+const LIMITS: FollowLimits = { entries: ENTRIES_MAX, probeMs: PROBE_MS }
+
 export class EtcdFollower<T> implements Follower<T> {
   readonly #gateway: EtcdGateway
   readonly #prefix: string
   readonly #read: (value: string, name: string) => T
   /** The last one of which all is known; null: nothing is. */
   #revision: number | null = null
-  #count = 0
   readonly #keys = new Set<string>()
+  /** There are more of them than are listed. */
+  #partial = false
   readonly #cut: number
+  readonly #limits: FollowLimits
 
   /** @param read what a value is, with what of its key is behind the prefix */
-  constructor(gateway: EtcdGateway, prefix: string, read: (value: string, name: string) => T) {
+  constructor(
+    gateway: EtcdGateway,
+    prefix: string,
+    read: (value: string, name: string) => T,
+    limits: FollowLimits = LIMITS,
+  ) {
+    this.#limits = limits
     this.#gateway = gateway
     this.#read = read
     this.#prefix = prefix
@@ -50,8 +66,9 @@ export class EtcdFollower<T> implements Follower<T> {
     const entries = new Map<string, T>()
     let revision: number | undefined
     let from: string | undefined
-    let limit = PAGE
+    let limit = Math.min(PAGE, this.#limits.entries + 1)
     this.#keys.clear()
+    this.#partial = false
     for (;;) {
       const asked = { key: this.#prefix, prefix: true, limit }
       const place = {
@@ -66,7 +83,8 @@ export class EtcdFollower<T> implements Follower<T> {
           entries.set(this.#name(key), this.#read(value, this.#name(key)))
         }
         const last = answer.kvs.at(-1)
-        if (!answer.more || last === undefined || entries.size > ENTRIES_MAX) break
+        this.#partial = answer.more && entries.size > this.#limits.entries
+        if (!answer.more || last === undefined || this.#partial) break
         from = `${last.key}\0`
       } catch (error) {
         // Values as large as a server allows: fewer at once.
@@ -119,7 +137,7 @@ export class EtcdFollower<T> implements Follower<T> {
   async #probe(report: (heard: Heard<T>) => void, signal: AbortSignal): Promise<never> {
     let odd = 0
     for (;;) {
-      await sleep(PROBE_MS * (0.8 + Math.random() * 0.4), undefined, { signal })
+      await sleep(this.#limits.probeMs * (0.8 + Math.random() * 0.4), undefined, { signal })
       const before = this.#revision!
       const answer = await this.#gateway.range({ key: this.#prefix, prefix: true, countOnly: true }, signal)
       const url = this.#gateway.endpoints.url
@@ -129,8 +147,9 @@ export class EtcdFollower<T> implements Follower<T> {
           `${url} has another history (revision ${answer.revision}, known ${before}): listing anew`,
         )
       }
+      const told = this.#partial ? answer.count > this.#limits.entries : answer.count === this.#keys.size
       // Events of this moment may be on their way; twice in a row they are not.
-      odd = answer.count === this.#keys.size || this.#revision !== before ? 0 : odd + 1
+      odd = told || this.#revision !== before ? 0 : odd + 1
       if (odd > 1) {
         this.#revision = null
         throw new Error(`${url} has ${answer.count} entries and has told of ${this.#keys.size}: listing anew`)

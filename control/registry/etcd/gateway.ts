@@ -58,6 +58,8 @@ export class EtcdError extends Error {
 export const UNAUTHENTICATED = 16
 export const NOT_FOUND = 5
 const TIMEOUT_MS = 3000
+/** Of an answer that nobody here understands. */
+const SHOWN_MAX = 200
 
 export const encode = (text: string): string => Buffer.from(text).toString('base64')
 const decode = (text: unknown): string =>
@@ -186,9 +188,10 @@ export class EtcdGateway {
       timeoutMs: TIMEOUT_MS,
       signal,
     } as const
-    for await (const line of this.endpoints.lines(request)) {
+    const refused = (status: number, body: string): EtcdError => this.#refusal(status, body)
+    for await (const line of this.endpoints.lines(request, 0, refused)) {
       const message = parsed(line, this.endpoints.url)
-      if (message.error !== undefined) throw this.#failure(objectOf(message.error), 0)
+      if (message.error !== undefined) throw this.#failure(objectOf(message.error))
       const result = objectOf(message.result)
       const compacted = numberOf(result.compact_revision) > 0
       yield {
@@ -215,9 +218,8 @@ export class EtcdGateway {
     const body = JSON.stringify({ name: user, password: passwordOf(this.#address) ?? '' })
     const path = '/v3/auth/authenticate'
     const answer = await this.endpoints.ask({ method: 'POST', path, body, timeoutMs: TIMEOUT_MS })
-    const json = parsed(answer.body, this.endpoints.url)
-    if (answer.status !== 200) throw this.#failure(json, answer.status)
-    return String(json.token)
+    if (answer.status !== 200) throw this.#refusal(answer.status, answer.body)
+    return String(parsed(answer.body, this.endpoints.url).token)
   }
 
   async #ask(path: string, body: Json, signal?: AbortSignal, again = true): Promise<Json> {
@@ -226,9 +228,8 @@ export class EtcdGateway {
       timeoutMs: TIMEOUT_MS,
       ...(signal === undefined ? {} : { signal }),
     })
-    const json = parsed(answer.body, this.endpoints.url)
-    if (answer.status === 200) return json
-    const failure = this.#failure(json, answer.status)
+    if (answer.status === 200) return parsed(answer.body, this.endpoints.url)
+    const failure = this.#refusal(answer.status, answer.body)
     // Tokens run out, and are forgotten by a server that was started anew.
     const stale = failure.code === UNAUTHENTICATED && this.#token !== null
     this.#token = null
@@ -236,10 +237,26 @@ export class EtcdGateway {
     return await this.#ask(path, body, signal, false)
   }
 
-  #failure(json: Json, status: number): EtcdError {
-    const text = String(json.message ?? json.error ?? `HTTP status ${status}`)
-    return new EtcdError(`${this.endpoints.url}: ${text}`, numberOf(json.code ?? json.grpc_code))
+  /** In etcd's words, or in those of whoever has answered in its place. */
+  #refusal(status: number, body: string): EtcdError {
+    let json: Json = {}
+    try {
+      json = objectOf(JSON.parse(body))
+    } catch {
+      // It is shown as it is.
+    }
+    const words = json.message ?? json.error ?? body.trim().slice(0, SHOWN_MAX)
+    const text = typeof words === 'string' && words !== '' ? `: ${words}` : ''
+    return new EtcdError(`${this.endpoints.url}: HTTP status ${status}${text}`, codeOf(json))
   }
+
+  #failure(json: Json): EtcdError {
+    return new EtcdError(`${this.endpoints.url}: ${String(json.message ?? 'it has failed')}`, codeOf(json))
+  }
+}
+
+function codeOf(json: Json): number {
+  return numberOf(json.code ?? json.grpc_code)
 }
 
 function parsed(text: string, url: string): Json {
