@@ -1,23 +1,16 @@
 /** Two directors, one virtual address: VRRP moves it, and `mh` finds the same real servers on the other one. */
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
 import { test } from 'node:test'
-import { labPrograms } from '../../lab/built.ts'
-import { must, until } from '../../lab/command.ts'
-import { LabDirector } from '../../lab/director.ts'
-import { linksAndAddressesOf, NAT_TABLE, offloadsOff, parametersOf, wiresOf } from '../../lab/host-network.ts'
+import { until } from '../../lab/command.ts'
+import type { LabDirector } from '../../lab/director.ts'
+import { NAT_TABLE, wiresOf } from '../../lab/host-network.ts'
 import type { Lab } from '../../lab/lab.ts'
-import {
-  createNamespace,
-  destroyNamespace,
-  inNamespace,
-  ipBatch,
-  setParameters,
-} from '../../lab/namespace.ts'
+import { ipBatch } from '../../lab/namespace.ts'
 import { portName } from '../../lab/network.ts'
 import { type Host, hostNamed, realServers, topology } from '../../lab/topology.ts'
 import { preloadObstacle } from '../preload/library.ts'
 import { KEEPALIVED, Keepalived } from './keepalived-process.ts'
+import { addDirector, directorAt, removeDirector } from './more-directors.ts'
 import { missingFor, withLab } from './scene.ts'
 
 const skip = missingFor('xdp') || preloadObstacle(KEEPALIVED, 'keepalived') || false
@@ -26,38 +19,7 @@ const WITHIN_MS = 60_000
 const VIRTUAL = { address: topology.virtual['direct-routing'].ipv4, port: topology.ports.http }
 const { interface: clientsDevice } = topology.wires.clients
 
-const STANDBY: Host = {
-  name: 'standby',
-  role: 'director',
-  clients: { mac: '02:00:00:00:01:20', ipv4: '192.0.2.20', ipv6: '2001:db8:1::20' },
-  servers: { mac: '02:00:00:00:02:20', ipv4: '10.0.2.20', ipv6: '2001:db8:2::20' },
-}
-
-/** One more director on the lab's wires; virtual addresses are VRRP's to give. */
-async function addStandby({ prefix }: Lab): Promise<LabDirector> {
-  const namespace = prefix + STANDBY.name
-  await createNamespace(namespace)
-  await setParameters(namespace, parametersOf(STANDBY))
-  for (const wire of wiresOf(STANDBY)) {
-    const { interface: device, mtu } = topology.wires[wire]
-    const port = portName(STANDBY.name, wire)
-    await ipBatch(null, [
-      `link add name ${device} address ${STANDBY[wire]?.mac} netns ${namespace} type veth peer name ${port} netns ${prefix}net`,
-    ])
-    await must(inNamespace(`${prefix}net`, ['sh', '-e', '-c', offloadsOff(port)]))
-    await must(inNamespace(namespace, ['sh', '-e', '-c', offloadsOff(device)]))
-    await ipBatch(`${prefix}net`, [
-      `link set ${port} mtu ${mtu}`,
-      `link set ${port} master br-${wire}`,
-      `link set ${port} up`,
-      `link set ${port} xdpdrv object ${labPrograms()} program pass`,
-    ])
-  }
-  await ipBatch(namespace, ['link set lo up', ...linksAndAddressesOf(STANDBY)])
-  for (const wire of wiresOf(STANDBY))
-    await ipBatch(namespace, [`link set ${topology.wires[wire].interface} up`])
-  return new LabDirector(namespace, `/run/pointsman-lab-${prefix}${STANDBY.name}`)
-}
+const STANDBY = directorAt('standby', 20)
 
 function configuration(own: Host, peer: Host, priority: number): string {
   const servers = realServers().map(
@@ -127,7 +89,7 @@ const ANSWERS = 5
 
 test('the master is lost, and its connections go on over the other director', { skip }, () =>
   withLab(async (lab) => {
-    const standby = await addStandby(lab)
+    const standby = await addDirector(lab, STANDBY)
     await answerStandby(lab)
     const directors = [lab.director, standby]
     const keepaliveds = directors.map((director) => new Keepalived(director))
@@ -171,9 +133,7 @@ test('the master is lost, and its connections go on over the other director', { 
       throw error
     } finally {
       for (const keepalived of keepaliveds) await keepalived.kill().catch(() => {})
-      await standby.remove()
-      await destroyNamespace(standby.namespace)
-      rmSync(standby.runDir, { recursive: true, force: true })
+      await removeDirector(standby)
     }
   }),
 )
