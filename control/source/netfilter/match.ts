@@ -9,16 +9,18 @@ export class NotTakenError extends Error {
   override readonly name = 'NotTakenError'
 }
 
-export interface NotTaken {
+/** A line as it stands. */
+export interface Said {
   readonly line: number
   readonly text: string
+}
+
+export interface NotTaken extends Said {
   readonly why: string
 }
 
 /** A line that gives a mark: all of its alternatives (several ports, say) as rules. */
-export interface MarkLine {
-  readonly line: number
-  readonly text: string
+export interface MarkLine extends Said {
   readonly rules: readonly MarkRule[]
   /** No later rule is asked after it. */
   readonly last: boolean
@@ -90,7 +92,7 @@ export function markOf(text: string): number {
 }
 
 /** The rules of all alternatives. */
-export function rulesOf(match: Match): readonly MarkRule[] {
+function rulesOf(match: Match): readonly MarkRule[] {
   const { mark } = match
   if (mark === null) throw new NotTakenError('it gives no mark')
   const rules: MarkRule[] = []
@@ -117,23 +119,33 @@ export function rulesOf(match: Match): readonly MarkRule[] {
   return rules
 }
 
-/** Lines by which packets leave a chain, and never come to those after them. */
-export class LeavingLines {
-  readonly #byChain = new Map<string, { readonly line: number; readonly text: string }[]>()
+/** What the lines of a text come to, whichever language they are in. */
+export class Gathered implements ReadLines {
+  readonly lines: MarkLine[] = []
+  readonly notTaken: NotTaken[] = []
+  /** Lines by which packets leave a chain, and never come to those after them. */
+  readonly #leaving = new Map<string, Said[]>()
 
-  add(chain: string, line: { readonly line: number; readonly text: string }): void {
-    const lines = this.#byChain.get(chain) ?? []
-    this.#byChain.set(chain, lines)
-    lines.push(line)
+  leaves(chain: string, said: Said): void {
+    const lines = this.#leaving.get(chain) ?? []
+    this.#leaving.set(chain, lines)
+    lines.push(said)
   }
 
-  /** Those before a line that gives a mark; each is told once. */
-  before(chain: string): readonly NotTaken[] {
-    const lines = this.#byChain.get(chain) ?? []
-    this.#byChain.delete(chain)
-    return lines.map((line) => ({
-      ...line,
-      why: 'it keeps packets from the lines after it, whose marks they have here all the same',
-    }))
+  /** A line that gives a mark. `match` reads it, and throws `NotTakenError` where it has no counterpart. */
+  marks(chain: string, said: Said, match: () => Match): void {
+    // Those before it, each told once.
+    for (const before of this.#leaving.get(chain) ?? []) {
+      const why = 'it keeps packets from the lines after it, whose marks they have here all the same'
+      this.notTaken.push({ ...before, why })
+    }
+    this.#leaving.delete(chain)
+    try {
+      const found = match()
+      this.lines.push({ ...said, rules: rulesOf(found), last: found.last })
+    } catch (error) {
+      if (!(error instanceof NotTakenError)) throw error
+      this.notTaken.push({ ...said, why: error.message })
+    }
   }
 }

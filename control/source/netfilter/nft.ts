@@ -1,18 +1,16 @@
 /** nftables: what `nft list ruleset` prints, and `add rule` lines of scripts. */
 import type { Family } from '../../../net/address.ts'
 import {
-  LeavingLines,
-  type MarkLine,
+  Gathered,
   type Match,
   markOf,
-  type NotTaken,
   NotTakenError,
   noMatch,
   portsOf,
   prefixOf,
   protocolOf,
   type ReadLines,
-  rulesOf,
+  type Said,
 } from './match.ts'
 
 /** Hooks that packets pass before IPVS sees them. */
@@ -26,10 +24,8 @@ interface Chain {
 }
 
 export function readNft(text: string): ReadLines {
-  const lines: MarkLine[] = []
-  const notTaken: NotTaken[] = []
+  const gathered = new Gathered()
   const chains = new Map<string, Chain>()
-  const leaving = new LeavingLines()
   let table: { readonly family: string; readonly name: string } | null = null
   let chain: string | null = null
   for (const [i, raw] of text.split('\n').entries()) {
@@ -50,32 +46,27 @@ export function readNft(text: string): ReadLines {
       const [, , what, family = 'ip', tableName = '', chainName = '', rest = ''] = added
       const name = `${family} ${tableName} ${chainName}`
       if (what === 'chain') chains.set(name, { hook: hookOf(rest) })
-      else take(rest, said, i + 1, family, name)
+      else take(rest, { line: i + 1, text: said }, family, name)
     } else if (chain !== null && table !== null) {
       const hook = hookOf(said)
       if (hook !== null) chains.set(chain, { hook })
-      else take(said, said, i + 1, table.family, chain)
+      else take(said, { line: i + 1, text: said }, table.family, chain)
     }
   }
-  return { lines, notTaken }
+  return gathered
 
-  function take(rule: string, said: string, line: number, family: string, name: string): void {
+  function take(rule: string, said: Said, family: string, name: string): void {
     if (/^#/.test(rule)) return
     if (!/\bmark set\b/.test(rule)) {
-      if (LEAVES.test(rule)) leaving.add(name, { line, text: said })
+      if (LEAVES.test(rule)) gathered.leaves(name, said)
       return
     }
-    notTaken.push(...leaving.before(name))
-    try {
+    gathered.marks(name, said, () => {
       const of = chains.get(name)
       if (of?.hook == null) throw new NotTakenError('its chain hangs on no hook; jumps are not followed')
       if (!HOOKS.includes(of.hook)) throw new NotTakenError(`hook ${of.hook} comes after virtual services`)
-      const match = matchOf(tokens(rule), familyOf(family))
-      lines.push({ line, text: said, rules: rulesOf(match), last: match.last })
-    } catch (error) {
-      if (!(error instanceof NotTakenError)) throw error
-      notTaken.push({ line, text: said, why: error.message })
-    }
+      return matchOf(tokens(rule), familyOf(family))
+    })
   }
 }
 
