@@ -1,10 +1,8 @@
 /** Debian's etcd as a process: a member of a cluster, or a cluster of one, with its data in a folder of its own. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { inNamespace } from './namespace.ts'
-import { endWithUs, killed } from './processes.ts'
+import { ServerProcess } from './processes.ts'
 
 const ETCD = '/usr/bin/etcd'
 
@@ -27,20 +25,18 @@ export interface EtcdSettings {
   readonly outlive?: boolean
 }
 
-export class Etcd {
+export class Etcd extends ServerProcess {
   readonly name: string
   readonly url: string
   readonly peer: string
   readonly #settings: EtcdSettings
-  readonly #folder: string
-  #child: ChildProcess | null = null
 
   constructor(settings: EtcdSettings) {
+    super('etcd', settings.folder)
     this.name = settings.name
     this.url = settings.url
     this.peer = settings.peer
     this.#settings = settings
-    this.#folder = settings.folder ?? mkdtempSync(join(tmpdir(), 'pointsman-etcd-'))
   }
 
   /** Does not wait until it serves. */
@@ -48,32 +44,13 @@ export class Etcd {
     const { namespace, words = [], outlive = false } = this.#settings
     const command: [string, ...string[]] = [
       ETCD,
-      ...['--name', this.name, '--data-dir', join(this.#folder, 'data'), '--log-level', 'error'],
+      ...['--name', this.name, '--data-dir', join(this.folder, 'data'), '--log-level', 'error'],
       ...['--listen-client-urls', this.url, '--advertise-client-urls', this.url],
       ...['--listen-peer-urls', this.peer, '--initial-advertise-peer-urls', this.peer],
       ...['--initial-cluster', members.map(({ name, peer }) => `${name}=${peer}`).join(',')],
       ...['--heartbeat-interval', '50', '--election-timeout', '500'],
       ...words,
     ]
-    const [program, ...rest] = namespace === undefined ? command : inNamespace(namespace, command)
-    this.#child = spawn(program, rest, { stdio: 'ignore', detached: outlive })
-    this.#child.unref()
-    if (!outlive) endWithUs(this.#child)
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal)
-  }
-
-  /** Without a word; returns when it is gone. */
-  async kill(): Promise<void> {
-    const child = this.#child
-    this.#child = null
-    await killed(child)
-  }
-
-  async remove(): Promise<void> {
-    await this.kill()
-    rmSync(this.#folder, { recursive: true, force: true })
+    this.run(namespace === undefined ? command : inNamespace(namespace, command), outlive)
   }
 }

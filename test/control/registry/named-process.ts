@@ -1,11 +1,9 @@
 /** Debian's bind9 as a process of a test, on loopback, with one zone. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { askServer } from '../../../control/registry/dns/ask.ts'
-import { endWithUs, killed } from '../../../lab/processes.ts'
+import { ServerProcess } from '../../../lab/processes.ts'
 
 const NAMED = '/usr/sbin/named'
 
@@ -14,13 +12,12 @@ export const namedMissing: string | false = existsSync(NAMED)
   ? false
   : 'bind is missing: apt-get install bind9'
 
-export class Named {
-  readonly folder = mkdtempSync(join(tmpdir(), 'pointsman-named-'))
+export class Named extends ServerProcess {
   readonly port: number
   #serial = 1
-  #child: ChildProcess | null = null
 
   constructor(port: number) {
+    super('named')
     this.port = port
   }
 
@@ -53,12 +50,11 @@ zone "lab.test" { type primary; file "${this.folder}/lab.test.zone"; };
 `,
     )
     // Zones are read again.
-    this.#child?.kill('SIGHUP')
+    this.signal('SIGHUP')
   }
 
   async start(): Promise<void> {
-    this.#child = spawn(NAMED, ['-g', '-n', '1', '-c', join(this.folder, 'named.conf')], { stdio: 'ignore' })
-    endWithUs(this.#child)
+    this.run([NAMED, '-g', '-n', '1', '-c', join(this.folder, 'named.conf')])
     for (let tries = 0; tries < 1000; tries++) {
       try {
         const place = { host: '127.0.0.1', port: this.port }
@@ -69,20 +65,5 @@ zone "lab.test" { type primary; file "${this.folder}/lab.test.zone"; };
       }
     }
     throw new Error('named does not answer')
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal)
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#child
-    this.#child = null
-    await killed(child)
-  }
-
-  async remove(): Promise<void> {
-    await this.kill()
-    rmSync(this.folder, { recursive: true, force: true })
   }
 }

@@ -1,12 +1,10 @@
 /** Debian's ZooKeeper as a process of a test, on loopback, in a folder of its own. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { RegistryAddress } from '../../../control/model/pool.ts'
 import { ZkSession } from '../../../control/registry/zookeeper/session.ts'
-import { endWithUs, killed } from '../../../lab/processes.ts'
+import { ServerProcess } from '../../../lab/processes.ts'
 import { addressOf } from './addresses.ts'
 
 const JARS = [
@@ -21,12 +19,11 @@ export const zookeeperMissing: string | false =
     ? false
     : 'ZooKeeper is missing: apt-get install zookeeper default-jre-headless'
 
-export class ZooKeeper {
-  readonly folder = mkdtempSync(join(tmpdir(), 'pointsman-zookeeper-'))
+export class ZooKeeper extends ServerProcess {
   readonly port: number
-  #child: ChildProcess | null = null
 
   constructor(port: number) {
+    super('zookeeper')
     this.port = port
     const settings = {
       tickTime: 200,
@@ -50,16 +47,11 @@ export class ZooKeeper {
 
   /** Settles when it grants sessions: it takes connections somewhat earlier. */
   async start(): Promise<void> {
-    const child = spawn(
+    const child = this.run([
       'java',
-      [
-        ...['-Xmx128m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-cp', JARS.join(':')],
-        ...['org.apache.zookeeper.server.quorum.QuorumPeerMain', join(this.folder, 'zoo.cfg')],
-      ],
-      { stdio: 'ignore' },
-    )
-    endWithUs(child)
-    this.#child = child
+      ...['-Xmx128m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Xshare:auto', '-cp', JARS.join(':')],
+      ...['org.apache.zookeeper.server.quorum.QuorumPeerMain', join(this.folder, 'zoo.cfg')],
+    ])
     for (let tries = 0; tries < TRIES && child.exitCode === null; tries++) {
       try {
         const session = await openSession(this.endpoint, 2000)
@@ -70,21 +62,6 @@ export class ZooKeeper {
       }
     }
     throw new Error(`ZooKeeper does not answer; it has ended with ${child.exitCode}`)
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal)
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#child
-    this.#child = null
-    await killed(child)
-  }
-
-  async remove(): Promise<void> {
-    await this.kill()
-    rmSync(this.folder, { recursive: true, force: true })
   }
 }
 
