@@ -34,12 +34,12 @@ pm_inline __u64 pm_change32(__be32 from, __be32 to)
 /* Sum over an IPv4 header without options. */
 pm_inline __u64 pm_sum_ipv4(const struct pm_ipv4 *ip)
 {
-	const __u16 *w = (const __u16 *)ip;
+	const __u8 *words = (const __u8 *)ip;
 	__u64 sum = 0;
 
 #pragma unroll
-	for (int i = 0; i < PM_IPV4_LEN / 2; i++)
-		sum += w[i];
+	for (int i = 0; i < PM_IPV4_LEN; i += 4)
+		sum += pm_load32(words + i);
 	return sum;
 }
 

@@ -19,6 +19,11 @@ pm_inline __u32 pm_load32(const void *p)
 	return word;
 }
 
+pm_inline void pm_store32(void *p, __u32 word)
+{
+	__builtin_memcpy(p, &word, 4);
+}
+
 /* Any frame can be summed. */
 #define PM_SUM_MAX 0xffffffffu
 

@@ -62,7 +62,7 @@ enum pm_way {
 };
 
 /* How a frame that came in here can leave by an interface. */
-PM_PART enum pm_way pm_way_out(struct xdp_md *ctx, __u32 ifindex)
+pm_inline enum pm_way pm_way_out(struct xdp_md *ctx, __u32 ifindex)
 {
 	__u32 from = ctx->ingress_ifindex, flags = pm_egress_flags(ifindex);
 

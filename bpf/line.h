@@ -97,11 +97,11 @@ pm_inline void pm_free(struct pm_conn *c, __u64 claimed)
 
 /* A line as it was seen, and what packets need beside it. */
 struct pm_seen {
-	struct pm_conn c;
+	struct pm_next_hop hop __attribute__((aligned(8))); /* is copied by words of that */
 	/* REPLY: the virtual address and port (pm_look_virtual). */
-	__be32 addr[4];
 	__u32 port;
-	struct pm_next_hop hop;
+	__be32 addr[4];
+	struct pm_conn c;
 };
 
 pm_inline enum pm_conn_kind pm_kind_of(__u8 traits)

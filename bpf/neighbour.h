@@ -25,18 +25,18 @@ struct pm_found {
 pm_inline int pm_read_neighbour(__u32 index, struct pm_next_hop *hop, struct pm_found *found)
 {
 	const struct pm_neighbour *n = pm_neighbours(index);
-	__u32 version, any = 0;
-	const pm_u32 *from;
-	pm_u32 *to = (pm_u32 *)hop;
+	pm_u64 *to = (pm_u64 *)hop;
+	const pm_u64 *from;
+	__u32 version;
+	__u64 any;
 
 	if (!n)
 		return 0;
 	version = pm_glance(n->version);
 	n = pm_after(n, version);
-	from = (const pm_u32 *)n->dmac;
-#pragma unroll
-	for (int i = 0; i < 4; i++) /* both MAC addresses, and the MTU */
-		any |= to[i] = pm_glance(from[i]);
+	from = (const pm_u64 *)n->dmac;
+	any = to[0] = pm_glance(from[0]); /* both MAC addresses, and the MTU */
+	any |= to[1] = pm_glance(from[1]);
 	any |= hop->ifindex = pm_glance(n->ifindex);
 	any |= found->gateway = pm_glance(n->gateway);
 	any |= found->epoch = pm_glance(n->epoch);
@@ -91,7 +91,7 @@ PM_PART __u32 pm_intern(const struct pm_next_hop *hop, __u32 gateway, __u32 epoc
 		h = pm_mix(h, words[i]);
 	first = (1 + h % (PM_NEIGHBOURS / PM_NEIGHBOUR_BUCKET - 1)) * PM_NEIGHBOUR_BUCKET;
 	for (__u32 k = 0; k < PM_NEIGHBOUR_BUCKET; k++) {
-		struct pm_next_hop other = {};
+		struct pm_next_hop other __attribute__((aligned(8))) = {};
 		const pm_u32 *theirs = (const pm_u32 *)&other;
 		struct pm_found found = {};
 		__u32 version, differs = 0;

@@ -138,31 +138,30 @@ pm_inline int pm_kept_hop(__u32 index, struct pm_next_hop *next)
 {
 	const struct pm_real *real = pm_reals(index);
 	const struct pm_hop *hop = pm_hops(index);
-	__u32 version, any = 0, differs = 0;
-	pm_u32 *mac = (pm_u32 *)next;
-	const pm_u32 *from, *to, *address;
+	const pm_u64 *from, *to, *address;
+	pm_u64 *mac = (pm_u64 *)next;
+	__u64 head, any, differs = 0;
 
 	if (!hop || !real)
 		return 0;
-	version = pm_glance(hop->version);
-	hop = pm_after(hop, version);
-	from = (const pm_u32 *)hop->dmac;
+	head = pm_glance(*(const pm_u64 *)hop); /* version and interface */
+	hop = pm_after(hop, head);
+	from = (const pm_u64 *)hop->dmac;
+	any = mac[0] = pm_glance(from[0]); /* both MAC addresses, and the MTU */
+	any |= mac[1] = pm_glance(from[1]);
+	next->ifindex = head >> 32;
+	to = (const pm_u64 *)hop->addr;
+	address = (const pm_u64 *)real->addr;
 #pragma unroll
-	for (int i = 0; i < 4; i++) /* both MAC addresses, and the MTU */
-		any |= mac[i] = pm_glance(from[i]);
-	any |= next->ifindex = pm_glance(hop->ifindex);
-	to = (const pm_u32 *)hop->addr;
-	address = (const pm_u32 *)real->addr;
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		__u32 word = pm_glance(to[i]);
+	for (int i = 0; i < 2; i++) {
+		__u64 words = pm_glance(to[i]);
 
-		any |= word;
-		differs |= word ^ address[i];
+		any |= words;
+		differs |= words ^ address[i];
 	}
-	if (pm_unlikely(differs || !next->ifindex || (version & 1)))
+	if (pm_unlikely(differs || !next->ifindex || (head & 1)))
 		return 0;
-	return pm_glance(pm_after(hop, any)->version) == version;
+	return pm_glance(*(const pm_u64 *)pm_after(hop, any)) == head;
 }
 
 PM_PART int pm_use_kept_hop(struct pm_seen *seen)

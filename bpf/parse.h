@@ -181,8 +181,8 @@ pm_inline enum pm_verdict pm_parse_ipv4(struct pm_frame *f, struct pm_packet *p)
 		return PM_PASS_MALFORMED;
 	if (!p->key.part && (ip->fragment & pm_htons(PM_IPV4_FRAGMENT)))
 		return PM_PASS_FRAGMENT;
-	p->key.saddr[0] = ip->saddr;
-	p->key.daddr[0] = ip->daddr;
+	p->key.saddr[0] = pm_load32((const __u8 *)ip + __builtin_offsetof(struct pm_ipv4, saddr));
+	p->key.daddr[0] = pm_load32((const __u8 *)ip + __builtin_offsetof(struct pm_ipv4, daddr));
 	p->key.protocol = ip->protocol;
 	p->ttl = ip->ttl;
 	if (p->key.part == PM_PART_LATER)

@@ -30,7 +30,7 @@ int pointsman(struct __sk_buff *skb)
 		v = pm_skb_run(skb, skb->len);
 	/* Packets of other people's are none of those that verdicts are about. */
 	if (v == PM_PASS_REPLY || v >= PM_FORWARD_NAT)
-		pm_tally_frame(v);
+		pm_tally(v);
 	return pm_act(v) == PM_ACTION_PASS || pm_act(v) == PM_ACTION_SEND ? PM_TC_NEXT : PM_TC_DROP;
 }
 

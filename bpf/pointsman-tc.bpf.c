@@ -28,7 +28,7 @@ int pointsman(struct __sk_buff *skb)
 		result = pm_skb_run(skb, skb->len);
 	ifindex = result >> 32;
 	pm_record_left(skb, result, ifindex);
-	pm_tally_frame(result);
+	pm_tally(result);
 	switch (pm_act((__u32)result)) {
 	case PM_ACTION_PASS:
 		return PM_TC_NEXT;

@@ -54,7 +54,7 @@ int pointsman(struct xdp_md *ctx)
 			v = PM_DROP_EGRESS;
 	}
 	pm_record_left(ctx, v, ifindex);
-	pm_tally_frame(v);
+	pm_tally(v);
 	switch (pm_act(v)) {
 	case PM_ACTION_PASS:
 		return XDP_PASS;

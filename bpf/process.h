@@ -399,10 +399,11 @@ PM_PART int pm_untag(PM_HOST *host)
 }
 
 /*
- * Whether the frame is for us at all: PM_CONTINUE and its family in the high half, or the verdict. Apart, so that
- * the stages' stack has no part in it.
+ * Whether the frame is for us at all: PM_CONTINUE and its family in the high half, or the verdict. What every frame
+ * goes through is no function of its own: where CPUs are not trusted with returns, each costs as much as a look at
+ * a table.
  */
-PM_PART __u64 pm_admit(PM_HOST *host)
+pm_inline __u64 pm_admit(PM_HOST *host)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_frame f = pm_frame_open(host);
@@ -458,12 +459,3 @@ pm_inline enum pm_action pm_act(enum pm_verdict v)
 		return PM_ACTION_PASS;
 	return v < PM_DROP_ANSWER_LIMIT ? PM_ACTION_SEND : PM_ACTION_DROP;
 }
-
-#ifdef __bpf__
-/* The stack that a frame's verdict is counted with is none of the stages'. */
-PM_PART int pm_tally_frame(__u32 v)
-{
-	pm_tally(v);
-	return 0;
-}
-#endif
