@@ -83,6 +83,7 @@ class Batches {
         moved: 0,
         segment: 0,
         connection: 0,
+        cut: 0,
       })
     }
   }

@@ -136,6 +136,17 @@ pm_inline int pm_frame_trim(struct pm_frame *f, __u32 length)
 	return 0;
 }
 
+/* Fragments are made by the embedding, if that does so; never of super-packets, whose segments are too large. */
+pm_inline int pm_host_cuts(struct pm_frame *f, __u32 mtu)
+{
+	struct pm_job *job = f->host;
+
+	if (!(job->flags & PM_JOB_CUTS) || job->segment)
+		return 0;
+	job->cut = mtu;
+	return 1;
+}
+
 /* Sockets send on every interface. */
 pm_inline int pm_host_takes(PM_HOST *host, __u32 ifindex)
 {

@@ -8,6 +8,7 @@
  *   1  the line that an earlier run of this frame has made
  *   2  the transport header's offset in the low half, that of its checksum in the high half; 0: none was seen
  *   3  the interface that pm_host_fib has named for a neighbour to be resolved
+ *   4  IP bytes of the largest fragment that the packet leaves in, 0 = in one piece
  */
 #pragma once
 
@@ -24,6 +25,9 @@
 
 /* Headers that are wanted in reach at once: Ethernet, IPv6 and TCP with all options. */
 #define PM_SKB_HEADERS 114
+
+/* Frames that can be cut into fragments (cut.h), without the headers of a tunnel. */
+#define PM_SKB_CUT_MAX 10000
 
 pm_inline void pm_frame_load(struct pm_frame *f)
 {
@@ -100,11 +104,14 @@ PM_PART int pm_skb_encap(struct __sk_buff *skb, __u32 bytes, const struct pm_rea
 
 	if (!real)
 		return -1;
-	flags |= real->family == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
-	if (real->tunnel == PM_TUNNEL_GUE)
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
-	else if (real->tunnel == PM_TUNNEL_GRE)
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
+	/* What is cut into fragments is no super-packet; and nothing may be cut off one that the kernel knows a tunnel of. */
+	if (!skb->cb[4]) {
+		flags |= real->family == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+		if (real->tunnel == PM_TUNNEL_GUE)
+			flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+		else if (real->tunnel == PM_TUNNEL_GRE)
+			flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
+	}
 	if (bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, flags))
 		return -1;
 	pm_skb_shift(skb, bytes);
@@ -342,6 +349,26 @@ PM_PART int pm_skb_resolve(struct __sk_buff *skb, struct pm_next_hop *hop)
 	__builtin_memset(hop->dmac, 0, 6);
 	__builtin_memset(hop->smac, 0, 6);
 	return 1;
+}
+
+/*
+ * Copies of a packet share what the kernel knows of it: fragments of one whose checksum somebody will finish would
+ * all get one. Nor can what waits for a neighbour be several frames.
+ */
+PM_PART int pm_skb_cuts(struct __sk_buff *skb, __u32 mtu)
+{
+	if (skb->gso_size || skb->len > PM_SKB_CUT_MAX || (skb->cb[0] & PM_SKB_RESOLVE) || pm_skb_partial(skb))
+		return 0;
+	skb->cb[4] = mtu;
+	return 1;
+}
+
+pm_inline int pm_host_cuts(struct pm_frame *f, __u32 mtu)
+{
+	int cuts = pm_skb_cuts(f->host, mtu);
+
+	pm_frame_load(f);
+	return cuts;
 }
 
 /* Any interface sends packets of the stack, also one without Ethernet: the kernel takes that header off then. */

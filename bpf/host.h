@@ -12,6 +12,7 @@
  *   pm_frame_*            the frame: bytes in reach, move its start, cut its end
  *   pm_host_fib(f, q)     next hop
  *   pm_host_takes(f, if)  whether a frame received as this one can leave by an interface
+ *   pm_host_cuts(f, mtu)  whether the frame, larger than that, leaves in fragments
  *   pm_sum(f, off, len)   sum of 16-bit words over a range of the frame, which ends within PM_SUM_MAX
  *   pm_load32(p)          a word at any address of the frame; pm_store32(p, word) writes one
  *   pm_loop(n, fn, arg)   fn(i, arg) for i < n until it returns non-zero

@@ -212,10 +212,14 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		return PM_DROP_ICMP_TTL;
 	limit = pm_path_limit(set, seen, real, now);
 	if (!stack_only && p->ip_length > limit) {
-		/* An error is fragmented whatever its own DF says, as IPVS does; here by the stack, where that can. */
-		if (family == 6 || method != PM_METHOD_NAT || pm_allow_fragments(f))
+		/* An error is fragmented whatever its own DF says, as IPVS does; else by the stack, where that can. */
+		if (family == 6)
 			return PM_DROP_FRAGMENTATION;
-		stack_only = 1;
+		if (!pm_host_cuts(f, limit + (method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0))) {
+			if (method != PM_METHOD_NAT || pm_allow_fragments(f))
+				return PM_DROP_FRAGMENTATION;
+			stack_only = 1;
+		}
 	}
 	if (method != PM_METHOD_TUN)
 		pm_cut_padding(f, p, PM_ETH_MIN);
@@ -282,8 +286,13 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 		return PM_DROP_FORWARDING_OFF;
 	if (hop != PM_FIB_OK && hop != PM_FIB_STACK_ONLY)
 		return PM_PASS_NO_ROUTE_REPLY;
-	if (hop == PM_FIB_OK && p->ip_length > seen->hop.mtu)
-		return PM_PASS_REPLY_MTU;
+	if (hop == PM_FIB_OK && p->ip_length > seen->hop.mtu) {
+		/* The stack would fragment it as it is, and forward it from the real server's own address. */
+		if (pm_unfragmentable(f, family))
+			return PM_PASS_REPLY_MTU;
+		if (!pm_host_cuts(f, seen->hop.mtu))
+			return PM_DROP_FRAGMENTATION;
+	}
 	if (PM_ETH_LEN + p->ip_length > PM_SUM_MAX)
 		return PM_DROP_CHECKSUM_LIMIT;
 	if (!pm_icmp_intact(f, family, q->icmp, PM_ETH_LEN + p->ip_length))

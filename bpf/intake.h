@@ -65,9 +65,10 @@ pm_inline void pm_fill_job(struct pm_job *job, struct pm_arrival *a, __u32 data,
 	job->ifindex = ifindex;
 	job->verdict = 0;
 	job->action = 0;
-	job->flags = PM_JOB_WAITS;
+	job->flags = PM_JOB_WAITS | PM_JOB_CUTS;
 	job->moved = 0;
 	job->segment = 0;
+	job->cut = 0;
 	a->received = length;
 	a->header_bytes = 0;
 	a->chunk = PM_NONE;

@@ -37,6 +37,7 @@ pm_inline void pm_run(struct pm_job *job)
 	__u64 result;
 
 	job->moved = 0;
+	job->cut = 0;
 	result = pm_process(job);
 	v = (__u32)result;
 	job->verdict = v;

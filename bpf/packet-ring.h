@@ -95,7 +95,7 @@ pm_inline void pm_copy_words(pm_word *to, const pm_word *from, __u32 bytes)
 
 /*
  * Copies frames of the jobs `i` to `end` - 1 into a send ring, as long as they leave by its interface,
- * fit a slot and need no more than their virtio header. Dropped ones are passed over. Returns the first
+ * fit a slot in one piece and need no more than their virtio header. Dropped ones are passed over. Returns the first
  * that is left for the caller.
  */
 PM_EXPORT __u32 pm_ring_put(struct pm_ring *r, const struct pm_job *jobs, const struct pm_arrival *arrivals,
@@ -112,7 +112,7 @@ PM_EXPORT __u32 pm_ring_put(struct pm_ring *r, const struct pm_job *jobs, const 
 
 		if (job->action == PM_ACTION_DROP)
 			continue;
-		if (job->action != PM_ACTION_SEND || job->ifindex != r->ifindex || pm_gso_type(a) ||
+		if (job->action != PM_ACTION_SEND || job->ifindex != r->ifindex || job->cut || pm_gso_type(a) ||
 		    PM_SLOT_OUT + PM_VNET_BYTES + job->length > r->slot_bytes ||
 		    __atomic_load_n(&slot->status, __ATOMIC_ACQUIRE) != PM_SLOT_KERNEL ||
 		    pm_slot_after(r, next) == r->first)

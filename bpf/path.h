@@ -65,3 +65,15 @@ pm_inline __u32 pm_path_limit(const struct pm_settings *set, const struct pm_see
 	}
 	return mtu > overhead ? mtu - overhead : 0;
 }
+
+/* Whether a packet that is too long may not be fragmented either. */
+pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
+{
+	struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
+
+	if (family == 6)
+		return 1; /* RFC 8200 §4.5: only the source fragments */
+	if ((__u8 *)(ip + 1) > f->end)
+		return 1;
+	return !!(ip->fragment & pm_htons(PM_IPV4_DF));
+}

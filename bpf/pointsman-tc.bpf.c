@@ -3,6 +3,7 @@
 #define PM_SKB
 
 #include "process.h"
+#include "cut.h"
 #include "record.h"
 
 /* One run of the program, with the first `reach` bytes where it sees them. */
@@ -22,11 +23,15 @@ int pointsman(struct __sk_buff *skb)
 	pm_record_came(skb);
 	skb->cb[0] = 0;
 	skb->cb[2] = 0;
+	skb->cb[4] = 0;
 	/* Headers are enough for nearly all; for the others a second run has all of the packet. */
 	result = pm_skb_run(skb, PM_SKB_HEADERS);
 	if (pm_unlikely((__u32)result == PM_WANT_PAYLOAD))
 		result = pm_skb_run(skb, skb->len);
 	ifindex = result >> 32;
+	if (pm_unlikely(skb->cb[4]) && pm_act(result) == PM_ACTION_SEND && (__u32)result < PM_ANSWER_PORT_UNREACHABLE &&
+	    pm_cut(skb, ifindex, skb->cb[4]))
+		result = PM_DROP_FRAGMENTATION;
 	pm_record_left(skb, result, ifindex);
 	pm_tally(result);
 	switch (pm_act((__u32)result)) {

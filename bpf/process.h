@@ -88,8 +88,12 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 			return PM_PASS_NO_ROUTE_REPLY;
 		}
 	}
-	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > flow->seen.hop.mtu))
-		return pm_unfragmentable(f, family) ? PM_PASS_REPLY_MTU : PM_DROP_FRAGMENTATION;
+	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > flow->seen.hop.mtu)) {
+		if (pm_unfragmentable(f, family))
+			return PM_PASS_REPLY_MTU;
+		if (!pm_host_cuts(f, flow->seen.hop.mtu))
+			return PM_DROP_FRAGMENTATION;
+	}
 	if (!pm_is_resumed(f)) {
 		pm_frame_counted(f);
 		if (real->slot == PM_SLOT_LIVE)

@@ -25,18 +25,6 @@ pm_inline __u32 pm_wire_length(const struct pm_frame *f, const struct pm_packet 
 	return segment ? segment : p->ip_length;
 }
 
-/* Whether a packet that is too long may not be fragmented either. */
-pm_inline int pm_unfragmentable(struct pm_frame *f, int family)
-{
-	struct pm_ipv4 *ip = (void *)(f->data + PM_ETH_LEN);
-
-	if (family == 6)
-		return 1; /* RFC 8200 §4.5: only the source fragments */
-	if ((__u8 *)(ip + 1) > f->end)
-		return 1;
-	return !!(ip->fragment & pm_htons(PM_IPV4_DF));
-}
-
 /*
  * An error about a packet of this connection. With DR and TUN it counts as an answer of the service:
  * IPVS sees it leave, and what it quotes went to the virtual address (NAT would have to quote the real
@@ -114,15 +102,21 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > limit)) {
 		if (method == PM_METHOD_TUN && limit < pm_tunnel_limit_min(real))
 			return PM_DROP_NO_ROUTE;
-		if (!pm_unfragmentable(f, family) ||
-		    (method == PM_METHOD_TUN && family == 4 && (flow->set->flags & PM_SETTING_NO_PMTU_DISC)))
-			return PM_DROP_FRAGMENTATION;
-		/* The quote shows the TTL already taken down. Do that only once the whole packet is here. */
-		if (pm_reach(f) < f->length)
-			return PM_WANT_PAYLOAD;
-		if (pm_decrement_ttl(f, family))
-			return PM_DROP_MAP;
-		return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG, limit);
+		if (pm_unfragmentable(f, family) &&
+		    !(method == PM_METHOD_TUN && family == 4 && (flow->set->flags & PM_SETTING_NO_PMTU_DISC))) {
+			/* The quote shows the TTL already taken down. Do that only once the whole packet is here. */
+			if (pm_reach(f) < f->length)
+				return PM_WANT_PAYLOAD;
+			if (pm_decrement_ttl(f, family))
+				return PM_DROP_MAP;
+			return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG, limit);
+		}
+		if (!pm_host_cuts(f, limit + (method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0))) {
+			if (method != PM_METHOD_NAT)
+				return PM_DROP_FRAGMENTATION;
+			/* What goes to another address the stack forwards, and fragments. */
+			stack_only = 1;
+		}
 	}
 	if (method == PM_METHOD_TUN && pm_tunnel_sums(real) && pm_reach(f) < PM_ETH_LEN + p->ip_length)
 		return PM_WANT_PAYLOAD;

@@ -803,6 +803,7 @@ struct pm_job {
 	__s32 moved;	/* out: how far the start moved, negative = headers added in front */
 	__u32 segment;	/* in: IP bytes of the largest segment of a super-packet, 0 = not one */
 	__u32 connection; /* in and out: line of the connection that an earlier run has made */
+	__u32 cut;	/* out: IP bytes of the largest fragment that it is to be sent in, 0 = in one piece */
 };
 
 enum pm_job_flag {
@@ -810,6 +811,7 @@ enum pm_job_flag {
 	PM_JOB_RESUMED = 0x02,	    /* out of PM_ACTION_AGAIN, to be handed in with the whole frame: counted already */
 	PM_JOB_CONNECTED = 0x04,    /* the same, and it has made `connection` */
 	PM_JOB_WAITS = 0x08,	    /* in: a fragment may be told to wait for the first of its datagram */
+	PM_JOB_CUTS = 0x10,	    /* in: `cut` is heeded */
 };
 
 #define PM_HEADROOM 128

@@ -68,7 +68,7 @@ PM_EXPORT __u32 pm_queue_put(struct pm_queue *q, const struct pm_job *jobs, stru
 
 		if (job->action == PM_ACTION_DROP)
 			continue;
-		if (job->action != PM_ACTION_SEND || job->ifindex != q->ifindex ||
+		if (job->action != PM_ACTION_SEND || job->ifindex != q->ifindex || job->cut ||
 		    arrivals[i].chunk == PM_NONE || !room)
 			break;
 		d->address = job->data + job->moved - q->frames;

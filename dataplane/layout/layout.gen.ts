@@ -618,6 +618,7 @@ export const JobFlag = {
   Resumed: 2,
   Connected: 4,
   Waits: 8,
+  Cuts: 16,
 } as const
 export type JobFlag = (typeof JobFlag)[keyof typeof JobFlag]
 
@@ -626,6 +627,7 @@ export const jobFlagNames: { readonly [value: number]: string } = {
   2: 'resumed',
   4: 'connected',
   8: 'waits',
+  16: 'cuts',
 }
 
 /** enum pm_fib_result */
@@ -2024,7 +2026,7 @@ export const LimitsRecord = {
   setOwnRows: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
 } as const
 
-/** struct pm_job, 40 bytes. */
+/** struct pm_job, 44 bytes. */
 export interface JobRecord {
   readonly data: number
   readonly linear: number
@@ -2036,10 +2038,11 @@ export interface JobRecord {
   readonly moved: number
   readonly segment: number
   readonly connection: number
+  readonly cut: number
 }
 
 export const JobRecord = {
-  size: 40,
+  size: 44,
   offsets: {
     data: 0,
     linear: 4,
@@ -2051,6 +2054,7 @@ export const JobRecord = {
     moved: 28,
     segment: 32,
     connection: 36,
+    cut: 40,
   },
   read(view: DataView, base: number): JobRecord {
     return {
@@ -2064,6 +2068,7 @@ export const JobRecord = {
       moved: view.getInt32(base + 28, true),
       segment: view.getUint32(base + 32, true),
       connection: view.getUint32(base + 36, true),
+      cut: view.getUint32(base + 40, true),
     }
   },
   write(view: DataView, base: number, value: JobRecord): void {
@@ -2077,6 +2082,7 @@ export const JobRecord = {
     view.setInt32(base + 28, value.moved, true)
     view.setUint32(base + 32, value.segment, true)
     view.setUint32(base + 36, value.connection, true)
+    view.setUint32(base + 40, value.cut, true)
   },
   getData: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setData: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -2098,6 +2104,8 @@ export const JobRecord = {
   setSegment: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
   getConnection: (view: DataView, base: number): number => view.getUint32(base + 36, true),
   setConnection: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
+  getCut: (view: DataView, base: number): number => view.getUint32(base + 40, true),
+  setCut: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, true),
 } as const
 
 /** struct pm_arrival, 24 bytes. */
@@ -2944,7 +2952,7 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_job',
-    size: 40,
+    size: 44,
     fields: [
       { name: 'data', offset: 0, type: 'u32', count: null },
       { name: 'linear', offset: 4, type: 'u32', count: null },
@@ -2956,6 +2964,7 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'moved', offset: 28, type: 's32', count: null },
       { name: 'segment', offset: 32, type: 'u32', count: null },
       { name: 'connection', offset: 36, type: 'u32', count: null },
+      { name: 'cut', offset: 40, type: 'u32', count: null },
     ],
   },
   {

@@ -83,6 +83,8 @@ export interface FrameOut {
   readonly frame: Uint8Array
   /** Send to; meaningful when `action` is to send. */
   readonly ifindex: number
+  /** IP bytes of the largest fragment that it is to be sent in (`JobFlag.Cuts`); 0: in one piece. */
+  readonly cut: number
 }
 
 /** Frames of one call of the program, together with their headroom. */
@@ -230,6 +232,7 @@ export class WasmDataplane implements Dataplane {
       moved: 0,
       segment: input.segment ?? 0,
       connection: 0,
+      cut: 0,
     })
   }
 
@@ -241,7 +244,13 @@ export class WasmDataplane implements Dataplane {
     frame.set(this.#bytes.subarray(start, start + job.linear))
     // The payload the program did not see follows its last byte, where the frame was laid down.
     frame.set(this.#bytes.subarray(start + job.linear, start + job.linear + rest), job.linear)
-    return { verdict: job.verdict, action: job.action, frame, ifindex: job.ifindex || input.ifindex }
+    return {
+      verdict: job.verdict,
+      action: job.action,
+      frame,
+      ifindex: job.ifindex || input.ifindex,
+      cut: job.cut,
+    }
   }
 
   /** For the threads of the userspace plane. */

@@ -35,6 +35,7 @@ function wasmSender(setup: RaceSetup): Sender {
     moved: 0,
     segment: 0,
     connection: 0,
+    cut: 0,
   }
   return (batch, left) => {
     batch.forEach(({ frame, ifindex }, index) => {

@@ -8,12 +8,13 @@ import type { MarkChange } from '../../control/model/mark.ts'
 import type { Host, HostChange } from '../../control/rules/host.ts'
 import { importMarks } from '../../control/source/netfilter/marks.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { MAP_NAMES } from '../../dataplane/layout/layout.gen.ts'
+import { MAP_NAMES, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
 import { stampLayout } from '../../dataplane/layout/stamp.ts'
 import type { CommandResult } from './compare.ts'
 
 /** Maps that belong to the data plane: they stay when everything else is forgotten. */
 const KEPT = new Set(['interfaces'])
+const NEXT_HOP_EPOCH = SettingsRecord.offsets.nextHopEpoch / 4
 /** How often expired connections are looked for and defences judged. */
 const HOUSEKEEPING_MS = 100
 
@@ -35,12 +36,16 @@ export class DirectorUnderTest {
   /** No rules, no connections, default settings. */
   async reset(): Promise<void> {
     await this.#stop()
+    const settings = this.#dataplane.map('settings').u32
+    const epoch = settings[NEXT_HOP_EPOCH]!
     for (const name of MAP_NAMES) {
       const { bytes, view } = this.#dataplane.map(name)
       if (KEPT.has(name)) continue
       bytes.fill(0)
       if (name === 'settings') stampLayout(view)
     }
+    // The threads of the userspace plane go on, and know that nothing has changed by its staying the same.
+    settings[NEXT_HOP_EPOCH] = epoch + 1
     this.#managed = openDirector({ dataplane: this.#dataplane, host: this.#host })
     await this.#managed.director.settle()
   }

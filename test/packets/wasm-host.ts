@@ -6,6 +6,7 @@ import type { Sizes } from '../../dataplane/dataplane.ts'
 import { putInterface } from '../../dataplane/interface-table.ts'
 import { Action, JobFlag, PM_TICK_SHIFT, verdictNames } from '../../dataplane/layout/layout.gen.ts'
 import { openWasm } from '../../dataplane/userspace/wasm-file.ts'
+import { cutIntoFragments } from '../../dataplane/userspace/worker/cut.ts'
 import type { WasmDataplane } from '../../dataplane/wasm/program.ts'
 import { MAC } from './bench.ts'
 import { BenchHost, DEVICES } from './bench-host.ts'
@@ -112,7 +113,7 @@ class WasmHost implements VectorHost {
       {
         frame: bytes,
         ifindex: this.#routes.links[wire === 'c' ? 'c0' : 'r0'].ifindex,
-        flags: partial === undefined ? 0 : JobFlag.PartialCsum,
+        flags: JobFlag.Cuts | (partial === undefined ? 0 : JobFlag.PartialCsum),
       },
     ])
     if (out === undefined) throw new Error('The program returned nothing')
@@ -121,10 +122,9 @@ class WasmHost implements VectorHost {
     if (out.action === Action.Drop) return { frames: [], leftToStack: null }
     if (partial !== undefined)
       finishChecksum(out.frame, partial.start + out.frame.length - bytes.length, partial.offset)
-    return {
-      frames: [{ wire: this.#routes.device(out.ifindex) === 'c0' ? 'c' : 'r', frame: out.frame }],
-      leftToStack: null,
-    }
+    const wireOut = this.#routes.device(out.ifindex) === 'c0' ? 'c' : 'r'
+    const frames = out.cut === 0 ? [out.frame] : fragmentsOf(out.frame, out.cut)
+    return { frames: frames.map((frame) => ({ wire: wireOut, frame })), leftToStack: null }
   }
 
   /** Time goes by in steps, each with the daemon's work of that time. */
@@ -139,6 +139,26 @@ class WasmHost implements VectorHost {
     await this.#director.close()
     await this.#dataplane.close()
   }
+}
+
+/** As the userspace plane cuts it. */
+function fragmentsOf(frame: Uint8Array, mtu: number): Uint8Array[] {
+  const memory = new Uint8Array(4 * frame.length + 64 * 64)
+  memory.set(frame)
+  const frames: Uint8Array[] = []
+  let next = frame.length
+  cutIntoFragments(
+    memory,
+    0,
+    mtu,
+    () => 0x1234_5678,
+    (bytes) => {
+      next += bytes
+      return next - bytes
+    },
+    (address, bytes) => frames.push(memory.slice(address, address + bytes)),
+  )
+  return frames
 }
 
 /** What a network card does last: the field holds the sum of the pseudo header. */

@@ -8,6 +8,7 @@ const IFINDEX = JobRecord.offsets.ifindex / 4
 const VERDICT = JobRecord.offsets.verdict / 4
 const ACTION = JobRecord.offsets.action / 4
 const FLAGS = JobRecord.offsets.flags / 4
+const CUT = JobRecord.offsets.cut / 4
 const MOVED = JobRecord.offsets.moved / 4
 const RECEIVED = ArrivalRecord.offsets.received / 4
 const HEADER_BYTES = ArrivalRecord.offsets.headerBytes / 4
@@ -124,6 +125,11 @@ export class JobTable {
 
   verdict(index: number): number {
     return this.u32[this.#first + index * WORDS + VERDICT]!
+  }
+
+  /** IP bytes of the largest fragment that it is to be sent in, 0: in one piece. */
+  cut(index: number): number {
+    return this.u32[this.#first + index * WORDS + CUT]!
   }
 
   action(index: number): number {

@@ -8,6 +8,7 @@ import type { FrameMover, ProgramInstance } from '../../wasm/instance.ts'
 import type { ClaimFilter } from '../claims/filter.ts'
 import { VNET_HEADER } from '../packet/rings.ts'
 import { SendRing } from '../packet/send-ring.ts'
+import { cutIntoFragments, finishTransport } from './cut.ts'
 import type { FrameSource } from './frame-source.ts'
 import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './jobs.ts'
 import type { SendRoom } from './messages.ts'
@@ -33,7 +34,7 @@ export interface LoopOptions {
   readonly claims: ClaimFilter
   /** For fragments that wait for the first of their datagram. */
   readonly waiting: WaitingFragments
-  /** Space for segments of super-packets, in linear memory. */
+  /** Space for segments of super-packets and for fragments, in linear memory. */
   readonly scratch: { readonly base: number; readonly bytes: number }
   /** Rings to send from; interfaces that find none left do without. */
   readonly sendRooms: readonly SendRoom[]
@@ -298,13 +299,17 @@ export class PacketLoop {
       this.count(Verdict.DropTx, 1)
       return
     }
+    const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
+    if (jobs.cut(index) > 0 && !isAnswer) {
+      this.#sendFragments(outlet, index)
+      return
+    }
     const isSuper = jobs.gsoType(index) !== GsoType.NONE
     if (isSuper) this.#bulk = true
     else if (outlet.put(index, index + 1) > index) return
     const start = jobs.start(index)
     const length = jobs.length(index)
     const grown = jobs.data(index) - start
-    const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
     if (grown > 0 && isSuper && !isAnswer) {
       this.#sendSegments(outlet, index)
       return
@@ -343,19 +348,46 @@ export class PacketLoop {
   }
 
   #sendSegments(outlet: Outlet, index: number): void {
-    const { jobs, scratch } = this.#options
     segmentTunnelled(
-      jobs,
+      this.#options.jobs,
       index,
-      (bytes) => {
-        const rounded = (bytes + 15) & ~15
-        if (outlet.full || this.#scratchUsed + rounded > scratch.bytes) this.#flush()
-        const address = scratch.base + this.#scratchUsed
-        this.#scratchUsed += rounded
-        return address
-      },
+      (bytes) => this.#scratchRoom(outlet, bytes),
       (address, bytes) => outlet.queue(address, bytes),
     )
+  }
+
+  #sendFragments(outlet: Outlet, index: number): void {
+    const { jobs } = this.#options
+    const { u8 } = jobs
+    const start = jobs.start(index)
+    const end = start + jobs.length(index)
+    if ((jobs.vnet(index, Vnet.flagsAndType) & VNET_NEEDS_CHECKSUM) !== 0) {
+      this.#finishTunnel(index, start, jobs.length(index))
+      const l4 = jobs.data(index) + jobs.vnet(index, Vnet.checksumStart)
+      finishTransport(u8, l4, end, jobs.vnet(index, Vnet.checksumOffset))
+    }
+    cutIntoFragments(
+      u8,
+      start,
+      jobs.cut(index),
+      () => (Math.random() * 0x1_0000_0000) >>> 0,
+      (bytes) => {
+        const address = this.#scratchRoom(outlet, VNET_HEADER + bytes)
+        u8.fill(0, address, address + VNET_HEADER)
+        return address + VNET_HEADER
+      },
+      (address, bytes) => outlet.queue(address - VNET_HEADER, VNET_HEADER + bytes),
+    )
+  }
+
+  /** Space that stays until the next flush, which comes first if there is too little. */
+  #scratchRoom(outlet: Outlet, bytes: number): number {
+    const { scratch } = this.#options
+    const rounded = (bytes + 15) & ~15
+    if (outlet.full || this.#scratchUsed + rounded > scratch.bytes) this.#flush()
+    const address = scratch.base + this.#scratchUsed
+    this.#scratchUsed += rounded
+    return address
   }
 
   #flush(): void {
