@@ -1,6 +1,5 @@
 /** The daemon: from an empty process to a served API, and back. */
 
-import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { builtFile } from '../../dataplane/assets.ts'
@@ -17,7 +16,6 @@ import { Attachments } from '../apply/attachments.ts'
 import type { MapApplier } from '../apply/map-applier.ts'
 import { exchangePlane, type ManagedDirector, type OpenDirectorOptions, openDirector } from '../apply/open.ts'
 import { type StateFile, stateFile } from '../apply/state-file.ts'
-import { Turns } from '../apply/turns.ts'
 import { readVerdicts } from '../counting/verdicts.ts'
 import type { MetricsDetail } from '../front/api/route.ts'
 import type { Status } from '../front/api/schema/status.ts'
@@ -31,21 +29,11 @@ import { HourHistory, SAMPLE_MS } from '../insight/metrics/history.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
 import { serviceText } from '../model/identity.ts'
 import type { Journal } from '../model/journal.ts'
-import { placeText, type Site, type SiteService } from '../model/site.ts'
-import type { StatingSource } from '../model/source.ts'
+import type { SiteService } from '../model/site.ts'
 import { VERSION } from '../model/version.ts'
-import { CapacityError } from '../plan/plan.ts'
-import { isFleetPlace } from '../registry/fleet/place.ts'
 import { createDirector, type RuleDirector } from '../rules/director.ts'
 import type { Host } from '../rules/host.ts'
-import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
-import {
-  type Applied,
-  type FirstReading,
-  SiteSource,
-  type SourceLog,
-  WATCH_MS,
-} from '../source/site-source.ts'
+import type { FirstReading } from '../source/site-source.ts'
 import { Sources } from '../source/sources.ts'
 import { SiteReader } from '../source/thread/site-reader.ts'
 import { directorBeats, HOPS, NEIGHBOURS, whole } from './beats.ts'
@@ -61,12 +49,14 @@ import {
 import { Clockwork } from './clockwork.ts'
 import { DOOR_MS, Door, type Place } from './door.ts'
 import { CLIENTS_MS, END_MS, Ending, type Step } from './ending.ts'
+import { FollowedSources, interfacesOf, readConfiguration } from './followed-sources.ts'
 import { type LiveHost, openHost } from './host.ts'
 import { openJournal } from './journal-file.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { Recordings } from './recordings.ts'
 import { type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
 import { openSockets, type SocketOptions } from './sockets.ts'
+import { readWebToken } from './web-token.ts'
 
 export interface MetricsOptions {
   /** Besides the socket; null: nowhere else. */
@@ -94,9 +84,6 @@ export interface DaemonOptions {
   /** The page; null: none. */
   readonly web: { readonly listen: Place; readonly tokenFile: string | null } | null
 }
-
-/** What ends the reading thread at once would do so again. */
-const FOLLOW_AGAIN_MS = 1000
 
 /** Beside the verdicts: frames that were counted as sent, and the kernel did not send. */
 const REDIRECT_FAILED = 'redirect_failed'
@@ -147,8 +134,8 @@ class Daemon {
   #api: Api | null = null
   readonly #sources = new Sources()
   readonly #siteReader: SiteReader
-  /** The last ones, by source. */
-  readonly #remarks = new Map<SiteSource, ReadonlySet<string>>()
+  /** What keeps them in force; null before the first is. */
+  #followed: FollowedSources | null = null
   /** The configuration file as it was read before there was a director. */
   #first: FirstReading | null
   #removeSockets: () => void = () => {}
@@ -167,7 +154,7 @@ class Daemon {
       const first = await readConfiguration(siteReader, options.config)
       const named = {
         ...options,
-        interfaces: interfacesOf(options.interfaces, first?.now.site ?? first?.lastGood?.site ?? null),
+        interfaces: interfacesOf(options.interfaces, [first?.now.site ?? first?.lastGood?.site ?? null]),
       }
       opened = await openDataplane(openOptions(named, run, host, log))
       const daemon = new Daemon(options, log, run, host, opened, siteReader, first)
@@ -439,7 +426,7 @@ class Daemon {
       },
       failed: (error) => this.#log.error({ err: error }, 'request failed'),
       answered: () => tidy.requested(),
-      webToken: webTokenOf(this.#options.web),
+      webToken: readWebToken(this.#options.web?.tokenFile ?? null),
     })
     this.#api = api
     this.#removeSockets = await openSockets(api, this.#run, this.#options.sockets)
@@ -457,98 +444,23 @@ class Daemon {
   // Sources
 
   async #openSources(): Promise<void> {
-    const { config, keepalived, kubernetes } = this.#options
-    const file = this.#addSource('file', config ?? DEFAULT_CONFIG)
-    const other = keepalived === null ? null : this.#addSource('keepalived', keepalived)
-    const cluster = kubernetes === null ? null : this.#addSource('kubernetes', kubernetes)
-    this.#siteReader.onNotice = (notice) => {
-      const source = this.#sources.get(notice.source)
-      if (notice.kind === 'pools') source?.poolsStand(notice.pools)
-      else if (this.#ending.begun || source === undefined) return
-      else if (notice.kind === 'stale') source.poolsChanged()
-      else this.#applyAgain(source)
-    }
-    this.#siteReader.onLost = () => {
-      // The next reading starts another thread, which follows what it reads of.
-      const timer = setTimeout(() => this.#followAgain(), FOLLOW_AGAIN_MS)
-      timer.unref()
-    }
+    const followed = new FollowedSources(this.#sources, {
+      places: this.#options,
+      reader: this.#siteReader,
+      director: this.#director,
+      ...{ journal: this.#journal, log: this.#log },
+      applied: () => this.#siteApplied(),
+      failed: (what, error) => this.#beatFailed(what, error),
+      isEnding: () => this.#ending.begun,
+    })
+    this.#followed = followed
     this.#clockwork.add([
-      { name: 'files of pools', everyMs: WATCH_MS, run: whole(() => this.#watchSources()) },
+      followed.beat(),
       { name: 'ends of holds', everyMs: HOLDS_MS, run: whole(() => this.#endHolds()) },
     ])
     const first = this.#first
     this.#first = null
-    if (first !== null) await this.#applySource(file, () => file.start(first))
-    if (other !== null) await this.#applySource(other, () => other.start())
-    if (cluster !== null) await this.#applySource(cluster, () => cluster.start())
-  }
-
-  #followAgain(): void {
-    if (this.#ending.begun) return
-    for (const source of this.#sources.all()) {
-      if (source.pools.length > 0) source.poolsChanged()
-      else if (source.source === 'kubernetes' || isFleetPlace(source.path)) this.#applyAgain(source)
-    }
-  }
-
-  #applyAgain(source: SiteSource): void {
-    this.#applySource(source, () => source.apply()).catch((error: unknown) =>
-      this.#beatFailed(`follow ${source.source}`, error),
-    )
-  }
-
-  #addSource(source: StatingSource, path: string): SiteSource {
-    const added = new SiteSource({
-      ...{ source, path, director: this.#director, reader: this.#siteReader },
-      log: this.#sourceLog(source),
-      pace: () => new Turns(),
-      applied: () => this.#siteApplied(),
-    })
-    this.#sources.add(added)
-    return added
-  }
-
-  /** What becomes of a source is told to those who look at events, too. */
-  #sourceLog(source: StatingSource): SourceLog {
-    const tell = (message: string, details: object): void => {
-      const { path, err, ...counts } = details as { readonly path?: string; readonly err?: Error }
-      const more = Object.entries(counts).filter(([, count]) => typeof count === 'number' && count > 0)
-      const words = [
-        message,
-        path ?? '',
-        err?.message ?? '',
-        ...more.map(([what, count]) => `${what} ${count}`),
-      ]
-      const text = words.filter((word) => word !== '').join(' ')
-      this.#journal.add({ kind: 'source', about: source, words: text })
-    }
-    return {
-      info: (details, message) => {
-        this.#log.info(details, message)
-        tell(message, details)
-      },
-      error: (details, message) => {
-        this.#log.error(details, message)
-        tell(message, details)
-      },
-    }
-  }
-
-  /** What was in force before stays so if it cannot be read, and the source says why. */
-  async #applySource(source: SiteSource, apply: () => Promise<Applied>): Promise<void> {
-    try {
-      const { complaints } = await apply()
-      const remarks = complaints.filter(({ severity }) => severity === 'remark')
-      const told = remarks.slice(0, REMARKS_MAX).map(({ at, message }) => `${placeText(at)}: ${message}`)
-      // What follows something else is brought in again and again, and remarks are said once.
-      const before = this.#remarks.get(source)
-      this.#remarks.set(source, new Set(told))
-      for (const remark of told) if (before?.has(remark) !== true) this.#log.warn(remark)
-    } catch (error) {
-      if (!isMachineTrouble(error) && !(error instanceof CapacityError)) throw error
-      this.#log.error({ err: error, source: source.source }, 'Cannot bring all of it in force')
-    }
+    await followed.open(first)
   }
 
   /** What follows from another site that is in force. */
@@ -556,11 +468,6 @@ class Daemon {
     this.#checks?.health.want(this.#sources.services().filter(hasHealth))
     const wanted = this.#interfaces()
     if (wanted !== null) void this.#attachments?.want(wanted)
-  }
-
-  #watchSources(): void {
-    if (this.#ending.begun) return
-    for (const source of this.#sources.all()) source.watch()
   }
 
   #endHolds(): void {
@@ -576,17 +483,9 @@ class Daemon {
 
   /** By command line and files; null: nobody has named any. */
   #interfaces(): readonly string[] | null {
-    const wanted = this.#sources
-      .all()
-      .reduce((names, { site }) => interfacesOf(names, site), this.#options.interfaces)
+    const sites = this.#sources.all().map(({ site }) => site)
+    const wanted = interfacesOf(this.#options.interfaces, sites)
     return wanted.length > 0 ? wanted : null
-  }
-
-  /** Nobody has to have the usual file; one that is gone is another matter. */
-  #isWanted({ path, state }: SiteSource): boolean {
-    return (
-      path !== DEFAULT_CONFIG || this.#options.config !== null || state.state !== 'unread' || existsSync(path)
-    )
   }
 
   #status(): Status {
@@ -662,9 +561,7 @@ class Daemon {
     const permit = await this.#api.permits.shared(RELOAD_TURN_MS, () => {})
     try {
       if (permit === null) throw new Error('other requests do not end')
-      for (const source of this.#sources.all()) {
-        if (this.#isWanted(source)) await this.#applySource(source, () => source.apply())
-      }
+      await this.#followed?.applyAll()
       await this.#attachments?.compare()
       this.#managed?.applier.networkChanged({ links: true, addresses: true, routes: true, neighbours: true })
       this.#managed?.applier.stateChanged()
@@ -776,45 +673,15 @@ class Daemon {
   }
 }
 
-/** What whoever looks at the page has to know; null: nothing. */
-function webTokenOf(web: DaemonOptions['web']): string | null {
-  if (web?.tokenFile == null) return null
-  let token: string
-  try {
-    token = readFileSync(web.tokenFile, 'utf8').trim()
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : cause
-    throw new StartError(`Cannot read the token for the page: ${why}`, { cause })
-  }
-  if (/^\S{16,512}$/.test(token)) return token
-  throw new StartError(
-    `Cannot use the token in ${web.tokenFile}: expected one word of at least 16 characters; make one: openssl rand -hex 16 > ${web.tokenFile}`,
-  )
-}
-
 /** How exactly a hold ends. */
 const HOLDS_MS = 1000
 const NETWORK = 'what changes of the network ask for'
-/** Of one file in the log; pointsman check has them all. */
-const REMARKS_MAX = 50
 /** How long a reload waits for a change of the data plane. */
 const RELOAD_TURN_MS = 60_000
 
 /** Whether there is anything to be asked or done about it. */
 function hasHealth({ servers, health }: SiteService): boolean {
   return health.sorryServer !== null || servers.some(({ checks }) => checks.length > 0)
-}
-
-/** Before anything is opened: the file may name the interfaces. null: there is none to be read. */
-async function readConfiguration(reader: SiteReader, config: string | null): Promise<FirstReading | null> {
-  if (config === null && !existsSync(DEFAULT_CONFIG)) return null
-  const path = config ?? DEFAULT_CONFIG
-  const now = await reader.read('file', path)
-  return { now, lastGood: now.site === null ? await reader.read('file', path, 'last good') : null }
-}
-
-function interfacesOf(names: readonly string[], site: Site | null): readonly string[] {
-  return [...new Set([...names, ...(site?.director.interfaces ?? [])])]
 }
 
 function namesOf(dataplane: Dataplane): readonly string[] {
