@@ -106,7 +106,14 @@ export function writeRules(plane: Dataplane, random: Random): Target[] {
       family === 4
         ? random.pick(['192.0.2.100', '192.0.2.101'])
         : random.pick(['2001:db8:1::100', '2001:db8:1::101'])
-    const protocol = random.below(3) < 2 ? PROTOCOL.tcp : PROTOCOL.udp
+    const protocol = random.pick([
+      PROTOCOL.tcp,
+      PROTOCOL.tcp,
+      PROTOCOL.tcp,
+      PROTOCOL.udp,
+      PROTOCOL.udp,
+      PROTOCOL.sctp,
+    ])
     const port = random.once(8) ? 0 : random.pick(PORTS)
     const key = `${address} ${protocol} ${port}`
     if (used.has(key)) continue
@@ -185,7 +192,7 @@ function writeMarks(plane: Dataplane, random: Random, firstReal: number): void {
       mark: 1 + random.below(4),
       destination: prefix(family === 4 ? ['192.0.2.100', '192.0.2.101'] : ['2001:db8:1::100']),
       source: prefix(family === 4 ? ['198.51.100.7', '203.0.113.9'] : ['2001:db8:c::7']),
-      protocol: random.pick([null, 'tcp', 'udp']),
+      protocol: random.pick([null, 'tcp', 'udp', 'sctp']),
       ports: random.once(2) ? null : { from: ports[0]!, to: ports[1]! },
       interface: random.pick([null, null, 'c0', 'r0']),
     }
@@ -380,6 +387,7 @@ function writeSettings(plane: Dataplane, random: Random): void {
   const optional = [
     Setting.Port0,
     Setting.SloppyTcp,
+    Setting.SloppySctp,
     Setting.ExpireNodest,
     Setting.SecureTcp,
     Setting.NoPmtuDisc,

@@ -7,6 +7,7 @@
 import { MAC } from '../packets/bench.ts'
 import { ipBytes, macBytes } from '../packets/bytes.ts'
 import type { Wire } from '../packets/vectors.ts'
+import { crcOf } from './crc.ts'
 import type { Random } from './random.ts'
 
 /** Longest frame made: a full Ethernet frame with two VLAN tags and a little more. */
@@ -55,6 +56,9 @@ const TCP_FLAGS = [
 
 const TCP = 6
 const UDP = 17
+const SCTP = 132
+/** Types of chunks: those that lead somewhere often, others now and then. */
+const CHUNKS = [1, 1, 1, 2, 10, 10, 11, 11, 0, 0, 3, 4, 6, 7, 8, 9, 14, 12, 64, 255]
 /** Where tunnels of the random rules begin. */
 const DIRECTOR4 = ipBytes('10.0.2.1')
 
@@ -170,7 +174,7 @@ export class Traffic {
   #protocol(): number {
     const random = this.#random
     if (random.once(40)) return random.pick([1, 4, 41, 47, 50, 51, 58, 132, 255])
-    return this.#target?.protocol ?? (random.below(3) < 2 ? TCP : UDP)
+    return this.#target?.protocol ?? random.pick([TCP, TCP, TCP, UDP, UDP, SCTP])
   }
 
   #ipv4(at: number, fromClient: boolean): number {
@@ -284,10 +288,30 @@ export class Traffic {
     } else {
       view.setUint32(at + 4, 0)
     }
+    if (protocol === SCTP) header = 12
     const end = Math.min(at + header + this.#payload(), FRAME_MAX - 24)
     for (let i = at + header; i < end; i++) this.frame[i] = i & 255
     if (protocol === UDP) view.setUint16(at + 4, end - at)
-    return end
+    return protocol === SCTP ? this.#chunks(at + header, end) : end
+  }
+
+  /** One or two chunks over what stands there, bundled as RFC 9260 §6.10 wants it, or with lengths that are no good. */
+  #chunks(at: number, end: number): number {
+    const random = this.#random
+    if (random.once(30)) return at + random.below(4)
+    let last = Math.max(end, at + 4)
+    const length = random.once(20) ? random.below(2000) : 4 + random.below(last - at)
+    this.frame[at] = random.pick(CHUNKS)
+    this.frame[at + 1] = random.once(10) ? random.below(256) : 0
+    this.#view.setUint16(at + 2, length)
+    const second = at + ((length + 3) & ~3)
+    if (random.once(3) && second + 4 <= FRAME_MAX - 24) {
+      this.frame[second] = random.once(2) ? 6 : random.pick(CHUNKS)
+      this.frame[second + 1] = 0
+      this.#view.setUint16(second + 2, 4)
+      if (!random.once(10)) last = Math.max(last, second + 4)
+    }
+    return last
   }
 
   /** Echo, or an error that quotes a packet of the opposite direction. */
@@ -418,6 +442,10 @@ export class Traffic {
   }
 
   #transportChecksum(at: number, end: number, protocol: number, pseudo: number): void {
+    if (protocol === SCTP) {
+      this.#crc(at, end)
+      return
+    }
     const place = protocol === TCP ? 16 : protocol === UDP ? 6 : protocol === 1 || protocol === 58 ? 2 : -1
     if (place < 0 || at + place + 2 > end) return
     this.#view.setUint16(at + place, 0)
@@ -426,6 +454,14 @@ export class Traffic {
     if (protocol === UDP) sum = random.once(10) ? 0 : sum === 0 ? 0xffff : sum
     if (random.once(40)) sum = random.below(65_536)
     this.#view.setUint16(at + place, sum)
+  }
+
+  /** RFC 9260 §6.8: the lowest byte first. */
+  #crc(at: number, end: number): void {
+    if (at + 12 > end) return
+    this.#view.setUint32(at + 8, 0)
+    const crc = this.#random.once(15) ? this.#random.word() : crcOf(this.frame, at, end)
+    this.#view.setUint32(at + 8, crc, true)
   }
 
   #headerChecksum(at: number): void {
