@@ -1,5 +1,5 @@
 /** `pointsman record`: packets as they come and as they leave, into a capture. */
-import { createWriteStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import type { Writable } from 'node:stream'
 import { StatisticsReader } from '../../net/packet/pcapng.ts'
 import { parsePrefix, prefixText } from '../../net/prefix.ts'
@@ -76,11 +76,14 @@ function serviceOf({
 
 /** Until a limit, Ctrl-C, or the daemon's end. */
 export async function record(socket: string, words: RecordWords, say: Say): Promise<void> {
+  if (words.write === '-' && process.stdout.isTTY === true) {
+    throw new ClientError('Cannot write packets to a terminal: name a file, or pipe it: -w - | tshark -r -')
+  }
   const body = await bodyOf(socket, words)
   const pieces = postBytes(socket, '/v1/recording', body)
   // The first piece is there as soon as packets are recorded.
   const first = await pieces.next()
-  const file = new CaptureFile(words.write)
+  const file = await CaptureFile.open(words.write)
   const reader = new StatisticsReader()
   let calls = 0
   const callOff = (): void => {
@@ -88,7 +91,6 @@ export async function record(socket: string, words: RecordWords, say: Say): Prom
     call(socket, 'DELETE', '/v1/recording').catch(() => {})
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, callOff)
-  await file.write(new Uint8Array(0))
   if (words.write !== '-') say(`recording into ${words.write}; Ctrl-C ends it`)
   try {
     for (let piece = first; piece.done !== true; piece = await pieces.next()) {
@@ -97,6 +99,8 @@ export async function record(socket: string, words: RecordWords, say: Say): Prom
     }
   } catch (error) {
     if (!isCut(error)) throw error
+  } finally {
+    file.close()
   }
   const { statistics } = reader
   if (statistics === null) {
@@ -112,12 +116,29 @@ class CaptureFile {
   readonly #stream: Writable
   #bytes = 0
 
-  /** `-`: standard output. */
-  constructor(path: string) {
-    this.#name = path === '-' ? 'standard output' : path
-    this.#stream = path === '-' ? process.stdout : createWriteStream(path, { mode: 0o600 })
-    // Each write says it by itself.
-    if (path !== '-') this.#stream.on('error', () => {})
+  /** `-`: standard output. What clients send is in it, so a file is for its owner only, also one that was there. */
+  static async open(path: string): Promise<CaptureFile> {
+    if (path === '-') return new CaptureFile('standard output', process.stdout)
+    try {
+      const handle = await open(path, 'w', 0o600)
+      if ((await handle.stat()).isFile()) await handle.chmod(0o600)
+      const stream = handle.createWriteStream()
+      // Each write says it by itself.
+      stream.on('error', () => {})
+      return new CaptureFile(path, stream)
+    } catch (error) {
+      throw refused(path, error as NodeJS.ErrnoException, 'nothing was recorded')
+    }
+  }
+
+  private constructor(name: string, stream: Writable) {
+    this.#name = name
+    this.#stream = stream
+  }
+
+  /** All that was written is in it. */
+  close(): void {
+    if (this.#stream !== process.stdout) this.#stream.destroy()
   }
 
   /** What is left of it when it cannot go on. */
@@ -129,18 +150,19 @@ class CaptureFile {
     return new Promise((resolve, reject) => {
       this.#stream.write(bytes, (error) => {
         this.#bytes += error ? 0 : bytes.length
-        if (error) reject(this.#refused(error))
+        if (error) reject(refused(this.#name, error, this.kept))
         else resolve()
       })
     })
   }
+}
 
-  #refused(error: NodeJS.ErrnoException): ClientError {
-    const why = systemWords(error)
-    const remedy =
-      error.code === 'ENOSPC' ? '; end it sooner (--limit), or keep less of each frame (--snap)' : ''
-    return new ClientError(`Cannot write into ${this.#name}: ${why}; ${this.kept}${remedy}`, { cause: error })
-  }
+function refused(name: string, error: NodeJS.ErrnoException, kept: string): ClientError {
+  const remedy =
+    error.code === 'ENOSPC' ? '; end it sooner (--limit), or keep less of each frame (--snap)' : ''
+  return new ClientError(`Cannot write into ${name}: ${systemWords(error)}; ${kept}${remedy}`, {
+    cause: error,
+  })
 }
 
 function isCut(error: unknown): boolean {

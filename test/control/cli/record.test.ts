@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -131,6 +131,28 @@ test('a file that cannot be opened is named before anything is said to be record
       assert.deepEqual(said, [])
     },
   ))
+
+test('a file that was there for everybody is for its owner only before anything is in it', () =>
+  recording(
+    (answer) => void answer.end(Buffer.concat([capture(), END])),
+    async (socket, folder) => {
+      const path = join(folder, 'x.pcapng')
+      writeFileSync(path, 'old', { mode: 0o644 })
+      await record(socket, { write: path }, () => assert.equal(statSync(path).mode & 0o777, 0o600))
+      assert.equal(statSync(path).mode & 0o777, 0o600)
+      assert.equal(Buffer.compare(readFileSync(path), Buffer.concat([capture(), END])), 0)
+    },
+  ))
+
+test('a terminal gets no packets', async () => {
+  const isTerminal = process.stdout.isTTY
+  process.stdout.isTTY = true
+  try {
+    await assert.rejects(record('/nowhere', { write: '-' }, assert.fail), /to a terminal: name a file/)
+  } finally {
+    process.stdout.isTTY = isTerminal
+  }
+})
 
 test('a daemon that goes leaves what was recorded', () =>
   recording(
