@@ -1,5 +1,6 @@
 /** A director made inside the test's process, over maps that can be emptied: fresh within a millisecond. */
 
+import { isHopKnown } from '../../control/apply/hop-record.ts'
 import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
 import { namesFrom } from '../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
@@ -8,7 +9,7 @@ import type { MarkChange } from '../../control/model/mark.ts'
 import type { Host, HostChange } from '../../control/rules/host.ts'
 import { importMarks } from '../../control/source/netfilter/marks.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { MAP_NAMES, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import { MAP_NAMES, RealRecord, SettingsRecord, Slot } from '../../dataplane/layout/layout.gen.ts'
 import { stampLayout } from '../../dataplane/layout/stamp.ts'
 import type { CommandResult } from './compare.ts'
 
@@ -24,6 +25,7 @@ export class DirectorUnderTest {
   readonly #timer: NodeJS.Timeout
   readonly #unsubscribe: () => void
   #managed: ManagedDirector | null = null
+  #keepsHops = false
   #ticks = 0
 
   constructor(dataplane: Dataplane, host: Host) {
@@ -36,6 +38,8 @@ export class DirectorUnderTest {
   /** No rules, no connections, default settings. */
   async reset(): Promise<void> {
     await this.#stop()
+    if (this.#keepsHops) this.#host.keepResolved([])
+    this.#keepsHops = false
     const settings = this.#dataplane.map('settings').u32
     const epoch = settings[NEXT_HOP_EPOCH]!
     for (const name of MAP_NAMES) {
@@ -107,6 +111,18 @@ export class DirectorUnderTest {
     this.#ticks++
     if (this.#ticks % (1000 / HOUSEKEEPING_MS) === 0) applier.publishSettings()
     if (this.#ticks % (2000 / HOUSEKEEPING_MS) === 0) while (!applier.estimateSlice()) {}
+  }
+
+  /** Has next hops of real servers written down, as the daemon does; whether all are known. */
+  keepsHops(): boolean {
+    const { applier } = this.#current()
+    if (!this.#keepsHops) this.#host.keepResolved(applier.addresses.all())
+    this.#keepsHops = true
+    const reals = this.#dataplane.map('reals')
+    const used = Array.from({ length: reals.entries }, (_, real) => real).filter(
+      (real) => RealRecord.getSlot(reals.view, real * RealRecord.size) === Slot.Live,
+    )
+    return applier.renewHops(HOUSEKEEPING_MS) && used.every((real) => isHopKnown(this.#dataplane, real))
   }
 
   #lines(): number {

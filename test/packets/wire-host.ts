@@ -24,6 +24,9 @@ const JUDGED_MS = 250
 /** Changes of the network are told in bursts: when none has come in so many looks, the director has heard of them. */
 const NETWORK_LOOKS = 10
 const LOOK_MS = 50
+const FORWARDING = /^net\.ipv[46]\..*forward/
+/** For next hops of real servers to be asked of the kernel and written down. */
+const HOPS_KEPT_MS = 5000
 /** What a setup command leaves behind, undone before the next vector. */
 const UNDO: readonly (readonly [RegExp, string])[] = [
   [/^ip route add (.*)$/, 'ip route del $1'],
@@ -41,6 +44,11 @@ function liveHost(network: Network): Host {
     resolve: () => {},
     keepAlso: (added, dropped) => network.keepAlso(added, dropped),
     keepResolved: (addresses) => network.keepResolved(addresses),
+    hops: {
+      generation: () => network.hopGeneration,
+      takeLearnt: () => network.takeHopsLearnt(),
+      to: (destination) => network.hopTo(destination),
+    },
     sysctl(path) {
       try {
         return Number(readFileSync(`/proc/sys/${path}`, 'utf8'))
@@ -123,6 +131,13 @@ class WireHost implements VectorHost {
     if (this.#nft.length > 0) await this.#director.importMarks(this.#nft.join('\n'))
     this.#nft = []
     if (this.#networkTouched) await this.#networkIsQuiet()
+    // The kernel answers no question for a next hop then: packets go by what the daemon has written down.
+    if (this.#sysctls.some((sysctl) => FORWARDING.test(sysctl))) await this.#hopsAreKept()
+  }
+
+  async #hopsAreKept(): Promise<void> {
+    for (const end = performance.now() + HOPS_KEPT_MS; !this.#director.keepsHops(); await sleep(LOOK_MS))
+      if (performance.now() >= end) throw new Error('Next hops of real servers are not known')
   }
 
   async run(argv: readonly string[]): Promise<CommandResult> {
