@@ -27,6 +27,7 @@ import {
 import { basename, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
 import { type BuildOptions, build as bundle } from 'esbuild'
 import { updateLayout } from './generate.ts'
 import { notices } from './notices.ts'
@@ -247,6 +248,39 @@ function pageBundle(source: string): Target {
   }
 }
 
+/** All of it in one script that also runs from a file: the packet program is inside. */
+function playgroundBundle(source: string): Target {
+  const wasm = join(dist, 'pointsman.wasm')
+  const verdicts = join(root, 'docs/verdicts.md')
+  return {
+    output: join(dist, 'playground.js'),
+    source,
+    inputs: [...bundled, wasm, verdicts],
+    make: async (temporary) => {
+      const program = gzipSync(readFileSync(wasm), { level: 9 }).toString('base64')
+      await bundle({
+        ...{ bundle: true, format: 'iife', platform: 'browser', target: 'es2022', minify: true },
+        ...{ legalComments: 'none', logLevel: 'warning', entryPoints: [source], outfile: temporary },
+        define: {
+          PACKET_PROGRAM: JSON.stringify(program),
+          VERDICTS: JSON.stringify(readFileSync(verdicts, 'utf8')),
+        },
+      })
+    },
+  }
+}
+
+/** Made above, and put where whoever reads the documentation finds it. */
+function playgroundPart(name: string, as = name): Target {
+  const source = join(dist, name)
+  return {
+    output: join(root, 'docs/playground', as),
+    source,
+    inputs: [],
+    make: async (temporary) => copyFileSync(source, temporary),
+  }
+}
+
 function copied(source: string): Target {
   return {
     output: join(dist, basename(source)),
@@ -371,12 +405,20 @@ async function main(): Promise<number> {
     pageBundle(at('control/cli/page/browser/page.ts')),
     copied(at('control/cli/page/page.html')),
     copied(at('control/cli/page/page.css')),
+    playgroundBundle(at('control/cli/page/browser/playground.ts')),
+    copied(at('control/cli/page/playground/playground.html')),
     noticeFile(programs),
   ]
   const compiled = await Promise.all(program.map((target) => buildTarget(target, values.force)))
   const fresh = layoutIsFresh()
   const rest = await Promise.all(bundles.map((target) => buildTarget(target, values.force)))
-  const complete = fresh && [...compiled, ...rest].every(Boolean)
+  const parts = [
+    playgroundPart('playground.html', 'index.html'),
+    playgroundPart('playground.js'),
+    playgroundPart('page.css'),
+  ]
+  const placed = await Promise.all(parts.map((target) => buildTarget(target, values.force)))
+  const complete = fresh && [...compiled, ...rest, ...placed].every(Boolean)
   if (complete && values['every-machine']) removeLeftovers([...program, ...bundles])
   return complete ? 0 : 1
 }

@@ -48,6 +48,7 @@ const DIST = [
   'pointsman.wasm',
   'page.html',
   'page.css',
+  'playground.html',
   'THIRD-PARTY.txt',
 ]
 /** Of koffi its JavaScript; its C++ and documentation do not run. */

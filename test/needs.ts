@@ -30,7 +30,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'control/front/ipvsadm/recordings.test.ts': { seconds: 30, cores: 0.6 },
   'control/daemon/fleet.test.ts': { seconds: 15, cores: 0.8 },
   'control/daemon/page.test.ts': { seconds: 8, cores: 0.8 },
-  'control/page/browser.test.ts': { seconds: 25, cores: 1.2 },
+  'control/page/browser.test.ts': { seconds: 30, cores: 1.2 },
   'control/daemon/registry.test.ts': { seconds: 9, cores: 0.5 },
   'control/registry/dns.test.ts': { seconds: 17, cores: 0.2 },
   'control/registry/register.test.ts': { seconds: 24, cores: 0.3 },

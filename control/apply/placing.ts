@@ -10,6 +10,12 @@ export type Which = ReadonlySet<IpAddress> | null
 /** Longest stretch of work in one go. */
 const BURST_MS = 3
 
+/** A browser has no `setImmediate`. */
+function soon(action: () => void): void {
+  if (typeof setImmediate === 'function') setImmediate(action).unref()
+  else setTimeout(action)
+}
+
 export class Placing<Service> {
   readonly #services: (which: Which) => Iterable<Service | null>
   readonly #place: (service: Service, which: Which) => Iterable<void>
@@ -30,7 +36,7 @@ export class Placing<Service> {
   constructor(
     services: (which: Which) => Iterable<Service | null>,
     place: (service: Service, which: Which) => Iterable<void>,
-    later: (action: () => void) => void = (action) => void setImmediate(action).unref(),
+    later: (action: () => void) => void = soon,
     nowMs: () => number = () => performance.now(),
   ) {
     this.#services = services

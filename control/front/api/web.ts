@@ -13,6 +13,8 @@ const FILES = [
   { path: '/', file: 'page.html', type: 'text/html; charset=utf-8' },
   { path: '/page.css', file: 'page.css', type: 'text/css; charset=utf-8' },
   { path: '/page.js', file: 'page.js', type: 'text/javascript; charset=utf-8' },
+  { path: '/playground', file: 'playground.html', type: 'text/html; charset=utf-8' },
+  { path: '/playground.js', file: 'playground.js', type: 'text/javascript; charset=utf-8' },
 ] as const
 const PAGE: ReadonlySet<string> = new Set(FILES.map(({ path }) => path))
 
@@ -30,9 +32,14 @@ export function isOfPage(path: string): boolean {
   return PAGE.has(path) || ASKED.has(path)
 }
 
+const policy = (script: string): string =>
+  `default-src 'none'; script-src ${script}; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
+
+/** The playground compiles the packet program, and asks nobody. */
+const PLAYGROUND_POLICY = policy("'self' 'wasm-unsafe-eval'").replace("connect-src 'self'; ", '')
+
 export const WEB_HEADERS: Readonly<Record<string, string>> = {
-  'content-security-policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'content-security-policy': policy("'self'"),
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
   'cross-origin-opener-policy': 'same-origin',
@@ -51,7 +58,8 @@ export function pageEndpoints(): readonly Endpoint[] {
       alone: false,
       handle: () => {
         bytes ??= readFileSync(builtFile(file))
-        return { status: 200, headers: { 'content-type': type }, bytes }
+        const own = path === '/playground' ? { 'content-security-policy': PLAYGROUND_POLICY } : {}
+        return { status: 200, headers: { 'content-type': type, ...own }, bytes }
       },
     }
   })

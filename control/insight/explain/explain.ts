@@ -51,6 +51,10 @@ export interface ExplainerOptions {
   readonly snapshot: Snapshot
   readonly module: WebAssembly.Module
   readonly words: ReadonlyMap<string, VerdictWords>
+  /** Ways that are known without the snapshot; left out: none. */
+  readonly way?: (question: HopQuestion) => NextHop
+  /** Of the program's memory; left out: all that it can address. */
+  readonly maximumPages?: number
 }
 
 /** What a frame is, where it came in. */
@@ -67,11 +71,13 @@ export class Explainer {
   readonly #tables: readonly [ConnectionTable, ConnectionTable]
   readonly #names: ReadonlyMap<number, string>
   readonly #hops: Map<string, NextHop>
+  readonly #given: ((question: HopQuestion) => NextHop) | undefined
   /** What was asked in this run and answered. */
   #ways: { readonly question: HopQuestion; readonly hop: NextHop }[] = []
   #open: HopQuestion[] = []
 
-  constructor({ snapshot, module, words }: ExplainerOptions) {
+  constructor({ snapshot, module, words, way, maximumPages }: ExplainerOptions) {
+    this.#given = way
     this.#snapshot = snapshot
     this.#words = words
     this.#hops = new Map(snapshot.hops)
@@ -80,6 +86,7 @@ export class Explainer {
       module,
       fib: (query) => this.#fib(query),
       now: () => this.#snapshot.ticks,
+      ...(maximumPages === undefined ? {} : { maximumPages }),
     })
     this.plane = this.#wasm
     this.#names = new Map(snapshot.interfaces.map(({ ifindex, name }) => [ifindex, name]))
@@ -123,7 +130,8 @@ export class Explainer {
       ifindex: query.ifindex,
       tos: query.tos,
     }
-    const hop = this.#hops.get(questionKey(question)) ?? this.#hops.get(question.destination)
+    const hop =
+      this.#given?.(question) ?? this.#hops.get(questionKey(question)) ?? this.#hops.get(question.destination)
     if (hop === undefined) this.#open.push(question)
     else this.#ways.push({ question, hop })
     return hop ?? { result: 'no-neighbour' }

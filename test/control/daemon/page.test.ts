@@ -73,6 +73,12 @@ describe('the page', { skip: built }, () => {
         )
         assert.equal(page.headers['x-content-type-options'], 'nosniff')
         assert.equal(page.headers['access-control-allow-origin'], undefined)
+        const playground = await get(port, '/playground')
+        assert.equal(playground.status, 200)
+        assert.match(
+          String(playground.headers['content-security-policy']),
+          /^default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src data:/,
+        )
         const cases: readonly [number, Promise<Told>][] = [
           [401, get(port, '/v1/overview')],
           [401, get(port, '/v1/overview', { authorization: `Bearer ${TOKEN.slice(1)}` })],

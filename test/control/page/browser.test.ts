@@ -3,14 +3,23 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 import { gzipSync } from 'node:zlib'
+import type { Page } from 'playwright-core'
 import { explanationText } from '../../../control/insight/explain/text.ts'
-import { builtFile } from '../../../dataplane/assets.ts'
+import { builtFile, packageRoot } from '../../../dataplane/assets.ts'
 import { openStage, type Stage, skip } from './stage.ts'
 
 const CLIENTS = 180
 /** Where pictures of the main views go: POINTSMAN_PICTURES=docs/pictures. */
 const PICTURES = process.env.POINTSMAN_PICTURES
+
+async function take(page: Page, name: string): Promise<void> {
+  if (PICTURES === undefined) return
+  mkdirSync(PICTURES, { recursive: true })
+  const clip = { x: 0, y: 0, width: page.viewportSize()?.width ?? 1200, height: 1400 }
+  await page.screenshot({ path: join(PICTURES, `${name}.png`), fullPage: true, clip })
+}
 
 describe('the page in a browser', { skip }, () => {
   let stage: Stage
@@ -123,13 +132,39 @@ describe('the page in a browser', { skip }, () => {
       await page.locator('#strips li').waitFor()
       const wide = await page.evaluate('document.documentElement.scrollWidth')
       assert.ok(Number(wide) <= width, `${name} is ${wide} wide`)
-      if (PICTURES !== undefined) {
-        mkdirSync(PICTURES, { recursive: true })
-        const clip = { x: 0, y: 0, width, height: 1400 }
-        await page.screenshot({ path: join(PICTURES, `${name}.png`), fullPage: true, clip })
-      }
+      await take(page, name)
       await page.close()
     }
+  })
+
+  test('the playground runs the program in the browser, and its state is its address', async () => {
+    const page = await stage.look({ viewport: { width: 1200, height: 1000 } }, 'playground')
+    const sent = page.locator('#sent li')
+    await sent.nth(1).filter({ hasText: 'forward_nat_reply → 10.0.0.2:8080' }).waitFor()
+    await page.locator('#again').click()
+    await sent.nth(2).filter({ hasText: 'forward_nat → 10.0.0.1:8080' }).waitFor()
+    await page.locator('#again').click()
+    await sent.nth(3).filter({ hasText: 'forward_nat → 10.0.0.2:8080' }).waitFor()
+    await page.locator('#listing', { hasText: /10\.0\.0\.2:8080\s+Masq\s+1\s+2\s+0/ }).waitFor()
+    await take(page, 'playground')
+    const state = page.url()
+    assert.match(state, /playground#[\w-]+$/)
+    await page.close()
+    const other = await stage.look(
+      { viewport: { width: 360, height: 800 } },
+      new URL(state).pathname.slice(1) + new URL(state).hash,
+    )
+    await other.locator('#sent li').nth(3).filter({ hasText: 'forward_nat → 10.0.0.2:8080' }).waitFor()
+    const wide = await other.evaluate('document.documentElement.scrollWidth')
+    assert.ok(Number(wide) <= 360, `the playground is ${wide} wide on a phone`)
+    await other.close()
+  })
+
+  test('the playground needs no server', async () => {
+    const page = await stage.open(pathToFileURL(join(packageRoot(), 'docs/playground/index.html')).href)
+    await page.locator('#example').selectOption('Drain')
+    await page.locator('#sent li').nth(2).filter({ hasText: 'forward_nat → 10.0.0.1:80' }).waitFor()
+    await page.close()
   })
 
   test('all that a browser loads is small', () => {

@@ -48,7 +48,9 @@ export interface Stage {
   readonly browser: Browser
   explain(asked: ExplainAsked): Promise<Explanation>
   /** A tab with the page in it; what it complains of fails the test at its end. */
-  look(options?: BrowserContextOptions): Promise<Page>
+  look(options?: BrowserContextOptions, path?: string): Promise<Page>
+  /** The same of any place; nothing else may be asked for. */
+  open(place: string, options?: BrowserContextOptions): Promise<Page>
   close(): Promise<void>
 }
 
@@ -127,6 +129,21 @@ export async function openStage(clients: number): Promise<Stage> {
   })
   const url = `http://127.0.0.1:${port}/`
   const complaints: string[] = []
+  const open = async (place: string, options: BrowserContextOptions): Promise<Page> => {
+    const near = place.startsWith(url) ? url : new URL('.', place).href
+    const page = await (await browser.newContext(options)).newPage()
+    page.on('console', (message) => {
+      // What the director refuses the browser tells, too; the page says why.
+      if (!/status of 400/.test(message.text())) complaints.push(`${message.type()}: ${message.text()}`)
+    })
+    page.on('pageerror', (error) => complaints.push(String(error)))
+    page.on('request', (request) => {
+      if (!request.url().startsWith(near) && !request.url().startsWith('data:'))
+        complaints.push(request.url())
+    })
+    await page.goto(place)
+    return page
+  }
   return {
     ...{ director, dataplane, url, browser },
     async explain(asked) {
@@ -134,20 +151,8 @@ export async function openStage(clients: number): Promise<Stage> {
       assert.ok(answer !== null && 'explanation' in answer, JSON.stringify(answer))
       return answer.explanation
     },
-    async look(options = {}) {
-      const page = await (await browser.newContext(options)).newPage()
-      page.on('console', (message) => {
-        // What the director refuses the browser tells, too; the page says why.
-        if (!/status of 400/.test(message.text())) complaints.push(`${message.type()}: ${message.text()}`)
-      })
-      page.on('pageerror', (error) => complaints.push(String(error)))
-      page.on('request', (request) => {
-        if (!request.url().startsWith(url) && !request.url().startsWith('data:'))
-          complaints.push(request.url())
-      })
-      await page.goto(url)
-      return page
-    },
+    look: (options = {}, path = '') => open(`${url}${path}`, options),
+    open: (place, options = {}) => open(place, options),
     async close() {
       await browser.close()
       await api.close(0)

@@ -64,7 +64,7 @@ export function listenToConnections(): void {
   const order = part('connection-order', HTMLSelectElement)
   for (const name of CONNECTION_ORDERS) order.append(new Option(ORDERS[name] ?? name, name))
   order.onchange = () => void look([null])
-  let typing = 0
+  let typing: ReturnType<typeof setTimeout> | undefined
   part('connection-search', HTMLInputElement).oninput = () => {
     clearTimeout(typing)
     typing = setTimeout(() => void look([null]), TYPING_MS)
