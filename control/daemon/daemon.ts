@@ -26,6 +26,7 @@ import { Asker } from '../insight/explain/thread/asker.ts'
 import { Collector } from '../insight/metrics/collector.ts'
 import type { MetricFacts } from '../insight/metrics/facts.ts'
 import { HourHistory, SAMPLE_MS } from '../insight/metrics/history.ts'
+import { OtlpPush, PUSH_MS } from '../insight/metrics/otlp.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
 import { serviceText } from '../model/identity.ts'
 import type { Journal } from '../model/journal.ts'
@@ -62,6 +63,8 @@ export interface MetricsOptions {
   /** Besides the socket; null: nowhere else. */
   readonly listen: Place | null
   readonly detail: MetricsDetail
+  /** Who they are pushed to; null: nobody. */
+  readonly otlp: URL | null
 }
 
 export interface DaemonOptions {
@@ -130,6 +133,7 @@ class Daemon {
   #attachments: Attachments | null = null
   readonly #recordings = new Recordings(() => this.#opened.dataplane)
   readonly #asker = new Asker(() => this.#snapshot(false), askedHops())
+  #push: OtlpPush | null = null
   #checks: Checks | null = null
   #api: Api | null = null
   readonly #sources = new Sources()
@@ -404,6 +408,7 @@ class Daemon {
     const tidy = new Tidy()
     const history = new HourHistory(() => Date.now(), this.#journal)
     const collector = new Collector(() => this.#metricFacts(), this.#options.metrics.detail, history)
+    this.#pushMetrics(collector)
     this.#clockwork.add([{ name: 'history', everyMs: SAMPLE_MS, run: whole(() => collector.sample()) }])
     const api = createApi({
       context: {
@@ -432,6 +437,22 @@ class Daemon {
     this.#removeSockets = await openSockets(api, this.#run, this.#options.sockets)
     await this.#openDoor(api, this.#options.metrics.listen, 'metrics')
     await this.#openDoor(api, this.#options.web?.listen ?? null, 'web')
+  }
+
+  #pushMetrics(collector: Collector): void {
+    const { otlp: url } = this.#options.metrics
+    if (url === null) return
+    const push = new OtlpPush({
+      ...{ url, startedMs: this.#startedAt.getTime(), wallMs: () => Date.now() },
+      collect: () => collector.text('text', null),
+      told: (words, isBad) => this.#log[isBad ? 'warn' : 'info'](words),
+    })
+    this.#push = push
+    const run = whole(
+      () => void push.push().catch((error: unknown) => this.#beatFailed('push metrics', error)),
+    )
+    this.#clockwork.add([{ name: 'push metrics', everyMs: PUSH_MS, run }])
+    run()
   }
 
   async #openDoor(api: Api, listen: Place | null, access: 'metrics' | 'web'): Promise<void> {
@@ -616,6 +637,7 @@ class Daemon {
         limitMs: END_MS,
         run: () => this.#recordings.end('the daemon has ended'),
       },
+      { name: 'push no more metrics', limitMs: 0, run: () => this.#push?.close() },
       { name: 'leave the interfaces as they are', limitMs: 0, run: () => this.#attachments?.stop() },
       {
         name: 'stop the clockwork',

@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { endpointText, parseEndpoint } from '../../net/endpoint.ts'
 import { METRICS_DETAILS, type MetricsDetail } from '../front/api/route.ts'
 import { DEFAULT_RUN_DIRECTORY } from '../front/api/socket.ts'
+import { otlpEndpoint } from '../insight/metrics/otlp.ts'
 import { VERSION } from '../model/version.ts'
 import { FLEET_FORM, isFleetPlace, parseFleetPlace } from '../registry/fleet/place.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
@@ -117,6 +118,19 @@ function command(): Command {
     )
     .addOption(
       new Option(
+        '--otlp <url>',
+        'push metrics there, too, once a minute: http://collector:4318 (OTLP/HTTP, JSON)',
+      ).argParser((text: string): URL => {
+        const url = otlpEndpoint(text)
+        if (url === null)
+          throw new InvalidArgumentError(
+            'Expected http:// or https:// with a host, such as http://collector:4318.',
+          )
+        return url
+      }),
+    )
+    .addOption(
+      new Option(
         '--web <address:port>',
         'a page for a browser there: http://127.0.0.1:9418; elsewhere than on this host it takes a token',
       ).argParser(place),
@@ -195,6 +209,7 @@ export function parseDaemonOptions(
     engine: DaemonOptions['engine']
     metricsListen?: Place
     metricsDetail: MetricsDetail
+    otlp?: URL
     web?: Place
     webTokenFile?: string
     logLevel: string
@@ -218,7 +233,11 @@ export function parseDaemonOptions(
     workers: options.workers,
     busyPoll: options.busyPoll,
     engine: options.engine,
-    metrics: { listen: options.metricsListen ?? null, detail: options.metricsDetail },
+    metrics: {
+      listen: options.metricsListen ?? null,
+      detail: options.metricsDetail,
+      otlp: options.otlp ?? null,
+    },
     web: webOptions(options.web, options.webTokenFile, (message) => program.error(message)),
     logLevel: options.logLevel,
   }

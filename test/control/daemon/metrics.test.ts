@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,6 +30,30 @@ async function eventually<T>(what: string, look: () => Promise<T | null>, limitM
 }
 
 describe('metrics', () => {
+  test('are pushed to who is named, from the first minute on', async () => {
+    const bodies: string[] = []
+    const server = createHttpServer((request, response) => {
+      let body = ''
+      request.setEncoding('utf8').on('data', (part: string) => {
+        body += part
+      })
+      request.on('end', () => {
+        bodies.push(body)
+        response.end('{}')
+      })
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    try {
+      await withDaemon({ options: ['--otlp', `http://127.0.0.1:${port}`] }, async () => {
+        const [first] = await eventually('a push', async () => (bodies.length > 0 ? bodies : null))
+        assert.match(first!, /"name":"pointsman_build_info"/)
+      })
+    } finally {
+      server.close()
+    }
+  })
+
   test('are told on the socket, and on an address to a real Prometheus that finds them whole', async () => {
     const [port = 0, ui = 0] = await freePorts(2)
     const folder = mkdtempSync(join(tmpdir(), 'pointsman-prometheus-'))
