@@ -100,6 +100,31 @@ static int read_all(int fd, struct bytes *into)
 	}
 }
 
+/* RFC 9112 §7.1: pieces, each behind its length, and one of no length at the end of what is whole. */
+static int join_pieces(unsigned char *body, size_t *length)
+{
+	size_t from = 0, to = 0;
+
+	for (;;) {
+		unsigned char *line = memmem(body + from, *length - from, "\r\n", 2);
+		unsigned long long piece;
+
+		if (!line)
+			return ECONNRESET;
+		piece = strtoull((const char *)body + from, NULL, 16);
+		from = (size_t)(line - body) + 2;
+		if (piece == 0)
+			break;
+		if (piece > *length - from || *length - from - piece < 2)
+			return ECONNRESET;
+		memmove(body + to, body + from, piece);
+		to += piece;
+		from += piece + 2;
+	}
+	*length = to;
+	return 0;
+}
+
 /* What an HTTP answer holds; its head is left out. Returns an error number. */
 static int take_body(struct bytes *answer)
 {
@@ -127,6 +152,9 @@ static int take_body(struct bytes *answer)
 		return EPROTONOSUPPORT;
 	if (status != 200)
 		return EIO;
+	if (strcasestr((const char *)answer->at, "\r\ntransfer-encoding: chunked") &&
+	    join_pieces(answer->at + head, &length))
+		return ECONNRESET;
 	memmove(answer->at, answer->at + head, length);
 	answer->length = length;
 	return 0;

@@ -28,8 +28,16 @@ function line(connection: ConnectionListing): string {
   return `${connection.protocol.toUpperCase().padEnd(3)} ${words.join(' ')} ${connection.state.padEnd(11)} ${String(seconds).padStart(7)}${engine}\n`
 }
 
-export function connectionFile(connections: Iterable<ConnectionListing>): string {
-  const lines = [TITLE]
-  for (const connection of connections) lines.push(line(connection))
-  return lines.join('')
+/** Pieces are sent as large as this: a million lines are not whole in memory. */
+const PIECE = 64 * 1024
+
+export async function* connectionFile(connections: Iterable<ConnectionListing>): AsyncGenerator<Uint8Array> {
+  let text = TITLE
+  for (const connection of connections) {
+    text += line(connection)
+    if (text.length < PIECE) continue
+    yield Buffer.from(text, 'latin1')
+    text = ''
+  }
+  if (text !== '') yield Buffer.from(text, 'latin1')
 }

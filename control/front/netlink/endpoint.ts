@@ -28,7 +28,11 @@ export function netlinkEndpoints(): readonly Endpoint[] {
       path: '/v1/ip_vs_conn',
       bodyMax: 0,
       alone: false,
-      handle: ({ director }) => bytes(Buffer.from(connectionFile(director.connections()), 'latin1')),
+      handle: ({ director }) => ({
+        status: 200,
+        headers: { 'content-type': 'application/octet-stream' },
+        pieces: connectionFile(director.connections()),
+      }),
     },
   ]
 }

@@ -84,7 +84,7 @@ test('any real server becomes attributes, and the same again', () => {
   )
 })
 
-test('connections stand in the file as the kernel writes them', () => {
+test('connections stand in the file as the kernel writes them, in pieces', async () => {
   const [one] = fc.sample(connection, 1)
   const known = {
     ...one!,
@@ -100,7 +100,12 @@ test('connections stand in the file as the kernel writes them', () => {
     remainingMs: 899_900,
     engine: null,
   }
-  const lines = connectionFile([known as never]).split('\n')
+  const many = Array.from({ length: 5000 }, () => known as never)
+  const pieces: Uint8Array[] = []
+  for await (const piece of connectionFile(many)) pieces.push(piece)
+  assert.ok(pieces.length > 3)
+  const lines = Buffer.concat(pieces).toString('latin1').split('\n')
+  assert.equal(lines.length, 5002)
   assert.equal(lines[0], 'Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData')
   assert.equal(lines[1], 'TCP C000020A 9C40 C6336401 0050 0A000001 1F90 ESTABLISHED     899')
 })
