@@ -7,7 +7,7 @@ import { ipBatch } from '../lab/namespace.ts'
 import { enterNetns } from '../linux/netns.ts'
 import { goAhead } from './bpf.ts'
 import { Daemon } from './daemon.ts'
-import { Forwarded, serverAt } from './many.ts'
+import { Forwarded, serverAt, serviceAt } from './many.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { type Goal, part, type Reporter, type RunOptions, type Section, Skip } from './section.ts'
 import { median, quantile } from './statistics.ts'
@@ -62,7 +62,7 @@ function tell(report: Reporter, title: string, times: readonly number[], goals: 
   const note = `${times.length} changes, most ${Math.max(...times).toFixed(0)} ms`
   const best = Math.min(...times)
   report.row({
-    name: 'a weight, written until packets meet it: median',
+    name: 'written until packets meet it: median',
     unit: 'ms',
     value: median(times),
     best,
@@ -82,7 +82,7 @@ const entry = (index: number, weight: number): string =>
 
 export const registries: Section = {
   name: 'registries',
-  about: 'from the write in etcd, ZooKeeper and bind9 to the packet program, on XDP',
+  about: 'from the write in etcd, ZooKeeper, a cluster and bind9 to the packet program, on XDP',
   secondsMax: 240,
   async run(report, options) {
     const namespaces = new Namespaces()
@@ -95,14 +95,14 @@ export const registries: Section = {
       const servers = await import('../test/control/registry/processes.ts')
       enterNetns(namespacePath(name))
       goAhead()
-      const daemonWith = async (text: string, body: (daemon: Daemon) => Promise<void>): Promise<void> => {
+      const daemonWith: DaemonWith = async (text, body, option = '--config') => {
         const file = join(folder, 'pointsman.yaml')
         writeFileSync(file, text)
         const daemon = new Daemon({
           namespace: namespacePath(name),
           interfaces: [DIRECTOR.client.device, DIRECTOR.server.device],
           dataplane: 'xdp',
-          options: ['--config', file],
+          options: [option, file],
         })
         try {
           await daemon.start()
@@ -113,6 +113,7 @@ export const registries: Section = {
       }
       await part(report, 'etcd', () => etcd(report, options, daemonWith))
       await part(report, 'ZooKeeper', () => zookeeper(report, options, servers.freePorts, daemonWith))
+      await part(report, 'Kubernetes', () => kubernetes(report, options, folder, daemonWith))
       await part(report, 'bind9', () => dns(report, servers.freePorts, daemonWith))
     } finally {
       await namespaces.remove()
@@ -121,7 +122,11 @@ export const registries: Section = {
   },
 }
 
-type DaemonWith = (text: string, body: (daemon: Daemon) => Promise<void>) => Promise<void>
+type DaemonWith = (
+  text: string,
+  body: (daemon: Daemon) => Promise<void>,
+  option?: '--config' | '--kubernetes',
+) => Promise<void>
 type FreePorts = (count: number) => Promise<number[]>
 
 /** The virtual service whose real servers come out of the registry. */
@@ -239,5 +244,87 @@ async function dns(report: Reporter, freePorts: FreePorts, daemonWith: DaemonWit
     )
   } finally {
     await server.remove()
+  }
+}
+
+const CLUSTER_SERVICES = 5000
+
+/** The API server is the tests' own, in this process: what it takes is part of it. */
+async function kubernetes(
+  report: Reporter,
+  { quick }: RunOptions,
+  folder: string,
+  daemonWith: DaemonWith,
+): Promise<void> {
+  const { ApiServer } = await import('../test/control/source/kubernetes/api-server.ts')
+  const api = new ApiServer()
+  const addressOf = (index: number): string => serviceAt(index).split(':')[0] ?? ''
+  const slice = (index: number, ready: boolean) => ({
+    metadata: { namespace: 'n', name: `s${index}`, labels: { 'kubernetes.io/service-name': `s${index}` } },
+    addressType: 'IPv4',
+    ports: [{ name: 'web', protocol: 'TCP', port: 8080 }],
+    endpoints: [0, 1].map((pod) => ({
+      addresses: [serverAt(index, pod).split(':')[0]],
+      conditions: { ready, serving: ready, terminating: false },
+    })),
+  })
+  for (let index = 0; index < CLUSTER_SERVICES; index++) {
+    const spec = {
+      type: 'LoadBalancer',
+      loadBalancerClass: 'pointsman.dev/director',
+      ipFamilies: ['IPv4'],
+      loadBalancerIP: addressOf(index),
+      ports: [{ name: 'web', protocol: 'TCP', port: 80 }],
+    }
+    api.put('services', { metadata: { namespace: 'n', name: `s${index}` }, spec })
+    api.put('endpointslices', slice(index, true))
+  }
+  await api.start()
+  try {
+    writeFileSync(join(folder, 'token'), api.token)
+    const text = `api: ${api.url}\ntoken_file: token\naddresses: [10.96.0.0/16]\nscheduler: rr\n`
+    const started = performance.now()
+    const waitFor = async (daemon: Daemon, condition: () => boolean): Promise<void> => {
+      while (!condition()) {
+        if (performance.now() - started > 10 * PATIENCE_MS) throw new Error(daemon.logTail())
+        await sleep(5)
+      }
+    }
+    await daemonWith(
+      text,
+      async (daemon) => {
+        const last = new Forwarded(serviceAt(CLUSTER_SERVICES - 1))
+        try {
+          await waitFor(daemon, () => last.seen())
+        } finally {
+          last.close()
+        }
+        const ms = performance.now() - started
+        const cpu = daemon.cpuNs() / 1e6
+        const isTold = (index: number): boolean => {
+          const status = api.get('services', `n/s${index}`)?.status
+          return JSON.stringify(status)?.includes(addressOf(index)) ?? false
+        }
+        const all = Array.from({ length: CLUSTER_SERVICES }, (_, index) => index)
+        await waitFor(daemon, () => all.every(isTold))
+        report.title(`Kubernetes, ${CLUSTER_SERVICES.toLocaleString('en')} Services of two pods`)
+        report.row({
+          name: 'from the start of the daemon until the packet program sees the last',
+          unit: 'ms',
+          value: ms,
+          note: `the daemon ran for ${Math.round(cpu).toLocaleString('en')} ms of it; all are told after ${Math.round(performance.now() - started).toLocaleString('en')} ms`,
+        })
+        const written: Written = {
+          write: async (present) => api.put('endpointslices', slice(0, present)),
+          close: () => {},
+        }
+        const title = 'the same, readiness of the pods of one'
+        await measured(report, title, quick ? 40 : 400, daemon, written, false)
+      },
+      '--kubernetes',
+    )
+    if (api.problems.length > 0) throw new Error(api.problems.join())
+  } finally {
+    await api.stop()
   }
 }
