@@ -61,6 +61,8 @@ export class Cluster {
   readonly #slices = new Kind<KubeSlice>()
   readonly #nodes = new Kind<KubeNode>()
   #built = new Map<string, Built>()
+  /** What a Service says, as text; most of thousands are the same at each look. */
+  readonly #words = new WeakMap<KubeService, string>()
   /** By service: names of the slices. */
   readonly #slicesOf = new Map<string, Map<string, KubeSlice>>()
   #quiet: NodeJS.Timeout | null = null
@@ -297,12 +299,20 @@ export class Cluster {
 
   /** What of a Service says how it is to be served. */
   #meaning(service: KubeService): string {
-    const { uid, creationTimestamp, deletionTimestamp, annotations } = service.meta
     const given = this.#given.get(keyOf(service))
     const own = given !== undefined && 'addresses' in given ? given.addresses.join() : ''
-    const ingress = service.ingress.join() === own ? '' : service.ingress.join()
+    const ingress = service.ingress.join()
+    return `${this.#wordsOf(service)} ${ingress === own ? '' : ingress}`
+  }
+
+  #wordsOf(service: KubeService): string {
+    const known = this.#words.get(service)
+    if (known !== undefined) return known
+    const { uid, creationTimestamp, deletionTimestamp, annotations } = service.meta
     const meta = { uid, creationTimestamp, deletionTimestamp, annotations }
-    return JSON.stringify({ ...service, meta, ingress })
+    const words = JSON.stringify({ ...service, meta, ingress: [] })
+    this.#words.set(service, words)
+    return words
   }
 
   #sort(heard: Heard<KubeSlice>): void {
