@@ -77,6 +77,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/route-storm.test.ts': { seconds: 14, cores: 1.2 },
   'e2e/site.test.ts': { seconds: 26, cores: 0.4 },
   'e2e/soak.test.ts': { seconds: 85, cores: 0.3 },
+  'e2e/soak-sources.test.ts': { seconds: 26, cores: 0.8 },
   'e2e/two-daemons.test.ts': { seconds: 15, cores: 0.7 },
   'e2e/unit.test.ts': { seconds: 12, cores: 0.8 },
   'e2e/upgrade.test.ts': { seconds: 45, cores: 0.8 },

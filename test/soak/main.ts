@@ -1,12 +1,16 @@
 /** `npm run soak [-- --minutes N] [--rough] [--dataplane userspace|xdp]`: ends by itself, exit status 1 with problems. */
 import { parseArgs } from 'node:util'
+import { etcdMissing } from '../../lab/etcd.ts'
 import { missingFor, type Plane } from '../e2e/scene.ts'
 import { runRoughDay } from './rough-day.ts'
 import { runSoak } from './soak.ts'
+import { runSources } from './sources.ts'
 
 const HELP = `npm run soak [-- OPTION…]
   --minutes N                 length of the traffic, 1 to 1440 (default 60)
   --rough                     a rough day instead: accidents of every kind, again and again (default 10 minutes)
+  --sources                   instead: a registry and a check that flap ten times a second, garbage, pools that are
+                              emptied (default 10 minutes)
   --dataplane userspace|xdp   what carries the packets (default userspace)
 `
 
@@ -15,6 +19,7 @@ async function main(): Promise<number> {
     options: {
       minutes: { type: 'string' },
       rough: { type: 'boolean', default: false },
+      sources: { type: 'boolean', default: false },
       dataplane: { type: 'string', default: 'userspace' },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -30,6 +35,8 @@ async function main(): Promise<number> {
   if (missing !== false) throw new Error(missing)
 
   if (values.rough) return await roughDay(dataplane, Number(values.minutes ?? 10))
+
+  if (values.sources) return await sources(dataplane, Number(values.minutes ?? 10))
 
   const interrupted = new AbortController()
   let status = 1
@@ -74,6 +81,14 @@ async function roughDay(plane: Plane, minutes: number): Promise<number> {
   })
   for (const problem of problems) console.log(`PROBLEM: ${problem}`)
   console.log(problems.length === 0 ? 'nothing broke' : `${problems.length} problems`)
+  return problems.length === 0 ? 0 : 1
+}
+
+async function sources(plane: Plane, minutes: number): Promise<number> {
+  if (etcdMissing !== false) throw new Error(etcdMissing)
+  const problems = await runSources({ plane, seconds: minutes * 60, tell: (line) => console.log(line) })
+  for (const problem of problems) console.log(`PROBLEM: ${problem}`)
+  console.log(problems.length === 0 ? 'nobody noticed' : `${problems.length} problems`)
   return problems.length === 0 ? 0 : 1
 }
 
