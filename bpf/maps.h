@@ -26,7 +26,8 @@
  *   interest       daemon sets bits; a filter of endpoints in front of everything else
  *   mark_*         daemon writes the half that is not in use; marking rules by kind, key and ports
  *   filters        daemon writes; prefixes of sources, by hash
- *   gates          daemon writes; what of that is for one service, by its slot
+ *   gates          daemon writes; what of that is for one service, and its limits, by its slot
+ *   sources        program's; which sources have started connections lately, of services with a limit
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \
@@ -58,6 +59,7 @@
 	MAP(filters, struct pm_filter, 4096)           \
 	MAP(filter_lengths, struct pm_filter_lengths, 2) \
 	MAP(gates, struct pm_gate, 256)            \
+	MAP(sources, struct pm_source, 32768)          \
 	MAP(fragments, struct pm_fragment, 4096)      \
 	MAP(neighbours, struct pm_neighbour, 32768)    \
 	MAP(localities, struct pm_locality, 16384)

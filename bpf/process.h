@@ -9,7 +9,7 @@
 #include "fragment.h"
 #include "move.h"
 #include "stray.h"
-#include "filter.h"
+#include "limit.h"
 
 /*
  * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
@@ -201,6 +201,11 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_PASS_UNSUPPORTED;
 	if (!pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST && pm_defend(set))
 		return PM_DROP_DEFENCE;
+	if (pm_unlikely(set->flags & PM_SETTING_LIMITS) && !pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST) {
+		v = family == 4 ? pm_limit4(&p->key, slot, flow->now) : pm_limit6(&p->key, slot, flow->now);
+		if (v != PM_CONTINUE)
+			return v;
+	}
 	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT)) {
 		pm_frame_counted(f);
 		return PM_PASS_FTP_DATA;

@@ -13,6 +13,7 @@ typedef unsigned char __u8;
 typedef unsigned short __u16;
 typedef unsigned int __u32;
 typedef signed int __s32;
+typedef signed long long __s64;
 typedef unsigned long long __u64;
 typedef __u16 __be16;
 typedef __u32 __be32;
@@ -22,7 +23,7 @@ typedef __u32 __attribute__((__may_alias__)) pm_u32;
 typedef __u64 __attribute__((__may_alias__)) pm_u64;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 10
+#define PM_LAYOUT_VERSION 11
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 
@@ -105,7 +106,7 @@ enum pm_verdict {
 	PM_DROP_FRAGMENT_TABLE = 87,   /* no room for another fragmented datagram */
 	PM_DROP_NO_REAL_SERVER = 81, /* ICMP error that schedule_icmp would schedule, and no real server available */
 	PM_DROP_DENIED = 72,	     /* its source is denied */
-	PM_DROP_RATE = 73,	     /* its source has begun, or has, as many connections as a service lets it */
+	PM_DROP_RATE = 73,	     /* its source starts more connections than the service lets it */
 
 	/*
 	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
@@ -116,6 +117,7 @@ enum pm_verdict {
 	PM_EVICTED_UNANSWERED = 98,
 	PM_EVICTED_IDLE = 99,
 	PM_EXPIRED_BY_PACKET = 100, /* the time had run out, and no daemon was there to see it */
+	PM_FORGOT_SOURCE = 102,	    /* a limited source's record was needed for another one: it may start anew */
 	PM_REPAIRED_COUNT = 101,    /* the daemon's: a real server's count that was not what its lines say */
 
 	PM_VERDICT_MAX = 128,
@@ -619,6 +621,21 @@ struct pm_gate {
 	__u32 scope;	   /* of the prefixes that are for it alone, 0: there are none */
 	__u32 rate;	   /* new connections per second of each source, 0: without limit */
 	__u32 connections; /* connections of each source at a time, 0: without limit */
+	__u32 length;	   /* of the prefix that makes addresses one source */
+	__u32 owner;	   /* the daemon's: who states the limits */
+	__u32 pad[2];
+};
+
+/* A source whose new connections are counted (bpf/limit.h). In sets of PM_WAYS, two for each. */
+#define PM_SOURCES 32768
+struct pm_source {
+	__u32 word;	/* version, held, live */
+	__u32 order;	/* pm_service.order: no two services have the same */
+	__be32 addr[4]; /* IPv4 in the first word */
+	/* Until when its connections so far take up its time; in units of a 2^32th of a tick. */
+	__u64 busy;
+	__u32 what;	/* bits 0-7 length, 8-15 family */
+	__u32 pad[7];
 };
 
 /*

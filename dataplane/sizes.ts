@@ -16,6 +16,7 @@ import {
   PM_MARK_RULES,
   PM_MARK_SPANS,
   PM_NEIGHBOURS,
+  PM_SOURCES,
   PM_VERDICT_MAX,
   PM_WAYS,
 } from './layout/layout.gen.ts'
@@ -68,6 +69,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     fragments: PM_FRAGMENTS,
     neighbours: PM_NEIGHBOURS,
     localities: PM_LOCALITIES,
+    sources: PM_SOURCES,
   }
 }
 

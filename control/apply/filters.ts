@@ -4,7 +4,7 @@
  * the record `gates` of the service's slot for as long as the service is this one.
  */
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
-import { GateRecord, PM_TICK_SHIFT, ServiceRecord } from '../../dataplane/layout/layout.gen.ts'
+import { PM_TICK_SHIFT, ServiceRecord } from '../../dataplane/layout/layout.gen.ts'
 import { endpointText } from '../../net/endpoint.ts'
 import { prefixText } from '../../net/prefix.ts'
 import { type FilterEntry, FilterTable } from '../compile/filters.ts'
@@ -24,6 +24,7 @@ import type { ServiceId } from '../model/service.ts'
 import { ORIGINS, type Origin, type SourceName, type StatingSource } from '../model/source.ts'
 import type { LedgerView } from '../plan/ledger.ts'
 import type { Filters } from '../rules/applier.ts'
+import type { Gates } from './gates.ts'
 
 const TICK_MS = 2 ** PM_TICK_SHIFT / 1e6
 /** More is not looked at in one go. */
@@ -35,39 +36,24 @@ export class FilterMaps implements Filters {
   readonly #dataplane: Dataplane
   readonly #ledger: LedgerView
   readonly #services: MapMemory
-  readonly #gates: MapMemory
+  readonly #gates: Gates
   readonly #table: FilterTable
-  /** The last number that a service was given. */
-  #lastScope = 0
   /** By source and identity of the service: lists of services that may not be in force yet. */
   readonly #lists = new Map<StatingSource, ReadonlyMap<string, readonly Filter[]>>()
   /** Slots of services whose list had no room, and why. */
   readonly #lacking = new Map<number, string>()
   origins: (owner: SourceName) => Origin = (owner) => ORIGINS[owner]
 
-  constructor(dataplane: Dataplane, ledger: LedgerView) {
+  constructor(dataplane: Dataplane, ledger: LedgerView, gates: Gates) {
     this.#dataplane = dataplane
     this.#ledger = ledger
     this.#services = dataplane.map('services')
-    this.#gates = dataplane.map('gates')
+    this.#gates = gates
     this.#table = new FilterTable(dataplane)
-    for (let base = 0; base < this.#gates.bytes.length; base += GateRecord.size) {
-      this.#lastScope = Math.max(this.#lastScope, GateRecord.getScope(this.#gates.view, base))
-    }
   }
 
   get count(): number {
     return this.#table.count
-  }
-
-  #orderOf(slot: number): number {
-    return ServiceRecord.getOrder(this.#services.view, slot * ServiceRecord.size)
-  }
-
-  #scopeOfSlot(slot: number): number {
-    const base = slot * GateRecord.size
-    const current = GateRecord.getOrder(this.#gates.view, base) === this.#orderOf(slot)
-    return current ? GateRecord.getScope(this.#gates.view, base) : 0
   }
 
   /** null: there is no such service in the maps. */
@@ -80,23 +66,14 @@ export class FilterMaps implements Filters {
   #scope(service: ServiceId | null): number | null {
     if (service === null) return 0
     const slot = this.#slot(service)
-    return slot === null ? null : this.#scopeFor(slot)
-  }
-
-  #scopeFor(slot: number): number {
-    const scope = this.#scopeOfSlot(slot)
-    if (scope !== 0) return scope
-    this.#lastScope++
-    const gate = { order: this.#orderOf(slot), scope: this.#lastScope, rate: 0, connections: 0 }
-    GateRecord.write(this.#gates.view, slot * GateRecord.size, gate)
-    return this.#lastScope
+    return slot === null ? null : this.#gates.scopeFor(slot)
   }
 
   /** Services that have filters of their own, by scope. */
   #byScope(): ReadonlyMap<number, ServiceId> {
     const services = new Map<number, ServiceId>()
     for (const { slot, state } of this.#ledger.holdings()) {
-      const scope = this.#scopeOfSlot(slot)
+      const scope = this.#gates.scopeOf(slot)
       if (scope === 0 || state !== 'live') continue
       const id = this.#serviceAt(slot)
       if (id !== null) services.set(scope, id)
@@ -215,7 +192,7 @@ export class FilterMaps implements Filters {
     let kept = 0
     for (const filter of filters) {
       const slot = filter.service === null ? null : this.#slot(filter.service)
-      const scope = slot === null ? 0 : this.#scopeOfSlot(slot)
+      const scope = slot === null ? 0 : this.#gates.scopeOf(slot)
       const own = filter.service !== null && scope === 0
       const before = own ? null : this.#table.get(filter.prefix, scope)
       const same = before !== null && before.action === filter.action && before.expires === 0
@@ -291,7 +268,7 @@ export class FilterMaps implements Filters {
     if (id === null) return
     for (const [owner, lists] of this.#lists) {
       for (const { prefix, action } of lists.get(serviceKey(id)) ?? []) {
-        const full = this.#put({ prefix, action, owner, scope: this.#scopeFor(slot), expires: 0 }, [])
+        const full = this.#put({ prefix, action, owner, scope: this.#gates.scopeFor(slot), expires: 0 }, [])
         if (full !== null) this.#lacking.set(slot, `Service "${serviceText(id)}": ${full}`)
       }
     }

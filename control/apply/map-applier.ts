@@ -33,6 +33,8 @@ import type { Rules } from '../rules/rules.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
 import { FilterMaps } from './filters.ts'
+import { Gates } from './gates.ts'
+import { LimitMaps } from './limits.ts'
 import { LocalAnswers } from './local-answers.ts'
 import { MarkTables } from './marks.ts'
 import { NetworkFacts } from './network.ts'
@@ -70,6 +72,7 @@ export class MapApplier implements Applier {
   readonly sweep: Sweep
   readonly room: Room
   readonly filters: FilterMaps
+  readonly limits: LimitMaps
   /** Where health checks go. */
   readonly probeWays: ProbeWays
   /** What an earlier director left in the state file. */
@@ -118,7 +121,9 @@ export class MapApplier implements Applier {
     this.#maps = ruleMaps(dataplane)
     this.#natIndex = new NatIndex(this.#maps)
     this.#ledger = new Ledger(dataplane.sizes)
-    this.filters = new FilterMaps(dataplane, this.#ledger)
+    const gates = new Gates(dataplane)
+    this.filters = new FilterMaps(dataplane, this.#ledger, gates)
+    this.limits = new LimitMaps(dataplane, this.#ledger, gates, (owner) => this.filters.origins(owner))
     this.#book = new CounterBook(this.#maps, this.#ledger)
     this.#estimation = new Estimation(this.#maps, this.#ledger)
     this.#tallies = new Tallies(this.#maps, this.#ledger, this.#book, this.#estimation)
@@ -152,6 +157,7 @@ export class MapApplier implements Applier {
         marks: this.#marks.word,
         marksHeld: this.#ledger.holdsMarks,
         filters: this.filters.count > 0,
+        limits: this.limits.count > 0,
         answers: this.#answers.areSeen,
       }),
     )
@@ -287,8 +293,11 @@ export class MapApplier implements Applier {
   /** Before packets find a service, those stand ready who may not reach it. */
   #keepOut(slot: number): void {
     this.filters.filled(slot)
+    this.limits.filled(slot)
     const flags = this.dataplane.map('settings').u32[SettingsRecord.offsets.flags / 4]!
-    if (this.filters.count > 0 && (flags & Setting.Filters) === 0) this.publishSettings()
+    const wanted =
+      (this.filters.count > 0 ? Setting.Filters : 0) | (this.limits.count > 0 ? Setting.Limits : 0)
+    if ((flags & wanted) !== wanted) this.publishSettings()
   }
 
   /**

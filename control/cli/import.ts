@@ -81,6 +81,7 @@ async function importSaved(text: string, say: (notice: string) => void): Promise
     servers: [...servers].reverse().map((real) => ({ real, checks: [], hooks: NO_SERVER_HOOKS, pool: null })),
     health: null,
     filters: [],
+    limit: null,
   }))
   return documentText(siteDocument(NO_DIRECTOR_SETTINGS, services))
 }

@@ -5,6 +5,7 @@ import { DEFAULT_SOCKET } from '../front/api/socket.ts'
 import { FILTER_ACTIONS } from '../model/filter.ts'
 import { VERSION } from '../model/version.ts'
 import { DEFAULT_CONFIG } from '../source/file/default-path.ts'
+import type { LimitOptions } from './limits.ts'
 import { NOUNS, type Noun, type Shown } from './nouns.ts'
 import type { RecordWords } from './record.ts'
 import type { RegisterWords } from './register.ts'
@@ -189,6 +190,36 @@ const lists = FILTER_ACTIONS.map((action) => {
     )
   return list
 })
+
+/** Only `pointsman limit` needs what it brings along. */
+const limits = () => import('./limits.ts')
+
+const limit = program
+  .command('limit')
+  .description('how many connections each source may start to a service in a second')
+limit
+  .command('add')
+  .description('limit each source, or change the limit')
+  .argument('<service>', 'tcp/192.0.2.10:80, fwmark/7')
+  .requiredOption('--rate <connections>', 'new ones in a second; after a pause as many at once')
+  .option(
+    '--prefix <bits>',
+    'addresses with so many bits in common are one source; 32 unless given, of IPv6 64',
+  )
+  .action(
+    async (service: string, options: LimitOptions) =>
+      await (await limits()).addLimit(socket, service, options),
+  )
+limit
+  .command('delete')
+  .description('limit them no more')
+  .argument('<service>', 'as add')
+  .action(async (service: string) => await (await limits()).deleteLimit(socket, service))
+const limitList = limit
+  .command('list')
+  .description('which services have a limit')
+  .option('--json', 'print JSON', false)
+  .action(async () => shown(await (await limits()).listLimits(socket), output(limitList)))
 
 /** Only `pointsman mark` needs what it brings along. */
 const marks = () => import('./marks.ts')

@@ -84,6 +84,8 @@ const SIGNS: Readonly<Record<ChangeShown['change'], string>> = {
   'delete server': '-',
   'add filter': '+',
   'delete filter': '-',
+  'add limit': '+',
+  'delete limit': '-',
   'add mark': '+',
   'delete mark': '-',
 }
@@ -92,7 +94,7 @@ function changesText(changes: readonly ChangeShown[]): string {
   return table(
     changes.map(({ change, service, server, differences, hold, connections }) => {
       const held = hold === null ? [] : [`held by hand at ${hold.weight}`]
-      const touches = !change.startsWith('add') && change !== 'take over' && !/filter|mark/.test(change)
+      const touches = !change.startsWith('add') && change !== 'take over' && !/filter|limit|mark/.test(change)
       const touched = touches ? `${connections} connections` : ''
       const title = service === null ? 'all services' : serviceTitle(service)
       return [

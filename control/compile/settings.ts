@@ -83,6 +83,8 @@ export interface InUse {
   readonly marksHeld: boolean
   /** Some prefix is denied or allowed. */
   readonly filters: boolean
+  /** Some service has a limit for each source. */
+  readonly limits: boolean
   /** The program sees what real servers on this host send. */
   readonly answers: boolean
 }
@@ -130,6 +132,7 @@ export function settingsWords(
       on(sysctls.schedule_icmp, Setting.ScheduleIcmp) |
       on(kinds.fwmark > 0 && anyMarks(use.marks), Setting.Marks) |
       on(use.filters, Setting.Filters) |
+      on(use.limits, Setting.Limits) |
       on(use.answers, Setting.Answers) |
       on(state.secureTcp, Setting.SecureTcp),
   )

@@ -3,6 +3,7 @@ import { endpointText } from '../../net/endpoint.ts'
 import type { Director } from '../model/director.ts'
 import { serviceText } from '../model/identity.ts'
 import type { Journal, NewEvent } from '../model/journal.ts'
+import { limitText } from '../model/limit.ts'
 import type { Outcome } from '../model/outcome.ts'
 import type { RealServer, ServerId } from '../model/server.ts'
 import type { ServiceId, ServiceRequest } from '../model/service.ts'
@@ -100,6 +101,14 @@ function recording(
       noted(director.changeMarks(change), () => ({
         about: 'marks',
         words: `rules changed: ${change.add.length} added, ${change.delete.length} deleted${change.flush === false ? '' : ', flushed'}`,
+      })),
+    changeLimits: (change) =>
+      noted(director.changeLimits(change), () => ({
+        about: 'limits',
+        words: [
+          ...change.add.map((limit) => `${serviceText(limit.service)}: ${limitText(limit)}`),
+          ...change.delete.map((service) => `${serviceText(service)}: deleted`),
+        ].join(', '),
       })),
     ...more,
   }

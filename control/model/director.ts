@@ -3,6 +3,7 @@ import type { ConnectionListing, ConnectionPage, PageQuestion } from './connecti
 import type { Counters, Rates } from './counters.ts'
 import type { FilterChange, FilterListing } from './filter.ts'
 import type { Hold } from './hold.ts'
+import type { LimitChange, LimitListing } from './limit.ts'
 import type { MarkChange, MarkListing } from './mark.ts'
 import type { Outcome } from './outcome.ts'
 import type { Pace } from './pace.ts'
@@ -85,6 +86,11 @@ export interface Director {
   filters(): Iterable<FilterListing>
   /** All of the change, or nothing; in force for packets at once, but for the first filter of all. */
   changeFilters(change: FilterChange): Outcome
+
+  /** What services let each source do. */
+  limits(): readonly LimitListing[]
+  /** All of the change, or nothing; in force for packets at once, but for the first limit of all. */
+  changeLimits(change: LimitChange): Outcome
 
   /**
    * Returns when all changes so far are in force in the packet path; rejects if those of `own` cannot be

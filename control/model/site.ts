@@ -7,6 +7,7 @@ import type { Prefix } from '../../net/prefix.ts'
 import type { Check } from './check.ts'
 import type { FilterAction } from './filter.ts'
 import type { HealthPolicy, ServerHooks } from './health-policy.ts'
+import type { LimitSettings } from './limit.ts'
 import type { MarkRule } from './mark.ts'
 import type { FollowedPool } from './pool.ts'
 import type { RealServer } from './server.ts'
@@ -60,6 +61,8 @@ export interface SiteService {
   readonly health: HealthPolicy
   /** Who may reach it, and who may not. */
   readonly filters: readonly SiteFilter[]
+  /** How often each source may come. */
+  readonly limit: LimitSettings | null
   /** For errors and lists. */
   readonly at: Place
 }

@@ -3,6 +3,7 @@
 import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
 import type { ComparedFilters, FilterChange, FilterListing, StatedFilters } from '../model/filter.ts'
+import type { ComparedLimits, LimitChange, LimitListing, StatedLimits } from '../model/limit.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Outcome } from '../model/outcome.ts'
 import type { Pace } from '../model/pace.ts'
@@ -45,8 +46,20 @@ export interface Filters {
   state(stated: StatedFilters, owner: StatingSource): ComparedFilters
 }
 
+/** Limits stand there, too. */
+export interface Limits {
+  list(): readonly LimitListing[]
+  /** All of the change, or nothing. */
+  change(change: LimitChange, owner: SourceName): Outcome
+  /** What `state` would change, and what is in its way. */
+  compare(stated: StatedLimits, owner: StatingSource): ComparedLimits
+  /** Once nothing is in its way; of services that are not in force yet before packets find them. */
+  state(stated: StatedLimits, owner: StatingSource): void
+}
+
 export interface Applier {
   readonly filters: Filters
+  readonly limits: Limits
   readonly room: Room
   /** Nothing, while the maps hold no service of this identity, or an earlier one. */
   tally(service: ServiceEntry): ServiceTally

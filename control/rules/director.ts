@@ -12,6 +12,7 @@ import { sameButForWeight } from '../model/equal.ts'
 import type { ComparedFilters, FilterChange, FilterListing, StatedFilters } from '../model/filter.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
+import type { LimitChange, LimitListing, StatedLimits } from '../model/limit.ts'
 import { INT_MAX } from '../model/limits.ts'
 import type { MarkChange, MarkListing } from '../model/mark.ts'
 import type { Outcome } from '../model/outcome.ts'
@@ -40,7 +41,7 @@ import type { HeldServer } from './holds.ts'
 import { type Host, isLocalAddress, localAddresses } from './host.ts'
 import type { Overlays } from './layers.ts'
 import { MarkBook } from './marks.ts'
-import { ownedBy, type Restated, type Restatement, restate } from './restate.ts'
+import { ownedBy, type Restated, type Restatement, type RuleChange, restate } from './restate.ts'
 import { UNLIMITED } from './room.ts'
 import { noServer, noService, Rules, statedServer } from './rules.ts'
 
@@ -93,8 +94,8 @@ export class RuleDirector implements Director {
   #sysctls: Record<string, number>
   #daemons = new Map<'master' | 'backup', SyncDaemon>()
   #marks: MarkBook
-  /** What sources have said of filters, for an applier that comes. */
-  readonly #filters: Map<StatingSource, StatedFilters>
+  /** What sources have said of filters and limits, for an applier that comes. */
+  readonly #gates: Map<StatingSource, Stated>
   #timeouts: Timeouts
   /** Who the sources are, in words. */
   readonly #origins: Map<SourceName, Origin>
@@ -120,7 +121,7 @@ export class RuleDirector implements Director {
     for (const daemon of options.state?.daemons ?? []) this.#daemons.set(daemon.state, daemon)
     this.#rules.synchronising = this.#daemons.size > 0
     this.#marks = isDraft ? draftOf.#marks.copy() : MarkBook.of(options.state?.marks ?? [])
-    this.#filters = isDraft ? draftOf.#filters : new Map()
+    this.#gates = isDraft ? draftOf.#gates : new Map()
     this.#applier = options.applier ?? null
     this.#zeroed = isDraft ? [] : null
     if (!isDraft) this.#limit()
@@ -134,7 +135,10 @@ export class RuleDirector implements Director {
     if (this.#applier === null) return
     this.#applier.filters.origins = (owner) => this.#originOf(owner)
     // Its maps hold what those before had: there is room for it.
-    for (const [source, stated] of this.#filters) this.#applier.filters.state(stated, source)
+    for (const [source, stated] of this.#gates) {
+      this.#applier.filters.state(stated, source)
+      this.#applier.limits.state(stated, source)
+    }
   }
 
   #originOf(owner: SourceName): Origin {
@@ -290,13 +294,13 @@ export class RuleDirector implements Director {
           step = steps.next()
         }
         const marks = draft.#takeMarks(restatement)
-        const filters = this.#compareFilters(restatement)
+        const gates = this.#compareGates(restatement)
         const restated = {
-          changes: [...step.value.changes, ...marks.changes, ...filters.changes],
-          refused: [...step.value.refused, ...draft.#take(settings), ...marks.refused, ...filters.refused],
+          changes: [...step.value.changes, ...marks.changes, ...gates.changes],
+          refused: [...step.value.refused, ...draft.#take(settings), ...marks.refused, ...gates.refused],
         }
         if (options.dry === true || restated.refused.length > 0) return restated
-        const full = this.#stateFilters(restatement)
+        const full = this.#stateGates(restatement)
         if (full.length > 0) return { ...restated, refused: full }
         if (options.origin !== undefined) this.#origins.set(restatement.source, options.origin)
         this.#become(draft, this.#meanwhile)
@@ -323,25 +327,47 @@ export class RuleDirector implements Director {
     }
   }
 
-  #compareFilters(restatement: Restatement): Restated {
+  #compareGates(restatement: Restatement): Restated {
     if (this.#applier === null) return { changes: [], refused: [] }
-    const { filters } = this.#applier
-    const { differences, refused } = filters.compare(statedFilters(restatement), restatement.source)
+    const stated = statedGates(restatement)
+    const filters = this.#applier.filters.compare(stated, restatement.source)
+    const limits = this.#applier.limits.compare(stated, restatement.source)
     return {
-      changes: differences.map(({ difference, filter }) => ({
-        change: difference === 'added' ? 'add filter' : 'delete filter',
-        id: filter.service,
-        filter,
-      })),
-      refused: refusedFilters(refused),
+      changes: [
+        ...filters.differences.map(
+          ({ difference, filter }): RuleChange => ({
+            change: difference === 'added' ? 'add filter' : 'delete filter',
+            id: filter.service,
+            filter,
+          }),
+        ),
+        ...limits.differences.map(
+          ({ difference, limit }): RuleChange => ({
+            change: difference === 'added' ? 'add limit' : 'delete limit',
+            id: limit.service,
+            limit,
+          }),
+        ),
+      ],
+      refused: [
+        ...refusedFilters(filters.refused),
+        ...limits.refused.map(({ limit, message }) => ({
+          service: serviceKey(limit.service),
+          server: null,
+          message,
+        })),
+      ],
     }
   }
 
   /** What is refused, with nothing changed. */
-  #stateFilters(restatement: Restatement): Restated['refused'] {
-    const stated = statedFilters(restatement)
+  #stateGates(restatement: Restatement): Restated['refused'] {
+    const stated = statedGates(restatement)
     const refused = this.#applier?.filters.state(stated, restatement.source).refused ?? []
-    if (refused.length === 0) this.#filters.set(restatement.source, stated)
+    if (refused.length === 0) {
+      this.#applier?.limits.state(stated, restatement.source)
+      this.#gates.set(restatement.source, stated)
+    }
     return refusedFilters(refused)
   }
 
@@ -578,6 +604,17 @@ export class RuleDirector implements Director {
     return this.#applier.filters.change(change, 'manual')
   }
 
+  limits(): readonly LimitListing[] {
+    return this.#applier?.limits.list() ?? []
+  }
+
+  changeLimits(change: LimitChange): Outcome {
+    if (this.#applier === null) {
+      return refuse('EOPNOTSUPP', 'Without a data plane there is nothing to keep limits in')
+    }
+    return this.#applier.limits.change(change, 'manual')
+  }
+
   async settle(own?: Iterable<ServiceId>): Promise<void> {
     if (this.#zeroed !== null) return
     const keys = own === undefined ? undefined : Array.from(own, serviceKey)
@@ -683,8 +720,12 @@ export class RuleDirector implements Director {
   }
 }
 
-function statedFilters({ filters, services, takeOver }: Restatement): StatedFilters {
-  return { filters, services: new Set(services.map(({ service }) => serviceKey(service.id))), takeOver }
+/** What a source has said of what stands in front of its services. */
+type Stated = StatedFilters & StatedLimits
+
+function statedGates({ filters, limits, services, takeOver }: Restatement): Stated {
+  const keys = new Set(services.map(({ service }) => serviceKey(service.id)))
+  return { filters, limits, services: keys, takeOver }
 }
 
 function refusedFilters(refused: ComparedFilters['refused']): Restated['refused'] {

@@ -7,6 +7,7 @@ import { sameServer, sameService } from '../model/equal.ts'
 import type { Filter } from '../model/filter.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey, serviceText } from '../model/identity.ts'
+import type { SourceLimit } from '../model/limit.ts'
 import type { MarkRule } from '../model/mark.ts'
 import type { RealServer } from '../model/server.ts'
 import type { ServiceId, VirtualService } from '../model/service.ts'
@@ -24,8 +25,9 @@ export interface Restatement {
   readonly services: readonly Statement[]
   /** Services that commands state otherwise become the source's, instead of being refused. */
   readonly takeOver: boolean
-  /** Sources that may reach its services or not, and which packets have which mark. */
+  /** Sources that may reach its services or not, or how often, and which packets have which mark. */
   readonly filters: readonly Filter[]
+  readonly limits: readonly SourceLimit[]
   readonly marks: readonly MarkRule[]
 }
 
@@ -62,6 +64,7 @@ export type RuleChange =
       readonly id: ServiceId | null
       readonly filter: Filter
     }
+  | { readonly change: 'add limit' | 'delete limit'; readonly id: ServiceId; readonly limit: SourceLimit }
   | { readonly change: 'add mark' | 'delete mark'; readonly id: null; readonly rule: MarkRule }
 
 /** What of a statement cannot be. */

@@ -322,8 +322,11 @@ export class SiteSource {
     const filters = site.services.flatMap(({ service, filters }) =>
       filters.map((filter) => ({ ...filter, service: service.id })),
     )
+    const limits = site.services.flatMap(({ service, limit }) =>
+      limit === null ? [] : [{ ...limit, service: service.id }],
+    )
     const ofAll = site.filters.map((filter) => ({ ...filter, service: null }))
-    const gate = { filters: [...ofAll, ...filters], marks: site.marks }
+    const gate = { filters: [...ofAll, ...filters], marks: site.marks, limits }
     const restatement = { source: this.source, services, takeOver, ...gate }
     return this.#options.director.restate(restatement, site.director, this.#options.pace(), {
       dry,

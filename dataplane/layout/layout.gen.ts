@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 10
+export const PM_LAYOUT_VERSION = 11
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16
@@ -44,6 +44,7 @@ export const PM_MARK_RULES = 10240
 export const PM_MARK_BUCKETS = 2048
 export const PM_MARK_SPANS = 20480
 export const PM_FILTER_BUCKET = 4
+export const PM_SOURCES = 32768
 export const PM_CONN_STATUS = 3
 export const PM_CONN_STATE_SHIFT = 2
 export const PM_CONN_STATE_MASK = 15
@@ -146,6 +147,7 @@ export const Verdict = {
   EvictedUnanswered: 98,
   EvictedIdle: 99,
   ExpiredByPacket: 100,
+  ForgotSource: 102,
   RepairedCount: 101,
 } as const
 export type Verdict = (typeof Verdict)[keyof typeof Verdict]
@@ -217,6 +219,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   98: 'evicted_unanswered',
   99: 'evicted_idle',
   100: 'expired_by_packet',
+  102: 'forgot_source',
   101: 'repaired_count',
 }
 
@@ -1774,21 +1777,25 @@ export const FilterLengthsRecord = {
   setCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
 } as const
 
-/** struct pm_gate, 16 bytes. */
+/** struct pm_gate, 32 bytes. */
 export interface GateRecord {
   readonly order: number
   readonly scope: number
   readonly rate: number
   readonly connections: number
+  readonly length: number
+  readonly owner: number
 }
 
 export const GateRecord = {
-  size: 16,
+  size: 32,
   offsets: {
     order: 0,
     scope: 4,
     rate: 8,
     connections: 12,
+    length: 16,
+    owner: 20,
   },
   read(view: DataView, base: number): GateRecord {
     return {
@@ -1796,6 +1803,8 @@ export const GateRecord = {
       scope: view.getUint32(base + 4, true),
       rate: view.getUint32(base + 8, true),
       connections: view.getUint32(base + 12, true),
+      length: view.getUint32(base + 16, true),
+      owner: view.getUint32(base + 20, true),
     }
   },
   write(view: DataView, base: number, value: GateRecord): void {
@@ -1803,6 +1812,9 @@ export const GateRecord = {
     view.setUint32(base + 4, value.scope, true)
     view.setUint32(base + 8, value.rate, true)
     view.setUint32(base + 12, value.connections, true)
+    view.setUint32(base + 16, value.length, true)
+    view.setUint32(base + 20, value.owner, true)
+    clear(view, base + 24, 8)
   },
   getOrder: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setOrder: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1812,6 +1824,57 @@ export const GateRecord = {
   setRate: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
   getConnections: (view: DataView, base: number): number => view.getUint32(base + 12, true),
   setConnections: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getLength: (view: DataView, base: number): number => view.getUint32(base + 16, true),
+  setLength: (view: DataView, base: number, value: number): void => view.setUint32(base + 16, value, true),
+  getOwner: (view: DataView, base: number): number => view.getUint32(base + 20, true),
+  setOwner: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
+} as const
+
+/** struct pm_source, 64 bytes. */
+export interface SourceRecord {
+  readonly word: number
+  readonly order: number
+  readonly addr: readonly number[]
+  readonly busy: bigint
+  readonly what: number
+}
+
+export const SourceRecord = {
+  size: 64,
+  offsets: {
+    word: 0,
+    order: 4,
+    addr: 8,
+    busy: 24,
+    what: 32,
+  },
+  read(view: DataView, base: number): SourceRecord {
+    return {
+      word: view.getUint32(base + 0, true),
+      order: view.getUint32(base + 4, true),
+      addr: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 8 + index * 4, false)),
+      busy: view.getBigUint64(base + 24, true),
+      what: view.getUint32(base + 32, true),
+    }
+  },
+  write(view: DataView, base: number, value: SourceRecord): void {
+    view.setUint32(base + 0, value.word, true)
+    view.setUint32(base + 4, value.order, true)
+    elements('SourceRecord.addr', 4, value.addr, (item, index) => view.setUint32(base + 8 + index * 4, item, false))
+    view.setBigUint64(base + 24, value.busy, true)
+    view.setUint32(base + 32, value.what, true)
+    clear(view, base + 36, 28)
+  },
+  getWord: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setWord: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getOrder: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setOrder: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getAddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 8 + element('SourceRecord.addr', 4, index) * 4, false),
+  setAddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 8 + element('SourceRecord.addr', 4, index) * 4, value, false),
+  getBusy: (view: DataView, base: number): bigint => view.getBigUint64(base + 24, true),
+  setBusy: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 24, value, true),
+  getWhat: (view: DataView, base: number): number => view.getUint32(base + 32, true),
+  setWhat: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
 } as const
 
 /** struct pm_conn, 24 bytes. */
@@ -2463,6 +2526,7 @@ export type MapName =
   | 'filters'
   | 'filter_lengths'
   | 'gates'
+  | 'sources'
   | 'fragments'
   | 'neighbours'
   | 'localities'
@@ -2497,6 +2561,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'filters',
   'filter_lengths',
   'gates',
+  'sources',
   'fragments',
   'neighbours',
   'localities',
@@ -2540,14 +2605,15 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   controls6: { index: 24, record: 'pm_controls', entrySize: 16, entries: 1024 },
   filters: { index: 25, record: 'pm_filter', entrySize: 32, entries: 4096 },
   filter_lengths: { index: 26, record: 'pm_filter_lengths', entrySize: 136, entries: 2 },
-  gates: { index: 27, record: 'pm_gate', entrySize: 16, entries: 256 },
-  fragments: { index: 28, record: 'pm_fragment', entrySize: 64, entries: 4096 },
-  neighbours: { index: 29, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
-  localities: { index: 30, record: 'pm_locality', entrySize: 64, entries: 16384 },
+  gates: { index: 27, record: 'pm_gate', entrySize: 32, entries: 256 },
+  sources: { index: 28, record: 'pm_source', entrySize: 64, entries: 32768 },
+  fragments: { index: 29, record: 'pm_fragment', entrySize: 64, entries: 4096 },
+  neighbours: { index: 30, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
+  localities: { index: 31, record: 'pm_locality', entrySize: 64, entries: 16384 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '4d9e54eef78de34b'
+export const LAYOUT_FINGERPRINT = '0fba5d7127d2f885'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2578,10 +2644,11 @@ controls6 pm_controls
 filters pm_filter
 filter_lengths pm_filter_lengths
 gates pm_gate
+sources pm_source
 fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -2604,7 +2671,8 @@ pm_mark_span 8 0:from:u16 2:to:u16 4:mark:u32
 pm_controls 16 0:word:u32[4]
 pm_filter 32 0:what:u32 4:expires:u32 8:addr:be32[4] 24:scope:u32 28:pad:u32
 pm_filter_lengths 136 0:count:u32 4:length:u8[132]
-pm_gate 16 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32
+pm_gate 32 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32 16:length:u32 20:owner:u32 24:pad:u32[2]
+pm_source 64 0:word:u32 4:order:u32 8:addr:be32[4] 24:busy:u64 32:what:u32 36:pad:u32[7]
 pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:be32 44:sport:be16 46:dport:be16 48:protocol:u8 49:family:u8 50:first_end:u16 52:fate:u32 56:got:u32 60:total:u32
 pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u8[6] 22:smac:u8[6] 28:mtu:u32
 pm_locality 64 0:word:u32 4:used:u32 8:order:u32 12:changed:u32 16:addr:u8[16] 32:reals:u32[8]
@@ -2888,12 +2956,27 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
   },
   {
     name: 'pm_gate',
-    size: 16,
+    size: 32,
     fields: [
       { name: 'order', offset: 0, type: 'u32', count: null },
       { name: 'scope', offset: 4, type: 'u32', count: null },
       { name: 'rate', offset: 8, type: 'u32', count: null },
       { name: 'connections', offset: 12, type: 'u32', count: null },
+      { name: 'length', offset: 16, type: 'u32', count: null },
+      { name: 'owner', offset: 20, type: 'u32', count: null },
+      { name: 'pad', offset: 24, type: 'u32', count: 2 },
+    ],
+  },
+  {
+    name: 'pm_source',
+    size: 64,
+    fields: [
+      { name: 'word', offset: 0, type: 'u32', count: null },
+      { name: 'order', offset: 4, type: 'u32', count: null },
+      { name: 'addr', offset: 8, type: 'be32', count: 4 },
+      { name: 'busy', offset: 24, type: 'u64', count: null },
+      { name: 'what', offset: 32, type: 'u32', count: null },
+      { name: 'pad', offset: 36, type: 'u32', count: 7 },
     ],
   },
   {

@@ -206,13 +206,19 @@ function writeMarks(plane: Dataplane, random: Random, firstReal: number): void {
   SettingsRecord.setFlags(view, 0, SettingsRecord.getFlags(view, 0) | Setting.Marks)
 }
 
+/** One that traffic reaches, or none. */
+function limit(random: Random) {
+  const rate = random.pick([0, 0, 1, 3, 50])
+  return { rate, connections: 0, length: random.pick([0, 8, 24, 32, 64, 128]), owner: 0 }
+}
+
 /** Prefixes of the clients that traffic has, for all services and for some. */
 function writeFilters(plane: Dataplane, random: Random): void {
   const table = new FilterTable(plane)
   const gates = plane.map('gates')
   for (let slot = 0; slot < gates.entries; slot++) {
     // Some are those of an earlier service.
-    const gate = { order: slot + random.below(2), scope: random.below(3), rate: 0, connections: 0 }
+    const gate = { order: slot + random.below(2), scope: random.below(3), ...limit(random) }
     GateRecord.write(gates.view, slot * GateRecord.size, gate)
   }
   for (let i = random.below(12); i >= 0; i--) {
@@ -230,7 +236,7 @@ function writeFilters(plane: Dataplane, random: Random): void {
     })
   }
   const { view } = plane.map('settings')
-  SettingsRecord.setFlags(view, 0, SettingsRecord.getFlags(view, 0) | Setting.Filters)
+  SettingsRecord.setFlags(view, 0, SettingsRecord.getFlags(view, 0) | Setting.Filters | Setting.Limits)
 }
 
 interface Where {

@@ -8,7 +8,7 @@ const read = (path: string): string => readFileSync(new URL(`../../${path}`, imp
 function verdictNames(): string[] {
   return [
     ...read('bpf/types.h').matchAll(
-      /^\tPM_((?:PASS|FORWARD|ANSWER|DROP|EVICTED|EXPIRED|REPAIRED)_\w+) = \d+,/gm,
+      /^\tPM_((?:PASS|FORWARD|ANSWER|DROP|EVICTED|EXPIRED|FORGOT|REPAIRED)_\w+) = \d+,/gm,
     ),
   ].map((match) => (match[1] ?? '').toLowerCase())
 }

@@ -5,6 +5,7 @@ import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
 import { namesFrom } from '../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
 import type { FilterChange } from '../../control/model/filter.ts'
+import type { LimitChange } from '../../control/model/limit.ts'
 import type { MarkChange } from '../../control/model/mark.ts'
 import type { Host, HostChange } from '../../control/rules/host.ts'
 import { importMarks } from '../../control/source/netfilter/marks.ts'
@@ -87,6 +88,13 @@ export class DirectorUnderTest {
   async changeFilters(change: FilterChange): Promise<void> {
     const { director } = this.#current()
     const outcome = director.changeFilters(change)
+    if (!outcome.ok) throw new Error(outcome.message)
+    await director.settle()
+  }
+
+  async changeLimits(change: LimitChange): Promise<void> {
+    const { director } = this.#current()
+    const outcome = director.changeLimits(change)
     if (!outcome.ok) throw new Error(outcome.message)
     await director.settle()
   }

@@ -3,6 +3,7 @@
  * BPF_PROG_TEST_RUN, and the wasm module. Both with a director over their maps.
  */
 import type { FilterChange } from '../../control/model/filter.ts'
+import type { LimitChange } from '../../control/model/limit.ts'
 import type { MarkChange } from '../../control/model/mark.ts'
 import { builtFile } from '../../dataplane/assets.ts'
 import type { Dataplane, Sizes } from '../../dataplane/dataplane.ts'
@@ -39,6 +40,7 @@ export interface Program {
   load(rules: readonly string[]): Promise<void>
   changeMarks(change: MarkChange): Promise<void>
   changeFilters(change: FilterChange): Promise<void>
+  changeLimits(change: LimitChange): Promise<void>
   run(command: string): Promise<string>
   send(wire: Wire, frame: Uint8Array): ProgramAnswer
   close(): Promise<void>
@@ -97,6 +99,10 @@ class PlaneProgram implements Program {
 
   async changeFilters(change: FilterChange): Promise<void> {
     await this.#director.changeFilters(change)
+  }
+
+  async changeLimits(change: LimitChange): Promise<void> {
+    await this.#director.changeLimits(change)
   }
 
   async run(command: string): Promise<string> {

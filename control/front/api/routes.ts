@@ -6,6 +6,7 @@ import { EVENT_ROUTES } from './routes/events.ts'
 import { EXPLAIN_ROUTES } from './routes/explain.ts'
 import { FILTER_ROUTES } from './routes/filters.ts'
 import { HEALTH_ROUTES } from './routes/health.ts'
+import { LIMIT_ROUTES } from './routes/limits.ts'
 import { MARK_ROUTES } from './routes/marks.ts'
 import { METRICS_ROUTES } from './routes/metrics.ts'
 import { PLANE_ROUTES } from './routes/plane.ts'
@@ -22,6 +23,7 @@ export const ROUTES: readonly Route[] = [
   ...SETTING_ROUTES,
   ...MARK_ROUTES,
   ...FILTER_ROUTES,
+  ...LIMIT_ROUTES,
   ...DAEMON_ROUTES,
   ...HEALTH_ROUTES,
   ...EVENT_ROUTES,

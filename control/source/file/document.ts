@@ -22,7 +22,7 @@ import {
 } from './schema.ts'
 
 /** A service to be written down: from a source with its checks, or from commands without. */
-export type Written = Pick<SiteService, 'service' | 'servers' | 'filters'> & {
+export type Written = Pick<SiteService, 'service' | 'servers' | 'filters' | 'limit'> & {
   readonly health: HealthPolicy | null
 }
 
@@ -104,7 +104,7 @@ function named(id: ServiceId): ServiceDocument {
   return { [id.protocol]: endpointText(id) }
 }
 
-export function serviceDocument({ service, servers, health, filters }: Written): ServiceDocument {
+export function serviceDocument({ service, servers, health, filters, limit }: Written): ServiceDocument {
   const checks = commonChecks(servers)
   return {
     ...named(service.id),
@@ -113,6 +113,7 @@ export function serviceDocument({ service, servers, health, filters }: Written):
     ...(health === null ? {} : policyDocument(health)),
     ...(checks.length > 0 ? { checks: checks.map(checkDocument) } : {}),
     ...accessDocument(filters),
+    ...(limit === null ? {} : { limit: { rate: limit.rate, prefix: limit.length } }),
     ...(servers.length > 0 ? { real_servers: servers.map((server) => serverDocument(server, checks)) } : {}),
   }
 }

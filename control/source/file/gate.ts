@@ -1,11 +1,12 @@
 /** What of a file stands in front of scheduling: sources that are denied or allowed, and marking rules. */
 import type { Family } from '../../../net/address.ts'
-import { parsePrefix, prefixText } from '../../../net/prefix.ts'
+import { bitsOf, parsePrefix, prefixText } from '../../../net/prefix.ts'
 import { FILTER_ACTIONS } from '../../model/filter.ts'
+import { type LimitSettings, SOURCE_LENGTH } from '../../model/limit.ts'
 import { ALL_PORTS, type MarkRule, markText, matchKey } from '../../model/mark.ts'
 import type { SiteFilter } from '../../model/site.ts'
 import type { Complain } from './issues.ts'
-import { type MarkDocument, parsePorts } from './schema.ts'
+import { type MarkDocument, parsePorts, type ServiceDocument } from './schema.ts'
 
 type Path = readonly PropertyKey[]
 
@@ -39,6 +40,19 @@ export function resolveFilters(
       return [{ filter: { prefix, action }, path }]
     }),
   )
+}
+
+export function resolveLimit(
+  document: ServiceDocument['limit'],
+  family: Family,
+  complain: Complain,
+): LimitSettings | null {
+  if (document === undefined) return null
+  const length = document.prefix ?? SOURCE_LENGTH[family]
+  if (length > bitsOf(family)) {
+    complain(['limit', 'prefix'], `Addresses of IPv${family} have ${bitsOf(family)} bits, not ${length}`)
+  }
+  return { rate: document.rate, length }
 }
 
 /** The rules that a mark of the file stands for: one for each family and range of ports that is meant. */

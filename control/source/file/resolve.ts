@@ -21,7 +21,7 @@ import { WHOLE_ADDRESS } from '../../model/limits.ts'
 import type { RealServer } from '../../model/server.ts'
 import type { ServiceId, VirtualService } from '../../model/service.ts'
 import type { Place, SiteServer, SiteService } from '../../model/site.ts'
-import { resolveFilters } from './gate.ts'
+import { resolveFilters, resolveLimit } from './gate.ts'
 import type { Complain } from './issues.ts'
 import { nearest } from './nearest.ts'
 import {
@@ -123,8 +123,9 @@ export function resolveService(
   }
   const health = healthPolicy(settings, id, names.defaults, (path, message) => complain(path, message))
   const filters = resolveFilters(document, id.family, complain).map(({ filter }) => filter)
+  const limit = resolveLimit(document.limit, id.family, complain)
   if (service === null) return null
-  return { service, servers, health, filters, at }
+  return { service, servers, health, filters, limit, at }
 }
 
 /** A registry may have both families under one name, and what the file says of it already. */

@@ -8,6 +8,7 @@ import { parseIpv4 } from '../../../net/address.ts'
 import { parseEndpoint } from '../../../net/endpoint.ts'
 import { parsePrefix } from '../../../net/prefix.ts'
 import { DNS_TYPES } from '../../model/check.ts'
+import { RATE_MAX } from '../../model/limit.ts'
 import { INT_MAX, TIMEOUT_MAX_S } from '../../model/limits.ts'
 import type { PortRange } from '../../model/mark.ts'
 import { SCHEDULERS } from '../../model/scheduler.ts'
@@ -341,6 +342,15 @@ const serviceSettings = {
     description: 'time in which the weight grows after coming up',
   }),
 }
+const limit = z
+  .strictObject({
+    rate: z.int().min(1).max(RATE_MAX).meta({ description: 'new connections in a second' }),
+    prefix: z.int().min(1).max(128).optional().meta({
+      description:
+        'addresses with so many bits in common are one source; unless given, each is one, of IPv6 each /64',
+    }),
+  })
+  .meta({ id: 'SiteLimit', description: 'what each source may do' })
 export const service = z
   .strictObject({
     tcp: endpoint.optional(),
@@ -354,6 +364,7 @@ export const service = z
     ...serviceSettings,
     deny: prefixes('sources that may not reach it; the longest prefix counts'),
     allow: prefixes('sources that may reach it all the same'),
+    limit: limit.optional(),
     real_servers: servers.optional(),
     pools: z.array(name).optional().meta({ description: 'names of pools whose real servers it has, too' }),
   })

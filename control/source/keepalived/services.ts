@@ -143,7 +143,7 @@ class VirtualServer {
       if (servers.length === 0) return []
       const sorryServer = sorry === null ? null : this.#realServer(service, sorry)
       const health = { ...policy, sorryServer }
-      return [{ service, servers, health, filters: [], at: this.#statement.at }]
+      return [{ service, servers, health, filters: [], limit: null, at: this.#statement.at }]
     })
   }
 

@@ -53,6 +53,7 @@ export function buildServices(
           servers,
           health: DEFAULT_HEALTH_POLICY,
           filters: sourceFilters(service, family),
+          limit: null,
           at: { file: `service ${namespace}/${name}`, line: 1, column: 1 },
         },
       ]

@@ -40,6 +40,7 @@ export function site(
     })),
     health: { ...DEFAULT_HEALTH_POLICY, ...health },
     filters: [],
+    limit: null,
     at: { file: 'pointsman.yaml', line: 1, column: 1 },
   }
 }

@@ -22,11 +22,11 @@ const web = service('tcp 10.0.0.1:80', { scheduler: 'rr' })
 const dns = service('udp 10.0.0.1:53', { scheduler: 'rr' })
 const [one, two, three] = ['10.1.0.1:80', '10.1.0.2:80', '10.1.0.3:80'] as const
 const says = (value: VirtualService, ...servers: RealServer[]): Statement => ({ service: value, servers })
-const NOTHING_ELSE = { takeOver: false, filters: [], marks: [] }
+const NOTHING_ELSE = { takeOver: false, filters: [], limits: [], marks: [] }
 const ORIGIN = { title: 'the file /etc/pm.yaml', instead: 'change it there, then: pointsman apply' }
 
 function state(director: RuleDirector, services: readonly Statement[], takeOver = false) {
-  const restatement = { source: 'file', services, takeOver, filters: [], marks: [] } as const
+  const restatement = { source: 'file', services, takeOver, filters: [], limits: [], marks: [] } as const
   return director.restate(restatement, NO_DIRECTOR_SETTINGS, new Turns(), { origin: ORIGIN })
 }
 

@@ -8,6 +8,7 @@ import type { MapApplier } from '../../../control/apply/map-applier.ts'
 import { openDirector } from '../../../control/apply/open.ts'
 import { Turns } from '../../../control/apply/turns.ts'
 import { changeFilters } from '../../../control/cli/filters.ts'
+import { addLimit, deleteLimit } from '../../../control/cli/limits.ts'
 import { changeMark } from '../../../control/cli/marks.ts'
 import { applyFile, checkFile, diffFile, exportSite } from '../../../control/cli/site.ts'
 import { type Api, createApi } from '../../../control/front/api/server.ts'
@@ -34,6 +35,7 @@ services:
   - tcp: 192.0.2.10:80
     deny: [0.0.0.0/0]
     allow: [10.0.0.0/8]
+    limit: { rate: 50, prefix: 24 }
     real_servers: [10.0.0.1]
 `
 
@@ -81,7 +83,11 @@ describe('what a file says of sources and marks', () => {
   function trace(operation: Operation): void {
     if (operation.op !== 'index' || operation.entry === 0n) return
     const flags = dataplane.map('settings').u32[SettingsRecord.offsets.flags / 4]!
-    published.push({ prefixes: applier.filters.count, looked: (flags & Setting.Filters) !== 0 })
+    const both = Setting.Filters | Setting.Limits
+    published.push({
+      prefixes: applier.filters.count,
+      looked: applier.limits.count === 1 && (flags & both) === both,
+    })
   }
   const apply = async (text: string, takeOver = false) => {
     writeFileSync(file, text)
@@ -97,12 +103,16 @@ describe('what a file says of sources and marks', () => {
       ({ prefix, action, service, owner }) =>
         `${owner} ${action} ${prefixText(prefix)} ${service === null ? '*' : serviceText(service)}`,
     ).sort()
+  const limits = () =>
+    director
+      .limits()
+      .map(({ owner, service, rate, length }) => `${owner} ${serviceText(service)} ${rate} /${length}`)
   const marks = () => director.marks().map((rule) => `${rule.owner} ${markText(rule)}`)
 
   test('comes in force, is told by diff, changes and goes with it', async () => {
     assert.match(await diff(SITE), /\+ +all services +deny 198\.51\.100\.0\/24/)
     assert.deepEqual(filters(), [], 'only told')
-    assert.match(await apply(SITE), /add mark 2, add filter 3/)
+    assert.match(await apply(SITE), /add mark 2, add filter 3, add limit 1/)
     assert.deepEqual(filters(), [
       'file allow 10.0.0.0/8 tcp 192.0.2.10:80',
       'file deny 0.0.0.0/0 tcp 192.0.2.10:80',
@@ -112,15 +122,23 @@ describe('what a file says of sources and marks', () => {
       'file 7 --to 192.0.2.0/24 --protocol tcp --port 80',
       'file 7 --to 192.0.2.0/24 --protocol tcp --port 1000-1999',
     ])
+    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 50 /24'])
     assert.match(await apply(SITE), /nothing has changed/)
-    const changed = SITE.replace('10.0.0.0/8', '10.0.0.0/9').replace('mark: 7', 'mark: 8')
+    const changed = SITE.replace('10.0.0.0/8', '10.0.0.0/9')
+      .replace('mark: 7', 'mark: 8')
+      .replace('rate: 50', 'rate: 60')
     assert.match(await diff(changed), /- +tcp 192\.0\.2\.10:80 +allow 10\.0\.0\.0\/8/)
+    assert.match(await diff(changed), /- +tcp 192\.0\.2\.10:80 +limit 50 new connections\/s per \/24/)
+    await apply(changed)
+    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 60 /24'])
+    await apply(changed.replace(/ {4}limit.*\n/, ''))
+    assert.deepEqual(limits(), [])
     await apply(changed)
     assert.ok(filters().includes('file allow 10.0.0.0/9 tcp 192.0.2.10:80'))
     assert.equal(filters().length, 3)
     assert.ok(marks().every((rule) => rule.startsWith('file 8')))
     await apply('services: []\n')
-    assert.deepEqual([filters(), marks()], [[], []])
+    assert.deepEqual([filters(), marks(), limits()], [[], [], []])
   })
 
   test('no packet finds a service before those are kept out who may not reach it', async () => {
@@ -148,6 +166,9 @@ describe('what a file says of sources and marks', () => {
     const options = { to: '192.0.2.0/24', protocol: 'tcp', port: '80' }
     await assert.rejects(changeMark(socket, 'delete', '7', options), owned)
     await assert.rejects(changeMark(socket, 'add', '9', options), owned)
+    await assert.rejects(deleteLimit(socket, '192.0.2.10:80'), owned)
+    await assert.rejects(addLimit(socket, '192.0.2.10:80', { rate: '9' }), owned)
+    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 50 /24'])
     assert.deepEqual([filters(), marks()], before)
     // What the file says nothing of is anybody's.
     await changeFilters(socket, 'deny', 'add', ['203.0.113.0/24'], { service: '192.0.2.10:80' })
@@ -159,11 +180,13 @@ describe('what a file says of sources and marks', () => {
     await apply('services:\n  - tcp: 192.0.2.10:80\n')
     await changeFilters(socket, 'allow', 'add', ['198.51.100.0/24'], {})
     await changeFilters(socket, 'deny', 'add', ['0.0.0.0/0'], { service: '192.0.2.10:80' })
+    await addLimit(socket, '192.0.2.10:80', { rate: '9', prefix: '/32' })
     await changeMark(socket, 'add', '9', { to: '192.0.2.0/24', protocol: 'tcp', port: '80' })
     const before = [filters(), marks()]
     const refused =
       /pm\.yaml:1:8: 198\.51\.100\.0\/24 belongs to commands: delete it there: pointsman allow delete 198\.51\.100\.0\/24, or take it over: pointsman apply --take-over/
     await assert.rejects(diff(SITE), refused)
+    await assert.rejects(apply(SITE), /pm\.yaml:5:5: The limit of service .* belongs to commands/)
     await assert.rejects(apply(SITE), refused)
     await assert.rejects(
       apply(SITE),
@@ -171,7 +194,7 @@ describe('what a file says of sources and marks', () => {
     )
     assert.deepEqual([filters(), marks()], before)
     await apply(SITE, true)
-    assert.ok([...filters(), ...marks()].every((one) => one.startsWith('file ')))
+    assert.ok([...filters(), ...marks(), ...limits()].every((one) => one.startsWith('file ')))
     assert.equal(filters().length, 3)
   })
 
@@ -212,6 +235,14 @@ describe('a file that is wrong about sources and marks', () => {
     ['marks:\n  - { mark: 7, ports: 90-80 }\n', /:2:23: marks\.0\.ports: expected a port or a range/],
     ['marks:\n  - { mark: 7 }\n  - { mark: 8, family: ipv4 }\n', /:3:5: These packets have a mark already/],
     ['marks: [{ mark: 7, too: 10.0.0.1 }]\n', /Unknown key "too": did you mean "to"/],
+    [
+      'services:\n  - tcp: 192.0.2.10:80\n    limit: { rate: 9, prefix: 33 }\n',
+      /:3:31: Addresses of IPv4 have 32 bits, not 33/,
+    ],
+    [
+      'services:\n  - tcp: 192.0.2.10:80\n    limit: { rate: 0 }\n',
+      /:3:20: .*limit\.rate: expected at least 1/,
+    ],
   ] as const) {
     test(text.replaceAll('\n', ' '), () => {
       const path = join(folder, 'pm.yaml')

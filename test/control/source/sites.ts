@@ -4,6 +4,7 @@ import { type Check, type CheckQuestion, DNS_TYPES } from '../../../control/mode
 import { FILTER_ACTIONS } from '../../../control/model/filter.ts'
 import type { HealthPolicy } from '../../../control/model/health-policy.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
+import { type LimitSettings, RATE_MAX } from '../../../control/model/limit.ts'
 import { type MarkRule, matchKey } from '../../../control/model/mark.ts'
 import { SCHEDULERS } from '../../../control/model/scheduler.ts'
 import type { RealServer } from '../../../control/model/server.ts'
@@ -203,6 +204,7 @@ export interface AnyService {
   readonly servers: readonly SiteServer[]
   readonly health: HealthPolicy
   readonly filters: readonly SiteFilter[]
+  readonly limit: LimitSettings | null
 }
 
 /** As they are read: what is allowed first. */
@@ -243,6 +245,12 @@ export const siteService: fc.Arbitrary<AnyService> = virtualService.chain((servi
     service: fc.constant(service),
     health: policy(service.id.family),
     filters: filters(service.id.family),
+    limit: optional(
+      fc.record({
+        rate: fc.integer({ min: 1, max: RATE_MAX }),
+        length: fc.integer({ min: 1, max: service.id.family === 4 ? 32 : 128 }),
+      }),
+    ),
     servers: fc.uniqueArray(
       fc.record({
         real: realServer(service.id.family),

@@ -181,7 +181,7 @@ describe('a file as a source', () => {
             servers: servers.map(({ real }) => real),
           }))
           await director.restate(
-            { source: 'file', services: statements, takeOver: false, filters: [], marks: [] },
+            { source: 'file', services: statements, takeOver: false, filters: [], limits: [], marks: [] },
             { interfaces: [], timeouts: null, sysctls: {}, daemons: [] },
             new Turns(),
           )

@@ -11,9 +11,7 @@ import { type AnyService, filters as filtersOf, markRules, siteServices } from '
 
 /** Without places, and without prototypes of generated records. */
 function plain(services: readonly AnyService[]): unknown {
-  return structuredClone(
-    services.map(({ service, servers, health, filters }) => ({ service, health, servers, filters })),
-  )
+  return structuredClone(services.map(({ at: _, ...rest }: AnyService & { readonly at?: unknown }) => rest))
 }
 
 const copy = <T>(one: T): T => structuredClone(one)

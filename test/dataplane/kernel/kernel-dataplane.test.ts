@@ -25,6 +25,7 @@ import {
   PM_MARK_RULES,
   PM_MARK_SPANS,
   PM_NEIGHBOURS,
+  PM_SOURCES,
   PM_VERDICT_MAX,
   PM_WAYS,
   RealRecord,
@@ -183,6 +184,7 @@ function entries(): Record<string, number> {
     fragments: PM_FRAGMENTS,
     neighbours: PM_NEIGHBOURS,
     localities: PM_LOCALITIES,
+    sources: PM_SOURCES,
   }
 }
 

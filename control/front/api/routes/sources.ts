@@ -129,6 +129,7 @@ function* written(
   { director, sources }: ApiContext,
   filters: ReadonlyMap<string, readonly SiteFilter[]>,
 ): Generator<Written> {
+  const limits = new Map(director.limits().map((limit) => [serviceKey(limit.service), limit]))
   const known = new Map(sources.services().map((one) => [serviceKey(one.service.id), one]))
   for (const { service, servers } of [...director.rules()].reverse()) {
     const own = known.get(serviceKey(service.id))
@@ -141,6 +142,7 @@ function* written(
       }),
       health: own?.health ?? DEFAULT_HEALTH_POLICY,
       filters: filters.get(serviceKey(service.id)) ?? [],
+      limit: limits.get(serviceKey(service.id)) ?? null,
     }
   }
 }

@@ -20,8 +20,7 @@ export const serviceBody = z
   ])
   .meta({ description: 'the service that it is for; left out: all of them' })
 
-function serviceIdOf(body: z.infer<typeof serviceBody> | undefined): ServiceId | null {
-  if (body === undefined) return null
+export function serviceIdOf(body: z.infer<typeof serviceBody>): ServiceId {
   if ('fwmark' in body) return { kind: 'fwmark', mark: body.fwmark, family: body.family }
   return { kind: 'address', ...body, family: familyOf(body.address) }
 }
@@ -59,13 +58,14 @@ export function batchOf(body: z.infer<typeof batchBody>): FilterBatch {
   return {
     prefixes: body.prefixes,
     action: body.action,
-    service: serviceIdOf(body.service),
+    service: body.service === undefined ? null : serviceIdOf(body.service),
     forMs: body.forS === undefined ? null : body.forS * 1000,
   }
 }
 
 export function flushOf(body: z.infer<typeof filtersBody>['flush']) {
-  return body === undefined ? null : { action: body.action, service: serviceIdOf(body.service) }
+  if (body === undefined) return null
+  return { action: body.action, service: body.service === undefined ? null : serviceIdOf(body.service) }
 }
 
 const filterAnswer = z.object({

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { endpointText } from '../../../../net/endpoint.ts'
 import { prefixText } from '../../../../net/prefix.ts'
 import { serverKey, serviceKey } from '../../../model/identity.ts'
+import { limitText } from '../../../model/limit.ts'
 import { markText } from '../../../model/mark.ts'
 import type { NamedPoolState } from '../../../model/pool.ts'
 import { type Complaint, placeText } from '../../../model/site.ts'
@@ -131,6 +132,8 @@ export const changeAnswer = z
       'delete server',
       'add filter',
       'delete filter',
+      'add limit',
+      'delete limit',
       'add mark',
       'delete mark',
     ]),
@@ -233,19 +236,26 @@ export function changeJson(
       }
     case 'add filter':
     case 'delete filter':
+    case 'add limit':
+    case 'delete limit':
       return gateJson(change)
     default:
       return change satisfies never
   }
 }
 
-type GateChange = Extract<RuleChange, { readonly filter: unknown } | { readonly rule: unknown }>
+type GateChange = Extract<
+  RuleChange,
+  { readonly filter: unknown } | { readonly limit: unknown } | { readonly rule: unknown }
+>
 
 function gateJson(change: GateChange): ChangeShown {
   const words =
     'rule' in change
       ? `mark ${markText(change.rule)}`
-      : `${change.filter.action} ${prefixText(change.filter.prefix)}`
+      : 'limit' in change
+        ? `limit ${limitText(change.limit)}`
+        : `${change.filter.action} ${prefixText(change.filter.prefix)}`
   return {
     change: change.change,
     service: change.id === null ? null : serviceIdJson(change.id),

@@ -208,6 +208,8 @@ export class ListeningDirector implements Director {
   changeMarks = (): Outcome => this.#note('marks')
   filters = (): never[] => []
   changeFilters = (): Outcome => this.#note('filters')
+  limits = (): never[] => []
+  changeLimits = (): Outcome => this.#note('limits')
   settle = async (): Promise<void> => {}
   transact: Director['transact'] = (body) => body(this)
   states: Director['states'] = () => new Map()

@@ -1,0 +1,197 @@
+/** Limits of services for each source: what packets may start, against a model told in words. */
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { SourceLimit } from '../../control/model/limit.ts'
+import type { ServiceId } from '../../control/model/service.ts'
+import { PM_SOURCES, PM_TICK_SHIFT, Verdict } from '../../dataplane/layout/layout.gen.ts'
+import { parseAddress } from '../../net/address.ts'
+import { cut } from '../../net/prefix.ts'
+import { missingPrivilege } from '../conformance/vector-tests.ts'
+import fc from '../property.ts'
+import { Bench } from './bench.ts'
+import { ip, tcp, udp } from './frame.ts'
+import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
+import { fromClient, service, VIP4, VIP6 } from './scenes.ts'
+
+const at = (text: string) => parseAddress(text)!
+const WEB = {
+  4: { kind: 'address', protocol: 'tcp', address: at(VIP4), family: 4, port: 80 },
+  6: { kind: 'address', protocol: 'tcp', address: at(VIP6), family: 6, port: 80 },
+} as const satisfies Record<number, ServiceId>
+const OTHER = { ...WEB[4], port: 81 }
+const RULES = [
+  ...service(4, 't', '-g', 1),
+  ...service(6, 't', '-g', 1),
+  `ipvsadm -A -t ${VIP4}:81 -s rr`,
+  `ipvsadm -a -t ${VIP4}:81 -r 10.0.0.1:81 -g`,
+  `ipvsadm -A -u ${VIP4}:53 -s rr -o`,
+  `ipvsadm -a -u ${VIP4}:53 -r 10.0.0.1:53 -g`,
+]
+const SOURCES = {
+  4: ['198.51.100.7', '198.51.100.8', '198.51.101.7'],
+  6: ['2001:db8:c::7', '2001:db8:c:0:1::8', '2001:db8:c:1::7'],
+} as const
+const TICK_S = 2 ** PM_TICK_SHIFT / 1e9
+const SECOND = Math.round(1 / TICK_S)
+
+let sport = 1024
+function syn(source: string, of: ServiceId & { readonly kind: 'address' }, flags = 'S'): Uint8Array {
+  sport = sport === 60000 ? 1024 : sport + 1
+  return fromClient(ip({ src: source, dst: of.address }, tcp({ sport, dport: of.port, flags })))
+}
+const limits = (...add: SourceLimit[]) => ({ add, delete: [] })
+
+describe('limits, with time at hand', () => {
+  let now = 0xffff_ff00
+  let program: Program
+  before(() => {
+    program = openWasmProgram(() => now)
+  })
+  after(() => program.close())
+  const pass = (ticks: number): void => {
+    now = (now + ticks) >>> 0
+  }
+  const send = (source: string, of: ServiceId & { readonly kind: 'address' }, flags?: string) =>
+    program.send('c', syn(source, of, flags)).verdict
+  const counted = (verdict: number) => Number(program.dataplane.map('verdicts').u64[verdict])
+
+  /** Until when a source's time is taken up, in nanoseconds times the rate: each connection takes up a second. */
+  class Model {
+    readonly #busy = new Map<string, bigint>()
+    may(source: string, rate: number, tick: number): boolean {
+      const time = BigInt(tick) * BigInt(2 ** PM_TICK_SHIFT) * BigInt(rate)
+      const busy = this.#busy.get(source) ?? 0n
+      const until = (busy > time ? busy : time) + 1_000_000_000n
+      if (until - time > 1_000_000_000n * BigInt(rate)) return false
+      this.#busy.set(source, until)
+      return true
+    }
+  }
+
+  const event = fc.record({
+    wait: fc.oneof(fc.constant(0), fc.nat({ max: 9 }), fc.nat({ max: 3 * SECOND })),
+    family: fc.constantFrom(4 as const, 6 as const),
+    source: fc.nat({ max: 2 }),
+    other: fc.boolean(),
+  })
+
+  test('each source may start what its rate and the last second leave, and nobody else’s counts', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.record({
+          rate: fc.integer({ min: 1, max: 40 }),
+          length4: fc.constantFrom(8, 24, 32),
+          length6: fc.constantFrom(48, 64, 128),
+        }),
+        fc.array(event, { minLength: 1, maxLength: 300 }),
+        async ({ rate, length4, length6 }, events) => {
+          await program.load(RULES)
+          await program.changeLimits(
+            limits({ service: WEB[4], rate, length: length4 }, { service: WEB[6], rate, length: length6 }),
+          )
+          const model = new Model()
+          let tick = 0
+          for (const { wait, family, source, other } of events) {
+            pass(wait)
+            tick += wait
+            const address = SOURCES[family][source]!
+            if (other)
+              assert.equal(send(SOURCES[4][source]!, OTHER), 'forward_dr', 'a service without a limit')
+            const name = cut(at(address), family === 4 ? length4 : length6).address
+            const may = model.may(name, rate, tick)
+            assert.equal(send(address, WEB[family]), may ? 'forward_dr' : 'drop_rate')
+          }
+        },
+      ),
+      { numRuns: 60 },
+    ))
+
+  test('packets of connections that exist, and what starts none, are not counted', async () => {
+    await program.load(RULES)
+    await program.changeLimits(limits({ service: WEB[4], rate: 1, length: 32 }))
+    const first = syn(SOURCES[4][0], WEB[4])
+    assert.equal(program.send('c', first).verdict, 'forward_dr')
+    for (let i = 0; i < 5; i++) assert.equal(program.send('c', first).verdict, 'forward_dr')
+    assert.equal(send(SOURCES[4][0], WEB[4], 'A'), 'pass_not_first')
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'drop_rate')
+    assert.equal(send(SOURCES[4][1], WEB[4]), 'forward_dr')
+  })
+
+  test('each datagram of one-packet scheduling counts', async () => {
+    await program.load(RULES)
+    const dns = { ...WEB[4], protocol: 'udp', port: 53 } as const
+    await program.changeLimits(limits({ service: dns, rate: 2, length: 32 }))
+    const frame = fromClient(ip({ src: SOURCES[4][0], dst: VIP4 }, udp({ sport: 5353, dport: 53 })))
+    const verdicts = [1, 2, 3].map(() => program.send('c', frame).verdict)
+    assert.deepEqual(verdicts, ['forward_dr', 'forward_dr', 'drop_rate'])
+  })
+
+  test('a client that gets a persistence template on the way is counted once', async () => {
+    await program.load([`ipvsadm -A -t ${VIP4}:80 -s rr -p 60`, `ipvsadm -a -t ${VIP4}:80 -r 10.0.0.1:80 -g`])
+    await program.changeLimits(limits({ service: WEB[4], rate: 2, length: 32 }))
+    const verdicts = [1, 2, 3].map(() => send(SOURCES[4][0], WEB[4]))
+    assert.deepEqual(verdicts, ['forward_dr', 'forward_dr', 'drop_rate'])
+  })
+
+  test('a limit ends when it is deleted, and with its service', async () => {
+    await program.load(RULES)
+    await program.changeLimits(limits({ service: WEB[4], rate: 1, length: 32 }))
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'forward_dr')
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'drop_rate')
+    await program.changeLimits({ add: [], delete: [WEB[4]] })
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'forward_dr')
+    await program.changeLimits(limits({ service: WEB[4], rate: 1, length: 32 }))
+    await program.run(`ipvsadm -D -t ${VIP4}:80`)
+    for (const rule of service(4, 't', '-g', 1)) await program.run(rule)
+    for (let i = 0; i < 3; i++) assert.equal(send(SOURCES[4][0], WEB[4]), 'forward_dr')
+  })
+
+  test('sources within their rate are remembered through a flood from others that are', async () => {
+    await program.load(RULES)
+    await program.changeLimits(limits({ service: WEB[4], rate: 1, length: 32 }))
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'forward_dr')
+    // Half of what there is room for, within the second.
+    for (let i = 0; i < PM_SOURCES / 2; i++)
+      send(`100.${64 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`, WEB[4])
+    assert.equal(counted(Verdict.ForgotSource), 0)
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'drop_rate')
+    // More than that: somebody has to be forgotten, and it is said.
+    for (let i = 0; i < PM_SOURCES * 2; i++) send(`101.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, WEB[4])
+    assert.ok(counted(Verdict.ForgotSource) > 0)
+    // A second later nobody's time is taken up.
+    pass(SECOND + 1)
+    const before = counted(Verdict.ForgotSource)
+    for (let i = 0; i < PM_SOURCES / 4; i++) send(`102.64.${i >> 8}.${i & 255}`, WEB[4])
+    assert.equal(counted(Verdict.ForgotSource), before)
+  })
+})
+
+describe('limits in the kernel', { skip: missingPrivilege() ?? false }, () => {
+  let program: Program
+  before(async () => {
+    program = await openKernelProgram(new Bench(`pml${process.pid % 100_000}`))
+  })
+  after(() => program.close())
+
+  test('a source starts at once what its rate lets it in a second, and then as much as time passes', async () => {
+    await program.load(RULES)
+    await program.changeLimits(
+      limits({ service: WEB[4], rate: 10, length: 24 }, { service: WEB[6], rate: 10, length: 64 }),
+    )
+    for (const family of [4, 6] as const) {
+      const [one, sameNetwork, other] = SOURCES[family]
+      const count = new Map<string, number>()
+      const began = performance.now()
+      for (let i = 0; i < 100; i++) {
+        const { verdict } = program.send('c', syn(i % 2 ? one : sameNetwork, WEB[family]))
+        count.set(verdict, (count.get(verdict) ?? 0) + 1)
+      }
+      const most = 10 + ((performance.now() - began) / 1000 + 2 * TICK_S) * 10
+      const started = count.get('forward_dr') ?? 0
+      assert.ok(started >= 10 && started <= Math.ceil(most), `${started} of at most ${most}`)
+      assert.equal(started + (count.get('drop_rate') ?? 0), 100)
+      assert.equal(program.send('c', syn(other, WEB[family])).verdict, 'forward_dr')
+    }
+    assert.equal(program.send('c', syn(SOURCES[4][0], OTHER)).verdict, 'forward_dr')
+  })
+})
