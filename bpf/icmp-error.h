@@ -32,6 +32,33 @@ pm_inline int pm_is_error(int family, __u8 type)
 #define PM_NO_ERROR (~0ull)
 
 /*
+ * What an error is about, found by one function and used by another: the line in the low half; in the high half
+ * the offset of the quoted ports, or packet, and above it the line's generation, since it may have another owner
+ * by then.
+ */
+#define PM_ERROR_OWNER_SHIFT 16
+
+pm_inline __u64 pm_found_error(__u32 offset, __u32 index, __u32 word)
+{
+	__u32 owner = (word & PM_CONN_GENERATIONS) / PM_CONN_GENERATION;
+
+	return (__u64)(owner << PM_ERROR_OWNER_SHIFT | offset) << 32 | index;
+}
+
+pm_inline __u32 pm_error_offset(__u32 where)
+{
+	return where & ((1u << PM_ERROR_OWNER_SHIFT) - 1);
+}
+
+/* Whether the line is still that of whom the error is about. */
+pm_inline int pm_error_owner(__u32 where, __u64 head)
+{
+	__u32 owner = ((__u32)head & PM_CONN_GENERATIONS) / PM_CONN_GENERATION;
+
+	return pm_is_live(head) && owner == where >> PM_ERROR_OWNER_SHIFT;
+}
+
+/*
  * Whether the error came to who sent the quoted packet (`k` is that of packets to it): to the virtual address, or
  * to the client. One to anybody else is not about us.
  */
@@ -48,9 +75,8 @@ pm_inline int pm_error_is_for(struct pm_frame *f, int family, const struct pm_ke
 }
 
 /*
- * The line of the connection that an error is about in the low half, the offset of the quoted ports in
- * the high half; PM_NO_ERROR if there is none. `icmp` is the offset of the ICMP header, `end` that of
- * the packet's end.
+ * The connection that an error is about, and where its ports are (pm_found_error); PM_NO_ERROR if there is
+ * none. `icmp` is the offset of the ICMP header, `end` that of the packet's end.
  */
 pm_inline __u64 pm_find_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
 {
@@ -73,7 +99,7 @@ pm_inline __u64 pm_find_error(PM_HOST *host, int family, __u32 icmp, __u32 end)
 	c = pm_find(family, set, &at, &k, &index, &line);
 	if (!c || pm_over(family, c, index, line, pm_now()))
 		return PM_NO_ERROR;
-	return (__u64)ports << 32 | index;
+	return pm_found_error(ports, index, line);
 }
 
 PM_PART __u64 pm_find_error4(PM_HOST *host, __u32 icmp, __u32 end)
@@ -311,12 +337,12 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 		       PM_FORWARD_ICMP_REPLY;
 }
 
-/* Verdict, and in the high half the interface the frame leaves by. */
-pm_inline __u64 pm_send_error(PM_HOST *host, int family, __u32 index, __u32 icmp, __u32 ports, __u32 ip_length)
+/* Verdict, and in the high half the interface the frame leaves by. `where`: the high half of what was found. */
+pm_inline __u64 pm_send_error(PM_HOST *host, int family, __u32 index, __u32 icmp, __u32 where, __u32 ip_length)
 {
 	struct pm_conn *c = pm_line(family, index);
 	struct pm_frame f = pm_frame_open(host);
-	struct pm_quote q = { .icmp = icmp, .ip = icmp + PM_ICMP_LEN, .ports = ports };
+	struct pm_quote q = { .icmp = icmp, .ip = icmp + PM_ICMP_LEN, .ports = pm_error_offset(where) };
 	struct pm_packet p = { .ip_length = ip_length };
 	struct pm_seen seen = {};
 	enum pm_verdict v;
@@ -327,7 +353,7 @@ pm_inline __u64 pm_send_error(PM_HOST *host, int family, __u32 index, __u32 icmp
 	head = pm_head(c);
 	pm_line_key(family, pm_after(c, head), &p.key);
 	/* It may have ended since it was found: then the error is about nothing of ours. */
-	if (!pm_is_live(head) || !pm_look(c, head, &seen))
+	if (!pm_error_owner(where, head) || !pm_look(c, head, &seen))
 		return PM_PASS_ICMP;
 	p.ttl = family == 4 ? ((struct pm_ipv4 *)(f.data + PM_ETH_LEN))->ttl :
 			      ((struct pm_ipv6 *)(f.data + PM_ETH_LEN))->hops;
@@ -343,12 +369,12 @@ pm_inline __u64 pm_send_error(PM_HOST *host, int family, __u32 index, __u32 icmp
 	return (__u64)f.ifindex << 32 | v;
 }
 
-PM_PART __u64 pm_send_error4(PM_HOST *host, __u32 index, __u32 icmp, __u32 ports, __u32 ip_length)
+PM_PART __u64 pm_send_error4(PM_HOST *host, __u32 index, __u32 icmp, __u32 where, __u32 ip_length)
 {
-	return pm_send_error(host, 4, index, icmp, ports, ip_length);
+	return pm_send_error(host, 4, index, icmp, where, ip_length);
 }
 
-PM_PART __u64 pm_send_error6(PM_HOST *host, __u32 index, __u32 icmp, __u32 ports, __u32 ip_length)
+PM_PART __u64 pm_send_error6(PM_HOST *host, __u32 index, __u32 icmp, __u32 where, __u32 ip_length)
 {
-	return pm_send_error(host, 6, index, icmp, ports, ip_length);
+	return pm_send_error(host, 6, index, icmp, where, ip_length);
 }

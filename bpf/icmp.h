@@ -7,6 +7,7 @@
 #pragma once
 
 #include "choose.h"
+#include "filter.h"
 #include "tunnel-error.h"
 
 /* The key of the client's packet that would have made a connection, as an error about an answer quotes it. */
@@ -45,13 +46,17 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 		return PM_PASS_ICMP;
 	if (pm_martian(family, k))
 		return PM_PASS_MARTIAN_SOURCE;
+	flow.now = pm_now();
+	/* Whose connection it would be. */
+	if (pm_unlikely(flow.set->flags & PM_SETTING_FILTERS) &&
+	    (family == 4 ? pm_denied4(k, slot, flow.now) : pm_denied6(k, slot, flow.now)))
+		return PM_DROP_DENIED;
 	if (pm_unsupported(service))
 		return PM_PASS_UNSUPPORTED;
 	if (turn == PM_TURN_FIRST && pm_defend(flow.set))
 		return PM_DROP_DEFENCE;
 	if (k->sport == pm_htons(PM_FTP_DATA_PORT))
 		return PM_PASS_FTP_DATA;
-	flow.now = pm_now();
 	pm_expire(flow.set, flow.now);
 	v = pm_choose(family, &flow, service, slot, &plan);
 	if (v != PM_CONTINUE)
@@ -67,7 +72,7 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 			pm_uncontrol(family, plan.template);
 		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
 	}
-	return (__u64)ports << 32 | line >> 32;
+	return pm_found_error(ports, line >> 32, line);
 }
 
 PM_PART __u64 pm_schedule_error4(PM_HOST *host, __u32 icmp, __u32 end, __u32 turn)

@@ -49,8 +49,8 @@ pm_inline __u64 pm_quoted_inside(struct pm_frame *f, __u32 quote)
 }
 
 /*
- * The line of the connection whose packet was in the quoted tunnel packet in the low half, the offset of that
- * packet in the high half; PM_NO_ERROR if there is none.
+ * The connection whose packet was in the quoted tunnel packet, and where that is (pm_found_error); PM_NO_ERROR if
+ * there is none.
  */
 PM_PART __u64 pm_find_tunnel_error(PM_HOST *host, __u32 icmp, __u32 end)
 {
@@ -78,7 +78,7 @@ PM_PART __u64 pm_find_tunnel_error(PM_HOST *host, __u32 icmp, __u32 end)
 	c = pm_find(4, set, &at, &k, &index, &line);
 	if (!c || pm_over(4, c, index, line, pm_now()))
 		return PM_NO_ERROR;
-	return (__u64)inside << 32 | index;
+	return pm_found_error(inside, index, line);
 }
 
 /* Whether the quoted tunnel packet is one to this real server. */
@@ -122,14 +122,15 @@ PM_PART int pm_bare(PM_HOST *host, __u32 inside)
  * Tells the client. The first time that a path is found to be narrower it is told of the limit as it was until
  * then, as IPVS does: its next packet that does not fit either is answered with the new one.
  */
-PM_PART __u64 pm_relay_error(PM_HOST *host, __u32 index, __u32 icmp, __u32 inside, __u32 end)
+PM_PART __u64 pm_relay_error(PM_HOST *host, __u32 index, __u32 icmp, __u32 where, __u32 end)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_conn *c = pm_line(4, index);
 	struct pm_ipv4 *inner;
 	struct pm_seen seen = {};
-	__u32 now = pm_now(), what, rest, length = end - inside, limit;
+	__u32 inside = pm_error_offset(where), length = end - inside;
+	__u32 now = pm_now(), what, rest, limit;
 	struct pm_real *real;
 	struct pm_icmp *head;
 	__u64 line;
@@ -138,7 +139,7 @@ PM_PART __u64 pm_relay_error(PM_HOST *host, __u32 index, __u32 icmp, __u32 insid
 	if (!set || !c)
 		return PM_DROP_MAP;
 	line = pm_head(c);
-	if (!pm_is_live(line) || !pm_look(c, line, &seen) || pm_kind_of(seen.c.traits) != PM_CONN_IN ||
+	if (!pm_error_owner(where, line) || !pm_look(c, line, &seen) || pm_kind_of(seen.c.traits) != PM_CONN_IN ||
 	    pm_method_of(seen.c.traits) != PM_METHOD_TUN)
 		return PM_PASS_ICMP;
 	real = pm_reals(seen.c.real);

@@ -9,7 +9,7 @@ import { cut, type Prefix, prefixText } from '../../net/prefix.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import fc from '../property.ts'
 import { Bench } from './bench.ts'
-import { ip, tcp } from './frame.ts'
+import { icmp, ip, ipv4, tcp } from './frame.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
 import { CLIENT4, fromClient, fromServer, RS4, service, VIP4, VIP6 } from './scenes.ts'
 
@@ -131,6 +131,16 @@ function filters(open: () => Promise<Program>, runs: number): void {
     assert.equal(program.send('r', answer).verdict, 'forward_nat_reply')
     await program.changeFilters({ ...nothing, flush: { action: 'deny', service: null } })
     assert.equal(program.send('c', client('A')).verdict, 'forward_nat')
+  })
+
+  test('schedule_icmp: an error makes no connection for a client that is denied', async () => {
+    await program.load(['schedule_icmp=1', ...service(4, 't', '-g', 1)])
+    const answer = ipv4({ src: VIP4, dst: CLIENT4 }, tcp({ sport: 80, dport: 999 }))
+    const error = fromClient(ipv4({ src: '203.0.113.254', dst: VIP4 }, icmp({ type: 3, code: 3 }, answer)))
+    await program.changeFilters({ ...nothing, add: [batch('deny', [prefix(CLIENT4, 32)])] })
+    assert.equal(program.send('c', error).verdict, 'drop_denied')
+    await program.changeFilters({ ...nothing, flush: { action: 'deny', service: null } })
+    assert.equal(program.send('c', error).verdict, 'forward_icmp')
   })
 
   test('nothing but virtual services is looked after', async () => {
