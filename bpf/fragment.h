@@ -11,8 +11,8 @@
 
 /* Linux: net.ipv4.ipfrag_time. */
 #define PM_FRAGMENT_TICKS 3577u /* 30 s */
-/* A note whose writer has died (a worker that was killed) is free after this. */
-#define PM_NOTE_CLAIM_TICKS 128u
+/* A note whose writer has died (a worker that was killed) is free after this: longer than anybody stalls. */
+#define PM_NOTE_CLAIM_TICKS 7152u /* 60 s */
 
 /* Of a packet with a fragment header or offset: what it is of its datagram. */
 struct pm_extent {
@@ -83,15 +83,79 @@ pm_inline int pm_extent_of(struct pm_frame *f, int family, struct pm_extent *x)
 	return 0;
 }
 
-pm_inline int pm_note_is(const struct pm_fragment *n, int family, const struct pm_key *k, __be32 id)
-{
-	__u32 differs = (n->saddr[0] ^ k->saddr[0]) | (n->daddr[0] ^ k->daddr[0]) | (n->id ^ id);
+/* What a note says, read while it had one owner. */
+struct pm_noted {
+	__u32 fate; /* as it stands there */
+	__u16 first_end;
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 pad;
+};
 
+#define PM_FATE_MASK 7u
+#define PM_FATE_OWNER_SHIFT 3
+#define PM_PROGRESS_BYTES 0x1ffffull
+#define PM_PROGRESS_TOTAL_SHIFT 17
+#define PM_PROGRESS_OWNER_SHIFT 34
+
+pm_inline enum pm_fate pm_fate_of(__u32 word)
+{
+	return word & PM_FATE_MASK;
+}
+
+/* The owner of a note with this version or head, whatever it is written beside. */
+pm_inline __u32 pm_note_owner(__u32 version)
+{
+	return version >> 1;
+}
+
+/* Its owner in the fate that stands in a note, as far as that has room for it. */
+pm_inline __u32 pm_fate_word(__u32 version, enum pm_fate fate)
+{
+	return pm_note_owner(version) << PM_FATE_OWNER_SHIFT | fate;
+}
+
+/* A note's head: version, odd while it is written, and the time it is good until. */
+pm_inline __u64 pm_note_head(const struct pm_fragment *n)
+{
+	return pm_glance(*(const pm_u64 *)n);
+}
+
+/*
+ * Reads the note that `head` was read of: 1 if it is this datagram's, and was while it was read. RFC 8200 §4.5
+ * leaves the protocol out, RFC 791 §2.3 does not.
+ */
+pm_inline int pm_look_note(const struct pm_fragment *n, __u64 head, int family, const struct pm_key *k, __be32 id,
+			   struct pm_noted *seen)
+{
+	__u32 differs, any;
+
+	if (head & 1)
+		return 0;
+	n = pm_after(n, head);
+	differs = (pm_glance(n->saddr[0]) ^ k->saddr[0]) | (pm_glance(n->daddr[0]) ^ k->daddr[0]) |
+		  (pm_glance(n->id) ^ id) | (pm_glance(n->family) ^ family);
 	if (family == 6)
-		differs |= (n->saddr[1] ^ k->saddr[1]) | (n->saddr[2] ^ k->saddr[2]) | (n->saddr[3] ^ k->saddr[3]) |
-			   (n->daddr[1] ^ k->daddr[1]) | (n->daddr[2] ^ k->daddr[2]) | (n->daddr[3] ^ k->daddr[3]);
-	/* RFC 8200 §4.5 leaves the protocol out, RFC 791 §2.3 does not. */
-	return !differs && n->family == family && (family == 6 || n->protocol == k->protocol);
+		differs |= (pm_glance(n->saddr[1]) ^ k->saddr[1]) | (pm_glance(n->saddr[2]) ^ k->saddr[2]) |
+			   (pm_glance(n->saddr[3]) ^ k->saddr[3]) | (pm_glance(n->daddr[1]) ^ k->daddr[1]) |
+			   (pm_glance(n->daddr[2]) ^ k->daddr[2]) | (pm_glance(n->daddr[3]) ^ k->daddr[3]);
+	any = differs;
+	any |= seen->protocol = pm_glance(n->protocol);
+	any |= seen->first_end = pm_glance(n->first_end);
+	any |= seen->sport = pm_glance(n->sport);
+	any |= seen->dport = pm_glance(n->dport);
+	any |= seen->fate = pm_glance(n->fate);
+	if (differs || (family == 4 && seen->protocol != k->protocol))
+		return 0;
+	return pm_note_head(pm_after(n, any)) == head &&
+	       pm_fate_word(head, pm_fate_of(seen->fate)) == seen->fate;
+}
+
+/* Another fate, if the note still has the one that was seen, and by that its owner. */
+pm_inline int pm_change_fate(struct pm_fragment *n, __u32 seen, enum pm_fate fate)
+{
+	return pm_swap(&n->fate, seen, (seen & ~PM_FATE_MASK) | fate);
 }
 
 /* The first of the notes that a datagram may have. */
@@ -110,12 +174,6 @@ pm_inline __u32 pm_note_home(int family, const struct pm_settings *set, const st
 	return (h ^ h >> 16) % (PM_FRAGMENTS / PM_NOTES) * PM_NOTES;
 }
 
-/* A note's head: version, odd while it is written, and the time it is good until. */
-pm_inline __u64 pm_note_head(const struct pm_fragment *n)
-{
-	return pm_glance(*(const pm_u64 *)n);
-}
-
 /* How well a note can be done without: 0 not at all. */
 pm_inline __u32 pm_note_spare(const struct pm_fragment *n, __u64 head, __u32 now)
 {
@@ -125,7 +183,7 @@ pm_inline __u32 pm_note_spare(const struct pm_fragment *n, __u64 head, __u32 now
 		return left < -(__s32)PM_NOTE_CLAIM_TICKS ? 0xffffffffu : 0;
 	if (!head || left < 0)
 		return 0xffffffffu;
-	if (pm_read(n->fate) == PM_FATE_DONE)
+	if (pm_fate_of(pm_read(n->fate)) == PM_FATE_DONE)
 		return 0xfffffffeu;
 	return left > (__s32)PM_FRAGMENT_TICKS ? 1 : PM_FRAGMENT_TICKS - left + 1;
 }
@@ -164,34 +222,79 @@ pm_inline __u32 pm_our_ends(int family, const struct pm_settings *set, const str
 }
 
 /* Whether a first fragment that comes again is what its note says; what went nowhere is decided on anew. */
-pm_inline int pm_note_stands(const struct pm_fragment *n)
+pm_inline int pm_note_stands(const struct pm_noted *seen)
 {
-	__u32 fate = pm_read(n->fate);
+	enum pm_fate fate = pm_fate_of(seen->fate);
 
 	return fate == PM_FATE_FOLLOW || fate == PM_FATE_SPOILED;
 }
 
-/* What pm_process needs to know of a fragment. */
-pm_inline __u64 pm_piece(enum pm_part part, __u32 index, __u8 protocol, __be16 sport, __be16 dport)
+/* Bits of a note's owner in a piece: what was decided of a packet is not to be written to another's note. */
+#define PM_PIECE_INDEX 0x1fffu
+#define PM_PIECE_OWNER_SHIFT 29
+#define PM_PIECE_OWNER 7u
+#define PM_PIECE_OWNER_LOW_SHIFT 4
+#define PM_PIECE_OWNER_LOW 15u
+#define PM_PIECE_OWNER_LOW_BITS 4
+
+/* What pm_process needs to know of a fragment, and of the note with this head. */
+pm_inline __u64 pm_piece(enum pm_part part, __u32 index, __u32 head, __u8 protocol, __be16 sport, __be16 dport)
 {
-	return part | (__u32)protocol << PM_PIECE_PROTOCOL_SHIFT | index << PM_PIECE_NOTE_SHIFT |
+	__u32 owner = pm_note_owner(head);
+
+	return part | (owner & PM_PIECE_OWNER_LOW) << PM_PIECE_OWNER_LOW_SHIFT |
+	       (__u32)protocol << PM_PIECE_PROTOCOL_SHIFT | index << PM_PIECE_NOTE_SHIFT |
+	       (owner >> PM_PIECE_OWNER_LOW_BITS & PM_PIECE_OWNER) << PM_PIECE_OWNER_SHIFT |
 	       (__u64)sport << PM_PIECE_SPORT_SHIFT | (__u64)dport << PM_PIECE_DPORT_SHIFT;
 }
 
-/* Another fragment of a datagram has come: with its last gap filled it is done, and its identification free. */
-pm_inline void pm_note_piece(struct pm_fragment *n, const struct pm_extent *x)
+/* Whether a piece is of the datagram that a note with this fate is about, as far as it knows. */
+pm_inline int pm_piece_is_of(__u64 piece, __u32 fate)
 {
-	if (!x->more)
-		pm_write(n->total, x->first + x->bytes);
-	pm_add(&n->got, x->bytes);
-	if (pm_read(n->total) && pm_read(n->got) >= pm_read(n->total) && pm_read(n->fate) == PM_FATE_FOLLOW)
-		pm_write(n->fate, PM_FATE_DONE);
+	__u32 owner = fate >> PM_FATE_OWNER_SHIFT;
+
+	return !(((__u32)piece >> PM_PIECE_OWNER_LOW_SHIFT ^ owner) & PM_PIECE_OWNER_LOW) &&
+	       !(((__u32)piece >> PM_PIECE_OWNER_SHIFT ^ owner >> PM_PIECE_OWNER_LOW_BITS) & PM_PIECE_OWNER);
+}
+
+/* What has come of a datagram, as one word. */
+pm_inline pm_u64 *pm_note_progress(struct pm_fragment *n)
+{
+	return (pm_u64 *)&n->got;
+}
+
+/* Another fragment of a datagram has come: with its last gap filled it is done, and its identification free. */
+pm_inline void pm_note_piece(struct pm_fragment *n, const struct pm_noted *seen, __u32 head, const struct pm_extent *x)
+{
+	const __u64 owner = (__u64)pm_note_owner(head) << PM_PROGRESS_OWNER_SHIFT;
+
+	for (int i = 0; i < PM_TRIES; i++) {
+		__u64 was = pm_read(*pm_note_progress(n)), got = (was & PM_PROGRESS_BYTES) + x->bytes;
+		__u64 total = was >> PM_PROGRESS_TOTAL_SHIFT & PM_PROGRESS_BYTES;
+
+		if (was >> PM_PROGRESS_OWNER_SHIFT != owner >> PM_PROGRESS_OWNER_SHIFT)
+			return;
+		if (got > PM_PROGRESS_BYTES)
+			got = PM_PROGRESS_BYTES;
+		if (!x->more)
+			total = x->first + x->bytes;
+		if (!pm_swap(pm_note_progress(n), was, owner | total << PM_PROGRESS_TOTAL_SHIFT | got))
+			continue;
+		if (total && got >= total && pm_fate_of(seen->fate) == PM_FATE_FOLLOW)
+			(void)pm_change_fate(n, seen->fate, PM_FATE_DONE);
+		return;
+	}
 }
 
 /* A later fragment's verdict in bits 8-15, or a piece. One that comes again as a whole has been counted. */
-pm_inline __u64 pm_follow_note(const struct pm_frame *f, struct pm_fragment *n, __u32 index, const struct pm_extent *x)
+pm_inline __u64 pm_follow_note(const struct pm_frame *f, __u32 index, __u32 head, const struct pm_noted *seen,
+			       const struct pm_extent *x)
 {
-	switch (pm_read(n->fate)) {
+	struct pm_fragment *n = pm_fragments(index);
+
+	if (!n)
+		return PM_DROP_MAP << 8;
+	switch (pm_fate_of(seen->fate)) {
 	case PM_FATE_FOLLOW:
 	case PM_FATE_DONE:
 		break;
@@ -203,25 +306,30 @@ pm_inline __u64 pm_follow_note(const struct pm_frame *f, struct pm_fragment *n, 
 		return PM_DROP_FRAGMENT_REFUSED << 8;
 	}
 	/* RFC 5722, and since 2018 Linux with IPv4 too: of a datagram whose fragments overlap nothing is taken. */
-	if (x->first < n->first_end) {
-		pm_write(n->fate, PM_FATE_SPOILED);
+	if (x->first < seen->first_end) {
+		(void)pm_change_fate(n, seen->fate, PM_FATE_SPOILED);
 		return PM_DROP_FRAGMENT_OVERLAP << 8;
 	}
 	if (!(f->flags & PM_JOB_RESUMED))
-		pm_note_piece(n, x);
-	return pm_piece(PM_PART_LATER, index, n->protocol, n->sport, n->dport);
+		pm_note_piece(n, seen, head, x);
+	return pm_piece(PM_PART_LATER, index, head, seen->protocol, seen->sport, seen->dport);
 }
 
-/* A first fragment writes its datagram's note: 1 if it could. */
-pm_inline int pm_write_note(struct pm_fragment *n, __u64 head, int family, const struct pm_key *k,
+/* A first fragment writes its datagram's note: its version, 0 if it could not. */
+pm_inline __u32 pm_write_note(struct pm_fragment *n, __u64 head, int family, const struct pm_key *k,
 			    const struct pm_extent *x, __u32 now)
 {
 	__u64 claimed = (head & 0xffffffff) | 1, until = (__u64)(now + PM_FRAGMENT_TICKS) << 32;
+	__u32 version;
 
 	if (head & 1)
 		claimed = (__u32)(head + 2); /* left behind by a writer that has died */
-	if (!pm_swap((pm_u64 *)n, head, claimed | (__u64)now << 32))
+	claimed |= (__u64)now << 32;
+	if (!pm_swap((pm_u64 *)n, head, claimed))
 		return 0;
+	version = (__u32)claimed + 1;
+	if (!version)
+		version = 2;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		n->saddr[i] = family == 6 || !i ? k->saddr[i] : 0;
@@ -233,11 +341,10 @@ pm_inline int pm_write_note(struct pm_fragment *n, __u64 head, int family, const
 	n->protocol = k->protocol;
 	n->family = family;
 	n->first_end = x->bytes;
-	n->fate = PM_FATE_FOLLOW;
-	n->got = x->bytes;
-	n->total = 0;
-	pm_publish((pm_u64 *)n, (__u32)(claimed + 1) | until);
-	return 1;
+	pm_write(n->fate, pm_fate_word(version, PM_FATE_FOLLOW));
+	pm_write(*pm_note_progress(n), (__u64)pm_note_owner(version) << PM_PROGRESS_OWNER_SHIFT | x->bytes);
+	/* Who was held up for so long that the note was taken for abandoned has none. */
+	return pm_swap((pm_u64 *)n, claimed, version | until) ? version : 0;
 }
 
 /*
@@ -249,6 +356,7 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
 	__u32 now = pm_now(), home, spare = 0, spared = PM_NONE, ours;
+	struct pm_noted seen = {};
 	struct pm_fragment *n;
 	struct pm_packet p = {};
 	struct pm_extent x = {};
@@ -279,7 +387,7 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 		return PM_PASS_FRAGMENT << 8;
 	/* RFC 6946: an atomic fragment is a whole packet. */
 	if (!x.first && !x.more)
-		return pm_piece(PM_PART_FIRST, PM_FRAGMENTS, p.key.protocol, p.key.sport, p.key.dport);
+		return pm_piece(PM_PART_FIRST, PM_FRAGMENTS, 0, p.key.protocol, p.key.sport, p.key.dport);
 	home = pm_note_home(family, set, &p.key, x.id);
 	for (__u32 i = 0; i < PM_NOTES; i++) {
 		__u32 could;
@@ -290,16 +398,16 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 			return PM_DROP_MAP << 8;
 		head = pm_note_head(n);
 		could = pm_note_spare(n, head, now);
-		same = !(head & 1) && could != 0xffffffffu && pm_note_is(pm_after(n, head), family, &p.key, x.id) &&
-		       pm_note_head(n) == head;
+		same = could != 0xffffffffu && pm_look_note(n, head, family, &p.key, x.id, &seen);
 		if (same && x.first)
-			return pm_follow_note(&f, n, home + i, &x);
-		if (same && pm_note_stands(n)) {
+			return pm_follow_note(&f, home + i, head, &seen, &x);
+		if (same && pm_note_stands(&seen)) {
 			/* The same once more, or another of the same extent, which is no news; or one that contradicts. */
-			if (n->first_end == x.bytes && n->sport == p.key.sport && n->dport == p.key.dport)
-				return pm_piece(PM_PART_FIRST, home + i, p.key.protocol, p.key.sport, p.key.dport);
-			if (n->first_end != x.bytes)
-				pm_write(n->fate, PM_FATE_SPOILED);
+			if (seen.first_end == x.bytes && seen.sport == p.key.sport && seen.dport == p.key.dport)
+				return pm_piece(PM_PART_FIRST, home + i, head, p.key.protocol, p.key.sport,
+						p.key.dport);
+			if (seen.first_end != x.bytes)
+				(void)pm_change_fate(n, seen.fate, PM_FATE_SPOILED);
 			return PM_DROP_FRAGMENT_OVERLAP << 8;
 		}
 		if (could > spare || same) {
@@ -316,9 +424,10 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 	if (!n)
 		return PM_DROP_FRAGMENT_TABLE << 8;
 	head = pm_note_head(n);
-	if (!pm_note_spare(n, head, now) || !pm_write_note(n, head, family, &p.key, &x, now))
+	home = pm_note_spare(n, head, now) ? pm_write_note(n, head, family, &p.key, &x, now) : 0;
+	if (!home)
 		return PM_DROP_FRAGMENT_TABLE << 8;
-	return pm_piece(PM_PART_FIRST, spared, p.key.protocol, p.key.sport, p.key.dport);
+	return pm_piece(PM_PART_FIRST, spared, home, p.key.protocol, p.key.sport, p.key.dport);
 }
 
 PM_PART __u64 pm_fragment4(PM_HOST *host)
@@ -334,12 +443,17 @@ PM_PART __u64 pm_fragment6(PM_HOST *host)
 /* What became of a first fragment becomes of the others; those that follow one to the stack are translated, too. */
 PM_PART int pm_note_fate(__u64 piece, __u32 verdict)
 {
-	struct pm_fragment *n = pm_fragments((__u32)piece >> PM_PIECE_NOTE_SHIFT);
+	struct pm_fragment *n = pm_fragments((__u32)piece >> PM_PIECE_NOTE_SHIFT & PM_PIECE_INDEX);
 
 	if ((piece & PM_PIECE_PART) != PM_PART_FIRST || !n || verdict == PM_WANT_PAYLOAD || verdict == PM_PASS_EGRESS ||
 	    verdict == PM_PASS_LOCAL_NODE || (verdict >= PM_FORWARD_NAT && verdict < PM_ANSWER_PORT_UNREACHABLE))
 		return 0;
-	if (n->sport == (__be16)(piece >> PM_PIECE_SPORT_SHIFT) && n->dport == (__be16)(piece >> PM_PIECE_DPORT_SHIFT))
-		pm_write(n->fate, verdict < PM_FORWARD_NAT ? PM_FATE_PASS : PM_FATE_REFUSED);
+	for (int i = 0; i < PM_TRIES; i++) {
+		__u32 was = pm_glance(n->fate);
+
+		if (!pm_piece_is_of(piece, was) ||
+		    pm_change_fate(n, was, verdict < PM_FORWARD_NAT ? PM_FATE_PASS : PM_FATE_REFUSED))
+			break;
+	}
 	return 0;
 }

@@ -244,6 +244,8 @@ pm_inline struct pm_conn *pm_at_home(int family, struct pm_conn *c, const struct
 
 	if (pm_likely(pm_is_within(family, at, *index)))
 		return c;
+	if (pm_glance(pm_after(c, *head)->traits) & PM_CONN_CHECK)
+		return c; /* as pm_move_line has it */
 	now = pm_now();
 	line = family == 4 ? pm_claim_free4(at, now) : pm_claim_free6(at, now);
 	if (line == PM_NO_LINE)

@@ -28,8 +28,9 @@ enum pm_part {
 
 /*
  * What pm_process is told of a frame, and pm_parse takes for the ports of a fragment: the part in bits 0-1, the
- * packet's turn in 2-3 (choose.h), protocol in 8-15, index of the note in 16-31, ports in the high half. Without a
- * part no fragments are taken.
+ * packet's turn in 2-3 (choose.h), protocol in 8-15, the note in 16-31, ports in the high half. Of the note that is
+ * its index and, from bit 13, three bits of its owner; four more are in 4-7 (fragment.h). Without a part no
+ * fragments are taken.
  */
 #define PM_PIECE_PART 3u
 #define PM_PIECE_TURN_SHIFT 2

@@ -502,7 +502,8 @@ struct pm_local_bucket {
 
 /*
  * A note of a datagram that comes in fragments: what its first one decided. In sets of PM_NOTES, by addresses,
- * identification and protocol; version and time are one head.
+ * identification and protocol; version and time are one head. What changes while it stands says of which version
+ * it is, so that nobody changes it for an earlier datagram.
  */
 #define PM_FRAGMENTS 4096
 #define PM_NOTES 4
@@ -517,9 +518,13 @@ struct pm_fragment {
 	__u8 protocol;
 	__u8 family;
 	__u16 first_end; /* bytes of the first fragment */
-	__u32 fate;	 /* enum pm_fate */
-	__u32 got;	 /* bytes that have come */
-	__u32 total;	 /* of the datagram; 0: not known yet */
+	__u32 fate;	 /* enum pm_fate in bits 0-2, above half the version */
+	/*
+	 * One word: bytes that have come in bits 0-16; of the datagram in 17-33, 0 as long as that is not known;
+	 * above half the version.
+	 */
+	__u32 got;
+	__u32 total;
 };
 
 enum pm_fate {

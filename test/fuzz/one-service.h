@@ -14,6 +14,7 @@
 
 #define VIP 0xc0000264u
 #define REAL 0x0a00020au
+#define OTHER_REAL (REAL + 1) /* of index 1, in no schedule */
 #define CLIENT 0x0b000001u
 enum { LINES = 256, BUCKETS = 4, CLIENTS_WIRE = 2, SERVERS_WIRE = 3, NOW = 5000 };
 
@@ -57,13 +58,13 @@ static void begin_as(uint8_t protocol, uint8_t method, uint32_t seed)
 		[PM_REGION_settings] = 1,     [PM_REGION_interfaces] = PM_INTERFACES,
 		[PM_REGION_services] = 1,     [PM_REGION_service_index] = BUCKETS,
 		[PM_REGION_schedules] = 2,    [PM_REGION_members] = 16,
-		[PM_REGION_reals] = 1,	      [PM_REGION_live] = 1,
-		[PM_REGION_counters] = 1,     [PM_REGION_connections4] = LINES,
+		[PM_REGION_reals] = 2,	      [PM_REGION_live] = 2,
+		[PM_REGION_counters] = 2,     [PM_REGION_connections4] = LINES,
 		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX,
 		[PM_REGION_locals] = PM_LOCALS, [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS, [PM_REGION_cpus] = 1,
-		[PM_REGION_hops] = 1, [PM_REGION_neighbours] = PM_NEIGHBOURS,
-		[PM_REGION_controls4] = LINES / PM_WAYS, [PM_REGION_fragments] = 2 * PM_NOTES,
+		[PM_REGION_hops] = 2, [PM_REGION_neighbours] = PM_NEIGHBOURS,
+		[PM_REGION_controls4] = LINES / PM_WAYS, [PM_REGION_fragments] = PM_FRAGMENTS,
 	};
 	static void *base[PM_REGIONS];
 	struct pm_service *s;
@@ -99,6 +100,8 @@ static void begin_as(uint8_t protocol, uint8_t method, uint32_t seed)
 	r = pm_reals(0);
 	*r = (struct pm_real){ .slot = PM_SLOT_LIVE, .family = 4, .method = method, .weight = 1, .port = pm_htons(80) };
 	*(__be32 *)r->addr = pm_htonl(REAL);
+	*pm_reals(1) = *r;
+	*(__be32 *)pm_reals(1)->addr = pm_htonl(OTHER_REAL);
 	*pm_members(0) = (struct pm_member){ .weight = 1 };
 	h = pm_service_hash(4, (const __be32 *)s->addr, s->port, s->protocol, 0);
 	pm_service_index(h & (BUCKETS - 1))->entry[0] = (h | 1) | 1ull << 32;
