@@ -184,6 +184,47 @@ PM_PART int pm_weigh(__u32 index)
 	return 0;
 }
 
+/*
+ * A kept next hop is good for 2^12 ticks (34 s) at most, also when no daemon is there to say that
+ * routes or neighbours have changed.
+ */
+#define PM_EPOCH_SHIFT 12
+
+pm_inline __u32 pm_epoch(const struct pm_settings *set, __u32 now)
+{
+	return pm_read(set->next_hop_epoch) + (now >> PM_EPOCH_SHIFT);
+}
+
+/* Ticks since the last packet that moved the line's timer. */
+pm_inline __u32 pm_age(const struct pm_settings *set, __u8 protocol, __u64 head, __u32 now)
+{
+	__s32 age = now - (pm_until(head) - pm_timeout_of(set, protocol, pm_state(head)));
+
+	return age < 0 ? 0 : age; /* a timeout has been shortened meanwhile */
+}
+
+/*
+ * A line has a part of an epoch only, which begins anew after 32 of them. The daemon begins no more than eight
+ * at once, then one a second (control/apply/next-hop-epoch.ts): so many ticks are 20 of them at most.
+ */
+#define PM_EPOCH_MEMORY 1192u /* 10 s */
+/* A line whose timer is moved by the other direction's packet is to look up its next hop again after this. */
+#define PM_EPOCH_UNUSED (PM_EPOCH_MEMORY / 4)
+#define PM_EPOCH_HALF_WAY 16u
+
+/*
+ * The word of a line whose timer another line's packet moves: who looks at the timer must not think that its next
+ * hop was good lately. Who is writing that just now knows.
+ */
+pm_inline __u32 pm_moved_by_other(const struct pm_settings *set, __u8 protocol, __u64 head, __u32 word, __u32 now)
+{
+	__u32 epoch = pm_epoch(set, now) + PM_EPOCH_HALF_WAY;
+
+	if (pm_age(set, protocol, head, now) <= PM_EPOCH_UNUSED || (word & PM_CONN_HELD))
+		return word;
+	return (word & ~PM_CONN_EPOCHS) | (epoch << PM_CONN_EPOCH_SHIFT & PM_CONN_EPOCHS);
+}
+
 /* Moves the counts of a real server by what was swapped out of a line's word, and in. */
 pm_inline void pm_settle(__u32 real_index, __u32 from, __u32 to)
 {
@@ -361,14 +402,6 @@ pm_inline int pm_end_over(int family, struct pm_conn *c, __u32 index, __u64 head
 	return pm_end(family, index, head);
 }
 
-/* Ticks since the last packet that moved the line's timer. */
-pm_inline __u32 pm_age(const struct pm_settings *set, __u8 protocol, __u64 head, __u32 now)
-{
-	__s32 age = now - (pm_until(head) - pm_timeout_of(set, protocol, pm_state(head)));
-
-	return age < 0 ? 0 : age; /* a timeout has been shortened meanwhile */
-}
-
 /*
  * What a packet makes of a connection's head. An answer of the real server is one; where answers go
  * another way, the client's coming back a second time, later than the first, stands for it: a flood of
@@ -479,6 +512,8 @@ pm_inline __u32 pm_change_once(int family, __u32 index, __u32 word, __u32 dir, _
 	}
 	real = pm_glance(pm_after(c, head)->real);
 	next = pm_next_head(set, protocol, head, dir, tcp_flags, now);
+	if (dir == PM_DIR_OUT)
+		next = pm_head_of(pm_moved_by_other(set, protocol, head, next, now), pm_until(next));
 	template = pm_assured_by(family, pm_after(c, head), in, head, next, dir);
 	if (!pm_swap_head(c, head, next))
 		return PM_LOST;
@@ -508,10 +543,11 @@ PM_PART __u32 pm_change_once6(__u32 index, __u32 word, __u32 dir, __u32 tcp_flag
 pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 {
 	struct pm_conn *in = pm_line(family, one), *out;
-	__u32 in_index = one, out_index = other;
+	__u32 in_index = one, out_index = other, word;
+	struct pm_settings *set = pm_settings(0);
 	__u64 head, copy;
 
-	if (!in)
+	if (!in || !set)
 		return 0;
 	head = pm_head(in);
 	if (pm_kind_of(pm_glance(pm_after(in, head)->traits)) == PM_CONN_REPLY) {
@@ -527,9 +563,9 @@ pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 	out = pm_peer_as(family, in_index, out_index, PM_CONN_REPLY, &copy);
 	if (!out)
 		return PM_ASTRAY;
-	if (!pm_swap_head(out, copy,
-			  pm_head_of(pm_live_word(copy, pm_state(head), pm_class(head), (__u32)copy & PM_CONN_HELD),
-				     pm_until(head))))
+	word = pm_live_word(copy, pm_state(head), pm_class(head), (__u32)copy & PM_CONN_HELD);
+	word = pm_moved_by_other(set, pm_glance(pm_after(in, head)->protocol), copy, word, pm_now());
+	if (!pm_swap_head(out, copy, pm_head_of(word, pm_until(head))))
 		return 1;
 	/* Of packets on two CPUs, the one that writes the copy last has seen the last state. */
 	copy = pm_head(in);

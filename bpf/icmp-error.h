@@ -292,16 +292,15 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	struct pm_settings *set = pm_settings(0);
 	struct pm_conn *c = &seen->c;
 	struct pm_real *real = pm_reals(c->real);
-	__u32 hop = PM_FIB_OK;
+	__u32 hop = PM_FIB_OK, now = pm_now(), epoch;
 	enum pm_verdict v;
-	__u32 epoch;
 
 	if (!set || !real)
 		return PM_DROP_MAP;
 	if (p->ttl <= 1)
 		return PM_PASS_REPLY_TTL;
-	epoch = pm_epoch(set, pm_now());
-	if (!pm_neighbour_known(seen, epoch))
+	epoch = pm_epoch(set, now);
+	if (!pm_neighbour_known(seen, epoch, now))
 		hop = pm_route(f->host, family, seen, &p->key, index, epoch);
 	if (hop == PM_FIB_NO_NEIGHBOUR && pm_host_resolves(f, &seen->hop))
 		hop = PM_FIB_OK;

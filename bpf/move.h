@@ -180,7 +180,7 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 	struct pm_moving moving;
 	__u32 until, peer_index;
 	__u64 other = 0;
-	int moved;
+	int moved, late = 0;
 
 	if (!c || !to)
 		return index;
@@ -204,10 +204,14 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 	}
 	if (peer) {
 		/* The later of both counts, and nobody may think that the new one's is over. */
-		if (pm_past(pm_until(other), until))
+		late = pm_past(pm_until(other), until);
+		if (late)
 			until = pm_until(other);
 	}
 	pm_copy_line(family, to, c);
+	/* As pm_moved_by_other. */
+	if (late)
+		to->neighbour = 0;
 	if (!peer)
 		to->peer = PM_NONE;
 	if (c->traits & PM_CONN_CONTROLLED)

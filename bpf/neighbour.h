@@ -4,9 +4,8 @@
  * is found by its content and keeps it; it gives way to another when nobody has found it for a while.
  *
  * A line names its record and the epoch in which that was found, and trusts both while that is the present
- * one. The line's epoch is a part of it only, so that the record says as well that somebody has found it in
- * this one: a line that has been silent for 2^5 epochs may at worst go on for one more by a way that is not
- * its client's any more, but is somebody's.
+ * one. The line's epoch is a part of it only, so that a line which has been silent for a while looks again
+ * (pm_epoch_is_whole), and the record says as well that somebody has found it in this one.
  */
 #pragma once
 

@@ -8,17 +8,6 @@
 #include "connection.h"
 #include "neighbour.h"
 
-/*
- * A kept next hop is good for 2^12 ticks (34 s) at most, also when no daemon is there to say that
- * routes or neighbours have changed.
- */
-#define PM_EPOCH_SHIFT 12
-
-pm_inline __u32 pm_epoch(const struct pm_settings *set, __u32 now)
-{
-	return pm_read(set->next_hop_epoch) + (now >> PM_EPOCH_SHIFT);
-}
-
 pm_inline void pm_copy_mac(__u8 *to, const __u8 *from)
 {
 	/* Halfwords: all that these addresses are aligned to, and the verifier insists on the stack. */
@@ -191,17 +180,30 @@ pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const 
 	return rc;
 }
 
+/*
+ * Whether packets of the line have come since it can have missed all of the epochs that its part of one can tell
+ * apart.
+ */
+PM_PART int pm_epoch_is_whole(__u64 head, __u32 protocol, __u32 now)
+{
+	struct pm_settings *set = pm_settings(0);
+
+	return set && pm_age(set, protocol, head, now) <= PM_EPOCH_MEMORY;
+}
+
 /* The next hop that the line keeps, if that is still to be trusted. */
-pm_inline int pm_neighbour_known(struct pm_seen *seen, __u32 epoch)
+pm_inline int pm_neighbour_known(struct pm_seen *seen, __u32 epoch, __u32 now)
 {
 	const struct pm_conn *c = &seen->c;
 	struct pm_found found;
 
-	if (!c->neighbour || !pm_read_neighbour(c->neighbour, &seen->hop, &found))
+	if (!c->neighbour)
 		return 0;
-	if (pm_unlikely(c->neighbour < PM_NEIGHBOUR_BUCKET))
-		return seen->hop.ifindex != 0; /* not found, but given */
-	return !((c->word ^ epoch << PM_CONN_EPOCH_SHIFT) & PM_CONN_EPOCHS) && (__s32)(found.epoch - epoch) >= 0;
+	if (pm_unlikely(c->neighbour < PM_NEIGHBOUR_BUCKET)) /* not found, but given */
+		return pm_read_neighbour(c->neighbour, &seen->hop, &found) && seen->hop.ifindex != 0;
+	if (((c->word ^ epoch << PM_CONN_EPOCH_SHIFT) & PM_CONN_EPOCHS) || !pm_epoch_is_whole(pm_head_of(c->word, c->expires), c->protocol, now))
+		return 0;
+	return pm_read_neighbour(c->neighbour, &seen->hop, &found) && (__s32)(found.epoch - epoch) >= 0;
 }
 
 /* The next hop of a packet of the client, into what was seen of its line. */
@@ -209,5 +211,5 @@ pm_inline int pm_hop_in(const struct pm_settings *set, struct pm_seen *seen, __u
 {
 	if (pm_likely(pm_daemon_is_there(set, now)) && pm_likely(pm_kept_hop(seen->c.real, &seen->hop)))
 		return 1;
-	return pm_neighbour_known(seen, epoch);
+	return pm_neighbour_known(seen, epoch, now);
 }

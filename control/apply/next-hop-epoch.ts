@@ -8,12 +8,20 @@ import type { HostChange } from '../rules/host.ts'
 
 /** Least time between two bumps for routes to elsewhere, by which clients of NAT services may be reached. */
 const OTHERS_REST_MS = 1000
+/**
+ * Bumps there may be at once, and how long each is in coming back. Connections know a few bits of an epoch only:
+ * with more of them than bpf/connection.h reckons with (PM_EPOCH_MEMORY), an old one would look like the present.
+ */
+const AT_ONCE = 8
+const COMES_BACK_MS = 1000
 
 export class NextHopEpoch {
   readonly #dataplane: Dataplane
   readonly #usesNat: () => boolean
   #lastMs = Number.NEGATIVE_INFINITY
   #timer: NodeJS.Timeout | null = null
+  /** Of `AT_ONCE`, at `#lastMs`. */
+  #left = AT_ONCE
 
   /** `usesNat`: answers leave by us, so that ways to clients matter. */
   constructor(dataplane: Dataplane, usesNat: () => boolean) {
@@ -22,11 +30,22 @@ export class NextHopEpoch {
   }
 
   changed({ nextHops = 'kept' }: Pick<HostChange, 'nextHops'>): void {
-    if (nextHops === 'kept') this.#bump()
-    if (nextHops !== 'others' || this.#timer !== null || !this.#usesNat()) return
-    const waitMs = this.#lastMs + OTHERS_REST_MS - performance.now()
-    if (waitMs <= 0) this.#bump()
-    else this.#timer = setTimeout(() => this.#bump(), waitMs).unref()
+    if (nextHops === 'none') return
+    const sinceMs = performance.now() - this.#lastMs
+    const left = Math.min(AT_ONCE, this.#left + sinceMs / COMES_BACK_MS)
+    const spareMs = (1 - left) * COMES_BACK_MS
+    if (nextHops === 'kept') this.#bumpAfter(spareMs, left)
+    else if (this.#timer === null && this.#usesNat())
+      this.#bumpAfter(Math.max(spareMs, OTHERS_REST_MS - sinceMs), left)
+  }
+
+  #bumpAfter(waitMs: number, left: number): void {
+    if (waitMs <= 0) {
+      this.#bump(left - 1)
+    } else {
+      this.stop()
+      this.#timer = setTimeout(() => this.#bump(Math.max(0, left - 1)), waitMs).unref()
+    }
   }
 
   /** The maps are about to go. */
@@ -35,8 +54,9 @@ export class NextHopEpoch {
     this.#timer = null
   }
 
-  #bump(): void {
+  #bump(left: number): void {
     this.stop()
+    this.#left = left
     this.#lastMs = performance.now()
     bumpNextHopEpoch(this.#dataplane.map('settings'))
   }

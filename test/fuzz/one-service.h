@@ -20,6 +20,7 @@ enum { LINES = 256, BUCKETS = 4, CLIENTS_WIRE = 2, SERVERS_WIRE = 3, NOW = 5000 
 
 static uint8_t frame[256];
 static uint8_t ttl = 64;
+static uint32_t now = NOW;
 
 static __u32 fib(struct pm_fib *q)
 {
@@ -147,7 +148,7 @@ static struct pm_job make_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, 
 	tcp->sport = pm_htons(sport);
 	tcp->dport = pm_htons(dport);
 	tcp->flags = flags;
-	pm_set_now(NOW);
+	pm_set_now(now);
 	return job;
 }
 

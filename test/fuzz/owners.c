@@ -56,7 +56,7 @@ static int beside_a_template(void)
 	__u64 line;
 
 	begin(PM_METHOD_DR, 1);
-	pm_set_now(NOW);
+	pm_set_now(now);
 	at = pm_place(4, pm_settings(0), &KEY);
 	for (uint32_t n = 0; n < PM_LINES; n++)
 		occupy(pm_nth(4, &at, 0, n), PM_TCP_CLOSE);
@@ -129,7 +129,7 @@ static struct pm_job make_error(uint16_t port)
 	ports[0] = pm_htons(80);
 	ports[1] = pm_htons(port);
 	icmp->check = ~pm_fold(pm_sum(&whole, PM_ETH_LEN + PM_IPV4_LEN, bytes - PM_IPV4_LEN));
-	pm_set_now(NOW);
+	pm_set_now(now);
 	return job;
 }
 
@@ -207,7 +207,7 @@ static struct pm_job make_fragment(uint16_t id, uint16_t port, uint32_t offset, 
 		udp->dport = pm_htons(80);
 		udp->length = pm_htons(72);
 	}
-	pm_set_now(NOW);
+	pm_set_now(now);
 	return job;
 }
 
@@ -301,6 +301,60 @@ static int datagram_is_done(void)
 	return 0;
 }
 
+static uint8_t way; /* to CLIENT; to everybody else nothing changes */
+
+static __u32 by_way(struct pm_fib *q)
+{
+	__u32 rc = fib(q);
+
+	if (*(__be32 *)q->daddr == pm_htonl(CLIENT))
+		q->dmac[5] = way;
+	return rc;
+}
+
+/* Where an answer of the real server to this client goes: the last byte of the next hop's address. */
+static uint8_t answer_to(uint32_t client, uint8_t flags)
+{
+	struct pm_job job = make_frame(REAL, 80, client, 2000, flags, 0);
+
+	pm_run_batch(&job, 1);
+	return job.verdict == PM_FORWARD_NAT_REPLY ? pm_frames[job.data + job.moved + 5] : 0;
+}
+
+/*
+ * The way to a client changes, then so many epochs go by that the present one looks to its line like the last it
+ * knows, while others still go the old way. `first`: what the client sends before it is answered.
+ */
+static int old_way(int first)
+{
+	uint8_t went;
+
+	begin(PM_METHOD_NAT, 1);
+	pm_fib_hook = by_way;
+	now = NOW;
+	way = 0x22;
+	for (uint32_t client = CLIENT; client <= CLIENT + 1; client++) {
+		send_frame(client, 2000, VIP, 80, PM_TCP_SYN);
+		answer_to(client, PM_TCP_SYN | PM_TCP_ACK);
+		send_frame(client, 2000, VIP, 80, PM_TCP_ACK);
+		if (answer_to(client, PM_TCP_ACK) != 0x22)
+			return complain("an answer went nowhere");
+	}
+	way = 0x33;
+	pm_settings(0)->next_hop_epoch += 32 - ((NOW + PM_EPOCH_MEMORY + 2) >> PM_EPOCH_SHIFT) + (NOW >> PM_EPOCH_SHIFT);
+	now = NOW + PM_EPOCH_MEMORY + 1;
+	answer_to(CLIENT + 1, PM_TCP_ACK);
+	if (first)
+		send_frame(CLIENT, 2000, VIP, 80, first);
+	now++;
+	went = answer_to(CLIENT, PM_TCP_ACK);
+	now = NOW;
+	if (went == 0x33)
+		return 0;
+	printf("after flags %x, by %x: ", first, went);
+	return complain("an answer went by a way that was its client's 32 epochs ago");
+}
+
 int main(void)
 {
 	int bad = 0;
@@ -309,6 +363,9 @@ int main(void)
 	bad |= check_stays();
 	bad |= error_about_an_earlier_owner(PM_METHOD_NAT);
 	bad |= error_about_an_earlier_owner(PM_METHOD_DR);
+	bad |= old_way(0);
+	bad |= old_way(PM_TCP_ACK);
+	bad |= old_way(PM_TCP_FIN | PM_TCP_ACK);
 	bad |= datagram_is_done();
 	bad |= note_of_an_earlier_owner(24, 1, 0);
 	bad |= note_of_an_earlier_owner(48, 0, 0);

@@ -21,6 +21,25 @@ test('what concerns real servers is acted on at once, however often', () => {
   assert.equal(now(), 4, 'a change that says nothing may concern anybody')
 })
 
+test('a storm of what concerns real servers is acted on eight times at once, then once a second', () => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  try {
+    const { epoch, now } = epochs(false)
+    for (let i = 0; i < 100; i++) epoch.changed({ nextHops: 'kept' })
+    assert.equal(now(), 8)
+    mock.timers.tick(1000)
+    assert.equal(now(), 9, 'the last one is not forgotten')
+    for (let i = 0; i < 100; i++) epoch.changed({ nextHops: 'kept' })
+    mock.timers.tick(1000)
+    assert.equal(now(), 10)
+    mock.timers.tick(5000)
+    assert.equal(now(), 10)
+    epoch.stop()
+  } finally {
+    mock.timers.reset()
+  }
+})
+
 test('routes to elsewhere do not concern connections whose answers do not leave by us', () => {
   const { epoch, now } = epochs(false)
   for (let i = 0; i < 100; i++) epoch.changed({ nextHops: 'others' })
