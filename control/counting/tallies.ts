@@ -53,7 +53,14 @@ export class Tallies {
   }
 
   totals(): Tally {
-    return { counters: this.#book.total(), rates: this.#estimation.total }
+    const book = this.#book
+    return {
+      // The sum of all real servers on all CPUs, for those who ask.
+      get counters() {
+        return book.total()
+      },
+      rates: this.#estimation.total,
+    }
   }
 
   /** From now on everything counts from zero. */

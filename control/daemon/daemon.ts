@@ -28,6 +28,7 @@ import type { MetricFacts } from '../insight/metrics/facts.ts'
 import { HourHistory, SAMPLE_MS } from '../insight/metrics/history.ts'
 import { OtlpPush, PUSH_MS } from '../insight/metrics/otlp.ts'
 import { readStatus, type StatusFacts } from '../insight/status.ts'
+import type { Counters } from '../model/counters.ts'
 import { serviceText } from '../model/identity.ts'
 import type { Journal } from '../model/journal.ts'
 import type { SiteService } from '../model/site.ts'
@@ -527,10 +528,14 @@ class Daemon {
   #metricFacts(): MetricFacts {
     const { health } = this.#checks ?? {}
     const totals = this.#director.totals()
+    let counters: Counters | null = null
     return {
       ...this.#facts(),
       counted: () => this.#director.counted(),
-      totals: totals.counters,
+      get totals() {
+        counters ??= totals.counters
+        return counters
+      },
       totalRates: totals.rates,
       verdicts: this.#verdicts(),
       checked: () => health?.checked() ?? [],

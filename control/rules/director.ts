@@ -425,7 +425,16 @@ export class RuleDirector implements Director {
    * are read when they are asked for.
    */
   *counted(): Generator<{ readonly entry: ServiceEntry; readonly tally: ServiceTally }> {
-    for (const entry of this.#rules.list()) yield { entry, tally: this.#tally(entry) }
+    const tallyOf = (entry: ServiceEntry): ServiceTally => this.#tally(entry)
+    for (const entry of this.#rules.list()) {
+      yield {
+        entry,
+        // The sum of its real servers; who only counts services does not ask.
+        get tally() {
+          return tallyOf(entry)
+        },
+      }
+    }
   }
 
   service(id: ServiceId): Outcome<ServiceListing> {
@@ -504,8 +513,7 @@ export class RuleDirector implements Director {
   }
 
   totals(): ReturnType<Director['totals']> {
-    const { counters, rates } = this.#applier?.totals() ?? NO_TALLY
-    return { counters, rates }
+    return this.#applier?.totals() ?? NO_TALLY
   }
 
   timeouts(): Timeouts {

@@ -1,5 +1,6 @@
 /** The director at a glance: the busiest services, one of them in full, and what was not forwarded. */
 import { endpointText } from '../../../net/endpoint.ts'
+import { Turns } from '../../apply/turns.ts'
 import type { Overview, OverviewAsked } from '../../front/api/schema/overview.ts'
 import type { Sort } from '../../front/api/schema/sorts.ts'
 import { compareServices, serverKey } from '../../model/identity.ts'
@@ -30,7 +31,9 @@ export async function readOverview(facts: MetricFacts, asked: OverviewAsked): Pr
   let total = 0
   let open: Candidate | null = null
   const candidates: Candidate[] = []
+  const turns = new Turns()
   for (const { entry, tally } of facts.counted()) {
+    if (turns.over) await turns.pass()
     total++
     const name = serviceName(entry.value.id)
     const candidate = { entry, tally, name, order: orderOf(entry, tally, sort) }

@@ -114,6 +114,18 @@ describe('metrics', () => {
     assert.ok(!after.includes('10.1.0.2'))
   })
 
+  test('ask for the sums of each service once: others wait meanwhile', async () => {
+    const { applier, text } = await scene()
+    const tally = applier.tally.bind(applier)
+    let asked = 0
+    applier.tally = (service) => {
+      asked++
+      return tally(service)
+    }
+    await text('text', 'service')
+    assert.equal(asked, 3)
+  })
+
   test("have node_exporter's names and labels of IPVS", async () => {
     const { dataplane, text } = await scene()
     dataplane.map('live').u32[LiveRecord.offsets.active / 4] = 7
