@@ -4,12 +4,13 @@
  * a table of the size a director has by default. Each scenario prints what became of it; 1 if somebody who
  * must not suffer did.
  *
- *     capacity SCENARIO [SECONDS]
+ *     capacity SCENARIO [SECONDS]; capacity load LINES
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "../../bpf/pointsman.native.c"
 
@@ -139,6 +140,30 @@ static void begin(uint8_t method, uint32_t upper)
 	at(0);
 }
 
+/* How long a packet was worked on at most, if that is to be known; without what others did on its CPU meanwhile. */
+static int timed;
+static uint64_t longest_ns;
+
+static uint64_t worked_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+static void run(struct pm_job *job)
+{
+	uint64_t before = timed ? worked_ns() : 0, took;
+
+	pm_run_batch(job, 1);
+	if (!timed)
+		return;
+	took = worked_ns() - before;
+	if (took > longest_ns)
+		longest_ns = took;
+}
+
 static uint32_t packet(uint32_t ifindex, uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t protocol,
 		       uint8_t flags)
 {
@@ -167,7 +192,7 @@ static uint32_t packet(uint32_t ifindex, uint32_t saddr, uint16_t sport, uint32_
 		udp->check = 1;
 	}
 	pm_set_now(start + TICKS(clock_s));
-	pm_run_batch(&job, 1);
+	run(&job);
 	return job.verdict;
 }
 
@@ -537,6 +562,62 @@ static void growth(uint8_t method)
 	       grown.settled < grown.all * 0.999 || shrunk.all != few * both || shrunk.settled < shrunk.all * 0.99;
 }
 
+/* Lines that are in use once a table has grown to its ceiling under load: half of them. */
+#define LOADED(all) ((uint32_t)((all) * 0.5))
+/* Packets of connections that exist, for each that begins. */
+enum { MEANWHILE = 4 };
+
+/*
+ * From a sixty-fourth to all of the table, while connections come that all stay and those that have come go on: none
+ * loses a packet, none gives way, and nobody waits for the table to grow.
+ */
+static void load_growth(uint8_t method, uint32_t all)
+{
+	const char *name = method == PM_METHOD_NAT ? "NAT" : "DR";
+	uint32_t both = method == PM_METHOD_NAT ? 2 : 1, count, level = 6, growths = 0, usual = lines;
+	unsigned long lost = 0, sent = 0, gave_way = 0, active = 0;
+	struct pm_settings *set;
+	uint32_t *to;
+
+	lines = all;
+	count = LOADED(lines) / both;
+	to = calloc(count, sizeof(*to));
+	begin(method, 0);
+	set = pm_settings(0);
+	set->levels4 = level;
+	longest_ns = 0;
+	timed = 1;
+	for (uint32_t i = 0; i < count; i++) {
+		at(i * 2e-6); /* 500,000 new ones a second, and all within the time that they are kept */
+		lost += !forwarded(ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_SYN));
+		to[i] = sent_to;
+		if (method == PM_METHOD_NAT)
+			lost += answer(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_SYN | PM_TCP_ACK) != PM_FORWARD_NAT_REPLY;
+		lost += !forwarded(ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_ACK));
+		for (int n = 0; n < MEANWHILE; n++, sent++) {
+			uint32_t who = rnd() % (i + 1);
+
+			lost += !forwarded(ask(HONEST + who, 2000, PM_PROTO_TCP, PM_TCP_ACK)) || sent_to != to[who];
+			if (method == PM_METHOD_NAT)
+				lost += answer(HONEST + who, 2000, PM_PROTO_TCP, PM_TCP_ACK) != PM_FORWARD_NAT_REPLY;
+		}
+		growths += (set->levels4 & PM_LEVEL) != level;
+		level = set->levels4 & PM_LEVEL;
+	}
+	timed = 0;
+	for (uint32_t i = 0; i < count; i++, sent++)
+		lost += !forwarded(ask(HONEST + i, 2000, PM_PROTO_TCP, PM_TCP_ACK)) || sent_to != to[i];
+	for (int v = PM_EVICTED_ENDED; v <= PM_EVICTED_IDLE; v++)
+		gave_way += *pm_verdicts(v);
+	for (uint32_t i = 0; i < REALS; i++)
+		active += pm_live(i)->active;
+	printf("%s: %u connections in %u lines, grown from %u in %u steps: of %lu further packets %lu lost, %lu gave way, %lu active; longest packet %.0f us\n",
+	       name, count, lines, lines >> 6, growths, sent, lost, gave_way, active, longest_ns / 1e3);
+	bad |= lost || gave_way || level || growths != 3 || active != count;
+	free(to);
+	lines = usual;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -562,6 +643,8 @@ int main(int argc, char **argv)
 			thresholds(method);
 		else if (!strcmp(name, "growth"))
 			growth(method);
+		else if (!strcmp(name, "load"))
+			load_growth(method, seconds > 0 ? (uint32_t)seconds : lines);
 		else
 			return 2;
 	}

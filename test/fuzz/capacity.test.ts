@@ -12,7 +12,7 @@ import { missingTool } from './harness.ts'
 const run = promisify(execFile)
 const source = fileURLToPath(new URL('capacity.c', import.meta.url))
 
-/** Scenario, seconds of traffic, and what must be true; both methods, a table of the default size. */
+/** Scenario, seconds of traffic (of `load`: lines of the table), and what must be true; both methods, a table of the default size. */
 const SCENARIOS = [
   ['short', 150, '20,000 short connections a second: none is refused'],
   ['lookups', 150, '10,000 name lookups a second: none is refused'],
@@ -21,6 +21,7 @@ const SCENARIOS = [
   ['datagrams', 20, '100,000 single datagrams a second: no handshake fails'],
   ['alone', 300, 'with no daemon alive, none is refused and counts stay exact'],
   ['growth', 0, 'a table grows under connections that stay, and shrinks: each is found, none gives way'],
+  ['load', 65_536, 'a table grows to its ceiling under load: no connection loses a packet, none gives way'],
   ['thresholds', 0, 'with no daemon alive, thresholds that were reached open again'],
 ] as const
 

@@ -1,4 +1,5 @@
-/** The scenarios of capacity.c at full length: ten minutes of traffic, floods of ten tables, an hour without a daemon. */
+/** The scenarios of capacity.c at full length: ten minutes of traffic, floods of ten tables, an hour without a daemon,
+ * growth under load from 65,536 lines to four million. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,6 +13,8 @@ const SCENARIOS = [
   ['forged', 60],
   ['datagrams', 60],
   ['alone', 3600],
+  // Lines of the table, from a sixty-fourth of which it grows.
+  ['load', 2 ** 22],
   ['thresholds', 0],
 ] as const
 

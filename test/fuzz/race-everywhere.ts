@@ -16,12 +16,19 @@ interface Total {
   good: boolean
 }
 
+/** Of a race for a number of packets; they differ in their seeds. */
+const ROUND_SECONDS = 600
+let isLaid = false
+
 /** True if counts were what lines say everywhere, and no packet went to another connection's real server. */
-export async function raceEverywhere(seconds: number, seed: number): Promise<boolean> {
+export async function raceEverywhere(seconds: number, seed: number): Promise<Readonly<Total>> {
   const totals = [await raceNative(seconds / 3, seed), await raceHost('wasm', raceWasm, seconds / 3, seed)]
   if (skipWithoutPrivileges === false) {
-    enterPrivateNetwork()
-    layNetwork()
+    if (!isLaid) {
+      enterPrivateNetwork()
+      layNetwork()
+      isLaid = true
+    }
     totals.push(await raceHost('kernel', raceKernel, seconds / 3, seed))
   } else {
     console.log(`kernel: ${skipWithoutPrivileges}`)
@@ -31,7 +38,19 @@ export async function raceEverywhere(seconds: number, seed: number): Promise<boo
   console.log(
     `${packets.toLocaleString('en')} packets in all: ${good ? 'nothing found' : 'SOMETHING WAS FOUND'}`,
   )
-  return good
+  return { packets, good }
+}
+
+/** The same, again and again, until so many packets have been sent or something was found. */
+export async function raceFor(packets: number, seed: number, roundSeconds = ROUND_SECONDS): Promise<boolean> {
+  let sent = 0
+  for (let round = 0; sent < packets; round++) {
+    const total = await raceEverywhere(roundSeconds, seed + round)
+    sent += total.packets
+    console.log(`${sent.toLocaleString('en')} of ${packets.toLocaleString('en')} packets`)
+    if (!total.good) return false
+  }
+  return true
 }
 
 async function raceNative(seconds: number, seed: number): Promise<Total> {
