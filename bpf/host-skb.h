@@ -192,6 +192,19 @@ pm_inline __be16 *pm_skb_word(struct __sk_buff *skb, __u32 off)
 }
 
 /*
+ * A super-packet of UDP that a socket of this host made for an interface that finishes no checksums is as unfinished
+ * as others, though the kernel does not say so of it (Linux 6.11 on; __udp_gso_segment goes by that). One of whole
+ * packets in a list has been checked, each by its own sum, and has a level.
+ */
+PM_PART int pm_skb_unsaid(struct __sk_buff *skb)
+{
+	__u32 l4 = skb->cb[2] & 0xffff, check = skb->cb[2] >> 16;
+
+	return skb->gso_size && check - l4 == __builtin_offsetof(struct pm_udp, check) &&
+	       bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) < 0;
+}
+
+/*
  * Whether the transport checksum holds the pseudo header's sum only, for somebody to finish (CHECKSUM_PARTIAL).
  * No field says so. bpf_l4_csum_replace does: what is not part of the pseudo header it leaves out of such sums.
  */
@@ -213,6 +226,8 @@ PM_PART int pm_skb_partial(struct __sk_buff *skb)
 		return 0;
 	flags = *word == was ? PM_JOB_PARTIAL_CSUM : 0;
 	*word = was;
+	if (!flags && pm_skb_unsaid(skb))
+		flags = PM_JOB_PARTIAL_CSUM;
 	skb->cb[0] |= PM_SKB_ASKED | flags;
 	return flags;
 }

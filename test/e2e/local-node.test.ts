@@ -12,8 +12,27 @@ const OWN = '192.0.2.1'
 const BYTES = 2_000_000
 const LONG_ANSWER = 6000
 
-/** TCP on :7001 and on :7002 (everything back, and its own address in front), UDP on :7003 (a long answer). */
+/** Linux 6.11 sends super-packets of UDP also where the interface finishes no checksums. */
+const SEGMENT = 1000
+
+/**
+ * TCP on :7001 and on :7002 (everything back, and its own address in front), UDP on :7003 (a long answer) and :7005
+ * (segments of one super-packet, where the kernel sends such).
+ */
 const SERVER = `
+const cut = require('dgram').createSocket('udp4')
+const segment = (bytes) =>
+  require('koffi').load('libc.so.6').func('int setsockopt(int, int, int, void *, int)')(
+    cut._handle.fd, 17, 103, Buffer.from(Int32Array.of(bytes).buffer), 4)
+cut.on('message', (m, from) => {
+  segment(${SEGMENT})
+  cut.send(Buffer.alloc(3 * ${SEGMENT}, 7), from.port, from.address, (error) => {
+    if (!error) return
+    segment(0)
+    cut.send(Buffer.alloc(${SEGMENT}, 7), from.port, from.address)
+  })
+})
+cut.bind(7005, '0.0.0.0')
 const { createServer } = require('net')
 for (const port of [7001, 7002])
   createServer((s) => { s.on('error', () => {}); s.write(s.localAddress.padEnd(16) + s.localPort + '\\n'); s.pipe(s) }).listen(port, '0.0.0.0')
@@ -73,6 +92,8 @@ for (const plane of ['xdp', 'tc'] as const) {
         `-a -t ${VIP}:7002 -r ${OWN}:7002 -g`,
         `-A -u ${VIP}:7003 -s rr`,
         `-a -u ${VIP}:7003 -r ${OWN}:7003 -m`,
+        `-A -u ${VIP}:7005 -s rr`,
+        `-a -u ${VIP}:7005 -r ${OWN}:7005 -m`,
         `-A -u ${VIP}:7004 -s rr`,
         `-a -u ${VIP}:7004 -r ${OWN}:7999 -m`,
       )
@@ -84,10 +105,16 @@ for (const plane of ['xdp', 'tc'] as const) {
       assert.equal(await ask(ECHO, 7002, BYTES), `${VIP.padEnd(16)}7002 all`)
       assert.equal(await ask(DATAGRAM, 7003, 100), `${LONG_ANSWER} of 100`)
       assert.equal(await ask(DATAGRAM, 7003, 4100), `${LONG_ANSWER} of ${4100 % 251}`, 'in fragments')
+      assert.equal(await ask(DATAGRAM, 7005, 100), `${SEGMENT} of 7`, 'a super-packet')
       assert.equal(await ask(DATAGRAM, 7004, 100), 'ECONNREFUSED', 'errors of the stack are translated')
       // As drivers leave it: checksums and segments are the way out's business.
       await must(inNamespace(wires.director, ['ethtool', '-K', 'c0', 'tx', 'on', 'tso', 'on', 'gso', 'on']))
       assert.equal(await ask(ECHO, 7000, BYTES), `${OWN.padEnd(16)}7001 all`)
+      assert.equal(
+        await ask(DATAGRAM, 7005, 100),
+        `${SEGMENT} of 7`,
+        'a super-packet to be finished by the interface',
+      )
       assert.ok((await wires.verdict('pass_local_node')) > 0)
       assert.ok((await wires.verdict('forward_nat_reply')) > 0)
 
