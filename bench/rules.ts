@@ -3,11 +3,13 @@
  * with real servers that nobody will edit again. 100,000 of them take a second.
  */
 
+import { writeHop } from '../control/apply/hop-record.ts'
 import { realImage, SERVICE_WORDS, schedulerNumber, serviceImage } from '../control/compile/images.ts'
 import { planEntry } from '../control/compile/service-index.ts'
 import type { SchedulerName } from '../control/model/scheduler.ts'
 import type { ForwardingMethod } from '../control/model/server.ts'
 import { execute, type RuleMaps, ruleMaps } from '../control/plan/operations.ts'
+import type { HostHop } from '../control/rules/host.ts'
 import type { Dataplane } from '../dataplane/dataplane.ts'
 import {
   MAP_NAMES,
@@ -43,6 +45,7 @@ const TICKS_PER_SECOND = 1e9 / 2 ** PM_TICK_SHIFT
 export class BenchRules {
   readonly #plane: Dataplane
   readonly #maps: RuleMaps
+  #hop: HostHop | null = null
   #services = 0
   #reals = 0
   #members = 0
@@ -71,14 +74,21 @@ export class BenchRules {
     })
   }
 
+  /** Where real servers of services that are added from now on are reached, as a daemon keeps it. */
+  reachBy(hop: HostHop): void {
+    this.#hop = hop
+  }
+
   /**
    * Keeps next hops valid that connections have: the program asks for them again every 34 s, and a million
-   * flows at once after a pause would be measured as if that were their usual price. To be called before
-   * every run.
+   * flows at once after a pause would be measured as if that were their usual price. And looks like a daemon that
+   * is there. To be called before every run.
    */
   holdNextHops(): void {
-    const epoch = this.#plane.nowTicks() >>> EPOCH_SHIFT
-    SettingsRecord.setNextHopEpoch(this.#plane.map('settings').view, 0, (EPOCH_HELD - epoch) >>> 0)
+    const { view } = this.#plane.map('settings')
+    const now = this.#plane.nowTicks()
+    SettingsRecord.setNextHopEpoch(view, 0, (EPOCH_HELD - (now >>> EPOCH_SHIFT)) >>> 0)
+    SettingsRecord.setSwept(view, 0, now)
   }
 
   forgetConnections(family: 4 | 6 = 4): void {
@@ -109,6 +119,7 @@ export class BenchRules {
       )
       const real = this.#reals++
       execute(this.#maps, { op: 'fill-real', real, image })
+      writeHop(this.#plane, real, this.#hop)
       execute(this.#maps, { op: 'fill-members', first: first + index, words: Uint32Array.of(real, 1) })
       this.#members++
     })

@@ -4,10 +4,11 @@ import { KernelDataplane } from '../dataplane/kernel/plane.ts'
 import { PM_TICK_SHIFT, Verdict } from '../dataplane/layout/layout.gen.ts'
 import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
+import { macBytes } from '../test/packets/bytes.ts'
 import { FORWARDED, type Method, VIP } from './methods.ts'
 import { DIRECTOR } from './network.ts'
 import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
-import { type Family, fromClients, type Traffic, toClients } from './traffic.ts'
+import { type Family, fromClients, MAC, type Traffic, toClients } from './traffic.ts'
 import type { Wrapper } from './wrapper.ts'
 
 export interface Bench {
@@ -40,13 +41,15 @@ export async function open(
     putInterface(plane, found)
     return found.ifindex
   }
-  return {
-    plane,
-    rules: new BenchRules(plane),
-    wrapper,
-    client: ifindex(DIRECTOR.client.device),
-    server: ifindex(DIRECTOR.server.device),
-  }
+  const [client, server] = [ifindex(DIRECTOR.client.device), ifindex(DIRECTOR.server.device)]
+  const rules = new BenchRules(plane)
+  rules.reachBy({
+    ifindex: server,
+    smac: macBytes(MAC.director),
+    dmac: macBytes(MAC.server),
+    mtu: 1500,
+  })
+  return { plane, rules, wrapper, client, server }
 }
 
 const TICK_MS = 2 ** PM_TICK_SHIFT / 1e6

@@ -14,6 +14,7 @@ import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
 import { libc } from '../linux/libc.ts'
 import { inNetns } from '../linux/netns.ts'
+import { macBytes } from '../test/packets/bytes.ts'
 import { Floors } from './floors.ts'
 import { receivedPackets, runLive, SoftirqClock } from './live.ts'
 import { FORWARDING, Namespaces, namespacePath } from './network.ts'
@@ -175,6 +176,12 @@ export async function pointsman(scene: Scene, options: OursOptions): Promise<Our
   const device = inNetns(wire.director, () => readNetDevice(WIRE.director))
   putInterface(plane, device)
   const rules = new BenchRules(plane)
+  rules.reachBy({
+    ifindex: device.ifindex,
+    smac: macBytes(MAC.director),
+    dmac: macBytes(MAC.server),
+    mtu: 1500,
+  })
   rules.clear()
   for (const name of methods) {
     rules.add({

@@ -90,6 +90,10 @@ PM_PART __u64 pm_claim6(struct pm_place *at, __u32 now, int force)
 
 pm_inline __u64 pm_claim(int family, struct pm_place *at, __u32 now, int force)
 {
+	__u64 line = family == 4 ? pm_claim_free4(at, now) : pm_claim_free6(at, now);
+
+	if (pm_likely(line != PM_NO_LINE))
+		return line;
 	return family == 4 ? pm_claim4(at, now, force) : pm_claim6(at, now, force);
 }
 

@@ -26,29 +26,28 @@ pm_inline void pm_fill(int family, struct pm_conn *c, const struct pm_key *k, __
 	}
 }
 
-/* Fills the claimed line of the client's direction; 0 if there is no such real server. */
-pm_inline int pm_fill_client(int family, const struct pm_key *k, __u32 index, __u32 real_index, __u32 flags)
+/* Fills the claimed line of the client's direction. */
+pm_inline void pm_fill_client(int family, const struct pm_key *k, __u32 index, __u32 real, __u8 traits)
 {
 	struct pm_conn *c = pm_line(family, index);
-	struct pm_real *real = pm_reals(real_index);
 
-	if (!c || !real || !k)
-		return 0;
-	/* The method once: the daemon may edit the record meanwhile. */
-	pm_fill(family, c, k, pm_traits(PM_CONN_IN, pm_read(real->method), flags));
-	c->real = real_index;
+	if (!c || !k)
+		return;
+	pm_fill(family, c, k, traits);
+	c->real = real;
 	c->peer = PM_NONE;
-	return 1;
 }
 
-PM_PART int pm_fill_client4(const struct pm_key *k, __u32 index, __u32 real, __u32 flags)
+PM_PART int pm_fill_client4(const struct pm_key *k, __u32 index, __u32 real, __u32 traits)
 {
-	return pm_fill_client(4, k, index, real, flags);
+	pm_fill_client(4, k, index, real, traits);
+	return 0;
 }
 
-PM_PART int pm_fill_client6(const struct pm_key *k, __u32 index, __u32 real, __u32 flags)
+PM_PART int pm_fill_client6(const struct pm_key *k, __u32 index, __u32 real, __u32 traits)
 {
-	return pm_fill_client(6, k, index, real, flags);
+	pm_fill_client(6, k, index, real, traits);
+	return 0;
 }
 
 /* The key of what a NAT real server answers to packets of `k`. */
@@ -205,12 +204,14 @@ pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live
 
 /* For pm_connect, beside enum pm_conn_flag: no packet of the connection has been seen, only an error about one. */
 #define PM_CONNECT_UNSEEN 0x100u
+/* How a connection begins: its first packet's flags of TCP, the above, and the line's traits. */
+#define PM_BIRTH_TRAITS_SHIFT 16
 
 /*
  * The claimed lines become a connection: counted, and found by packets from now on. It begins in the state
  * that its first packet leads to. The client's line comes first: one for replies is never without it.
  */
-pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
+pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 birth, __u32 now)
 {
 	struct pm_conn *c = pm_line(family, line >> 32), *peer = pm_line(family, reply >> 32);
 	__u32 index = line >> 32, word = line, bits, real, row, template;
@@ -223,10 +224,10 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, _
 	real = c->real;
 	bits = pm_method_of(c->traits) == PM_METHOD_NAT ? 0 : PM_CONN_INPUT_ONLY;
 	live = pm_head_of(pm_live_word(word, PM_TCP_NONE, PM_CONN_NEW, bits), now);
-	if (tcp_flags & PM_CONNECT_UNSEEN)
+	if (birth & PM_CONNECT_UNSEEN)
 		live += (__u64)set->timeouts[PM_TIMEOUT_INITIAL] << 32;
 	else
-		live = pm_next_head(set, c->protocol, live, PM_DIR_IN, tcp_flags, now);
+		live = pm_next_head(set, c->protocol, live, PM_DIR_IN, birth, now);
 	live = pm_head_of((__u32)live & ~(PM_CONN_CLASS_MASK << PM_CONN_CLASS_SHIFT), pm_until(live));
 	copy = pm_head_of(pm_live_word(reply, pm_state(live), PM_CONN_NEW, 0), pm_until(live));
 	template = pm_assured_by(family, c, index, 0, live, PM_DIR_IN);
@@ -252,14 +253,27 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 tcp_flags, _
 	return (__u64)index << 32 | (__u32)live;
 }
 
-PM_PART __u64 pm_begin4(__u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
+PM_PART __u64 pm_begin4(__u64 line, __u64 reply, __u32 birth, __u32 now)
 {
-	return pm_begin(4, line, reply, tcp_flags, now);
+	return pm_begin(4, line, reply, birth, now);
 }
 
-PM_PART __u64 pm_begin6(__u64 line, __u64 reply, __u32 tcp_flags, __u32 now)
+PM_PART __u64 pm_begin6(__u64 line, __u64 reply, __u32 birth, __u32 now)
 {
-	return pm_begin(6, line, reply, tcp_flags, now);
+	return pm_begin(6, line, reply, birth, now);
+}
+
+/* The same of a connection of one line, which is filled here, too: a call less for every one of them. */
+PM_PART __u64 pm_begin_alone4(const struct pm_key *k, __u64 line, __u32 real, __u32 birth, __u32 now)
+{
+	pm_fill_client(4, k, line >> 32, real, birth >> PM_BIRTH_TRAITS_SHIFT);
+	return pm_begin(4, line, PM_NO_LINE, birth, now);
+}
+
+PM_PART __u64 pm_begin_alone6(const struct pm_key *k, __u64 line, __u32 real, __u32 birth, __u32 now)
+{
+	pm_fill_client(6, k, line >> 32, real, birth >> PM_BIRTH_TRAITS_SHIFT);
+	return pm_begin(6, line, PM_NO_LINE, birth, now);
 }
 
 /* What a new connection is to be. */
@@ -277,37 +291,41 @@ struct pm_plan {
 pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_plan *plan)
 {
 	const struct pm_key *k = &flow->p.key;
-	__u64 line, reply = PM_NO_LINE;
-	__u32 now = flow->now, real = plan->real, flags;
+	__u32 now = flow->now, index = plan->real, method, birth;
+	const struct pm_real *real = pm_reals(index);
+	__u64 line, reply;
 	struct pm_conn *c;
+	__u8 traits;
 
+	if (!real)
+		return PM_NO_LINE;
+	/* Once: the daemon may edit the record meanwhile. */
+	method = pm_read(real->method);
+	traits = pm_traits(PM_CONN_IN, method, plan->flags);
 	line = pm_claim(family, &flow->at, now, 0);
 	if (pm_unlikely(line == PM_ONLY_BY_FORCE)) {
-		struct pm_real *r = pm_reals(real);
-
-		if (!r || (r->method == PM_METHOD_NAT &&
-			   !(family == 4 ? pm_reply_has_room4(k, real, plan->port, now) :
-					   pm_reply_has_room6(k, real, plan->port, now))))
+		if (method == PM_METHOD_NAT && !(family == 4 ? pm_reply_has_room4(k, index, plan->port, now) :
+							       pm_reply_has_room6(k, index, plan->port, now)))
 			return PM_NO_LINE;
 		line = pm_claim(family, &flow->at, now, 1);
 	}
 	c = pm_line(family, line >> 32);
 	if (!c)
 		return PM_NO_LINE;
-	if (!(family == 4 ? pm_fill_client4(k, line >> 32, real, plan->flags) :
-			    pm_fill_client6(k, line >> 32, real, plan->flags))) {
-		pm_free(c, pm_head_of(line, now));
-		return PM_NO_LINE;
-	}
 	if (plan->flags & PM_CONN_CONTROLLED)
 		pm_set_control(family, line >> 32, plan->template);
-	if (pm_method_of(c->traits) == PM_METHOD_NAT) {
-		reply = pm_connect_reply(family, flow, line >> 32, c);
-		if (reply == PM_NO_LINE || reply == PM_LINE_BUSY) {
-			pm_free(c, pm_head_of(line, now));
-			return reply;
-		}
+	birth = flow->p.tcp_flags | (plan->flags & PM_CONNECT_UNSEEN) | (__u32)traits << PM_BIRTH_TRAITS_SHIFT;
+	if (method != PM_METHOD_NAT)
+		return family == 4 ? pm_begin_alone4(k, line, index, birth, now) :
+				     pm_begin_alone6(k, line, index, birth, now);
+	if (family == 4)
+		pm_fill_client4(k, line >> 32, index, traits);
+	else
+		pm_fill_client6(k, line >> 32, index, traits);
+	reply = pm_connect_reply(family, flow, line >> 32, c);
+	if (reply == PM_NO_LINE || reply == PM_LINE_BUSY) {
+		pm_free(c, pm_head_of(line, now));
+		return reply;
 	}
-	flags = flow->p.tcp_flags | (plan->flags & PM_CONNECT_UNSEEN);
-	return family == 4 ? pm_begin4(line, reply, flags, now) : pm_begin6(line, reply, flags, now);
+	return family == 4 ? pm_begin4(line, reply, birth, now) : pm_begin6(line, reply, birth, now);
 }

@@ -340,7 +340,7 @@ pm_inline struct pm_conn *pm_find_at(int family, const struct pm_place *at, __u3
 			__u64 h;
 
 			if (!c)
-				return PM_NULL;
+				break;
 			h = pm_head(c);
 			any |= h;
 			if (pm_status(h) == PM_CONN_CLEAN)
@@ -444,7 +444,14 @@ pm_inline struct pm_conn *pm_find_again(int family, struct pm_settings *set, con
 pm_inline struct pm_conn *pm_find(int family, struct pm_settings *set, const struct pm_place *at,
 				  const struct pm_key *k, __u32 *index, __u64 *head)
 {
-	struct pm_conn *c = pm_find_at(family, at, at->level, k, index, head);
+	__u32 moves = pm_glance(set->moves);
+	struct pm_conn *c = pm_find_at(family, pm_after(at, moves), at->level, k, index, head);
 
-	return c ? c : pm_find_again(family, set, at, k, index, head);
+	if (c)
+		return c;
+	/* Where lines stand in one level only, and none was moved meanwhile, one look is enough. */
+	if (pm_likely(pm_read(*pm_levels(family, pm_after(set, *head))) == at->level &&
+		      pm_glance(pm_after(set, *head)->moves) == moves))
+		return PM_NULL;
+	return pm_find_again(family, set, at, k, index, head);
 }

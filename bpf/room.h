@@ -266,6 +266,15 @@ PM_PART __u64 pm_take6(__u32 index, __u32 now)
 
 pm_inline __u64 pm_take_line(int family, __u32 index, __u32 now)
 {
+	struct pm_conn *c = pm_line(family, index);
+	__u64 head, claimed;
+
+	if (!c)
+		return PM_NO_LINE;
+	head = pm_head(c);
+	claimed = pm_claimed(head, now);
+	if (pm_likely(pm_status(head) < PM_CONN_CLAIMED && pm_swap_head(c, head, claimed)))
+		return (__u64)index << 32 | (__u32)claimed;
 	return family == 4 ? pm_take4(index, now) : pm_take6(index, now);
 }
 
