@@ -204,6 +204,8 @@ pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live
 
 /* For pm_connect, beside enum pm_conn_flag: no packet of the connection has been seen, only an error about one. */
 #define PM_CONNECT_UNSEEN 0x100u
+/* The client is this host: answers go to its sockets, whatever routes say. */
+#define PM_CONNECT_OWN 0x200u
 /* How a connection begins: its first packet's flags of TCP, the above, and the line's traits. */
 #define PM_BIRTH_TRAITS_SHIFT 16
 
@@ -285,6 +287,15 @@ struct pm_plan {
 	__u16 pad;
 };
 
+/* The claimed line for answers leads to the sockets of this host. */
+pm_inline void pm_lead_home(int family, __u32 reply)
+{
+	struct pm_conn *c = pm_line(family, reply);
+
+	if (c)
+		c->neighbour = PM_NEIGHBOUR_OWN;
+}
+
 /*
  * A new connection of this flow's key: its line and word; PM_NO_LINE when the table has no room, PM_LINE_BUSY.
  */
@@ -327,5 +338,7 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_pla
 		pm_free(c, pm_head_of(line, now));
 		return reply;
 	}
+	if (plan->flags & PM_CONNECT_OWN)
+		pm_lead_home(family, reply >> 32);
 	return family == 4 ? pm_begin4(line, reply, birth, now) : pm_begin6(line, reply, birth, now);
 }

@@ -31,11 +31,6 @@ pm_inline enum pm_verdict pm_own_answer(struct pm_frame *f, int family, struct p
 	return v == PM_CONTINUE ? PM_FORWARD_NAT_REPLY : v;
 }
 
-PM_PART __u64 pm_note_reply4(const struct pm_key *k, __u32 ip_length, __u32 now)
-{
-	return pm_note_reply(4, k, ip_length, now);
-}
-
 /* The answer of a DR or TUN real server leaves as it is; its connection's state follows both sides from now on. */
 pm_inline enum pm_verdict pm_own_note(struct pm_frame *f, int family, struct pm_flow *flow)
 {

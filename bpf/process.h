@@ -10,6 +10,7 @@
 #include "move.h"
 #include "stray.h"
 #include "limit.h"
+#include "by-way.h"
 
 /*
  * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
@@ -113,49 +114,6 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		       PM_FORWARD_NAT_REPLY;
 }
 
-/*
- * Counts an answer that a DR or TUN real server sends through the director, or is: the connection's line and word,
- * PM_NO_LINE if there is none.
- */
-pm_inline __u64 pm_note_reply(int family, const struct pm_key *k, __u32 ip_length, __u32 now)
-{
-	struct pm_settings *set = pm_settings(0);
-	struct pm_seen seen = {};
-	struct pm_key r = {};
-	struct pm_place at;
-	struct pm_real *real;
-	struct pm_conn *c;
-	__u32 index = 0;
-	__u64 head;
-
-	if (!k || !set)
-		return PM_NO_LINE;
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		if (family == 6 || i == 0) {
-			r.saddr[i] = k->daddr[i];
-			r.daddr[i] = k->saddr[i];
-		}
-	}
-	r.sport = k->dport;
-	r.dport = k->sport;
-	r.protocol = k->protocol;
-	at = pm_place(family, set, &r);
-	c = pm_find(family, set, &at, &r, &index, &head);
-	if (!c || pm_over(family, c, index, head, now) || !pm_look(c, head, &seen) ||
-	    pm_kind_of(seen.c.traits) != PM_CONN_IN || pm_method_of(seen.c.traits) == PM_METHOD_NAT)
-		return PM_NO_LINE;
-	real = pm_reals(seen.c.real);
-	if (real && real->slot == PM_SLOT_LIVE)
-		pm_account(seen.c.real, ip_length, 1);
-	return (__u64)index << 32 | seen.c.word;
-}
-
-PM_PART __u64 pm_note_reply6(const struct pm_key *k, __u32 ip_length, __u32 now)
-{
-	return pm_note_reply(6, k, ip_length, now);
-}
-
 /* A packet of no connection: for a virtual service, or not ours. */
 pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_flow *flow)
 {
@@ -173,24 +131,11 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_DROP_FRAGMENT_ALONE;
 	service = pm_service_of(family, set, &p->key, f->ifindex, &slot);
 	if (!service) {
-		/*
-		 * An answer of a DR or TUN real server on its way through the director: the stack
-		 * forwards it (IPv6) or drops it for its source, which is our own (IPv4). So only IPv6
-		 * is looked at.
-		 */
-		if (family == 6 &&
-		    pm_find_service(family, p->key.saddr, p->key.sport, p->key.protocol, &slot) &&
-		    p->ttl > 1) {
-			line = pm_note_reply6(&p->key, p->ip_length, flow->now);
-			if (line == PM_NO_LINE)
-				return PM_PASS_NO_SERVICE;
-			/* From now on its states follow both sides. */
-			pm_change_state6(line >> 32, line, PM_DEED(PM_DIR_OUT, p->tcp_flags), PM_NULL, flow->now);
-			return PM_PASS_REPLY;
-		}
+		if (family == 6 || pm_unlikely(set->flags & PM_SETTING_OWN))
+			return pm_answer_by_way(f, family, flow);
 		return PM_PASS_NO_SERVICE;
 	}
-	if (pm_martian(family, &p->key))
+	if (pm_martian(family, &p->key) && !pm_is_own(set, f->ifindex))
 		return PM_PASS_MARTIAN_SOURCE;
 	if (pm_unlikely(set->flags & PM_SETTING_FILTERS) &&
 	    (family == 4 ? pm_denied4(&p->key, slot, flow->now) : pm_denied6(&p->key, slot, flow->now)))
@@ -225,6 +170,8 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 			return PM_DROP_NO_ROUTE;
 		return pm_answer(f, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
 	}
+	if (pm_is_own(set, f->ifindex))
+		plan.flags |= PM_CONNECT_OWN;
 	line = pm_connect(family, flow, &plan);
 	if (line >= PM_LINE_BUSY && plan.template != PM_NONE)
 		pm_uncontrol(family, plan.template);

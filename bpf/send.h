@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "icmp-error.h"
+#include "own.h"
 
 /* A packet on its way through the stages. */
 struct pm_flow {
@@ -109,7 +109,8 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 				return PM_WANT_PAYLOAD;
 			if (pm_decrement_ttl(f, family))
 				return PM_DROP_MAP;
-			return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG, limit);
+			return pm_refuse(f, family, flow, c, PM_ANSWER_TOO_BIG,
+					 pm_own_limit(flow->set, family, f->ifindex, limit));
 		}
 		if (!pm_host_cuts(f, limit + (method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0))) {
 			if (method != PM_METHOD_NAT)
@@ -122,6 +123,12 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		return PM_WANT_PAYLOAD;
 	if (method != PM_METHOD_TUN)
 		pm_cut_padding(f, p, PM_ETH_MIN);
+	if (method != PM_METHOD_NAT) {
+		enum pm_verdict v = pm_own_source(f, family, flow->set, p, c->real);
+
+		if (pm_unlikely(v != PM_CONTINUE))
+			return v;
+	}
 	switch (method) {
 	case PM_METHOD_NAT: {
 		struct pm_nat nat = { .addr = (const __be32 *)real->addr, .port = pm_real_port(real, &p->key, c->traits),

@@ -65,6 +65,7 @@ enum pm_verdict {
 	PM_FORWARD_TUN = 35,	       /* encapsulated */
 	PM_FORWARD_ICMP = 36,	       /* ICMP error about an answer, to the real server */
 	PM_FORWARD_ICMP_REPLY = 37,    /* ICMP error about a request, to the client */
+	PM_FORWARD_REPLY = 38,	       /* answer of a DR or TUN real server by way of this host, to the client */
 
 	/* Answered by the director. */
 	PM_ANSWER_PORT_UNREACHABLE = 40, /* no real server available; or nat_icmp_send and no connection */
@@ -251,6 +252,7 @@ enum pm_setting {
 	PM_SETTING_SLOPPY_SCTP = 0x40000,  /* sysctl sloppy_sctp */
 	PM_SETTING_LIMITS = 0x10000,	   /* some service has a limit for each source */
 	PM_SETTING_ANSWERS = 0x20000,	   /* what this host's own sockets send passes the program, too (outgoing.h) */
+	PM_SETTING_OWN = 0x80000,	   /* this host's own sockets are clients, too (own.h) */
 };
 
 /*
@@ -445,6 +447,9 @@ struct pm_neighbour {
 /* In the first bucket, written by the daemon: where answers to its health checks leave, whatever routes say. */
 #define PM_NEIGHBOUR_CHECK4 1
 #define PM_NEIGHBOUR_CHECK6 2
+/* And the pair of links of this host's own clients: from the program to their sockets, from them to the program. */
+#define PM_NEIGHBOUR_OWN 3
+#define PM_NEIGHBOUR_SERVE 4
 
 /*
  * Live counts of a real server: changed by packets and by the sweeper, atomically. A cache line each, or

@@ -4,6 +4,7 @@
  * connections during the copy is forgotten.
  */
 import { type Dataplane, DataplaneError } from './dataplane.ts'
+import { forgetOwnHops } from './given-hops.ts'
 import { MAP_NAMES, type MapName, SettingsRecord } from './layout/layout.gen.ts'
 import { stampLayout } from './layout/stamp.ts'
 
@@ -26,6 +27,7 @@ export function copyMaps(from: Pick<Dataplane, 'map'>, to: Pick<Dataplane, 'map'
   // They are of one layout, whatever the source says of itself: the target's next adopter relies on it.
   stampLayout(to.map('settings').view)
   forgetNextHops(to)
+  forgetOwnHops(to)
 }
 
 /** Has every connection look up its next hop again. */

@@ -95,6 +95,13 @@ export interface Answers {
   readonly refused: readonly string[]
 }
 
+/** Whether the host's own sockets reach virtual services as other clients do. */
+export interface OwnClients {
+  readonly served: boolean
+  /** Why not, in sentences. */
+  readonly refused: readonly string[]
+}
+
 export interface Dataplane {
   readonly plane: PlaneKind
   readonly sizes: Sizes
@@ -133,6 +140,13 @@ export interface Dataplane {
   seeAnswers?(on: boolean): void
   /** As it is at this moment; null: nobody has asked for it. */
   answers?(): Answers | null
+  /**
+   * Shows the program what the host's own sockets send to virtual services, or no longer. Where that cannot be
+   * `ownClients` says why, and it is tried again with every `attach`. Planes that have no place for it leave it out.
+   */
+  serveOwn?(on: boolean): void
+  /** As it is at this moment; null: nobody has asked for it. */
+  ownClients?(): OwnClients | null
   /**
    * Returns when every packet is through that was under way at the call: whatever had been taken out of
    * packets' sight before is read by none any more. Planes that have no packets leave it out.

@@ -12,6 +12,10 @@ export type DataplaneName = 'auto' | 'xdp' | 'tc' | 'userspace'
 
 export interface DirectorOptions {
   readonly dataplane?: DataplaneName
+  /** The director's own sockets are clients, too. */
+  readonly ownClients?: boolean
+  /** Interfaces beside those of the wires. */
+  readonly also?: readonly string[]
   readonly xdpMode?: 'auto' | 'native' | 'generic'
   /** Starts the daemon without the capabilities that loading BPF programs takes. */
   readonly withoutBpf?: boolean
@@ -68,13 +72,15 @@ export class LabDirector {
   }
 
   daemonCommand(options: DirectorOptions): string[] {
-    const interfaces = [topology.wires.clients.interface, topology.wires.servers.interface]
+    const { clients, servers } = topology.wires
+    const interfaces = [clients.interface, servers.interface, ...(options.also ?? [])]
     const lost = '-bpf,-perfmon,-sys_admin'
     return [
       ...(options.withoutBpf ? ['setpriv', `--bounding-set=${lost}`, `--inh-caps=${lost}`] : []),
       ...(options.capabilities === undefined ? [] : withCapabilities(options.capabilities)),
       options.bin === undefined ? executable('pointsmand') : join(options.bin, 'pointsmand'),
       ...interfaces.flatMap((name) => ['--interface', name]),
+      ...(options.ownClients === true ? ['--own-clients'] : []),
       '--run-dir',
       this.runDir,
       '--dataplane',

@@ -40,6 +40,7 @@ const PROGRAMS = ['pointsmand', 'pointsman', 'ipvsadm', 'ipvsadm-save', 'ipvsadm
 const DIST = [
   'pointsman.bpf.o',
   'pointsman-out.bpf.o',
+  'pointsman-own.bpf.o',
   'pointsman-tc.bpf.o',
   'pointsman-recording.bpf.o',
   'pointsman-tc-recording.bpf.o',

@@ -38,6 +38,7 @@ import { LimitMaps } from './limits.ts'
 import { LocalAnswers } from './local-answers.ts'
 import { MarkTables } from './marks.ts'
 import { NetworkFacts } from './network.ts'
+import { OwnClients } from './own-clients.ts'
 import { ProbeWays } from './probe-way.ts'
 import { Quiet } from './quiet.ts'
 import { Reconciler } from './reconciler.ts'
@@ -62,6 +63,8 @@ export interface MapApplierOptions {
   readonly trace?: (operation: Operation) => void
   /** Told of what goes wrong without stopping anything. */
   readonly warn?: (message: string) => void
+  /** Whether the host's own sockets are clients, too, where the data plane can; not unless said otherwise. */
+  readonly servesOwn?: boolean
   /** Told of a broken invariant that no caller is waiting for. */
   readonly failed?: (error: unknown) => void
 }
@@ -91,10 +94,12 @@ export class MapApplier implements Applier {
   readonly #settings: Settings
   readonly #marks: MarkTables
   readonly #answers: LocalAnswers
+  readonly #own: OwnClients
   readonly #reconciler: Reconciler
   readonly #comparison: Comparison
   readonly #stateFile: StateFile
   readonly #identity: number
+  readonly #servesOwn: boolean
   readonly #clock: Clock
   readonly #trace: ((operation: Operation) => void) | null
   readonly #warn: (message: string) => void
@@ -131,6 +136,8 @@ export class MapApplier implements Applier {
     this.#sweepBeganMs = this.#clock.nowMs()
     this.room = new Capacity(this.#ledger, this.#maps.live, () => this.#clock.nowMs())
     this.#answers = new LocalAnswers(dataplane, (message) => this.#warn(message))
+    this.#own = new OwnClients(dataplane, (message) => this.#warn(message))
+    this.#servesOwn = options.servesOwn ?? false
     this.#network = new NetworkFacts({
       dataplane,
       host,
@@ -159,6 +166,7 @@ export class MapApplier implements Applier {
         filters: this.filters.count > 0,
         limits: this.limits.count > 0,
         answers: this.#answers.areSeen,
+        own: this.#own.areServed,
       }),
     )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
@@ -198,6 +206,7 @@ export class MapApplier implements Applier {
       }
     }
     this.#network.placements.natSources = publishedNatIcmpSend(this.dataplane.map('settings'))
+    this.#network.placements.directSources = this.#own.areServed
     if (this.#network.placements.natSources) this.#natIndex.fill()
   }
 
@@ -324,8 +333,19 @@ export class MapApplier implements Applier {
   }
 
   publishSettings(): void {
+    this.#own.before(this.#servesOwn && this.#rules.serviceCount > 0)
+    this.#followOwn(this.#own.areServed)
     this.#settings.publish()
     this.#answers.published()
+    this.#own.after()
+  }
+
+  /** Keeps, or no longer, our address towards each DR real server, which own clients are lent. */
+  #followOwn(on: boolean): void {
+    const { placements } = this.#network
+    if (placements.directSources === on) return
+    placements.directSources = on
+    this.#network.placeAll()
   }
 
   /** Keeps, or no longer, what nat_icmp_send needs: our address towards each NAT real server, and the index. */

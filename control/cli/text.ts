@@ -145,7 +145,7 @@ export function statusText(status: Status): string {
     rows.push([state === 'waiting' ? 'waiting for' : 'refused', `${name}, ${why}`])
   }
   if (dataplane.interfaces.length === 0) rows.push(['interface', 'none'])
-  rows.push(...answerRows(dataplane.answers))
+  rows.push(...answerRows(dataplane.answers), ...ownRows(dataplane.own))
   rows.push(
     ['services', String(status.services)],
     ['real servers', String(status.realServers)],
@@ -195,6 +195,11 @@ function answerRows(answers: Status['dataplane']['answers']): (readonly [string,
     ['local servers', `their answers are seen at ${seen}`],
     ...refused.map((why) => ['not seen', why] as const),
   ]
+}
+
+/** Only what is missing: that own clients are served is nothing to be told. */
+function ownRows(own: Status['dataplane']['own']): (readonly [string, string])[] {
+  return (own?.refused ?? []).map((why) => ['own clients', `not served: ${why}`] as const)
 }
 
 /** The first ones; a whole site that is down has its page. */

@@ -12,6 +12,8 @@ export class Placements {
   readonly #host: Host
   /** Whether NAT real servers need a source address, too: a question to the kernel for each. */
   natSources = false
+  /** The same of DR real servers: for clients that are this host. */
+  directSources = false
 
   constructor(host: Host) {
     this.#host = host
@@ -19,7 +21,10 @@ export class Placements {
 
   place(server: RealServer): Placement {
     const local = isLocalAddress(server.id.address, localAddresses(this.#host))
-    const sourced = server.method === 'tunnel' || (server.method === 'nat' && this.natSources)
+    const sourced =
+      server.method === 'tunnel' ||
+      (server.method === 'nat' && this.natSources) ||
+      (server.method === 'direct-routing' && this.directSources)
     return { source: sourced ? this.#host.resolveSource(server.id.address) : null, local }
   }
 }

@@ -87,6 +87,8 @@ export interface InUse {
   readonly limits: boolean
   /** The program sees what real servers on this host send. */
   readonly answers: boolean
+  /** The host's own sockets are led to the program. */
+  readonly own: boolean
 }
 
 /** Words of the record that the daemon owns, by index. */
@@ -134,6 +136,7 @@ export function settingsWords(
       on(use.filters, Setting.Filters) |
       on(use.limits, Setting.Limits) |
       on(use.answers, Setting.Answers) |
+      on(use.own, Setting.Own) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.marks, use.marks)

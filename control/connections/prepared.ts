@@ -10,12 +10,12 @@
  * director has them, and their next hops stay.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
+import { type GivenHop, giveHop } from '../../dataplane/given-hops.ts'
 import {
   ConnFlag,
   ConnKind,
   ConnStatus,
   LiveRecord,
-  NeighbourRecord,
   PM_CONN_ACTIVE,
   PM_CONN_GENERATIONS,
   PM_CONN_HELD,
@@ -43,12 +43,7 @@ export interface Flow {
 }
 
 /** Where answers leave, whatever routes say. */
-export interface FixedHop {
-  readonly ifindex: number
-  readonly smac: Uint8Array
-  readonly dmac: Uint8Array
-  readonly mtu: number
-}
+export type FixedHop = GivenHop
 
 export interface Wish {
   /** The client's direction. */
@@ -84,8 +79,6 @@ interface Claimed {
 
 /** Where answers leave, in the map `neighbours`. */
 const ANSWERS = { 4: PM_NEIGHBOUR_CHECK4, 6: PM_NEIGHBOUR_CHECK6 } as const
-const NEIGHBOUR_WORDS = NeighbourRecord.size / 4
-const VERSION = NeighbourRecord.offsets.version / 4
 /** Attempts at a swap that packets keep winning. */
 const TRIES = 8
 
@@ -194,18 +187,7 @@ export class PreparedConnections {
 
   /** Where answers leave: the same for all, so that a record with another content is one that is over. */
   #lead(table: ConnectionTable, hop: FixedHop): void {
-    const { u32, bytes } = this.#dataplane.map('neighbours')
-    const base = ANSWERS[table.family] * NEIGHBOUR_WORDS
-    const { offsets } = NeighbourRecord
-    const image = new Uint32Array(NEIGHBOUR_WORDS)
-    const version = u32[base + VERSION]!
-    NeighbourRecord.write(new DataView(image.buffer), 0, { ...hop, version, epoch: 0, gateway: 0 })
-    const present = bytes.subarray(base * 4, (base + NEIGHBOUR_WORDS) * 4)
-    if ((version & 1) === 0 && Buffer.compare(new Uint8Array(image.buffer), present) === 0) return
-    Atomics.store(u32, base + VERSION, version | 1)
-    for (let word = offsets.epoch / 4; word < NEIGHBOUR_WORDS; word++)
-      Atomics.store(u32, base + word, image[word]!)
-    Atomics.store(u32, base + VERSION, ((version | 1) + 1) >>> 0)
+    giveHop(this.#dataplane, ANSWERS[table.family], hop)
   }
 
   #count(real: number, by: 1 | -1): void {

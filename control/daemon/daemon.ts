@@ -72,6 +72,8 @@ export interface DaemonOptions {
   readonly interfaces: readonly string[]
   readonly dataplane: PlaneChoice
   readonly xdpMode: XdpModeChoice
+  /** Whether the director's own sockets are clients, too. */
+  readonly ownClients: boolean
   readonly runDirectory: string
   /** null: the usual file, if it is there. */
   readonly config: string | null
@@ -280,6 +282,7 @@ class Daemon {
       stateFile: this.#state,
       warn: (message) => this.#log.warn(message),
       failed: (error) => this.#beatFailed('bring rules in force', error),
+      servesOwn: this.#options.ownClients,
     }
   }
 

@@ -59,6 +59,7 @@ function command(): Command {
         .choices(['auto', 'native', 'generic'])
         .default('auto'),
     )
+    .option('--own-clients', "serve the director's own sockets, too (xdp, tc)", false)
     .option('--kubernetes <file>', 'serve the LoadBalancer Services of the cluster that this file names, too')
     .option('--keepalived <file>', 'serve the virtual servers of this keepalived.conf, too')
     .option(
@@ -193,6 +194,7 @@ export function parseDaemonOptions(
     interface: readonly string[]
     dataplane: PlaneChoice
     xdpMode: DaemonOptions['xdpMode']
+    ownClients: boolean
     runDir: string
     config?: string
     kubernetes?: string
@@ -218,6 +220,7 @@ export function parseDaemonOptions(
     interfaces: options.interface,
     dataplane: options.dataplane,
     xdpMode: options.xdpMode,
+    ownClients: options.ownClients,
     runDirectory: options.runDir,
     keepalived: options.keepalived === undefined ? null : resolve(options.keepalived),
     kubernetes: options.kubernetes === undefined ? null : resolve(options.kubernetes),

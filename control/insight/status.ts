@@ -66,6 +66,7 @@ export function readStatus(facts: StatusFacts): Status {
       })),
       missing,
       answers: answersShown(dataplane),
+      own: ownShown(dataplane),
       warnings: [...(dataplane?.warnings ?? []), ...(applier?.warnings() ?? []), ...facts.warnings],
       sendFailures: sendFailures(facts.sendFailures),
     },
@@ -100,6 +101,11 @@ function answersShown(dataplane: Dataplane | null): Status['dataplane']['answers
   const answers = dataplane?.answers?.() ?? null
   if (answers === null) return null
   return { seen: answers.seen, interfaces: [...answers.interfaces], refused: [...answers.refused] }
+}
+
+function ownShown(dataplane: Dataplane | null): Status['dataplane']['own'] {
+  const own = dataplane?.ownClients?.() ?? null
+  return own === null ? null : { served: own.served, refused: [...own.refused] }
 }
 
 /** As the last sweep over all lines counted them; without a data plane there are none. */

@@ -1,19 +1,20 @@
 /**
- * The program at the egress of interfaces, where it sees what the host's own sockets send: answers of real servers
- * that are this host (bpf/outgoing.h). They leave by whatever interface leads to the client, so it is at all of
- * them; loaded and attached only while it is wanted, on links and pins like those of the others.
+ * A program at the egress of interfaces, where it sees what the host's own sockets send. Of answers of real servers
+ * that are this host (bpf/outgoing.h) it is at all of them, since they leave by whatever leads to the client; of
+ * requests to virtual services (bpf/own-way.h) at `lo`. Loaded and attached only while it is wanted, on links and
+ * pins like those of the others.
  */
 import { netDeviceName } from '../../linux/device.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc } from '../../linux/libc.ts'
 import type { Links } from '../../linux/links.ts'
 import { MachineError } from '../../linux/machine-error.ts'
-import { CHECK_DEVICE, PROBE_DEVICE } from '../../linux/netlink/probe-pair.ts'
+import { isInnerDevice } from '../../linux/netlink/inner-devices.ts'
 import { HARDWARE_ETHERNET, type Link } from '../../linux/netlink/rtnetlink.ts'
 import type { Answers } from '../dataplane.ts'
 import { linkInfo, linkInfoLater, programInfo } from './object-info.ts'
 import type { OpenedPrograms } from './pinned-program.ts'
-import type { Pins } from './pins.ts'
+import type { Pins, SendingHook } from './pins.ts'
 import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
 
 interface Way {
@@ -23,7 +24,14 @@ interface Way {
   holds: boolean
 }
 
+/** Where each has its place. */
+const PLACES: Readonly<Record<SendingHook, (link: Link, links: Links) => boolean>> = {
+  out: sends,
+  own: (link) => link.loopback,
+}
+
 export class Outgoing {
+  readonly #hook: SendingHook
   readonly #pins: Pins | null
   readonly #opened: OpenedPrograms
   readonly #tcLinks: boolean
@@ -34,7 +42,8 @@ export class Outgoing {
   #wanted = false
   #programId = 0
 
-  constructor(pins: Pins | null, opened: OpenedPrograms, tcLinks: boolean) {
+  constructor(hook: SendingHook, pins: Pins | null, opened: OpenedPrograms, tcLinks: boolean) {
+    this.#hook = hook
     this.#pins = pins
     this.#opened = opened
     this.#tcLinks = tcLinks
@@ -45,8 +54,8 @@ export class Outgoing {
     const pins = this.#pins
     if (pins === null) return
     for (const { hook, ifindex, isFilter } of pins.attachments()) {
-      if (hook !== 'out') continue
-      const fd = isFilter ? null : pins.openLink(ifindex, 'out')
+      if (hook !== this.#hook) continue
+      const fd = isFilter ? null : pins.openLink(ifindex, hook)
       this.#wanted = true
       this.#ways.set(ifindex, { fd, holds: true })
       const programId = fd === null ? filterProgram(ifindex, 'egress') : linkInfo(fd).programId
@@ -54,7 +63,7 @@ export class Outgoing {
       if (name === null || programId === 0 || (fd !== null && linkInfo(fd).ifindex !== ifindex)) {
         this.#removeWay(ifindex)
       } else if (programId !== this.#loaded()) {
-        const programFd = this.#opened.program('out')
+        const programFd = this.#opened.program(this.#hook)
         if (fd === null) putFilter(programFd, { ifindex, name }, 'egress')
         else
           need(libbpf().bpf_link_update(fd, programFd, null), `replace the program at the egress of ${name}`)
@@ -80,14 +89,16 @@ export class Outgoing {
     this.#refused = []
     let programFd: number
     try {
-      programFd = this.#opened.program('out')
+      programFd = this.#opened.program(this.#hook)
       this.#loaded()
     } catch (error) {
       if (!(error instanceof MachineError)) throw error
       this.#refused = [error.message]
       return
     }
-    const sending = new Map(links.all().flatMap((link) => (sends(link, links) ? [[link.ifindex, link]] : [])))
+    const sending = new Map(
+      links.all().flatMap((link) => (PLACES[this.#hook](link, links) ? [[link.ifindex, link]] : [])),
+    )
     for (const [ifindex, { holds }] of this.#ways) {
       if (!holds || !sending.has(ifindex)) this.#removeWay(ifindex)
     }
@@ -100,10 +111,10 @@ export class Outgoing {
     try {
       const fd = this.#tcLinks ? linkTc(programFd, link, 'egress') : null
       if (fd === null) {
-        this.#pins?.noteFilter(link.ifindex, link.name, 'out')
+        this.#pins?.noteFilter(link.ifindex, link.name, this.#hook)
         putFilter(programFd, link, 'egress')
       } else {
-        this.#pins?.pinLink(link.ifindex, fd, link.name, 'out')
+        this.#pins?.pinLink(link.ifindex, fd, link.name, this.#hook)
       }
       this.#ways.set(link.ifindex, { fd, holds: true })
     } catch (error) {
@@ -145,7 +156,7 @@ export class Outgoing {
     this.#wanted = false
     this.#refused = []
     for (const ifindex of [...this.#ways.keys()]) this.#removeWay(ifindex)
-    if (this.#opened.has('out')) this.#opened.drop('out')
+    if (this.#opened.has(this.#hook)) this.#opened.drop(this.#hook)
     this.#programId = 0
   }
 
@@ -159,7 +170,7 @@ export class Outgoing {
   }
 
   #loaded(): number {
-    if (this.#programId === 0) this.#programId = programInfo(this.#opened.program('out')).id
+    if (this.#programId === 0) this.#programId = programInfo(this.#opened.program(this.#hook)).id
     return this.#programId
   }
 
@@ -169,9 +180,9 @@ export class Outgoing {
     this.#ways.delete(ifindex)
     if (way.fd === null) {
       if (netDeviceName(ifindex) !== null) dropFilter(ifindex, 'egress')
-      this.#pins?.forgetFilter(ifindex, 'out')
+      this.#pins?.forgetFilter(ifindex, this.#hook)
     } else {
-      this.#pins?.unpinLink(ifindex, 'out')
+      this.#pins?.unpinLink(ifindex, this.#hook)
       libc.close(way.fd)
     }
   }
@@ -180,7 +191,6 @@ export class Outgoing {
 /** Whether packets of the host leave by a link as they are: by a part of a bond or bridge they have left already. */
 function sends(link: Link, links: Links): boolean {
   if (link.loopback || link.hardware !== HARDWARE_ETHERNET) return false
-  // Questions of health checks only.
-  if (link.name === CHECK_DEVICE || link.name === PROBE_DEVICE) return false
+  if (isInnerDevice(link.name)) return false
   return link.master === 0 || links.at(link.master)?.kind === 'vrf'
 }

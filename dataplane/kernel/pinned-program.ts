@@ -9,6 +9,8 @@ import { waitForGracePeriod } from '../../linux/grace.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import { libc, type Mapping, mapShared } from '../../linux/libc.ts'
 import { MachineError } from '../../linux/machine-error.ts'
+import { removeOwnPair } from '../../linux/netlink/own-pair.ts'
+import { RequestSocket } from '../../linux/netlink/socket.ts'
 import { lockPinDirectory } from '../../linux/netns-lock.ts'
 import type { MapMemory, Sizes } from '../dataplane.ts'
 import { MAPS, type MapName, SettingsRecord } from '../layout/layout.gen.ts'
@@ -135,9 +137,10 @@ export function removePinned(directory: string): boolean {
   const lock = lockPinDirectory(directory)
   try {
     const pins = new Pins(directory)
+    const linked = removeOwnLinks()
     const filtered = removeFilters()
     const rest = pins.beside().remove()
-    return pins.remove() || rest || filtered
+    return pins.remove() || rest || filtered || linked
   } finally {
     lock.release()
   }
@@ -151,6 +154,16 @@ function removeFilters(): boolean {
     // A kernel without traffic control has none.
     if (error instanceof MachineError) return false
     throw error
+  }
+}
+
+/** Those of the host's own clients. */
+function removeOwnLinks(): boolean {
+  const socket = new RequestSocket()
+  try {
+    return removeOwnPair(socket)
+  } finally {
+    socket.close()
   }
 }
 

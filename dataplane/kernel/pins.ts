@@ -6,12 +6,14 @@
  *     program               the XDP program
  *     program-tc            that for traffic control
  *     program-out           that for what the host's own sockets send
+ *     program-own           that which leads what they send to virtual services to the others
  *     object, object-tc ... symbolic links to nowhere: of which object a program was made, and with what tag
  *     link-IFINDEX          one attachment of XDP; forwarding lasts as long as this file
  *     tc-IFINDEX            the same of traffic control
  *     out-IFINDEX           the same at the egress
+ *     own-IFINDEX           the same at the egress of lo
  *     filter-IFINDEX        before Linux 6.6: a symbolic link to nowhere that says that a filter of ours is there
- *     filter-out-IFINDEX    the same at the egress
+ *     filter-out-IFINDEX    the same at the egress; filter-own-IFINDEX at that of lo
  *     name-IFINDEX          a symbolic link to nowhere: the name by which that interface was wanted
  */
 import {
@@ -29,19 +31,28 @@ import { exchangePaths } from '../../linux/exchange.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
 import type { TcPlace } from '../../linux/netlink/traffic-control.ts'
 
-/** Where in the kernel packets come to the program; out: those that the host itself sends. */
-export type Hook = 'xdp' | 'tc' | 'out'
-export const HOOKS: readonly Hook[] = ['xdp', 'tc', 'out']
+/** Where in the kernel packets come to the program. */
+export type TakingHook = 'xdp' | 'tc'
+/** Where it sees what the host itself sends: its answers by out, its requests by own. */
+export type SendingHook = 'out' | 'own'
+export type Hook = TakingHook | SendingHook
+export const HOOKS: readonly Hook[] = ['xdp', 'tc', 'out', 'own']
+
+export function isTaking(hook: Hook): hook is TakingHook {
+  return hook === 'xdp' || hook === 'tc'
+}
 
 /** Where in traffic control a hook's program is. */
 export function placeOf(hook: Hook): TcPlace {
-  return hook === 'out' ? 'egress' : 'ingress'
+  return isTaking(hook) ? 'ingress' : 'egress'
 }
 
 /** Whose filter notes are about: XDP has no filters. */
-export function filterOf(hook: Hook): 'tc' | 'out' {
-  return hook === 'out' ? 'out' : 'tc'
+export function filterOf(hook: Hook): FilterHook {
+  return hook === 'xdp' ? 'tc' : hook
 }
+
+type FilterHook = Exclude<Hook, 'xdp'>
 
 /** One attachment that outlives us. `isFilter`: a filter of a qdisc, which no file holds. */
 export interface PinnedLink {
@@ -54,17 +65,25 @@ const PROGRAM: Readonly<Record<Hook, string>> = {
   xdp: 'program',
   tc: 'program-tc',
   out: 'program-out',
+  own: 'program-own',
 }
-const OBJECT: Readonly<Record<Hook, string>> = { xdp: 'object', tc: 'object-tc', out: 'object-out' }
-const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc', out: 'out' }
-const FILTER = { tc: 'filter', out: 'filter-out' } as const
-const ATTACHMENT = /^(link|tc|out|filter|filter-out)-(\d+)$/
+const OBJECT: Readonly<Record<Hook, string>> = {
+  xdp: 'object',
+  tc: 'object-tc',
+  out: 'object-out',
+  own: 'object-own',
+}
+const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc', out: 'out', own: 'own' }
+const FILTER = { tc: 'filter', out: 'filter-out', own: 'filter-own' } as const
+const ATTACHMENT = /^(link|tc|out|own|filter|filter-out|filter-own)-(\d+)$/
 const HOOK_OF: Readonly<Record<string, Hook>> = {
   link: 'xdp',
   tc: 'tc',
   out: 'out',
+  own: 'own',
   [FILTER.tc]: 'tc',
   [FILTER.out]: 'out',
+  [FILTER.own]: 'own',
 }
 const NAME = /^name-(\d+)(-new)?$/
 
@@ -97,7 +116,7 @@ export class Pins {
 
   /** True when a program with all its maps was pinned here. */
   complete(): boolean {
-    return this.hooks().some((hook) => hook !== 'out')
+    return this.hooks().some(isTaking)
   }
 
   /** Whose programs are pinned. */
@@ -168,13 +187,13 @@ export class Pins {
    * wanted by no name.
    */
   pinLink(ifindex: number, fd: number, wanted: string, hook: Hook = 'xdp'): void {
-    if (hook !== 'out') this.name(ifindex, wanted)
+    if (isTaking(hook)) this.name(ifindex, wanted)
     this.#pin(fd, `${LINK[hook]}-${ifindex}`)
   }
 
   /** Written down before the filter is made, and forgotten after it is gone. */
-  noteFilter(ifindex: number, wanted: string, hook: 'tc' | 'out' = 'tc'): void {
-    if (hook !== 'out') this.name(ifindex, wanted)
+  noteFilter(ifindex: number, wanted: string, hook: FilterHook = 'tc'): void {
+    if (isTaking(hook)) this.name(ifindex, wanted)
     const name = `${FILTER[hook]}-${ifindex}`
     if (this.#names().includes(name)) return
     symlinkSync(wanted, this.#path(name))
@@ -193,7 +212,7 @@ export class Pins {
   /** Removes names that no link has, and unfinished ones. */
   forgetNames(): void {
     const attached = new Set(
-      this.attachments().flatMap(({ hook, ifindex }) => (hook === 'out' ? [] : [ifindex])),
+      this.attachments().flatMap(({ hook, ifindex }) => (isTaking(hook) ? [ifindex] : [])),
     )
     for (const name of this.#names()) {
       const match = NAME.exec(name)
@@ -211,7 +230,7 @@ export class Pins {
     this.forgetNames()
   }
 
-  forgetFilter(ifindex: number, hook: 'tc' | 'out' = 'tc'): void {
+  forgetFilter(ifindex: number, hook: FilterHook = 'tc'): void {
     this.#unlink(`${FILTER[hook]}-${ifindex}`)
     this.forgetNames()
   }

@@ -7,6 +7,7 @@ import { type Links, readLinks, whyNotTaken } from '../../linux/links.ts'
 import { MachineError } from '../../linux/machine-error.ts'
 import type { NetlinkMessage } from '../../linux/netlink/message.ts'
 import { askXdpFeatures } from '../../linux/netlink/netdev.ts'
+import { SERVE_DEVICE } from '../../linux/netlink/own-pair.ts'
 import { QuestionSocket, SocketCourier } from '../../linux/netlink/questions.ts'
 import type { Link } from '../../linux/netlink/rtnetlink.ts'
 import { NETLINK_GENERIC } from '../../linux/netlink/socket.ts'
@@ -20,6 +21,7 @@ import {
   type Dataplane,
   DataplaneError,
   type MapMemory,
+  type OwnClients as OwnClientsState,
   presentName,
   type Sizes,
   type WantedInterface,
@@ -34,8 +36,9 @@ import { checkSizes, mapEntries } from '../sizes.ts'
 import { readEgress } from './egress.ts'
 import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object-info.ts'
 import { Outgoing } from './outgoing.ts'
+import { OwnClients } from './own-clients.ts'
 import { type OpenedPrograms, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
-import { type Hook, Pins, type Trace } from './pins.ts'
+import { type Hook, isTaking, Pins, type TakingHook, type Trace } from './pins.ts'
 import { Recorder } from './recording.ts'
 import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
 import { mergingTrap, type VlanTrap, vlanTrap } from './traps.ts'
@@ -56,6 +59,8 @@ export interface KernelOptions {
   readonly tcObjectPath?: string | undefined
   /** The same for what the host itself sends: `dist/pointsman-out.bpf.o`. */
   readonly outObjectPath?: string | undefined
+  /** The same for what leads its requests: `dist/pointsman-own.bpf.o`. */
+  readonly ownObjectPath?: string | undefined
   /** auto unless said otherwise. */
   readonly mode?: AttachChoice | undefined
   /** Whether traffic control has links (Linux 6.6): tried unless said otherwise. */
@@ -67,7 +72,7 @@ export interface KernelOptions {
 }
 
 interface OwnLink {
-  readonly hook: Exclude<Hook, 'out'>
+  readonly hook: TakingHook
   /** null: a filter, which no descriptor holds. */
   readonly fd: number | null
   readonly mode: AttachMode
@@ -89,8 +94,8 @@ export function detachPinned(directory: string = defaultPinDirectory()): boolean
   return removePinned(directory)
 }
 
-/** What the director's own sockets answer is not recorded. */
-const RECORDING_OBJECTS: Readonly<Record<Exclude<Hook, 'out'>, string>> = {
+/** What the director's own sockets answer is not recorded; what they ask is, where the program takes it. */
+const RECORDING_OBJECTS: Readonly<Record<TakingHook, string>> = {
   xdp: 'pointsman-recording.bpf.o',
   tc: 'pointsman-tc-recording.bpf.o',
 }
@@ -112,6 +117,7 @@ export class KernelDataplane implements Dataplane {
   /** By ifindex. */
   readonly #links = new Map<number, OwnLink>()
   readonly #outgoing: Outgoing
+  readonly #own: OwnClients
   readonly #readers = new BpfReaders()
   /** Generic netlink and rtnetlink, once they are needed. */
   #questions: QuestionSocket | null = null
@@ -135,6 +141,7 @@ export class KernelDataplane implements Dataplane {
       xdp: options.objectPath ?? builtFile('pointsman.bpf.o'),
       tc: options.tcObjectPath ?? builtFile('pointsman-tc.bpf.o'),
       out: options.outObjectPath ?? builtFile('pointsman-out.bpf.o'),
+      own: options.ownObjectPath ?? builtFile('pointsman-own.bpf.o'),
     }
     const wanted = { hooks: [hookOf(options.mode)], objects, sizes: options.sizes }
     const directory = options.pinDirectory === undefined ? defaultPinDirectory() : options.pinDirectory
@@ -145,6 +152,7 @@ export class KernelDataplane implements Dataplane {
     try {
       plane.#adoptLinks()
       plane.#outgoing.adopt()
+      plane.#own.adopt()
       return plane
     } catch (error) {
       await plane.close()
@@ -163,7 +171,8 @@ export class KernelDataplane implements Dataplane {
     this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
-    this.#outgoing = new Outgoing(pins, opened, this.#tcLinks)
+    this.#outgoing = new Outgoing('out', pins, opened, this.#tcLinks)
+    this.#own = new OwnClients(this, new Outgoing('own', pins, opened, this.#tcLinks))
   }
 
   get plane(): 'xdp' | 'tc' {
@@ -177,6 +186,44 @@ export class KernelDataplane implements Dataplane {
 
   answers(): Answers | null {
     return this.#outgoing.state()
+  }
+
+  serveOwn(on: boolean): void {
+    if (this.#closed || this.#isDetached) return
+    if (!on) {
+      this.#own.remove()
+      this.#forgetServe()
+      return
+    }
+    this.#own.want()
+    // At once: what comes there before would go to the stack. Who knows the links has not heard of it yet.
+    const links = readLinks()
+    this.#own.bringInLine(links)
+    this.#takeServe(links)
+  }
+
+  /** Takes packets from the link of own clients, if there is one. */
+  #takeServe(known: Links): readonly AttachResult[] {
+    const { serve } = this.#own
+    if (serve === null) return []
+    // Who knows the links may know of the last pair still, or of none.
+    const links = known.named(SERVE_DEVICE)?.ifindex === serve ? known : readLinks()
+    const result = this.#attachOne(SERVE_DEVICE, SERVE_DEVICE, links)
+    this.#own.taken(result)
+    return [result]
+  }
+
+  /** The link of own clients has gone. */
+  #forgetServe(): void {
+    for (const [ifindex, { wanted }] of this.#links) {
+      if (wanted !== SERVE_DEVICE) continue
+      this.#removeLink(ifindex)
+      removeInterface(this, ifindex)
+    }
+  }
+
+  ownClients(): OwnClientsState | null {
+    return this.#own.state()
   }
 
   /** The running program, for BPF_PROG_TEST_RUN. */
@@ -241,6 +288,7 @@ export class KernelDataplane implements Dataplane {
 
   interfaces(): readonly AttachedInterface[] {
     return [...this.#links].flatMap(([ifindex, own]) => {
+      if (own.wanted === SERVE_DEVICE) return []
       const name = own.holds ? netDeviceName(ifindex) : null
       return name === null ? [] : [described({ name, ifindex }, own)]
     })
@@ -255,16 +303,22 @@ export class KernelDataplane implements Dataplane {
       throw new DataplaneError('Cannot attach: what was pinned has been removed')
     }
     const links = this.#readLinks()
+    this.#outgoing.bringInLine(links)
+    this.#own.bringInLine(links)
     const byName = new Map(interfaces.map((one) => [presentName(one), wantedName(one)]))
     const results = [...byName].map(([name, wanted]) => this.#attachOne(name, wanted, links))
-    const attached = results.flatMap((result) => ('attached' in result ? [result.attached.ifindex] : []))
+    const inner = this.#takeServe(links)
+    const attached = [...results, ...inner].flatMap((result) =>
+      'attached' in result ? [result.attached.ifindex] : [],
+    )
     const receiving = new Set(attached.flatMap((at) => links.receivingFor(at).map(({ ifindex }) => ifindex)))
+    // A link that is newer than what is known of links.
+    if (this.#own.serve !== null) receiving.add(this.#own.serve)
     for (const ifindex of this.#links.keys()) if (!attached.includes(ifindex)) this.#removeLink(ifindex)
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       if (!receiving.has(ifindex)) removeInterface(this, ifindex)
     }
     this.#dropUnused()
-    this.#outgoing.bringInLine(links)
     // Behind the links: some drivers can send from the moment that a program is attached.
     if (this.#mode !== 'tc') await this.#publishEgress(links)
     return results
@@ -341,6 +395,7 @@ export class KernelDataplane implements Dataplane {
     this.#stopRecording()
     for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
     this.#outgoing.remove()
+    this.#own.remove()
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       removeInterface(this, ifindex)
     }
@@ -363,6 +418,7 @@ export class KernelDataplane implements Dataplane {
     }
     this.#links.clear()
     this.#outgoing.close()
+    this.#own.close()
     this.#opened.release()
   }
 
@@ -431,7 +487,7 @@ export class KernelDataplane implements Dataplane {
     const pins = this.#pins
     if (pins === null) return
     for (const { hook, ifindex, isFilter } of pins.attachments()) {
-      if (hook === 'out') continue
+      if (!isTaking(hook)) continue
       const fd = isFilter ? null : pins.openLink(ifindex, hook)
       const info = fd === null ? { ifindex, programId: filterProgram(ifindex) } : linkInfo(fd)
       const name = netDeviceName(ifindex)
@@ -473,7 +529,9 @@ export class KernelDataplane implements Dataplane {
         if (info !== null)
           own.holds = info.ifindex === ifindex && this.#putRight(ifindex, own, info.programId)
       }),
-      this.#outgoing.look(async (ifindex) => (await this.#askFilter(ifindex, 'egress'))?.programId ?? null),
+      ...[this.#outgoing, this.#own].map((sending) =>
+        sending.look(async (ifindex) => (await this.#askFilter(ifindex, 'egress'))?.programId ?? null),
+      ),
     ])
   }
 

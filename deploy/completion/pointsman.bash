@@ -102,7 +102,7 @@ _pointsmand() {
 		;;
 	*)
 		choices='--interface --dataplane --xdp-mode --config --keepalived --kubernetes --run-dir --socket-group --read-only-socket --services --real-servers --filters --connections --connections6
-			--workers --engine --busy-poll --metrics-listen --metrics-detail --otlp --web --web-token-file --log-level --help --version'
+			--workers --engine --busy-poll --own-clients --metrics-listen --metrics-detail --otlp --web --web-token-file --log-level --help --version'
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")

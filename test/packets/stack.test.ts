@@ -11,6 +11,7 @@ const PROGRAMS = [
   'pointsman.bpf.o',
   'pointsman-tc.bpf.o',
   'pointsman-out.bpf.o',
+  'pointsman-own.bpf.o',
   'pointsman-recording.bpf.o',
   'pointsman-tc-recording.bpf.o',
 ]

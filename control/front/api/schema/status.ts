@@ -43,6 +43,13 @@ export const statusAnswer = z
           description:
             'where answers of real servers on this host are seen as they leave; null: there are none, or the data plane cannot',
         }),
+      own: z
+        .object({ served: z.boolean(), refused: z.array(z.string()) })
+        .nullable()
+        .meta({
+          description:
+            "whether the director's own sockets reach virtual services as clients; null: there are no services, or the data plane cannot",
+        }),
       warnings: z.array(z.string()),
       sendFailures: z
         .object({
