@@ -300,7 +300,7 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 	if (p->ttl <= 1)
 		return PM_PASS_REPLY_TTL;
 	epoch = pm_epoch(set, now);
-	if (!pm_neighbour_known(seen, epoch, now))
+	if (!pm_neighbour_known(set, seen, epoch, now))
 		hop = pm_route(f->host, family, seen, &p->key, index, epoch);
 	if (hop == PM_FIB_NO_NEIGHBOUR && pm_host_resolves(f, &seen->hop))
 		hop = PM_FIB_OK;

@@ -184,15 +184,13 @@ pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const 
  * Whether packets of the line have come since it can have missed all of the epochs that its part of one can tell
  * apart.
  */
-PM_PART int pm_epoch_is_whole(__u64 head, __u32 protocol, __u32 now)
+pm_inline int pm_epoch_is_whole(const struct pm_settings *set, const struct pm_conn *c, __u32 now)
 {
-	struct pm_settings *set = pm_settings(0);
-
-	return set && pm_age(set, protocol, head, now) <= PM_EPOCH_MEMORY;
+	return pm_age(set, c->protocol, pm_head_of(c->word, c->expires), now) <= PM_EPOCH_MEMORY;
 }
 
 /* The next hop that the line keeps, if that is still to be trusted. */
-pm_inline int pm_neighbour_known(struct pm_seen *seen, __u32 epoch, __u32 now)
+pm_inline int pm_neighbour_known(const struct pm_settings *set, struct pm_seen *seen, __u32 epoch, __u32 now)
 {
 	const struct pm_conn *c = &seen->c;
 	struct pm_found found;
@@ -201,7 +199,7 @@ pm_inline int pm_neighbour_known(struct pm_seen *seen, __u32 epoch, __u32 now)
 		return 0;
 	if (pm_unlikely(c->neighbour < PM_NEIGHBOUR_BUCKET)) /* not found, but given */
 		return pm_read_neighbour(c->neighbour, &seen->hop, &found) && seen->hop.ifindex != 0;
-	if (((c->word ^ epoch << PM_CONN_EPOCH_SHIFT) & PM_CONN_EPOCHS) || !pm_epoch_is_whole(pm_head_of(c->word, c->expires), c->protocol, now))
+	if (((c->word ^ epoch << PM_CONN_EPOCH_SHIFT) & PM_CONN_EPOCHS) || !pm_epoch_is_whole(set, c, now))
 		return 0;
 	return pm_read_neighbour(c->neighbour, &seen->hop, &found) && (__s32)(found.epoch - epoch) >= 0;
 }
@@ -211,5 +209,5 @@ pm_inline int pm_hop_in(const struct pm_settings *set, struct pm_seen *seen, __u
 {
 	if (pm_likely(pm_daemon_is_there(set, now)) && pm_likely(pm_kept_hop(seen->c.real, &seen->hop)))
 		return 1;
-	return pm_neighbour_known(seen, epoch, now);
+	return pm_neighbour_known(set, seen, epoch, now);
 }

@@ -72,7 +72,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	/* The kernel checks TTL and size before IPVS sees a forwarded packet, and answers by itself. */
 	if (pm_unlikely(p->ttl <= 1))
 		return PM_PASS_REPLY_TTL;
-	if (pm_unlikely(!pm_neighbour_known(&flow->seen, epoch, flow->now))) {
+	if (pm_unlikely(!pm_neighbour_known(flow->set, &flow->seen, epoch, flow->now))) {
 		switch (pm_route(f->host, family, &flow->seen, &p->key, flow->index, epoch)) {
 		case PM_FIB_OK:
 			break;
