@@ -110,10 +110,14 @@ PM_PART __u64 pm_outgoing6(PM_HOST *host, __u64 piece)
 	return (__u64)icmp << 32 | v;
 }
 
-/* An error that our stack sends about a client's packet quotes it as it arrived there, translated. */
-pm_inline enum pm_verdict pm_own_error(PM_HOST *host, int family, __u32 index, __u32 icmp, __u32 ports, __u32 ip_length)
+/*
+ * An error that our stack sends about a client's packet quotes it as it arrived there, translated. `where`: the high
+ * half of what was found.
+ */
+pm_inline enum pm_verdict pm_own_error(PM_HOST *host, int family, __u32 index, __u32 icmp, __u32 where, __u32 ip_length)
 {
-	struct pm_quote q = { .icmp = icmp, .ip = icmp + PM_ICMP_LEN, .ports = ports, .handed_over = 1 };
+	struct pm_quote q = { .icmp = icmp, .ip = icmp + PM_ICMP_LEN, .ports = pm_error_offset(where),
+			      .handed_over = 1 };
 	struct pm_conn *c = pm_line(family, index);
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_seen seen = {};
@@ -124,7 +128,8 @@ pm_inline enum pm_verdict pm_own_error(PM_HOST *host, int family, __u32 index, _
 	if (!c || f.data + PM_ETH_LEN + PM_IPV6_LEN > f.end)
 		return PM_DROP_MAP;
 	head = pm_head(c);
-	if (!pm_is_live(head) || !pm_look(c, head, &seen) || pm_kind_of(seen.c.traits) != PM_CONN_REPLY ||
+	/* It may be another's by now. */
+	if (!pm_error_owner(where, head) || !pm_look(c, head, &seen) || pm_kind_of(seen.c.traits) != PM_CONN_REPLY ||
 	    !pm_look_virtual(family, index, &seen))
 		return PM_PASS_ICMP;
 	real = pm_reals(seen.c.real);
@@ -134,14 +139,14 @@ pm_inline enum pm_verdict pm_own_error(PM_HOST *host, int family, __u32 index, _
 	return v == PM_CONTINUE ? PM_FORWARD_ICMP_REPLY : v;
 }
 
-PM_PART int pm_own_error4(PM_HOST *host, __u32 index, __u32 icmp, __u32 ports, __u32 ip_length)
+PM_PART int pm_own_error4(PM_HOST *host, __u32 index, __u32 icmp, __u32 where, __u32 ip_length)
 {
-	return pm_own_error(host, 4, index, icmp, ports, ip_length);
+	return pm_own_error(host, 4, index, icmp, where, ip_length);
 }
 
-PM_PART int pm_own_error6(PM_HOST *host, __u32 index, __u32 icmp, __u32 ports, __u32 ip_length)
+PM_PART int pm_own_error6(PM_HOST *host, __u32 index, __u32 icmp, __u32 where, __u32 ip_length)
 {
-	return pm_own_error(host, 6, index, icmp, ports, ip_length);
+	return pm_own_error(host, 6, index, icmp, where, ip_length);
 }
 
 pm_inline enum pm_verdict pm_own_icmp(PM_HOST *host, int family, __u32 where)
