@@ -263,27 +263,33 @@ pm_inline pm_u64 *pm_note_progress(struct pm_fragment *n)
 	return (pm_u64 *)&n->got;
 }
 
-/* Another fragment of a datagram has come: with its last gap filled it is done, and its identification free. */
-pm_inline void pm_note_piece(struct pm_fragment *n, const struct pm_noted *seen, __u32 head, const struct pm_extent *x)
+/*
+ * Another fragment of a datagram has come, of so many bytes: with its last gap filled it is done, and its
+ * identification free. `fate` and `head` are those that were seen; `end`: of the last fragment, where the datagram
+ * ends, else 0. A part: each of the notes that a datagram may have would be gone through with all of its attempts.
+ */
+PM_PART int pm_note_piece(__u32 index, __u32 fate, __u32 head, __u32 bytes, __u32 end)
 {
 	const __u64 owner = (__u64)pm_note_owner(head) << PM_PROGRESS_OWNER_SHIFT;
+	struct pm_fragment *n = pm_fragments(index);
 
+	if (!n)
+		return 0;
 	for (int i = 0; i < PM_TRIES; i++) {
-		__u64 was = pm_read(*pm_note_progress(n)), got = (was & PM_PROGRESS_BYTES) + x->bytes;
-		__u64 total = was >> PM_PROGRESS_TOTAL_SHIFT & PM_PROGRESS_BYTES;
+		__u64 was = pm_read(*pm_note_progress(n)), got = (was & PM_PROGRESS_BYTES) + bytes;
+		__u64 total = end ? end : was >> PM_PROGRESS_TOTAL_SHIFT & PM_PROGRESS_BYTES;
 
 		if (was >> PM_PROGRESS_OWNER_SHIFT != owner >> PM_PROGRESS_OWNER_SHIFT)
-			return;
+			return 0;
 		if (got > PM_PROGRESS_BYTES)
 			got = PM_PROGRESS_BYTES;
-		if (!x->more)
-			total = x->first + x->bytes;
 		if (!pm_swap(pm_note_progress(n), was, owner | total << PM_PROGRESS_TOTAL_SHIFT | got))
 			continue;
-		if (total && got >= total && pm_fate_of(seen->fate) == PM_FATE_FOLLOW)
-			(void)pm_change_fate(n, seen->fate, PM_FATE_DONE);
-		return;
+		if (total && got >= total && pm_fate_of(fate) == PM_FATE_FOLLOW)
+			(void)pm_change_fate(n, fate, PM_FATE_DONE);
+		break;
 	}
+	return 0;
 }
 
 /* A later fragment's verdict in bits 8-15, or a piece. One that comes again as a whole has been counted. */
@@ -311,7 +317,7 @@ pm_inline __u64 pm_follow_note(const struct pm_frame *f, __u32 index, __u32 head
 		return PM_DROP_FRAGMENT_OVERLAP << 8;
 	}
 	if (!(f->flags & PM_JOB_RESUMED))
-		pm_note_piece(n, seen, head, x);
+		(void)pm_note_piece(index, seen->fate, head, x->bytes, x->more ? 0 : x->first + x->bytes);
 	return pm_piece(PM_PART_LATER, index, head, seen->protocol, seen->sport, seen->dport);
 }
 
@@ -348,6 +354,73 @@ pm_inline __u32 pm_write_note(struct pm_fragment *n, __u64 head, int family, con
 }
 
 /*
+ * Goes by the note of its datagram, or writes one: what pm_fragment answers. `ours`: which of its ends are about us.
+ * A part, since it is the same whatever headers the packet has.
+ */
+pm_inline __u64 pm_by_note(PM_HOST *host, int family, const struct pm_key *k, const struct pm_extent *x, __u32 ours)
+{
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_settings *set = pm_settings(0);
+	__u32 now = pm_now(), home, spare = 0, spared = PM_NONE;
+	struct pm_noted seen = {};
+	struct pm_fragment *n;
+	__u64 head;
+
+	if (!set || !k || !x)
+		return PM_DROP_MAP << 8;
+	home = pm_note_home(family, set, k, x->id);
+	for (__u32 i = 0; i < PM_NOTES; i++) {
+		__u32 could;
+		int same;
+
+		n = pm_fragments(home + i);
+		if (!n)
+			return PM_DROP_MAP << 8;
+		head = pm_note_head(n);
+		could = pm_note_spare(n, head, now);
+		same = could != 0xffffffffu && pm_look_note(n, head, family, k, x->id, &seen);
+		if (same && x->first)
+			return pm_follow_note(&f, home + i, head, &seen, x);
+		if (same && pm_note_stands(&seen)) {
+			/* The same once more, or another of the same extent, which is no news; or one that contradicts. */
+			if (seen.first_end == x->bytes && seen.sport == k->sport && seen.dport == k->dport)
+				return pm_piece(PM_PART_FIRST, home + i, head, k->protocol, k->sport,
+						k->dport);
+			if (seen.first_end != x->bytes)
+				(void)pm_change_fate(n, seen.fate, PM_FATE_SPOILED);
+			return PM_DROP_FRAGMENT_OVERLAP << 8;
+		}
+		if (could > spare || same) {
+			spare = same ? 0xffffffffu : could;
+			spared = home + i;
+		}
+	}
+	/* A real server's answer must not leave untranslated; everything else may be the stack's. */
+	if (x->first && pm_can_wait(&f))
+		return PM_WANT_FIRST << 8;
+	if (x->first)
+		return (ours == PM_OUR_SOURCE ? PM_DROP_FRAGMENT_EARLY : PM_PASS_FRAGMENT) << 8;
+	n = pm_fragments(spared);
+	if (!n)
+		return PM_DROP_FRAGMENT_TABLE << 8;
+	head = pm_note_head(n);
+	home = pm_note_spare(n, head, now) ? pm_write_note(n, head, family, k, x, now) : 0;
+	if (!home)
+		return PM_DROP_FRAGMENT_TABLE << 8;
+	return pm_piece(PM_PART_FIRST, spared, home, k->protocol, k->sport, k->dport);
+}
+
+PM_PART __u64 pm_by_note4(PM_HOST *host, const struct pm_key *k, const struct pm_extent *x, __u32 ours)
+{
+	return pm_by_note(host, 4, k, x, ours);
+}
+
+PM_PART __u64 pm_by_note6(PM_HOST *host, const struct pm_key *k, const struct pm_extent *x, __u32 ours)
+{
+	return pm_by_note(host, 6, k, x, ours);
+}
+
+/*
  * Looks at a fragment: its verdict in bits 8-15 and no part, or what pm_process is to take it for. Of a first
  * fragment this is decided before it is sent on, so that a later one that another CPU has in hand finds it.
  */
@@ -355,13 +428,10 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
-	__u32 now = pm_now(), home, spare = 0, spared = PM_NONE, ours;
-	struct pm_noted seen = {};
-	struct pm_fragment *n;
 	struct pm_packet p = {};
 	struct pm_extent x = {};
 	enum pm_verdict v;
-	__u64 head;
+	__u32 ours;
 
 	if (!set || pm_extent_of(&f, family, &x))
 		return pm_short(&f, PM_PASS_FRAGMENT) << 8;
@@ -388,46 +458,7 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 	/* RFC 6946: an atomic fragment is a whole packet. */
 	if (!x.first && !x.more)
 		return pm_piece(PM_PART_FIRST, PM_FRAGMENTS, 0, p.key.protocol, p.key.sport, p.key.dport);
-	home = pm_note_home(family, set, &p.key, x.id);
-	for (__u32 i = 0; i < PM_NOTES; i++) {
-		__u32 could;
-		int same;
-
-		n = pm_fragments(home + i);
-		if (!n)
-			return PM_DROP_MAP << 8;
-		head = pm_note_head(n);
-		could = pm_note_spare(n, head, now);
-		same = could != 0xffffffffu && pm_look_note(n, head, family, &p.key, x.id, &seen);
-		if (same && x.first)
-			return pm_follow_note(&f, home + i, head, &seen, &x);
-		if (same && pm_note_stands(&seen)) {
-			/* The same once more, or another of the same extent, which is no news; or one that contradicts. */
-			if (seen.first_end == x.bytes && seen.sport == p.key.sport && seen.dport == p.key.dport)
-				return pm_piece(PM_PART_FIRST, home + i, head, p.key.protocol, p.key.sport,
-						p.key.dport);
-			if (seen.first_end != x.bytes)
-				(void)pm_change_fate(n, seen.fate, PM_FATE_SPOILED);
-			return PM_DROP_FRAGMENT_OVERLAP << 8;
-		}
-		if (could > spare || same) {
-			spare = same ? 0xffffffffu : could;
-			spared = home + i;
-		}
-	}
-	/* A real server's answer must not leave untranslated; everything else may be the stack's. */
-	if (x.first && pm_can_wait(&f))
-		return PM_WANT_FIRST << 8;
-	if (x.first)
-		return (ours == PM_OUR_SOURCE ? PM_DROP_FRAGMENT_EARLY : PM_PASS_FRAGMENT) << 8;
-	n = pm_fragments(spared);
-	if (!n)
-		return PM_DROP_FRAGMENT_TABLE << 8;
-	head = pm_note_head(n);
-	home = pm_note_spare(n, head, now) ? pm_write_note(n, head, family, &p.key, &x, now) : 0;
-	if (!home)
-		return PM_DROP_FRAGMENT_TABLE << 8;
-	return pm_piece(PM_PART_FIRST, spared, home, p.key.protocol, p.key.sport, p.key.dport);
+	return family == 4 ? pm_by_note4(host, &p.key, &x, ours) : pm_by_note6(host, &p.key, &x, ours);
 }
 
 PM_PART __u64 pm_fragment4(PM_HOST *host)

@@ -95,6 +95,9 @@ function setup(slots = 8) {
   return { memory, ring, mover, jobs, view, take, put, decide }
 }
 
+/** What this plane tells the program of every frame: what it can do with it. */
+const EVERY_JOB = JobFlag.Waits | JobFlag.Cuts
+
 describe('a receive ring', () => {
   test("frames become jobs, up to the first slot that is the kernel's, around the end of the ring", () => {
     const { ring, jobs, view, take, mover } = setup(4)
@@ -106,7 +109,7 @@ describe('a receive ring', () => {
         const job = JobRecord.read(view, jobs.jobAt(i))
         assert.deepEqual(
           [job.length, job.linear, job.ifindex, job.flags, job.segment, job.moved],
-          [60 + i, 60 + i, 3, JobFlag.Waits, 0, 0],
+          [60 + i, 60 + i, 3, EVERY_JOB, 0, 0],
         )
         assert.deepEqual(jobs.u8.slice(job.data, job.data + 60 + i), bytes(60 + i, round))
         assert.deepEqual(
@@ -177,7 +180,7 @@ describe('a receive ring', () => {
     const job = (i: number) => JobRecord.read(view, jobs.jobAt(i))
     assert.deepEqual(
       [jobs.headerBytes(0), job(0).segment, job(0).flags],
-      [34 + 32, 34 + 32 - 14 + 500, JobFlag.PartialCsum | JobFlag.Waits],
+      [34 + 32, 34 + 32 - 14 + 500, JobFlag.PartialCsum | EVERY_JOB],
     )
     assert.deepEqual([jobs.headerBytes(1), job(1).segment], [42, 42 - 14 + 400])
     assert.equal(jobs.headerBytes(2), 65_000)
@@ -201,9 +204,9 @@ describe('a receive ring', () => {
     ring.arrive(1, bytes(60), { vnet: [1, 0, 0, 50, 8] })
     assert.equal(take(), 2)
     const job = JobRecord.read(view, jobs.jobAt(0))
-    assert.equal(job.flags, JobFlag.Waits)
+    assert.equal(job.flags, EVERY_JOB)
     assert.deepEqual(jobs.u8.slice(job.data, job.data + frame.length), frame)
-    assert.equal(JobRecord.read(view, jobs.jobAt(1)).flags, JobFlag.PartialCsum | JobFlag.Waits)
+    assert.equal(JobRecord.read(view, jobs.jobAt(1)).flags, JobFlag.PartialCsum | EVERY_JOB)
     const out = new Ring(memory, 4, OUT_IFINDEX)
     decide(0, { verdict: Verdict.ForwardNat })
     assert.equal(put(out, 0, 1), 1)
