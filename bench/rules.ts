@@ -45,7 +45,7 @@ const TICKS_PER_SECOND = 1e9 / 2 ** PM_TICK_SHIFT
 export class BenchRules {
   readonly #plane: Dataplane
   readonly #maps: RuleMaps
-  #hop: HostHop | null = null
+  #hop: (server: Endpoint) => HostHop | null = () => null
   #services = 0
   #reals = 0
   #members = 0
@@ -75,7 +75,7 @@ export class BenchRules {
   }
 
   /** Where real servers of services that are added from now on are reached, as a daemon keeps it. */
-  reachBy(hop: HostHop): void {
+  reachBy(hop: (server: Endpoint) => HostHop): void {
     this.#hop = hop
   }
 
@@ -119,7 +119,7 @@ export class BenchRules {
       )
       const real = this.#reals++
       execute(this.#maps, { op: 'fill-real', real, image })
-      writeHop(this.#plane, real, this.#hop)
+      writeHop(this.#plane, real, this.#hop(server))
       execute(this.#maps, { op: 'fill-members', first: first + index, words: Uint32Array.of(real, 1) })
       this.#members++
     })

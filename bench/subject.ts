@@ -43,11 +43,15 @@ export async function open(
   }
   const [client, server] = [ifindex(DIRECTOR.client.device), ifindex(DIRECTOR.server.device)]
   const rules = new BenchRules(plane)
-  rules.reachBy({
-    ifindex: server,
-    smac: macBytes(MAC.director),
-    dmac: macBytes(MAC.server),
-    mtu: 1500,
+  // With one arm, real servers are where clients come from.
+  rules.reachBy(({ address }) => {
+    const beside = address === DIRECTOR.gateway[4] || address === DIRECTOR.gateway[6]
+    return {
+      ifindex: beside ? client : server,
+      smac: macBytes(MAC.director),
+      dmac: macBytes(beside ? MAC.client : MAC.server),
+      mtu: 1500,
+    }
   })
   return { plane, rules, wrapper, client, server }
 }

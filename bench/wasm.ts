@@ -130,12 +130,12 @@ function open(): Bench {
     putInterface(plane, { name, ifindex, mac: macBytes(MAC.director), mtu: 1500 })
   }
   const rules = new BenchRules(plane)
-  rules.reachBy({
+  rules.reachBy(() => ({
     ifindex: SERVER_SIDE,
     smac: macBytes(MAC.director),
     dmac: macBytes(MAC.server),
     mtu: 1500,
-  })
+  }))
   return { plane, rules, batches: new Batches(plane, rules) }
 }
 

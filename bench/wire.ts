@@ -176,12 +176,12 @@ export async function pointsman(scene: Scene, options: OursOptions): Promise<Our
   const device = inNetns(wire.director, () => readNetDevice(WIRE.director))
   putInterface(plane, device)
   const rules = new BenchRules(plane)
-  rules.reachBy({
+  rules.reachBy(() => ({
     ifindex: device.ifindex,
     smac: macBytes(MAC.director),
     dmac: macBytes(MAC.server),
     mtu: 1500,
-  })
+  }))
   rules.clear()
   for (const name of methods) {
     rules.add({
