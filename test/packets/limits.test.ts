@@ -11,13 +11,9 @@ import fc from '../property.ts'
 import { Bench } from './bench.ts'
 import { ip, tcp, udp } from './frame.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
-import { fromClient, service, VIP4, VIP6 } from './scenes.ts'
+import { fromClient, service, VIP4, WEB } from './scenes.ts'
 
 const at = (text: string) => parseAddress(text)!
-const WEB = {
-  4: { kind: 'address', protocol: 'tcp', address: at(VIP4), family: 4, port: 80 },
-  6: { kind: 'address', protocol: 'tcp', address: at(VIP6), family: 6, port: 80 },
-} as const satisfies Record<number, ServiceId>
 const OTHER = { ...WEB[4], port: 81 }
 const RULES = [
   ...service(4, 't', '-g', 1),

@@ -1,4 +1,6 @@
 /** The usual frames and rules of packet tests, on the bench (`bench.ts`). */
+import type { ServiceId } from '../../control/model/service.ts'
+import { parseAddress } from '../../net/address.ts'
 import { MAC } from './bench.ts'
 import { ethernet, type IpPacket, icmp, ip, ipv4, ipv6, type Segment, tcp, udp } from './frame.ts'
 import type { Hop } from './model.ts'
@@ -7,6 +9,11 @@ export const CLIENT4 = '198.51.100.7'
 export const CLIENT6 = '2001:db8:c::7'
 export const VIP4 = '192.0.2.100'
 export const VIP6 = '2001:db8:1::100'
+/** The services of `service(family, 't', …)`, as commands name them. */
+export const WEB = {
+  4: { kind: 'address', protocol: 'tcp', address: parseAddress(VIP4)!, family: 4, port: 80 },
+  6: { kind: 'address', protocol: 'tcp', address: parseAddress(VIP6)!, family: 6, port: 80 },
+} as const satisfies Record<number, ServiceId>
 export const RS4 = ['10.0.2.11', '10.0.2.12', '10.0.2.13'] as const
 export const RS6 = ['2001:db8:2::11', '2001:db8:2::12', '2001:db8:2::13'] as const
 /** Sources of tunnels. */

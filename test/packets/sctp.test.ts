@@ -41,6 +41,7 @@ import {
   VIP4,
   VIP6,
 } from './scenes.ts'
+import { sctpEvent } from './state-model.ts'
 
 const PORT = 36412
 const FAMILIES = [4, 6] as const
@@ -101,19 +102,7 @@ function reachable(ways: readonly Direction[]): ReadonlySet<string> {
 
 function eventOf(chunks: readonly Chunk[]): string {
   const [first, second] = chunks.map(({ type }) => type)
-  if ((first === CHUNK.cookieEcho || first === CHUNK.cookieAck) && second === CHUNK.abort) return 'abort'
-  const named: Readonly<Record<number, string>> = {
-    1: 'init',
-    2: 'init_ack',
-    6: 'abort',
-    7: 'shutdown',
-    8: 'shutdown_ack',
-    9: 'error',
-    10: 'cookie_echo',
-    11: 'cookie_ack',
-    14: 'shutdown_complete',
-  }
-  return named[first ?? 0] ?? 'data'
+  return sctpEvent(first ?? 0, second ?? null).name
 }
 
 interface Seen {
