@@ -23,7 +23,8 @@ import {
 } from '../dataplane/layout/layout.gen.ts'
 import type { IpAddress } from '../net/address.ts'
 import { familyOf, parseAddress } from '../net/address.ts'
-import type { Endpoint } from './traffic.ts'
+import { macBytes } from '../test/packets/bytes.ts'
+import { type Endpoint, MAC } from './traffic.ts'
 
 export interface BenchService {
   readonly at: Endpoint
@@ -34,6 +35,14 @@ export interface BenchService {
   /** Outer source of tunnels. */
   readonly source?: string
 }
+
+/** Out by this interface of the director's, to the frames' address of whoever is there. */
+export const hopTo = (ifindex: number, dmac: string = MAC.server): HostHop => ({
+  ifindex,
+  smac: macBytes(MAC.director),
+  dmac: macBytes(dmac),
+  mtu: 1500,
+})
 
 /** Long enough that nothing expires while it is measured. */
 const TIMEOUT_S = 900

@@ -4,10 +4,9 @@ import { KernelDataplane } from '../dataplane/kernel/plane.ts'
 import { PM_TICK_SHIFT, Verdict } from '../dataplane/layout/layout.gen.ts'
 import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
-import { macBytes } from '../test/packets/bytes.ts'
 import { FORWARDED, type Method, VIP } from './methods.ts'
 import { DIRECTOR } from './network.ts'
-import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
+import { BenchRules, expectVerdict, hopTo, readVerdicts } from './rules.ts'
 import { type Family, fromClients, MAC, type Traffic, toClients } from './traffic.ts'
 import type { Wrapper } from './wrapper.ts'
 
@@ -46,12 +45,7 @@ export async function open(
   // With one arm, real servers are where clients come from.
   rules.reachBy(({ address }) => {
     const beside = address === DIRECTOR.gateway[4] || address === DIRECTOR.gateway[6]
-    return {
-      ifindex: beside ? client : server,
-      smac: macBytes(MAC.director),
-      dmac: macBytes(beside ? MAC.client : MAC.server),
-      mtu: 1500,
-    }
+    return beside ? hopTo(client, MAC.client) : hopTo(server)
   })
   return { plane, rules, wrapper, client, server }
 }

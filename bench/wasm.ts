@@ -9,7 +9,7 @@ import { macBytes } from '../test/packets/bytes.ts'
 import { stayOnCpu, threadNs } from './bpf.ts'
 import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
 import { DIRECTOR } from './network.ts'
-import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
+import { BenchRules, expectVerdict, hopTo, readVerdicts } from './rules.ts'
 import { part, type Reporter, type Row, type Section } from './section.ts'
 import { compare, median } from './statistics.ts'
 import { type Family, flowBase, fromClients, MAC, setFlow, type Traffic, toClients } from './traffic.ts'
@@ -130,12 +130,7 @@ function open(): Bench {
     putInterface(plane, { name, ifindex, mac: macBytes(MAC.director), mtu: 1500 })
   }
   const rules = new BenchRules(plane)
-  rules.reachBy(() => ({
-    ifindex: SERVER_SIDE,
-    smac: macBytes(MAC.director),
-    dmac: macBytes(MAC.server),
-    mtu: 1500,
-  }))
+  rules.reachBy(() => hopTo(SERVER_SIDE))
   return { plane, rules, batches: new Batches(plane, rules) }
 }
 

@@ -14,11 +14,10 @@ import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
 import { libc } from '../linux/libc.ts'
 import { inNetns } from '../linux/netns.ts'
-import { macBytes } from '../test/packets/bytes.ts'
 import { Floors } from './floors.ts'
 import { receivedPackets, runLive, SoftirqClock } from './live.ts'
 import { FORWARDING, Namespaces, namespacePath } from './network.ts'
-import { BenchRules, expectVerdict, readVerdicts } from './rules.ts'
+import { BenchRules, expectVerdict, hopTo, readVerdicts } from './rules.ts'
 import { type Endpoint, fromClients, MAC, type Traffic } from './traffic.ts'
 import { Wrapper } from './wrapper.ts'
 
@@ -176,12 +175,7 @@ export async function pointsman(scene: Scene, options: OursOptions): Promise<Our
   const device = inNetns(wire.director, () => readNetDevice(WIRE.director))
   putInterface(plane, device)
   const rules = new BenchRules(plane)
-  rules.reachBy(() => ({
-    ifindex: device.ifindex,
-    smac: macBytes(MAC.director),
-    dmac: macBytes(MAC.server),
-    mtu: 1500,
-  }))
+  rules.reachBy(() => hopTo(device.ifindex))
   rules.clear()
   for (const name of methods) {
     rules.add({
