@@ -16,12 +16,13 @@ import { sctp } from '../packets/frame.ts'
 import { request } from '../packets/scenes.ts'
 import { isInject, loadVectors } from '../packets/vectors.ts'
 import { hunt, type Pair } from './hunt.ts'
-import { coarseTicks, ProgramRun } from './program-run.ts'
+import { ProgramClock, ProgramRun } from './program-run.ts'
 import { Random } from './random.ts'
 import { writeRules } from './rules.ts'
 import { carriesError } from './sctp-error.ts'
 import { shrink } from './shrink.ts'
 import { openStage, type Stage } from './stage.ts'
+import { Traffic } from './traffic.ts'
 import { type Run, Twin } from './twin.ts'
 
 const skip = process.getuid?.() === 0 ? false : 'needs root, for BPF and network namespaces'
@@ -146,7 +147,8 @@ test('a frame during which the time moved is played again before a difference is
       return action
     },
   }
-  const twin = new Twin(kernel, indices, run, () => coarseTicks() + (clock.shift() ?? 0))
+  const asked = new ProgramClock(kernel.programFd)
+  const twin = new Twin(kernel, indices, run, { ticks: () => asked.ticks() + (clock.shift() ?? 0) })
   const vectors = loadVectors([fileURLToPath(new URL('../recordings/packets', import.meta.url))])
   const [inject] = vectors
     .flatMap(({ steps }) => steps.filter(isInject))
@@ -167,6 +169,25 @@ test('a frame during which the time moved is played again before a difference is
   assert.match(play(always, [])?.join('\n') ?? '', /map fragments/, 'not because of the time')
   const moves = always.map((_, i) => i % 2)
   assert.match(play(always, moves)?.join('\n') ?? '', /map fragments/, 'the time never stands still')
+})
+
+test('a program whose clock is behind until the next jiffy is believed', { skip }, () => {
+  const { twin } = theStage()
+  const clock = new ProgramClock(twin.kernel.programFd)
+  twin.reset(1)
+  const traffic = new Traffic(new Random(1), writeRules(twin.wasm, new Random(1)))
+  twin.copyToKernel()
+  twin.stopTimeouts()
+  const ticks: number[] = []
+  for (let i = 0; i < 2000; i++) {
+    clock.fallBehind(1000)
+    const now = clock.ticks()
+    traffic.next()
+    const found = twin.step(traffic.frame, traffic.length, traffic.wire, traffic.length) ?? twin.compareMaps()
+    assert.equal(found, null, found?.join('\n'))
+    if (clock.ticks() === now) ticks.push(now)
+  }
+  assert.ok(ticks.length > 100, `${ticks.length} frames at a time that was behind`)
 })
 
 test('only a wrong checksum of SCTP may be carried by one and made anew by the other', () => {

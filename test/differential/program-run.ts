@@ -2,16 +2,24 @@
  * BPF_PROG_TEST_RUN straight through bpf(2) with buffers made once: for millions of frames, where the
  * allocations of `dataplane/kernel/test-run.ts` would be most of the time.
  */
+import { readFileSync } from 'node:fs'
 import koffi from 'koffi'
+import { builtFile } from '../../dataplane/assets.ts'
+import { mapInfo } from '../../dataplane/kernel/object-info.ts'
+import { parseElf } from '../../dataplane/layout/elf.ts'
+import { mapShared } from '../../linux/libc.ts'
 
 const libc = koffi.load('libc.so.6')
 const syscall = libc.func('long syscall(long, long, void *, long)')
 const readClock = libc.func('syscall', 'long', ['long', 'long', 'void *'])
 const setAffinity = libc.func('int sched_setaffinity(int, size_t, void *)')
 const strerror = libc.func('str strerror(int)')
+const closeFile = libc.func('int close(int)')
 
 const SYS_BPF = process.arch === 'arm64' ? 280 : 321
 const BPF_PROG_TEST_RUN = 10
+const BPF_MAP_GET_FD_BY_ID = 14
+const BPF_OBJ_GET_INFO_BY_FD = 15
 const SYS_CLOCK_GETTIME = process.arch === 'arm64' ? 113 : 228
 const CLOCK_MONOTONIC_COARSE = 6
 
@@ -72,11 +80,67 @@ export class ProgramRun {
   }
 }
 
+/** struct bpf_prog_info: how many maps a program has, and where their ids are to go. */
+const PROGRAM_INFO = { mapCount: 52, mapIds: 56, size: 64 } as const
+const MAPS_MAX = 128
+
+/**
+ * What the program in the kernel takes for the time (`pm_asked`). It asks the coarse clock once a jiffy, and where it
+ * does so when the kernel has counted the jiffy and not moved that clock yet, it is a jiffy behind until the next.
+ */
+export class ProgramClock {
+  readonly #asked: DataView
+
+  constructor(programFd: number) {
+    const symbol = parseElf(readFileSync(builtFile('pointsman.bpf.o'))).symbols.find(
+      ({ name }) => name === 'pm_asked',
+    )
+    if (symbol === undefined) throw new Error('The program remembers no pm_asked')
+    const fd = mapOfProgram(programFd, symbol.section)
+    const { buffer } = mapShared(fd, mapInfo(fd).valueSize, symbol.section)
+    closeFile(fd)
+    this.#asked = new DataView(buffer, symbol.offset, symbol.size)
+  }
+
+  /** In ticks: that of the last packet for which it looked at the time. */
+  ticks(): number {
+    return this.#asked.getUint32(0, true)
+  }
+
+  /** The program is so many ticks behind until the kernel counts the next jiffy. */
+  fallBehind(ticks: number): void {
+    this.#asked.setUint32(0, (this.ticks() - ticks) >>> 0, true)
+  }
+}
+
+/** A file descriptor of the map of a program whose name ends so. */
+function mapOfProgram(programFd: number, end: string): number {
+  const ids = Buffer.alloc(4 * MAPS_MAX)
+  const info = Buffer.alloc(PROGRAM_INFO.size)
+  info.writeUInt32LE(MAPS_MAX, PROGRAM_INFO.mapCount)
+  info.writeBigUInt64LE(koffi.address(ids), PROGRAM_INFO.mapIds)
+  const question = Buffer.alloc(16)
+  question.writeUInt32LE(programFd, 0)
+  question.writeUInt32LE(info.length, 4)
+  question.writeBigUInt64LE(koffi.address(info), 8)
+  if (Number(syscall(SYS_BPF, BPF_OBJ_GET_INFO_BY_FD, question, question.length)) < 0)
+    throw new Error(`Cannot ask for the maps of a program: ${strerror(koffi.errno())}`)
+  for (let i = 0; i < info.readUInt32LE(PROGRAM_INFO.mapCount); i++) {
+    const map = Buffer.alloc(12)
+    map.writeUInt32LE(ids.readUInt32LE(4 * i), 0)
+    const fd = Number(syscall(SYS_BPF, BPF_MAP_GET_FD_BY_ID, map, map.length))
+    if (fd < 0) throw new Error(`Cannot open a map of the program: ${strerror(koffi.errno())}`)
+    if (mapInfo(fd).name.endsWith(end)) return fd
+    closeFile(fd)
+  }
+  throw new Error(`The program has no map ${end}`)
+}
+
 const time = Buffer.alloc(16)
 const timeWords = new DataView(time.buffer, time.byteOffset)
 
 /**
- * The clock the program in the kernel reads, in its ticks of 2^23 ns. By system call: the copy that is mapped
+ * The clock that the program in the kernel asks, in its ticks of 2^23 ns. By system call: the copy that is mapped
  * into processes is renewed a moment before the kernel's own.
  */
 export function coarseTicks(): number {
