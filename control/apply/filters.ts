@@ -50,6 +50,7 @@ export class FilterMaps implements Filters {
     this.#services = dataplane.map('services')
     this.#gates = gates
     this.#table = new FilterTable(dataplane)
+    gates.skipScopes(this.#table.lastScope)
   }
 
   get count(): number {

@@ -18,6 +18,8 @@ export class Gates {
   readonly #gates: MapMemory
   /** The last number that a service was given. */
   #lastScope = 0
+  /** The last order, of all that records name. */
+  readonly lastOrder: number
   /** Slots that have had a limit. */
   readonly #limited = new Set<number>()
 
@@ -25,11 +27,19 @@ export class Gates {
     this.#services = dataplane.map('services')
     this.#gates = dataplane.map('gates')
     const { view, entries } = this.#gates
+    let lastOrder = 0
     for (let slot = 0; slot < entries; slot++) {
       const base = slot * GateRecord.size
+      lastOrder = Math.max(lastOrder, GateRecord.getOrder(view, base))
       this.#lastScope = Math.max(this.#lastScope, GateRecord.getScope(view, base))
       if (GateRecord.getRate(view, base) !== 0) this.#limited.add(slot)
     }
+    this.lastOrder = lastOrder
+  }
+
+  /** Scopes up to this one are in use, maybe by prefixes of services that are no more. */
+  skipScopes(last: number): void {
+    this.#lastScope = Math.max(this.#lastScope, last)
   }
 
   #orderOf(slot: number): number {

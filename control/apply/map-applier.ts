@@ -78,6 +78,8 @@ export class MapApplier implements Applier {
   readonly limits: LimitMaps
   /** Where health checks go. */
   readonly probeWays: ProbeWays
+  /** Of the services that something was ever said of, beside their own records. */
+  readonly lastOrder: number
   /** What an earlier director left in the state file. */
   readonly saved: SavedState | null
   readonly #rules: Rules
@@ -127,6 +129,7 @@ export class MapApplier implements Applier {
     this.#natIndex = new NatIndex(this.#maps)
     this.#ledger = new Ledger(dataplane.sizes)
     const gates = new Gates(dataplane)
+    this.lastOrder = gates.lastOrder
     this.filters = new FilterMaps(dataplane, this.#ledger, gates)
     this.limits = new LimitMaps(dataplane, this.#ledger, gates, (owner) => this.filters.origins(owner))
     this.#book = new CounterBook(this.#maps, this.#ledger)

@@ -30,6 +30,7 @@ export function openDirector(options: OpenDirectorOptions): ManagedDirector {
     owners: saved?.owners ?? {},
     holds: saved?.holds ?? [],
   })
+  rules.skipOrders(applier.lastOrder)
   // Whoever was here before may have died between two steps, with a record ahead of the schedule it is in.
   rules.lookAtAll()
   applier.networkChanged(EVERYTHING)

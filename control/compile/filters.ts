@@ -65,6 +65,8 @@ export class FilterTable {
   #count = 0
   /** How many each source states, by its number. */
   readonly #countOf: number[] = SOURCES.map(() => 0)
+  /** The last scope, of all that entries had when this was opened. */
+  readonly lastScope: number
   /** Where the search for what is over goes on. */
   #at = 0
 
@@ -73,9 +75,13 @@ export class FilterTable {
     this.#lengths = dataplane.map('filter_lengths')
     this.#settings = dataplane.map('settings')
     const { u32 } = this.#filters
+    let lastScope = 0
     for (let base = 0; base < u32.length; base += WORDS) {
-      if (u32[base + WHAT] !== 0) this.#counted(u32[base + WHAT]!, 1)
+      if (u32[base + WHAT] === 0) continue
+      this.#counted(u32[base + WHAT]!, 1)
+      lastScope = Math.max(lastScope, u32[base + SCOPE]!)
     }
+    this.lastScope = lastScope
   }
 
   #counted(what: number, by: 1 | -1): void {

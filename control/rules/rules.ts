@@ -101,6 +101,11 @@ export class Rules {
     return this.#services.get(key)
   }
 
+  /** Orders up to this one have been given to services that are no more: what is said of those is no other's. */
+  skipOrders(last: number): void {
+    this.#orderNext = Math.max(this.#orderNext, last + 1)
+  }
+
   /** In no particular order. */
   entries(): IterableIterator<ServiceEntry> {
     return this.#services.values()
