@@ -8,6 +8,7 @@
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
 import { MAP_SHARED, PROT_READ, PROT_READ_WRITE } from './abi.ts'
+import { MachineError } from './machine-error.ts'
 
 export type Pointer = Uint8Array | bigint | null
 
@@ -138,7 +139,7 @@ export function errno(): number {
 }
 
 /** A system call failed; the message says what was tried and names the error. */
-export class SystemError extends Error {
+export class SystemError extends MachineError {
   override readonly name = 'SystemError'
   readonly errno: number
   /** `ENODEV` and the like. */

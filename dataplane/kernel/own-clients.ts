@@ -7,6 +7,7 @@ import type { Links } from '../../linux/links.ts'
 import { MachineError } from '../../linux/machine-error.ts'
 import {
   findOwnPair,
+  isOwnPairLeft,
   makeOwnPair,
   OWN_MAC,
   OWN_MTU,
@@ -37,7 +38,7 @@ export class OwnClients {
   /** Goes on with what an earlier process has left. */
   adopt(): void {
     this.#leading.adopt()
-    this.#wanted = this.#leading.state() !== null
+    this.#wanted = this.#leading.state() !== null || withSocket(isOwnPairLeft)
   }
 
   want(): void {

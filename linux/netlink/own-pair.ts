@@ -6,7 +6,8 @@
  */
 import { setOffloads } from '../ethtool.ts'
 import { Errno } from '../libc.ts'
-import { decodeLink, linkQuery } from './rtnetlink.ts'
+import { MachineError } from '../machine-error.ts'
+import { decodeLink, type Link, linkQuery } from './rtnetlink.ts'
 import { NetlinkError, type RequestSocket } from './socket.ts'
 import { configureStackEnd, createVeth, deleteLink, setLinkArp, setLinkUp } from './veth.ts'
 
@@ -25,19 +26,36 @@ export interface OwnPair {
   readonly serve: number
 }
 
-/** The pair that is there, whoever has made it; null where there is none, or half of one. */
+/**
+ * The pair that is there, whoever has made it; null where there is none, or one that packets would be lost in: who
+ * made it may have been killed meanwhile, and somebody may have changed it.
+ */
 export function findOwnPair(socket: RequestSocket): OwnPair | null {
-  const own = indexOf(socket, OWN_DEVICE)
-  const serve = indexOf(socket, SERVE_DEVICE)
-  return own === null || serve === null ? null : { own, serve }
+  const own = linkOf(socket, OWN_DEVICE)
+  const serve = linkOf(socket, SERVE_DEVICE)
+  if (own === null || serve === null || own.lower !== serve.ifindex || serve.lower !== own.ifindex)
+    return null
+  const isWhole = isMade(own) && isMade(serve) && own.noArp && !serve.noArp
+  return isWhole ? { own: own.ifindex, serve: serve.ifindex } : null
+}
+
+/** It is set up last. */
+function isMade({ up, mtu, mac, master, lowerElsewhere }: Link): boolean {
+  return up && mtu === OWN_MTU && master === 0 && !lowerElsewhere && Buffer.compare(mac, OWN_MAC) === 0
+}
+
+/** Whether there is anything of a pair, be it half of one. */
+export function isOwnPairLeft(socket: RequestSocket): boolean {
+  return indexOf(socket, OWN_DEVICE) !== null || indexOf(socket, SERVE_DEVICE) !== null
 }
 
 export function makeOwnPair(socket: RequestSocket): OwnPair {
   removeOwnPair(socket)
   const mac = OWN_MAC
   createVeth(socket, { name: SERVE_DEVICE, mac }, { name: OWN_DEVICE, mac }, OWN_MTU)
-  const pair = findOwnPair(socket)
-  if (pair === null) throw new Error(`Cannot find ${OWN_DEVICE} after making it`)
+  const [own, serve] = [indexOf(socket, OWN_DEVICE), indexOf(socket, SERVE_DEVICE)]
+  if (own === null || serve === null) throw new MachineError(`Cannot make ${OWN_DEVICE}: somebody removed it`)
+  const pair = { own, serve }
   // The kernel tells a program only of routes for interfaces that forward.
   configureStackEnd(socket, pair.serve, SERVE_DEVICE, true, true)
   setLinkArp(socket, pair.serve, SERVE_DEVICE)
@@ -66,7 +84,13 @@ export function removeOwnPair(socket: RequestSocket): boolean {
   return there.length > 0
 }
 
-function indexOf(socket: RequestSocket, name: string): number | null {
+function linkOf(socket: RequestSocket, name: string): Link | null {
   const message = socket.get(linkQuery(name))
-  return message === null ? null : (decodeLink(message)?.ifindex ?? null)
+  return message === null ? null : decodeLink(message)
+}
+
+function indexOf(socket: RequestSocket, name: string): number | null {
+  const link = linkOf(socket, name)
+  // The kernel finds a link of somebody else by a further name, too.
+  return link?.name === name ? link.ifindex : null
 }

@@ -12,6 +12,7 @@ import {
   SOL_SOCKET,
 } from '../abi.ts'
 import { addressOf, check, Errno, errno, errorName, libc, words } from '../libc.ts'
+import { MachineError } from '../machine-error.ts'
 import {
   decodeMessages,
   encodeRequest,
@@ -49,7 +50,7 @@ const REST_MS = 2
 const DUMP_ATTEMPTS = 5
 
 /** The kernel refused a request. */
-export class NetlinkError extends Error {
+export class NetlinkError extends MachineError {
   override readonly name = 'NetlinkError'
   readonly errno: number
 

@@ -10,6 +10,7 @@
 import { spawn } from 'node:child_process'
 import type { Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import type { FileLock } from '../../../linux/lock.ts'
 import { MachineError } from '../../../linux/machine-error.ts'
 import { lockNetns } from '../../../linux/netns-lock.ts'
 import { LEASE_S } from '../claims/nftables.ts'
@@ -49,12 +50,14 @@ export class DeadMansSwitch {
 
 /** What the shell does when the lease is over. */
 export async function sweep(): Promise<void> {
+  let lock: FileLock
   try {
-    const lock = lockNetns('plane', { pid: process.pid, program: 'pointsman-forwarder' })
-    await removeFromKernel()
-    lock.release()
+    lock = lockNetns('plane', { pid: process.pid, program: 'pointsman-forwarder' })
   } catch (error) {
     // Somebody forwards: it is theirs now.
-    if (!(error instanceof MachineError)) throw error
+    if (error instanceof MachineError) return
+    throw error
   }
+  await removeFromKernel()
+  lock.release()
 }

@@ -4,7 +4,8 @@ import { test } from 'node:test'
 import { openDirector } from '../../../control/apply/open.ts'
 import type { FilterBatch } from '../../../control/model/filter.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
-import { parsePrefix } from '../../../net/prefix.ts'
+import { parseAddress } from '../../../net/address.ts'
+import { cut } from '../../../net/prefix.ts'
 import { service, testHost } from '../support.ts'
 
 const open = (dataplane: MemoryDataplane) => openDirector({ dataplane, host: testHost() })
@@ -12,7 +13,7 @@ const nothing = { flush: null, delete: [], add: [] }
 const one = service('tcp 10.0.0.1:80')
 const other = service('udp 10.0.0.2:53')
 const everybody: FilterBatch = {
-  prefixes: [parsePrefix('0.0.0.0/0')!],
+  prefixes: [cut(parseAddress('0.0.0.0')!, 0)],
   action: 'deny',
   service: one.id,
   forMs: null,
@@ -58,7 +59,7 @@ test('nor has its first list what an earlier one had, which nobody has taken awa
   const second = open(dataplane)
   await second.director.settle()
   const allowed: FilterBatch = {
-    prefixes: [parsePrefix('192.0.2.0/24')!],
+    prefixes: [cut(parseAddress('192.0.2.0')!, 24)],
     action: 'allow',
     service: other.id,
     forMs: null,

@@ -5,10 +5,10 @@ import { once } from 'node:events'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import type { Sizes } from '../../../dataplane/dataplane.ts'
+import { DataplaneError, type Sizes } from '../../../dataplane/dataplane.ts'
 import { Pins } from '../../../dataplane/kernel/pins.ts'
 import { detachPinned, KernelDataplane, type KernelOptions } from '../../../dataplane/kernel/plane.ts'
-import { filterProgram, linkTc } from '../../../dataplane/kernel/tc.ts'
+import { filterProgram, linkTc, putFilter } from '../../../dataplane/kernel/tc.ts'
 import { queryXdp } from '../../../dataplane/kernel/xdp.ts'
 import { PM_VERDICT_MAX, RealRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
@@ -269,5 +269,18 @@ test('a filter whose note is lost is taken off all the same, and others beside i
     assert.equal(detachPinned(), false)
   } finally {
     socket.close()
+  }
+})
+
+test('a filter for a link that has just gone is refused as what the machine cannot do', {
+  skip,
+}, async () => {
+  const plane = await KernelDataplane.open(options(3, 4))
+  try {
+    const gone = { ifindex: 4711, name: 'gone0' }
+    assert.throws(() => putFilter(plane.programFd, gone), DataplaneError)
+  } finally {
+    await plane.detach()
+    await plane.close()
   }
 })
