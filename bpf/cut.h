@@ -68,7 +68,8 @@ PM_PART int pm_cut_options(__u32 header)
 				break;
 			skip = kind == 1 ? 1 : room->front[i + 1];
 			cleared = !(kind & 0x80);
-			if (!skip)
+			/* What is malformed stays as it came, with all behind it (ip_options_fragment). */
+			if (skip < (kind == 1 ? 1 : 2) || i + skip > PM_ETH_LEN + header)
 				break;
 		}
 		if (cleared)

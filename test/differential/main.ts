@@ -1,4 +1,4 @@
-/** `npm run differential [-- --packets N] [--seed N]`: a long hunt for differences of the two objects. */
+/** `npm run differential [-- --packets N] [--seed N] [--host xdp|tc]`: a long hunt for differences of the two objects. */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageRoot } from '../../dataplane/assets.ts'
@@ -9,6 +9,7 @@ import { openStage } from './stage.ts'
 const { values } = parseArgs({
   options: {
     packets: { type: 'string', default: '10000000' },
+    host: { type: 'string', default: 'xdp' },
     seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
   },
 })
@@ -20,8 +21,13 @@ async function main(): Promise<number> {
     console.error('Cannot use these options: expected whole numbers, at least one packet')
     return 2
   }
-  console.log(`seed ${seed}, ${packets} packets`)
-  const stage = await openStage(`pmdiff${process.pid % 100_000}`)
+  const { host } = values
+  if (host !== 'xdp' && host !== 'tc') {
+    console.error(`Cannot use --host ${host}: expected xdp or tc`)
+    return 2
+  }
+  console.log(`seed ${seed}, ${packets} packets, ${host} and wasm`)
+  const stage = await openStage(`pmdiff${process.pid % 100_000}`, host)
   try {
     const started = performance.now()
     let next = 0
@@ -39,7 +45,10 @@ async function main(): Promise<number> {
     })
     if (found === null) {
       console.log(
-        `${packets} packets without a difference, but for ${stage.twin.excused} wrong checksums of SCTP that one carried`,
+        `${packets} packets without a difference, but for ${stage.twin.excused} wrong checksums of SCTP that one carried` +
+          (host === 'tc'
+            ? `, and ${stage.twin.resolved} neighbours resolved; ${stage.twin.cut} were cut`
+            : ''),
       )
       for (const [verdict, count] of stage.twin.verdicts())
         console.log(`  ${verdictNames[verdict] ?? verdict} ${count}`)

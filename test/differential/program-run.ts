@@ -36,8 +36,15 @@ const ATTR = {
   context: 48,
   size: 80,
 } as const
-/** struct xdp_md: data_end and ingress_ifindex; 24 bytes in all. */
-const CONTEXT = { end: 4, ifindex: 12, size: 24 } as const
+/** Where packets come to the program in the kernel. */
+export type KernelHost = 'xdp' | 'tc'
+/**
+ * struct xdp_md and struct __sk_buff: where the interface stands, and the end of the frame, if it has to be said; in all.
+ */
+const CONTEXTS: Readonly<Record<KernelHost, { ifindex: number; end: number | null; size: number }>> = {
+  xdp: { ifindex: 12, end: 4, size: 24 },
+  tc: { ifindex: 40, end: null, size: 192 },
+}
 
 /** Frames in and out; one page less headroom and tail is what a linear XDP buffer holds. */
 const FRAME_MAX = 4096
@@ -48,28 +55,31 @@ export class ProgramRun {
   length = 0
   readonly #input = Buffer.alloc(FRAME_MAX)
   readonly #attributes = Buffer.alloc(ATTR.size)
-  readonly #context = Buffer.alloc(CONTEXT.size)
+  readonly #fields: (typeof CONTEXTS)[KernelHost]
+  readonly #context: Buffer
   readonly #attributeWords: DataView
   readonly #contextWords: DataView
 
-  constructor(programFd: number) {
+  constructor(programFd: number, host: KernelHost = 'xdp') {
+    this.#fields = CONTEXTS[host]
+    this.#context = Buffer.alloc(this.#fields.size)
     this.#attributeWords = new DataView(this.#attributes.buffer, this.#attributes.byteOffset)
     this.#contextWords = new DataView(this.#context.buffer, this.#context.byteOffset)
     this.#attributes.writeUInt32LE(programFd, ATTR.program)
     this.#attributes.writeBigUInt64LE(koffi.address(this.#input), ATTR.dataIn)
     this.#attributes.writeBigUInt64LE(koffi.address(this.output), ATTR.dataOut)
     this.#attributes.writeUInt32LE(1, ATTR.repeat)
-    this.#attributes.writeUInt32LE(CONTEXT.size, ATTR.contextSize)
+    this.#attributes.writeUInt32LE(this.#fields.size, ATTR.contextSize)
     this.#attributes.writeBigUInt64LE(koffi.address(this.#context), ATTR.context)
   }
 
-  /** Runs one frame; returns the XDP action. */
+  /** Runs one frame; returns the action. */
   run(frame: Uint8Array, length: number, ifindex: number): number {
     for (let i = 0; i < length; i++) this.#input[i] = frame[i] ?? 0
     this.#attributeWords.setUint32(ATTR.sizeIn, length, true)
     this.#attributeWords.setUint32(ATTR.sizeOut, FRAME_MAX, true)
-    this.#contextWords.setUint32(CONTEXT.end, length, true)
-    this.#contextWords.setUint32(CONTEXT.ifindex, ifindex, true)
+    if (this.#fields.end !== null) this.#contextWords.setUint32(this.#fields.end, length, true)
+    this.#contextWords.setUint32(this.#fields.ifindex, ifindex, true)
     if (Number(syscall(SYS_BPF, BPF_PROG_TEST_RUN, this.#attributes, ATTR.size)) < 0) {
       throw new Error(
         `Cannot run a frame of ${length} bytes from ifindex ${ifindex}: ${strerror(koffi.errno())}`,
@@ -91,10 +101,9 @@ const MAPS_MAX = 128
 export class ProgramClock {
   readonly #asked: DataView
 
-  constructor(programFd: number) {
-    const symbol = parseElf(readFileSync(builtFile('pointsman.bpf.o'))).symbols.find(
-      ({ name }) => name === 'pm_asked',
-    )
+  constructor(programFd: number, host: KernelHost = 'xdp') {
+    const object = host === 'xdp' ? 'pointsman.bpf.o' : 'pointsman-tc.bpf.o'
+    const symbol = parseElf(readFileSync(builtFile(object))).symbols.find(({ name }) => name === 'pm_asked')
     if (symbol === undefined) throw new Error('The program remembers no pm_asked')
     const fd = mapOfProgram(programFd, symbol.section)
     const { buffer } = mapShared(fd, mapInfo(fd).valueSize, symbol.section)

@@ -6,7 +6,7 @@ import { possibleCpus } from '../../linux/cpus.ts'
 import { Bench } from '../packets/bench.ts'
 import { enterNamespace, inNamespace, interfaceIndex } from '../packets/libc.ts'
 import { attachPassProgram } from '../packets/pass-program.ts'
-import { stayOnCpu } from './program-run.ts'
+import { type KernelHost, stayOnCpu } from './program-run.ts'
 import { Twin } from './twin.ts'
 
 /** Tables so small that they fill up. */
@@ -27,14 +27,17 @@ export interface Stage {
   close(): Promise<void>
 }
 
-export async function openStage(name: string): Promise<Stage> {
+export async function openStage(name: string, host: KernelHost = 'xdp'): Promise<Stage> {
   const bench = new Bench(name)
   try {
     enterNamespace(bench.director)
     // BPF_PROG_TEST_RUN takes a receiving interface only while its queues run NAPI.
     const programs = inNamespace(bench.director, () => [attachPassProgram('c0'), attachPassProgram('r0')])
     stayOnCpu(0)
-    const kernel = await KernelDataplane.open({ sizes: sizes(), pinDirectory: null })
+    const kernel = await KernelDataplane.open({
+      ...{ sizes: sizes(), pinDirectory: null },
+      mode: host === 'tc' ? 'tc' : 'auto',
+    })
     return {
       twin: new Twin(kernel, { c0: interfaceIndex('c0'), r0: interfaceIndex('r0') }),
       async close() {

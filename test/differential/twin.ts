@@ -2,6 +2,9 @@
  * The packet program twice, in the kernel and in wasm, over maps with the same contents: every frame goes
  * through both, and whatever differs is told.
  *
+ * In traffic control the kernel resolves the neighbour itself that wasm drops a packet for: then it goes on, and its
+ * maps are made equal again.
+ *
  * Time is the only input that is not ours. What the program in the kernel takes for it is read before and after each
  * run, and the wasm side gets the same value; a run during which it moved must equal that of one of the two, or is
  * made again.
@@ -18,10 +21,13 @@ import {
   ConnRecord,
   ConnStatus,
   InterfaceRecord,
+  JobFlag,
   JobRecord,
   MAP_NAMES,
   type MapName,
   NeighbourRecord,
+  PM_CONN_EPOCHS,
+  PM_CONN_HOLDS,
   PM_CONN_STATUS,
   PM_HEADROOM,
   PM_INTERFACE_MACS,
@@ -29,6 +35,7 @@ import {
   PM_TIMEOUT_LBLC,
   PM_VERDICT_MAX,
   SettingsRecord,
+  Verdict,
   verdictNames,
 } from '../../dataplane/layout/layout.gen.ts'
 import { stampLayout } from '../../dataplane/layout/stamp.ts'
@@ -39,18 +46,27 @@ import { BenchRoutes } from '../packets/bench-routes.ts'
 import { macBytes } from '../packets/bytes.ts'
 import { decode, diff } from '../packets/decode.ts'
 import type { Wire } from '../packets/vectors.ts'
-import { ProgramClock, ProgramRun } from './program-run.ts'
+import { lastFragment } from './last-fragment.ts'
+import { type KernelHost, ProgramClock, ProgramRun } from './program-run.ts'
 import { carriesError } from './sctp-error.ts'
+import { tagIsBeside } from './tag-beside.ts'
 
 /** Longest frame plus what a tunnel adds. */
 const SCRATCH = PM_HEADROOM + 4096
 const ETHERNET_ALIGN = 2
-const ACTIONS: Readonly<Record<number, number>> = {
-  [XdpAction.Pass]: Action.Pass,
-  [XdpAction.Drop]: Action.Drop,
-  [XdpAction.Tx]: Action.Send,
-  [XdpAction.Redirect]: Action.Send,
+const ACTIONS: Readonly<Record<KernelHost, Readonly<Record<number, number>>>> = {
+  xdp: {
+    [XdpAction.Pass]: Action.Pass,
+    [XdpAction.Drop]: Action.Drop,
+    [XdpAction.Tx]: Action.Send,
+    [XdpAction.Redirect]: Action.Send,
+  },
+  // TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT
+  tc: { 4294967295: Action.Pass, 2: Action.Drop, 7: Action.Send },
 }
+
+/** BPF_PROG_TEST_RUN runs no program of traffic control on less than a header of IP (Linux 6.18). */
+const SHORTEST_OF_STACK: Readonly<Record<number, number>> = { 2048: 14 + 20, 34525: 14 + 40 }
 
 /** What runs the kernel's program. */
 export type Run = Pick<ProgramRun, 'run' | 'output' | 'length'>
@@ -69,6 +85,7 @@ export class Twin {
   readonly wasm: WasmDataplane
   readonly kernel: KernelDataplane
   readonly indices: Indices
+  readonly host: KernelHost
   readonly #run: Run
   readonly #clock: Pick<ProgramClock, 'ticks'>
   readonly #jobs: number
@@ -88,16 +105,21 @@ export class Twin {
   #shown = 0
   /** How often a wrong checksum of SCTP was carried by one and made anew by the other (`sctp-error.ts`). */
   excused = 0
+  /** How many frames left in fragments. */
+  cut = 0
+  /** How many wasm dropped for a neighbour that the kernel resolves. */
+  resolved = 0
   frames = 0
 
   /** The calling thread must be in a network namespace that looks like the bench. */
   constructor(
     kernel: KernelDataplane,
     indices: Indices,
-    run: Run = new ProgramRun(kernel.programFd),
-    clock: Pick<ProgramClock, 'ticks'> = new ProgramClock(kernel.programFd),
+    run: Run = new ProgramRun(kernel.programFd, kernel.plane),
+    clock: Pick<ProgramClock, 'ticks'> = new ProgramClock(kernel.programFd, kernel.plane),
   ) {
     this.kernel = kernel
+    this.host = kernel.plane
     this.indices = indices
     const routes = new BenchRoutes(indices)
     this.wasm = openWasm({ sizes: kernel.sizes, wasmPath: builtFile('pointsman.wasm'), fib: routes.lookup })
@@ -184,6 +206,7 @@ export class Twin {
    * again on what was before it.
    */
   step(frame: Uint8Array, length: number, wire: Wire, shown: number, tries = PLAYED_AGAIN): string[] | null {
+    if (this.host === 'tc' && length < (SHORTEST_OF_STACK[typeOf(frame)] ?? 0)) return null
     if (tries === PLAYED_AGAIN) this.frames++
     const ifindex = wire === 'c' ? this.indices.c0 : this.indices.r0
     const before = this.#clock.ticks()
@@ -217,25 +240,42 @@ export class Twin {
   #answersDiffer(action: number, ifindex: number, frame: Uint8Array): string[] | null {
     const view = this.#view
     const verdict = view.getUint32(this.#jobs + JobRecord.offsets.verdict, true)
+    if (this.#isResolved(verdict)) {
+      this.resolved++
+      this.copyToKernel()
+      return null
+    }
     if (this.#kernelVerdicts[verdict] !== this.#wasmVerdicts[verdict]) {
       return [`wasm says ${verdictNames[verdict]}, the kernel ${this.#kernelVerdict()}`]
     }
     const wasmAction = view.getUint32(this.#jobs + JobRecord.offsets.action, true)
-    if (ACTIONS[action] !== wasmAction)
-      return [`wasm: ${actionNames[wasmAction]}, kernel: XDP action ${action}`]
+    if (ACTIONS[this.host][action] !== wasmAction)
+      return [`wasm: ${actionNames[wasmAction]}, kernel: action ${action}`]
     if (wasmAction === Action.Drop) return null
-    const out = this.#wasmOutput()
     const other = this.#run.output.subarray(0, this.#run.length)
+    const out = this.#wasmOutput(other)
     // Of a frame that wasm was not shown all of it has not made the checksum anew.
     const differs = Buffer.compare(out, other) !== 0
     const excused = differs && this.#shown < frame.length && carriesError(frame, out, other)
     if (excused) this.excused++
-    if (differs && !excused) return [`${verdictNames[verdict]}: - wasm, + kernel`, ...diff(out, other)]
+    const isBeside = this.host === 'tc' && verdict === Verdict.PassVlan && tagIsBeside(out, other)
+    if (differs && !excused && !isBeside)
+      return [`${verdictNames[verdict]}: - wasm, + kernel`, ...diff(out, other)]
     const egress = view.getUint32(this.#jobs + JobRecord.offsets.ifindex, true)
-    if (wasmAction === Action.Send && (egress === ifindex) !== (action === XdpAction.Tx)) {
+    if (
+      this.host === 'xdp' &&
+      wasmAction === Action.Send &&
+      (egress === ifindex) !== (action === XdpAction.Tx)
+    ) {
       return [`wasm sends to interface ${egress}, the kernel by XDP action ${action}`]
     }
     return null
+  }
+
+  /** Whether wasm has dropped the frame for a neighbour that the kernel resolves: there it goes on, to whatever end. */
+  #isResolved(verdict: number): boolean {
+    if (this.host !== 'tc' || verdict !== Verdict.DropNextHopUnresolved) return false
+    return this.#kernelVerdicts[verdict] !== this.#wasmVerdicts[verdict]
   }
 
   #runWasm(frame: Uint8Array, length: number, ifindex: number, shownFirst: number, now: number): void {
@@ -254,17 +294,23 @@ export class Twin {
       view.setUint32(this.#jobs + offsets.segment, 0, true)
       this.wasm.owner.runBatch(this.#jobs, 1)
     }
-    put(Math.min(length, shownFirst), 0)
+    put(Math.min(length, shownFirst), this.host === 'tc' ? JobFlag.Cuts : 0)
     if (view.getUint32(this.#jobs + offsets.action, true) === Action.Again) {
       put(length, view.getUint32(this.#jobs + offsets.flags, true))
+      this.#adoptLooks()
     }
   }
 
-  #wasmOutput(): Buffer {
+  /** The frame as it leaves, or the last of its fragments. */
+  #wasmOutput(kernel: Buffer): Buffer {
     const view = this.#view
     const { offsets } = JobRecord
     const start = this.#scratch + view.getInt32(this.#jobs + offsets.moved, true)
-    return Buffer.from(this.#memory.buffer, start, view.getUint32(this.#jobs + offsets.length, true))
+    const frame = Buffer.from(this.#memory.buffer, start, view.getUint32(this.#jobs + offsets.length, true))
+    const mtu = view.getUint32(this.#jobs + offsets.cut, true)
+    if (mtu === 0) return frame
+    this.cut++
+    return lastFragment(frame, mtu, kernel)
   }
 
   #kernelVerdict(): string {
@@ -281,6 +327,22 @@ export class Twin {
       if (name !== 'neighbours' || kernel.equals(wasm)) continue
       const { entrySize } = this.wasm.map(name)
       for (let at = gateway; at < wasm.length; at += entrySize) kernel.copy(wasm, at, at, at + 4)
+    }
+  }
+
+  /**
+   * Where a frame that changes a connection's state has moved the timer of its own line, which was silent for long
+   * (pm_moved_by_other), its second run looks up the next hop once more: lines that differ in that are made equal.
+   */
+  #adoptLooks(): void {
+    for (const { name, kernel, wasm } of this.#pairs) {
+      if ((name !== 'connections4' && name !== 'connections6') || kernel.equals(wasm)) continue
+      const { entrySize } = this.wasm.map(name)
+      for (let at = 0; at < wasm.length; at += entrySize) {
+        const [word, looked] = [kernel.readUInt32LE(at), wasm.readUInt32LE(at)]
+        if (((word ^ looked) & ~(PM_CONN_EPOCHS | PM_CONN_HOLDS)) !== 0) continue
+        kernel.writeUInt32LE(looked, at)
+      }
     }
   }
 
@@ -313,6 +375,10 @@ export class Twin {
       ...lines,
     ]
   }
+}
+
+function typeOf(frame: Uint8Array): number {
+  return (frame[12]! << 8) | frame[13]!
 }
 
 function bufferOf(bytes: Uint8Array): Buffer {

@@ -73,13 +73,16 @@ export function finishTransport(u8: Uint8Array, l4: number, end: number, offset:
   put16(u8, l4 + offset, ~onesSum(u8, l4, end) & 0xffff || 0xffff)
 }
 
-/** RFC 791 §3.1: options without the copied flag are the first fragment's only. */
+/**
+ * RFC 791 §3.1: options without the copied flag are the first fragment's only. What is malformed stays as it came, with
+ * all behind it.
+ */
 function keepCopiedOptions(u8: Uint8Array, from: number, to: number): void {
   for (let at = from; at < to; ) {
     const kind = u8[at]!
     if (kind === OPTION_END) return
     const length = kind === OPTION_NONE ? 1 : (u8[at + 1] ?? 0)
-    if (length < 1 || at + length > to) return
+    if (length < (kind === OPTION_NONE ? 1 : 2) || at + length > to) return
     if ((kind & OPTION_COPIED) === 0) u8.fill(OPTION_NONE, at, at + length)
     at += length
   }

@@ -125,6 +125,19 @@ test('options that only the first fragment has are "no operation" in the others'
   assert.deepEqual(together(frames), bytes(1000))
 })
 
+test('options are kept from where one of them is malformed', () => {
+  // An option of one byte that says so, and one that is longer than all options.
+  for (const malformed of [
+    [7, 1],
+    [7, 200],
+  ]) {
+    const options = Uint8Array.of(7, 3, 4, ...malformed, 1, 7, 3)
+    const [, second] = cut(ipv4({ ...V4, options }, raw(17, bytes(1000))), 500)
+    assert.ok(second)
+    assert.deepEqual([...second.subarray(ETHERNET + 20, ETHERNET + 28)], [1, 1, 1, ...malformed, 1, 7, 3])
+  }
+})
+
 test('a checksum that somebody was to finish is finished before', () => {
   fc.assert(
     fc.property(fc.integer({ min: 20, max: 1501 }), (length) => {
