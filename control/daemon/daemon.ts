@@ -57,15 +57,15 @@ import { openJournal } from './journal-file.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { Recordings } from './recordings.ts'
 import { type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
+import { readOtlpHeaders, readWebToken } from './secrets.ts'
 import { openSockets, type SocketOptions } from './sockets.ts'
-import { readWebToken } from './web-token.ts'
 
 export interface MetricsOptions {
   /** Besides the socket; null: nowhere else. */
   readonly listen: Place | null
   readonly detail: MetricsDetail
   /** Who they are pushed to; null: nobody. */
-  readonly otlp: URL | null
+  readonly otlp: { readonly url: URL; readonly headersFile: string | null } | null
 }
 
 export interface DaemonOptions {
@@ -444,12 +444,16 @@ class Daemon {
   }
 
   #pushMetrics(collector: Collector): void {
-    const { otlp: url } = this.#options.metrics
-    if (url === null) return
+    const { otlp } = this.#options.metrics
+    if (otlp === null) return
     const push = new OtlpPush({
-      ...{ url, startedMs: this.#startedAt.getTime(), wallMs: () => Date.now() },
+      ...{ url: otlp.url, headers: readOtlpHeaders(otlp.headersFile) },
+      ...{ startedMs: this.#startedAt.getTime(), wallMs: () => Date.now() },
       collect: () => collector.text('text', null),
-      told: (words, isBad) => this.#log[isBad ? 'warn' : 'info'](words),
+      told: (words, isBad) => {
+        this.#log[isBad ? 'warn' : 'info'](words)
+        this.#journal.add({ kind: 'daemon', about: 'metrics', words })
+      },
     })
     this.#push = push
     const run = whole(
@@ -543,6 +547,7 @@ class Daemon {
       verdicts: this.#verdicts(),
       checked: () => health?.checked() ?? [],
       checkedOf: (service) => health?.of(service) ?? null,
+      pushed: this.#push?.pushed ?? null,
     }
   }
 

@@ -130,6 +130,7 @@ function command(): Command {
         return url
       }),
     )
+    .option('--otlp-headers <file>', 'fields of those requests, a line each: Authorization: Bearer TOKEN')
     .addOption(
       new Option(
         '--web <address:port>',
@@ -178,6 +179,16 @@ function webOptions(
   return { listen, tokenFile: null }
 }
 
+function otlpOptions(
+  url: URL | undefined,
+  headersFile: string | undefined,
+  refuse: (message: string) => never,
+): DaemonOptions['metrics']['otlp'] {
+  if (url !== undefined) return { url, headersFile: headersFile === undefined ? null : resolve(headersFile) }
+  if (headersFile !== undefined) refuse('error: --otlp-headers says nothing without --otlp URL')
+  return null
+}
+
 const isLoopback = (address: string): boolean => address.startsWith('127.') || address === '::1'
 
 /**
@@ -212,6 +223,7 @@ export function parseDaemonOptions(
     metricsListen?: Place
     metricsDetail: MetricsDetail
     otlp?: URL
+    otlpHeaders?: string
     web?: Place
     webTokenFile?: string
     logLevel: string
@@ -239,7 +251,7 @@ export function parseDaemonOptions(
     metrics: {
       listen: options.metricsListen ?? null,
       detail: options.metricsDetail,
-      otlp: options.otlp ?? null,
+      otlp: otlpOptions(options.otlp, options.otlpHeaders, (message) => program.error(message)),
     },
     web: webOptions(options.web, options.webTokenFile, (message) => program.error(message)),
     logLevel: options.logLevel,

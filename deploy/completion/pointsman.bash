@@ -92,7 +92,7 @@ _pointsmand() {
 	--log-level) choices='debug info warn error' ;;
 	--socket-group | --read-only-socket) choices=$(cut -d: -f1 /etc/group 2>/dev/null) ;;
 	--connections | --connections6 | --services | --real-servers | --filters | --workers | --metrics-listen | --otlp | --web) return ;;
-	--config | --keepalived | --kubernetes)
+	--config | --keepalived | --kubernetes | --otlp-headers | --web-token-file)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -102,7 +102,7 @@ _pointsmand() {
 		;;
 	*)
 		choices='--interface --dataplane --xdp-mode --config --keepalived --kubernetes --run-dir --socket-group --read-only-socket --services --real-servers --filters --connections --connections6
-			--workers --engine --busy-poll --own-clients --metrics-listen --metrics-detail --otlp --web --web-token-file --log-level --help --version'
+			--workers --engine --busy-poll --own-clients --metrics-listen --metrics-detail --otlp --otlp-headers --web --web-token-file --log-level --help --version'
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$cur")

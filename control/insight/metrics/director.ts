@@ -292,6 +292,24 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     help: 'Since when a source of services is in force, or refused, as a Unix time.',
     of: (facts) => sources(facts, ({ sinceS }) => sinceS),
   },
+  {
+    name: 'pointsman_otlp_pushes_total',
+    type: 'counter',
+    help: 'Pushes of metrics to a receiver (--otlp), by what became of them; the log says why one failed.',
+    of: ({ pushed }) =>
+      pushed === null
+        ? []
+        : [
+            [{ result: 'taken' }, pushed.whole],
+            [{ result: 'failed' }, pushed.failed],
+          ],
+  },
+  {
+    name: 'pointsman_otlp_refused_points_total',
+    type: 'counter',
+    help: 'Numbers that the receiver of pushes did not want.',
+    of: ({ pushed }) => maybe(pushed?.refused),
+  },
   ...TOTALS.map(
     ({ of, ...named }): DirectorMetric => ({
       ...named,

@@ -129,12 +129,22 @@ function bodyOf(metrics: readonly Metric[]): string {
 
 export interface PushOptions {
   readonly url: URL
+  /** With every request. */
+  readonly headers: ReadonlyMap<string, string>
   readonly startedMs: number
   readonly wallMs: () => number
   /** null: so many ask that one more has to come again. */
   readonly collect: () => AsyncIterable<string> | null
   /** Told when it fails that did not, and when it works again. */
   readonly told: (words: string, isBad: boolean) => void
+}
+
+/** What has become of pushes since the daemon started. */
+export interface Pushed {
+  readonly whole: number
+  readonly failed: number
+  /** Numbers that a receiver did not want, of what it took. */
+  readonly refused: number
 }
 
 export class OtlpPush {
@@ -144,6 +154,11 @@ export class OtlpPush {
   /** Why the last one failed; null: it did not. */
   #trouble: string | null = null
   #notBeforeMs = 0
+  #pushed: Pushed = { whole: 0, failed: 0, refused: 0 }
+
+  get pushed(): Pushed {
+    return this.#pushed
+  }
 
   constructor(options: PushOptions) {
     this.#options = options
@@ -166,6 +181,8 @@ export class OtlpPush {
       this.#isPushing = false
     }
     if (this.#over.signal.aborted) return
+    const { whole, failed } = this.#pushed
+    this.#pushed = { ...this.#pushed, ...(trouble === null ? { whole: whole + 1 } : { failed: failed + 1 }) }
     if (trouble !== null && trouble !== this.#trouble)
       told(`Cannot push metrics to ${url.href}: ${trouble}; tried again every ${PUSH_MS / 1000} s`, true)
     if (trouble === null && this.#trouble !== null) told(`Metrics are pushed to ${url.href} again`, false)
@@ -178,15 +195,22 @@ export class OtlpPush {
 
   /** What went wrong, in words. */
   async #post(body: string): Promise<string | null> {
-    const { url, wallMs } = this.#options
+    const { url, wallMs, headers } = this.#options
     try {
       const answer = await fetch(url, {
         ...{ method: 'POST', redirect: 'error', body },
-        headers: { 'content-type': 'application/json', 'user-agent': `pointsman/${VERSION}` },
+        headers: {
+          ...Object.fromEntries(headers),
+          ...{ 'content-type': 'application/json', 'user-agent': `pointsman/${VERSION}` },
+        },
         signal: AbortSignal.any([this.#over.signal, AbortSignal.timeout(ANSWER_MS)]),
       })
       const said = await beginning(answer)
-      if (answer.ok) return rejected(said)
+      if (answer.ok) {
+        const refused = refusedOf(said)
+        this.#pushed = { ...this.#pushed, refused: this.#pushed.refused + (refused?.points ?? 0) }
+        return refused === null ? null : `it refused ${refused.points} of the numbers: ${refused.why}`
+      }
       const after = Number(answer.headers.get('retry-after'))
       if (LATER.has(answer.status) && after > 0) this.#notBeforeMs = wallMs() + Math.min(after, 3600) * 1000
       return `it answered ${answer.status} ${said.replaceAll(/\s+/g, ' ').slice(0, 200)}`.trim()
@@ -215,7 +239,7 @@ async function beginning({ body }: Response): Promise<string> {
 }
 
 /** A receiver that took some of it says so in an answer of success. */
-function rejected(said: string): string | null {
+function refusedOf(said: string): { readonly points: number; readonly why: string } | null {
   let answer: unknown
   try {
     answer = JSON.parse(said === '' ? '{}' : said)
@@ -226,7 +250,6 @@ function rejected(said: string): string | null {
   const partial: unknown = Reflect.get(answer, 'partialSuccess')
   if (typeof partial !== 'object' || partial === null) return null
   const points = Number(Reflect.get(partial, 'rejectedDataPoints') ?? 0)
-  return points > 0
-    ? `it refused ${points} of the numbers: ${String(Reflect.get(partial, 'errorMessage') ?? '').slice(0, 200)}`
-    : null
+  if (!(points > 0 && points <= Number.MAX_SAFE_INTEGER)) return null
+  return { points, why: String(Reflect.get(partial, 'errorMessage') ?? '').slice(0, 200) }
 }

@@ -30,7 +30,7 @@ async function eventually<T>(what: string, look: () => Promise<T | null>, limitM
 }
 
 describe('metrics', () => {
-  test('are pushed to who is named, from the first minute on', async () => {
+  test('are pushed to who is named, from the first minute on, with what that one wants to know', async () => {
     const bodies: string[] = []
     const server = createHttpServer((request, response) => {
       let body = ''
@@ -38,19 +38,36 @@ describe('metrics', () => {
         body += part
       })
       request.on('end', () => {
-        bodies.push(body)
-        response.end('{}')
+        const isLetIn = request.headers.authorization === 'Bearer 0123456789abcdef'
+        if (isLetIn) bodies.push(body)
+        response.writeHead(isLetIn ? 200 : 401).end('{}')
       })
     }).listen(0, '127.0.0.1')
     await once(server, 'listening')
     const { port } = server.address() as AddressInfo
+    const folder = mkdtempSync(join(tmpdir(), 'pointsman-otlp-'))
+    const headers = join(folder, 'headers')
+    const to = ['--otlp', `http://127.0.0.1:${port}`]
     try {
-      await withDaemon({ options: ['--otlp', `http://127.0.0.1:${port}`] }, async () => {
+      writeFileSync(headers, 'Authorization: Bearer 0123456789abcdef\n', { mode: 0o600 })
+      await withDaemon({ options: [...to, '--otlp-headers', headers] }, async ({ socket }) => {
         const [first] = await eventually('a push', async () => (bodies.length > 0 ? bodies : null))
         assert.match(first!, /"name":"pointsman_build_info"/)
+        const { body } = await ask(socket, 'GET', '/metrics')
+        assert.match(String(body), /^pointsman_otlp_pushes_total\{result="failed"\} 0$/m)
+      })
+      await withDaemon({ options: to }, async ({ socket, log }) => {
+        await eventually('a failure is counted', async () => {
+          const { body } = await ask(socket, 'GET', '/metrics')
+          return /^pointsman_otlp_pushes_total\{result="failed"\} 1$/m.test(String(body)) ? true : null
+        })
+        assert.match(log(), /Cannot push metrics to http:.*: it answered 401/)
+        const { body } = await ask(socket, 'GET', '/v1/events/kept')
+        assert.match(String(body), /Cannot push metrics to http:.*: it answered 401/)
       })
     } finally {
       server.close()
+      rmSync(folder, { recursive: true })
     }
   })
 

@@ -40,6 +40,7 @@ async function scene(health = stage().health) {
       totals: director.totals().counters,
       totalRates: director.totals().rates,
       checkedOf: (key) => health.of(key),
+      pushed: { whole: 3, failed: 2, refused: 1 },
       verdicts: readVerdicts(dataplane),
       checked: () => health.checked(),
     }),

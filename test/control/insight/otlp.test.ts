@@ -5,6 +5,7 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'nod
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { OtlpPush, otlpEndpoint } from '../../../control/insight/metrics/otlp.ts'
+import { parseOtlpHeaders } from '../../../control/insight/metrics/otlp-headers.ts'
 
 interface Point {
   readonly attributes: readonly { readonly key: string; readonly value: { readonly stringValue: string } }[]
@@ -53,10 +54,13 @@ async function withReceiver(
     readonly push: OtlpPush
     readonly requests: (readonly Metric[])[]
     readonly told: string[]
+    readonly heads: readonly IncomingHttpHeaders[]
     readonly clock: { wallMs: number }
   }) => Promise<void>,
   text: () => Iterable<string>,
+  headers: ReadonlyMap<string, string> = new Map(),
 ): Promise<void> {
+  const heads: IncomingHttpHeaders[] = []
   const requests: (readonly Metric[])[] = []
   const wrong: unknown[] = []
   const server = createServer((request, response) => {
@@ -67,6 +71,7 @@ async function withReceiver(
     request.on('end', () => {
       try {
         assert.deepEqual([request.method, request.url], ['POST', '/v1/metrics'])
+        heads.push(request.headers)
         requests.push(metricsOf(body, request.headers))
       } catch (error) {
         wrong.push(error)
@@ -79,7 +84,7 @@ async function withReceiver(
   const told: string[] = []
   const clock = { wallMs: Date.parse('2026-01-01T00:00:00Z') }
   const push = new OtlpPush({
-    url: otlpEndpoint(`http://127.0.0.1:${port}`)!,
+    ...{ url: otlpEndpoint(`http://127.0.0.1:${port}`)!, headers },
     ...{ startedMs: clock.wallMs - 5000, wallMs: () => clock.wallMs },
     async *collect() {
       yield* text()
@@ -87,7 +92,7 @@ async function withReceiver(
     told: (words) => told.push(words),
   })
   try {
-    await act({ push, requests, told, clock })
+    await act({ push, requests, told, heads, clock })
     assert.deepEqual(wrong, [])
   } finally {
     push.close()
@@ -172,6 +177,7 @@ test('a receiver that fails is told of once, is left alone as long as it says, a
       assert.equal(requests.length, 4)
       assert.match(told.at(-1)!, /are pushed to .* again$/)
       assert.equal(told.length, 3)
+      assert.deepEqual(push.pushed, { whole: 1, failed: 3, refused: 0 })
     },
     () => [TEXT],
   )
@@ -183,6 +189,7 @@ test('what is refused of it, an answer without end, and nobody at all are bounde
     async ({ push, told }) => {
       await push.push()
       assert.match(told.join(), /it refused 2 of the numbers: too old/)
+      assert.deepEqual(push.pushed, { whole: 0, failed: 1, refused: 2 })
     },
     () => [TEXT],
   )
@@ -200,7 +207,8 @@ test('what is refused of it, an answer without end, and nobody at all are bounde
   )
   const told: string[] = []
   const nobody = new OtlpPush({
-    ...{ url: otlpEndpoint('http://127.0.0.1:1/')!, startedMs: 0, wallMs: () => 1e12 },
+    ...{ url: otlpEndpoint('http://127.0.0.1:1/')!, headers: new Map() },
+    ...{ startedMs: 0, wallMs: () => 1e12 },
     async *collect() {
       yield TEXT
     },
@@ -211,6 +219,42 @@ test('what is refused of it, an answer without end, and nobody at all are bounde
     told.join(),
     /Cannot push metrics to http:\/\/127\.0\.0\.1:1\/v1\/metrics: .*ECONNREFUSED|bad port/,
   )
+})
+
+test('fields that a receiver wants are in every request, and none that are ours can be said', async () => {
+  const fields = parseOtlpHeaders('# of the collector\n\nAuthorization: Bearer abc=\r\n X-Scope-OrgID:  7 \n')
+  assert.ok(typeof fields !== 'string', String(fields))
+  await withReceiver(
+    (response) => response.end(),
+    async ({ push, heads }) => {
+      await push.push()
+      assert.equal(heads.length, 2)
+      for (const head of heads) {
+        assert.equal(head.authorization, 'Bearer abc=')
+        assert.equal(head['x-scope-orgid'], '7')
+      }
+    },
+    function* () {
+      yield '# HELP many_total Many.\n# TYPE many_total counter\n'
+      for (let i = 0; i < 2001; i++) yield `many_total{i="${i}"} ${i}\n`
+    },
+    fields,
+  )
+  const refused: readonly (readonly [string, RegExp])[] = [
+    ['', /no field in it, such as Authorization: Bearer TOKEN/],
+    ['secret-alone', /^line 1: expected a field/],
+    ['a: 1\nb: caf\u00e9-secret', /^line 2: expected a field/],
+    [`a: ${'secret'.repeat(2000)}`, /^line 1: expected a field/],
+    ['Content-Length: 7', /"Content-Length" is not yours to say/],
+    ['host: secret', /"host" is not yours/],
+    ['A: 1\na: secret', /"a" is there twice/],
+    [Array.from({ length: 40 }, (_, i) => `a${i}: secret`).join('\n'), /at most 32 fields, got 40/],
+  ]
+  for (const [text, message] of refused) {
+    const said = String(parseOtlpHeaders(text))
+    assert.match(said, message)
+    assert.doesNotMatch(said.replaceAll('secret-alone', ''), /secret/, 'a value is nobody else’s to read')
+  }
 })
 
 test('only places that can be pushed to are taken', () => {

@@ -87,6 +87,7 @@ export async function openStage(clients: number): Promise<Stage> {
       totals: director.totals().counters,
       totalRates: past ?? director.totals().rates,
       checkedOf: () => null,
+      pushed: null,
       verdicts: readVerdicts(dataplane),
       checked: () => [],
     }),
