@@ -115,6 +115,11 @@ const SECTION = 0x0a0d0d0a
 const INTERFACE = 1
 const SIMPLE = 3
 const ENHANCED = 6
+/** A block's type and its length at both ends; of a section, its byte order, version and length, too. */
+const BLOCK_MIN = 12
+const SECTION_MIN = 28
+/** More than any machine has: each is remembered as long as its section. */
+const INTERFACES_MAX = 65_536
 
 function* readPcapng(source: Source): Generator<CapturedFrame> {
   let little = true
@@ -129,18 +134,24 @@ function* readPcapng(source: Source): Generator<CapturedFrame> {
       little = viewOf(order).getUint32(0, true) === 0x1a2b3c4d
       if (!little && viewOf(order).getUint32(0, false) !== 0x1a2b3c4d)
         throw source.damaged('its byte order is unknown')
-      body = source.rest(bodyLength(source, lengthBytes, little) - 4)
+      body = source.rest(bodyLength(source, lengthBytes, little, SECTION_MIN) - 4)
       links = []
     } else {
-      body = source.rest(bodyLength(source, lengthBytes, little))
+      body = source.rest(bodyLength(source, lengthBytes, little, BLOCK_MIN))
     }
     const view = viewOf(body)
-    if (type === INTERFACE && body.length >= 8) links.push(view.getUint16(0, little))
+    if (type === INTERFACE) {
+      if (body.length < 8) throw source.damaged('an interface block is too short')
+      if (links.length >= INTERFACES_MAX)
+        throw source.damaged(`it has more than ${INTERFACES_MAX} interfaces`)
+      links.push(view.getUint16(0, little))
+    }
     if (type === ENHANCED) {
       if (body.length < 20) throw source.damaged('a packet block is too short')
       const kept = view.getUint32(12, little)
       const link = links[view.getUint32(0, little)]
       if (kept > body.length - 20) throw source.damaged(`frame ${number + 1} is longer than its block`)
+      if (kept > FRAME_MAX) throw source.damaged(`frame ${number + 1} says that it has ${kept} bytes`)
       if (link === undefined)
         throw source.damaged(`frame ${number + 1} came by an interface it does not name`)
       yield {
@@ -152,9 +163,11 @@ function* readPcapng(source: Source): Generator<CapturedFrame> {
       if (body.length < 4 || links[0] === undefined) throw source.damaged('a packet block is too short')
       const length = view.getUint32(0, little)
       const kept = Math.min(length, body.length - 4)
+      if (kept > FRAME_MAX) throw source.damaged(`frame ${number + 1} says that it has ${kept} bytes`)
       yield { number: ++number, bytes: framed(body.subarray(4, 4 + kept), links[0], source), length }
     }
-    source.rest(4)
+    if (Buffer.compare(source.rest(4), lengthBytes) !== 0)
+      throw source.damaged('a block has another length at its end than at its beginning')
   }
 }
 
@@ -164,11 +177,11 @@ function nextType(source: Source, little: boolean): number | null {
   return bytes === null ? null : viewOf(bytes).getUint32(0, little)
 }
 
-function bodyLength(source: Source, bytes: Uint8Array, little: boolean): number {
+function bodyLength(source: Source, bytes: Uint8Array, little: boolean, least: number): number {
   const length = viewOf(bytes).getUint32(0, little)
-  if (length < 12 || length % 4 !== 0 || length > BLOCK_MAX)
+  if (length < least || length % 4 !== 0 || length > BLOCK_MAX)
     throw source.damaged(`a block says that it has ${length} bytes`)
-  return length - 12
+  return length - BLOCK_MIN
 }
 
 /** A copy with an Ethernet header. */

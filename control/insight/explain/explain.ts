@@ -24,14 +24,16 @@ import { protocolOfNumber } from '../../../net/protocol.ts'
 import { ConnectionTable } from '../../connections/table.ts'
 import { findLine, type LineRead } from './lines.ts'
 import {
+  hasAddress,
   isOnePacket,
   isPersistent,
   membersOf,
-  readServices,
   realAt,
   realText,
   type ServiceRead,
   serviceAt,
+  serviceOf,
+  slotsOf,
 } from './reading.ts'
 import { choice } from './scheduling.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -70,7 +72,8 @@ export class Explainer {
   readonly #words: ReadonlyMap<string, VerdictWords>
   readonly #tables: readonly [ConnectionTable, ConnectionTable]
   readonly #names: ReadonlyMap<number, string>
-  readonly #hops: Map<string, NextHop>
+  /** The kernel's answers to questions. */
+  readonly #learned = new Map<string, NextHop>()
   readonly #given: ((question: HopQuestion) => NextHop) | undefined
   /** What was asked in this run and answered. */
   #ways: { readonly question: HopQuestion; readonly hop: NextHop }[] = []
@@ -80,7 +83,6 @@ export class Explainer {
     this.#given = way
     this.#snapshot = snapshot
     this.#words = words
-    this.#hops = new Map(snapshot.hops)
     this.#wasm = new WasmDataplane({
       sizes: snapshot.sizes,
       module,
@@ -118,7 +120,8 @@ export class Explainer {
 
   /** The kernel's answer to a question that `explain` came back with. */
   learn(question: HopQuestion, hop: NextHop): void {
-    this.#hops.set(questionKey(question), hop)
+    if (this.#learned.size >= LEARNED_MAX) this.#learned.clear()
+    this.#learned.set(questionKey(question), hop)
   }
 
   #fib(query: FibRecord): NextHop {
@@ -131,7 +134,9 @@ export class Explainer {
       tos: query.tos,
     }
     const hop =
-      this.#given?.(question) ?? this.#hops.get(questionKey(question)) ?? this.#hops.get(question.destination)
+      this.#given?.(question) ??
+      this.#learned.get(questionKey(question)) ??
+      this.#snapshot.hops.get(question.destination)
     if (hop === undefined) this.#open.push(question)
     else this.#ways.push({ question, hop })
     return hop ?? { result: 'no-neighbour' }
@@ -140,11 +145,13 @@ export class Explainer {
   /** The interfaces that packets are taken from. */
   interfaces(): readonly { readonly ifindex: number; readonly name: string; readonly mac: Uint8Array }[] {
     const { view, bytes } = this.#wasm.map('interfaces')
-    return Array.from({ length: PM_INTERFACES }, (_, i) => i * InterfaceRecord.size).flatMap((at) => {
+    const taken: { ifindex: number; name: string; mac: Uint8Array }[] = []
+    for (let at = 0; at < PM_INTERFACES * InterfaceRecord.size; at += InterfaceRecord.size) {
       const ifindex = InterfaceRecord.getIfindex(view, at)
       const mac = at + InterfaceRecord.offsets.mac
-      return ifindex === 0 ? [] : [{ ifindex, name: this.#name(ifindex), mac: bytes.slice(mac, mac + 6) }]
-    })
+      if (ifindex !== 0) taken.push({ ifindex, name: this.#name(ifindex), mac: bytes.slice(mac, mac + 6) })
+    }
+    return taken
   }
 
   #name(ifindex: number): string {
@@ -173,20 +180,17 @@ export class Explainer {
   }
 
   #serviceOf(key: PacketKey): ServiceRead | null {
-    let portless: ServiceRead | null = null
-    for (const service of readServices(this.#wasm)) {
-      if (service.fwmark !== 0 || !isAbout(service, key)) continue
-      if (service.port === key.destinationPort) return service
-      if (service.port === 0) portless = service
-    }
-    return portless
+    if (key.destinationPort === null) return serviceOf(this.#wasm, key, 0)
+    return serviceOf(this.#wasm, key, key.destinationPort) ?? serviceOf(this.#wasm, key, 0)
   }
 
   /** Services that a packet may meet by a mark, which only the program gives. */
   #marked(): ServiceRead[] {
     const marked: ServiceRead[] = []
-    for (const service of readServices(this.#wasm)) {
-      if (service.fwmark !== 0 && marked.length < MARKED_MAX) marked.push(service)
+    for (const slot of slotsOf(this.#wasm, true)) {
+      const service = serviceAt(this.#wasm, slot)
+      if (service !== null) marked.push(service)
+      if (marked.length === MARKED_MAX) break
     }
     return marked
   }
@@ -322,20 +326,22 @@ export class Explainer {
 
   /** The nearest services, and why they are not meant. */
   #nearest(key: PacketKey): Line[] {
-    const address = readAddress(key.destination, 0, key.family)
     const same: Line[] = []
     let others = 0
-    for (const service of readServices(this.#wasm)) {
-      if (service.fwmark !== 0) continue
-      if (service.address !== address) {
+    for (const slot of slotsOf(this.#wasm, false)) {
+      const service = hasAddress(this.#wasm, slot, key) ? serviceAt(this.#wasm, slot) : null
+      if (service === null) {
         others++
         continue
       }
+      // Of an address with a thousand services, no more than are told of.
+      if (same.length > NEAREST_MAX) break
       const otherPort = service.port !== key.destinationPort
       const otherProtocol = service.protocol !== key.protocol
       const why = [otherProtocol ? 'another protocol' : '', otherPort ? 'another port' : '']
       same.push({ text: `${service.name}: ${why.filter((text) => text !== '').join(', ')}` })
     }
+    const address = readAddress(key.destination, 0, key.family)
     if (same.length > NEAREST_MAX) same.splice(NEAREST_MAX, same.length, { text: 'and more', mark: 'quiet' })
     if (same.length > 0) return same
     return [{ text: `no service has the address ${address}; there are ${others} with others`, mark: 'quiet' }]
@@ -414,6 +420,8 @@ interface Facts {
 
 /** Of services by firewall mark: beyond them the choice is told without what it was made from. */
 const MARKED_MAX = 256
+/** Ways that are remembered: a capture may have a packet from everybody. */
+const LEARNED_MAX = 65_536
 /** Services of one address that are told of where none fits. */
 const NEAREST_MAX = 5
 /** Of a long list. */
@@ -452,14 +460,6 @@ function isAboutConnection(verdict: string): boolean {
 
 function verdictName(number: number): string {
   return verdictNames[number] ?? `verdict_${number}`
-}
-
-function isAbout(service: ServiceRead, key: PacketKey): boolean {
-  return (
-    service.family === key.family &&
-    service.protocol === key.protocol &&
-    service.address === readAddress(key.destination, 0, key.family)
-  )
 }
 
 function questionKey({ destination, source, ifindex, tos }: HopQuestion): string {

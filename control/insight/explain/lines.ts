@@ -1,4 +1,4 @@
-/** Finding the line of a packet's connection as a person would: by looking at all of them. */
+/** Finding the line of a packet's connection, and reading it. */
 import { ConnKind, methodNames, sctpStateNames, tcpStateNames } from '../../../dataplane/layout/layout.gen.ts'
 import { type IpAddress, readAddress } from '../../../net/address.ts'
 import type { PacketKey } from '../../../net/packet/key.ts'
@@ -20,30 +20,11 @@ export interface LineRead {
   readonly virtual: { readonly address: IpAddress; readonly port: number }
 }
 
-/** null: there is none, or the packet has no ports to find it by. */
+/**
+ * By the place that the key has, so that each packet of a long capture costs a look-up and not a walk. null: there is
+ * none, or the packet has no ports to find it by.
+ */
 export function findLine(
-  tables: readonly [ConnectionTable, ConnectionTable],
-  key: PacketKey,
-  now: number,
-): LineRead | null {
-  if (key.sourcePort === null || key.destinationPort === null) return null
-  const table = tables[key.family === 4 ? 0 : 1]
-  const source = readAddress(key.source, 0, key.family)
-  const destination = readAddress(key.destination, 0, key.family)
-  for (let line = 0; line < table.levels.inUse; line++) {
-    if (!table.isLive(line) || table.protocol(line) !== key.protocol) continue
-    if (table.kind(line) === ConnKind.Template) continue
-    const ports = table.ports(line)
-    if (ports.source !== key.sourcePort || ports.destination !== key.destinationPort) continue
-    const addresses = table.addresses(line)
-    if (addresses.source !== source || addresses.destination !== destination) continue
-    return read(table, line, now)
-  }
-  return null
-}
-
-/** The same at the price of a packet's own look-up: by the place that the key has. */
-export function findLineByPlace(
   tables: readonly [ConnectionTable, ConnectionTable],
   key: PacketKey,
   now: number,
@@ -65,10 +46,12 @@ export function findLineByPlace(
   for (const level of table.levels.toSearch()) {
     for (const line of linesOf(place, table.levels.mask(level))) {
       if (!table.isLive(line) || table.protocol(line) !== key.protocol) continue
+      if (table.kind(line) === ConnKind.Template) continue
       const ports = table.ports(line)
       if (ports.source !== sourcePort || ports.destination !== destinationPort) continue
       const addresses = table.addresses(line)
-      if (addresses.source === source && addresses.destination === destination) return read(table, line, now)
+      if (addresses.source === source && addresses.destination === destination)
+        return lineAt(table, line, now)
     }
   }
   return null
@@ -89,7 +72,7 @@ function stateName(protocol: Protocol | null, state: number): string {
   return protocol === 'sctp' ? (sctpStateNames[state] ?? 'none') : 'exchange'
 }
 
-function read(table: ConnectionTable, line: number, now: number): LineRead {
+export function lineAt(table: ConnectionTable, line: number, now: number): LineRead {
   const isAnswer = table.kind(line) === ConnKind.Reply
   const addresses = table.addresses(line)
   const ports = table.ports(line)

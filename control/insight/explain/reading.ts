@@ -16,7 +16,9 @@ import {
 } from '../../../dataplane/layout/layout.gen.ts'
 import { type IpAddress, readAddress } from '../../../net/address.ts'
 import { endpointText } from '../../../net/endpoint.ts'
+import type { PacketKey } from '../../../net/packet/key.ts'
 import { protocolOfNumber } from '../../../net/protocol.ts'
+import { findService } from '../../compile/service-index.ts'
 
 type Maps = Pick<Dataplane, 'map'>
 
@@ -34,12 +36,38 @@ export interface ServiceRead {
   readonly schedule: number
 }
 
-export function* readServices(maps: Maps): Generator<ServiceRead> {
-  const { view, bytes, entries } = maps.map('services')
+const WORDS = ServiceRecord.size / 4
+const { offsets } = ServiceRecord
+
+/** Slots of live services; of those with a mark, or of those without. */
+export function* slotsOf(maps: Maps, withMark: boolean): Generator<number> {
+  const { u32, entries } = maps.map('services')
   for (let slot = 0; slot < entries; slot++) {
-    const at = slot * ServiceRecord.size
-    if (ServiceRecord.getSlot(view, at) === Slot.Live) yield readService(view, bytes, slot)
+    const at = slot * WORDS
+    if (u32[at] !== Slot.Live) continue
+    if ((u32[at + offsets.fwmark / 4] !== 0) === withMark) yield slot
   }
+}
+
+/** The service that packets to this port meet by their address; as the program, by the index. */
+export function serviceOf(maps: Maps, key: PacketKey, port: number): ServiceRead | null {
+  const image = new Uint32Array(WORDS)
+  const bytes = new Uint8Array(image.buffer)
+  const view = new DataView(image.buffer)
+  ServiceRecord.setFamily(view, 0, key.family)
+  ServiceRecord.setProtocol(view, 0, key.protocol)
+  ServiceRecord.setPort(view, 0, port)
+  bytes.set(key.destination, offsets.addr)
+  const slot = findService(maps.map('service_index'), maps.map('services'), image)
+  return slot < 0 ? null : serviceAt(maps, slot)
+}
+
+/** Whether the service in a slot has the address. */
+export function hasAddress(maps: Maps, slot: number, { family, destination }: PacketKey): boolean {
+  const { bytes, view } = maps.map('services')
+  const at = slot * ServiceRecord.size
+  if (ServiceRecord.getFamily(view, at) !== family) return false
+  return destination.every((byte, i) => bytes[at + offsets.addr + i] === byte)
 }
 
 function readService(view: DataView, bytes: Uint8Array, slot: number): ServiceRead {

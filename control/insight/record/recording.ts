@@ -11,7 +11,7 @@ import { interfaceBlock, packetBlock, sectionBlock, statisticsBlock } from '../.
 import { ConnectionTable } from '../../connections/table.ts'
 import type { Capture, CaptureAsked } from '../../front/api/route.ts'
 import { VERSION } from '../../model/version.ts'
-import { findLineByPlace } from '../explain/lines.ts'
+import { findLine } from '../explain/lines.ts'
 import { realAt, realText, serviceAt } from '../explain/reading.ts'
 
 /** How often the tape is looked at: its ring holds some ten thousand packets. */
@@ -163,7 +163,7 @@ export class Recording implements Capture {
     const { plane } = this.#options
     const name = verdictNames[verdict] ?? String(verdict)
     const key = keyOf(came.bytes)
-    const line = key === null ? null : findLineByPlace(this.#tables, key, plane.nowTicks())
+    const line = key === null ? null : findLine(this.#tables, key, plane.nowTicks())
     if (line === null) return { words: name, service: null }
     const real = realAt(plane, line.real)
     const service = real === null ? null : serviceAt(plane, real.service)

@@ -3,21 +3,27 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { ConnectionTable } from '../../../control/connections/table.ts'
 import { Explainer, type HopQuestion } from '../../../control/insight/explain/explain.ts'
-import { findLine } from '../../../control/insight/explain/lines.ts'
+import { type LineRead, lineAt } from '../../../control/insight/explain/lines.ts'
 import { realAt, realText } from '../../../control/insight/explain/reading.ts'
 import { readSnapshot, type Snapshot, takeSnapshot } from '../../../control/insight/explain/snapshot.ts'
 import type { Explanation } from '../../../control/insight/explain/told.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
 import type { Dataplane } from '../../../dataplane/dataplane.ts'
 import { XdpAction } from '../../../dataplane/kernel/test-run.ts'
-import { Action, PM_VERDICT_MAX, Verdict, verdictNames } from '../../../dataplane/layout/layout.gen.ts'
+import {
+  Action,
+  ConnKind,
+  PM_VERDICT_MAX,
+  Verdict,
+  verdictNames,
+} from '../../../dataplane/layout/layout.gen.ts'
 import { loadModule } from '../../../dataplane/userspace/wasm-file.ts'
 import { type NextHop, NextHopResolver } from '../../../linux/netlink/next-hop.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
-import { addressToBytes } from '../../../net/address.ts'
+import { addressToBytes, readAddress } from '../../../net/address.ts'
 import { hex } from '../../../net/packet/bytes.ts'
 import { decode } from '../../../net/packet/decode.ts'
-import { keyOf } from '../../../net/packet/key.ts'
+import { keyOf, type PacketKey } from '../../../net/packet/key.ts'
 import { coarseTicks, ProgramClock, ProgramRun } from '../../differential/program-run.ts'
 import { Random } from '../../differential/random.ts'
 import { disturbRules, writeRules } from '../../differential/rules.ts'
@@ -68,10 +74,26 @@ function explained(explainer: Explainer, subject: Subject, frame: Uint8Array, if
   throw new Error('explain asks for ever')
 }
 
+/** By looking at all lines: where a key has its place is for the one who explains to know. */
+function findByWalking(plane: Dataplane, key: PacketKey, now: number): LineRead | null {
+  const table = new ConnectionTable(plane, key.family)
+  const source = readAddress(key.source, 0, key.family)
+  const destination = readAddress(key.destination, 0, key.family)
+  for (let line = 0; line < table.levels.inUse; line++) {
+    if (!table.isLive(line) || table.protocol(line) !== key.protocol) continue
+    if (table.kind(line) === ConnKind.Template) continue
+    const ports = table.ports(line)
+    if (ports.source !== key.sourcePort || ports.destination !== key.destinationPort) continue
+    const addresses = table.addresses(line)
+    if (addresses.source === source && addresses.destination === destination) return lineAt(table, line, now)
+  }
+  return null
+}
+
 function realServerOf(plane: Dataplane, frame: Uint8Array, now: number): string | null {
   const key = keyOf(frame)
   if (key === null) return null
-  const line = findLine([new ConnectionTable(plane, 4), new ConnectionTable(plane, 6)], key, now)
+  const line = findByWalking(plane, key, now)
   const real = line === null ? null : realAt(plane, line.real)
   return line === null || real === null ? null : realText(real, line.virtual.port)
 }
