@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Fragments. IPVS puts datagrams together, forwards them, and cuts them anew; here each fragment goes its way by
- * itself, so that nothing is held: the first decides, since it alone has ports, and leaves a note (struct
+ * Fragments. IPVS puts datagrams together, forwards them, and cuts them anew. So does the userspace plane, which can
+ * keep fragments (PM_JOB_WAITS). In the kernel each fragment goes its way by itself, so that nothing is held: the first decides, since it alone has ports, and leaves a note (struct
  * pm_fragment) by which later ones are packets of the same connection. What the real server's stack makes of
  * them is the same datagram.
  */
@@ -20,6 +20,7 @@ struct pm_extent {
 	__u32 first; /* offset in the datagram's payload */
 	__u32 bytes;
 	__u32 more;
+	__u32 protocol; /* IPv6: the header that comes first in the datagram's payload */
 };
 
 /* The offset of the fragment header, 0 if there is none. */
@@ -64,6 +65,7 @@ pm_inline int pm_extent_of(struct pm_frame *f, int family, struct pm_extent *x)
 		x->first = (word & PM_IPV4_OFFSET) * 8;
 		x->more = word & PM_IPV4_MF;
 		x->bytes = pm_ntohs(ip->length) - (ip->version_ihl & 15) * 4;
+		x->protocol = ip->protocol;
 	} else {
 		__u32 off = pm_fragment_header(f), word;
 		struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
@@ -78,6 +80,7 @@ pm_inline int pm_extent_of(struct pm_frame *f, int family, struct pm_extent *x)
 		x->id = part->id;
 		x->first = word & PM_IPV6_OFFSET;
 		x->more = word & 1;
+		x->protocol = part->next;
 		x->bytes = PM_ETH_LEN + PM_IPV6_LEN + pm_ntohs(ip->payload) - off - sizeof(*part);
 	}
 	return 0;
@@ -396,8 +399,6 @@ pm_inline __u64 pm_by_note(PM_HOST *host, int family, const struct pm_key *k, co
 		}
 	}
 	/* A real server's answer must not leave untranslated; everything else may be the stack's. */
-	if (x->first && pm_can_wait(&f))
-		return PM_WANT_FIRST << 8;
 	if (x->first)
 		return (ours == PM_OUR_SOURCE ? PM_DROP_FRAGMENT_EARLY : PM_PASS_FRAGMENT) << 8;
 	n = pm_fragments(spared);
@@ -420,6 +421,13 @@ PM_PART __u64 pm_by_note6(PM_HOST *host, const struct pm_key *k, const struct pm
 	return pm_by_note(host, 6, k, x, ours);
 }
 
+/* Whether a datagram that starts with this header can be one of a virtual service's. */
+pm_inline int pm_may_have_ports(__u32 protocol)
+{
+	return protocol == PM_PROTO_TCP || protocol == PM_PROTO_UDP || protocol == PM_PROTO_SCTP ||
+	       protocol == PM_PROTO_DSTOPTS || protocol == PM_PROTO_ROUTING;
+}
+
 /*
  * Looks at a fragment: its verdict in bits 8-15 and no part, or what pm_process is to take it for. Of a first
  * fragment this is decided before it is sent on, so that a later one that another CPU has in hand finds it.
@@ -435,7 +443,8 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 
 	if (!set || pm_extent_of(&f, family, &x))
 		return pm_short(&f, PM_PASS_FRAGMENT) << 8;
-	pm_take_piece(&p, x.first ? PM_PART_LATER : PM_PART_FIRST);
+	/* A host that keeps fragments wants to know whose they are, and nothing of transport headers yet. */
+	pm_take_piece(&p, x.first || (x.more && pm_can_wait(&f)) ? PM_PART_LATER : PM_PART_FIRST);
 	v = family == 4 ? pm_parse_ipv4(&f, &p) : pm_parse_ipv6(&f, &p);
 	if (v == PM_WANT_PAYLOAD)
 		return v << 8;
@@ -458,6 +467,11 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 	/* RFC 6946: an atomic fragment is a whole packet. */
 	if (!x.first && !x.more)
 		return pm_piece(PM_PART_FIRST, PM_FRAGMENTS, 0, p.key.protocol, p.key.sport, p.key.dport);
+	if (pm_can_wait(&f))
+		return PM_WANT_DATAGRAM << 8;
+	/* The first of such a datagram has passed, and left no note. */
+	if (x.first && !pm_may_have_ports(x.protocol))
+		return PM_PASS_FRAGMENT << 8;
 	return family == 4 ? pm_by_note4(host, &p.key, &x, ours) : pm_by_note6(host, &p.key, &x, ours);
 }
 

@@ -93,7 +93,7 @@ struct pm_next_hop {
 #include "host-memory.h"
 #endif
 
-/* Whether the host can keep a fragment until the first of its datagram has come. */
+/* Whether the host can keep a fragment until all of its datagram has come. */
 #ifdef __bpf__
 #define pm_can_wait(f) ((void)(f), 0)
 #else

@@ -409,7 +409,7 @@ pm_inline __u64 pm_process(PM_HOST *host)
 /* Verdicts to actions, in one place. */
 pm_inline enum pm_action pm_act(enum pm_verdict v)
 {
-	if (v == PM_WANT_PAYLOAD || v == PM_WANT_FIRST)
+	if (v == PM_WANT_PAYLOAD || v == PM_WANT_DATAGRAM)
 		return PM_ACTION_AGAIN;
 	if (v < PM_FORWARD_NAT)
 		return PM_ACTION_PASS;

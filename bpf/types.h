@@ -90,7 +90,7 @@ enum pm_verdict {
 	PM_DROP_RING = 61,		/* userspace plane: lost in the receive ring (PACKET_STATISTICS) */
 
 	PM_WANT_PAYLOAD = 62, /* userspace host only: run again with the whole packet in memory */
-	PM_WANT_FIRST = 63,   /* userspace host only: run again when the first fragment of the datagram has come */
+	PM_WANT_DATAGRAM = 63, /* userspace host only: a fragment, to be kept until all of its datagram is there */
 
 	PM_DROP_ICMP_CHECKSUM = 64, /* ICMP error that NAT would have to translate, sum wrong */
 	PM_DROP_ICMP_TTL = 65,	    /* ICMP error at the end of its TTL: never answered by another */
@@ -105,6 +105,7 @@ enum pm_verdict {
 	PM_DROP_FRAGMENT_REFUSED = 85, /* the first of its datagram went nowhere */
 	PM_DROP_FRAGMENT_ALONE = 86,   /* its connection is gone, or it would have to be answered */
 	PM_DROP_FRAGMENT_TABLE = 87,   /* no room for another fragmented datagram */
+	PM_DROP_FRAGMENT_INCOMPLETE = 88, /* userspace plane: its datagram was not whole in time, or had to give way */
 	PM_DROP_NO_REAL_SERVER = 81, /* ICMP error that schedule_icmp would schedule, and no real server available */
 	PM_DROP_DENIED = 72,	     /* its source is denied */
 	PM_DROP_RATE = 73,	     /* its source starts more connections than the service lets it */
@@ -828,7 +829,7 @@ struct pm_job {
 	__u32 action;	/* out: enum pm_action */
 	__u32 flags;	/* in and out: enum pm_job_flag */
 	__s32 moved;	/* out: how far the start moved, negative = headers added in front */
-	__u32 segment;	/* in: IP bytes of the largest segment of a super-packet, 0 = not one */
+	__u32 segment;	/* in: IP bytes of the largest segment of a super-packet, or fragment of IPv6, 0 = not one */
 	__u32 connection; /* in and out: line of the connection that an earlier run has made */
 	__u32 cut;	/* out: IP bytes of the largest fragment that it is to be sent in, 0 = in one piece */
 };
@@ -837,7 +838,7 @@ enum pm_job_flag {
 	PM_JOB_PARTIAL_CSUM = 0x01, /* transport checksum holds the pseudo header's sum only */
 	PM_JOB_RESUMED = 0x02,	    /* out of PM_ACTION_AGAIN, to be handed in with the whole frame: counted already */
 	PM_JOB_CONNECTED = 0x04,    /* the same, and it has made `connection` */
-	PM_JOB_WAITS = 0x08,	    /* in: a fragment may be told to wait for the first of its datagram */
+	PM_JOB_WAITS = 0x08,	    /* in: fragments are kept, and come again as the datagram that they make */
 	PM_JOB_CUTS = 0x10,	    /* in: `cut` is heeded */
 };
 

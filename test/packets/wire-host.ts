@@ -6,6 +6,7 @@ import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { KernelDataplane } from '../../dataplane/kernel/plane.ts'
 import { PM_VERDICT_MAX, Verdict } from '../../dataplane/layout/layout.gen.ts'
 import { Forwarder } from '../../dataplane/userspace/forwarder/forwarder.ts'
+import { fragmentAt } from '../../dataplane/userspace/worker/fragment.ts'
 import { possibleCpus } from '../../linux/cpus.ts'
 import { Network } from '../../linux/netlink/network.ts'
 import { Bench } from './bench.ts'
@@ -61,6 +62,8 @@ function liveHost(network: Network): Host {
   }
 }
 
+const WIRES = ['c0', 'r0']
+
 class WireHost implements VectorHost {
   readonly #bench: Bench
   readonly #plane: WirePlane
@@ -71,6 +74,7 @@ class WireHost implements VectorHost {
   #sysctls: string[] = []
   #nft: string[] = []
   #networkTouched = false
+  #keepsFragments = false
 
   constructor(bench: Bench, plane: WirePlane, dataplane: Dataplane, network: Network) {
     this.#bench = bench
@@ -96,6 +100,7 @@ class WireHost implements VectorHost {
     this.#networkTouched = false
     // Path MTUs that ICMP errors have taught the stack.
     this.#bench.command(['ip', 'route', 'flush', 'cache'])
+    await this.#forgetFragments()
     if (touched) await this.#networkIsQuiet()
     await this.#director.reset()
   }
@@ -146,6 +151,8 @@ class WireHost implements VectorHost {
 
   async inject(step: InjectStep): Promise<Answer> {
     const { wire, frame, partial_checksum: partial } = step.inject
+    this.#keepsFragments ||=
+      this.#plane === 'userspace' && fragmentAt(unhex(frame), 0, frame.length / 2) !== null
     const before = this.#judged()
     const frames = await this.#bench.exchange(
       wire,
@@ -156,6 +163,14 @@ class WireHost implements VectorHost {
       async () => await this.#handled(before),
     )
     return { frames, leftToStack: null }
+  }
+
+  /** Datagrams of a vector that are not whole would take in fragments of the next one. */
+  async #forgetFragments(): Promise<void> {
+    if (!this.#keepsFragments) return
+    this.#keepsFragments = false
+    await this.#dataplane.detach()
+    await this.#dataplane.attach(WIRES)
   }
 
   /**
@@ -212,7 +227,7 @@ export async function openWireHost(name: string, plane: WirePlane): Promise<Vect
     enterNamespace(bench.director)
     const network = new Network()
     const dataplane = await openPlane(plane)
-    await dataplane.attach(['c0', 'r0'])
+    await dataplane.attach(WIRES)
     return new WireHost(bench, plane, dataplane, network)
   } catch (error) {
     bench.close()

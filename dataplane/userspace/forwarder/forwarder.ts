@@ -59,7 +59,6 @@ import { openWasm } from '../wasm-file.ts'
 import { removeStaleWaysBack, WayBack } from '../way-back.ts'
 import { TAP_RECORD_BYTES, TAPS_MAX, type WorkerSetup } from '../worker/messages.ts'
 import { WorkerThread } from '../worker/thread.ts'
-import { WAITING_BYTES } from '../worker/waiting.ts'
 import { XskIntake } from '../xsk/intake.ts'
 import { POOL_BYTES } from '../xsk/source.ts'
 
@@ -89,6 +88,8 @@ const RING_BYTES = 8 << 20
 const BATCH = 128
 const LARGE_BYTES = 32 * 66 * 1024
 const SCRATCH_BYTES = 256 * 1024
+/** Three datagrams of the largest, or some hundred usual ones, before they have to be sent. */
+const TOGETHER_BYTES = 256 * 1024
 /** Rings of a worker to send from, and bytes of each: some hundred frames that a device has not sent yet. */
 const SEND_RINGS = 8
 const SEND_RING_BYTES = 1 << 20
@@ -272,7 +273,7 @@ export class Forwarder implements Dataplane {
       })),
       pool: region(POOL_BYTES),
       large: region(LARGE_BYTES),
-      waiting: region(WAITING_BYTES),
+      together: region(TOGETHER_BYTES),
       scratch: region(SCRATCH_BYTES),
       settings: this.map('settings').bytes.byteOffset,
       verdicts: this.map('verdicts').bytes.byteOffset + cpu * PM_VERDICT_MAX * 8,

@@ -1,13 +1,18 @@
 /**
  * Cuts a packet that is larger than its path into fragments (RFC 791 §2.3, RFC 8200 §4.5). A packet that is a
  * fragment already becomes smaller ones of the same datagram. Whether it may be cut has been decided: what its
- * own DF says does not count any more. IPv6 packets are ours then, the outer ones of a tunnel.
+ * own DF says does not count any more. IPv6 packets are the outer ones of a tunnel, or came in fragments.
  */
 const ETHERNET = 14
 const IPV4 = 20
 const IPV6 = 40
 const IPV6_FRAGMENT = 8
+const HOP_BY_HOP = 0
+const ROUTING = 43
 const NEXT_FRAGMENT = 44
+const DESTINATION = 60
+const EXTENSIONS_MAX = 8
+const DF = 0x4000
 const MORE = 0x2000
 const OFFSET = 0x1fff
 /** RFC 791 §3.1: options of one byte, and the bit of those that every fragment has. */
@@ -26,10 +31,11 @@ export function cutIntoFragments(
   random: () => number,
   room: (bytes: number) => number,
   emit: (address: number, bytes: number) => void,
+  keepsDontFragment = false,
 ): void {
   const ip = start + ETHERNET
   const isV4 = u8[ip]! >> 4 === 4
-  const header = isV4 ? (u8[ip]! & 15) * 4 : IPV6
+  const { header, says } = isV4 ? { header: (u8[ip]! & 15) * 4, says: 0 } : unfragmentable(u8, ip)
   const end = ip + (isV4 ? get16(u8, ip + 2) : IPV6 + get16(u8, ip + 4))
   const front = header + (isV4 ? 0 : IPV6_FRAGMENT)
   // All but the last are of whole units of 8 bytes.
@@ -37,6 +43,7 @@ export function cutIntoFragments(
   if (most <= 0) return
   const word = isV4 ? get16(u8, ip + 6) : 0
   const first = word & OFFSET
+  const kept = keepsDontFragment ? word & DF : 0
   const identification = isV4 ? get16(u8, ip + 4) || random() & 0xffff || 1 : random()
 
   for (let from = ip + header; from < end; from += most) {
@@ -52,13 +59,13 @@ export function cutIntoFragments(
       if (offset > 0) keepCopiedOptions(u8, to + IPV4, to + header)
       put16(u8, to + 2, header + bytes)
       put16(u8, to + 4, identification)
-      put16(u8, to + 6, (first + offset / 8) | (more || (word & MORE) !== 0 ? MORE : 0))
+      put16(u8, to + 6, (first + offset / 8) | kept | (more || (word & MORE) !== 0 ? MORE : 0))
       put16(u8, to + 10, 0)
       put16(u8, to + 10, ~onesSum(u8, to, to + header))
     } else {
-      put16(u8, to + 4, IPV6_FRAGMENT + bytes)
-      u8[to + header] = u8[to + 6]!
-      u8[to + 6] = NEXT_FRAGMENT
+      put16(u8, to + 4, front - IPV6 + bytes)
+      u8[to + header] = u8[to + says]!
+      u8[to + says] = NEXT_FRAGMENT
       u8[to + header + 1] = 0
       put16(u8, to + header + 2, offset | (more ? 1 : 0))
       put16(u8, to + header + 4, identification >>> 16)
@@ -66,6 +73,23 @@ export function cutIntoFragments(
     }
     emit(at, frame)
   }
+}
+
+/** RFC 8200 §4.5: what every fragment has in front, and the byte of it that says what comes next. */
+function unfragmentable(u8: Uint8Array, ip: number): { readonly header: number; readonly says: number } {
+  const end = ip + IPV6 + get16(u8, ip + 4)
+  let found = { header: IPV6, says: 6 }
+  let says = 6
+  let at = IPV6
+  for (let i = 0; i < EXTENSIONS_MAX && ip + at + 8 <= end; i++) {
+    const kind = u8[ip + says]!
+    if (kind !== HOP_BY_HOP && kind !== ROUTING && kind !== DESTINATION) break
+    says = at
+    at += (u8[ip + at + 1]! + 1) * 8
+    if (ip + at > end) break
+    if (kind !== DESTINATION) found = { header: at, says }
+  }
+  return found
 }
 
 /** Finishes a checksum that holds the pseudo header's sum: a fragment's is over more than its own bytes. */

@@ -1,5 +1,5 @@
 /** Jobs of one call of the packet program, and what is remembered of their frames as they arrived. */
-import { Action, ArrivalRecord, JobFlag, JobRecord } from '../../layout/layout.gen.ts'
+import { Action, ArrivalRecord, JobRecord } from '../../layout/layout.gen.ts'
 
 const WORDS = JobRecord.size / 4
 const DATA = JobRecord.offsets.data / 4
@@ -7,7 +7,7 @@ const LENGTH = JobRecord.offsets.length / 4
 const IFINDEX = JobRecord.offsets.ifindex / 4
 const VERDICT = JobRecord.offsets.verdict / 4
 const ACTION = JobRecord.offsets.action / 4
-const FLAGS = JobRecord.offsets.flags / 4
+const SEGMENT = JobRecord.offsets.segment / 4
 const CUT = JobRecord.offsets.cut / 4
 const MOVED = JobRecord.offsets.moved / 4
 const RECEIVED = ArrivalRecord.offsets.received / 4
@@ -104,9 +104,9 @@ export class JobTable {
     this.u32[this.#first + index * WORDS + ACTION] = Action.Drop
   }
 
-  /** The program is to decide on a fragment whose first has not come. */
-  waitNoLonger(index: number): void {
-    this.u32[this.#first + index * WORDS + FLAGS]! &= ~JobFlag.Waits
+  /** IP bytes of the largest packet that the frame is to leave in, as far as it is the sender who says so. */
+  setSegment(index: number, bytes: number): void {
+    this.u32[this.#first + index * WORDS + SEGMENT] = bytes
   }
 
   /** Where the frame starts now. */

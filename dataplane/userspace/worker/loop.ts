@@ -5,24 +5,27 @@
 import { performance } from 'node:perf_hooks'
 import { Action, PM_VERDICT_MAX, Verdict } from '../../layout/layout.gen.ts'
 import type { FrameMover, ProgramInstance } from '../../wasm/instance.ts'
+import type { Region } from '../../wasm/region.ts'
 import type { ClaimFilter } from '../claims/filter.ts'
 import { VNET_HEADER } from '../packet/rings.ts'
 import { SendRing } from '../packet/send-ring.ts'
 import { cutIntoFragments, finishTransport } from './cut.ts'
+import { type Datagram, Datagrams, frameBytes, type Piece } from './datagrams.ts'
 import type { FrameSource } from './frame-source.ts'
 import { GsoType, type JobTable, VNET_NEEDS_CHECKSUM, Vnet } from './jobs.ts'
 import type { SendRoom } from './messages.ts'
 import { Outlet } from './outlet.ts'
 import { finishTunnel, segmentTunnelled } from './segment.ts'
 import type { WorkerTape } from './tape.ts'
-import type { Waiting, WaitingFragments } from './waiting.ts'
 
 /** Batches, one right after the other, that are run by one reading of the clock: some milliseconds. */
 const BATCHES_PER_READING = 8
 /** Failing to open a socket for an interface is not tried again for so long. */
 const RETRY_MS = 1000
 const ETHERNET = 14
-const NONE: ReadonlySet<string> = new Set()
+
+/** What is sent from by words has to start at a word. */
+const align = (bytes: number): number => (bytes + 15) & ~15
 
 export interface LoopOptions {
   readonly program: ProgramInstance & FrameMover
@@ -32,8 +35,8 @@ export interface LoopOptions {
   /** This worker's row of `verdicts`. */
   readonly verdicts: BigUint64Array
   readonly claims: ClaimFilter
-  /** For fragments that wait for the first of their datagram. */
-  readonly waiting: WaitingFragments
+  /** Room for datagrams that came in fragments, in linear memory; before each so much for headers. */
+  readonly together: Region & { readonly headroom: number }
   /** Space for segments of super-packets and for fragments, in linear memory. */
   readonly scratch: { readonly base: number; readonly bytes: number }
   /** Rings to send from; interfaces that find none left do without. */
@@ -65,6 +68,8 @@ export class PacketLoop {
   #lastOutlet: Outlet | null = null
   #tape: WorkerTape | null = null
   #scratchUsed = 0
+  readonly #datagrams = new Datagrams()
+  #togetherUsed = 0
   #bulk = false
   /** Batches since the clock was read; as good as many after a pause. */
   #sinceReading = BATCHES_PER_READING
@@ -90,7 +95,7 @@ export class PacketLoop {
   removeTap(number: number): void {
     const tap = this.#taps[number]
     if (tap === undefined) return
-    this.#giveUp((one) => one.tap === number)
+    this.#giveUp(({ pieces }) => pieces.some((piece) => piece.tap === number))
     this.#countDrops(tap)
     tap.source.close?.()
     this.#taps[number] = undefined
@@ -121,16 +126,9 @@ export class PacketLoop {
     }
     this.#turn = this.#turn + 1 < sources.length ? this.#turn + 1 : 0
     if (count > 0) {
-      const { waiting } = this.#options
-      const firsts = waiting.size > 0 ? waiting.firsts(count) : NONE
-      const { last } = waiting
       this.#run(count)
       this.#dispatch(count)
       this.#flush()
-      // Of those that have come with this batch the first may stand behind them in it.
-      if (firsts.size > 0 || waiting.last !== last) {
-        this.#askAgain(({ datagram, number }) => number > last || (datagram !== null && firsts.has(datagram)))
-      }
     } else {
       this.#sinceReading = BATCHES_PER_READING
     }
@@ -149,10 +147,7 @@ export class PacketLoop {
   /** Once in a while: drops the kernel has counted, interfaces that are no more. */
   housekeep(): void {
     for (const tap of this.#list) this.#countDrops(tap)
-    const now = performance.now()
-    this.#giveUp(({ untilMs }) => untilMs <= now)
-    // Their first may have been another worker's.
-    this.#askAgain(() => true)
+    this.#giveUp()
     for (const outlet of this.#outletList) {
       if (outlet.isOrphan()) this.#closeOutlet(outlet.ifindex)
       else outlet.retry()
@@ -197,62 +192,102 @@ export class PacketLoop {
     this.#tape = tape
   }
 
-  /** Fragments whose first may have come, through the program once more; what still waits goes on waiting. */
-  #askAgain(which: (one: Waiting) => boolean): void {
-    const { waiting, jobs } = this.#options
-    if (waiting.size === 0) return
-    const done = waiting.take(which).filter((one) => {
-      this.#runAgain(one, true)
-      const waits = this.#isToWait(jobs.capacity)
-      if (waits) waiting.keep(one)
-      else this.#dispatchOne(jobs.capacity)
-      return !waits
-    })
-    if (done.length === 0) return
-    this.#flush()
-    waiting.free(done)
+  /** These have been there for too long, or for nothing. */
+  #giveUp(which?: (datagram: Datagram) => boolean): void {
+    if (this.#datagrams.size === 0) return
+    for (const datagram of this.#datagrams.take(performance.now(), which)) {
+      this.count(Verdict.DropFragmentIncomplete, datagram.pieces.length)
+      this.#datagrams.forget(datagram)
+    }
   }
 
-  /** These have waited long enough, or for nothing. */
-  #giveUp(which: (one: Waiting) => boolean): void {
-    const { waiting, jobs } = this.#options
-    if (waiting.size === 0) return
-    const done = waiting.take(which)
-    for (const one of done) {
-      this.#runAgain(one, false)
-      this.#dispatchOne(jobs.capacity)
+  /** A fragment: with the last of its datagram, that goes through the program as a whole. */
+  #hold(index: number): void {
+    const { jobs } = this.#options
+    const kept = this.#datagrams.keep(
+      jobs.u8,
+      jobs.start(index),
+      jobs.length(index),
+      jobs.tap(index),
+      jobs.toHost(index),
+      performance.now(),
+      ({ pieces }) => this.count(Verdict.DropFragmentIncomplete, pieces.length),
+    )
+    switch (kept.kind) {
+      case 'kept':
+      case 'again':
+        return
+      case 'unfit':
+        this.count(Verdict.DropFragmentIncomplete, 1)
+        return
+      case 'spoiled':
+        this.count(Verdict.DropFragmentOverlap, kept.datagram.pieces.length + 1)
+        this.#datagrams.forget(kept.datagram)
+        return
+      case 'whole':
+        this.#runWhole(kept.datagram)
+        this.#datagrams.forget(kept.datagram)
+        return
+      default:
+        kept satisfies never
     }
-    if (done.length > 0) this.#flush()
-    waiting.free(done)
   }
 
   /** By the spare job behind those of a batch. */
-  #runAgain({ data, bytes, ifindex, tap, toHost }: Waiting, mayWait: boolean): void {
-    const { program, jobs } = this.#options
+  #runWhole(datagram: Datagram): void {
+    const { jobs, program } = this.#options
     const spare = jobs.capacity
-    program.arrive(jobs.jobAt(spare), jobs.arrivalAt(spare), data, bytes, ifindex, tap, toHost)
-    if (!mayWait) jobs.waitNoLonger(spare)
-    program.setNow(this.#options.ticks())
-    this.#runJobs(spare, 1)
-  }
-
-  #isToWait(index: number): boolean {
-    const { jobs } = this.#options
-    return jobs.action(index) === Action.Again && jobs.verdict(index) === Verdict.WantFirst
-  }
-
-  #wait(index: number): void {
-    const { waiting, jobs } = this.#options
-    const source = this.#taps[jobs.tap(index)]?.source
-    if (source === undefined || !waiting.fits(index)) {
-      jobs.waitNoLonger(index)
-      this.#runJobs(index, 1)
-      this.#dispatchOne(index)
+    const last = datagram.pieces.at(-1)!
+    const source = this.#taps[last.tap]?.source
+    const data = this.#togetherRoom(frameBytes(datagram))
+    const bytes = this.#datagrams.putTogether(datagram, jobs.u8, data)
+    if (source === undefined || bytes === 0) {
+      this.count(Verdict.DropFragmentIncomplete, datagram.pieces.length)
       return
     }
-    const eldest = waiting.eldest()
-    if (eldest !== null) this.#giveUp((one) => one === eldest)
-    waiting.put(index, source.ifindex, performance.now())
+    this.#arrive(data, bytes, last, source.ifindex)
+    // RFC 8200 §5: only its sender fragments IPv6, so what counts is how large its fragments were.
+    if (last.fragment.next !== null) jobs.setSegment(spare, datagram.largest)
+    program.setNow(this.#options.ticks())
+    this.#tape?.keep(1, spare)
+    if (this.#runJobs(spare, 1)) this.#tape?.record(1, () => source.ifindex, spare)
+    if (jobs.action(spare) === Action.Send) this.#send(spare, jobs.ifindex(spare), datagram.largest)
+    else if (jobs.verdict(spare) === Verdict.PassEgress) this.#passInPieces(spare, datagram)
+    else if (jobs.action(spare) === Action.Pass) this.#passPieces(datagram)
+  }
+
+  #arrive(data: number, bytes: number, { tap, toHost }: Piece, ifindex: number): void {
+    const { jobs, program } = this.#options
+    const spare = jobs.capacity
+    jobs.u8.fill(0, data - VNET_HEADER, data)
+    program.arrive(jobs.jobAt(spare), jobs.arrivalAt(spare), data, bytes, ifindex, tap, toHost ? 1 : 0)
+  }
+
+  /** The stack gets what came. */
+  #passPieces({ pieces }: Datagram): void {
+    const { jobs } = this.#options
+    for (const piece of pieces) {
+      const data = this.#togetherRoom(piece.length)
+      this.#datagrams.copyPiece(piece, jobs.u8, data)
+      this.#arrive(data, piece.length, piece, this.#taps[piece.tap]?.source.ifindex ?? 0)
+      this.#dispatchOne(jobs.capacity)
+    }
+  }
+
+  /** The stack gets what it has become. */
+  #passInPieces(index: number, { largest }: Datagram): void {
+    const stack = this.#taps[this.#options.jobs.tap(index)]?.stackIfindex ?? 0
+    if (stack !== 0) this.#send(index, stack, largest)
+  }
+
+  /** For a frame of so many bytes, its headers in front: until the next flush, which comes first if there is too little. */
+  #togetherRoom(bytes: number): number {
+    const { together } = this.#options
+    const room = align(together.headroom + bytes)
+    if (this.#togetherUsed + room > together.bytes) this.#flush()
+    const frame = together.base + this.#togetherUsed + together.headroom
+    this.#togetherUsed += room
+    return frame
   }
 
   /** Whole stretches of a batch go the way of their first frame; what cannot is looked at one by one. */
@@ -285,14 +320,15 @@ export class PacketLoop {
       }
       case Action.Again:
         // Never for more of a frame, which lies in memory as a whole.
-        this.#wait(index)
+        this.#hold(index)
         return
       default:
       // Dropped.
     }
   }
 
-  #send(index: number, ifindex: number): void {
+  /** `largest`: of the fragments it came in, IP bytes; 0: it came whole. */
+  #send(index: number, ifindex: number, largest = 0): void {
     const { jobs } = this.#options
     const outlet = this.#lastOutlet?.ifindex === ifindex ? this.#lastOutlet : this.#outlet(ifindex)
     if (outlet === null) {
@@ -300,8 +336,10 @@ export class PacketLoop {
       return
     }
     const isAnswer = jobs.verdict(index) >= Verdict.AnswerPortUnreachable
-    if (jobs.cut(index) > 0 && !isAnswer) {
-      this.#sendFragments(outlet, index)
+    const most = isAnswer ? 0 : this.#most(index, largest)
+    if (most > 0) {
+      // What came with DF in fragments is not to be made smaller ones of by others either.
+      this.#sendFragments(outlet, index, most, largest > 0)
       return
     }
     const isSuper = jobs.gsoType(index) !== GsoType.NONE
@@ -317,6 +355,17 @@ export class PacketLoop {
     this.#writeVnet(index, start, grown, isAnswer)
     if (grown > 0 && !isAnswer) this.#finishTunnel(index, start, length)
     outlet.queue(start - VNET_HEADER, length + VNET_HEADER)
+  }
+
+  /** IP bytes of the largest packet that a frame may leave in, 0: it leaves as it is. */
+  #most(index: number, largest: number): number {
+    const { jobs } = this.#options
+    const cut = jobs.cut(index)
+    if (largest === 0) return cut
+    const grown = jobs.data(index) - jobs.start(index)
+    // A path is never taken for wider than the sender did. In a tunnel the program has said how wide it is, but for IPv6.
+    const most = grown > 0 ? cut || largest + grown : Math.min(cut || largest, largest)
+    return jobs.length(index) - ETHERNET > most ? most : 0
   }
 
   /** The virtio header for a frame whose start moved to the front by `grown` bytes. */
@@ -356,7 +405,7 @@ export class PacketLoop {
     )
   }
 
-  #sendFragments(outlet: Outlet, index: number): void {
+  #sendFragments(outlet: Outlet, index: number, most: number, keepsDontFragment: boolean): void {
     const { jobs } = this.#options
     const { u8 } = jobs
     const start = jobs.start(index)
@@ -369,7 +418,7 @@ export class PacketLoop {
     cutIntoFragments(
       u8,
       start,
-      jobs.cut(index),
+      most,
       () => (Math.random() * 0x1_0000_0000) >>> 0,
       (bytes) => {
         const address = this.#scratchRoom(outlet, VNET_HEADER + bytes)
@@ -377,6 +426,7 @@ export class PacketLoop {
         return address + VNET_HEADER
       },
       (address, bytes) => outlet.queue(address - VNET_HEADER, VNET_HEADER + bytes),
+      keepsDontFragment,
     )
   }
 
@@ -400,6 +450,7 @@ export class PacketLoop {
       if (outlets[i]!.broken) this.#closeOutlet(outlets[i]!.ifindex)
     }
     this.#scratchUsed = 0
+    this.#togetherUsed = 0
   }
 
   #outlet(ifindex: number): Outlet | null {

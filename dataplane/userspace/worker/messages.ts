@@ -33,8 +33,8 @@ export interface WorkerSetup {
   /** For a `struct pm_pool` and its stack. */
   readonly pool: Region
   readonly large: Region
-  /** For fragments that wait for the first of their datagram. */
-  readonly waiting: Region
+  /** For datagrams that came in fragments, put together. */
+  readonly together: Region
   readonly scratch: Region
   /** Address of `settings`. */
   readonly settings: number

@@ -26,7 +26,6 @@ import {
   type WorkerSetup,
 } from './messages.ts'
 import { WorkerTape } from './tape.ts'
-import { WaitingFragments } from './waiting.ts'
 
 /** Room before a frame in a large buffer: headers to add, virtio header, and an IP header at 16 bytes. */
 const LARGE_HEADROOM = PM_HEADROOM + VNET_HEADER + 8
@@ -85,7 +84,7 @@ class PacketWorker {
       memory: this.#memory,
       verdicts: new BigUint64Array(buffer, setup.verdicts, PM_VERDICT_MAX),
       claims: this.#claims,
-      waiting: new WaitingFragments(setup.waiting, this.#jobs, LARGE_HEADROOM),
+      together: { ...setup.together, headroom: LARGE_HEADROOM },
       scratch: setup.scratch,
       sendRooms: setup.sendRooms,
       bypassQueue: setup.bypassQueue,

@@ -42,15 +42,15 @@ export class WorkerTape {
     this.#writer = new RingWriter(this.#ring)
     this.#filter = filter
     this.#jobs = jobs
-    this.#came = new Uint8Array(jobs.capacity * filter.snap)
+    this.#came = new Uint8Array((jobs.capacity + 1) * filter.snap)
   }
 
-  /** Before a batch is run. */
-  keep(count: number): void {
+  /** Before jobs are run, of a batch or the spare one. */
+  keep(count: number, from = 0): void {
     const { snap, sample } = this.#filter
     const jobs = this.#jobs
     this.#atNs = process.hrtime.bigint()
-    for (let i = 0; i < count; i++) {
+    for (let i = from; i < from + count; i++) {
       this.#wanted[i] = sample === 1 || Math.random() * sample < 1
       if (this.#wanted[i] !== true) continue
       const data = jobs.data(i)
@@ -59,8 +59,8 @@ export class WorkerTape {
   }
 
   /** After it was run, before anything is sent. */
-  record(count: number, ifindexOf: (job: number) => number): void {
-    for (let i = 0; i < count; i++) if (this.#wanted[i] === true) this.#recordOne(i, ifindexOf(i))
+  record(count: number, ifindexOf: (job: number) => number, from = 0): void {
+    for (let i = from; i < from + count; i++) if (this.#wanted[i] === true) this.#recordOne(i, ifindexOf(i))
   }
 
   #recordOne(job: number, ifindex: number): void {

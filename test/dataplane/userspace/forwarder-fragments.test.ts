@@ -7,7 +7,6 @@ import { Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import * as support from '../../control/support.ts'
 import { ipBytes } from '../../packets/bytes.ts'
 import { ethernet, fragmentHeader, ipv4, ipv6, raw, udp } from '../../packets/frame.ts'
-import { until } from '../private-network.ts'
 import {
   C0,
   CLIENT,
@@ -103,18 +102,32 @@ for (const intake of INTAKES)
         assert.deepEqual(await heard(stage.r, 0, family), [])
       })
 
-      test(`IPv${family}: those for which there is no room give way, the oldest first, by name`, async () => {
-        const before = stage.verdict(Verdict.DropFragmentEarly)
-        const ends = { src: real, dst: client, sport: 5353, dport: 4002 }
-        const datagrams = Array.from({ length: 70 }, () => inTwo('r', ends, ++id))
-        for (const [, later] of datagrams) stage.r.send(later!)
-        await until(
-          () => stage.verdict(Verdict.DropFragmentEarly) - before === 6n,
-          'six to be dropped, and 64 to wait',
-        )
-        for (const [first] of datagrams) stage.r.send(first!)
-        assert.equal((await heard(stage.c, 70 + 64, family)).length, 70 + 64, stage.verdicts())
-        assert.equal(stage.verdict(Verdict.DropFragmentEarly) - before, 6n)
+      test(`IPv${family}: nothing is decided, and nothing leaves, before the last of a datagram is there`, async () => {
+        const connections = () => [...stage.director.connections()].length
+        const before = connections()
+        const asked = inTwo('c', { src: client, dst: vip, sport: 4003, dport: 53 }, ++id)
+        stage.c.send(asked[0]!)
+        assert.deepEqual(await heard(stage.r, 0, family), [])
+        assert.equal(connections(), before)
+        stage.c.send(asked[1]!)
+        assert.equal((await heard(stage.r, 2, family)).length, 2, stage.verdicts())
+        assert.equal(connections(), before + 1)
+      })
+
+      test(`IPv${family}: what never becomes whole goes by name`, async () => {
+        const before = stage.verdict(Verdict.DropFragmentIncomplete)
+        const sent = inTwo('c', { src: client, dst: vip, sport: 4004, dport: 53 }, ++id)
+        stage.c.send(sent[0]!)
+        assert.deepEqual(await heard(stage.r, 0, family), [])
+        await stage.plane.detach()
+        await stage.attach()
+        assert.equal(stage.verdict(Verdict.DropFragmentIncomplete) - before, 1n)
+        // The rest of it is lone by now.
+        stage.c.send(sent[1]!)
+        assert.deepEqual(await heard(stage.r, 0, family), [])
+        await stage.plane.detach()
+        await stage.attach()
+        assert.equal(stage.verdict(Verdict.DropFragmentIncomplete) - before, 2n)
       })
 
       test(`IPv${family}: what the director itself is asked at a virtual address it hears, once each`, async () => {
