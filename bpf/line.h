@@ -119,13 +119,19 @@ pm_inline __u8 pm_traits(enum pm_conn_kind kind, __u32 method, __u8 flags)
 	return kind | (method & PM_CONN_METHOD_MASK) << PM_CONN_METHOD_SHIFT | flags;
 }
 
+/* Whether a next hop is not what was found at some time, but what there is always to be; or none. */
+pm_inline int pm_is_given(__u32 neighbour)
+{
+	return neighbour < PM_NEIGHBOUR_BUCKET;
+}
+
 /* Protocol, traits and next hop; real server; the other line. */
 #define PM_SEEN_FIRST (__builtin_offsetof(struct pm_conn, protocol) / 4)
 #define PM_SEEN_WORDS (sizeof(struct pm_conn) / 4)
 
 /*
  * Copies the live line that `head` was read of. 0: its owner has gone meanwhile, and what was read may be
- * another's in part. A next hop that somebody is writing is none.
+ * another's in part. A next hop that somebody is writing is none; one that is given is written by nobody.
  */
 pm_inline int pm_look(const struct pm_conn *c, __u64 head, struct pm_seen *seen)
 {
@@ -141,7 +147,7 @@ pm_inline int pm_look(const struct pm_conn *c, __u64 head, struct pm_seen *seen)
 	if (!pm_same_owner(again, head))
 		return 0;
 	changed = (__u32)(again ^ head) & (PM_CONN_EPOCHS | PM_CONN_HOLDS);
-	if (pm_unlikely(changed || ((__u32)(again | head) & PM_CONN_HELD)))
+	if (pm_unlikely(changed || ((__u32)(again | head) & PM_CONN_HELD)) && !pm_is_given(seen->c.neighbour))
 		seen->c.neighbour = 0;
 	seen->c.word = again;
 	seen->c.expires = pm_until(again);

@@ -210,7 +210,7 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 	}
 	pm_copy_line(family, to, c);
 	/* As pm_moved_by_other. */
-	if (late)
+	if (late && !pm_is_given(to->neighbour))
 		to->neighbour = 0;
 	if (!peer)
 		to->peer = PM_NONE;

@@ -171,7 +171,8 @@ pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const 
 	if (rc == PM_FIB_FORWARDING_OFF && pm_kind_of(seen->c.traits) == PM_CONN_IN && pm_use_kept_hop(seen))
 		return PM_FIB_OK;
 	neighbour = rc == PM_FIB_OK ? pm_intern(&seen->hop, found >> 32, epoch) : 0;
-	if (!neighbour && !seen->c.neighbour)
+	/* One that is given may come back. */
+	if (!neighbour && pm_is_given(seen->c.neighbour))
 		return rc;
 	if (family == 4)
 		pm_keep_neighbour4(index, seen->c.word, neighbour, epoch);
@@ -197,7 +198,7 @@ pm_inline int pm_neighbour_known(const struct pm_settings *set, struct pm_seen *
 
 	if (!c->neighbour)
 		return 0;
-	if (pm_unlikely(c->neighbour < PM_NEIGHBOUR_BUCKET)) /* not found, but given */
+	if (pm_unlikely(pm_is_given(c->neighbour)))
 		return pm_read_neighbour(c->neighbour, &seen->hop, &found) && seen->hop.ifindex != 0;
 	if (((c->word ^ epoch << PM_CONN_EPOCH_SHIFT) & PM_CONN_EPOCHS) || !pm_epoch_is_whole(set, c, now))
 		return 0;
