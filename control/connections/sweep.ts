@@ -1,14 +1,16 @@
 /**
  * Expiry: walks the connection tables in slices, frees what has run out, settles the counts of its real
  * servers, and finds out which removed real servers no connection refers to any more, and whether the
- * counts are what the lines say.
+ * counts are what the lines say (recount.ts for those of persistence templates).
  *
  * The packet program plays by the same rules (bpf/connection.h): what is done about a line is decided from
  * its head, and done by swapping exactly that head.
  */
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import {
+  ConnFlag,
   ConnKind,
+  ConnRecord,
   ConnStatus,
   CountersRecord,
   LiveRecord,
@@ -25,9 +27,11 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import { REAL_WORDS } from '../compile/images.ts'
 import { overloadedAfterRelease } from '../rules/thresholds.ts'
+import { Recount } from './recount.ts'
 import { hasStalled } from './stall.ts'
 import { ConnectionTable, claimedHead, freedHead, type Head, isLive, liveWord, ticksUntil } from './table.ts'
 
+const EXPIRES = ConnRecord.offsets.expires / 4
 const LIVE_WORDS = LiveRecord.size / 4
 const ACTIVE = LiveRecord.offsets.active / 4
 const INACTIVE = LiveRecord.offsets.inactive / 4
@@ -54,7 +58,7 @@ export interface SweepReport {
   readonly expired: number
   /** Lines someone had claimed and never finished. */
   readonly abandoned: number
-  /** Real servers whose counts were not what the lines say, and have been put right. */
+  /** Real servers and templates whose counts were not what the lines say, and have been put right. */
   readonly repaired: number
   /**
    * Live lines per real server; not 0 while one is counted that the sweep has missed, because a packet moved
@@ -114,6 +118,7 @@ export class Sweep {
   readonly #metPersistent: Uint32Array
   readonly #places: Uint32Array
   #doubts = new Map<number, Doubt>()
+  readonly #recounts: readonly [Recount, Recount]
   /** Claimed and held lines met in this sweep and in the one before. */
   #claimed = new Map<string, Claim>()
   #claimedBefore = new Map<string, Claim>()
@@ -122,6 +127,7 @@ export class Sweep {
     this.#dataplane = dataplane
     this.tables = [new ConnectionTable(dataplane, 4), new ConnectionTable(dataplane, 6)]
     this.lines = this.tables[0].lines + this.tables[1].lines
+    this.#recounts = [new Recount(this.tables[0]), new Recount(this.tables[1])]
     this.#reals = dataplane.map('reals')
     this.#live = dataplane.map('live')
     this.#references = new Uint32Array(dataplane.sizes.reals)
@@ -135,6 +141,7 @@ export class Sweep {
   /** False while the tables are surely empty: a sweep found them so, and no packet since can have made a line. */
   due(): boolean {
     if (this.#table !== 0 || this.#line !== 0 || this.#doubts.size > 0) return true
+    if (this.#recounts.some(({ doubts }) => doubts > 0)) return true
     if (this.tables.some(({ levels }) => !levels.isSettled)) return true
     return this.#emptySince !== this.#touches()
   }
@@ -177,6 +184,7 @@ export class Sweep {
     this.#began = this.#touches()
     for (const { levels } of this.tables) levels.begin()
     this.#ends = this.tables.map(({ levels }) => levels.inUse)
+    for (const [i, recount] of this.#recounts.entries()) recount.begin(this.#ends[i]!)
   }
 
   /** A whole sweep at once. */
@@ -189,6 +197,10 @@ export class Sweep {
 
   #report(): SweepReport {
     this.#compareCounts()
+    for (const recount of this.#recounts) this.#repaired += recount.compare(this.#dataplane.nowTicks())
+    // No CPU counts this one, so that a row of theirs can be written to.
+    if (this.#repaired > 0)
+      Atomics.add(this.#dataplane.map('verdicts').u64, Verdict.RepairedCount, BigInt(this.#repaired))
     const report: SweepReport = {
       connections4: this.#connections[0],
       connections6: this.#connections[1],
@@ -224,11 +236,15 @@ export class Sweep {
     const now = this.#dataplane.nowTicks()
     const family = table.family === 4 ? 0 : 1
     for (let line = from, at = from * stride; line < to; line++, at += stride) {
-      const status = u32[at]! & PM_CONN_STATUS
+      const word = u32[at]!
+      const status = word & PM_CONN_STATUS
       if (status < ConnStatus.Claimed) continue
       this.#inUse[family]++
       table.levels.meet(line, () => (status === ConnStatus.Live ? table.place(line) : null))
       if (status === ConnStatus.Claimed) this.#meetClaimed(table, line)
+      // Of nearly every line there is nothing to be done, and a look is enough: what is done takes the whole head.
+      else if ((word & PM_CONN_HELD) === 0 && ticksUntil(now, u32[at + EXPIRES]!) >= 0 && !options.expireGone)
+        this.#count(table, line, word, table.real(line))
       else this.#meetLive(table, line, now, options)
     }
   }
@@ -240,17 +256,25 @@ export class Sweep {
     const over = table.remaining(line, now) < 0 || (options.expireGone && this.#isGone(real))
     if (over && this.#end(table, line, head, now)) return
     if ((head.word & PM_CONN_HELD) !== 0) this.#meetHeld(table, line, head)
+    this.#count(table, line, head.word, real)
+  }
+
+  /** A live line that stays. */
+  #count(table: ConnectionTable, line: number, word: number, real: number): void {
     if (real < this.#references.length) this.#references[real]!++
     const kind = table.kind(line)
     if (kind === ConnKind.In) {
-      if (!table.isCheck(line)) this.#connections[table.family === 4 ? 0 : 1]++
+      const flags = table.flags(line)
+      if ((flags & ConnFlag.Check) === 0) this.#connections[table.family === 4 ? 0 : 1]++
+      if ((flags & ConnFlag.Controlled) !== 0) this.#recounts[table.family === 4 ? 0 : 1].meet(line)
       if (real < this.#metActive.length) {
-        if ((head.word & PM_CONN_ACTIVE) !== 0) this.#metActive[real]!++
+        if ((word & PM_CONN_ACTIVE) !== 0) this.#metActive[real]!++
         else this.#metInactive[real]!++
         this.#places[real]! += Math.imul(line, line) + line
       }
     } else if (kind === ConnKind.Template) {
       this.#templates++
+      this.#recounts[table.family === 4 ? 0 : 1].meetTemplate(line)
       if (real < this.#metPersistent.length) {
         this.#metPersistent[real]!++
         this.#places[real]! += Math.imul(line, line) + line
@@ -417,9 +441,6 @@ export class Sweep {
       this.#repaired++
     }
     this.#doubts = doubts
-    if (this.#repaired === 0) return
-    // No CPU counts this one, so that a row of theirs can be written to.
-    Atomics.add(this.#dataplane.map('verdicts').u64, Verdict.RepairedCount, BigInt(this.#repaired))
   }
 
   #made(real: number): number {

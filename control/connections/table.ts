@@ -130,6 +130,12 @@ export class ConnectionTable {
     return Atomics.load(this.#controls, template) & ~PM_CONTROL_OPEN
   }
 
+  /** It controls so many, if it is still this many that are counted; false: it is not. */
+  recount(template: number, from: number, to: number): boolean {
+    const [was, is] = [from | PM_CONTROL_OPEN, to | PM_CONTROL_OPEN].map((word) => word >>> 0)
+    return Atomics.compareExchange(this.#controls, template, was!, is!) === was
+  }
+
   /** No connection counts on this template any more; false if one does. Its line has to be claimed. */
   close(template: number): boolean {
     const open = PM_CONTROL_OPEN >>> 0

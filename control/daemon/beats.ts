@@ -19,6 +19,9 @@ const BURST_MS = 4
 const COMPARE_MS = 1
 /** Between two slices of one sweep. */
 const SLICE_PAUSE_MS = 20
+/** How many times as long as a sweep has worked nothing is swept then, and how long at most. */
+const SWEEP_REST = 100
+const SWEEP_REST_MAX_MS = 10_000
 /** Lines between two looks at the clock. */
 const LINES = 16_384
 /** How soon the kernel is asked for next hops that packets were dropped for want of. */
@@ -82,19 +85,28 @@ export const whole = (action: () => void) => (): null => {
   return null
 }
 
-function expiry(applier: MapApplier): () => number | null {
+/** A large table is swept more seldom, so that it takes a hundredth of a CPU's time while it is no larger still. */
+export function expiry(
+  applier: Pick<MapApplier, 'sweepIsDue' | 'sweepSlice'>,
+  nowMs: () => number = () => performance.now(),
+): () => number | null {
   let sweeping = false
+  let workedMs = 0
+  let restUntilMs = Number.NEGATIVE_INFINITY
   return () => {
-    if (!sweeping && !applier.sweepIsDue()) return null
+    const beganMs = nowMs()
+    if (!sweeping && (beganMs < restUntilMs || !applier.sweepIsDue())) return null
     sweeping = true
-    const stop = performance.now() + BURST_MS
-    do {
-      if (applier.sweepSlice(LINES)) {
-        sweeping = false
-        return null
-      }
-    } while (performance.now() < stop)
-    return SLICE_PAUSE_MS
+    let done = false
+    do done = applier.sweepSlice(LINES)
+    while (!done && nowMs() < beganMs + BURST_MS)
+    const endedMs = nowMs()
+    workedMs += endedMs - beganMs
+    if (!done) return SLICE_PAUSE_MS
+    sweeping = false
+    restUntilMs = endedMs + Math.min(workedMs * SWEEP_REST, SWEEP_REST_MAX_MS)
+    workedMs = 0
+    return null
   }
 }
 

@@ -366,6 +366,41 @@ describe('sweep', () => {
     assert.equal(repairedAfter(5200), 0)
   })
 
+  for (const [what, counted, after] of [
+    ['too many', 3, 2],
+    ['too few', 1, 2],
+    ['one, and controls none', 1, 0],
+  ] as const) {
+    test(`a persistence template that counts ${what} controls what there is, when nothing explains it any more`, () => {
+      const dataplane = plane()
+      dataplane.setTicks(NOW)
+      const controls = dataplane.map('controls4').u32
+      const counts = (value: number) => {
+        controls[3] = (PM_CONTROL_OPEN | value) >>> 0
+      }
+      put(dataplane, 3, { left: 50_000, kind: ConnKind.Template, state: 0, real: 900 })
+      for (let line = 6; line < 6 + after; line++)
+        put(dataplane, line, { left: 50_000, template: 3, real: 900 })
+      const sweep = new Sweep(dataplane)
+      const repairedAfter = (ticks: number): number => {
+        dataplane.setTicks(NOW + ticks)
+        return sweep.run(KEEP).repaired
+      }
+      assert.equal(repairedAfter(0), 0)
+      assert.equal(controls[3]! & ~PM_CONTROL_OPEN, after, 'what is so')
+      counts(5)
+      assert.equal(repairedAfter(1), 0)
+      counts(counted)
+      assert.equal(repairedAfter(1300), 0, 'it has moved since')
+      assert.equal(repairedAfter(2000), 0, 'a packet may be held up between line and count')
+      assert.equal(sweep.due(), true)
+      assert.equal(repairedAfter(2600), 1)
+      assert.equal(controls[3], (PM_CONTROL_OPEN | after) >>> 0)
+      assert.equal(dataplane.map('verdicts').u64[Verdict.RepairedCount], 1n)
+      assert.equal(repairedAfter(5200), 0)
+    })
+  }
+
   test('tables that were found empty are not walked again before a packet can have made a line', () => {
     const dataplane = plane()
     const { u64 } = dataplane.map('verdicts')
