@@ -54,15 +54,21 @@ const scratch = new Uint8Array(16)
 const source = new Uint8Array(16)
 
 /**
+ * Where images are written, to be copied: of an array whose bytes nobody has looked at from the side V8 keeps
+ * the contents with the object, and a hundred thousand buffers besides are what collecting garbage costs.
+ */
+const desk = new Uint32Array(Math.max(SERVICE_WORDS, REAL_WORDS))
+const deskView = new DataView(desk.buffer)
+
+/**
  * The record of a service.
  * @param schedule the word of scheduler and active schedule
  */
 export function serviceImage(service: VirtualService, order: number, schedule: number): Uint32Array {
-  const image = new Uint32Array(SERVICE_WORDS)
   const { id } = service
   scratch.fill(0)
   if (id.kind === 'address') writeAddress(id.address, scratch, 0)
-  ServiceRecord.write(new DataView(image.buffer), 0, {
+  ServiceRecord.write(deskView, 0, {
     slot: Slot.Live,
     family: id.family,
     protocol: id.kind === 'address' ? PROTOCOL_NUMBERS[id.protocol] : 0,
@@ -79,7 +85,7 @@ export function serviceImage(service: VirtualService, order: number, schedule: n
     pe: service.persistenceEngine === 'sip' ? 1 : 0,
     order,
   })
-  return image
+  return desk.slice(0, SERVICE_WORDS)
 }
 
 /** The rule a service record was made from; null when it is none of ours. */
@@ -162,12 +168,11 @@ export interface Standing {
 
 /** The record of a real server. */
 export function realImage(server: RealServer, standing: Standing, placement: Placement): Uint32Array {
-  const image = new Uint32Array(REAL_WORDS)
   const tunnel = tunnelNumbers(server.tunnel)
   writeAddress(server.id.address, scratch, 0)
   if (placement.source === null) source.fill(0)
   else writeAddress(placement.source, source, 0)
-  RealRecord.write(new DataView(image.buffer), 0, {
+  RealRecord.write(deskView, 0, {
     slot: Slot.Live,
     service: standing.slot,
     addr: scratch,
@@ -183,7 +188,7 @@ export function realImage(server: RealServer, standing: Standing, placement: Pla
     source,
     flags: (placement.local ? RealFlag.Local : 0) | (standing.anyPort ? RealFlag.AnyPort : 0),
   })
-  return image
+  return desk.slice(0, REAL_WORDS)
 }
 
 function tunnelOfNumbers(type: number, port: number, flags: number): TunnelSettings {

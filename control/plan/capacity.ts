@@ -10,7 +10,7 @@ import type { SchedulerName } from '../model/scheduler.ts'
 import { MH_TABLE_SIZE } from '../model/scheduler.ts'
 import type { ServiceEntry } from '../rules/entries.ts'
 import type { Room, Services } from '../rules/room.ts'
-import type { LedgerView } from './ledger.ts'
+import type { LedgerView, ServiceHolding } from './ledger.ts'
 import { blockSize } from './ranges.ts'
 
 const LIVE_WORDS = LiveRecord.size / 4
@@ -45,31 +45,40 @@ export class Capacity implements Room {
   readonly #nowMs: () => number
   #demand = new MemberDemand()
   #servers = 0
-  /** Real servers that are not wanted any more but have connections: known for a moment. */
-  #pinned = { count: 0, atMs: Number.NEGATIVE_INFINITY }
+  /** Real servers, and services, that are not wanted any more but have connections. */
+  readonly #pinnedServers: PinnedCount
+  readonly #pinnedServices: PinnedCount
 
   constructor(ledger: LedgerView, live: MapMemory, nowMs: () => number) {
     this.#ledger = ledger
     this.#live = live
     this.#nowMs = nowMs
+    this.#pinnedServers = new PinnedCount(nowMs)
+    this.#pinnedServices = new PinnedCount(nowMs)
   }
 
-  admitsService(services: Services): boolean {
+  admitsService(service: string, services: Services): boolean {
     const { sizes, servicesFree } = this.#ledger
     const free = sizes.services - services.size
     if (free <= 0) return false
     // Those held are wanted ones and gone ones; where both fit, nobody has to be counted.
     if (services.size + (sizes.services - servicesFree) < sizes.services) return true
-    let gone = 0
-    for (const { key, reals } of this.#ledger.holdings()) {
-      if (services.has(key)) continue
-      for (const real of reals.values()) {
-        if (!isPinned(this.#live, real)) continue
-        gone++
-        break
-      }
+    const held = this.#ledger.serviceOfKey(service)
+    const back = held !== undefined && this.#hasPinned(held)
+    return this.#pinnedServices.admits(free, back, () => this.#countPinnedServices(services))
+  }
+
+  #hasPinned({ reals }: ServiceHolding): boolean {
+    for (const real of reals.values()) if (isPinned(this.#live, real)) return true
+    return false
+  }
+
+  #countPinnedServices(services: Services): number {
+    let count = 0
+    for (const holding of this.#ledger.holdings()) {
+      if (!services.has(holding.key) && this.#hasPinned(holding)) count++
     }
-    return gone < free
+    return count
   }
 
   admitsServer(service: ServiceEntry, server: string, services: Services): boolean {
@@ -79,26 +88,17 @@ export class Capacity implements Room {
     if (members > this.#ledger.sizes.members) return false
     const held = this.#ledger.serviceOfKey(service.key)?.reals.get(server)
     const back = held !== undefined && isPinned(this.#live, held)
-    if (!this.#fits(back, services)) return false
-    // It counts as wanted from now on.
-    if (back) this.#pinned.count--
-    return true
-  }
-
-  #fits(back: boolean, services: Services): boolean {
     const { sizes, realsFree } = this.#ledger
     const free = sizes.reals - this.#servers
     if (free <= 0) return false
-    if (sizes.reals - realsFree < free) return true
-    const fits = (): boolean => this.#pinned.count - (back ? 1 : 0) < free
-    const ageMs = this.#nowMs() - this.#pinned.atMs
-    if (ageMs < NO_ROOM_MS || (ageMs < ROOM_MS && fits())) return fits()
-    this.#pinned.count = this.#countPinned(services)
-    this.#pinned.atMs = this.#nowMs()
-    return fits()
+    if (sizes.reals - realsFree < free) {
+      if (back) this.#pinnedServers.isBack()
+      return true
+    }
+    return this.#pinnedServers.admits(free, back, () => this.#countPinnedServers(services))
   }
 
-  #countPinned(services: Services): number {
+  #countPinnedServers(services: Services): number {
     let count = 0
     for (const { key, reals } of this.#ledger.holdings()) {
       const wanted = services.get(key)
@@ -131,6 +131,39 @@ export class Capacity implements Room {
     fork.#demand = this.#demand.copy()
     fork.#servers = this.#servers
     return fork
+  }
+}
+
+/** How many of those that are gone have connections, and so keep their place: known for a moment. */
+class PinnedCount {
+  readonly #nowMs: () => number
+  #count = 0
+  #atMs = Number.NEGATIVE_INFINITY
+
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs
+  }
+
+  /**
+   * Whether one more can be taken in, of which note is taken.
+   * @param free places that nobody wants
+   * @param back it is one of those that are gone
+   */
+  admits(free: number, back: boolean, count: () => number): boolean {
+    const fits = (): boolean => this.#count - (back ? 1 : 0) < free
+    const ageMs = this.#nowMs() - this.#atMs
+    if (!(ageMs < NO_ROOM_MS || (ageMs < ROOM_MS && fits()))) {
+      this.#count = count()
+      this.#atMs = this.#nowMs()
+    }
+    if (!fits()) return false
+    if (back) this.isBack()
+    return true
+  }
+
+  /** One of those counts as wanted from now on. */
+  isBack(): void {
+    this.#count--
   }
 }
 

@@ -150,8 +150,11 @@ export function planService(
   }
   const published = isPublished(view, service, holding, change)
   const everything = change.all || change.created || !published
-  const looked = everything ? new Set(service.byKey.keys()) : change.servers
-  const missing = [...looked].filter((key) => service.byKey.has(key) && holding?.reals.has(key) !== true)
+  const looked = everything ? [...service.byKey.keys()] : change.servers
+  const missing =
+    holding === null && everything
+      ? [...looked]
+      : [...looked].filter((key) => service.byKey.has(key) && holding?.reals.has(key) !== true)
   const indices = ledger.freeReals(missing.length)
   const lack: Lack | null =
     indices.length === missing.length

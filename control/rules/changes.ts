@@ -11,7 +11,7 @@ export interface Change {
   readonly reschedule: boolean
   /** Nothing is known about what the maps hold of it: all of it is to be compared. */
   readonly all: boolean
-  /** Identities of the real servers that were added, edited or removed. */
+  /** Identities of the real servers that were added, edited or removed; not of a new service, of which all are looked at. */
   readonly servers: ReadonlySet<string>
   /** What the changes do to the scheduler's cursor, in order. */
   readonly moves: readonly Move[]
@@ -120,7 +120,7 @@ export class ChangeLog {
   noteServer(service: string, server: string, move: Move | null): void {
     const noted = this.#of(service)
     noted.reschedule = true
-    noted.servers.add(server)
+    if (!noted.created) noted.servers.add(server)
     if (move !== null) addMove(noted.moves, move)
   }
 

@@ -179,8 +179,9 @@ function restateService(
     }
     changes.push({ change: 'add service', id, after: service })
   }
-  const wanted = new Set(servers.map((server) => serverKey(server.id)))
+  const names = servers.map((server) => serverKey(server.id))
   if (before !== undefined) {
+    const wanted = new Set(names)
     for (const { key: server, said } of [...stated(before)]) {
       if (wanted.has(server)) continue
       changes.push({ change: 'delete server', id, before: said, hold: rules.holdOf(key, server) })
@@ -194,12 +195,13 @@ function restateService(
       else refused.push({ service: key, server: null, message: outcome.message })
     }
   }
-  for (const server of servers) {
-    const name = serverKey(server.id)
-    const known = before === undefined ? undefined : statedServer(rules.findKey(key)!, name)
+  for (const [index, server] of servers.entries()) {
+    const name = names[index]!
+    const entry = rules.findKey(key)!
+    const known = before === undefined ? undefined : statedServer(entry, name)
     if (known !== undefined && sameServer(known.said, server)) continue
     const said = known?.said
-    const outcome = said === undefined ? rules.addServer(id, server) : rules.editServer(id, server)
+    const outcome = said === undefined ? rules.addServerTo(entry, name, server) : rules.editServer(id, server)
     if (!outcome.ok) {
       refused.push({
         service: key,

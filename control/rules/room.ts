@@ -6,7 +6,7 @@ import type { ServiceEntry } from './entries.ts'
 export type Services = ReadonlyMap<string, ServiceEntry>
 
 export interface Room {
-  admitsService(services: Services): boolean
+  admitsService(service: string, services: Services): boolean
   admitsServer(service: ServiceEntry, server: string, services: Services): boolean
   /** Whether the service may change over to another scheduler. */
   admitsScheduler(service: ServiceEntry, scheduler: SchedulerName): boolean

@@ -224,7 +224,7 @@ export class Rules {
     }
     const checked = checkService(request)
     if (!checked.ok) return checked
-    if (!this.#room.admitsService(this.#services)) {
+    if (!this.#room.admitsService(key, this.#services)) {
       return refuse('ENOMEM', `Cannot add service "${serviceText(request.id)}": the table is full`)
     }
     const entry = serviceEntry(key, checked.value, this.#orderNext++, owner)
@@ -296,9 +296,17 @@ export class Rules {
   addServer(id: ServiceId, value: RealServer): Outcome {
     const found = this.find(id)
     if (found === undefined) return noService(id)
+    return this.addServerTo(found, serverKey(value.id), ownFields(value))
+  }
+
+  /**
+   * The same, where identities are known: a source states a hundred thousand in one go.
+   * @param found the service as it is found now: a change may put another entry in its place
+   * @param value kept as it is
+   */
+  addServerTo(found: ServiceEntry, key: string, value: RealServer): Outcome {
     const checked = this.#checkServer(found, value)
     if (!checked.ok) return checked
-    const key = serverKey(value.id)
     if (statedServer(found, key) !== undefined) {
       return refuse('EEXIST', `Cannot add real server "${endpointText(value.id)}": it exists`)
     }
@@ -309,7 +317,7 @@ export class Rules {
       return refuse('ENOMEM', `Cannot add real server "${endpointText(value.id)}": the table is full`)
     }
     const entry = this.#changing(found)
-    const server = serverEntry(key, ownFields(value))
+    const server = serverEntry(key, value)
     const weight = this.#weight(entry, server)
     if (weight === null) {
       entry.away.set(key, server)
@@ -465,11 +473,14 @@ export class Rules {
 
   /** The refusals common to adding and editing, in the kernel's order. */
   #checkServer(service: ServiceEntry, value: RealServer): Outcome {
-    const text = endpointText(value.id)
     if (value.id.family !== familyOf(value.id.address)) {
-      return refuse('EAFNOSUPPORT', `Cannot use "${text}" as real server: its family is wrong`)
+      return refuse(
+        'EAFNOSUPPORT',
+        `Cannot use "${endpointText(value.id)}" as real server: its family is wrong`,
+      )
     }
     if (value.id.family !== service.value.id.family) {
+      const text = endpointText(value.id)
       if (this.synchronising) {
         return refuse('EINVAL', `Cannot use "${text}" of another family while a sync daemon runs`)
       }

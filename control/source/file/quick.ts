@@ -41,6 +41,11 @@ const NUMBER = /^(?:0|[1-9][0-9]{0,9})$/
 /** Addresses, times, ranges: nothing that YAML takes for a number. */
 const TEXT = /^\d+\.\d+\.\d+\.\d+(?::\d+)?$|^\d+(?:ms|s|m|h|d)$|^\d{3}-\d{3}$/
 const MEANING = /^(?:null|true|false)$/i
+/** Of flow values, from where the reader stands. */
+const QUOTED = /"(?:[^"\\]|\\.)*"/y
+/** A quoted string that says what it says without being read as JSON. */
+const PLAINLY_QUOTED = /"[ !#-[\]-~]*"/y
+const FLOW_WORD = /[A-Za-z0-9/][A-Za-z0-9_./:-]*/y
 const KEY = /^([A-Za-z][A-Za-z0-9_.-]*):(?: +(.*))?$/
 /** White space that some take for a blank or the end of a line, and others do not. */
 const STRANGE = /[\r\t\v\f\u0085\u00a0\u2028\u2029\ufeff]/
@@ -86,23 +91,34 @@ class Flow {
   }
 
   #scalar(): unknown {
-    const quoted = /"(?:[^"\\]|\\.)*"/y
-    quoted.lastIndex = this.#at
-    const string = quoted.exec(this.#text)?.[0]
-    if (string !== undefined) {
-      this.#at += string.length
-      try {
-        return JSON.parse(string)
-      } catch {
-        throw new Unsure()
-      }
+    if (this.#text[this.#at] === '"') return this.#string()
+    let text = this.#take(FLOW_WORD) ?? ''
+    if (text.endsWith(':')) {
+      text = text.slice(0, -1)
+      this.#at--
     }
-    const word = /[A-Za-z0-9/][A-Za-z0-9_./:-]*/y
-    word.lastIndex = this.#at
-    let text = word.exec(this.#text)?.[0] ?? ''
-    if (text.endsWith(':')) text = text.slice(0, -1)
-    this.#at += text.length
     return plain(text)
+  }
+
+  #string(): string {
+    const plainly = this.#take(PLAINLY_QUOTED)
+    if (plainly !== null) return plainly.slice(1, -1)
+    const quoted = this.#take(QUOTED)
+    if (quoted === null) throw new Unsure()
+    try {
+      return JSON.parse(quoted)
+    } catch {
+      throw new Unsure()
+    }
+  }
+
+  /** What matches here, and goes past it. */
+  #take(pattern: RegExp): string | null {
+    pattern.lastIndex = this.#at
+    if (!pattern.test(this.#text)) return null
+    const text = this.#text.slice(this.#at, pattern.lastIndex)
+    this.#at = pattern.lastIndex
+    return text
   }
 
   #list(depth: number): unknown[] {

@@ -221,6 +221,9 @@ function maskOf(netmask: ServiceDocument['netmask'], id: ServiceId): number | nu
   return netmask > 32 ? null : (0xffffffff << (32 - netmask)) >>> 0
 }
 
+/** One value for all that have nothing else: it is compared, packed and kept a hundred thousand times. */
+const IPIP = { type: 'ipip' } as const
+
 type ServerWords = Omit<ServerDocument, 'checks' | 'on_up' | 'on_down'>
 
 function realServer(
@@ -250,11 +253,11 @@ function realServer(
     }
     if (own.tunnel !== undefined) complain(['tunnel'], `tunnel is for method tunnel, not for ${method}`)
   }
-  const tunnel = document.tunnel ?? { type: 'ipip' }
+  const tunnel = document.tunnel ?? IPIP
   return {
     id: { address, family, port: port ?? (service.kind === 'address' ? service.port : 0) },
     method,
-    tunnel: method !== 'tunnel' || tunnel.type === 'ipip' ? { type: 'ipip' } : filled(tunnel),
+    tunnel: method !== 'tunnel' || tunnel.type === 'ipip' ? IPIP : filled(tunnel),
     weight: document.weight ?? 1,
     upperThreshold,
     lowerThreshold,
