@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { ClientError } from '../front/api/client.ts'
 import { systemNames } from '../front/ipvsadm/names.ts'
 import { runIpvsadm, STDIN_WANTED } from '../front/ipvsadm/run.ts'
-import { NO_SERVER_HOOKS } from '../model/health-policy.ts'
+import { NO_SERVER_POLICY } from '../model/health-policy.ts'
 import { NO_DIRECTOR_SETTINGS, placeText } from '../model/site.ts'
 import { createDirector } from '../rules/director.ts'
 import { fixedHost } from '../rules/host.ts'
@@ -78,7 +78,9 @@ async function importSaved(text: string, say: (notice: string) => void): Promise
   // Both lists have the newest first.
   const services = [...director.rules()].reverse().map(({ service, servers }) => ({
     service,
-    servers: [...servers].reverse().map((real) => ({ real, checks: [], hooks: NO_SERVER_HOOKS, pool: null })),
+    servers: [...servers]
+      .reverse()
+      .map((real) => ({ real, checks: [], policy: NO_SERVER_POLICY, pool: null })),
     health: null,
     filters: [],
     limit: null,

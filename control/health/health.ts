@@ -157,7 +157,8 @@ export class Health implements Overlays {
       const probes = stated.checks.map((check) => ({ check, probe: this.#probe(site, stated.real, check) }))
       const server = service.servers.get(name)
       if (server === undefined) {
-        const before = this.#memory.servers[`${key}|${name}`] ?? { state: start, sinceMs: nowMs }
+        const begins = { state: stated.policy.start ?? start, sinceMs: nowMs }
+        const before = this.#memory.servers[`${key}|${name}`] ?? begins
         service.servers.set(name, { stated, probes, known: before, startedMs: null })
       } else {
         server.stated = stated
@@ -231,7 +232,8 @@ export class Health implements Overlays {
   }
 
   #judgeServer(service: Service, server: Server): void {
-    const { start, slowStartMs } = service.stated.health
+    const { slowStartMs } = service.stated.health
+    const start = server.stated.policy.start ?? service.stated.health.start
     const states = server.probes.map(({ probe }) => probe.state)
     const unknown = states.includes('unknown')
     // Before all have answered, it stays what it was, or what it starts as.
@@ -252,8 +254,8 @@ export class Health implements Overlays {
     this.journal.add({ kind: 'health', about: 'server', service: text, server: name, state: is, words })
     const level = is === 'up' ? 'info' : 'warn'
     this.#options.log[level]({}, `Real server ${name} of ${text} is ${is}: ${words}`)
-    const { up, down } = server.stated.hooks
-    this.#runHook(is === 'up' ? up : down, service, server, is)
+    const { onUp, onDown } = server.stated.policy
+    this.#runHook(is === 'up' ? onUp : onDown, service, server, is)
   }
 
   #runHook(hook: Hook | null, service: Service, server: Server | null, state: 'up' | 'down'): void {
@@ -305,8 +307,13 @@ export class Health implements Overlays {
   weight(service: string, server: string, said: number): number | null {
     const checked = this.#services.get(service)
     const one = checked?.servers.get(server)
-    if (checked === undefined || one === undefined || one.probes.length === 0) return said
-    if (one.known.state === 'down') return checked.stated.health.onFailure === 'remove' ? null : 0
+    if (checked === undefined || one === undefined) return said
+    const out = one.probes.length > 0 && one.known.state === 'down'
+    // Who was drained has connections that are to stay.
+    if (out || (said > 0 && isSorry(checked))) {
+      return (one.stated.policy.onFailure ?? checked.stated.health.onFailure) === 'remove' ? null : 0
+    }
+    if (one.probes.length === 0) return said
     const base = dynamicWeight(one, said)
     // What has any share of any weight keeps a weight: slow is not stopped.
     return base === 0 ? 0 : Math.max(1, Math.round(base * this.#share(checked, one)))
@@ -314,9 +321,10 @@ export class Health implements Overlays {
 
   extra(service: string): readonly RealServer[] {
     const checked = this.#services.get(service)
-    const sorry = checked?.stated.health.sorryServer ?? null
-    if (checked === undefined || sorry === null) return []
-    return hasOneUp(checked) ? [] : [sorry]
+    const { sorryServer = null, sorryStays = false } = checked?.stated.health ?? {}
+    if (checked === undefined || sorryServer === null) return []
+    if (isSorry(checked)) return [sorryServer]
+    return sorryStays ? [{ ...sorryServer, weight: 0 }] : []
   }
 
   #share({ stated }: Service, { startedMs }: Server): number {
@@ -347,7 +355,7 @@ export class Health implements Overlays {
       ...service.known,
       weight: weightUp(service),
       quorum: service.stated.health.quorum,
-      sorry: service.stated.health.sorryServer !== null && !hasOneUp(service),
+      sorry: isSorry(service),
       servers: Array.from(service.servers.values(), (server) => ({
         real: server.stated.real,
         probes: server.probes,
@@ -367,8 +375,7 @@ export class Health implements Overlays {
     for (const service of this.#services.values()) {
       const { stated, known, servers } = service
       if (known.state === 'down') {
-        const sorry = stated.health.sorryServer !== null && !hasOneUp(service)
-        servicesDown.push({ service: stated.service, sinceMs: known.sinceMs, sorry })
+        servicesDown.push({ service: stated.service, sinceMs: known.sinceMs, sorry: isSorry(service) })
       }
       for (const server of servers.values()) {
         if (server.probes.length === 0) continue
@@ -426,15 +433,15 @@ export class Health implements Overlays {
   /** keepalived's omega: as if all were down. */
   #tellEnd(service: Service): void {
     for (const server of service.servers.values()) {
-      if (server.known.state === 'up') this.#runHook(server.stated.hooks.down, service, server, 'down')
+      if (server.known.state === 'up') this.#runHook(server.stated.policy.onDown, service, server, 'down')
     }
     if (service.known.state === 'up') this.#runHook(service.stated.health.onQuorumDown, service, null, 'down')
   }
 }
 
-function hasOneUp({ servers }: Service): boolean {
-  for (const { known } of servers.values()) if (known.state === 'up') return true
-  return false
+/** As keepalived has it: a service without its quorum is the sorry server's, whoever else is up. */
+function isSorry({ stated, known }: Service): boolean {
+  return stated.health.sorryServer !== null && known.state === 'down'
 }
 
 function weightUp({ servers }: Service): number {

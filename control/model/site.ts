@@ -6,7 +6,7 @@
 import type { Prefix } from '../../net/prefix.ts'
 import type { Check } from './check.ts'
 import type { FilterAction } from './filter.ts'
-import type { HealthPolicy, ServerHooks } from './health-policy.ts'
+import type { HealthPolicy, ServerPolicy } from './health-policy.ts'
 import type { LimitSettings } from './limit.ts'
 import type { MarkRule } from './mark.ts'
 import type { FollowedPool } from './pool.ts'
@@ -40,7 +40,7 @@ export interface SiteServer {
   readonly real: RealServer
   /** Those of its service unless it has its own; all have to be good. */
   readonly checks: readonly Check[]
-  readonly hooks: ServerHooks
+  readonly policy: ServerPolicy
   /** Name of the pool it comes from; null: it stands with the service itself. */
   readonly pool: string | null
 }

@@ -443,7 +443,14 @@ export class Rules {
       this.#takeOut(entry, entry.byKey.get(key)!)
     }
     for (const [key, value] of wanted) {
-      if (this.#services.get(service)!.byKey.has(key)) continue
+      const known = this.#services.get(service)!.byKey.get(key)
+      if (known?.extra === true && known.said.weight !== value.weight) {
+        const entry = this.#writable(this.#services.get(service)!)
+        const server = entry.byKey.get(key)!
+        server.said = ownFields(value)
+        this.#reweigh(entry, server, value.weight)
+      }
+      if (known !== undefined) continue
       this.#putIn(this.#writable(this.#services.get(service)!), serverEntry(key, ownFields(value), true))
     }
   }

@@ -154,14 +154,16 @@ function settingsOfServer(real: RealServer): Omit<ServerDocument, 'address'> {
   }
 }
 
-function serverDocument({ real, checks, hooks }: SiteServer, common: readonly Check[]): ServerDocument {
+function serverDocument({ real, checks, policy }: SiteServer, common: readonly Check[]): ServerDocument {
   const own = sameChecks(checks, common) ? {} : { checks: checks.map(checkDocument) }
   return {
     address: endpointText(real.id),
     ...settingsOfServer(real),
     ...own,
-    ...hookField('on_up', hooks.up),
-    ...hookField('on_down', hooks.down),
+    ...hookField('on_up', policy.onUp),
+    ...hookField('on_down', policy.onDown),
+    ...(policy.onFailure === null ? {} : { on_failure: policy.onFailure }),
+    ...(policy.start === null ? {} : { start: policy.start }),
   }
 }
 
@@ -194,6 +196,7 @@ function policyDocument(health: HealthPolicy): ServiceDocument {
     ...(sorryServer === null
       ? {}
       : { sorry_server: { address: endpointText(sorryServer.id), ...settingsOfServer(sorryServer) } }),
+    ...(health.sorryStays ? { sorry_server_stays: true } : {}),
     ...(health.slowStartMs === 0 ? {} : { slow_start: time(health.slowStartMs) }),
   }
 }

@@ -13,8 +13,8 @@ import {
   DEFAULT_HEALTH_POLICY,
   type HealthPolicy,
   type Hook,
-  NO_SERVER_HOOKS,
-  type ServerHooks,
+  NO_SERVER_POLICY,
+  type ServerPolicy,
 } from '../../model/health-policy.ts'
 import { serverKey } from '../../model/identity.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
@@ -109,8 +109,8 @@ export function resolveService(
     if (seen.has(key)) complain(path, `Real server "${words.address}" is named twice in this service`)
     seen.add(key)
     const wanted = words.checks === undefined ? shared : checks.all(words.checks, [...path, 'checks'])
-    const hooks = serverHooks({ ...names.defaults.server, ...words })
-    servers.push({ real, checks: checks.of(wanted, real), hooks, pool })
+    const policy = serverPolicy({ ...names.defaults.server, ...words })
+    servers.push({ real, checks: checks.of(wanted, real), policy, pool })
   }
   for (const [index, own] of (document.real_servers ?? []).entries()) add(own, ['real_servers', index], null)
   for (const [index, name] of (document.pools ?? []).entries()) {
@@ -224,7 +224,7 @@ function maskOf(netmask: ServiceDocument['netmask'], id: ServiceId): number | nu
 /** One value for all that have nothing else: it is compared, packed and kept a hundred thousand times. */
 const IPIP = { type: 'ipip' } as const
 
-type ServerWords = Omit<ServerDocument, 'checks' | 'on_up' | 'on_down'>
+type ServerWords = Omit<ServerDocument, 'checks' | 'on_up' | 'on_down' | 'on_failure' | 'start'>
 
 function realServer(
   own: ServerWords,
@@ -272,9 +272,14 @@ function filled(
     : { type: 'gre', checksum: tunnel.checksum ?? 'none' }
 }
 
-function serverHooks(document: Pick<ServerDocument, 'on_up' | 'on_down'>): ServerHooks {
-  if (document.on_up === undefined && document.on_down === undefined) return NO_SERVER_HOOKS
-  return { up: hookOf(document.on_up), down: hookOf(document.on_down) }
+function serverPolicy({ on_up, on_down, on_failure, start }: ServerDocument): ServerPolicy {
+  if ((on_up ?? on_down ?? on_failure ?? start) === undefined) return NO_SERVER_POLICY
+  return {
+    onUp: hookOf(on_up),
+    onDown: hookOf(on_down),
+    onFailure: on_failure ?? null,
+    start: start ?? null,
+  }
 }
 
 function healthPolicy(
@@ -302,6 +307,7 @@ function healthPolicy(
       words === undefined
         ? null
         : realServer(words, id, defaults, (path, message) => complain(['sorry_server', ...path], message)),
+    sorryStays: document.sorry_server_stays ?? false,
     slowStartMs: ms(document.slow_start) ?? 0,
   }
 }

@@ -250,10 +250,18 @@ const serverSettings = {
   upper_threshold: threshold,
   lower_threshold: threshold,
 }
+const onFailure = z.enum(['remove', 'drain']).optional().meta({
+  description: 'what becomes of a real server that is down; remove unless given',
+})
+const start = z.enum(['up', 'down']).optional().meta({
+  description: 'what a real server is before its checks have said anything; up unless given',
+})
 const serverHealth = {
   checks: checks.optional().meta({ description: "instead of the service's" }),
   on_up: hook.optional(),
   on_down: hook.optional(),
+  on_failure: onFailure,
+  start,
 }
 export const server = z
   .strictObject({ address: serverEndpoint, ...serverSettings, ...serverHealth })
@@ -327,17 +335,16 @@ const serviceSettings = {
   hysteresis: z.int().min(0).max(INT_MAX).optional(),
   on_quorum_up: hook.optional(),
   on_quorum_down: hook.optional(),
-  on_failure: z.enum(['remove', 'drain']).optional().meta({
-    description: 'what becomes of a real server that is down; remove unless given',
-  }),
-  start: z.enum(['up', 'down']).optional().meta({
-    description: 'what a real server is before its checks have said anything; up unless given',
-  }),
+  on_failure: onFailure,
+  start,
   hooks_at_end: z.boolean().optional(),
   sorry_server: z
     .union([serverEndpoint, z.strictObject({ address: serverEndpoint, ...serverSettings })])
     .optional()
-    .meta({ description: 'serves while no real server is up' }),
+    .meta({ description: 'serves in the place of all real servers while the service is down' }),
+  sorry_server_stays: z.boolean().optional().meta({
+    description: 'with weight 0 when it is not needed, so that connections to it do not end',
+  }),
   slow_start: duration(0, 3_600_000, 'at most 1h').optional().meta({
     description: 'time in which the weight grows after coming up',
   }),

@@ -6,7 +6,8 @@ import {
   DEFAULT_HEALTH_POLICY,
   type HealthPolicy,
   type Hook,
-  NO_SERVER_HOOKS,
+  type OnFailure,
+  type Start,
 } from '../../model/health-policy.ts'
 import { serverKey } from '../../model/identity.ts'
 import { INT_MAX, TIMEOUT_MAX_S, WHOLE_ADDRESS } from '../../model/limits.ts'
@@ -56,6 +57,8 @@ interface Stated {
   readonly weight: number
   readonly upperThreshold: number
   readonly lowerThreshold: number
+  readonly onFailure: OnFailure
+  readonly start: Start
 }
 
 export function readServices(
@@ -139,7 +142,7 @@ class VirtualServer {
         netmask: this.#netmask(id.family),
         persistenceEngine: this.#engine(),
       }
-      const servers = this.#serversOf(service, stated)
+      const servers = this.#serversOf(service, stated, policy)
       if (servers.length === 0) return []
       const sorryServer = sorry === null ? null : this.#realServer(service, sorry)
       const health = { ...policy, sorryServer }
@@ -294,6 +297,8 @@ class VirtualServer {
           way: readMethod(settings.own('lvs_method'), this.#remarks) ?? way,
           upperThreshold,
           lowerThreshold: Math.min(lowerThreshold, upperThreshold),
+          onFailure: settings.flag(settings.find('inhibit_on_failure')) === true ? 'drain' : 'remove',
+          start: settings.flag(settings.find('alpha')) === true ? 'down' : 'up',
         },
       ]
     })
@@ -303,7 +308,6 @@ class VirtualServer {
     const settings = this.#settings
     const statement = settings.own('sorry_server')
     if (statement === null) return null
-    settings.ignore(['sorry_server_inhibit'], 'a sorry server that is not needed is not in the list')
     const words = statement.words.slice(1)
     const where = readWhere(words, statement, `sorry_server ${words.join(' ')}`, this.#remarks)
     if (where === null) return null
@@ -314,10 +318,11 @@ class VirtualServer {
       weight: 1,
       upperThreshold: 0,
       lowerThreshold: 0,
+      ...{ onFailure: DEFAULT_HEALTH_POLICY.onFailure, start: DEFAULT_HEALTH_POLICY.start },
     }
   }
 
-  #serversOf(service: VirtualService, stated: readonly Stated[]): SiteServer[] {
+  #serversOf(service: VirtualService, stated: readonly Stated[], policy: HealthPolicy): SiteServer[] {
     const known = new Set<string>()
     const names = new CheckNames()
     return stated.flatMap((one): SiteServer[] => {
@@ -338,10 +343,11 @@ class VirtualServer {
         {
           real,
           checks: names.given(checkers.flatMap((checker) => readChecker(checker, one.settings, context))),
-          hooks: {
-            ...NO_SERVER_HOOKS,
-            up: this.#hook(one.settings.own('notify_up')),
-            down: this.#hook(one.settings.own('notify_down')),
+          policy: {
+            onUp: this.#hook(one.settings.own('notify_up')),
+            onDown: this.#hook(one.settings.own('notify_down')),
+            onFailure: one.onFailure === policy.onFailure ? null : one.onFailure,
+            start: one.start === policy.start ? null : one.start,
           },
           pool: null,
         },
@@ -399,22 +405,14 @@ class VirtualServer {
       hysteresis: Math.min(hysteresis, quorum - 1),
       onQuorumUp: this.#hook(settings.own('quorum_up')),
       onQuorumDown: this.#hook(settings.own('quorum_down')),
-      onFailure: this.#forAll(stated, 'inhibit_on_failure') ? 'drain' : 'remove',
-      start: this.#forAll(stated, 'alpha') ? 'down' : 'up',
+      // What most of them say is said of the service.
+      onFailure:
+        2 * stated.filter(({ onFailure }) => onFailure === 'drain').length > stated.length
+          ? 'drain'
+          : 'remove',
+      start: 2 * stated.filter(({ start }) => start === 'down').length > stated.length ? 'down' : 'up',
       hooksAtEnd: settings.own('omega') !== null,
+      sorryStays: settings.own('sorry_server_inhibit') !== null,
     }
-  }
-
-  /** What keepalived lets each real server say, and here is said of the service: what most of them say. */
-  #forAll(stated: readonly Stated[], word: string): boolean {
-    const said = stated.map(({ settings }) => settings.flag(settings.find(word)) ?? false)
-    const yes = said.filter(Boolean).length
-    if (yes !== 0 && yes !== said.length) {
-      this.#remarks.note(
-        this.#statement.at,
-        `"${word}" of single real servers is taken for all of ${this.#name}, or for none: ${yes * 2 > said.length ? 'for all' : 'for none'}`,
-      )
-    }
-    return yes * 2 > said.length
   }
 }

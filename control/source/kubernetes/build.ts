@@ -10,7 +10,7 @@ import {
 import { bitsOf, cut, type Prefix, prefixText } from '../../../net/prefix.ts'
 import type { Protocol } from '../../../net/protocol.ts'
 import type { Check } from '../../model/check.ts'
-import { DEFAULT_HEALTH_POLICY, NO_SERVER_HOOKS } from '../../model/health-policy.ts'
+import { DEFAULT_HEALTH_POLICY, NO_SERVER_POLICY } from '../../model/health-policy.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
 import type { SiteFilter, SiteServer, SiteService } from '../../model/site.ts'
 import type { KubeNode, KubeService, KubeSlice, ServicePort, SliceEndpoint } from './objects.ts'
@@ -101,7 +101,7 @@ function realServer(
       lowerThreshold: 0,
     },
     checks,
-    hooks: NO_SERVER_HOOKS,
+    policy: NO_SERVER_POLICY,
     pool: null,
   }
 }

@@ -5,7 +5,7 @@
  */
 import type { Family, IpAddress } from '../../../net/address.ts'
 import type { Check } from '../../model/check.ts'
-import type { ServerHooks } from '../../model/health-policy.ts'
+import type { ServerPolicy } from '../../model/health-policy.ts'
 import type { ForwardingMethod, Tunnel } from '../../model/server.ts'
 import type { SiteServer, SiteService } from '../../model/site.ts'
 
@@ -25,7 +25,7 @@ type PackedServer = readonly [
   upperThreshold: number,
   lowerThreshold: number,
   checks: Shared,
-  hooks: Shared,
+  policy: Shared,
   pool: Shared,
 ]
 
@@ -69,12 +69,12 @@ export class Packer {
     return [shared, line, column, { rest, health: this.#share(health), servers: packed }]
   }
 
-  #server({ real, checks, hooks, pool }: SiteServer): PackedServer {
+  #server({ real, checks, policy, pool }: SiteServer): PackedServer {
     const { id, method, tunnel, weight, upperThreshold, lowerThreshold } = real
     const { address, family, port } = id
     const words = [address, family, port, method, this.#share(tunnel)] as const
     const numbers = [weight, upperThreshold, lowerThreshold] as const
-    return [...words, ...numbers, this.#share(checks), this.#share(hooks), this.#share(pool)]
+    return [...words, ...numbers, this.#share(checks), this.#share(policy), this.#share(pool)]
   }
 
   /** Equal values become one, whoever made them. */
@@ -111,12 +111,12 @@ export class Unpacker {
 
   #server(packed: PackedServer): SiteServer {
     const [address, family, port, method, tunnel, weight, upperThreshold, lowerThreshold] = packed
-    const [, , , , , , , , checks, hooks, pool] = packed
+    const [, , , , , , , , checks, policy, pool] = packed
     const id = { address, family, port }
     return {
       real: { id, method, tunnel: this.#shared<Tunnel>(tunnel), weight, upperThreshold, lowerThreshold },
       checks: this.#shared<readonly Check[]>(checks),
-      hooks: this.#shared<ServerHooks>(hooks),
+      policy: this.#shared<ServerPolicy>(policy),
       pool: this.#shared<string | null>(pool),
     }
   }

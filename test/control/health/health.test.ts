@@ -110,6 +110,32 @@ describe('a service', () => {
     assert.deepEqual(health.extra(key), [])
   })
 
+  test('is the sorry server alone without its quorum, but for who was drained', async () => {
+    const sorry = server('10.1.0.9:80')
+    const { health, say, pass } = stage()
+    const stated = site(WEB, [ONE, TWO], [check()], { sorryServer: sorry, sorryStays: true, quorum: 2 })
+    health.want([stated])
+    await pass(3000)
+    assert.deepEqual(health.extra(key), [{ ...sorry, weight: 0 }], 'it keeps its connections')
+    say('10.1.0.2', 'bad', 'no')
+    await pass(4000)
+    assert.deepEqual(health.extra(key), [sorry])
+    assert.equal(health.weight(key, of(ONE), 1), null)
+    assert.equal(health.weight(key, of(ONE), 0), 0)
+  })
+
+  test('leaves in the list who says so of itself', async () => {
+    const { health, say, pass } = stage()
+    const stated = site(WEB, [ONE, TWO], [check()])
+    const [one, two] = stated.servers
+    const drained = { ...one!, policy: { ...one!.policy, onFailure: 'drain' as const } }
+    health.want([{ ...stated, servers: [drained, two!] }])
+    say('10.1.0.1', 'bad', 'no')
+    say('10.1.0.2', 'bad', 'no')
+    await pass(4000)
+    assert.deepEqual([health.weight(key, of(ONE), 5), health.weight(key, of(TWO), 5)], [0, null])
+  })
+
   test('loses and wins its quorum with hysteresis, and its hooks are told', async () => {
     const hook = (name: string) => ({ command: [name], user: null })
     const { health, say, pass, hooks } = stage()

@@ -6,7 +6,7 @@ import type { Check } from '../../../control/model/check.ts'
 import {
   DEFAULT_HEALTH_POLICY,
   type HealthPolicy,
-  NO_SERVER_HOOKS,
+  NO_SERVER_POLICY,
 } from '../../../control/model/health-policy.ts'
 import type { SiteService } from '../../../control/model/site.ts'
 import { HandClock, server, service } from '../support.ts'
@@ -35,7 +35,7 @@ export function site(
     servers: servers.map((text) => ({
       real: server(text, { weight }),
       checks,
-      hooks: NO_SERVER_HOOKS,
+      policy: NO_SERVER_POLICY,
       pool: null,
     })),
     health: { ...DEFAULT_HEALTH_POLICY, ...health },

@@ -194,6 +194,7 @@ function policy(of: 4 | 6): fc.Arbitrary<HealthPolicy> {
       start: fc.constantFrom('up' as const, 'down' as const),
       hooksAtEnd: fc.boolean(),
       sorryServer: optional(realServer(of)),
+      sorryStays: fc.boolean(),
       slowStartMs: fc.nat({ max: 99_999 }),
     })
     .map((one) => ({ ...one, hysteresis: Math.min(one.hysteresis, one.quorum - 1) }))
@@ -255,7 +256,11 @@ export const siteService: fc.Arbitrary<AnyService> = virtualService.chain((servi
       fc.record({
         real: realServer(service.id.family),
         checks,
-        hooks: fc.record({ up: hook, down: hook }),
+        policy: fc.record({
+          ...{ onUp: hook, onDown: hook },
+          onFailure: optional(fc.constantFrom('remove' as const, 'drain' as const)),
+          start: optional(fc.constantFrom('up' as const, 'down' as const)),
+        }),
         pool: fc.constant(null),
       }),
       { maxLength: 3, selector: ({ real }) => serverKey(real.id) },

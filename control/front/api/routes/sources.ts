@@ -1,6 +1,6 @@
 /** Sources that state whole sets of services: how they stand, what they would change, bringing them in. */
 import { Turns } from '../../../apply/turns.ts'
-import { DEFAULT_HEALTH_POLICY, NO_SERVER_HOOKS } from '../../../model/health-policy.ts'
+import { DEFAULT_HEALTH_POLICY, NO_SERVER_POLICY } from '../../../model/health-policy.ts'
 import { serverKey, serviceKey } from '../../../model/identity.ts'
 import type { Complaint, DirectorSettings, SiteFilter, SiteServer } from '../../../model/site.ts'
 import { placeText } from '../../../model/site.ts'
@@ -138,7 +138,7 @@ function* written(
       service,
       servers: [...servers].reverse().map((real): SiteServer => {
         const said = words.get(serverKey(real.id))
-        return { checks: said?.checks ?? [], hooks: said?.hooks ?? NO_SERVER_HOOKS, pool: null, real }
+        return { checks: said?.checks ?? [], policy: said?.policy ?? NO_SERVER_POLICY, pool: null, real }
       }),
       health: own?.health ?? DEFAULT_HEALTH_POLICY,
       filters: filters.get(serviceKey(service.id)) ?? [],

@@ -114,10 +114,14 @@ test('services, real servers and policy are those that are written', () => {
   assert.equal(sorryServer?.id.address, '10.0.0.9')
   assert.deepEqual(policy, {
     ...{ quorum: 3, hysteresis: 1, start: 'down', hooksAtEnd: true, onFailure: 'drain', slowStartMs: 0 },
+    sorryStays: false,
     onQuorumUp: { command: ['/bin/x', 'a', 'b c'], user: 'nobody' },
     onQuorumDown: null,
   })
-  assert.deepEqual(got.servers[0]!.hooks, { up: null, down: { command: ['/bin/y'], user: null } })
+  assert.deepEqual(got.servers[0]!.policy, {
+    ...{ onUp: null, onFailure: null, start: null },
+    onDown: { command: ['/bin/y'], user: null },
+  })
 })
 
 test('times come from the nearest block, and the defaults are those of each checker', () => {
