@@ -15,13 +15,14 @@
 pm_inline __u64 pm_note_answer(int family, const struct pm_key *k, __u32 ip_length, __u32 now, int lent)
 {
 	struct pm_settings *set = pm_settings(0);
-	struct pm_seen seen = {};
+	const struct pm_conn *fields;
 	struct pm_key r = {};
 	struct pm_place at;
 	struct pm_real *real;
 	struct pm_conn *c;
-	__u32 index = 0;
-	__u64 head;
+	__u32 index = 0, which;
+	__u64 head, again;
+	__u8 traits;
 
 	if (!k || !set)
 		return PM_NO_LINE;
@@ -36,11 +37,18 @@ pm_inline __u64 pm_note_answer(int family, const struct pm_key *k, __u32 ip_leng
 	r.dport = k->sport;
 	r.protocol = k->protocol;
 	at = pm_place(family, set, &r);
+	pm_stored(at);
+	pm_stored(r);
 	c = pm_find(family, set, &at, &r, &index, &head);
-	if (!c || pm_over(family, c, index, head, now) || !pm_look(c, head, &seen) ||
-	    pm_kind_of(seen.c.traits) != PM_CONN_IN || pm_method_of(seen.c.traits) == PM_METHOD_NAT)
+	if (!c || pm_over(family, c, index, head, now))
 		return PM_NO_LINE;
-	real = pm_reals(seen.c.real);
+	fields = pm_after(c, head);
+	traits = pm_glance(fields->traits);
+	which = pm_glance(fields->real);
+	again = pm_head(pm_after(c, traits | which));
+	if (!pm_same_owner(again, head) || pm_kind_of(traits) != PM_CONN_IN || pm_method_of(traits) == PM_METHOD_NAT)
+		return PM_NO_LINE;
+	real = pm_reals(which);
 	if (lent) {
 		const __be32 *source;
 
@@ -52,8 +60,8 @@ pm_inline __u64 pm_note_answer(int family, const struct pm_key *k, __u32 ip_leng
 			return PM_NO_LINE;
 	}
 	if (ip_length && real && real->slot == PM_SLOT_LIVE)
-		pm_account(seen.c.real, ip_length, 1);
-	return (__u64)index << 32 | seen.c.word;
+		pm_account(which, ip_length, 1);
+	return (__u64)index << 32 | (__u32)again;
 }
 
 pm_inline __u64 pm_note_reply(int family, const struct pm_key *k, __u32 ip_length, __u32 now)

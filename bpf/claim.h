@@ -66,7 +66,7 @@ pm_inline __u64 pm_claim_line(int family, struct pm_place *at, __u32 now, int fo
 	for (int n = 0; n < PM_GROWTHS; n++) {
 		line = family == 4 ? pm_claim_free4(at, now) : pm_claim_free6(at, now);
 		for (__u32 way = 0; way < PM_DISPLACED && pm_unlikely(line == PM_NO_LINE); way++)
-			if (family == 4 ? pm_displace4(at, way, now) : pm_displace6(at, way, now))
+			if (pm_displace(family, at, way, now))
 				line = family == 4 ? pm_claim_free4(at, now) : pm_claim_free6(at, now);
 		if (pm_likely(line != PM_NO_LINE))
 			return line;

@@ -587,13 +587,11 @@ pm_inline __u64 pm_seek(int family, const struct pm_key *k)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_place at;
-	__u32 index = 0;
-	__u64 head;
 
 	if (!set || !k)
 		return PM_NO_LINE;
 	at = pm_place(family, set, k);
-	return pm_find_again(family, set, &at, k, &index, &head) ? (__u64)index << 32 | (__u32)head : PM_NO_LINE;
+	return family == 4 ? pm_search4(&at, k) : pm_search6(&at, k);
 }
 
 PM_PART __u64 pm_seek4(const struct pm_key *k)

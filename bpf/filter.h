@@ -77,12 +77,10 @@ static long pm_filter_step(__u32 n, void *arg)
 	if (!lengths || n >= sizeof(lengths->length))
 		return 1;
 	length = pm_read(lengths->length[n]);
+	/* Words that a family has not are zero, and no prefix is so long. */
 #pragma unroll
-	for (__u32 i = 0; i < 4; i++) {
-		if (i && m->family == 4)
-			break;
+	for (__u32 i = 0; i < 4; i++)
 		addr[i] = pm_prefix_word(m->addr[i], i, length);
-	}
 	if (m->scope)
 		m->verdict = pm_filter_verdict(m, addr, m->scope, length);
 	if (!m->verdict)
@@ -100,7 +98,7 @@ pm_inline const struct pm_gate *pm_gate_of(__u32 slot)
 }
 
 /* Whether the source of a packet to the service in this slot is denied. */
-pm_inline int pm_denied(__u32 family, const struct pm_key *k, __u32 slot, __u32 now)
+PM_PART int pm_denied(const struct pm_key *k, __u32 slot, __u32 now, __u32 family)
 {
 	struct pm_filtering m = { .family = family, .now = now };
 	const struct pm_filter_lengths *lengths = pm_filter_lengths(family == 6);
@@ -114,14 +112,4 @@ pm_inline int pm_denied(__u32 family, const struct pm_key *k, __u32 slot, __u32 
 	m.scope = gate ? pm_read(gate->scope) : 0;
 	pm_loop(pm_read(lengths->count) & 255, pm_filter_step, &m);
 	return m.verdict == PM_FILTER_DENY;
-}
-
-PM_PART int pm_denied4(const struct pm_key *k, __u32 slot, __u32 now)
-{
-	return pm_denied(4, k, slot, now);
-}
-
-PM_PART int pm_denied6(const struct pm_key *k, __u32 slot, __u32 now)
-{
-	return pm_denied(6, k, slot, now);
 }

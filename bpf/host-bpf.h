@@ -11,6 +11,9 @@
 /* Makes the compiler forget what it knows of x, so that it keeps the tests the verifier wants. */
 #define pm_opaque(x) asm volatile("" : "+r"(x))
 
+/* Makes it read a record where that stands anyway, instead of keeping the same a second time. */
+#define pm_stored(x) asm volatile("" : "+m"(x))
+
 /* There is no load-acquire in BPF before Linux 6.15: an address that depends on a value is read after it. */
 #define pm_glance(x) pm_read(x)
 #define pm_after(p, x)                                          \

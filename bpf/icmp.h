@@ -48,8 +48,7 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 		return PM_PASS_MARTIAN_SOURCE;
 	flow.now = pm_now();
 	/* Whose connection it would be. */
-	if (pm_unlikely(flow.set->flags & PM_SETTING_FILTERS) &&
-	    (family == 4 ? pm_denied4(k, slot, flow.now) : pm_denied6(k, slot, flow.now)))
+	if (pm_unlikely(flow.set->flags & PM_SETTING_FILTERS) && pm_denied(k, slot, flow.now, family))
 		return PM_DROP_DENIED;
 	if (pm_unsupported(service))
 		return PM_PASS_UNSUPPORTED;

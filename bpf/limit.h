@@ -161,7 +161,7 @@ PM_PART int pm_take_source(const struct pm_seeking *s, __u64 found, __u64 cost)
 #define PM_SOURCE_TRIES 16
 
 /* Whether a client of the service in this slot may start a connection: PM_CONTINUE, or why not. */
-pm_inline enum pm_verdict pm_limit(__u32 family, const struct pm_key *k, __u32 slot, __u32 now)
+PM_PART __u32 pm_limit(const struct pm_key *k, __u32 slot, __u32 now, __u32 family)
 {
 	struct pm_seeking s = { .now = (__u64)now << 32 };
 	const struct pm_gate *gate = pm_gate_of(slot);
@@ -179,7 +179,7 @@ pm_inline enum pm_verdict pm_limit(__u32 family, const struct pm_key *k, __u32 s
 	s.what = length | family << 8;
 #pragma unroll
 	for (__u32 i = 0; i < 4; i++)
-		s.addr[i] = i && family == 4 ? 0 : pm_prefix_word(k->saddr[i], i, length);
+		s.addr[i] = pm_prefix_word(k->saddr[i], i, length);
 	s.hash = pm_stir(set->hash_seed, (__u64)s.addr[0] << 32 | s.addr[1]);
 	s.hash = pm_stir(s.hash, (__u64)s.addr[2] << 32 | s.addr[3]);
 	s.hash = pm_stir(s.hash, (__u64)s.order << 32 | s.what) * 0xBF58476D1CE4E5B9ull;
@@ -199,14 +199,4 @@ pm_inline enum pm_verdict pm_limit(__u32 family, const struct pm_key *k, __u32 s
 			return taken ? PM_CONTINUE : PM_DROP_RATE;
 	}
 	return PM_DROP_CONNECTION_BUSY;
-}
-
-PM_PART __u32 pm_limit4(const struct pm_key *k, __u32 slot, __u32 now)
-{
-	return pm_limit(4, k, slot, now);
-}
-
-PM_PART __u32 pm_limit6(const struct pm_key *k, __u32 slot, __u32 now)
-{
-	return pm_limit(6, k, slot, now);
 }

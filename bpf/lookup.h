@@ -83,14 +83,20 @@ pm_inline __u32 pm_mix(__u32 h, __u32 word)
 	return h ^ h >> 13;
 }
 
-/* The first `length` bits of an address's word number `i`. */
+/*
+ * The first `length` bits of an address's word number `i`. Without branches, which the verifier would follow for
+ * each word by itself, and then for all combinations.
+ */
 pm_inline __be32 pm_prefix_word(__be32 word, __u32 i, __u32 length)
 {
-	__u32 bits = length > i * 32 ? length - i * 32 : 0;
+	__s64 bits = (__s64)length - i * 32, more;
 
-	if (!bits)
-		return 0;
-	return bits >= 32 ? word : word & pm_htonl(~0u << (32 - bits));
+	bits &= ~(bits >> 63);
+	pm_opaque(bits);
+	more = bits - 32;
+	more &= more >> 63;
+	pm_opaque(more);
+	return word & pm_htonl((__u32)(0xffffffff00000000ull >> (more + 32)));
 }
 
 #define PM_INTEREST_LINE 512 /* bits that an address has: one cache line */
@@ -357,36 +363,30 @@ pm_inline struct pm_conn *pm_find_at(int family, const struct pm_place *at, __u3
 }
 
 /*
- * Index of a live line with this key that stands in one of `levels`, a bit for each, or where new lines are;
- * PM_NONE, which nobody knows before all of them have been read.
+ * The live line with this key in one level of the table: index in the high half, word in the low; PM_NO_LINE, which
+ * nobody knows before the level has been read. A part: the verifier would follow it for each level.
  */
-pm_inline __u32 pm_find_elsewhere(int family, const struct pm_place *at, const struct pm_key *k, __u32 levels)
+pm_inline __u64 pm_find_in_level(int family, const struct pm_place *at, const struct pm_key *k, __u32 level)
 {
 	__u32 index = PM_NONE;
-	__u64 head, any = 0;
+	__u64 head;
 
 	if (!at || !k)
-		return PM_NONE;
-	for (__u32 i = levels ? 0 : PM_LEVELS; i <= PM_LEVELS; i++) {
-		__u32 level = i < PM_LEVELS ? i : at->level;
-
-		if (i < PM_LEVELS && !(levels >> i & 1))
-			continue;
-		if (pm_find_at(family, at, level, k, &index, &head))
-			return index;
-		any |= head;
-	}
-	return (__u32)(unsigned long)pm_after((__u8 *)(unsigned long)PM_NONE, any);
+		return PM_NO_LINE;
+	if (pm_find_at(family, at, level, k, &index, &head))
+		return (__u64)index << 32 | (__u32)head;
+	index = (__u32)(unsigned long)pm_after((__u8 *)(unsigned long)PM_NONE, head);
+	return (__u64)index << 32 | index;
 }
 
-PM_PART __u32 pm_find_elsewhere4(const struct pm_place *at, const struct pm_key *k, __u32 levels)
+PM_PART __u64 pm_find_in_level4(const struct pm_place *at, const struct pm_key *k, __u32 level)
 {
-	return pm_find_elsewhere(4, at, k, levels);
+	return pm_find_in_level(4, at, k, level);
 }
 
-PM_PART __u32 pm_find_elsewhere6(const struct pm_place *at, const struct pm_key *k, __u32 levels)
+PM_PART __u64 pm_find_in_level6(const struct pm_place *at, const struct pm_key *k, __u32 level)
 {
-	return pm_find_elsewhere(6, at, k, levels);
+	return pm_find_in_level(6, at, k, level);
 }
 
 /* Levels, a bit for each, that lines may stand in. */
@@ -417,27 +417,60 @@ pm_inline __u32 pm_largest_level(int family, struct pm_settings *set)
  * that is moved stands in its new place before it is counted, and is counted before it leaves the old one: while
  * the count stays, no search misses it.
  */
-pm_inline struct pm_conn *pm_find_again(int family, struct pm_settings *set, const struct pm_place *at,
-					const struct pm_key *k, __u32 *index, __u64 *head)
+pm_inline __u64 pm_search(int family, const struct pm_place *at, const struct pm_key *k)
 {
-	for (int n = 0; n < PM_SEARCHES; n++) {
-		__u32 moves = pm_glance(set->moves), levels, found;
-		const struct pm_place *then = pm_after(at, moves);
-		struct pm_conn *c;
+	struct pm_settings *set = pm_settings(0);
 
-		levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL));
-		found = family == 4 ? pm_find_elsewhere4(then, k, levels) : pm_find_elsewhere6(then, k, levels);
-		c = pm_line(family, found);
-		if (c) {
-			*index = found;
-			*head = pm_head(c);
-			if (pm_is_live(*head) && pm_same_key(family, pm_after(c, *head), k))
-				return c;
+	if (!set || !at)
+		return PM_NO_LINE;
+	for (int n = 0; n < PM_SEARCHES; n++) {
+		__u32 moves = pm_glance(set->moves);
+		const struct pm_place *then = pm_after(at, moves);
+		__u32 levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL));
+		__u64 found, read = 0;
+
+		/* Where new lines are, last, and nothing but that if there are no others. */
+		for (__u32 i = levels ? 0 : PM_LEVELS; i <= PM_LEVELS; i++) {
+			__u32 level = i < PM_LEVELS ? i : at->level;
+
+			if (i < PM_LEVELS && !(levels >> i & 1))
+				continue;
+			found = family == 4 ? pm_find_in_level4(then, k, level) : pm_find_in_level6(then, k, level);
+			read |= found;
+			/* Else the compiler would know, and the processor not wait for, what is read when nothing is found. */
+			pm_opaque(read);
+			if (found != PM_NO_LINE)
+				return found;
 		}
-		if (pm_likely(pm_glance(pm_after(set, found)->moves) == moves))
+		if (pm_likely(pm_glance(pm_after(set, read)->moves) == moves))
 			break;
 	}
-	return PM_NULL;
+	return PM_NO_LINE;
+}
+
+PM_PART __u64 pm_search4(const struct pm_place *at, const struct pm_key *k)
+{
+	return pm_search(4, at, k);
+}
+
+PM_PART __u64 pm_search6(const struct pm_place *at, const struct pm_key *k)
+{
+	return pm_search(6, at, k);
+}
+
+/* The same; the head of a line that has another owner by now is one that nobody has. */
+pm_inline struct pm_conn *pm_find_again(int family, const struct pm_place *at, const struct pm_key *k, __u32 *index,
+					__u64 *head)
+{
+	__u64 found = family == 4 ? pm_search4(at, k) : pm_search6(at, k), is;
+	struct pm_conn *c = pm_line(family, found >> 32);
+
+	if (!c)
+		return PM_NULL;
+	is = pm_head(c);
+	*index = found >> 32;
+	*head = pm_same_owner(is, found) ? is : pm_head_of(found, pm_until(is));
+	return c;
 }
 
 /* The live line with this key, or NULL; its index, and the head it was found with. */
@@ -453,5 +486,5 @@ pm_inline struct pm_conn *pm_find(int family, struct pm_settings *set, const str
 	if (pm_likely(pm_read(*pm_levels(family, pm_after(set, *head))) == at->level &&
 		      pm_glance(pm_after(set, *head)->moves) == moves))
 		return PM_NULL;
-	return pm_find_again(family, set, at, k, index, head);
+	return pm_find_again(family, at, k, index, head);
 }

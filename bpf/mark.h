@@ -68,8 +68,6 @@ pm_inline void pm_mark_kind_spans(struct pm_marking *m, __u32 kind)
 		return;
 #pragma unroll
 	for (__u32 i = 0; i < 4; i++) {
-		if (i && m->family == 4)
-			break;
 		k.saddr[i] = pm_prefix_word(m->key->saddr[i], i, what->source);
 		k.daddr[i] = pm_prefix_word(m->key->daddr[i], i, what->destination);
 	}

@@ -46,30 +46,33 @@ pm_inline __u64 pm_moved_head(__u32 own, __u64 from, __u32 until)
 }
 
 /* What a packet has made of the old line after `was` was copied, made of the new one. */
-pm_inline void pm_bring_over(struct pm_conn *to, __u32 real, __u32 own, __u64 was, __u64 is)
+PM_PART int pm_bring_over(struct pm_conn *to, __u32 real, __u32 own, __u64 was, __u64 is)
 {
 	__u32 moves = PM_CONN_EPOCHS | PM_CONN_HOLDS | PM_CONN_HELD;
 
+	if (!to)
+		return 0;
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 head = pm_head(to), next;
 		__u32 until = pm_until(is);
 
 		if (!pm_same_owner(head, own))
-			return;
+			return 0;
 		if (pm_past(pm_until(head), until))
 			until = pm_until(head);
 		next = ((__u32)was ^ (__u32)is) & ~moves ? pm_moved_head(head, is, until) | (head & PM_CONN_HELD) :
 							    pm_head_of(head, until);
 		if (next == head)
-			return;
+			return 0;
 		if (pm_swap_head(to, head, next)) {
 			if (((__u32)head ^ (__u32)next) & PM_CONN_ACTIVE) {
 				pm_count_line(real, head, -1);
 				pm_count_line(real, next, 1);
 			}
-			return;
+			return 0;
 		}
 	}
+	return 0;
 }
 
 /*
@@ -130,7 +133,7 @@ pm_inline int pm_replace(const struct pm_moving *m, __u32 until, __u32 now)
 		/* Let go by who took it for abandoned, and ended since: so has the connection. */
 		if (!pm_same_owner(again, head))
 			break;
-		pm_bring_over(to, real, live, head, again);
+		(void)pm_bring_over(to, real, live, head, again);
 		head = again;
 	}
 	/* Or others are too busy with the old one: it stays. */
@@ -263,20 +266,24 @@ pm_inline struct pm_conn *pm_at_home(int family, struct pm_conn *c, const struct
 	return pm_is_live(*head) && pm_same_key(family, pm_after(c, *head), k) ? c : PM_NULL;
 }
 
-/*
- * Moves a line of the first, full set to the other set of its key: 1 if that had a free line, never
- * used or given back.
- */
-pm_inline int pm_displace(int family, const struct pm_place *at, __u32 way, __u32 now)
+/* A line that is to be moved, and a claimed one for it. */
+struct pm_displaced {
+	__u64 line;
+	__u32 index;
+	__u32 word;
+};
+
+/* A free line for one of the first, full set in the other set of its key: 1 if that has one, never used or given back. */
+pm_inline int pm_find_other(int family, const struct pm_place *at, __u32 way, __u32 now, struct pm_displaced *d)
 {
 	struct pm_settings *set = pm_settings(0);
 	struct pm_key k = {};
 	struct pm_place home;
 	struct pm_conn *c;
-	__u32 index, other = PM_NONE;
-	__u64 head, line = 0;
+	__u32 index;
+	__u64 head;
 
-	if (!set || !at)
+	if (!set || !at || !d)
 		return 0;
 	index = pm_nth(family, at, at->level, way % PM_WAYS);
 	c = pm_line(family, index);
@@ -289,30 +296,40 @@ pm_inline int pm_displace(int family, const struct pm_place *at, __u32 way, __u3
 	home = pm_place(family, set, &k);
 #pragma unroll /* Linux 6.1 refuses what the compiler makes of the loop (test/packets/flow.ts) */
 	for (__u32 n = 0; n < PM_LINES; n++) {
-		struct pm_conn *to;
+		__u32 other = pm_nth(family, &home, home.level, n);
+		struct pm_conn *to = pm_line(family, other);
 
-		other = pm_nth(family, &home, home.level, n);
-		to = pm_line(family, other);
 		if (to && other / PM_WAYS != index / PM_WAYS) {
 			__u64 was = pm_head(to), claimed = pm_claimed(was, now);
 
 			if (pm_status(was) < PM_CONN_CLAIMED && pm_swap_head(to, was, claimed)) {
-				line = (__u64)other << 32 | (__u32)claimed;
-				break;
+				d->line = (__u64)other << 32 | (__u32)claimed;
+				d->index = index;
+				d->word = head;
+				return 1;
 			}
 		}
 	}
-	if (!line)
+	return 0;
+}
+
+PM_PART int pm_find_other4(const struct pm_place *at, __u32 way, __u32 now, struct pm_displaced *d)
+{
+	return pm_find_other(4, at, way, now, d);
+}
+
+PM_PART int pm_find_other6(const struct pm_place *at, __u32 way, __u32 now, struct pm_displaced *d)
+{
+	return pm_find_other(6, at, way, now, d);
+}
+
+/* Moves a line of the first, full set to the other set of its key: 1 if that had room. */
+pm_inline int pm_displace(int family, const struct pm_place *at, __u32 way, __u32 now)
+{
+	struct pm_displaced d = {};
+
+	if (!(family == 4 ? pm_find_other4(at, way, now, &d) : pm_find_other6(at, way, now, &d)))
 		return 0;
-	return (family == 4 ? pm_move4(index, head, line, now) : pm_move6(index, head, line, now)) == other;
-}
-
-PM_PART int pm_displace4(const struct pm_place *at, __u32 way, __u32 now)
-{
-	return pm_displace(4, at, way, now);
-}
-
-PM_PART int pm_displace6(const struct pm_place *at, __u32 way, __u32 now)
-{
-	return pm_displace(6, at, way, now);
+	return (family == 4 ? pm_move4(d.index, d.word, d.line, now) : pm_move6(d.index, d.word, d.line, now)) ==
+	       d.line >> 32;
 }

@@ -85,7 +85,7 @@ pm_inline enum pm_verdict pm_outgoing_family(PM_HOST *host, int family, __u64 pi
 			/* The host is a client of its own service, which arrives elsewhere. */
 			return PM_PASS_NO_SERVICE;
 		}
-		c = pm_find_again(family, flow.set, &flow.at, &flow.p.key, &flow.index, &head);
+		c = pm_find_again(family, &flow.at, &flow.p.key, &flow.index, &head);
 	}
 	/* Nothing may leave with the real server's own address while its connection is there. */
 	if (c)

@@ -29,8 +29,7 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 	/* Of a frame that comes again as a whole all this was decided when its headers came. */
 	if (!pm_is_resumed(f)) {
 		if (pm_unlikely(set->flags & PM_SETTING_FILTERS) &&
-		    (family == 4 ? pm_denied4(&p->key, real->service, flow->now) :
-				   pm_denied6(&p->key, real->service, flow->now)))
+		    pm_denied(&p->key, real->service, flow->now, family))
 			return PM_DROP_DENIED;
 		if (pm_unlikely(p->tcp_flags & PM_TCP_SYN)) {
 			/* It stays where its template has led it. */
@@ -137,8 +136,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	}
 	if (pm_martian(family, &p->key) && !pm_is_own(set, f->ifindex))
 		return PM_PASS_MARTIAN_SOURCE;
-	if (pm_unlikely(set->flags & PM_SETTING_FILTERS) &&
-	    (family == 4 ? pm_denied4(&p->key, slot, flow->now) : pm_denied6(&p->key, slot, flow->now)))
+	if (pm_unlikely(set->flags & PM_SETTING_FILTERS) && pm_denied(&p->key, slot, flow->now, family))
 		return PM_DROP_DENIED;
 	if (!pm_may_start(set, p))
 		return PM_PASS_NOT_FIRST;
@@ -147,7 +145,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	if (!pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST && pm_defend(set))
 		return PM_DROP_DEFENCE;
 	if (pm_unlikely(set->flags & PM_SETTING_LIMITS) && !pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST) {
-		v = family == 4 ? pm_limit4(&p->key, slot, flow->now) : pm_limit6(&p->key, slot, flow->now);
+		v = pm_limit(&p->key, slot, flow->now, family);
 		if (v != PM_CONTINUE)
 			return v;
 	}
@@ -260,7 +258,7 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, i
 				break;
 		}
 		/* Its owner has ended just now, and this packet came too late; or another packet has moved the line. */
-		c = pm_find_again(family, flow.set, &flow.at, &flow.p.key, &flow.index, &head);
+		c = pm_find_again(family, &flow.at, &flow.p.key, &flow.index, &head);
 	}
 	if (seen) {
 		if (pm_kind_of(flow.seen.c.traits) == PM_CONN_REPLY) {

@@ -113,54 +113,78 @@ struct pm_victim {
 	__u32 as;    /* enum pm_verdict */
 };
 
-pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now, struct pm_victim *victim)
+/*
+ * Looks at one line whether its connection gives way sooner than `victim` does, and is that then. A part: the verifier
+ * would follow it for each line of the sets.
+ */
+pm_inline void pm_weigh_line(int family, __u32 index, __u32 now, struct pm_victim *victim)
 {
 	struct pm_settings *set = pm_settings(0);
+	struct pm_conn *c = pm_line(family, index), *fields;
+	__u32 in = index, rank;
+	int orphan = 0;
+	__u64 head, own;
+	__u8 protocol, kind;
 
+	if (!set || !c || !victim)
+		return;
+	own = head = pm_head(c);
+	fields = pm_after(c, head);
+	if (!pm_is_live(head))
+		return;
+	kind = pm_kind_of(pm_glance(fields->traits));
+	if (kind == PM_CONN_REPLY) {
+		in = pm_glance(fields->peer);
+		fields = pm_peer_as(family, index, in, PM_CONN_IN, &head);
+		if (!fields) {
+			/* Left over from a connection that has ended. */
+			in = index;
+			fields = pm_after(c, own);
+			head = own;
+			orphan = 1;
+		}
+	}
+	if ((__u32)head & PM_CONN_HELD)
+		return;
+	protocol = pm_glance(fields->protocol);
+	if (orphan)
+		rank = PM_RANK_ENDED << PM_RANK_SHIFT | PM_SILENCE_MAX;
+	else if (kind == PM_CONN_TEMPLATE)
+		rank = family == 4 ? pm_template_rank4(in, head, now) : pm_template_rank6(in, head, now);
+	else
+		rank = pm_rank(set, protocol, head, now);
+	if (rank <= victim->rank)
+		return;
+	victim->rank = rank;
+	victim->head = head;
+	victim->index = in;
+	victim->line = index;
+	victim->as = pm_evicted_as(rank, kind == PM_CONN_TEMPLATE ? 0 : protocol, head);
+}
+
+PM_PART int pm_weigh_line4(__u32 index, __u32 now, struct pm_victim *victim)
+{
+	pm_weigh_line(4, index, now, victim);
+	return 0;
+}
+
+PM_PART int pm_weigh_line6(__u32 index, __u32 now, struct pm_victim *victim)
+{
+	pm_weigh_line(6, index, now, victim);
+	return 0;
+}
+
+pm_inline void pm_choose_victim(int family, const struct pm_place *at, __u32 now, struct pm_victim *victim)
+{
 	victim->index = PM_NONE;
 	victim->rank = 0;
-	if (!set)
-		return;
 	for (__u32 n = 0; n < PM_LINES; n++) {
-		__u32 i = pm_nth(family, at, at->level, n), in = i, rank, orphan = 0;
-		struct pm_conn *c = pm_line(family, i), *fields;
-		__u64 head, own;
-		__u8 protocol, kind;
+		__u32 index = pm_nth(family, at, at->level, n);
 
-		if (!c)
-			return;
-		own = head = pm_head(c);
-		fields = pm_after(c, head);
-		if (!pm_is_live(head))
-			continue;
-		kind = pm_kind_of(pm_glance(fields->traits));
-		if (kind == PM_CONN_REPLY) {
-			in = pm_glance(fields->peer);
-			fields = pm_peer_as(family, i, in, PM_CONN_IN, &head);
-			if (!fields) {
-				/* Left over from a connection that has ended. */
-				in = i;
-				fields = pm_after(c, own);
-				head = own;
-				orphan = 1;
-			}
-		}
-		if ((__u32)head & PM_CONN_HELD)
-			continue;
-		protocol = pm_glance(fields->protocol);
-		if (orphan)
-			rank = PM_RANK_ENDED << PM_RANK_SHIFT | PM_SILENCE_MAX;
-		else if (kind == PM_CONN_TEMPLATE)
-			rank = family == 4 ? pm_template_rank4(in, head, now) : pm_template_rank6(in, head, now);
+		if (family == 4)
+			pm_weigh_line4(index, now, victim);
 		else
-			rank = pm_rank(set, protocol, head, now);
-		if (rank <= victim->rank)
-			continue;
-		victim->rank = rank;
-		victim->head = head;
-		victim->index = in;
-		victim->line = i;
-		victim->as = pm_evicted_as(rank, kind == PM_CONN_TEMPLATE ? 0 : protocol, head);
+			pm_weigh_line6(index, now, victim);
 	}
 }
 

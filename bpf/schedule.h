@@ -152,6 +152,22 @@ static long pm_mh_next(__u32 i, void *arg)
 	return m->real != PM_NONE;
 }
 
+struct pm_sh_search {
+	struct pm_schedule *schedule;
+	__u32 home; /* the slot that could not take it */
+	__u32 real;
+};
+
+/* sh-fallback: other slots until one can take it. */
+static long pm_sh_next(__u32 i, void *arg)
+{
+	struct pm_sh_search *h = arg;
+	__u32 off = (i + h->home) % (1 << PM_HASH_BITS);
+
+	h->real = pm_table_real(h->schedule, (off + h->home) % (1 << PM_HASH_BITS));
+	return h->real != PM_NONE;
+}
+
 pm_inline __u32 pm_pick_mh(struct pm_schedule *s, const struct pm_service *service, const struct pm_key *k,
 			   struct pm_walk *w)
 {
@@ -220,20 +236,12 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 	case PM_SCHEDULER_SH: {
 		__u32 port = service->flags & PM_SERVICE_SCHED_2 ? pm_ntohs(k->sport) : 0;
 		__u32 from = pm_fold_addr(family, k->saddr);
-		__u32 home = pm_hash32(port + from);
-		__u32 real = pm_table_real(s, home);
+		struct pm_sh_search h = { .schedule = s, .home = pm_hash32(port + from) };
 
-		if (real != PM_NONE || !(service->flags & PM_SERVICE_SCHED_1))
-			return real;
-		/* sh-fallback: other slots until one can take it. */
-		for (__u32 i = 0; i < 1 << PM_HASH_BITS; i++) {
-			__u32 off = (i + home) % (1 << PM_HASH_BITS);
-
-			real = pm_table_real(s, (off + home) % (1 << PM_HASH_BITS));
-			if (real != PM_NONE)
-				return real;
-		}
-		return PM_NONE;
+		h.real = pm_table_real(s, h.home);
+		if (h.real == PM_NONE && (service->flags & PM_SERVICE_SCHED_1))
+			pm_loop(1 << PM_HASH_BITS, pm_sh_next, &h);
+		return h.real;
 	}
 	case PM_SCHEDULER_MH:
 		return pm_pick_mh(s, service, k, &w);

@@ -27,7 +27,7 @@ static int to_other_set(uint32_t index)
 	struct pm_place at = { .set = { index / PM_WAYS, index / PM_WAYS },
 			       .level = pm_settings(0)->levels4 & PM_LEVEL };
 
-	return pm_displace4(&at, index % PM_WAYS, pm_now());
+	return pm_displace(4, &at, index % PM_WAYS, pm_now());
 }
 
 /* The table becomes larger, and another packet of the connection finds the line. */
