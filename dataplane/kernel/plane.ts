@@ -439,8 +439,10 @@ export class KernelDataplane implements Dataplane {
         }
         recorders.set(hook, recorder)
       }
-      this.#exchange(recorders)
+      const [failure] = this.#exchange(recorders)
+      if (failure !== undefined) throw failure
     } catch (error) {
+      // Links that hold have their usual program back; what is wrong with others the first failure says.
       this.#stopRecording()
       throw error
     }
@@ -451,31 +453,43 @@ export class KernelDataplane implements Dataplane {
       lost: () => [...recorders.values()].reduce((sum, recorder) => sum + recorder.lost(), 0),
       over: () => (this.#recording === recorders ? null : 'the packet program has been let go'),
       close: async () => {
-        if (this.#recording === recorders) this.#stopRecording()
+        const [failure] = this.#recording === recorders ? this.#stopRecording() : []
+        if (failure !== undefined) throw failure
       },
     }
   }
 
-  /** The programs that packets met before are back. */
-  #stopRecording(): void {
+  /** The programs that packets met before are back; what went wrong, by interface. */
+  #stopRecording(): readonly Error[] {
     const recorders = this.#recording
-    if (recorders === null) return
+    if (recorders === null) return []
     this.#recording = null
     try {
-      this.#exchange(recorders)
+      return this.#exchange(recorders)
     } finally {
       for (const { info } of recorders.values()) this.#formerRecorders.add(info.id)
       for (const recorder of recorders.values()) recorder.close()
     }
   }
 
-  /** Sees to it that links of these hooks run the program that packets are to meet now. */
-  #exchange(hooks: ReadonlyMap<Hook, unknown>): void {
-    if (this.#isDetached) return
+  /**
+   * Sees to it that links of these hooks run the program that packets are to meet now. One that somebody has torn off
+   * does not keep the others from it; a comparison with the kernel finds it later.
+   */
+  #exchange(hooks: ReadonlyMap<Hook, unknown>): readonly Error[] {
+    if (this.#isDetached) return []
+    const failures: Error[] = []
     for (const [ifindex, { hook, fd }] of this.#links) {
       const name = hooks.has(hook) ? netDeviceName(ifindex) : null
-      if (name !== null) this.#replaceProgram(hook, fd, { ifindex, name })
+      if (name === null) continue
+      try {
+        this.#replaceProgram(hook, fd, { ifindex, name })
+      } catch (error) {
+        if (!(error instanceof Error)) throw error
+        failures.push(error)
+      }
     }
+    return failures
   }
 
   program(): { readonly name: string; readonly id: number; readonly tag: string } {

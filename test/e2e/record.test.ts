@@ -9,7 +9,7 @@ import { test } from 'node:test'
 import { executable } from '../../lab/director.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
-import { missingFor, PLANES, withDirector } from './scene.ts'
+import { ALL_PLANES, capabilitiesOfUnit, missingFor, withDirector } from './scene.ts'
 
 const NAT: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
 const noTshark = existsSync('/usr/bin/tshark') ? false : 'needs tshark: apt-get install tshark'
@@ -69,60 +69,56 @@ function read(path: string): readonly Row[] {
     })
 }
 
-for (const plane of PLANES) {
+for (const plane of ALL_PLANES) {
   test(
-    `${plane}: packets of a service are recorded as they came and as they left`,
+    `${plane}: with the unit's capabilities, packets of a service are recorded as they came and as they left`,
     { skip: missingFor(plane) || noTshark },
-    () =>
-      withDirector(plane, async (lab) => {
-        const { director, client } = lab
-        const service = virtualEndpoint(NAT)
-        const to = `${service.address}:${service.port}`
-        await director.restore(allRules(NAT))
-        await client.http(service)
-        const folder = mkdtempSync(join(tmpdir(), 'pointsman-record-'))
-        try {
-          const path = join(folder, 'packets.pcapng')
-          const recorder = new Recorder(lab, ['-w', path, '--service', `tcp/${to}`])
-          await recorder.begun()
-          const second = await director.pointsman(['record', '-w', join(folder, 'second')])
-          assert.match(second.stderr, /somebody does already/)
-          const { server } = await client.http(service)
-          const real = `10.0.2.1${server.replace('rs', '')}:8080`
-          const said = await recorder.ended('SIGINT')
-          assert.equal(recorder.process.exitCode, 0, said)
-          assert.match(said, /[1-9]\d* packets recorded, 0 lost; ended: it was called off\n$/)
-          assert.equal(statSync(path).mode & 0o777, 0o600)
-          const rows = read(path)
-          const [syn, sent] = rows
-          assert.ok(syn !== undefined && sent !== undefined, 'a packet as it came and as it left')
-          assert.equal(syn.to, to)
-          assert.match(
-            syn.comment,
-            new RegExp(
-              `^#1 came: forward_nat; service tcp/${to}; real server ${real} \\(nat\\); connection `,
-            ),
-          )
-          assert.deepEqual(
-            { from: sent.from, to: sent.to, at: sent.at },
-            { from: syn.from, to: real, at: 'r0' },
-          )
-          assert.match(sent.comment, /^#1 left: forward_nat; /)
-          const answers = rows.filter(({ from, at }) => from === to && at !== 'r0')
-          assert.ok(answers.length > 0 && answers.every(({ to: whom }) => whom === syn.from), 'and answers')
-          const ends = new Set([syn.from, to, real])
-          assert.deepEqual(
-            rows.filter((row) => !ends.has(row.from) || !ends.has(row.to)),
-            [],
-            'and nobody else',
-          )
-          await client.http(service)
-          await stopsByItself(lab, folder)
-        } finally {
-          rmSync(folder, { recursive: true })
-        }
-      }),
+    () => withDirector(plane, recorded, { capabilities: capabilitiesOfUnit() }),
   )
+}
+
+async function recorded(lab: Lab): Promise<void> {
+  const { director, client } = lab
+  const service = virtualEndpoint(NAT)
+  const to = `${service.address}:${service.port}`
+  await director.restore(allRules(NAT))
+  await client.http(service)
+  const folder = mkdtempSync(join(tmpdir(), 'pointsman-record-'))
+  try {
+    const path = join(folder, 'packets.pcapng')
+    const recorder = new Recorder(lab, ['-w', path, '--service', `tcp/${to}`])
+    await recorder.begun()
+    const second = await director.pointsman(['record', '-w', join(folder, 'second')])
+    assert.match(second.stderr, /somebody does already/)
+    const { server } = await client.http(service)
+    const real = `10.0.2.1${server.replace('rs', '')}:8080`
+    const said = await recorder.ended('SIGINT')
+    assert.equal(recorder.process.exitCode, 0, said)
+    assert.match(said, /[1-9]\d* packets recorded, 0 lost; ended: it was called off\n$/)
+    assert.equal(statSync(path).mode & 0o777, 0o600)
+    const rows = read(path)
+    const [syn, sent] = rows
+    assert.ok(syn !== undefined && sent !== undefined, 'a packet as it came and as it left')
+    assert.equal(syn.to, to)
+    assert.match(
+      syn.comment,
+      new RegExp(`^#1 came: forward_nat; service tcp/${to}; real server ${real} \\(nat\\); connection `),
+    )
+    assert.deepEqual({ from: sent.from, to: sent.to, at: sent.at }, { from: syn.from, to: real, at: 'r0' })
+    assert.match(sent.comment, /^#1 left: forward_nat; /)
+    const answers = rows.filter(({ from, at }) => from === to && at !== 'r0')
+    assert.ok(answers.length > 0 && answers.every(({ to: whom }) => whom === syn.from), 'and answers')
+    const ends = new Set([syn.from, to, real])
+    assert.deepEqual(
+      rows.filter((row) => !ends.has(row.from) || !ends.has(row.to)),
+      [],
+      'and nobody else',
+    )
+    await client.http(service)
+    await stopsByItself(lab, folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 /** At its limit; and when whoever asked for it is killed, for the next one to begin. */

@@ -1,9 +1,10 @@
 /** Packets before and behind the packet program in the kernel, in a network namespace of its own. */
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import test from 'node:test'
 import type { Sizes } from '../../../dataplane/dataplane.ts'
 import { KernelDataplane } from '../../../dataplane/kernel/plane.ts'
-import { Action, Verdict } from '../../../dataplane/layout/layout.gen.ts'
+import { Action, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import type { RecordingWanted } from '../../../dataplane/recording.ts'
 import { possibleCpus } from '../../../linux/cpus.ts'
@@ -17,8 +18,13 @@ const ALL: RecordingWanted = { client: null, service: null, verdicts: null, snap
 
 if (!skip) {
   enterPrivateNetwork()
-  ip('link add rec0 type veth peer name rec1')
-  for (const name of ['rec0', 'rec1']) ip(`link set ${name} up`)
+  for (const [one, other] of [
+    ['rec0', 'rec1'],
+    ['rec2', 'rec3'],
+  ]) {
+    ip(`link add ${one} type veth peer name ${other}`)
+    for (const name of [one, other]) ip(`link set ${name} up`)
+  }
 }
 
 /** An IPv4 packet of UDP from 10.7.0.`host`, with a mark at its end. */
@@ -76,3 +82,93 @@ for (const mode of ['native', 'tc'] as const) {
     }
   })
 }
+
+/** Until the numbers of two looks are the same: the kernel has carried everything that it took. */
+async function settled(look: () => bigint): Promise<bigint> {
+  let before = -1n
+  await until(() => {
+    const now = look()
+    const isStill = now === before
+    before = now
+    return isStill
+  }, 'all packets to be counted')
+  return before
+}
+
+for (const mode of ['native', 'tc'] as const) {
+  test(`${mode}: packets that came faster than they were read are counted as lost, every one`, {
+    skip,
+  }, async () => {
+    const plane = await KernelDataplane.open({ sizes, mode, pinDirectory: null })
+    try {
+      await plane.attach(['rec0'])
+      const tape = await plane.record({ ...ALL, snap: 1024 })
+      const counted = (): bigint => {
+        const { u64 } = plane.map('verdicts')
+        let sum = 0n
+        for (let cpu = 0; cpu < sizes.cpus; cpu++)
+          sum += u64[cpu * PM_VERDICT_MAX + Verdict.PassNotConfigured]!
+        return sum
+      }
+      const big = new Uint8Array(1000)
+      big.set(frame(4, 1))
+      const before = await settled(counted)
+      // Of each packet both frames are kept, so 8 MiB are full after some four thousand.
+      for (let i = 0; i < 20; i++) send(...Array.from({ length: 500 }, () => big))
+      const packets = (await settled(counted)) - before
+      const lost = tape.lost()
+      assert.ok(lost > 0, `none of ${packets} packets is lost`)
+      let read = 0
+      tape.read(({ came: { bytes } }) => {
+        assert.ok(bytes.length <= 1024)
+        read++
+        return true
+      })
+      assert.ok(read > 1000, String(read))
+      assert.equal(BigInt(read) + BigInt(lost), packets)
+      // There is room again.
+      send(frame(4, 2))
+      await until(() => {
+        tape.read(({ came: { bytes } }) => {
+          if (bytes[60] === 2) read = -1
+          return true
+        })
+        return read === -1
+      }, 'the recording to go on')
+      await tape.close()
+    } finally {
+      await plane.close()
+    }
+  })
+}
+
+test('an interface whose program somebody has torn off keeps no other one on the recorder', {
+  skip,
+}, async () => {
+  const plane = await KernelDataplane.open({ sizes, mode: 'native', pinDirectory: null })
+  try {
+    await plane.attach(['rec0', 'rec2'])
+    const programOn = (name: string): number =>
+      JSON.parse(ip(`-json link show ${name}`))[0].xdp?.prog?.id ?? 0
+    const usual = programOn('rec0')
+    assert.equal(programOn('rec2'), usual)
+    const tape = await plane.record(ALL)
+    assert.notEqual(programOn('rec2'), usual)
+    const links = JSON.parse(execFileSync('bpftool', ['--json', 'link', 'show'], { encoding: 'utf8' }))
+    const recorder = programOn('rec0')
+    const [link] = links.filter(({ prog_id }: { readonly prog_id: number }) => prog_id === recorder)
+    execFileSync('bpftool', ['link', 'detach', 'id', String(link.id)])
+    const torn = ['rec0', 'rec2'].find((name) => programOn(name) === 0)
+    const other = torn === 'rec0' ? 'rec2' : 'rec0'
+    assert.equal(programOn(other), recorder)
+    await assert.rejects(tape.close(), new RegExp(`replace the program on ${torn}`))
+    assert.equal(programOn(other), usual)
+    await assert.rejects(plane.record(ALL), new RegExp(`replace the program on ${torn}`))
+    assert.equal(programOn(other), usual)
+    const attached = await plane.attach(['rec0', 'rec2'])
+    assert.ok(attached.every((one) => 'attached' in one))
+    assert.deepEqual([programOn('rec0'), programOn('rec2')], [usual, usual])
+  } finally {
+    await plane.close()
+  }
+})
