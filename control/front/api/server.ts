@@ -26,6 +26,8 @@ const REQUEST_TIMEOUT_MS = 30_000
 const CHECK_MS = 5_000
 /** How long an answer may lie without its client taking any of it. */
 const READER_TIMEOUT_MS = 30_000
+/** How long a whole answer may take whom nobody knows: who reads a byte at a time keeps others out otherwise. */
+const STRANGER_TIMEOUT_MS = 120_000
 /** Behind a change of the data plane, which takes seconds with millions of connections. */
 const TURN_LIMIT_MS = 60_000
 /** How long such a change waits for those inside, having told them to hurry. */
@@ -51,6 +53,8 @@ export interface ApiOptions {
   readonly answered?: () => void
   /** What whoever looks at the page has to know; null: nothing. */
   readonly webToken?: string | null
+  /** Left out: two minutes. */
+  readonly strangerTimeoutMs?: number
   /** Besides the table of routes. */
   readonly endpoints?: readonly Endpoint[]
 }
@@ -64,6 +68,8 @@ export function createApi(options: ApiOptions): Api {
   const servers: Server[] = []
   /** Answers that have no end of their own. */
   const following = new Set<ServerResponse>()
+  /** Connections of strangers with a request that is not answered yet. */
+  const busy = new WeakSet<Socket>()
   return {
     permits,
 
@@ -75,6 +81,20 @@ export function createApi(options: ApiOptions): Api {
           connectionsCheckingInterval: CHECK_MS,
         },
         (request, response) => {
+          if (access !== 'all') {
+            // A thousand requests in one packet would be a thousand answers in memory, of which none is read.
+            if (busy.has(request.socket)) {
+              request.socket.destroy()
+              return
+            }
+            busy.add(request.socket)
+            response.once('finish', () => busy.delete(request.socket))
+            const limitMs = options.strangerTimeoutMs ?? STRANGER_TIMEOUT_MS
+            const late = setTimeout(() => {
+              if (!following.has(response)) response.destroy()
+            }, limitMs)
+            response.once('close', () => clearTimeout(late))
+          }
           const exchange = new Exchange(options, permits, following, request, response)
           if (access === 'web') {
             for (const [name, value] of Object.entries(WEB_HEADERS)) response.setHeader(name, value)

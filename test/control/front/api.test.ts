@@ -358,6 +358,39 @@ describe('api', () => {
     assert.doesNotMatch(text, /\r\n0\r\n\r\n$/, 'half a listing does not look like a whole one')
   })
 
+  test('a stranger who reads a little at a time has an end, and does not keep others out', async () => {
+    const servers = Array.from({ length: 60 }, (_, i) => ({ address: `10.0.0.${i + 1}`, port: 80 }))
+    await call('PUT', WEB, { servers })
+    const listing = director.services()
+    director.services = () => Array.from({ length: 1000 }, () => listing[0]!)
+    const readers = join(folder, 'slow.sock')
+    const context = contextOf(director, {})
+    const strict = createApi({ context, failed: (error) => failures.push(error), strangerTimeoutMs: 300 })
+    await strict.listen(readers, 'read-only')
+    try {
+      const events = connect(readers)
+      events.write('GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n')
+      await once(events, 'data')
+      const reader = connect(readers)
+      reader.on('error', () => {})
+      let text = ''
+      reader.on('data', (part) => {
+        text += part
+        reader.pause()
+      })
+      const little = setInterval(() => reader.resume(), 100)
+      reader.write('GET /v1/services HTTP/1.1\r\nHost: x\r\n\r\n')
+      await once(reader, 'close')
+      clearInterval(little)
+      assert.match(text, /^HTTP\/1\.1 200 /)
+      assert.doesNotMatch(text, /\r\n0\r\n\r\n$/, 'half a listing does not look like a whole one')
+      assert.equal(events.destroyed, false, 'what has no end is not ended')
+      events.destroy()
+    } finally {
+      await strict.close(0)
+    }
+  })
+
   test('a body larger than its route takes is refused without being read', async () => {
     const { status, json } = await call('POST', '/v1/detach', 'x'.repeat(100_000))
     assert.equal(status, 413)
