@@ -26,9 +26,12 @@ export class OwnClients {
   before(isWanted: boolean): void {
     const isNew = isWanted && !this.#wanted
     this.#wanted = isWanted
-    if (!isNew || this.#dataplane.serveOwn === undefined) return
-    this.#dataplane.serveOwn(true)
-    const refused = this.#dataplane.ownClients?.()?.refused.join('; ') ?? ''
+    if (!isNew) return
+    this.#dataplane.serveOwn?.(true)
+    const refused =
+      this.#dataplane.serveOwn === undefined
+        ? `the ${this.#dataplane.plane} data plane has no place for that, xdp and tc have: pointsman dataplane tc`
+        : (this.#dataplane.ownClients?.()?.refused.join('; ') ?? '')
     if (refused !== '' && refused !== this.#told) {
       this.#warn(`Clients on this host itself are not served: ${refused}`)
     }

@@ -60,9 +60,17 @@ test('why they are not served is told, and packets are not led', () => {
   assert.deepEqual(words, ['Clients on this host itself are not served: no veth here'])
 })
 
-test('a plane that has no place for it is asked nothing', () => {
-  const own = new OwnClients({} as Dataplane, warned().warn)
-  own.before(true)
-  own.after()
+test('a plane that has no place for it is asked nothing, and that is told', () => {
+  const { words, warn } = warned()
+  const own = new OwnClients({ plane: 'userspace' } as Dataplane, warn)
+  own.before(false)
+  assert.deepEqual(words, [])
+  for (let i = 0; i < 2; i++) {
+    own.before(true)
+    own.after()
+  }
   assert.equal(own.areServed, false)
+  assert.deepEqual(words, [
+    'Clients on this host itself are not served: the userspace data plane has no place for that, xdp and tc have: pointsman dataplane tc',
+  ])
 })
