@@ -23,6 +23,8 @@ export interface DirectorOptions {
   readonly capabilities?: readonly string[]
   /** Path of a configuration file. */
   readonly config?: string
+  /** Path of a keepalived.conf. */
+  readonly keepalived?: string
   /** Path of the settings of a cluster. */
   readonly kubernetes?: string
   /** How many real servers there is room for. */
@@ -87,6 +89,7 @@ export class LabDirector {
       options.dataplane ?? 'auto',
       ...(options.xdpMode === undefined ? [] : ['--xdp-mode', options.xdpMode]),
       ...(options.config === undefined ? [] : ['--config', options.config]),
+      ...(options.keepalived === undefined ? [] : ['--keepalived', options.keepalived]),
       ...(options.kubernetes === undefined ? [] : ['--kubernetes', options.kubernetes]),
       ...(options.realServers === undefined ? [] : ['--real-servers', String(options.realServers)]),
     ]

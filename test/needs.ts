@@ -50,6 +50,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/bad-input.test.ts': { seconds: 15, cores: 0.8 },
   'e2e/doctor.test.ts': { seconds: 12, cores: 0.8 },
   'e2e/egress.test.ts': { seconds: 26, cores: 0.6 },
+  'e2e/examples.test.ts': { seconds: 30, cores: 0.7 },
   'e2e/explain.test.ts': { seconds: 14, cores: 0.8 },
   'e2e/forwarding.test.ts': { seconds: 36, cores: 0.8 },
   'e2e/forwarding-off.test.ts': { seconds: 12, cores: 0.8 },
