@@ -1,16 +1,20 @@
-/** `npm run soak [-- --minutes N] [--rough] [--dataplane userspace|xdp]`: ends by itself, exit status 1 with problems. */
+/** `npm run soak [-- --minutes N] [--rough|--sources|--watched] [--dataplane userspace|xdp]`: ends by itself, exit status 1 with problems. */
 import { parseArgs } from 'node:util'
 import { etcdMissing } from '../../lab/etcd.ts'
+import { skip } from '../control/page/stage.ts'
 import { missingFor, type Plane } from '../e2e/scene.ts'
 import { runRoughDay } from './rough-day.ts'
 import { runSoak } from './soak.ts'
 import { runSources } from './sources.ts'
+import { runWatched } from './watched.ts'
 
 const HELP = `npm run soak [-- OPTION…]
   --minutes N                 length of the traffic, 1 to 1440 (default 60)
   --rough                     a rough day instead: accidents of every kind, again and again (default 10 minutes)
   --sources                   instead: a registry and a check that flap ten times a second, garbage, pools that are
                               emptied (default 10 minutes)
+  --watched                   instead: the page in a browser, a scraper, and a day of samples, as fast as they go; so
+                              many minutes of looks and scrapes, one of each a second (default 1440)
   --dataplane userspace|xdp   what carries the packets (default userspace)
 `
 
@@ -20,6 +24,7 @@ async function main(): Promise<number> {
       minutes: { type: 'string' },
       rough: { type: 'boolean', default: false },
       sources: { type: 'boolean', default: false },
+      watched: { type: 'boolean', default: false },
       dataplane: { type: 'string', default: 'userspace' },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -31,6 +36,7 @@ async function main(): Promise<number> {
   const { dataplane } = values
   if (dataplane !== 'userspace' && dataplane !== 'xdp')
     throw new Error(`--dataplane is neither userspace nor xdp: "${dataplane}"`)
+  if (values.watched) return await watched(Number(values.minutes ?? 1440))
   const missing = missingFor(dataplane)
   if (missing !== false) throw new Error(missing)
 
@@ -89,6 +95,14 @@ async function sources(plane: Plane, minutes: number): Promise<number> {
   const problems = await runSources({ plane, seconds: minutes * 60, tell: (line) => console.log(line) })
   for (const problem of problems) console.log(`PROBLEM: ${problem}`)
   console.log(problems.length === 0 ? 'nobody noticed' : `${problems.length} problems`)
+  return problems.length === 0 ? 0 : 1
+}
+
+async function watched(minutes: number): Promise<number> {
+  if (skip !== false) throw new Error(skip)
+  const problems = await runWatched({ looks: minutes * 60, tell: (line) => console.log(line) })
+  for (const problem of problems) console.log(`PROBLEM: ${problem}`)
+  console.log(problems.length === 0 ? 'memory is flat' : `${problems.length} problems`)
   return problems.length === 0 ? 0 : 1
 }
 
