@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "answer-limit.h"
 #include "next-hop.h"
 
 #define PM_ICMP_UNREACHABLE 3
@@ -31,9 +32,10 @@
 /*
  * RFC 1812 §4.3.2.8: the rate of errors is limited; 0 leaves it open. Path MTU discovery is not: without
  * "too big" connections hang (Linux exempts it too). Each CPU takes pieces of the budget, and once it is
- * used up only reads.
+ * used up only reads. What one destination may not have takes nothing of it from the others: that is who sent
+ * the packet whose IP header is at `at`.
  */
-PM_PART int pm_answer_allowed(__u32 why, __u32 now)
+PM_PART int pm_answer_allowed(PM_HOST *host, __u32 family, __u32 at, __u32 why, __u32 now)
 {
 	__u32 row = pm_cpu();
 	struct pm_cpu_state *mine = pm_cpus(row);
@@ -43,7 +45,11 @@ PM_PART int pm_answer_allowed(__u32 why, __u32 now)
 	if (!set)
 		return 0;
 	budget = set->icmp_per_second;
-	if (!budget || why == PM_ANSWER_TOO_BIG)
+	if (why == PM_ANSWER_TOO_BIG)
+		return 1;
+	if (!pm_may_tell(host, family, at, now))
+		return 0;
+	if (!budget)
 		return 1;
 	if (!mine)
 		return 0;
@@ -234,7 +240,7 @@ pm_inline enum pm_verdict pm_answer_as(struct pm_frame *f, int family, __u32 ip_
 	/* The whole quote must be in reach to be summed. */
 	if (pm_reach(f) < f->length)
 		return PM_WANT_PAYLOAD;
-	if (!pm_answer_allowed(why, now))
+	if (!pm_answer_allowed(f->host, family, PM_ETH_LEN, why, now))
 		return PM_DROP_ANSWER_LIMIT;
 	switch (why) {
 	case PM_ANSWER_TIME_EXCEEDED:

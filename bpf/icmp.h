@@ -8,6 +8,7 @@
 
 #include "choose.h"
 #include "filter.h"
+#include "limit.h"
 #include "tunnel-error.h"
 
 /* The key of the client's packet that would have made a connection, as an error about an answer quotes it. */
@@ -54,6 +55,11 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 		return PM_PASS_UNSUPPORTED;
 	if (turn == PM_TURN_FIRST && pm_defend(flow.set))
 		return PM_DROP_DEFENCE;
+	if (pm_unlikely(flow.set->flags & PM_SETTING_LIMITS) && turn == PM_TURN_FIRST) {
+		v = pm_limit(k, slot, flow.now, family);
+		if (v != PM_CONTINUE)
+			return v;
+	}
 	if (k->sport == pm_htons(PM_FTP_DATA_PORT))
 		return PM_PASS_FTP_DATA;
 	pm_expire(flow.set, flow.now);

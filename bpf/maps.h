@@ -28,6 +28,7 @@
  *   filters        daemon writes; prefixes of sources, by hash
  *   gates          daemon writes; what of that is for one service, and its limits, by its slot
  *   sources        program's; which sources have started connections lately, of services with a limit
+ *   answered       program's; which destinations were told of ICMP errors lately
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \
@@ -60,6 +61,7 @@
 	MAP(filter_lengths, struct pm_filter_lengths, 2) \
 	MAP(gates, struct pm_gate, 256)            \
 	MAP(sources, struct pm_source, 32768)          \
+	MAP(answered, struct pm_answered, 2048)        \
 	MAP(fragments, struct pm_fragment, 4096)      \
 	MAP(neighbours, struct pm_neighbour, 32768)    \
 	MAP(localities, struct pm_locality, 16384)

@@ -168,7 +168,7 @@ PM_PART __u64 pm_relay_error(PM_HOST *host, __u32 index, __u32 icmp, __u32 where
 			return PM_DROP_ICMP_TAKEN;
 		rest = limit ? limit : rest & 0xffff;
 	}
-	if (!pm_answer_allowed(narrow ? PM_ANSWER_TOO_BIG : PM_ANSWER_HOST_UNREACHABLE, now))
+	if (!pm_answer_allowed(host, 4, inside, narrow ? PM_ANSWER_TOO_BIG : PM_ANSWER_HOST_UNREACHABLE, now))
 		return PM_DROP_ANSWER_LIMIT;
 	if (pm_bare(host, inside))
 		return PM_DROP_ANSWER_FAILED;

@@ -277,7 +277,8 @@ struct pm_settings {
 	__u32 fingerprint[2];	/* LAYOUT_FINGERPRINT, high half first */
 	__u32 paths_learnt;	/* ticks: until when some pm_live.path is good; 0: there is none. The program's */
 	__u32 marks;		/* which half of the marking rules is in use, and how many kinds: see PM_MARK_HALF */
-	__u32 pad2[1];
+	/* Ticks between ICMP errors to one destination, by IPv4 in the low half, IPv6 in the high; 0: any number */
+	__u32 answer_intervals;
 	/* The program's. */
 	__u64 icmp_budget;	/* second in the high half, how much of its budget is given out in the low */
 	__u32 drop_count;	/* new connections until the next drop */
@@ -635,6 +636,16 @@ struct pm_gate {
 	__u32 length;	   /* of the prefix that makes addresses one source */
 	__u32 owner;	   /* the daemon's: who states the limits */
 	__u32 pad[2];
+};
+
+/*
+ * Destinations that were told of ICMP errors lately (bpf/answer-limit.h): in the high half what tells one from the
+ * others of its bucket, in the low half until when its time is taken up, in ticks. 0: nobody.
+ */
+#define PM_ANSWER_BUCKET 8
+#define PM_ANSWER_BUCKETS 2048
+struct pm_answered {
+	__u64 entry[PM_ANSWER_BUCKET];
 };
 
 /* A source whose new connections are counted (bpf/limit.h). In sets of PM_WAYS, two for each. */

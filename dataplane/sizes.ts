@@ -3,6 +3,7 @@ import type { Sizes } from './dataplane.ts'
 import {
   type LimitsRecord,
   type MapName,
+  PM_ANSWER_BUCKETS,
   PM_EGRESSES,
   PM_FILTER_BUCKET,
   PM_FRAGMENTS,
@@ -70,6 +71,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     neighbours: PM_NEIGHBOURS,
     localities: PM_LOCALITIES,
     sources: PM_SOURCES,
+    answered: PM_ANSWER_BUCKETS,
   }
 }
 

@@ -12,6 +12,7 @@ import {
   SettingsRecord,
   TcpState,
 } from '../../dataplane/layout/layout.gen.ts'
+import type { Family } from '../../net/address.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Host } from '../rules/host.ts'
 import type { ServiceKinds } from '../rules/rules.ts'
@@ -143,9 +144,20 @@ export function settingsWords(
   set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)
   set(offsets.dropRate, state.dropRate)
   set(offsets.unprivilegedPort, host.sysctl('net/ipv4/ip_unprivileged_port_start') ?? 1024)
+  set(offsets.answerIntervals, (answerInterval(host, 4) | (answerInterval(host, 6) << 16)) >>> 0)
   // The budget the kernel gives itself for ICMP errors; 0 means none there, without limit here.
   set(offsets.icmpPerSecond, Math.max(1, host.sysctl('net/ipv4/icmp_msgs_per_sec') ?? 1000))
   return words
+}
+
+/**
+ * Ticks between two ICMP errors to one destination; 0: any number. By IPv6 the kernel gives those by a default route,
+ * as clients of the Internet are, sixteen times as many.
+ */
+function answerInterval(host: Pick<Host, 'sysctl'>, family: Family): number {
+  const ms = host.sysctl(family === 4 ? 'net/ipv4/icmp_ratelimit' : 'net/ipv6/icmp/ratelimit') ?? 1000
+  const ticks = ((family === 4 ? ms : ms / 16) * 1e6) / 2 ** PM_TICK_SHIFT
+  return ms <= 0 ? 0 : Math.min(0xffff, Math.max(1, Math.round(ticks)))
 }
 
 /** Stores what differs; flags last, they say that the rest may be relied on. */

@@ -46,6 +46,8 @@ export const PM_MARK_RULES = 10240
 export const PM_MARK_BUCKETS = 2048
 export const PM_MARK_SPANS = 20480
 export const PM_FILTER_BUCKET = 4
+export const PM_ANSWER_BUCKET = 8
+export const PM_ANSWER_BUCKETS = 2048
 export const PM_SOURCES = 32768
 export const PM_CONN_STATUS = 3
 export const PM_CONN_STATE_SHIFT = 2
@@ -680,6 +682,7 @@ export interface SettingsRecord {
   readonly fingerprint: readonly number[]
   readonly pathsLearnt: number
   readonly marks: number
+  readonly answerIntervals: number
   readonly icmpBudget: bigint
   readonly dropCount: number
   readonly moves: number
@@ -703,6 +706,7 @@ export const SettingsRecord = {
     fingerprint: 108,
     pathsLearnt: 116,
     marks: 120,
+    answerIntervals: 124,
     icmpBudget: 128,
     dropCount: 136,
     moves: 140,
@@ -724,6 +728,7 @@ export const SettingsRecord = {
       fingerprint: Array.from({ length: 2 }, (_, index) => view.getUint32(base + 108 + index * 4, true)),
       pathsLearnt: view.getUint32(base + 116, true),
       marks: view.getUint32(base + 120, true),
+      answerIntervals: view.getUint32(base + 124, true),
       icmpBudget: view.getBigUint64(base + 128, true),
       dropCount: view.getUint32(base + 136, true),
       moves: view.getUint32(base + 140, true),
@@ -745,7 +750,7 @@ export const SettingsRecord = {
     elements('SettingsRecord.fingerprint', 2, value.fingerprint, (item, index) => view.setUint32(base + 108 + index * 4, item, true))
     view.setUint32(base + 116, value.pathsLearnt, true)
     view.setUint32(base + 120, value.marks, true)
-    clear(view, base + 124, 4)
+    view.setUint32(base + 124, value.answerIntervals, true)
     view.setBigUint64(base + 128, value.icmpBudget, true)
     view.setUint32(base + 136, value.dropCount, true)
     view.setUint32(base + 140, value.moves, true)
@@ -781,6 +786,8 @@ export const SettingsRecord = {
   setPathsLearnt: (view: DataView, base: number, value: number): void => view.setUint32(base + 116, value, true),
   getMarks: (view: DataView, base: number): number => view.getUint32(base + 120, true),
   setMarks: (view: DataView, base: number, value: number): void => view.setUint32(base + 120, value, true),
+  getAnswerIntervals: (view: DataView, base: number): number => view.getUint32(base + 124, true),
+  setAnswerIntervals: (view: DataView, base: number, value: number): void => view.setUint32(base + 124, value, true),
   getIcmpBudget: (view: DataView, base: number): bigint => view.getBigUint64(base + 128, true),
   setIcmpBudget: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 128, value, true),
   getDropCount: (view: DataView, base: number): number => view.getUint32(base + 136, true),
@@ -1838,6 +1845,28 @@ export const GateRecord = {
   setOwner: (view: DataView, base: number, value: number): void => view.setUint32(base + 20, value, true),
 } as const
 
+/** struct pm_answered, 64 bytes. */
+export interface AnsweredRecord {
+  readonly entry: readonly bigint[]
+}
+
+export const AnsweredRecord = {
+  size: 64,
+  offsets: {
+    entry: 0,
+  },
+  read(view: DataView, base: number): AnsweredRecord {
+    return {
+      entry: Array.from({ length: 8 }, (_, index) => view.getBigUint64(base + 0 + index * 8, true)),
+    }
+  },
+  write(view: DataView, base: number, value: AnsweredRecord): void {
+    elements('AnsweredRecord.entry', 8, value.entry, (item, index) => view.setBigUint64(base + 0 + index * 8, item, true))
+  },
+  getEntry: (view: DataView, base: number, index: number): bigint => view.getBigUint64(base + 0 + element('AnsweredRecord.entry', 8, index) * 8, true),
+  setEntry: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 0 + element('AnsweredRecord.entry', 8, index) * 8, value, true),
+} as const
+
 /** struct pm_source, 64 bytes. */
 export interface SourceRecord {
   readonly word: number
@@ -2535,6 +2564,7 @@ export type MapName =
   | 'filter_lengths'
   | 'gates'
   | 'sources'
+  | 'answered'
   | 'fragments'
   | 'neighbours'
   | 'localities'
@@ -2570,6 +2600,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'filter_lengths',
   'gates',
   'sources',
+  'answered',
   'fragments',
   'neighbours',
   'localities',
@@ -2615,13 +2646,14 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   filter_lengths: { index: 26, record: 'pm_filter_lengths', entrySize: 136, entries: 2 },
   gates: { index: 27, record: 'pm_gate', entrySize: 32, entries: 256 },
   sources: { index: 28, record: 'pm_source', entrySize: 64, entries: 32768 },
-  fragments: { index: 29, record: 'pm_fragment', entrySize: 64, entries: 4096 },
-  neighbours: { index: 30, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
-  localities: { index: 31, record: 'pm_locality', entrySize: 64, entries: 16384 },
+  answered: { index: 29, record: 'pm_answered', entrySize: 64, entries: 2048 },
+  fragments: { index: 30, record: 'pm_fragment', entrySize: 64, entries: 4096 },
+  neighbours: { index: 31, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
+  localities: { index: 32, record: 'pm_locality', entrySize: 64, entries: 16384 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '1402a359f915dd86'
+export const LAYOUT_FINGERPRINT = 'ef2180c34b8bb46b'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2653,11 +2685,12 @@ filters pm_filter
 filter_lengths pm_filter_lengths
 gates pm_gate
 sources pm_source
+answered pm_answered
 fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
-pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:pad2:u32[1] 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
@@ -2681,6 +2714,7 @@ pm_filter 32 0:what:u32 4:expires:u32 8:addr:be32[4] 24:scope:u32 28:pad:u32
 pm_filter_lengths 136 0:count:u32 4:length:u8[132]
 pm_gate 32 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32 16:length:u32 20:owner:u32 24:pad:u32[2]
 pm_source 64 0:word:u32 4:order:u32 8:addr:be32[4] 24:busy:u64 32:what:u32 36:pad:u32[7]
+pm_answered 64 0:entry:u64[8]
 pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:be32 44:sport:be16 46:dport:be16 48:protocol:u8 49:family:u8 50:first_end:u16 52:fate:u32 56:got:u32 60:total:u32
 pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u8[6] 22:smac:u8[6] 28:mtu:u32
 pm_locality 64 0:word:u32 4:used:u32 8:order:u32 12:changed:u32 16:addr:u8[16] 32:reals:u32[8]
@@ -2707,7 +2741,7 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'fingerprint', offset: 108, type: 'u32', count: 2 },
       { name: 'paths_learnt', offset: 116, type: 'u32', count: null },
       { name: 'marks', offset: 120, type: 'u32', count: null },
-      { name: 'pad2', offset: 124, type: 'u32', count: 1 },
+      { name: 'answer_intervals', offset: 124, type: 'u32', count: null },
       { name: 'icmp_budget', offset: 128, type: 'u64', count: null },
       { name: 'drop_count', offset: 136, type: 'u32', count: null },
       { name: 'moves', offset: 140, type: 'u32', count: null },
@@ -2973,6 +3007,13 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'length', offset: 16, type: 'u32', count: null },
       { name: 'owner', offset: 20, type: 'u32', count: null },
       { name: 'pad', offset: 24, type: 'u32', count: 2 },
+    ],
+  },
+  {
+    name: 'pm_answered',
+    size: 64,
+    fields: [
+      { name: 'entry', offset: 0, type: 'u64', count: 8 },
     ],
   },
   {

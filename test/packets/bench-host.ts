@@ -53,6 +53,8 @@ export class BenchHost implements Host {
   keepAlso(): void {}
 
   sysctl(path: string): number | null {
+    // As SYSCTLS of bench.ts.
+    if (path.endsWith('ratelimit')) return 0
     return path.endsWith('forward') || path.endsWith('forwarding') ? 1 : null
   }
 

@@ -9,7 +9,7 @@ import { cut } from '../../net/prefix.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import fc from '../property.ts'
 import { Bench } from './bench.ts'
-import { ip, tcp, udp } from './frame.ts'
+import { icmp, ip, ipv4, tcp, udp } from './frame.ts'
 import { openKernelProgram, openWasmProgram, type Program } from './programs.ts'
 import { fromClient, service, VIP4, WEB } from './scenes.ts'
 
@@ -127,6 +127,24 @@ describe('limits, with time at hand', () => {
     await program.changeLimits(limits({ service: WEB[4], rate: 2, length: 32 }))
     const verdicts = [1, 2, 3].map(() => send(SOURCES[4][0], WEB[4]))
     assert.deepEqual(verdicts, ['forward_dr', 'forward_dr', 'drop_rate'])
+  })
+
+  test('schedule_icmp: a connection that an error makes is counted like others', async () => {
+    await program.load(['schedule_icmp=1', ...RULES])
+    await program.changeLimits(limits({ service: WEB[4], rate: 1, length: 32 }))
+    const about = (dport: number) =>
+      program.send(
+        'c',
+        fromClient(
+          ip(
+            { src: '203.0.113.254', dst: VIP4 },
+            icmp({ type: 3, code: 3 }, ipv4({ src: VIP4, dst: SOURCES[4][0] }, tcp({ sport: 80, dport }))),
+          ),
+        ),
+      ).verdict
+    assert.deepEqual([about(900), about(900), about(901)], ['forward_icmp', 'forward_icmp', 'drop_rate'])
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'drop_rate')
+    assert.equal(send(SOURCES[4][1], WEB[4]), 'forward_dr')
   })
 
   test('a limit ends when it is deleted, and with its service', async () => {

@@ -15,6 +15,7 @@ import { testRun, XdpAction } from '../../../dataplane/kernel/test-run.ts'
 import {
   InterfaceRecord,
   MAP_NAMES,
+  PM_ANSWER_BUCKETS,
   PM_EGRESSES,
   PM_FRAGMENTS,
   PM_INTEREST_WORDS,
@@ -185,6 +186,7 @@ function entries(): Record<string, number> {
     neighbours: PM_NEIGHBOURS,
     localities: PM_LOCALITIES,
     sources: PM_SOURCES,
+    answered: PM_ANSWER_BUCKETS,
   }
 }
 

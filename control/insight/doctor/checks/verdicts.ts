@@ -40,8 +40,8 @@ const TROUBLE: Readonly<Record<string, Trouble>> = {
     remedy: 'ip -br link',
   },
   drop_answer_limit: {
-    consequence: 'ICMP errors to clients are left out, those about packets that are too big among them',
-    remedy: 'sysctl -w net.ipv4.icmp_msgs_per_sec=10000',
+    consequence: 'clients are not told why they get no answer, and wait for it: ICMP errors are left out',
+    remedy: 'sysctl -w net.ipv4.icmp_ratelimit=100 net.ipv4.icmp_msgs_per_sec=10000',
   },
   drop_checksum_limit: {
     consequence: 'packets whose checksum would cover more than 65,000 bytes are lost',
