@@ -56,7 +56,7 @@ import { type LiveHost, openHost } from './host.ts'
 import { openJournal } from './journal-file.ts'
 import { collectGarbage, Tidy } from './memory.ts'
 import { Recordings } from './recordings.ts'
-import { type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
+import { lastingDirectory, type RunDirectory, StartError, takeRunDirectory } from './run-directory.ts'
 import { readOtlpHeaders, readWebToken } from './secrets.ts'
 import { openSockets, type SocketOptions } from './sockets.ts'
 
@@ -155,7 +155,8 @@ class Daemon {
     const run = await takeRunDirectory(options.runDirectory, options.dataplane !== 'none')
     let host: LiveHost | null = null
     let opened: Opened | null = null
-    const siteReader = new SiteReader({ poolFile: join(run.path, 'pools.json'), goodFolder: run.path })
+    const lasting = lastingDirectory(run, process.env)
+    const siteReader = new SiteReader({ poolFile: join(lasting, 'pools.json'), goodFolder: lasting })
     try {
       host = openHost()
       const first = await readConfiguration(siteReader, options.config)

@@ -1,7 +1,7 @@
 /** The daemon's folder: its socket, its state, and the guarantee that it is the only one there. */
-import { realpathSync, rmSync } from 'node:fs'
+import { existsSync, realpathSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import { makeDirectory } from '../../linux/directory.ts'
 import { type FileLock, type Holder, tryLock } from '../../linux/lock.ts'
 import { lockNetns } from '../../linux/netns-lock.ts'
@@ -16,6 +16,15 @@ export interface RunDirectory {
   readonly path: string
   readonly socket: string
   release(): void
+}
+
+/**
+ * Where what is to outlive a reboot is kept, for which the run directory is in memory: what systemd names to a
+ * unit with StateDirectory=, and without that the run directory all the same.
+ */
+export function lastingDirectory(run: RunDirectory, environment: NodeJS.ProcessEnv): string {
+  const [named = ''] = (environment.STATE_DIRECTORY ?? '').split(':')
+  return isAbsolute(named) && existsSync(named) ? named : run.path
 }
 
 /** Longer than a living daemon takes to accept; a peer that never does must not hold up a start. */

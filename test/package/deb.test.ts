@@ -213,7 +213,7 @@ describe('on a machine', { skip: missing }, () => {
       list >/tmp/before
       cp /etc/group /tmp/group
       quietly dpkg -i ${DEB}
-      mkdir -p /sys/fs/bpf/pointsman/netns-1 /run/pointsman
+      mkdir -p /sys/fs/bpf/pointsman/netns-1 /run/pointsman /var/lib/pointsman
       touch /sys/fs/bpf/pointsman/netns-1/maps /run/pointsman/state.json
       dpkg -r pointsman 2>&1 | grep '^pointsman'
       ls /sys/fs/bpf/pointsman/netns-1

@@ -1,6 +1,6 @@
 /** A daemon with a configuration file: what it starts with, what a reload does, what is shown. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -53,6 +53,40 @@ test('a daemon serves its file, and goes on with it when a reload finds it wrong
     await withDaemon({ options: ['--config', file] }, async ({ socket, log }) => {
       assert.deepEqual((await get(socket, '/v1/services', servicesAnswer)).value, [])
       assert.match(log(), /Cannot apply, nothing has changed: .*pm\.yaml:2:12: tcp: expected an address/)
+    })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a daemon that boots with a file half written starts with what was last in force, and says so', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'pointsman-config-'))
+  const file = join(folder, 'pm.yaml')
+  const state = join(folder, 'state')
+  const whole =
+    'services:\n  - tcp: 192.0.2.10:80\n    scheduler: rr\n    real_servers: [10.0.0.1, "10.0.0.2:8080"]\n'
+  mkdirSync(state)
+  // Each has a run directory of its own, which is gone with it, as over a reboot.
+  const settings = { options: ['--config', file], env: { STATE_DIRECTORY: state } }
+  const ports = async (socket: string) =>
+    (await get(socket, '/v1/services', servicesAnswer)).value.flatMap(({ servers }) =>
+      servers.map(({ address, port }) => `${address} ${port}`),
+    )
+  try {
+    writeFileSync(file, whole)
+    await withDaemon(settings, async ({ socket }) => {
+      assert.deepEqual((await ports(socket)).sort(), ['10.0.0.1 80', '10.0.0.2 8080'])
+    })
+    writeFileSync(file, whole.slice(0, -10))
+    await withDaemon(settings, async ({ socket, log }) => {
+      assert.deepEqual((await ports(socket)).sort(), ['10.0.0.1 80', '10.0.0.2 8080'])
+      assert.match(log(), /Cannot apply, nothing has changed.*pm\.yaml:4/)
+      assert.match(log(), /Going on with what was last in force of it/)
+      const [source] = (await get(socket, '/v1/sources', sourcesAnswer)).value.filter(
+        (one) => one.source === 'file',
+      )
+      assert.equal(source?.state, 'refused')
+      assert.match(sourcesText([source]), /what it said before the daemon started is in force/)
     })
   } finally {
     rmSync(folder, { recursive: true })

@@ -343,6 +343,25 @@ describe('a question', () => {
     assert.match(String(state()), /gone|Z|X/)
   })
 
+  test('exec: as an ordinary user, with none of our groups and capabilities', {
+    skip: process.getuid?.() === 0 ? false : 'needs root: to become somebody else',
+  }, async () => {
+    const script = `echo $(id -u) $(id -g) $(id -G) $(awk '/^Cap(Prm|Eff|Amb)/ { print $2 }' /proc/self/status)`
+    const none = '0000000000000000'
+    const question = {
+      kind: 'exec',
+      command: ['/bin/sh', '-c', script],
+      user: 'nobody',
+      result: 'status',
+    } as const
+    const [nobody] = readFileSync('/etc/passwd', 'utf8').match(/^nobody:.*$/m) ?? []
+    const [, , uid, gid] = nobody?.split(':') ?? []
+    assert.deepEqual(await answer(question, 0), {
+      state: 'good',
+      words: `exit status 0: ${uid} ${gid} ${gid} ${none} ${none} ${none}`,
+    })
+  })
+
   test('file: a number, the smallest one, none, a pipe', async () => {
     const file = join(folder, 'weight')
     const pipe = join(folder, 'pipe')
