@@ -4,6 +4,8 @@ import { cpus } from './cpus.ts'
 import { e2e } from './e2e.ts'
 import { floor } from './floor.ts'
 import { guest } from './guest.ts'
+import { page } from './page.ts'
+import { recording } from './recording.ts'
 import { registries } from './registries.ts'
 import type { Section } from './section.ts'
 import { site } from './site.ts'
@@ -17,11 +19,13 @@ import { xdp } from './xdp.ts'
 export const SECTIONS: readonly Section[] = [
   floor,
   xdp,
+  recording,
   wasm,
   e2e,
   cpus,
   userspace,
   control,
+  page,
   site,
   registries,
   checks,
