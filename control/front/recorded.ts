@@ -1,6 +1,8 @@
 /** A director that writes down who changed what: the one that requests of clients work on. */
 import { endpointText } from '../../net/endpoint.ts'
+import { prefixText } from '../../net/prefix.ts'
 import type { Director } from '../model/director.ts'
+import type { FilterBatch, FilterChange } from '../model/filter.ts'
 import { serviceText } from '../model/identity.ts'
 import type { Journal, NewEvent } from '../model/journal.ts'
 import { limitText } from '../model/limit.ts'
@@ -102,6 +104,8 @@ function recording(
         about: 'marks',
         words: `rules changed: ${change.add.length} added, ${change.delete.length} deleted${change.flush === false ? '' : ', flushed'}`,
       })),
+    changeFilters: (change) =>
+      noted(director.changeFilters(change), () => ({ about: 'filters', words: filtersText(change) })),
     changeLimits: (change) =>
       noted(director.changeLimits(change), () => ({
         about: 'limits',
@@ -121,6 +125,22 @@ function recording(
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
+}
+
+/** A list may have a million prefixes: then it says how many. */
+function filtersText({ flush, delete: deleted, add }: FilterChange): string {
+  const of = (service: ServiceId | null): string => (service === null ? '' : ` for ${serviceText(service)}`)
+  const batch = ({ prefixes, service, forMs }: FilterBatch): string => {
+    const which =
+      prefixes.length <= TOLD_MAX ? prefixes.map(prefixText).join(' ') : `${prefixes.length} prefixes`
+    return `${which}${of(service)}${forMs === null ? '' : ` for ${Math.round(forMs / 1000)} s`}`
+  }
+  const all = (done: string, batches: readonly FilterBatch[]): string[] => {
+    const told = batches.slice(0, TOLD_MAX).map((one) => `${one.action} ${done}: ${batch(one)}`)
+    return batches.length > TOLD_MAX ? [...told, `${batches.length - TOLD_MAX} more`] : told
+  }
+  const flushed = flush === null ? [] : [`${flush.action} flushed${of(flush.service)}`]
+  return [...flushed, ...all('deleted', deleted), ...all('added', add)].join(', ')
 }
 
 function ofService(service: ServiceRequest, what: string): Change {
