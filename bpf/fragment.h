@@ -490,8 +490,8 @@ PM_PART int pm_note_fate(__u64 piece, __u32 verdict)
 {
 	struct pm_fragment *n = pm_fragments((__u32)piece >> PM_PIECE_NOTE_SHIFT & PM_PIECE_INDEX);
 
-	if ((piece & PM_PIECE_PART) != PM_PART_FIRST || !n || verdict == PM_WANT_PAYLOAD || verdict == PM_PASS_EGRESS ||
-	    verdict == PM_PASS_LOCAL_NODE || (verdict >= PM_FORWARD_NAT && verdict < PM_ANSWER_PORT_UNREACHABLE))
+	if ((piece & PM_PIECE_PART) != PM_PART_FIRST || !n || verdict == PM_WANT_PAYLOAD || verdict == PM_WANT_CUT ||
+	    verdict == PM_PASS_EGRESS || verdict == PM_PASS_LOCAL_NODE || (verdict >= PM_FORWARD_NAT && verdict < PM_ANSWER_PORT_UNREACHABLE))
 		return 0;
 	for (int i = 0; i < PM_TRIES; i++) {
 		__u32 was = pm_glance(n->fate);

@@ -55,8 +55,10 @@ pm_inline enum pm_fib_result pm_host_fib(PM_HOST *host, struct pm_fib *q)
 	return pm_ask_fib(host, q, &p);
 }
 
-/* One frame in, one frame out. */
+/* One frame in, one frame out: at most traffic control is told what to go on with (cut-mark.h). */
 #define pm_host_cuts(f, mtu) ((void)(f), (void)(mtu), 0)
+#define pm_uncut(f, set, line) \
+	((set)->flags & PM_SETTING_CUTS ? ((f)->ifindex = (line), PM_WANT_CUT) : PM_DROP_FRAGMENTATION)
 
 enum pm_way {
 	PM_WAY_NONE, /* none: the kernel would take the frame and lose it */

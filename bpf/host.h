@@ -13,6 +13,7 @@
  *   pm_host_fib(f, q)     next hop
  *   pm_host_takes(f, if)  whether a frame received as this one can leave by an interface
  *   pm_host_cuts(f, mtu)  whether the frame, larger than that, leaves in fragments
+ *   pm_uncut(f, set, line) the verdict if it does not
  *   pm_sum(f, off, len)   sum of 16-bit words over a range of the frame, which ends within PM_SUM_MAX
  *   pm_load32(p)          a word at any address of the frame; pm_store32(p, word) writes one
  *   pm_loop(n, fn, arg)   fn(i, arg) for i < n until it returns non-zero
@@ -98,6 +99,16 @@ struct pm_next_hop {
 #define pm_can_wait(f) ((void)(f), 0)
 #else
 #define pm_can_wait(f) ((f)->flags & PM_JOB_WAITS)
+#endif
+
+/*
+ * What becomes of a frame that is to be cut, and cannot be here. `line`: of the connection that it was counted for,
+ * or one of these: it was counted, and a second run needs no line; nothing has been done yet.
+ */
+#define PM_CUT_COUNTED PM_NONE
+#define PM_CUT_UNCOUNTED (PM_NONE - 1)
+#ifndef pm_uncut
+#define pm_uncut(f, set, line) ((void)(f), (void)(set), (void)(line), PM_DROP_FRAGMENTATION)
 #endif
 
 /* What frames of the kernel's stack have that others do not: host-skb.h says it for them. */

@@ -209,7 +209,9 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		return PM_DROP_MAP;
 	if (real->slot != PM_SLOT_LIVE)
 		return PM_DROP_REAL_SERVER_GONE;
-	pm_account(c->real, p->ip_length, 0);
+	if (!pm_is_resumed(f))
+		pm_account(c->real, p->ip_length, 0);
+	pm_frame_counted(f);
 	now = pm_now();
 	epoch = pm_epoch(set, now);
 	if (!pm_hop_in(set, seen, epoch, now)) {
@@ -242,7 +244,9 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		if (family == 6)
 			return PM_DROP_FRAGMENTATION;
 		if (!pm_host_cuts(f, limit + (method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0))) {
-			if (method != PM_METHOD_NAT || pm_allow_fragments(f))
+			if (method != PM_METHOD_NAT)
+				return pm_uncut(f, set, PM_CUT_COUNTED);
+			if (pm_allow_fragments(f))
 				return PM_DROP_FRAGMENTATION;
 			stack_only = 1;
 		}
@@ -316,7 +320,7 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 		if (pm_unfragmentable(f, family))
 			return PM_PASS_REPLY_MTU;
 		if (!pm_host_cuts(f, seen->hop.mtu))
-			return PM_DROP_FRAGMENTATION;
+			return pm_uncut(f, set, PM_CUT_UNCOUNTED);
 	}
 	if (PM_ETH_LEN + p->ip_length > PM_SUM_MAX)
 		return PM_DROP_CHECKSUM_LIMIT;

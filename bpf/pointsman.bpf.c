@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* The packet program in the kernel: frames in, XDP actions out. */
 #include "process.h"
+#include "cut-mark.h"
 #include "record.h"
 
 /* BTF keeps only what something refers to: these make the layout complete for the generator. */
@@ -53,7 +54,12 @@ int pointsman(struct xdp_md *ctx)
 		if (way == PM_WAY_NONE)
 			v = PM_DROP_EGRESS;
 	}
+	if (pm_unlikely(v == PM_WANT_CUT) && pm_leave_mark(ctx, ifindex))
+		v = PM_DROP_FRAGMENTATION;
 	pm_record_left(ctx, v, ifindex);
+	/* Counted by whoever cuts it. */
+	if (pm_unlikely(v == PM_WANT_CUT))
+		return XDP_PASS;
 	pm_tally(v);
 	switch (pm_act(v)) {
 	case PM_ACTION_PASS:

@@ -92,7 +92,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		if (pm_unfragmentable(f, family))
 			return PM_PASS_REPLY_MTU;
 		if (!pm_host_cuts(f, flow->seen.hop.mtu))
-			return PM_DROP_FRAGMENTATION;
+			return pm_uncut(f, flow->set, PM_CUT_UNCOUNTED);
 	}
 	if (!pm_is_resumed(f)) {
 		pm_frame_counted(f);
@@ -407,7 +407,7 @@ pm_inline __u64 pm_process(PM_HOST *host)
 /* Verdicts to actions, in one place. */
 pm_inline enum pm_action pm_act(enum pm_verdict v)
 {
-	if (v == PM_WANT_PAYLOAD || v == PM_WANT_DATAGRAM)
+	if (v == PM_WANT_PAYLOAD || v == PM_WANT_DATAGRAM || v == PM_WANT_CUT)
 		return PM_ACTION_AGAIN;
 	if (v < PM_FORWARD_NAT)
 		return PM_ACTION_PASS;

@@ -114,7 +114,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		}
 		if (!pm_host_cuts(f, limit + (method == PM_METHOD_TUN ? pm_tunnel_overhead(real) : 0))) {
 			if (method != PM_METHOD_NAT)
-				return PM_DROP_FRAGMENTATION;
+				return pm_uncut(f, flow->set, flow->index);
 			/* What goes to another address the stack forwards, and fragments. */
 			stack_only = 1;
 		}
@@ -166,7 +166,7 @@ pm_inline enum pm_verdict pm_send(struct pm_frame *f, int family, struct pm_flow
 {
 	enum pm_verdict v = pm_send_in(f, family, flow, real);
 
-	if (pm_unlikely(flow->seen.c.traits & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD)
+	if (pm_unlikely(flow->seen.c.traits & PM_CONN_ONE_PACKET) && v != PM_WANT_PAYLOAD && v != PM_WANT_CUT)
 		pm_forget(family, flow->index, flow->seen.c.word);
 	return v;
 }

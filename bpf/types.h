@@ -107,6 +107,7 @@ enum pm_verdict {
 	PM_DROP_FRAGMENT_TABLE = 87,   /* no room for another fragmented datagram */
 	PM_DROP_FRAGMENT_INCOMPLETE = 88, /* userspace plane: its datagram was not whole in time, or had to give way */
 	PM_DROP_NO_REAL_SERVER = 81, /* ICMP error that schedule_icmp would schedule, and no real server available */
+	PM_WANT_CUT = 71, /* XDP only: left to the program of traffic control beside it, which cuts */
 	PM_DROP_DENIED = 72,	     /* its source is denied */
 	PM_DROP_RATE = 73,	     /* its source starts more connections than the service lets it */
 
@@ -253,6 +254,7 @@ enum pm_setting {
 	PM_SETTING_SLOPPY_SCTP = 0x40000,  /* sysctl sloppy_sctp */
 	PM_SETTING_LIMITS = 0x10000,	   /* some service has a limit for each source */
 	PM_SETTING_ANSWERS = 0x20000,	   /* what this host's own sockets send passes the program, too (outgoing.h) */
+	PM_SETTING_CUTS = 0x100000,	   /* traffic control beside XDP cuts what is larger than its path (cut-mark.h) */
 	PM_SETTING_OWN = 0x80000,	   /* this host's own sockets are clients, too (own.h) */
 };
 

@@ -376,6 +376,7 @@ async function main(): Promise<number> {
     bpfObject(at('bpf/pointsman-tc.bpf.c')),
     bpfObject(at('bpf/pointsman-recording.bpf.c'), at('bpf/pointsman.bpf.c')),
     bpfObject(at('bpf/pointsman-tc-recording.bpf.c'), at('bpf/pointsman-tc.bpf.c')),
+    bpfObject(at('bpf/pointsman-cut.bpf.c')),
     bpfObject(at('bpf/pointsman-out.bpf.c')),
     bpfObject(at('bpf/pointsman-own.bpf.c')),
     bpfObject(at('bpf/steer.bpf.c')),

@@ -39,6 +39,7 @@ const HOME = 'usr/lib/pointsman'
 const PROGRAMS = ['pointsmand', 'pointsman', 'ipvsadm', 'ipvsadm-save', 'ipvsadm-restore']
 const DIST = [
   'pointsman.bpf.o',
+  'pointsman-cut.bpf.o',
   'pointsman-out.bpf.o',
   'pointsman-own.bpf.o',
   'pointsman-tc.bpf.o',

@@ -32,6 +32,7 @@ import type { Room } from '../rules/room.ts'
 import type { Rules } from '../rules/rules.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
+import { Cutting } from './cutting.ts'
 import { FilterMaps } from './filters.ts'
 import { Gates } from './gates.ts'
 import { LimitMaps } from './limits.ts'
@@ -97,6 +98,7 @@ export class MapApplier implements Applier {
   readonly #marks: MarkTables
   readonly #answers: LocalAnswers
   readonly #own: OwnClients
+  readonly #cutting: Cutting
   readonly #reconciler: Reconciler
   readonly #comparison: Comparison
   readonly #stateFile: StateFile
@@ -140,6 +142,7 @@ export class MapApplier implements Applier {
     this.room = new Capacity(this.#ledger, this.#maps.live, () => this.#clock.nowMs())
     this.#answers = new LocalAnswers(dataplane, (message) => this.#warn(message))
     this.#own = new OwnClients(dataplane, (message) => this.#warn(message))
+    this.#cutting = new Cutting(dataplane, (message) => this.#warn(message))
     this.#servesOwn = options.servesOwn ?? false
     this.#network = new NetworkFacts({
       dataplane,
@@ -170,6 +173,7 @@ export class MapApplier implements Applier {
         limits: this.limits.count > 0,
         answers: this.#answers.areSeen,
         own: this.#own.areServed,
+        cuts: this.#cutting.isThere,
       }),
     )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
@@ -206,6 +210,7 @@ export class MapApplier implements Applier {
         this.#estimation.restart(real)
         this.#network.touch(real)
         this.#answers.adopt(real)
+        this.#cutting.adopt(real)
       }
     }
     this.#network.placements.natSources = publishedNatIcmpSend(this.dataplane.map('settings'))
@@ -289,6 +294,7 @@ export class MapApplier implements Applier {
     this.#answers.before(operation)
     execute(this.#maps, operation)
     this.#answers.after(operation)
+    this.#cutting.after(operation)
     if (
       operation.op === 'fill-service' ||
       (operation.op === 'revise-service' && operation.word === 'order')
@@ -336,6 +342,7 @@ export class MapApplier implements Applier {
   }
 
   publishSettings(): void {
+    this.#cutting.before(this.#rules.serviceCount > 0)
     this.#own.before(this.#servesOwn && this.#rules.serviceCount > 0)
     this.#followOwn(this.#own.areServed)
     this.#settings.publish()

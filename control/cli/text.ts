@@ -145,7 +145,7 @@ export function statusText(status: Status): string {
     rows.push([state === 'waiting' ? 'waiting for' : 'refused', `${name}, ${why}`])
   }
   if (dataplane.interfaces.length === 0) rows.push(['interface', 'none'])
-  rows.push(...answerRows(dataplane.answers), ...ownRows(dataplane.own))
+  rows.push(...answerRows(dataplane.answers), ...cuttingRows(dataplane.cutting), ...ownRows(dataplane.own))
   rows.push(
     ['services', String(status.services)],
     ['real servers', String(status.realServers)],
@@ -195,6 +195,11 @@ function answerRows(answers: Status['dataplane']['answers']): (readonly [string,
     ['local servers', `their answers are seen at ${seen}`],
     ...refused.map((why) => ['not seen', why] as const),
   ]
+}
+
+/** Only what is missing. */
+function cuttingRows(cutting: Status['dataplane']['cutting']): (readonly [string, string])[] {
+  return (cutting?.refused ?? []).map((why) => ['larger packets', `not cut: ${why}`] as const)
 }
 
 /** Only what is missing: that own clients are served is nothing to be told. */

@@ -88,6 +88,8 @@ export interface InUse {
   readonly limits: boolean
   /** The program sees what real servers on this host send. */
   readonly answers: boolean
+  /** Something beside the program cuts what it cannot. */
+  readonly cuts: boolean
   /** The host's own sockets are led to the program. */
   readonly own: boolean
 }
@@ -138,6 +140,7 @@ export function settingsWords(
       on(use.limits, Setting.Limits) |
       on(use.answers, Setting.Answers) |
       on(use.own, Setting.Own) |
+      on(use.cuts, Setting.Cuts) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.marks, use.marks)

@@ -1,5 +1,5 @@
 /** What `pointsman status` shows. */
-import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { Answers, Dataplane } from '../../dataplane/dataplane.ts'
 import type { SendFailures } from '../../dataplane/kernel/failures.ts'
 import { netDeviceName } from '../../linux/device.ts'
 import { CHECK_DEVICE } from '../../linux/netlink/probe-pair.ts'
@@ -65,7 +65,8 @@ export function readStatus(facts: StatusFacts): Status {
         ...(note === undefined ? {} : { note }),
       })),
       missing,
-      answers: answersShown(dataplane),
+      answers: companionShown(dataplane?.answers?.()),
+      cutting: companionShown(dataplane?.cutting?.()),
       own: ownShown(dataplane),
       warnings: [...(dataplane?.warnings ?? []), ...(applier?.warnings() ?? []), ...facts.warnings],
       sendFailures: sendFailures(facts.sendFailures),
@@ -97,10 +98,9 @@ export function readStatus(facts: StatusFacts): Status {
   }
 }
 
-function answersShown(dataplane: Dataplane | null): Status['dataplane']['answers'] {
-  const answers = dataplane?.answers?.() ?? null
-  if (answers === null) return null
-  return { seen: answers.seen, interfaces: [...answers.interfaces], refused: [...answers.refused] }
+function companionShown(state: Answers | null | undefined): Status['dataplane']['answers'] {
+  if (state == null) return null
+  return { seen: state.seen, interfaces: [...state.interfaces], refused: [...state.refused] }
 }
 
 function ownShown(dataplane: Dataplane | null): Status['dataplane']['own'] {

@@ -18,11 +18,11 @@ import { RequestSocket } from '../../linux/netlink/socket.ts'
 import type { AttachResult, Dataplane, OwnClients as State } from '../dataplane.ts'
 import { forgetOwnHops, giveHop } from '../given-hops.ts'
 import { PM_NEIGHBOUR_OWN, PM_NEIGHBOUR_SERVE } from '../layout/layout.gen.ts'
-import type { Outgoing } from './outgoing.ts'
+import type { Companion } from './companion.ts'
 
 export class OwnClients {
   readonly #plane: Pick<Dataplane, 'map'>
-  readonly #leading: Outgoing
+  readonly #leading: Companion
   #serve: number | null = null
   /** Why there is no pair; null while there is, or nobody wants one. */
   #refused: string | null = null
@@ -30,7 +30,7 @@ export class OwnClients {
   #untaken: string | null = null
   #wanted = false
 
-  constructor(plane: Pick<Dataplane, 'map'>, leading: Outgoing) {
+  constructor(plane: Pick<Dataplane, 'map'>, leading: Companion) {
     this.#plane = plane
     this.#leading = leading
   }

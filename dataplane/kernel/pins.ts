@@ -7,13 +7,15 @@
  *     program-tc            that for traffic control
  *     program-out           that for what the host's own sockets send
  *     program-own           that which leads what they send to virtual services to the others
+ *     program-cut           that which cuts what XDP cannot
  *     object, object-tc ... symbolic links to nowhere: of which object a program was made, and with what tag
  *     link-IFINDEX          one attachment of XDP; forwarding lasts as long as this file
  *     tc-IFINDEX            the same of traffic control
  *     out-IFINDEX           the same at the egress
  *     own-IFINDEX           the same at the egress of lo
+ *     cut-IFINDEX           the same at the ingress, beside XDP
  *     filter-IFINDEX        before Linux 6.6: a symbolic link to nowhere that says that a filter of ours is there
- *     filter-out-IFINDEX    the same at the egress; filter-own-IFINDEX at that of lo
+ *     filter-out-IFINDEX    the same at the egress; filter-own-IFINDEX at that of lo; filter-cut-IFINDEX beside XDP
  *     name-IFINDEX          a symbolic link to nowhere: the name by which that interface was wanted
  */
 import {
@@ -33,10 +35,13 @@ import type { TcPlace } from '../../linux/netlink/traffic-control.ts'
 
 /** Where in the kernel packets come to the program. */
 export type TakingHook = 'xdp' | 'tc'
-/** Where it sees what the host itself sends: its answers by out, its requests by own. */
-export type SendingHook = 'out' | 'own'
-export type Hook = TakingHook | SendingHook
-export const HOOKS: readonly Hook[] = ['xdp', 'tc', 'out', 'own']
+/**
+ * Where it sees what they do not: what the host itself sends, its answers by out, its requests by own; and what is to
+ * be cut of that which XDP has taken.
+ */
+export type CompanionHook = 'out' | 'own' | 'cut'
+export type Hook = TakingHook | CompanionHook
+export const HOOKS: readonly Hook[] = ['xdp', 'tc', 'out', 'own', 'cut']
 
 export function isTaking(hook: Hook): hook is TakingHook {
   return hook === 'xdp' || hook === 'tc'
@@ -44,6 +49,7 @@ export function isTaking(hook: Hook): hook is TakingHook {
 
 /** Where in traffic control a hook's program is. */
 export function placeOf(hook: Hook): TcPlace {
+  if (hook === 'cut') return 'beside'
   return isTaking(hook) ? 'ingress' : 'egress'
 }
 
@@ -66,24 +72,28 @@ const PROGRAM: Readonly<Record<Hook, string>> = {
   tc: 'program-tc',
   out: 'program-out',
   own: 'program-own',
+  cut: 'program-cut',
 }
 const OBJECT: Readonly<Record<Hook, string>> = {
   xdp: 'object',
   tc: 'object-tc',
   out: 'object-out',
   own: 'object-own',
+  cut: 'object-cut',
 }
-const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc', out: 'out', own: 'own' }
-const FILTER = { tc: 'filter', out: 'filter-out', own: 'filter-own' } as const
-const ATTACHMENT = /^(link|tc|out|own|filter|filter-out|filter-own)-(\d+)$/
+const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc', out: 'out', own: 'own', cut: 'cut' }
+const FILTER = { tc: 'filter', out: 'filter-out', own: 'filter-own', cut: 'filter-cut' } as const
+const ATTACHMENT = /^(link|tc|out|own|cut|filter|filter-out|filter-own|filter-cut)-(\d+)$/
 const HOOK_OF: Readonly<Record<string, Hook>> = {
   link: 'xdp',
   tc: 'tc',
   out: 'out',
   own: 'own',
+  cut: 'cut',
   [FILTER.tc]: 'tc',
   [FILTER.out]: 'out',
   [FILTER.own]: 'own',
+  [FILTER.cut]: 'cut',
 }
 const NAME = /^name-(\d+)(-new)?$/
 
@@ -183,7 +193,7 @@ export class Pins {
   }
 
   /**
-   * Of the interface as `wanted`; its name is there before it and goes after it. Interfaces that only send are
+   * Of the interface as `wanted`; its name is there before it and goes after it. Interfaces of companions are
    * wanted by no name.
    */
   pinLink(ifindex: number, fd: number, wanted: string, hook: Hook = 'xdp'): void {

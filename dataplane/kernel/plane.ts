@@ -33,12 +33,12 @@ import { MAPS, type MapName } from '../layout/layout.gen.ts'
 import { mapMemory } from '../map-memory.ts'
 import type { RecordingWanted, Tape } from '../recording.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
+import { Companion, type IsPlace, sends } from './companion.ts'
 import { readEgress } from './egress.ts'
 import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object-info.ts'
-import { Outgoing } from './outgoing.ts'
 import { OwnClients } from './own-clients.ts'
 import { type OpenedPrograms, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
-import { type Hook, isTaking, Pins, type TakingHook, type Trace } from './pins.ts'
+import { type CompanionHook, type Hook, isTaking, Pins, type TakingHook, type Trace } from './pins.ts'
 import { Recorder } from './recording.ts'
 import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
 import { mergingTrap, type VlanTrap, vlanTrap } from './traps.ts'
@@ -61,6 +61,8 @@ export interface KernelOptions {
   readonly outObjectPath?: string | undefined
   /** The same for what leads its requests: `dist/pointsman-own.bpf.o`. */
   readonly ownObjectPath?: string | undefined
+  /** The same for what cuts beside XDP: `dist/pointsman-cut.bpf.o`. */
+  readonly cutObjectPath?: string | undefined
   /** auto unless said otherwise. */
   readonly mode?: AttachChoice | undefined
   /** Whether traffic control has links (Linux 6.6): tried unless said otherwise. */
@@ -116,7 +118,10 @@ export class KernelDataplane implements Dataplane {
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
   readonly #links = new Map<number, OwnLink>()
-  readonly #outgoing: Outgoing
+  readonly #outgoing: Companion
+  readonly #cutting: Companion
+  /** Whether there are tunnels; null: nobody wants anything cut. */
+  #tunnels: boolean | null = null
   readonly #own: OwnClients
   readonly #readers = new BpfReaders()
   /** Generic netlink and rtnetlink, once they are needed. */
@@ -142,6 +147,7 @@ export class KernelDataplane implements Dataplane {
       tc: options.tcObjectPath ?? builtFile('pointsman-tc.bpf.o'),
       out: options.outObjectPath ?? builtFile('pointsman-out.bpf.o'),
       own: options.ownObjectPath ?? builtFile('pointsman-own.bpf.o'),
+      cut: options.cutObjectPath ?? builtFile('pointsman-cut.bpf.o'),
     }
     const wanted = { hooks: [hookOf(options.mode)], objects, sizes: options.sizes }
     const directory = options.pinDirectory === undefined ? defaultPinDirectory() : options.pinDirectory
@@ -153,6 +159,7 @@ export class KernelDataplane implements Dataplane {
       plane.#adoptLinks()
       plane.#outgoing.adopt()
       plane.#own.adopt()
+      plane.#cutting.adopt()
       return plane
     } catch (error) {
       await plane.close()
@@ -171,8 +178,14 @@ export class KernelDataplane implements Dataplane {
     this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
-    this.#outgoing = new Outgoing('out', pins, opened, this.#tcLinks)
-    this.#own = new OwnClients(this, new Outgoing('own', pins, opened, this.#tcLinks))
+    const companion = (hook: CompanionHook, isPlace: IsPlace) =>
+      new Companion(hook, isPlace, pins, opened, this.#tcLinks)
+    this.#outgoing = companion('out', sends)
+    this.#own = new OwnClients(
+      this,
+      companion('own', (link) => link.loopback),
+    )
+    this.#cutting = companion('cut', ({ ifindex }, links) => this.#receivesByXdp(links).has(ifindex))
   }
 
   get plane(): 'xdp' | 'tc' {
@@ -186,6 +199,40 @@ export class KernelDataplane implements Dataplane {
 
   answers(): Answers | null {
     return this.#outgoing.state()
+  }
+
+  cutLarger(tunnels: boolean): void {
+    if (this.#closed || this.#isDetached) return
+    this.#tunnels = tunnels
+    if (this.#cutting.state() === null) this.#bringCuttingInLine(this.#readLinks())
+  }
+
+  cutting(): Answers | null {
+    return this.#cutting.state()
+  }
+
+  /** Once it was there it stays as long as XDP does: frames that are marked already need it. */
+  #bringCuttingInLine(links: Links): void {
+    const receiving = this.#receivesByXdp(links)
+    const isThere = this.#cutting.state() !== null
+    if (receiving.size === 0) {
+      if (isThere) this.#cutting.remove()
+    } else if (
+      isThere ||
+      this.#tunnels === true ||
+      (this.#tunnels === false && hasNarrower(links, receiving))
+    ) {
+      this.#cutting.want(true, () => links)
+    }
+  }
+
+  /** Interfaces whose frames XDP takes. */
+  #receivesByXdp(links: Links): ReadonlySet<number> {
+    return new Set(
+      [...this.#links].flatMap(([ifindex, { hook }]) =>
+        hook === 'xdp' ? links.receivingFor(ifindex).map((one) => one.ifindex) : [],
+      ),
+    )
   }
 
   serveOwn(on: boolean): void {
@@ -319,6 +366,7 @@ export class KernelDataplane implements Dataplane {
       if (!receiving.has(ifindex)) removeInterface(this, ifindex)
     }
     this.#dropUnused()
+    this.#bringCuttingInLine(links)
     // Behind the links: some drivers can send from the moment that a program is attached.
     if (this.#mode !== 'tc') await this.#publishEgress(links)
     return results
@@ -396,6 +444,7 @@ export class KernelDataplane implements Dataplane {
     for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
     this.#outgoing.remove()
     this.#own.remove()
+    this.#cutting.remove()
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       removeInterface(this, ifindex)
     }
@@ -419,6 +468,7 @@ export class KernelDataplane implements Dataplane {
     this.#links.clear()
     this.#outgoing.close()
     this.#own.close()
+    this.#cutting.close()
     this.#opened.release()
   }
 
@@ -546,6 +596,7 @@ export class KernelDataplane implements Dataplane {
       ...[this.#outgoing, this.#own].map((sending) =>
         sending.look(async (ifindex) => (await this.#askFilter(ifindex, 'egress'))?.programId ?? null),
       ),
+      this.#cutting.look(async (ifindex) => (await this.#askFilter(ifindex, 'beside'))?.programId ?? null),
     ])
   }
 
@@ -643,8 +694,14 @@ export class KernelDataplane implements Dataplane {
       found.push(...piece)
     })
     if (!isWhole && netDeviceName(ifindex) !== null) return null
-    return { ifindex, programId: packetProgramOf(found) ?? 0 }
+    return { ifindex, programId: packetProgramOf(found, place) ?? 0 }
   }
+}
+
+/** Whether there is a way that is narrower than what comes in. */
+function hasNarrower(links: Links, receiving: ReadonlySet<number>): boolean {
+  const widest = Math.max(...links.all().flatMap(({ ifindex, mtu }) => (receiving.has(ifindex) ? [mtu] : [])))
+  return links.all().some((link) => sends(link, links) && link.mtu < widest)
 }
 
 /** Where packets come to the program that is asked for. */

@@ -17,8 +17,8 @@ import {
 import { DataplaneError } from '../dataplane.ts'
 
 /** enum bpf_attach_type */
-const TCX: Readonly<Record<TcPlace, number>> = { ingress: 46, egress: 47 }
-const PLACES: readonly TcPlace[] = ['ingress', 'egress']
+const TCX: Readonly<Record<TcPlace, number>> = { ingress: 46, egress: 47, beside: 46 }
+const PLACES: readonly TcPlace[] = ['ingress', 'egress', 'beside']
 /** What `tc filter show` says of it. */
 const FILTER_NAME = 'pointsman'
 

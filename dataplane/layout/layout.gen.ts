@@ -146,6 +146,7 @@ export const Verdict = {
   DropFragmentTable: 87,
   DropFragmentIncomplete: 88,
   DropNoRealServer: 81,
+  WantCut: 71,
   DropDenied: 72,
   DropRate: 73,
   EvictedEnded: 96,
@@ -220,6 +221,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   87: 'drop_fragment_table',
   88: 'drop_fragment_incomplete',
   81: 'drop_no_real_server',
+  71: 'want_cut',
   72: 'drop_denied',
   73: 'drop_rate',
   96: 'evicted_ended',
@@ -453,6 +455,7 @@ export const Setting = {
   SloppySctp: 262144,
   Limits: 65536,
   Answers: 131072,
+  Cuts: 1048576,
   Own: 524288,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
@@ -476,6 +479,7 @@ export const settingNames: { readonly [value: number]: string } = {
   262144: 'sloppy_sctp',
   65536: 'limits',
   131072: 'answers',
+  1048576: 'cuts',
   524288: 'own',
 }
 

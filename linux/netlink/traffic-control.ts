@@ -43,15 +43,19 @@ const CLSACT_HANDLE = 0xffff_0000
 const CLSACT_PARENT = 0xffff_fff1
 const INGRESS = 0xffff_fff2
 const EGRESS = 0xffff_fff3
-/** Ours is told from others by it; filters that an administrator adds beside it usually go first. */
+/** Ours is told from others by it; filters that an administrator adds beside it usually go first. Programs are behind it. */
 const PREFERENCE = 0x706d
-/** The same of the packet program, behind that. */
-const PROGRAM_PREFERENCE = 0x706e
 const INSTRUCTION_BYTES = 8
 
-/** What comes in by an interface, or what leaves by it. */
-export type TcPlace = 'ingress' | 'egress'
-const PARENT: Readonly<Record<TcPlace, number>> = { ingress: INGRESS, egress: EGRESS }
+/** What comes in by an interface, or what leaves by it; and what comes in, beside a program that takes it otherwise. */
+export type TcPlace = 'ingress' | 'egress' | 'beside'
+const PARENT: Readonly<Record<TcPlace, number>> = { ingress: INGRESS, egress: EGRESS, beside: INGRESS }
+/** Each of ours at one hook has its own, so that one can go while another comes. */
+const PROGRAM_PREFERENCE: Readonly<Record<TcPlace, number>> = {
+  ingress: 0x706e,
+  egress: 0x706e,
+  beside: 0x706f,
+}
 
 /** Verdicts (enum TC_ACT_*): drop the frame, or ask whoever comes next. */
 export const TcAction = { SHOT: 2, UNSPEC: 0xffff_ffff } as const
@@ -112,7 +116,7 @@ export function setPacketProgram(
   ]
   const query = {
     type: RTM_NEWTFILTER,
-    header: filterHeader(ifindex, 1, PROGRAM_PREFERENCE, place),
+    header: filterHeader(ifindex, 1, PROGRAM_PREFERENCE[place], place),
     attributes: [kind('bpf'), { type: TCA_OPTIONS | NLA_F_NESTED, value: encodeAttributes(options) }],
   }
   socket.change(query, `put a program at the ${place}`, NLM_F_CREATE)
@@ -124,9 +128,12 @@ export function packetProgramQuery(ifindex: number, place: TcPlace): Query {
 }
 
 /** The id of the packet program among the filters of a place; null if it is none of them. */
-export function packetProgramOf(messages: readonly { readonly body: Uint8Array }[]): number | null {
+export function packetProgramOf(
+  messages: readonly { readonly body: Uint8Array }[],
+  place: TcPlace,
+): number | null {
   for (const { body } of messages) {
-    if (viewOf(body).getUint32(16, true) >>> 16 !== PROGRAM_PREFERENCE) continue
+    if (viewOf(body).getUint32(16, true) >>> 16 !== PROGRAM_PREFERENCE[place]) continue
     const options = decodeAttributes(body, TC_HEADER).get(TCA_OPTIONS)
     const id = options === undefined ? undefined : decodeAttributes(options, 0).get(TCA_BPF_ID)
     if (id !== undefined) return viewOf(id).getUint32(0, true)
@@ -137,7 +144,7 @@ export function packetProgramOf(messages: readonly { readonly body: Uint8Array }
 /** The same, asked now. */
 export function readPacketProgram(socket: RequestSocket, ifindex: number, place: TcPlace): number | null {
   try {
-    return packetProgramOf(socket.dump(packetProgramQuery(ifindex, place), 'read filters'))
+    return packetProgramOf(socket.dump(packetProgramQuery(ifindex, place), 'read filters'), place)
   } catch (error) {
     if (error instanceof NetlinkError) return null
     throw error
@@ -147,7 +154,7 @@ export function readPacketProgram(socket: RequestSocket, ifindex: number, place:
 /** Takes the packet program off; whether it was there. */
 export function removePacketProgram(socket: RequestSocket, ifindex: number, place: TcPlace): boolean {
   const was = readPacketProgram(socket, ifindex, place) !== null
-  if (was) removeFilter(socket, ifindex, PROGRAM_PREFERENCE, place)
+  if (was) removeFilter(socket, ifindex, PROGRAM_PREFERENCE[place], place)
   return was
 }
 

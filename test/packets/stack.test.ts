@@ -12,6 +12,7 @@ const PROGRAMS = [
   'pointsman-tc.bpf.o',
   'pointsman-out.bpf.o',
   'pointsman-own.bpf.o',
+  'pointsman-cut.bpf.o',
   'pointsman-recording.bpf.o',
   'pointsman-tc-recording.bpf.o',
 ]

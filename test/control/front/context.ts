@@ -18,6 +18,7 @@ export const STATUS: Status = {
     interfaces: [],
     missing: [],
     answers: null,
+    cutting: null,
     own: null,
     warnings: [],
     sendFailures: null,

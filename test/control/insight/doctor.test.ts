@@ -25,6 +25,7 @@ const status: Status = {
     interfaces: [{ name: 'c0', ifindex: 3, mode: 'native' }],
     missing: [],
     answers: null,
+    cutting: null,
     own: null,
     warnings: [],
     sendFailures: { counted: true, why: null, ways: [] },

@@ -8,6 +8,7 @@ import { compileBpf } from '../compile-bpf.ts'
 const HOOKS: Readonly<Record<Hook, { section: string; context: string; pass: string }>> = {
   out: { section: 'tc', context: '__sk_buff', pass: '-1' },
   own: { section: 'tc', context: '__sk_buff', pass: '-1' },
+  cut: { section: 'tc', context: '__sk_buff', pass: '-1' },
   xdp: { section: 'xdp', context: 'xdp_md', pass: 'XDP_PASS' },
   tc: { section: 'tc', context: '__sk_buff', pass: '-1' },
 }

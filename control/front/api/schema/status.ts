@@ -43,6 +43,13 @@ export const statusAnswer = z
           description:
             'where answers of real servers on this host are seen as they leave; null: there are none, or the data plane cannot',
         }),
+      cutting: z
+        .object({ seen: z.boolean(), interfaces: z.array(z.string()), refused: z.array(z.string()) })
+        .nullable()
+        .meta({
+          description:
+            'where packets that are larger than their path are cut beside XDP; null: there was no need, or the data plane does it by itself',
+        }),
       own: z
         .object({ served: z.boolean(), refused: z.array(z.string()) })
         .nullable()

@@ -1,4 +1,4 @@
-/** The program at the egress, which sees what the host itself sends, by links and by filters. */
+/** Programs beside the packet program, which see what that does not, by links and by filters. */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import test, { after } from 'node:test'
@@ -40,6 +40,7 @@ function options(out: number, tcLinks: boolean): KernelOptions {
     ...{ sizes, tcLinks, mode: 'native' },
     objectPath: programs.compile(3),
     outObjectPath: programs.compile(out, undefined, 'out'),
+    cutObjectPath: programs.compile(out, undefined, 'cut'),
   }
 }
 
@@ -57,7 +58,7 @@ function counted(plane: KernelDataplane, name: string, verdict: number): bigint 
 function pinned(): string[] {
   const directory = defaultPinDirectory()
   if (!existsSync(directory)) return []
-  return readdirSync(directory).filter((name) => /out/.test(name) && !/^object/.test(name))
+  return readdirSync(directory).filter((name) => /out|cut/.test(name) && !/^object/.test(name))
 }
 
 function ifindex(name: string): number {
@@ -139,6 +140,68 @@ for (const [by, tcLinks] of [
         ['out0'],
         'packets are taken from none that only sends',
       )
+    } finally {
+      await plane.detach()
+      await plane.close()
+    }
+    assert.deepEqual(pinned(), [])
+  })
+}
+
+for (const [by, tcLinks] of [
+  ['links', true],
+  ['filters, before Linux 6.6', false],
+] as const) {
+  test(`by ${by}: what cuts is beside XDP once there is a tunnel, and goes with it`, { skip }, async () => {
+    const plane = await KernelDataplane.open(options(6, tcLinks))
+    try {
+      await plane.attach(['out0', 'out1'])
+      plane.cutLarger(false)
+      assert.equal(plane.cutting(), null)
+      assert.deepEqual(pinned(), [])
+      plane.cutLarger(true)
+      assert.deepEqual([...plane.cutting()!.interfaces].sort(), ['out0', 'out1'])
+      // What out0p sends comes to out0: XDP counts it first.
+      assert.equal(counted(plane, 'out0p', 6), 1n)
+      plane.cutLarger(false)
+      assert.equal(counted(plane, 'out0p', 6), 1n, 'what is marked already needs it')
+      await plane.attach(['out1'])
+      assert.deepEqual(plane.cutting()!.interfaces, ['out1'])
+      assert.equal(counted(plane, 'out0p', 6), 0n)
+      plane.choose('tc')
+      await plane.attach(['out1'])
+      assert.equal(plane.cutting(), null, 'traffic control cuts by itself')
+      assert.deepEqual(pinned(), [])
+      plane.choose('native')
+      await plane.attach(['out1'])
+      plane.cutLarger(true)
+      assert.deepEqual(plane.cutting()!.interfaces, ['out1'])
+    } finally {
+      await plane.detach()
+      await plane.close()
+    }
+    assert.deepEqual(pinned(), [])
+    assert.equal(filterProgram(ifindex('out1'), 'beside'), 0)
+    assert.doesNotMatch(ip('link show out1'), /clsact/)
+  })
+
+  test(`by ${by}: what cuts is there once a way is narrower, and outlives its process`, {
+    skip,
+  }, async () => {
+    const first = await KernelDataplane.open(options(6, tcLinks))
+    await first.attach(['out0'])
+    first.cutLarger(false)
+    assert.equal(first.cutting(), null)
+    ip('link set out1 mtu 1400')
+    first.cutLarger(false)
+    assert.deepEqual(first.cutting()!.interfaces, ['out0'])
+    await first.close()
+    ip('link set out1 mtu 1500')
+    const plane = await KernelDataplane.open(options(7, tcLinks))
+    try {
+      assert.deepEqual(plane.cutting()!.interfaces, ['out0'])
+      assert.equal(counted(plane, 'out0p', 7), 1n)
+      assert.equal(counted(plane, 'out0p', 6), 0n)
     } finally {
       await plane.detach()
       await plane.close()

@@ -1,8 +1,9 @@
 /**
- * A program at the egress of interfaces, where it sees what the host's own sockets send. Of answers of real servers
- * that are this host (bpf/outgoing.h) it is at all of them, since they leave by whatever leads to the client; of
- * requests to virtual services (bpf/own-way.h) at `lo`. Loaded and attached only while it is wanted, on links and
- * pins like those of the others.
+ * A program of traffic control beside the packet program, at interfaces where it sees what that does not. At the egress
+ * it is what the host's own sockets send: answers of real servers that are this host (bpf/outgoing.h) at all of them,
+ * since they leave by whatever leads to the client; requests to virtual services (bpf/own-way.h) at `lo`. At the ingress
+ * of interfaces with XDP it is what is larger than its path (bpf/cut-mark.h). Loaded and attached only while it is
+ * wanted, on links and pins like those of the others.
  */
 import { netDeviceName } from '../../linux/device.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
@@ -11,10 +12,11 @@ import type { Links } from '../../linux/links.ts'
 import { MachineError } from '../../linux/machine-error.ts'
 import { isInnerDevice } from '../../linux/netlink/inner-devices.ts'
 import { HARDWARE_ETHERNET, type Link } from '../../linux/netlink/rtnetlink.ts'
+import type { TcPlace } from '../../linux/netlink/traffic-control.ts'
 import type { Answers } from '../dataplane.ts'
 import { linkInfo, linkInfoLater, programInfo } from './object-info.ts'
 import type { OpenedPrograms } from './pinned-program.ts'
-import type { Pins, SendingHook } from './pins.ts'
+import { type CompanionHook, type Pins, placeOf } from './pins.ts'
 import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
 
 interface Way {
@@ -24,14 +26,13 @@ interface Way {
   holds: boolean
 }
 
-/** Where each has its place. */
-const PLACES: Readonly<Record<SendingHook, (link: Link, links: Links) => boolean>> = {
-  out: sends,
-  own: (link) => link.loopback,
-}
+/** Which interfaces it belongs at. */
+export type IsPlace = (link: Link, links: Links) => boolean
 
-export class Outgoing {
-  readonly #hook: SendingHook
+export class Companion {
+  readonly #hook: CompanionHook
+  readonly #place: TcPlace
+  readonly #isPlace: IsPlace
   readonly #pins: Pins | null
   readonly #opened: OpenedPrograms
   readonly #tcLinks: boolean
@@ -42,8 +43,16 @@ export class Outgoing {
   #wanted = false
   #programId = 0
 
-  constructor(hook: SendingHook, pins: Pins | null, opened: OpenedPrograms, tcLinks: boolean) {
+  constructor(
+    hook: CompanionHook,
+    isPlace: IsPlace,
+    pins: Pins | null,
+    opened: OpenedPrograms,
+    tcLinks: boolean,
+  ) {
     this.#hook = hook
+    this.#place = placeOf(hook)
+    this.#isPlace = isPlace
     this.#pins = pins
     this.#opened = opened
     this.#tcLinks = tcLinks
@@ -58,15 +67,18 @@ export class Outgoing {
       const fd = isFilter ? null : pins.openLink(ifindex, hook)
       this.#wanted = true
       this.#ways.set(ifindex, { fd, holds: true })
-      const programId = fd === null ? filterProgram(ifindex, 'egress') : linkInfo(fd).programId
+      const programId = fd === null ? filterProgram(ifindex, this.#place) : linkInfo(fd).programId
       const name = netDeviceName(ifindex)
       if (name === null || programId === 0 || (fd !== null && linkInfo(fd).ifindex !== ifindex)) {
         this.#removeWay(ifindex)
       } else if (programId !== this.#loaded()) {
         const programFd = this.#opened.program(this.#hook)
-        if (fd === null) putFilter(programFd, { ifindex, name }, 'egress')
+        if (fd === null) putFilter(programFd, { ifindex, name }, this.#place)
         else
-          need(libbpf().bpf_link_update(fd, programFd, null), `replace the program at the egress of ${name}`)
+          need(
+            libbpf().bpf_link_update(fd, programFd, null),
+            `replace the program at the ${this.#place} of ${name}`,
+          )
       }
     }
   }
@@ -97,7 +109,7 @@ export class Outgoing {
       return
     }
     const sending = new Map(
-      links.all().flatMap((link) => (PLACES[this.#hook](link, links) ? [[link.ifindex, link]] : [])),
+      links.all().flatMap((link) => (this.#isPlace(link, links) ? [[link.ifindex, link]] : [])),
     )
     for (const [ifindex, { holds }] of this.#ways) {
       if (!holds || !sending.has(ifindex)) this.#removeWay(ifindex)
@@ -109,10 +121,10 @@ export class Outgoing {
 
   #attach(programFd: number, link: Link): void {
     try {
-      const fd = this.#tcLinks ? linkTc(programFd, link, 'egress') : null
+      const fd = this.#tcLinks ? linkTc(programFd, link, this.#place) : null
       if (fd === null) {
         this.#pins?.noteFilter(link.ifindex, link.name, this.#hook)
-        putFilter(programFd, link, 'egress')
+        putFilter(programFd, link, this.#place)
       } else {
         this.#pins?.pinLink(link.ifindex, fd, link.name, this.#hook)
       }
@@ -164,7 +176,7 @@ export class Outgoing {
   close(): void {
     for (const [ifindex, { fd }] of this.#ways) {
       if (fd !== null) libc.close(fd)
-      else if (this.#pins === null) dropFilter(ifindex, 'egress')
+      else if (this.#pins === null) dropFilter(ifindex, this.#place)
     }
     this.#ways.clear()
   }
@@ -179,7 +191,7 @@ export class Outgoing {
     if (way === undefined) return
     this.#ways.delete(ifindex)
     if (way.fd === null) {
-      if (netDeviceName(ifindex) !== null) dropFilter(ifindex, 'egress')
+      if (netDeviceName(ifindex) !== null) dropFilter(ifindex, this.#place)
       this.#pins?.forgetFilter(ifindex, this.#hook)
     } else {
       this.#pins?.unpinLink(ifindex, this.#hook)
@@ -189,7 +201,7 @@ export class Outgoing {
 }
 
 /** Whether packets of the host leave by a link as they are: by a part of a bond or bridge they have left already. */
-function sends(link: Link, links: Links): boolean {
+export function sends(link: Link, links: Links): boolean {
   if (link.loopback || link.hardware !== HARDWARE_ETHERNET) return false
   if (isInnerDevice(link.name)) return false
   return link.master === 0 || links.at(link.master)?.kind === 'vrf'
