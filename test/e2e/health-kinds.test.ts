@@ -1,5 +1,5 @@
 /**
- * Every kind of check over the service's own way, by every forwarding method, on both planes: what keeps a
+ * Every kind of check over the service's own way, by every forwarding method, on every host of the program: what keeps a
  * client from the real server is found and named, and so is its end. All of them at once, in one scene.
  */
 import assert from 'node:assert/strict'
@@ -17,7 +17,7 @@ import type { Lab } from '../../lab/lab.ts'
 import { inNamespace } from '../../lab/namespace.ts'
 import { hostNamed, METHODS, type Method, topology } from '../../lab/topology.ts'
 import { type Answerers, KINDS, type Kind } from './answerers.ts'
-import { capabilitiesOfUnit, missingFor, PLANES, type Plane, withLab } from './scene.ts'
+import { ALL_PLANES, capabilitiesOfUnit, missingFor, type Plane, withLab } from './scene.ts'
 
 const FOUND_MS = 120_000
 const TIMEOUT_MS = 1000
@@ -156,7 +156,7 @@ async function scene(plane: Plane, lab: Lab, config: string): Promise<void> {
   await becomes(lab, 'up')
 }
 
-for (const plane of PLANES) {
+for (const plane of ALL_PLANES) {
   test(`every kind of check (${plane}): faults on the way are found by every method, and their end`, {
     skip: missingFor(plane),
   }, async () => {

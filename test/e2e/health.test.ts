@@ -13,7 +13,7 @@ import { labPrograms } from '../../lab/built.ts'
 import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { endpoint, FAMILIES, METHODS, realServers, topology } from '../../lab/topology.ts'
-import { capabilitiesOfUnit, missingFor, PLANES, type Plane, withLab } from './scene.ts'
+import { ALL_PLANES, capabilitiesOfUnit, missingFor, type Plane, withLab } from './scene.ts'
 
 const FOUND_MS = 120_000
 const { http, httpBehindNat } = topology.ports
@@ -196,7 +196,7 @@ async function scene(plane: Plane, lab: Lab, config: string): Promise<void> {
   )
 }
 
-for (const plane of PLANES) {
+for (const plane of ALL_PLANES) {
   test(`health (${plane}): faults on the way are found, named, and their end too`, {
     skip: missingFor(plane),
   }, async () => {
