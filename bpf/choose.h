@@ -25,6 +25,7 @@ enum pm_turn {
 pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, const struct pm_service *service,
 				    __u32 slot, struct pm_plan *plan)
 {
+	__u32 persistent = service->flags & PM_SERVICE_PERSISTENT;
 	const struct pm_key *k = &flow->p.key;
 	struct pm_real *real;
 	__u64 found = PM_AGAIN;
@@ -32,12 +33,15 @@ pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, cons
 	plan->template = PM_NONE;
 	plan->port = 0;
 	plan->flags = service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0;
-	if (service->flags & PM_SERVICE_PERSISTENT) {
+	if (persistent ||
+	    (!(service->flags & PM_SERVICE_ONE_PACKET) && pm_unlikely(pm_most_connections(flow->set, slot)))) {
 		for (int n = 0; n < PM_TRIES && found == PM_AGAIN; n++)
 			found = family == 4 ? pm_use_template4(slot, k, flow->now) :
 					      pm_use_template6(slot, k, flow->now);
 		if (found == PM_AGAIN)
 			return PM_DROP_CONNECTION_BUSY;
+		if (found == PM_AT_LIMIT)
+			return PM_DROP_CONNECTIONS;
 		if (found == PM_NO_LINE && pm_read(flow->p.key.turn) != PM_TURN_NOBODY)
 			return pm_read(flow->p.key.turn) == PM_TURN_FIRST ? PM_WANT_TEMPLATE : PM_DROP_TABLE_FULL;
 		plan->real = found;
@@ -45,12 +49,15 @@ pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, cons
 			plan->template = found >> 32;
 		if (plan->template != PM_NONE)
 			plan->flags |= PM_CONN_CONTROLLED;
-	} else {
+	}
+	if (!persistent) {
 		plan->real = service->fwmark || service->port == k->dport ? pm_pick(service, slot, k, flow->now) :
 									 PM_NONE;
+		if (plan->real == PM_NONE && plan->template != PM_NONE)
+			pm_uncontrol(family, plan->template);
 	}
 	real = pm_reals(plan->real);
-	if (service->port != k->dport && (service->flags & PM_SERVICE_PERSISTENT))
+	if (service->port != k->dport && persistent)
 		plan->flags |= PM_CONN_OTHER_PORT;
 	if (real)
 		plan->port = pm_real_port(real, k, plan->flags);

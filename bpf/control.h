@@ -29,28 +29,37 @@ pm_inline void pm_uncontrol(int family, __u32 index)
 		pm_add(word, -1);
 }
 
-/* One more of the live template that was found with this head; 0: it has ended, or is about to. */
-pm_inline int pm_take_control(int family, __u32 index, __u64 head)
+/* What became of a connection that is to be counted. */
+enum pm_taken {
+	PM_TAKEN_NOT, /* the template has ended, or is about to */
+	PM_TAKEN,
+	PM_TAKEN_ALL, /* it has as many as it may have */
+};
+
+/* One more of the live template that was found with this head, which may have `most`, 0: any number. */
+pm_inline enum pm_taken pm_take_control(int family, __u32 index, __u64 head, __u32 most)
 {
 	__u32 *word = pm_control(family, index);
 	struct pm_conn *c = pm_line(family, index);
 	int taken = 0;
 
 	if (!word || !c)
-		return 0;
+		return PM_TAKEN_NOT;
 	for (int n = 0; n < PM_TRIES && !taken; n++) {
 		__u32 was = pm_read(*word);
 
 		if (!(was & PM_CONTROL_OPEN))
-			return 0;
+			return PM_TAKEN_NOT;
+		if (pm_unlikely(most && (was & ~PM_CONTROL_OPEN) >= most))
+			return PM_TAKEN_ALL;
 		taken = pm_swap(word, was, was + 1);
 	}
 	if (!taken)
-		return 0;
+		return PM_TAKEN_NOT;
 	if (pm_same_owner(pm_head(c), head))
-		return 1;
+		return PM_TAKEN;
 	pm_uncontrol(family, index);
-	return 0;
+	return PM_TAKEN_NOT;
 }
 
 pm_inline int pm_controls_any(int family, __u32 index)
@@ -58,6 +67,25 @@ pm_inline int pm_controls_any(int family, __u32 index)
 	const __u32 *word = pm_control(family, index);
 
 	return word && (pm_read(*word) & ~PM_CONTROL_OPEN) != 0;
+}
+
+/* Whether the template of the connection in this line leads somewhere, and does not only count it. */
+pm_inline int pm_is_led(int family, __u32 index)
+{
+	const __u32 *word = pm_control(family, index);
+	const struct pm_conn *c = word ? pm_line(family, pm_read(*word)) : PM_NULL;
+
+	return !c || !(pm_state(pm_head(c)) & PM_TEMPLATE_SOURCE);
+}
+
+PM_PART int pm_is_led4(__u32 index)
+{
+	return pm_is_led(4, index);
+}
+
+PM_PART int pm_is_led6(__u32 index)
+{
+	return pm_is_led(6, index);
 }
 
 pm_inline void pm_set_control(int family, __u32 index, __u32 template)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * How often each source may start connections to a service. A source is what the service's prefix length leaves of
+ * How often each source may start connections to a service (how many it may have at a time: persist.h). A source is what the service's prefix length leaves of
  * a client's address. Its record says until when the time is taken up by connections that it has started, each of
  * which takes up 1/rate of a second; as long as that is no more than a second ahead, another one may start. So
  * after a pause it may start as many at once as otherwise in a second, and in T seconds never more than T + 1 times

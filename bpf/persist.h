@@ -9,6 +9,7 @@
 #include "schedule.h"
 #include "connect.h"
 #include "service.h"
+#include "filter.h"
 
 pm_inline __be32 pm_prefix_mask(__u32 prefix, int word)
 {
@@ -42,6 +43,38 @@ pm_inline void pm_template_key(int family, const struct pm_service *s, const str
 	}
 	if (mark)
 		t->daddr[0] = pm_htonl(mark);
+}
+
+/* How many connections each source may have at a time to the service in this slot; 0: any number. */
+pm_inline __u32 pm_most_connections(const struct pm_settings *set, __u32 slot)
+{
+	const struct pm_gate *gate;
+
+	if (pm_likely(!(set->flags & PM_SETTING_LIMITS)))
+		return 0;
+	gate = pm_gate_of(slot);
+	return gate ? pm_read(gate->connections) : 0;
+}
+
+/*
+ * The key of what counts the connections of a client with key `k`: its template, where the service is persistent; else
+ * the line of its source, which has a prefix length for a port, as no template has.
+ */
+pm_inline void pm_counting_key(int family, const struct pm_service *s, __u32 slot, const struct pm_key *k,
+			       struct pm_key *t)
+{
+	const struct pm_gate *gate;
+	__u32 length;
+
+	pm_template_key(family, s, k, t);
+	if (s->flags & PM_SERVICE_PERSISTENT)
+		return;
+	gate = pm_gates(slot);
+	length = gate ? pm_read(gate->length) : 0;
+	t->sport = pm_htons(length);
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		t->saddr[i] = pm_prefix_word(k->saddr[i], i, length);
 }
 
 /* The template of this key in one level of the table: index in the high half, word in the low; PM_NO_LINE. */
@@ -97,12 +130,14 @@ pm_inline int pm_template_holds(const struct pm_settings *set, const struct pm_r
 	       (!(set->flags & PM_SETTING_EXPIRE_QUIESCENT) || pm_read(real->weight) > 0);
 }
 
-#define PM_AGAIN (~3ull) /* another packet was quicker */
+#define PM_AGAIN (~3ull)    /* another packet was quicker */
+#define PM_AT_LIMIT (~4ull) /* its source has as many connections as it may have */
 
 /*
  * The real server of this client's template, as an index in the low half, for a connection that is about to be
  * made: the template's timer begins anew, and in the high half is its line, which counts that connection
- * (PM_NONE: it does not). PM_NO_LINE: there is no template that leads anywhere. One attempt.
+ * (PM_NONE: it does not). PM_NO_LINE: there is no template that leads anywhere; PM_AT_LIMIT. One attempt. Of a service
+ * that is not persistent the template is the line of the source, and the real server PM_NONE.
  */
 pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, __u32 now)
 {
@@ -110,13 +145,14 @@ pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, 
 	struct pm_settings *set = pm_settings(0);
 	struct pm_conn *c, *fields;
 	struct pm_key t = {};
+	enum pm_taken taken = PM_TAKEN_NOT;
 	struct pm_place at;
 	__u32 index, real, until;
 	__u64 found, head;
 
 	if (!service || !set || !k)
 		return PM_NO_LINE;
-	pm_template_key(family, service, k, &t);
+	pm_counting_key(family, service, slot, k, &t);
 	at = pm_place(family, set, &t);
 	found = pm_find_template(family, set, &at, &t);
 	index = found >> 32;
@@ -131,14 +167,20 @@ pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, 
 	fields = pm_after(c, head);
 	real = pm_glance(fields->real);
 	until = now + pm_template_stays(fields, head);
-	if (!pm_template_holds(set, pm_reals(real))) {
+	if (!(pm_state(head) & PM_TEMPLATE_SOURCE) && !pm_template_holds(set, pm_reals(real))) {
 		(void)pm_swap_head(c, head, head | PM_TEMPLATE_LAPSED << PM_CONN_STATE_SHIFT);
 		return PM_AGAIN;
 	}
 	if (until != pm_until(head) && !pm_swap_head(c, head, pm_head_of(head, until)))
 		return PM_AGAIN;
-	if (!(service->flags & PM_SERVICE_ONE_PACKET) && pm_take_control(family, index, head))
+	if (!(service->flags & PM_SERVICE_ONE_PACKET))
+		taken = pm_take_control(family, index, head, pm_most_connections(set, slot));
+	if (taken == PM_TAKEN)
 		return (__u64)index << 32 | real;
+	if (pm_unlikely(taken == PM_TAKEN_ALL))
+		return PM_AT_LIMIT;
+	if (real == PM_NONE)
+		return PM_AGAIN;
 	/* Nobody counts on it: what was read may be another's by now. */
 	return pm_same_owner(pm_head(pm_after(c, real)), head) ? (__u64)PM_NONE << 32 | real : PM_AGAIN;
 }
@@ -161,34 +203,41 @@ pm_inline int pm_fill_template(int family, const struct pm_key *t, const struct 
 	__u32 *word = pm_control(family, index);
 	struct pm_real *real = pm_reals(real_index);
 
-	if (!c || !word || !real)
+	if (!c || !word)
 		return 0;
-	pm_fill(family, c, t, pm_traits(PM_CONN_TEMPLATE, pm_read(real->method), 0));
+	pm_fill(family, c, t, pm_traits(PM_CONN_TEMPLATE, real ? pm_read(real->method) : PM_METHOD_NAT, 0));
 	c->real = real_index;
-	c->peer = PM_TEMPLATE_STAYS | ((__u64)pm_read(service->timeout_s) * 1000000000 >> PM_TICK_SHIFT);
+	c->peer = PM_TEMPLATE_STAYS |
+		  (real ? (__u64)pm_read(service->timeout_s) * 1000000000 >> PM_TICK_SHIFT : PM_TEMPLATE_AGAIN);
 	pm_write(*word, PM_CONTROL_OPEN);
 	return 1;
 }
 
-/* A new template for this client. Of several that are made at once, the one that is found first stays. */
+/*
+ * A new template for this client, or a line that counts the connections of its source. Of several that are made at
+ * once, the one that is found first stays.
+ */
 pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct pm_key *k, __u32 now)
 {
 	struct pm_service *service = pm_services(slot);
 	struct pm_settings *set = pm_settings(0);
 	struct pm_key t = {};
 	struct pm_place at;
-	struct pm_live *live;
+	__u32 real = PM_NONE, word, state = PM_TEMPLATE_SOURCE;
+	struct pm_live *live = PM_NULL;
 	struct pm_conn *c;
-	__u32 real, word;
 	__u64 line, head;
 
 	if (!service || !set)
 		return PM_DROP_MAP;
-	real = pm_pick(service, slot, k, now);
-	live = pm_live(real);
-	if (real == PM_NONE || !live)
-		return PM_ANSWER_PORT_UNREACHABLE;
-	pm_template_key(family, service, k, &t);
+	if (service->flags & PM_SERVICE_PERSISTENT) {
+		state = 0;
+		real = pm_pick(service, slot, k, now);
+		live = pm_live(real);
+		if (real == PM_NONE || !live)
+			return PM_ANSWER_PORT_UNREACHABLE;
+	}
+	pm_counting_key(family, service, slot, k, &t);
 	at = pm_place(family, set, &t);
 	line = pm_claim(family, &at, now, 1);
 	c = pm_line(family, line >> 32);
@@ -199,10 +248,12 @@ pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct 
 		pm_free(c, pm_head_of(word, now));
 		return PM_DROP_MAP;
 	}
-	pm_add(&live->persistent, 1);
-	head = pm_head_of(pm_live_word(word, 0, PM_CONN_NEW, 0), now + (c->peer & ~PM_TEMPLATE_STAYS));
+	if (live)
+		pm_add(&live->persistent, 1);
+	head = pm_head_of(pm_live_word(word, state, PM_CONN_NEW, 0), now + (c->peer & ~PM_TEMPLATE_STAYS));
 	if (!pm_go_live(c, word, now, head)) {
-		pm_add(&live->persistent, -1);
+		if (live)
+			pm_add(&live->persistent, -1);
 		return PM_DROP_TABLE_FULL;
 	}
 	if (pm_find_template(family, set, &at, &t) >> 32 != line >> 32)

@@ -33,7 +33,10 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 			return PM_DROP_DENIED;
 		if (pm_unlikely(p->tcp_flags & PM_TCP_SYN)) {
 			/* It stays where its template has led it. */
-			__u32 mode = c->traits & PM_CONN_CONTROLLED ? 0 : set->reuse_mode;
+			__u32 mode = c->traits & PM_CONN_CONTROLLED &&
+						     (family == 4 ? pm_is_led4(flow->index) : pm_is_led6(flow->index)) ?
+					     0 :
+					     set->reuse_mode;
 
 			/* dataplane.md §2 (6): a SYN on a connection that is ending starts a new one. */
 			if (((set->flags & PM_SETTING_EXPIRE_NODEST) && !real->weight) ||

@@ -110,6 +110,7 @@ enum pm_verdict {
 	PM_WANT_CUT = 71, /* XDP only: left to the program of traffic control beside it, which cuts */
 	PM_DROP_DENIED = 72,	     /* its source is denied */
 	PM_DROP_RATE = 73,	     /* its source starts more connections than the service lets it */
+	PM_DROP_CONNECTIONS = 74,    /* its source has as many connections as the service lets it have at a time */
 
 	/*
 	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
@@ -729,6 +730,7 @@ enum pm_template_state {
 	PM_TEMPLATE_ASSURED = 1, /* a connection of its has been established */
 	PM_TEMPLATE_LAPSED = 2,	 /* its real server is no longer to be had: never found again, listed until its end */
 	PM_TEMPLATE_PROLONGED = 4, /* its time was over while it controlled connections: see PM_TEMPLATE_AGAIN */
+	PM_TEMPLATE_SOURCE = 8, /* leads nowhere: it counts the connections of a source (pm_gate.connections) */
 };
 
 /*

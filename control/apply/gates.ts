@@ -32,7 +32,8 @@ export class Gates {
       const base = slot * GateRecord.size
       lastOrder = Math.max(lastOrder, GateRecord.getOrder(view, base))
       this.#lastScope = Math.max(this.#lastScope, GateRecord.getScope(view, base))
-      if (GateRecord.getRate(view, base) !== 0) this.#limited.add(slot)
+      if (GateRecord.getRate(view, base) !== 0 || GateRecord.getConnections(view, base) !== 0)
+        this.#limited.add(slot)
     }
     this.lastOrder = lastOrder
   }
@@ -79,15 +80,20 @@ export class Gates {
   limitOf(slot: number): GateLimit | null {
     const { view } = this.#gates
     const base = slot * GateRecord.size
-    const rate = this.#isCurrent(slot) ? GateRecord.getRate(view, base) : 0
-    if (rate === 0) return null
+    if (!this.#isCurrent(slot)) return null
+    const rate = GateRecord.getRate(view, base)
+    const connections = GateRecord.getConnections(view, base)
+    if (rate === 0 && connections === 0) return null
     const owner = SOURCES[GateRecord.getOwner(view, base)] ?? 'manual'
-    return { rate, length: GateRecord.getLength(view, base), owner }
+    return { rate, connections, length: GateRecord.getLength(view, base), owner }
   }
 
   setLimit(slot: number, limit: GateLimit | null): void {
     if (limit === null) {
-      if (this.limitOf(slot) !== null) this.#store(slot, 'rate', 0)
+      if (this.limitOf(slot) !== null) {
+        this.#store(slot, 'rate', 0)
+        this.#store(slot, 'connections', 0)
+      }
       this.#limited.delete(slot)
       return
     }
@@ -95,6 +101,7 @@ export class Gates {
     this.#store(slot, 'owner', SOURCES.indexOf(limit.owner))
     this.#store(slot, 'length', limit.length)
     this.#store(slot, 'rate', limit.rate)
+    this.#store(slot, 'connections', limit.connections)
     this.#limited.add(slot)
   }
 

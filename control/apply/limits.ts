@@ -20,7 +20,7 @@ import type { Limits } from '../rules/applier.ts'
 import type { GateLimit, Gates } from './gates.ts'
 
 function same(a: LimitSettings, b: LimitSettings): boolean {
-  return a.rate === b.rate && a.length === b.length
+  return a.rate === b.rate && a.connections === b.connections && a.length === b.length
 }
 
 export class LimitMaps implements Limits {
@@ -78,14 +78,14 @@ export class LimitMaps implements Limits {
       if (before.owner !== owner) return refuse('EBUSY', this.#owned(service, before))
       changes.push({ slot, limit: null })
     }
-    for (const { service, rate, length } of add) {
+    for (const { service, rate, connections, length } of add) {
       const slot = this.#slot(service)
       if (slot === null) return unknown(service)
       const wrong = tooLong(service, length)
       if (wrong !== null) return refuse('EINVAL', wrong)
       const before = this.#gates.limitOf(slot)
       if (before !== null && before.owner !== owner) return refuse('EBUSY', this.#owned(service, before))
-      changes.push({ slot, limit: { rate, length, owner } })
+      changes.push({ slot, limit: { rate, connections, length, owner } })
     }
     for (const { slot, limit } of changes) this.#gates.setLimit(slot, limit)
     return done
@@ -135,9 +135,9 @@ export class LimitMaps implements Limits {
         this.#gates.setLimit(slot, null)
       }
     }
-    for (const { service, rate, length } of stated.limits) {
+    for (const { service, ...limit } of stated.limits) {
       const slot = this.#slot(service)
-      if (slot !== null) this.#gates.setLimit(slot, { rate, length, owner })
+      if (slot !== null) this.#gates.setLimit(slot, { ...limit, owner })
     }
     this.#stated.set(owner, wanted)
   }
@@ -148,7 +148,9 @@ export class LimitMaps implements Limits {
     if (id === null) return
     for (const [owner, limits] of this.#stated) {
       const limit = limits.get(serviceKey(id))
-      if (limit !== undefined) this.#gates.setLimit(slot, { rate: limit.rate, length: limit.length, owner })
+      if (limit === undefined) continue
+      const { rate, connections, length } = limit
+      this.#gates.setLimit(slot, { rate, connections, length, owner })
     }
   }
 }

@@ -2,13 +2,14 @@
 import { ClientError, call, get } from '../front/api/client.ts'
 import { serviceTitle } from '../front/api/names.ts'
 import { limitsAnswer } from '../front/api/schema/limit.ts'
-import { RATE_MAX } from '../model/limit.ts'
+import { CONNECTIONS_MAX, RATE_MAX } from '../model/limit.ts'
 import type { Shown } from './nouns.ts'
 import { findService } from './service-name.ts'
 import { table } from './text.ts'
 
 export interface LimitOptions {
-  readonly rate: string
+  readonly rate?: string
+  readonly connections?: string
   readonly prefix?: string
 }
 
@@ -25,9 +26,14 @@ async function bodyOf(socket: string, name: string): Promise<object> {
 }
 
 export async function addLimit(socket: string, name: string, options: LimitOptions): Promise<void> {
+  if (options.rate === undefined && options.connections === undefined)
+    throw new ClientError(`Cannot limit "${name}" without a number: expected --rate, --connections or both`)
   const limit = {
     service: await bodyOf(socket, name),
-    rate: numberOf('rate', options.rate, RATE_MAX),
+    ...(options.rate === undefined ? {} : { rate: numberOf('rate', options.rate, RATE_MAX) }),
+    ...(options.connections === undefined
+      ? {}
+      : { connections: numberOf('connections', options.connections, CONNECTIONS_MAX) }),
     ...(options.prefix === undefined
       ? {}
       : { prefix: numberOf('prefix', options.prefix.replace(/^\//, ''), 128) }),
@@ -47,10 +53,11 @@ export async function listLimits(socket: string): Promise<Shown> {
       value.length === 0
         ? 'No limits. Add one: pointsman limit add tcp/192.0.2.10:80 --rate 50\n'
         : table([
-            ['service', 'new connections/s', 'of each', 'stated by'],
-            ...value.map(({ service, rate, prefix, source }) => [
+            ['service', 'new connections/s', 'at a time', 'of each', 'stated by'],
+            ...value.map(({ service, rate, connections, prefix, source }) => [
               serviceTitle(service),
-              rate,
+              rate ?? '-',
+              connections ?? '-',
               `/${prefix}`,
               source,
             ]),

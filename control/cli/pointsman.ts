@@ -196,12 +196,13 @@ const limits = () => import('./limits.ts')
 
 const limit = program
   .command('limit')
-  .description('how many connections each source may start to a service in a second')
+  .description('how many connections each source may start to a service in a second, and have at a time')
 limit
   .command('add')
   .description('limit each source, or change the limit')
   .argument('<service>', 'tcp/192.0.2.10:80, fwmark/7')
-  .requiredOption('--rate <connections>', 'new ones in a second; after a pause as many at once')
+  .option('--rate <connections>', 'new ones in a second; after a pause as many at once')
+  .option('--connections <connections>', 'so many at a time')
   .option(
     '--prefix <bits>',
     'addresses with so many bits in common are one source; 32 unless given, of IPv6 64',

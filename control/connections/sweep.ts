@@ -273,7 +273,7 @@ export class Sweep {
         this.#places[real]! += Math.imul(line, line) + line
       }
     } else if (kind === ConnKind.Template) {
-      this.#templates++
+      if (!table.isSource(line)) this.#templates++
       this.#recounts[table.family === 4 ? 0 : 1].meetTemplate(line)
       if (real < this.#metPersistent.length) {
         this.#metPersistent[real]!++

@@ -20,6 +20,7 @@ import {
   PM_CONN_STATUS,
   PM_CONTROL_OPEN,
   PM_NONE,
+  TemplateState,
 } from '../../dataplane/layout/layout.gen.ts'
 import type { Family, IpAddress } from '../../net/address.ts'
 import { addressToBytes, ipv4FromNumber, readAddress } from '../../net/address.ts'
@@ -288,7 +289,13 @@ export class ConnectionTable {
   /** Whether the line stands for a connection that is listed and counted. */
   isConnection(line: number): boolean {
     const kind = this.kind(line)
-    return (kind === ConnKind.In || kind === ConnKind.Template) && !this.isCheck(line)
+    if (kind === ConnKind.Template) return !this.isSource(line)
+    return kind === ConnKind.In && !this.isCheck(line)
+  }
+
+  /** Whether a template leads nowhere, and only counts the connections of a source. */
+  isSource(line: number): boolean {
+    return (this.state(line) & TemplateState.Source) !== 0
   }
 
   /** A health check of ours: nobody's connection. */

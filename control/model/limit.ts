@@ -4,8 +4,10 @@ import type { ServiceId } from './service.ts'
 import type { SourceName } from './source.ts'
 
 export interface LimitSettings {
-  /** New connections in a second. */
+  /** New connections in a second; 0: any number. */
   readonly rate: number
+  /** Connections at a time; 0: any number. */
+  readonly connections: number
   /** Addresses that have so many bits in common are one source. */
   readonly length: number
 }
@@ -46,10 +48,16 @@ export interface ComparedLimits {
 
 /** A connection is told from the next by a millionth of a second. */
 export const RATE_MAX = 1_000_000
+/** More than any table has lines. */
+export const CONNECTIONS_MAX = 100_000_000
 
-/** In words: `10 new connections/s per /24`. */
-export function limitText({ rate, length }: LimitSettings): string {
-  return `${rate} new connections/s per /${length}`
+/** In words: `10 new connections/s, 4 connections at a time per /24`. */
+export function limitText({ rate, connections, length }: LimitSettings): string {
+  const parts = [
+    ...(rate === 0 ? [] : [`${rate} new connections/s`]),
+    ...(connections === 0 ? [] : [`${connections} connections at a time`]),
+  ]
+  return `${parts.join(', ')} per /${length}`
 }
 
 /** What one client has, unless somebody says otherwise: an address; of IPv6 the network that it draws them from. */

@@ -149,6 +149,7 @@ export const Verdict = {
   WantCut: 71,
   DropDenied: 72,
   DropRate: 73,
+  DropConnections: 74,
   EvictedEnded: 96,
   EvictedHalfOpen: 97,
   EvictedUnanswered: 98,
@@ -224,6 +225,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   71: 'want_cut',
   72: 'drop_denied',
   73: 'drop_rate',
+  74: 'drop_connections',
   96: 'evicted_ended',
   97: 'evicted_half_open',
   98: 'evicted_unanswered',
@@ -620,6 +622,7 @@ export const TemplateState = {
   Assured: 1,
   Lapsed: 2,
   Prolonged: 4,
+  Source: 8,
 } as const
 export type TemplateState = (typeof TemplateState)[keyof typeof TemplateState]
 
@@ -627,6 +630,7 @@ export const templateStateNames: { readonly [value: number]: string } = {
   1: 'assured',
   2: 'lapsed',
   4: 'prolonged',
+  8: 'source',
 }
 
 /** enum pm_job_flag */

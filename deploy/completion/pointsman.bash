@@ -69,7 +69,7 @@ _pointsman() {
 		mapfile -t COMPREPLY < <(compgen -f -W 'add delete list flush --file --service --for --json --help' -- "$cur")
 		return
 		;;
-	limit) choices='add delete list --rate --prefix --json --help' ;;
+	limit) choices='add delete list --rate --connections --prefix --json --help' ;;
 	schema) choices='--help' ;;
 	connections) choices='--limit --json --help' ;;
 	dataplane) choices='xdp tc userspace --json --help' ;;

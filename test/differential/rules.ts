@@ -209,7 +209,8 @@ function writeMarks(plane: Dataplane, random: Random, firstReal: number): void {
 /** One that traffic reaches, or none. */
 function limit(random: Random) {
   const rate = random.pick([0, 0, 1, 3, 50])
-  return { rate, connections: 0, length: random.pick([0, 8, 24, 32, 64, 128]), owner: 0 }
+  const connections = random.pick([0, 0, 1, 2, 20])
+  return { rate, connections, length: random.pick([0, 8, 24, 32, 64, 128]), owner: 0 }
 }
 
 /** Prefixes of the clients that traffic has, for all services and for some. */

@@ -3,7 +3,15 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { SourceLimit } from '../../control/model/limit.ts'
 import type { ServiceId } from '../../control/model/service.ts'
-import { PM_SOURCES, PM_TICK_SHIFT, Verdict } from '../../dataplane/layout/layout.gen.ts'
+import {
+  Conn4Record,
+  Conn6Record,
+  ConnStatus,
+  PM_CONN_STATUS,
+  PM_SOURCES,
+  PM_TICK_SHIFT,
+  Verdict,
+} from '../../dataplane/layout/layout.gen.ts'
 import { parseAddress } from '../../net/address.ts'
 import { cut } from '../../net/prefix.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
@@ -35,7 +43,11 @@ function syn(source: string, of: ServiceId & { readonly kind: 'address' }, flags
   sport = sport === 60000 ? 1024 : sport + 1
   return fromClient(ip({ src: source, dst: of.address }, tcp({ sport, dport: of.port, flags })))
 }
-const limits = (...add: SourceLimit[]) => ({ add, delete: [] })
+const NUMBERS = { rate: 0, connections: 0 }
+const limits = (...add: (Partial<SourceLimit> & Pick<SourceLimit, 'service' | 'length'>)[]) => ({
+  add: add.map((one) => ({ ...NUMBERS, ...one })),
+  delete: [],
+})
 
 describe('limits, with time at hand', () => {
   let now = 0xffff_ff00
@@ -160,6 +172,89 @@ describe('limits, with time at hand', () => {
     for (let i = 0; i < 3; i++) assert.equal(send(SOURCES[4][0], WEB[4]), 'forward_dr')
   })
 
+  /** Connections that end by time alone: which source had when what. */
+  const talk = fc.record({
+    wait: fc.oneof(fc.constant(0), fc.constant(0), fc.integer({ min: 1, max: 5 })),
+    source: fc.nat({ max: 2 }),
+    port: fc.nat({ max: 5 }),
+  })
+
+  for (const method of ['-g', '-m'] as const)
+    test(`each source has so many connections at a time, and gets back what ends (${method})`, () =>
+      fc.assert(
+        fc.asyncProperty(
+          fc.constantFrom(4 as const, 6 as const),
+          fc.integer({ min: 1, max: 4 }),
+          fc.boolean(),
+          fc.array(talk, { minLength: 1, maxLength: 120 }),
+          async (family, connections, wide, talks) => {
+            const length = family === 4 ? (wide ? 24 : 32) : wide ? 48 : 128
+            await program.load(service(family, 'u', method, 2))
+            const dns = { ...WEB[family], protocol: 'udp', port: 53 } as const
+            await program.changeLimits(limits({ service: dns, connections, length }))
+            /** When they end. */
+            const ends = new Map<string, number>()
+            let seconds = 0
+            for (const { wait, source, port } of talks) {
+              /* Never just when one ends: after 300 s. */
+              seconds += 70 * wait
+              pass(Math.round(70 * wait * SECOND))
+              for (const [name, end] of ends) if (end < seconds) ends.delete(name)
+              const listed = (await program.run('ipvsadm -Lnc'))
+                .split('\n')
+                .filter((line) => line.startsWith('UDP'))
+              assert.equal(listed.length, ends.size, 'what is listed is what there is')
+              const address = SOURCES[family][source]!
+              const network = cut(at(address), length).address
+              const name = `${network} ${address} ${port}`
+              const had = [...ends.keys()].filter((one) => one.startsWith(`${network} `)).length
+              const may = ends.has(name) || had < connections
+              const frame = fromClient(
+                ip({ src: address, dst: dns.address }, udp({ sport: 5000 + port, dport: 53 })),
+              )
+              const sent = method === '-g' ? 'forward_dr' : 'forward_nat'
+              assert.equal(program.send('c', frame).verdict, may ? sent : 'drop_connections')
+              if (may) ends.set(name, seconds + 300)
+            }
+            /* What counts them goes, too, when there is nobody any more. */
+            for (let round = 0; round < 3; round++) {
+              pass(400 * SECOND)
+              await program.run('ipvsadm -Lnc')
+            }
+            const lines = program.dataplane.map(family === 4 ? 'connections4' : 'connections6')
+            const stride = family === 4 ? Conn4Record.size : Conn6Record.size
+            for (let line = 0; line < lines.entries; line++)
+              assert.ok((lines.view.getUint32(line * stride, true) & PM_CONN_STATUS) < ConnStatus.Claimed)
+          },
+        ),
+        { numRuns: 15 },
+      ))
+
+  test('a persistent service counts by its templates, and a client that has all goes on with what it has', async () => {
+    await program.load([`ipvsadm -A -t ${VIP4}:80 -s rr -p 60`, `ipvsadm -a -t ${VIP4}:80 -r 10.0.0.1:80 -g`])
+    await program.changeLimits(limits({ service: WEB[4], connections: 2, length: 32 }))
+    const first = syn(SOURCES[4][0], WEB[4])
+    assert.equal(program.send('c', first).verdict, 'forward_dr')
+    const verdicts = [1, 2].map(() => send(SOURCES[4][0], WEB[4]))
+    assert.deepEqual(verdicts, ['forward_dr', 'drop_connections'])
+    assert.equal(program.send('c', first).verdict, 'forward_dr')
+    assert.equal(send(SOURCES[4][1], WEB[4]), 'forward_dr')
+  })
+
+  test('without a real server nothing is counted, and nothing once the limit is gone', async () => {
+    await program.load(RULES)
+    await program.changeLimits(limits({ service: WEB[4], connections: 1, length: 32 }))
+    const [server] = service(4, 't', '-g', 1).slice(1)
+    const weigh = (weight: number) => program.run(`${server!.replace(' -a ', ' -e ')} -w ${weight}`)
+    await weigh(0)
+    for (let i = 0; i < 3; i++) assert.equal(send(SOURCES[4][0], WEB[4]), 'answer_port_unreachable')
+    await weigh(1)
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'forward_dr')
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'drop_connections')
+    await program.changeLimits({ add: [], delete: [WEB[4]] })
+    assert.equal(send(SOURCES[4][0], WEB[4]), 'forward_dr')
+  })
+
   test('sources within their rate are remembered through a flood from others that are', async () => {
     await program.load(RULES)
     await program.changeLimits(limits({ service: WEB[4], rate: 1, length: 32 }))
@@ -186,6 +281,25 @@ describe('limits in the kernel', { skip: missingPrivilege() ?? false }, () => {
     program = await openKernelProgram(new Bench(`pml${process.pid % 100_000}`))
   })
   after(() => program.close())
+
+  test('a source has so many connections at a time', async () => {
+    await program.load(RULES)
+    await program.changeLimits(
+      limits(
+        { service: WEB[4], connections: 3, length: 24 },
+        { service: WEB[6], connections: 3, length: 64 },
+      ),
+    )
+    for (const family of [4, 6] as const) {
+      const [one, , other] = SOURCES[family]
+      const verdicts = Array.from({ length: 5 }, () => program.send('c', syn(one, WEB[family])).verdict)
+      assert.deepEqual(verdicts, [
+        ...Array.from({ length: 3 }, () => 'forward_dr'),
+        ...Array.from({ length: 2 }, () => 'drop_connections'),
+      ])
+      assert.equal(program.send('c', syn(other, WEB[family])).verdict, 'forward_dr')
+    }
+  })
 
   test('a source starts at once what its rate lets it in a second, and then as much as time passes', async () => {
     await program.load(RULES)

@@ -5,6 +5,7 @@ import { prefixText } from '../../../net/prefix.ts'
 import type { Check, CheckTls, HttpRequest } from '../../model/check.ts'
 import type { FilterAction } from '../../model/filter.ts'
 import { DEFAULT_HEALTH_POLICY, type HealthPolicy, type Hook } from '../../model/health-policy.ts'
+import type { LimitSettings } from '../../model/limit.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
 import type { MarkRule } from '../../model/mark.ts'
 import type { RealServer } from '../../model/server.ts'
@@ -104,6 +105,14 @@ function named(id: ServiceId): ServiceDocument {
   return { [id.protocol]: endpointText(id) }
 }
 
+function limitDocument({ rate, connections, length }: LimitSettings): NonNullable<ServiceDocument['limit']> {
+  return {
+    ...(rate === 0 ? {} : { rate }),
+    ...(connections === 0 ? {} : { connections }),
+    prefix: length,
+  }
+}
+
 export function serviceDocument({ service, servers, health, filters, limit }: Written): ServiceDocument {
   const checks = commonChecks(servers)
   return {
@@ -113,7 +122,7 @@ export function serviceDocument({ service, servers, health, filters, limit }: Wr
     ...(health === null ? {} : policyDocument(health)),
     ...(checks.length > 0 ? { checks: checks.map(checkDocument) } : {}),
     ...accessDocument(filters),
-    ...(limit === null ? {} : { limit: { rate: limit.rate, prefix: limit.length } }),
+    ...(limit === null ? {} : { limit: limitDocument(limit) }),
     ...(servers.length > 0 ? { real_servers: servers.map((server) => serverDocument(server, checks)) } : {}),
   }
 }

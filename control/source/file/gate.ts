@@ -52,7 +52,10 @@ export function resolveLimit(
   if (length > bitsOf(family)) {
     complain(['limit', 'prefix'], `Addresses of IPv${family} have ${bitsOf(family)} bits, not ${length}`)
   }
-  return { rate: document.rate, length }
+  const { rate = 0, connections = 0 } = document
+  if (rate === 0 && connections === 0)
+    complain(['limit'], 'A limit without a number: expected rate, connections or both')
+  return { rate, connections, length }
 }
 
 /** The rules that a mark of the file stands for: one for each family and range of ports that is meant. */

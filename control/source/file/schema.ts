@@ -8,7 +8,7 @@ import { parseIpv4 } from '../../../net/address.ts'
 import { parseEndpoint } from '../../../net/endpoint.ts'
 import { parsePrefix } from '../../../net/prefix.ts'
 import { DNS_TYPES } from '../../model/check.ts'
-import { RATE_MAX } from '../../model/limit.ts'
+import { CONNECTIONS_MAX, RATE_MAX } from '../../model/limit.ts'
 import { INT_MAX, TIMEOUT_MAX_S } from '../../model/limits.ts'
 import type { PortRange } from '../../model/mark.ts'
 import { SCHEDULERS } from '../../model/scheduler.ts'
@@ -351,7 +351,13 @@ const serviceSettings = {
 }
 const limit = z
   .strictObject({
-    rate: z.int().min(1).max(RATE_MAX).meta({ description: 'new connections in a second' }),
+    rate: z.int().min(1).max(RATE_MAX).optional().meta({ description: 'new connections in a second' }),
+    connections: z
+      .int()
+      .min(1)
+      .max(CONNECTIONS_MAX)
+      .optional()
+      .meta({ description: 'connections at a time' }),
     prefix: z.int().min(1).max(128).optional().meta({
       description:
         'addresses with so many bits in common are one source; unless given, each is one, of IPv6 each /64',

@@ -24,7 +24,12 @@ test('a service that comes after a restart has nothing of one that was deleted b
   const first = open(dataplane)
   first.director.addService(one)
   await first.director.settle()
-  assert.ok(first.director.changeLimits({ delete: [], add: [{ service: one.id, rate: 5, length: 24 }] }).ok)
+  assert.ok(
+    first.director.changeLimits({
+      delete: [],
+      add: [{ service: one.id, rate: 5, connections: 0, length: 24 }],
+    }).ok,
+  )
   assert.ok(first.director.changeFilters({ ...nothing, add: [everybody] }).ok)
   first.director.deleteService(one.id)
   await first.director.settle()
@@ -52,7 +57,10 @@ test('nor has its first list what an earlier one had, which nobody has taken awa
   between.director.addService(other)
   await between.director.settle()
   assert.ok(
-    between.director.changeLimits({ delete: [], add: [{ service: other.id, rate: 5, length: 24 }] }).ok,
+    between.director.changeLimits({
+      delete: [],
+      add: [{ service: other.id, rate: 5, connections: 0, length: 24 }],
+    }).ok,
   )
   await between.applier.stop()
 

@@ -35,7 +35,7 @@ services:
   - tcp: 192.0.2.10:80
     deny: [0.0.0.0/0]
     allow: [10.0.0.0/8]
-    limit: { rate: 50, prefix: 24 }
+    limit: { rate: 50, connections: 8, prefix: 24 }
     real_servers: [10.0.0.1]
 `
 
@@ -106,7 +106,10 @@ describe('what a file says of sources and marks', () => {
   const limits = () =>
     director
       .limits()
-      .map(({ owner, service, rate, length }) => `${owner} ${serviceText(service)} ${rate} /${length}`)
+      .map(
+        ({ owner, service, rate, connections, length }) =>
+          `${owner} ${serviceText(service)} ${rate} ${connections} /${length}`,
+      )
   const marks = () => director.marks().map((rule) => `${rule.owner} ${markText(rule)}`)
 
   test('comes in force, is told by diff, changes and goes with it', async () => {
@@ -122,15 +125,18 @@ describe('what a file says of sources and marks', () => {
       'file 7 --to 192.0.2.0/24 --protocol tcp --port 80',
       'file 7 --to 192.0.2.0/24 --protocol tcp --port 1000-1999',
     ])
-    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 50 /24'])
+    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 50 8 /24'])
     assert.match(await apply(SITE), /nothing has changed/)
     const changed = SITE.replace('10.0.0.0/8', '10.0.0.0/9')
       .replace('mark: 7', 'mark: 8')
       .replace('rate: 50', 'rate: 60')
     assert.match(await diff(changed), /- +tcp 192\.0\.2\.10:80 +allow 10\.0\.0\.0\/8/)
-    assert.match(await diff(changed), /- +tcp 192\.0\.2\.10:80 +limit 50 new connections\/s per \/24/)
+    assert.match(
+      await diff(changed),
+      /- +tcp 192\.0\.2\.10:80 +limit 50 new connections\/s, 8 connections at a time per \/24/,
+    )
     await apply(changed)
-    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 60 /24'])
+    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 60 8 /24'])
     await apply(changed.replace(/ {4}limit.*\n/, ''))
     assert.deepEqual(limits(), [])
     await apply(changed)
@@ -168,7 +174,7 @@ describe('what a file says of sources and marks', () => {
     await assert.rejects(changeMark(socket, 'add', '9', options), owned)
     await assert.rejects(deleteLimit(socket, '192.0.2.10:80'), owned)
     await assert.rejects(addLimit(socket, '192.0.2.10:80', { rate: '9' }), owned)
-    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 50 /24'])
+    assert.deepEqual(limits(), ['file tcp 192.0.2.10:80 50 8 /24'])
     assert.deepEqual([filters(), marks()], before)
     // What the file says nothing of is anybody's.
     await changeFilters(socket, 'deny', 'add', ['203.0.113.0/24'], { service: '192.0.2.10:80' })
@@ -242,6 +248,10 @@ describe('a file that is wrong about sources and marks', () => {
     [
       'services:\n  - tcp: 192.0.2.10:80\n    limit: { rate: 0 }\n',
       /:3:20: .*limit\.rate: expected at least 1/,
+    ],
+    [
+      'services:\n  - tcp: 192.0.2.10:80\n    limit: { prefix: 24 }\n',
+      /:3:12: .*A limit without a number: expected rate, connections or both/,
     ],
   ] as const) {
     test(text.replaceAll('\n', ' '), () => {

@@ -4,7 +4,7 @@ import { type Check, type CheckQuestion, DNS_TYPES } from '../../../control/mode
 import { FILTER_ACTIONS } from '../../../control/model/filter.ts'
 import type { HealthPolicy } from '../../../control/model/health-policy.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
-import { type LimitSettings, RATE_MAX } from '../../../control/model/limit.ts'
+import { CONNECTIONS_MAX, type LimitSettings, RATE_MAX } from '../../../control/model/limit.ts'
 import { type MarkRule, matchKey } from '../../../control/model/mark.ts'
 import { SCHEDULERS } from '../../../control/model/scheduler.ts'
 import type { RealServer } from '../../../control/model/server.ts'
@@ -247,10 +247,13 @@ export const siteService: fc.Arbitrary<AnyService> = virtualService.chain((servi
     health: policy(service.id.family),
     filters: filters(service.id.family),
     limit: optional(
-      fc.record({
-        rate: fc.integer({ min: 1, max: RATE_MAX }),
-        length: fc.integer({ min: 1, max: service.id.family === 4 ? 32 : 128 }),
-      }),
+      fc
+        .record({
+          rate: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: RATE_MAX })),
+          connections: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: CONNECTIONS_MAX })),
+          length: fc.integer({ min: 1, max: service.id.family === 4 ? 32 : 128 }),
+        })
+        .filter(({ rate, connections }) => rate + connections > 0),
     ),
     servers: fc.uniqueArray(
       fc.record({
