@@ -4,6 +4,7 @@
  */
 
 import { writeHop } from '../control/apply/hop-record.ts'
+import { bracketLength, bracketMatches, bracketOrder } from '../control/compile/bracket.ts'
 import { realImage, SERVICE_WORDS, schedulerNumber, serviceImage } from '../control/compile/images.ts'
 import { planEntry } from '../control/compile/service-index.ts'
 import type { SchedulerName } from '../control/model/scheduler.ts'
@@ -12,6 +13,7 @@ import { execute, type RuleMaps, ruleMaps } from '../control/plan/operations.ts'
 import type { HostHop } from '../control/rules/host.ts'
 import type { Dataplane } from '../dataplane/dataplane.ts'
 import {
+  LiveRecord,
   MAP_NAMES,
   PM_TICK_SHIFT,
   PM_TIMEOUTS,
@@ -102,7 +104,17 @@ export class BenchRules {
 
   forgetConnections(family: 4 | 6 = 4): void {
     this.#plane.map(family === 4 ? 'connections4' : 'connections6').bytes.fill(0)
-    this.#plane.map('live').bytes.fill(0)
+    const live = this.#plane.map('live')
+    for (let base = 0; base < this.#reals * live.entrySize; base += live.entrySize) {
+      const { seat } = LiveRecord.read(live.view, base)
+      live.bytes.fill(0, base, base + live.entrySize)
+      LiveRecord.setSeat(live.view, base, seat)
+    }
+    const { view } = this.#plane.map('schedules')
+    for (let slot = 0; slot < this.#services; slot++) {
+      const base = slot * 2 * ScheduleRecord.size
+      ScheduleRecord.setUnplayed(view, base, bracketMatches(ScheduleRecord.getBracket(view, base)))
+    }
   }
 
   add(service: BenchService): void {
@@ -132,9 +144,23 @@ export class BenchRules {
       execute(this.#maps, { op: 'fill-members', first: first + index, words: Uint32Array.of(real, 1) })
       this.#members++
     })
+    const count = service.servers.length
+    const bracket = bracketOrder(service.scheduler ?? 'rr', count)
     const schedule = new Uint32Array(ScheduleRecord.size / 4)
-    schedule[0] = first
-    schedule[1] = service.servers.length
+    ScheduleRecord.write(new DataView(schedule.buffer), 0, {
+      first,
+      count,
+      tableFirst: this.#members,
+      tableCount: bracketLength(bracket),
+      weightMax: 0,
+      weightStep: 0,
+      cursor: 0n,
+      bracket,
+      unplayed: bracketMatches(bracket),
+    })
+    this.#members += bracketLength(bracket)
+    const members = this.#maps.members.u32.subarray(first * 2, (first + count) * 2)
+    execute(this.#maps, { op: 'seat', members, order: bracket, seated: 0 })
     execute(this.#maps, { op: 'fill-schedule', schedule: slot * 2, image: schedule })
     const image = serviceImage(
       {

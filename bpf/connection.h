@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "bracket.h"
 #include "control.h"
 #include "state.h"
 
@@ -243,7 +244,11 @@ pm_inline void pm_settle(__u32 real_index, __u32 from, __u32 to)
 	} else if ((from ^ to) & PM_CONN_ACTIVE) {
 		pm_add(to & PM_CONN_ACTIVE ? &live->active : &live->inactive, 1);
 		pm_add(to & PM_CONN_ACTIVE ? &live->inactive : &live->active, -1);
+	} else {
+		return;
 	}
+	if (pm_unlikely(live->seat))
+		(void)pm_challenge(real_index);
 }
 
 /* How many ticks a live template stays after a new connection of its. */
@@ -538,7 +543,7 @@ PM_PART __u32 pm_change_once6(__u32 index, __u32 word, __u32 dir, __u32 tcp_flag
 
 /*
  * Brings the copy of a NAT connection's state in its REPLY line up to date, one attempt; 0 when they agree, 1 when
- * they may not, PM_ASTRAY.
+ * they may not, PM_ASTRAY. `one` is the packet's own line.
  */
 pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 {
@@ -564,7 +569,9 @@ pm_inline int pm_copy_once(int family, __u32 one, __u32 other)
 	if (!out)
 		return PM_ASTRAY;
 	word = pm_live_word(copy, pm_state(head), pm_class(head), (__u32)copy & PM_CONN_HELD);
-	word = pm_moved_by_other(set, pm_glance(pm_after(in, head)->protocol), copy, word, pm_now());
+	/* Not by a packet of its own, which has just seen to its next hop. */
+	if (out_index == other)
+		word = pm_moved_by_other(set, pm_glance(pm_after(in, head)->protocol), copy, word, pm_now());
 	if (!pm_swap_head(out, copy, pm_head_of(word, pm_until(head))))
 		return 1;
 	/* Of packets on two CPUs, the one that writes the copy last has seen the last state. */

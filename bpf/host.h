@@ -81,6 +81,10 @@ struct pm_next_hop {
 #define pm_add(p, v) (PM_STEP(), (void)__sync_fetch_and_add((p), (v)))
 #define pm_swap(p, old, new) (PM_STEP(), __sync_val_compare_and_swap((p), (old), (new)) == (old))
 
+/* Bits of a word, in one step that whatever is written before it comes before; the word as it was. */
+#define pm_set_bits(p, bits) (PM_STEP(), __sync_fetch_and_or((p), (bits)))
+#define pm_clear_bits(p, bits) (PM_STEP(), __sync_fetch_and_and((p), ~(bits)))
+
 /* Everything written before is visible to whoever reads the new value. */
 #define pm_publish(p, v) (PM_STEP(), (void)__sync_lock_test_and_set((p), (v)))
 

@@ -102,12 +102,10 @@ struct pm_moving {
  * The line `to` takes the place of the line `from`; 1: it has, and that is free. The other direction's line
  * leads to one that is live at every moment.
  */
-pm_inline int pm_replace(const struct pm_moving *m, __u32 until, __u32 now)
+pm_inline int pm_replace(const struct pm_moving *m, __u32 real, __u32 until, __u32 now)
 {
 	struct pm_conn *c = m->from, *to = m->to;
 	__u32 claimed = m->line;
-	/* Once: whoever takes the new line for abandoned may fill it anew. */
-	__u32 real = pm_kind_of(c->traits) == PM_CONN_IN ? c->real : PM_NONE;
 	__u64 head = pm_head(c), live;
 
 	if (pm_past(pm_until(head), until))
@@ -181,7 +179,7 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 {
 	struct pm_conn *c = pm_line(family, index), *to = pm_line(family, line >> 32), *peer = PM_NULL;
 	struct pm_moving moving;
-	__u32 until, peer_index;
+	__u32 until, peer_index, real;
 	__u64 other = 0;
 	int moved, late = 0;
 
@@ -220,9 +218,13 @@ pm_inline __u32 pm_move_line(int family, __u32 index, __u32 word, __u64 line, __
 	if (c->traits & PM_CONN_CONTROLLED)
 		pm_copy_control(family, index, line >> 32);
 	moving = (struct pm_moving){ .from = c, .to = to, .peer = peer, .index = index, .line = line };
-	moved = pm_replace(&moving, until, now);
+	/* Once: whoever takes the new line for abandoned may fill it anew. */
+	real = pm_kind_of(c->traits) == PM_CONN_IN ? c->real : PM_NONE;
+	moved = pm_replace(&moving, real, until, now);
 	if (peer)
 		pm_release(peer);
+	/* It was counted twice for a moment. */
+	pm_challenge_seat(real);
 	if (moved)
 		return line >> 32;
 	pm_stay(c, PM_NULL, 0, now);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "contest.h"
 #include "locality.h"
 
 /* One attempt; 0 when another CPU moved the cursor meanwhile. */
@@ -218,11 +219,8 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 	case PM_SCHEDULER_WRR:
 		(void)(pm_try_wrr(s, &w) || pm_try_wrr(s, &w) || pm_try_wrr(s, &w));
 		return w.real;
-	case PM_SCHEDULER_LBLC:
+	case PM_SCHEDULER_LBLC: /* of a destination that is not remembered (pm_pick) */
 	case PM_SCHEDULER_LBLCR:
-		w.kind = PM_SCHEDULER_WLC; /* of a destination that is not remembered (pm_pick) */
-		pm_loop(w.count, pm_walk_least, &w);
-		return w.real;
 	case PM_SCHEDULER_LC:
 	case PM_SCHEDULER_WLC:
 	case PM_SCHEDULER_SED:
@@ -254,17 +252,31 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 	}
 }
 
+/* The same, of many real servers without a look at all of them (bpf/bracket.h). */
+pm_inline __u32 pm_select(const struct pm_service *service, __u32 slot, const struct pm_key *k)
+{
+	__u32 word = pm_read(service->schedule), schedule = slot * 2 + !!(word & PM_SCHEDULE_ACTIVE), real;
+	const struct pm_schedule *s = pm_schedules(schedule);
+
+	if (s && s->bracket) {
+		real = pm_final(schedule, word & 0xff);
+		if (real != PM_UNPLAYED)
+			return real;
+	}
+	return pm_schedule_pick(slot, k);
+}
+
 /* The same, by what is remembered of the packet's destination where the scheduler does so. */
 pm_inline __u32 pm_pick(const struct pm_service *service, __u32 slot, const struct pm_key *k, __u32 now)
 {
 	__u32 real;
 
 	if (pm_likely(!pm_keeps_localities(service)))
-		return pm_schedule_pick(slot, k);
+		return pm_select(service, slot, k);
 	real = pm_recall(slot, k, now);
 	if (real != PM_NONE)
 		return real;
-	real = pm_schedule_pick(slot, k);
+	real = pm_select(service, slot, k);
 	if (real != PM_NONE)
 		pm_remember(slot, k, real, now);
 	return real;

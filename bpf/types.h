@@ -378,14 +378,22 @@ struct pm_schedule {
 	__u32 table_count;
 	__s32 weight_max; /* wrr: largest weight - (step - 1) */
 	__s32 weight_step; /* wrr: greatest common divisor of the weights */
-	__u32 pad[10];
+	/* Of many real servers, and a scheduler that counts: a bracket of 2^this seats is the table (bpf/bracket.h). */
+	__u32 bracket;
+	__u32 pad[9];
 	/*
 	 * The program's state, in a cache line of its own. rr: low half = 1 + position last chosen, 0 = head.
 	 * wrr: the same in the low half, current weight (signed) in the high half.
 	 */
 	__u64 cursor;
-	__u32 pad2[14];
+	__u32 unplayed; /* matches of the bracket, from the first to this one, that nobody has played yet */
+	__u32 pad2[13];
 };
+
+/* Order of the largest bracket: schedules of more real servers than it has seats for are walked over. */
+#define PM_BRACKET_MAX 17
+/* Seats that share a challenge, so that there are no more challenges than this many bits count. */
+#define PM_BRACKET_CHALLENGES_SHIFT 12
 
 /* One real server in a schedule. */
 struct pm_member {
@@ -466,7 +474,8 @@ struct pm_live {
 	__u32 persistent; /* templates */
 	__u32 overloaded; /* 1: upper threshold reached */
 	__u64 path;	  /* path MTU that was told by ICMP in the low half, until when in the high; 0: none */
-	__u32 pad[10];
+	__u32 seat;	  /* in the schedule's bracket, from 1; 0: it has none. The daemon's */
+	__u32 pad[9];
 };
 
 /*

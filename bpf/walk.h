@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Walks over a service's members, in IPVS's list order: the first that will do, the least loaded. */
+/* Walks over a service's members, in IPVS's list order: the first that will do, the one that has the least to do. */
 #pragma once
 
 #include "room.h"
@@ -64,62 +64,83 @@ static long pm_walk_first(__u32 i, void *arg)
 	return 1;
 }
 
-/* The least loaded member, for the schedulers that count connections. Ties keep the earlier one. */
+/* How a real server stands in a scheduler's eyes: who has the least load for its weight is chosen. */
+struct pm_form {
+	__u64 load;
+	__s32 weight; /* 0: it takes no connection */
+};
+
+/* By enum pm_scheduler `kind`, one of those that count. */
+pm_inline struct pm_form pm_form_of(const struct pm_member *m, __u32 kind)
+{
+	struct pm_form form = {};
+	struct pm_live *live = m ? pm_live(m->real) : PM_NULL;
+	__u32 active;
+
+	if (!live || m->weight <= 0 || pm_read(live->overloaded))
+		return form;
+	form.weight = m->weight;
+	active = pm_counted(&live->active);
+	switch (kind) {
+	case PM_SCHEDULER_LC:
+		form.weight = 1;
+		form.load = pm_load(live);
+		break;
+	case PM_SCHEDULER_NQ:
+		form.load = active ? active + 1 : 0; /* the first that is idle, whatever its weight */
+		break;
+	case PM_SCHEDULER_SED:
+		form.load = active + 1;
+		break;
+	case PM_SCHEDULER_OVF:
+		if (active > (__u32)m->weight)
+			form.weight = 0;
+		form.load = 1; /* the heaviest */
+		break;
+	case PM_SCHEDULER_FO:
+		form.load = 1;
+		break;
+	default: /* wlc, and of destinations that lblc and lblcr do not know yet */
+		form.load = pm_load(live);
+		break;
+	}
+	return form;
+}
+
+/* Whether who comes later in the list is chosen rather than who comes earlier, who is in a tie. */
+pm_inline int pm_outdoes(const struct pm_form *later, const struct pm_form *earlier)
+{
+	if (later->weight <= 0)
+		return 0;
+	return earlier->weight <= 0 || earlier->load * later->weight > later->load * earlier->weight;
+}
+
+/* The member that is chosen, for the schedulers that count connections. */
 static long pm_walk_least(__u32 i, void *arg)
 {
 	struct pm_walk *w = arg;
 	struct pm_member *m = pm_members(w->first + i);
-	struct pm_live *live;
-	__s32 weight;
-	__u64 load;
-	int better;
+	struct pm_form form, best = { .load = w->best_load, .weight = w->best_weight };
 
 	if (!m)
 		return 1;
-	live = pm_live(m->real);
-	if (!live)
-		return 1;
-	weight = m->weight;
-	if (weight <= 0 || pm_read(live->overloaded))
+	form = pm_form_of(m, w->kind);
+	if (!pm_outdoes(&form, &best))
 		return 0;
-	switch (w->kind) {
-	case PM_SCHEDULER_LC:
-		load = pm_load(live);
-		better = load < w->best_load;
-		break;
-	case PM_SCHEDULER_WLC:
-		load = pm_load(live);
-		better = w->best_load * weight > load * w->best_weight;
-		break;
-	case PM_SCHEDULER_NQ:
-		if (!pm_counted(&live->active)) {
-			w->found = i;
-			w->real = m->real;
-			return 1;
-		}
-		load = pm_counted(&live->active) + 1;
-		better = w->best_load * weight > load * w->best_weight;
-		break;
-	case PM_SCHEDULER_SED:
-		load = pm_counted(&live->active) + 1;
-		better = w->best_load * weight > load * w->best_weight;
-		break;
-	case PM_SCHEDULER_OVF:
-		if (pm_counted(&live->active) > (__u32)weight)
-			return 0;
-		load = 0;
-		better = weight > w->best_weight;
-		break;
-	default: /* fo */
-		load = 0;
-		better = weight > w->best_weight;
-		break;
-	}
-	if (w->found != PM_NONE && !better)
-		return 0;
-	w->found = i;
 	w->real = m->real;
-	w->best_load = load;
-	w->best_weight = weight;
+	w->best_load = form.load;
+	w->best_weight = form.weight;
 	return 0;
+}
+
+/* Number of the lowest bit that is set, of a word that is not 0. */
+pm_inline __u32 pm_lowest_bit(__u64 word)
+{
+	__u32 n = 0;
+
+	for (int half = 32; half; half /= 2) {
+		if (!(word << (64 - half)))
+			n += half, word >>= half;
+	}
+	return n;
 }

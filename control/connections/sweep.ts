@@ -25,6 +25,7 @@ import {
   TemplateState,
   Verdict,
 } from '../../dataplane/layout/layout.gen.ts'
+import { type BracketMaps, challenge } from '../compile/bracket.ts'
 import { REAL_WORDS } from '../compile/images.ts'
 import { overloadedAfterRelease } from '../rules/thresholds.ts'
 import { Recount } from './recount.ts'
@@ -95,6 +96,7 @@ export class Sweep {
   readonly #dataplane: Dataplane
   readonly #reals: MapMemory
   readonly #live: MapMemory
+  readonly #brackets: BracketMaps
   /** Counted now, and what the last report has: they take turns. */
   #references: Uint32Array
   #referencesSpare: Uint32Array
@@ -130,6 +132,13 @@ export class Sweep {
     this.#recounts = [new Recount(this.tables[0]), new Recount(this.tables[1])]
     this.#reals = dataplane.map('reals')
     this.#live = dataplane.map('live')
+    this.#brackets = {
+      services: dataplane.map('services'),
+      schedules: dataplane.map('schedules'),
+      members: dataplane.map('members'),
+      reals: this.#reals,
+      live: this.#live,
+    }
     this.#references = new Uint32Array(dataplane.sizes.reals)
     this.#referencesSpare = new Uint32Array(dataplane.sizes.reals)
     this.#metActive = new Uint32Array(dataplane.sizes.reals)
@@ -348,6 +357,7 @@ export class Sweep {
   #settle(real: number, word: number): void {
     this.#subtract(real, (word & PM_CONN_ACTIVE) !== 0 ? ACTIVE : INACTIVE)
     this.#weigh(real)
+    challenge(this.#brackets, real)
   }
 
   /**
@@ -438,6 +448,7 @@ export class Sweep {
       Atomics.add(u32, base + INACTIVE, metInactive - inactive)
       Atomics.add(u32, base + PERSISTENT, metPersistent - persistent)
       this.#weigh(real)
+      challenge(this.#brackets, real)
       this.#repaired++
     }
     this.#doubts = doubts

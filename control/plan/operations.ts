@@ -17,6 +17,7 @@ import {
   schedulerNames,
 } from '../../dataplane/layout/layout.gen.ts'
 import { endpointText } from '../../net/endpoint.ts'
+import { challenge, seat } from '../compile/bracket.ts'
 import { REAL_WORDS, SERVICE_WORDS, serverIdOfImage } from '../compile/images.ts'
 import { markReal, markService } from '../compile/interest.ts'
 
@@ -28,6 +29,8 @@ export type Operation =
   | { readonly op: 'mark-overload'; readonly real: number; readonly overloaded: boolean }
   /** Fills a range of members that no active schedule names. */
   | { readonly op: 'fill-members'; readonly first: number; readonly words: Uint32Array }
+  /** Seats real servers in the bracket of a schedule that is filled, behind those that sit there; without: none. */
+  | { readonly op: 'seat'; readonly members: Uint32Array; readonly order: number; readonly seated: number }
   /** Fills the idle schedule of a service. */
   | { readonly op: 'fill-schedule'; readonly schedule: number; readonly image: Uint32Array }
   /** Fills a service that no index entry names. */
@@ -116,9 +119,13 @@ export function execute(maps: RuleMaps, operation: Operation): void {
         operation.real * LIVE_WORDS + LiveRecord.offsets.overloaded / 4,
         operation.overloaded ? 1 : 0,
       )
+      challenge(maps, operation.real)
       return
     case 'fill-members':
       maps.members.u32.set(operation.words, operation.first * 2)
+      return
+    case 'seat':
+      seat(maps.live, operation)
       return
     case 'fill-schedule':
       maps.schedules.u32.set(operation.image, operation.schedule * SCHEDULE_WORDS)
@@ -190,6 +197,10 @@ export function describe(operation: Operation): string {
       return `mark real server ${operation.real} ${operation.overloaded ? 'overloaded' : 'not overloaded'}`
     case 'fill-members':
       return `fill members ${operation.first} to ${operation.first + operation.words.length / 2 - 1}`
+    case 'seat':
+      return operation.order === 0
+        ? `seat no real server of ${operation.members.length / 2}`
+        : `seat ${operation.members.length / 2} real servers in a bracket of ${2 ** operation.order}`
     case 'fill-schedule': {
       const [first, count, , table] = operation.image
       return `fill schedule ${operation.schedule}: ${count} real servers from member ${first}, table of ${table}`

@@ -18,6 +18,7 @@ import {
   ServiceRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
+import { bracketLength, bracketMatches, bracketOrder } from '../compile/bracket.ts'
 import {
   type Placement,
   REAL_WORDS,
@@ -95,6 +96,8 @@ const SLOT_WORD = RealRecord.offsets.slot / 4
 const LIVE_WORDS = LiveRecord.size / 4
 const SCHEDULE_WORD = ServiceRecord.offsets.schedule / 4
 const CURSOR = ScheduleRecord.offsets.cursor / 4
+const BRACKET = ScheduleRecord.offsets.bracket / 4
+const UNPLAYED = ScheduleRecord.offsets.unplayed / 4
 
 export function describeLack(service: ServiceEntry, { what, wanted, free, size }: Lack): string {
   const need = wanted > size ? `it needs ${wanted} ${what}, and there are ${size}` : null
@@ -186,14 +189,20 @@ export function planService(
   const table = lookupTable(draft)
   let word = (current & PM_SCHEDULE_ACTIVE) | schedulerNumber(service.value.scheduler)
   let range: MemberRange | null = null
+  let order = bracketOrder(service.value.scheduler, draft.servers.length)
   const patched = everything || absent.size > 0 ? null : oldMembers(draft)
   const reschedule = change.reschedule || !published || (change.all && !isScheduled(draft, table))
   if (reschedule) {
     const count = draft.servers.length + table.length
-    range = ledger.freeRange(count)
+    range = ledger.freeRange(count + bracketLength(order))
     if (range === null) {
       const waitMs = ledger.comingMs()
       if (waitMs !== null) return { kind: 'wait', waitMs }
+      // Then packets walk over the members.
+      order = 0
+      range = ledger.freeRange(count)
+    }
+    if (range === null) {
       return lacks({ what: 'members', wanted: count, free: 0, size: ledger.sizes.members })
     }
   }
@@ -206,13 +215,14 @@ export function planService(
     word ^= PM_SCHEDULE_ACTIVE
     const idle = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
     if (range.count > 0) {
-      const words = memberWords(draft, table, patched)
+      const words = memberWords(draft, table, patched, bracketLength(order))
       draft.operations.push({ op: 'fill-members', first: range.first, words })
+      planSeats(draft, words, order)
     }
     draft.operations.push({
       op: 'fill-schedule',
       schedule: slot * 2 + idle,
-      image: scheduleImage(draft, range, table.length),
+      image: scheduleImage(draft, range, order),
     })
     draft.claims.push({ claim: 'switch', slot, schedule: idle, range })
   }
@@ -224,6 +234,23 @@ export function planService(
     if (!service.byKey.has(key)) planRetirement(draft, holding, key)
   }
   return { kind: 'steps', operations: draft.operations, claims: draft.claims, lack }
+}
+
+/** Real servers get their seats in the bracket, those that have another one or none; without a bracket none. */
+function planSeats(draft: Draft, words: Uint32Array, order: number): void {
+  const { view, slot, servers, operations, holding } = draft
+  const count = servers.length
+  const base = (slot * 2 + activeSchedule(draft)) * SCHEDULE_WORDS
+  const old = holding !== null && view.maps.schedules.u32[base + BRACKET] !== 0 ? oldMembers(draft) : null
+  if (order === 0 && old === null) return
+  let seated = 0
+  // A seat is the place from the end.
+  if (order !== 0 && old !== null) {
+    const most = Math.min(count, old.length / 2)
+    while (seated < most && words[(count - 1 - seated) * 2] === old[old.length - 2 - seated * 2]) seated++
+  }
+  if (seated === count) return
+  operations.push({ op: 'seat', members: words.subarray(0, (count - seated) * 2), order, seated })
 }
 
 /** Some of the new real servers, which nothing points at until all are there. */
@@ -337,28 +364,40 @@ function isScheduled(draft: Draft, table: Uint32Array): boolean {
   const { view, holding, slot, service, servers } = draft
   const active = activeSchedule(draft)
   const range = holding?.ranges[active] ?? null
-  if (range === null || range.count !== servers.length + table.length) return false
+  if (range === null) return false
+  const order =
+    range.count === servers.length + table.length ? 0 : bracketOrder(service.value.scheduler, servers.length)
+  if (range.count !== servers.length + table.length + bracketLength(order)) return false
   const { services, schedules, members } = view.maps
   const word = services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
   if ((word & 0xff) !== schedulerNumber(service.value.scheduler)) return false
   const base = (slot * 2 + active) * SCHEDULE_WORDS
-  const image = scheduleImage(draft, range, table.length)
+  const image = scheduleImage(draft, range, order)
   for (let at = 0; at < SCHEDULE_WORDS; at++) {
-    // The cursor is the packets'.
-    if (at !== CURSOR && at !== CURSOR + 1 && schedules.u32[base + at] !== image[at]) return false
+    // The cursor is the packets', and so is how far they have played the bracket.
+    if (at !== CURSOR && at !== CURSOR + 1 && at !== UNPLAYED && schedules.u32[base + at] !== image[at])
+      return false
   }
   if (servers.some(({ key }) => holding?.reals.has(key) !== true)) return false
-  const words = memberWords(draft, table, null)
+  const words = memberWords(draft, table, null, 0)
   for (let at = 0; at < words.length; at++) {
     if (members.u32[range.first * 2 + at] !== words[at]) return false
   }
   return true
 }
 
-/** Members in list order, then the lookup table: each entry is the index of a real server and its weight. */
-function memberWords(draft: Draft, table: Uint32Array, old: Uint32Array | null): Uint32Array {
+/**
+ * Members in list order, then the lookup table: each entry is the index of a real server and its weight. Or then room
+ * for a bracket of so many entries, empty.
+ */
+function memberWords(
+  draft: Draft,
+  table: Uint32Array,
+  old: Uint32Array | null,
+  bracket: number,
+): Uint32Array {
   const { servers, change } = draft
-  const words = new Uint32Array((servers.length + table.length) * 2)
+  const words = new Uint32Array((servers.length + table.length + bracket) * 2)
   if (old === null || change.servers.size > PATCH_MAX || !patchMembers(draft, words, old)) {
     for (let i = servers.length - 1, at = 0; i >= 0; i--) at = putMember(draft, words, at, servers[i]!)
   }
@@ -437,10 +476,11 @@ function readCursor(draft: Draft): Cursor {
   return { last: view.ledger.real(real)?.key ?? null, weight }
 }
 
-function scheduleImage(draft: Draft, range: MemberRange, table: number): Uint32Array {
+function scheduleImage(draft: Draft, range: MemberRange, bracket: number): Uint32Array {
   const image = new Uint32Array(SCHEDULE_WORDS)
   const { servers, service, change } = draft
   const count = servers.length
+  const table = range.count - count
   let cursor = moved(change.created ? START : readCursor(draft), change.moves)
   let steps: WeightSteps | null = null
   if (service.weights !== null) {
@@ -461,6 +501,8 @@ function scheduleImage(draft: Draft, range: MemberRange, table: number): Uint32A
     tableCount: table,
     weightMax: steps?.max ?? 0,
     weightStep: steps?.step ?? 0,
+    bracket,
+    unplayed: bracketMatches(bracket),
     cursor: BigInt(position) | (BigInt.asUintN(32, BigInt(weight)) << 32n),
   })
   return image

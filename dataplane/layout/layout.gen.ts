@@ -24,6 +24,8 @@ export const PM_MAC_BUCKET = 8
 export const PM_EGRESSES = 1024
 export const PM_EGRESS_PROBES = 8
 export const PM_SCHEDULE_ACTIVE = 0x100
+export const PM_BRACKET_MAX = 17
+export const PM_BRACKET_CHALLENGES_SHIFT = 12
 export const PM_NEIGHBOURS = 32768
 export const PM_NEIGHBOUR_BUCKET = 8
 export const PM_NEIGHBOUR_CHECK4 = 1
@@ -1040,7 +1042,9 @@ export interface ScheduleRecord {
   readonly tableCount: number
   readonly weightMax: number
   readonly weightStep: number
+  readonly bracket: number
   readonly cursor: bigint
+  readonly unplayed: number
 }
 
 export const ScheduleRecord = {
@@ -1052,7 +1056,9 @@ export const ScheduleRecord = {
     tableCount: 12,
     weightMax: 16,
     weightStep: 20,
+    bracket: 24,
     cursor: 64,
+    unplayed: 72,
   },
   read(view: DataView, base: number): ScheduleRecord {
     return {
@@ -1062,7 +1068,9 @@ export const ScheduleRecord = {
       tableCount: view.getUint32(base + 12, true),
       weightMax: view.getInt32(base + 16, true),
       weightStep: view.getInt32(base + 20, true),
+      bracket: view.getUint32(base + 24, true),
       cursor: view.getBigUint64(base + 64, true),
+      unplayed: view.getUint32(base + 72, true),
     }
   },
   write(view: DataView, base: number, value: ScheduleRecord): void {
@@ -1072,9 +1080,11 @@ export const ScheduleRecord = {
     view.setUint32(base + 12, value.tableCount, true)
     view.setInt32(base + 16, value.weightMax, true)
     view.setInt32(base + 20, value.weightStep, true)
-    clear(view, base + 24, 40)
+    view.setUint32(base + 24, value.bracket, true)
+    clear(view, base + 28, 36)
     view.setBigUint64(base + 64, value.cursor, true)
-    clear(view, base + 72, 56)
+    view.setUint32(base + 72, value.unplayed, true)
+    clear(view, base + 76, 52)
   },
   getFirst: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1088,8 +1098,12 @@ export const ScheduleRecord = {
   setWeightMax: (view: DataView, base: number, value: number): void => view.setInt32(base + 16, value, true),
   getWeightStep: (view: DataView, base: number): number => view.getInt32(base + 20, true),
   setWeightStep: (view: DataView, base: number, value: number): void => view.setInt32(base + 20, value, true),
+  getBracket: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setBracket: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
   getCursor: (view: DataView, base: number): bigint => view.getBigUint64(base + 64, true),
   setCursor: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 64, value, true),
+  getUnplayed: (view: DataView, base: number): number => view.getUint32(base + 72, true),
+  setUnplayed: (view: DataView, base: number, value: number): void => view.setUint32(base + 72, value, true),
 } as const
 
 /** struct pm_member, 8 bytes. */
@@ -1325,6 +1339,7 @@ export interface LiveRecord {
   readonly persistent: number
   readonly overloaded: number
   readonly path: bigint
+  readonly seat: number
 }
 
 export const LiveRecord = {
@@ -1335,6 +1350,7 @@ export const LiveRecord = {
     persistent: 8,
     overloaded: 12,
     path: 16,
+    seat: 24,
   },
   read(view: DataView, base: number): LiveRecord {
     return {
@@ -1343,6 +1359,7 @@ export const LiveRecord = {
       persistent: view.getUint32(base + 8, true),
       overloaded: view.getUint32(base + 12, true),
       path: view.getBigUint64(base + 16, true),
+      seat: view.getUint32(base + 24, true),
     }
   },
   write(view: DataView, base: number, value: LiveRecord): void {
@@ -1351,7 +1368,8 @@ export const LiveRecord = {
     view.setUint32(base + 8, value.persistent, true)
     view.setUint32(base + 12, value.overloaded, true)
     view.setBigUint64(base + 16, value.path, true)
-    clear(view, base + 24, 40)
+    view.setUint32(base + 24, value.seat, true)
+    clear(view, base + 28, 36)
   },
   getActive: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setActive: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1363,6 +1381,8 @@ export const LiveRecord = {
   setOverloaded: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
   getPath: (view: DataView, base: number): bigint => view.getBigUint64(base + 16, true),
   setPath: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 16, value, true),
+  getSeat: (view: DataView, base: number): number => view.getUint32(base + 24, true),
+  setSeat: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
 } as const
 
 /** struct pm_locality, 64 bytes. */
@@ -2661,7 +2681,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'ef2180c34b8bb46b'
+export const LAYOUT_FINGERPRINT = '6c06633b6cebc132'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2697,15 +2717,15 @@ answered pm_answered
 fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
-pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:pad:u32[10] 64:cursor:u64 72:pad2:u32[14]
+pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:bracket:u32 28:pad:u32[9] 64:cursor:u64 72:unplayed:u32 76:pad2:u32[13]
 pm_member 8 0:real:u32 4:weight:s32
 pm_real 64 0:slot:u32 4:service:u32 8:addr:u8[16] 24:port:be16 26:family:u8 27:method:u8 28:tunnel:u8 29:tunnel_flags:u8 30:tunnel_port:be16 32:weight:s32 36:upper:u32 40:lower:u32 44:source:u8[16] 60:flags:u32
-pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:path:u64 24:pad:u32[10]
+pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:path:u64 24:seat:u32 28:pad:u32[9]
 pm_counters 64 0:conns:u64 8:in_packets:u64 16:in_bytes:u64 24:out_packets:u64 32:out_bytes:u64 40:pad:u64[3]
 pm_conn4 32 0:c:pm_conn 24:saddr:be32 28:daddr:be32
 pm_conn6 64 0:c:pm_conn 24:saddr:u8[16] 40:daddr:u8[16] 56:pad:u32[2]
@@ -2823,9 +2843,11 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'table_count', offset: 12, type: 'u32', count: null },
       { name: 'weight_max', offset: 16, type: 's32', count: null },
       { name: 'weight_step', offset: 20, type: 's32', count: null },
-      { name: 'pad', offset: 24, type: 'u32', count: 10 },
+      { name: 'bracket', offset: 24, type: 'u32', count: null },
+      { name: 'pad', offset: 28, type: 'u32', count: 9 },
       { name: 'cursor', offset: 64, type: 'u64', count: null },
-      { name: 'pad2', offset: 72, type: 'u32', count: 14 },
+      { name: 'unplayed', offset: 72, type: 'u32', count: null },
+      { name: 'pad2', offset: 76, type: 'u32', count: 13 },
     ],
   },
   {
@@ -2892,7 +2914,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'persistent', offset: 8, type: 'u32', count: null },
       { name: 'overloaded', offset: 12, type: 'u32', count: null },
       { name: 'path', offset: 16, type: 'u64', count: null },
-      { name: 'pad', offset: 24, type: 'u32', count: 10 },
+      { name: 'seat', offset: 24, type: 'u32', count: null },
+      { name: 'pad', offset: 28, type: 'u32', count: 9 },
     ],
   },
   {

@@ -2,6 +2,7 @@
  * Random rules, written straight into maps: no director stands between, so that states it would never
  * make (a weightless member of a wrr schedule, an overloaded real server, a lost one) are met too.
  */
+import { bracketLength, bracketMatches, seat } from '../../control/compile/bracket.ts'
 import { FilterTable } from '../../control/compile/filters.ts'
 import { fillMarks, markMaps } from '../../control/compile/marks.ts'
 import { bucketsOf, indexEntry, serviceHash } from '../../control/compile/service-index.ts'
@@ -62,6 +63,17 @@ const SCHEDULERS = [
   Scheduler.Random,
   Scheduler.Wrandom,
 ]
+/** Those that may have a bracket. */
+const COUNTING: ReadonlySet<number> = new Set([
+  Scheduler.Lc,
+  Scheduler.Wlc,
+  Scheduler.Sed,
+  Scheduler.Nq,
+  Scheduler.Fo,
+  Scheduler.Ovf,
+  Scheduler.Lblc,
+  Scheduler.Lblcr,
+])
 const NETMASKS = [0xffffffff, 0xffffffff, 0xffffff00, 0xfffffffe, 0]
 const PREFIXES = [128, 128, 127, 64, 48, 1]
 const SERVERS4 = [
@@ -280,6 +292,7 @@ function writeService(
   const reals = Array.from({ length: random.below(SERVERS_PER_SERVICE_MAX + 1) }, (_, i) => firstReal + i)
   for (const real of reals) writeReal(plane, random, real, slot, where.family)
   writeSchedule(plane, random, slot * 2 + active, reals)
+  if (COUNTING.has(scheduler) && random.once(2)) writeBracket(plane, random, slot * 2 + active, reals)
   publish(plane, slot)
   return firstReal + reals.length
 }
@@ -335,7 +348,21 @@ function writeSchedule(plane: Dataplane, random: Random, schedule: number, reals
     cursor: random.once(4) ? BigInt(random.below(8)) | (BigInt(random.below(6)) << 32n) : 0n,
     weightMax: Math.max(0, ...weights) - (step - 1),
     weightStep: step,
+    bracket: 0,
+    unplayed: 0,
   })
+}
+
+/** A bracket in place of the schedule's table, for schedulers that choose by counts. */
+function writeBracket(plane: Dataplane, random: Random, schedule: number, reals: readonly number[]): void {
+  const base = schedule * ScheduleRecord.size
+  const { view } = plane.map('schedules')
+  const order = random.pick([6, 7])
+  const from = ScheduleRecord.getTableFirst(view, base) * MemberRecord.size
+  plane.map('members').bytes.fill(0, from, from + bracketLength(order) * MemberRecord.size)
+  ScheduleRecord.setBracket(view, base, order)
+  ScheduleRecord.setUnplayed(view, base, bracketMatches(order))
+  seat(plane.map('live'), { members: Uint32Array.from(reals.flatMap((real) => [real, 0])), order, seated: 0 })
 }
 
 function publish(plane: Dataplane, slot: number): void {

@@ -36,6 +36,7 @@ describe('several threads, whatever they meet in a line', { skip: missingTool() 
       const { stdout } = result as { stdout: string }
       assert.ok(!(result instanceof Error), stdout)
       assert.match(stdout, / 0 elsewhere; claimed 0, held 0; twice 0 in/)
+      assert.match(stdout, / 0 times not whom a walk finds/)
     })
   }
 })

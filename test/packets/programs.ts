@@ -120,10 +120,10 @@ class PlaneProgram implements Program {
 }
 
 /** @param now another clock than the machine's, in ticks */
-export function openWasmProgram(now?: () => number): Program {
+export function openWasmProgram(now?: () => number, sizes: Partial<Sizes> = {}): Program {
   const routes = new BenchRoutes()
   const dataplane = openWasm({
-    sizes: SIZES,
+    sizes: { ...SIZES, ...sizes },
     wasmPath: builtFile('pointsman.wasm'),
     fib: routes.lookup,
     ...(now === undefined ? {} : { now }),
@@ -142,13 +142,13 @@ export function openWasmProgram(now?: () => number): Program {
 }
 
 /** Moves the calling process into a bench of its own for good; needs root. */
-export async function openKernelProgram(bench: Bench): Promise<Program> {
+export async function openKernelProgram(bench: Bench, sizes: Partial<Sizes> = {}): Promise<Program> {
   enterNamespace(bench.director)
   // BPF_PROG_TEST_RUN takes a receiving interface only while its queues run NAPI.
   const programs = DEVICES.map((device) => attachPassProgram(device))
   const routes = new BenchRoutes({ c0: interfaceIndex('c0'), r0: interfaceIndex('r0') })
   const dataplane = await KernelDataplane.open({
-    sizes: { ...SIZES, cpus: possibleCpus() },
+    sizes: { ...SIZES, ...sizes, cpus: possibleCpus() },
     pinDirectory: null,
   })
   const verdicts = dataplane.map('verdicts').u64

@@ -103,6 +103,7 @@ function setLive(dataplane: MemoryDataplane, active: number, inactive: number, o
     persistent: 0,
     overloaded,
     path: 0n,
+    seat: 0,
   })
 }
 
@@ -207,7 +208,14 @@ describe('sweep', () => {
     assert.ok(table.remaining(3, NOW) > 7000 && table.remaining(3, NOW) < 7200, `${table.remaining(3, NOW)}`)
     assert.equal(table.state(3), TemplateState.Prolonged)
     assert.equal(isLive(dataplane, 12), false)
-    assert.deepEqual(live(dataplane), { active: 1, inactive: 0, persistent: 1, overloaded: 0, path: 0n })
+    assert.deepEqual(live(dataplane), {
+      active: 1,
+      inactive: 0,
+      persistent: 1,
+      overloaded: 0,
+      path: 0n,
+      seat: 0,
+    })
 
     put(dataplane, 6, { left: -1 })
     const traits = traitsOf(ConnKind.In, Method.Nat, ConnFlag.Controlled)
@@ -223,7 +231,14 @@ describe('sweep', () => {
     ConnRecord.setExpires(dataplane.map('connections4').view, 3 * Conn4Record.size, NOW - 1)
     sweep.run(KEEP)
     assert.equal(isLive(dataplane, 3), false)
-    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0, path: 0n })
+    assert.deepEqual(live(dataplane), {
+      active: 0,
+      inactive: 0,
+      persistent: 0,
+      overloaded: 0,
+      path: 0n,
+      seat: 0,
+    })
   })
 
   test('templates of a removed real server go with their last connection', () => {
@@ -236,7 +251,14 @@ describe('sweep', () => {
     const sweep = new Sweep(dataplane)
     assert.equal(sweep.run({ expireGone: true }).templates, 1)
     assert.equal(sweep.run({ expireGone: true }).templates, 0)
-    assert.deepEqual(live(dataplane), { active: 0, inactive: 0, persistent: 0, overloaded: 0, path: 0n })
+    assert.deepEqual(live(dataplane), {
+      active: 0,
+      inactive: 0,
+      persistent: 0,
+      overloaded: 0,
+      path: 0n,
+      seat: 0,
+    })
   })
 
   test('counts come out right whatever ends in whatever order', () => {
@@ -256,6 +278,7 @@ describe('sweep', () => {
           persistent: list.filter((l) => l.kind === ConnKind.Template).length,
           overloaded: 0,
           path: 0n,
+          seat: 0,
         })
         LiveRecord.write(dataplane.map('live').view, LiveRecord.size, count(lines))
         lines.forEach((l, i) => {
@@ -362,7 +385,14 @@ describe('sweep', () => {
     assert.equal(repairedAfter(1300), 0, 'it has moved since')
     assert.equal(repairedAfter(2600), 1)
     assert.equal(dataplane.map('verdicts').u64[Verdict.RepairedCount], 1n)
-    assert.deepEqual(live(dataplane), { active: 1, inactive: 0, persistent: 1, overloaded: 0, path: 0n })
+    assert.deepEqual(live(dataplane), {
+      active: 1,
+      inactive: 0,
+      persistent: 1,
+      overloaded: 0,
+      path: 0n,
+      seat: 0,
+    })
     assert.equal(repairedAfter(5200), 0)
   })
 
