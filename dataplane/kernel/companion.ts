@@ -92,6 +92,12 @@ export class Companion {
     this.bringInLine(links())
   }
 
+  /** It is wanted, and cannot be had. */
+  refuse(why: string): void {
+    this.#wanted = true
+    this.#refused = [why]
+  }
+
   /**
    * Attaches it to links that have come; those that went have taken theirs with them. What the kernel refuses is
    * in `state`: that answers are not seen keeps no packet from being taken.

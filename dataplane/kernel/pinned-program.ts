@@ -23,7 +23,15 @@ import { mapEntries } from '../sizes.ts'
 import { linkInfo, mapInfo, programInfo } from './object-info.ts'
 import { checkSizesOf, openPinnedMaps, type PinnedMaps, refusal, withSettings } from './pinned-maps.ts'
 import { filterOf, HOOKS, type Hook, Pins, placeOf, type Trace } from './pins.ts'
-import { type LoadedPrograms, loadProgram, loadPrograms, type Objects, readObjectFile } from './program.ts'
+import {
+  type LoadedProgram,
+  type LoadedPrograms,
+  loadProgram,
+  loadProgramLater,
+  loadPrograms,
+  type Objects,
+  readObjectFile,
+} from './program.ts'
 import { dropFilters, filterProgram, putFilter } from './tc.ts'
 
 /** Programs in the kernel with their maps, new or found; `release` lets go of all file descriptors. */
@@ -34,6 +42,8 @@ export interface OpenedPrograms {
   program(hook: Hook): number
   /** Whether there is one already. */
   has(hook: Hook): boolean
+  /** Loads it without holding up this thread, unless `isOver` says afterwards that nobody wants it any more. */
+  load(hook: Hook, isOver: () => boolean): Promise<void>
   /** No link runs it any more. */
   drop(hook: Hook): void
   release(): void
@@ -50,19 +60,29 @@ export function openUnpinned({ hooks, objects, sizes }: Wanted): OpenedPrograms 
   const loaded = loadPrograms(hooks, objects, sizes, new Map())
   initialise(loaded.mapFds, sizes)
   const programs = new Map(loaded.programFds)
-  const later: LoadedPrograms[] = []
+  const { mapFds } = loaded
+  const later: { close(): void }[] = []
   return {
     mapFds: loaded.mapFds,
     adopted: false,
     program(hook) {
       if (!programs.has(hook)) {
-        const more = loadPrograms([hook], objects, sizes, loaded.mapFds)
+        const more = loadPrograms([hook], objects, sizes, mapFds)
         later.push(more)
         programs.set(hook, more.programFds.get(hook)!)
       }
       return programs.get(hook)!
     },
     has: (hook) => programs.has(hook),
+    async load(hook, isOver) {
+      const loaded = await loadProgramLater(objects[hook], sizes, mapFds)
+      if (programs.has(hook) || isOver()) {
+        loaded.close()
+        return
+      }
+      later.push(loaded)
+      programs.set(hook, loaded.programFd)
+    },
     drop: () => {},
     release() {
       for (const one of [...later, loaded]) one.close()
@@ -81,23 +101,28 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
     const { fds } = openPinnedMaps(pins)
     const mapFds = fds as ReadonlyMap<MapName, number>
     const programs = openPrograms(pins)
+    const keep = (hook: Hook, loaded: LoadedProgram): void => {
+      try {
+        pins.pinProgram(loaded.programFd, hook)
+        pins.note(hook, { digest: loaded.digest, tag: programInfo(loaded.programFd).tag })
+      } finally {
+        loaded.close()
+      }
+      programs.set(hook, pins.openProgram(hook))
+    }
     return {
       mapFds,
       adopted,
       program(hook) {
-        if (!programs.has(hook)) {
-          const loaded = loadProgram(wanted.objects[hook], wanted.sizes, mapFds)
-          try {
-            pins.pinProgram(loaded.programFd, hook)
-            pins.note(hook, { digest: loaded.digest, tag: programInfo(loaded.programFd).tag })
-          } finally {
-            loaded.close()
-          }
-          programs.set(hook, pins.openProgram(hook))
-        }
+        if (!programs.has(hook)) keep(hook, loadProgram(wanted.objects[hook], wanted.sizes, mapFds))
         return programs.get(hook)!
       },
       has: (hook) => programs.has(hook),
+      async load(hook, isOver) {
+        const loaded = await loadProgramLater(wanted.objects[hook], wanted.sizes, mapFds)
+        if (programs.has(hook) || isOver()) loaded.close()
+        else keep(hook, loaded)
+      },
       drop(hook) {
         const fd = programs.get(hook)
         if (fd === undefined) return

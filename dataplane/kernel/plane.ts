@@ -67,6 +67,8 @@ export interface KernelOptions {
   readonly mode?: AttachChoice | undefined
   /** Whether traffic control has links (Linux 6.6): tried unless said otherwise. */
   readonly tcLinks?: boolean | undefined
+  /** Whether what cuts is loaded in a thread of its own, which takes a second or two, rather than at once. */
+  readonly cutsLater?: boolean | undefined
   /** Who knows the links of this network namespace; the kernel is asked anew unless said otherwise. */
   readonly links?: (() => Links) | undefined
   /** Told of every step that changes what is pinned, after it was made: for tests that end there. */
@@ -120,6 +122,8 @@ export class KernelDataplane implements Dataplane {
   readonly #links = new Map<number, OwnLink>()
   readonly #outgoing: Companion
   readonly #cutting: Companion
+  readonly #cutsLater: boolean
+  #isLoadingCutting = false
   /** Whether there are tunnels; null: nobody wants anything cut. */
   #tunnels: boolean | null = null
   readonly #own: OwnClients
@@ -175,6 +179,7 @@ export class KernelDataplane implements Dataplane {
     this.warnings = trap === null ? [] : [trap]
     this.#mode = options.mode ?? 'auto'
     this.#tcLinks = options.tcLinks ?? true
+    this.#cutsLater = options.cutsLater ?? false
     this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
@@ -222,7 +227,24 @@ export class KernelDataplane implements Dataplane {
       this.#tunnels === true ||
       (this.#tunnels === false && hasNarrower(links, receiving))
     ) {
-      this.#cutting.want(true, () => links)
+      if (this.#cutsLater && !this.#opened.has('cut')) void this.#loadCutting()
+      else this.#cutting.want(true, () => links)
+    }
+  }
+
+  /** Until it is there, what would have to be cut is dropped by name. */
+  async #loadCutting(): Promise<void> {
+    if (this.#isLoadingCutting) return
+    this.#isLoadingCutting = true
+    const isOver = () => this.#closed || this.#isDetached
+    try {
+      await this.#opened.load('cut', isOver)
+      if (!isOver()) this.#bringCuttingInLine(this.#readLinks())
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error
+      this.#cutting.refuse(error.message)
+    } finally {
+      this.#isLoadingCutting = false
     }
   }
 

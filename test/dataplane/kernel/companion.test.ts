@@ -12,7 +12,7 @@ import { possibleCpus } from '../../../linux/cpus.ts'
 import { readLinks } from '../../../linux/links.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
-import { enterPrivateNetwork, ip, skipWithoutPrivileges } from '../private-network.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
 import { TinyPrograms } from './tiny-program.ts'
 
 const skip = skipWithoutPrivileges || skipWithoutClang
@@ -183,6 +183,41 @@ for (const [by, tcLinks] of [
     assert.deepEqual(pinned(), [])
     assert.equal(filterProgram(ifindex('out1'), 'beside'), 0)
     assert.doesNotMatch(ip('link show out1'), /clsact/)
+  })
+
+  test(`by ${by}: what cuts is loaded beside other work where that is wanted, unless nobody waits for it`, {
+    skip,
+  }, async () => {
+    const plane = await KernelDataplane.open({ ...options(6, tcLinks), cutsLater: true })
+    try {
+      await plane.attach(['out0'])
+      plane.cutLarger(true)
+      plane.cutLarger(true)
+      assert.equal(plane.cutting(), null)
+      await until(() => plane.cutting() !== null, 'what cuts is loaded')
+      assert.deepEqual(plane.cutting()!.interfaces, ['out0'])
+      assert.equal(counted(plane, 'out0p', 6), 1n)
+    } finally {
+      await plane.detach()
+      await plane.close()
+    }
+    assert.deepEqual(pinned(), [])
+    const hasty = await KernelDataplane.open({ ...options(6, tcLinks), cutsLater: true })
+    await hasty.attach(['out0'])
+    hasty.cutLarger(true)
+    await hasty.detach()
+    await hasty.close()
+    // Whoever is still being loaded comes too late to be pinned.
+    const next = await KernelDataplane.open({ ...options(7, tcLinks), cutsLater: true })
+    try {
+      await next.attach(['out0'])
+      next.cutLarger(true)
+      await until(() => next.cutting() !== null, 'what cuts is loaded')
+    } finally {
+      await next.detach()
+      await next.close()
+    }
+    assert.deepEqual(pinned(), [])
   })
 
   test(`by ${by}: what cuts is there once a way is narrower, and outlives its process`, {
