@@ -395,8 +395,19 @@ describe('doctor', () => {
     assert.match(diagnosisText(diagnosis), /note .*inet filter input/)
   })
 
+  test('first packets to neighbours that had to be found are no trouble, many of them are', () => {
+    const causes = (drop_next_hop_unresolved: number, forward_nat: number): string[] =>
+      diagnose({ ...healthy, verdicts: { drop_next_hop_unresolved, forward_nat } }).checks.flatMap(
+        ({ findings }) => findings.map(({ cause }) => cause),
+      )
+    assert.deepEqual(causes(10, 10), [])
+    assert.deepEqual(causes(11, 10), ['Verdict drop_next_hop_unresolved: 11 packets'])
+    assert.deepEqual(causes(100, 100_000), [])
+    assert.deepEqual(causes(101, 100_000), ['Verdict drop_next_hop_unresolved: 101 packets'])
+  })
+
   test('every remedy of every verdict can be typed', () => {
-    const verdicts = Object.fromEntries(Object.values(verdictNames).map((name) => [name, 1]))
+    const verdicts = Object.fromEntries(Object.values(verdictNames).map((name) => [name, 11]))
     const { checks } = diagnose({ ...healthy, verdicts })
     const findings = checks.flatMap((check) => check.findings)
     assert.ok(findings.length > 8)

@@ -5,6 +5,8 @@ import type { Check, Finding } from '../finding.ts'
 
 interface Trouble {
   readonly consequence: string
+  /** So many at most are in the order of things, of so many packets that were forwarded. */
+  readonly ordinary?: (forwarded: number) => number
   readonly remedy: string | ((facts: DoctorFacts) => string)
 }
 
@@ -15,6 +17,9 @@ const TROUBLE: Readonly<Record<string, Trouble>> = {
       `pointsman detach && pointsmand --connections ${2 * (status?.capacity.connections4 ?? 2 ** 20)}`,
   },
   drop_next_hop_unresolved: {
+    // The first packet to a neighbour that the kernel does not know yet asks for it, and is sent again by its sender.
+    // Real servers that do not answer are told by their addresses (`neighbours`).
+    ordinary: (forwarded) => Math.max(10, forwarded / 1000),
     consequence: 'packets to a neighbour that does not answer are lost',
     remedy: 'ip neigh show nud failed nud incomplete',
   },
@@ -59,9 +64,9 @@ const TROUBLE: Readonly<Record<string, Trouble>> = {
 }
 
 export const verdicts: Check = (facts) =>
-  Object.entries(TROUBLE).flatMap(([name, { consequence, remedy }]): Finding[] => {
+  Object.entries(TROUBLE).flatMap(([name, { consequence, remedy, ordinary }]): Finding[] => {
     const count = facts.verdicts[name] ?? 0
-    if (count === 0) return []
+    if (count <= (ordinary?.(forwarded(facts)) ?? 0)) return []
     return [
       {
         severity: 'warning',
@@ -71,3 +76,10 @@ export const verdicts: Check = (facts) =>
       },
     ]
   })
+
+function forwarded({ verdicts }: DoctorFacts): number {
+  return Object.entries(verdicts).reduce(
+    (sum, [name, count]) => sum + (name.startsWith('forward_') ? count : 0),
+    0,
+  )
+}
