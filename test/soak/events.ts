@@ -16,6 +16,8 @@ export interface Event {
 
 /** The real server that comes and goes; long connections are with the others. */
 export const PASSING = hostNamed('rs3')
+/** A flow lives for 18 s, and longer where the client has to wait for a core. */
+const FLOWS_TIMEOUT_MS = 60_000
 const DRAIN_TIMEOUT_MS = 60_000
 const datagramServices = [...servicesFor('echo'), ...servicesFor('sink')]
 
@@ -97,20 +99,38 @@ async function drainAndRemove(lab: Lab): Promise<void> {
 }
 
 /** Active connections of TCP services with real servers of these addresses, from `ipvsadm -Ln`. */
-function activeTcpConnections(listing: string, addresses: readonly string[]): number {
-  let tcp = false
-  let active = 0
+const activeTcpConnections = (listing: string, addresses: readonly string[]): number =>
+  sumOf(listing, 'TCP', addresses, 4)
+
+/** A number of the services of a protocol, in the column of a listing, of real servers with these addresses. */
+function sumOf(
+  listing: string,
+  protocol: 'TCP' | 'UDP',
+  addresses: readonly string[],
+  column: number,
+): number {
+  let isMeant = false
+  let sum = 0
   for (const line of listing.split('\n')) {
     const words = line.trim().split(/\s+/)
-    if (/^(TCP|UDP|FWM) /.test(line)) tcp = line.startsWith('TCP')
-    else if (tcp && words[0] === '->' && addresses.some((address) => words[1]?.includes(address)))
-      active += Number(words[4] ?? 0)
+    if (/^(TCP|UDP|FWM) /.test(line)) isMeant = line.startsWith(protocol)
+    else if (isMeant && words[0] === '->' && addresses.some((address) => words[1]?.includes(address)))
+      sum += Number(words[column] ?? 0)
   }
-  return active
+  return sum
 }
 
 /** The datagrams of its connections are lost until it is there again. */
 async function removeAtOnce(lab: Lab): Promise<void> {
+  const addresses = FAMILIES.map((family) => PASSING.servers?.[family] ?? '')
+  const packets = async (): Promise<number> =>
+    sumOf(await lab.director.rule('-Ln --stats --exact'), 'UDP', addresses, 3)
+  // After it was drained, flows come to it one after the other, as they begin anew.
+  await until(`datagrams to come to ${PASSING.name}`, FLOWS_TIMEOUT_MS, async () => {
+    const before = await packets()
+    await pause(500)
+    return (await packets()) > before ? true : undefined
+  })
   await rules(
     lab,
     datagramServices.map((service) => `-d ${serverWords(service, PASSING)}`),
