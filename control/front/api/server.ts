@@ -9,6 +9,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from 'node:net'
 import { MachineError } from '../../../linux/machine-error.ts'
 import { peerOf } from '../../../linux/peer.ts'
+import { Turns } from '../../apply/turns.ts'
 import { CapacityError } from '../../plan/plan.ts'
 import { ipvsadmEndpoint } from '../ipvsadm/endpoint.ts'
 import { netlinkEndpoints } from '../netlink/endpoint.ts'
@@ -324,8 +325,11 @@ class Exchange {
     const response = this.#response
     response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
     response.writeHead(status, { 'content-type': 'application/json; charset=utf-8', ...headers })
+    const turns = new Turns()
     for await (const chunk of Symbol.asyncIterator in pieces ? pieces : chunks(pieces)) {
       if (chunk.length > 0 && !response.write(chunk)) await this.#drained()
+      // A client that keeps up is written to in one go otherwise: what has drained goes on before anybody else.
+      if (turns.over) await turns.pass()
       // Half a document must not look like a whole one.
       if (this.#over.signal.aborted) {
         response.destroy()
