@@ -1,6 +1,15 @@
 /** `pointsmand` in a namespace of the bench. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { builtFile, packageRoot } from '../dataplane/assets.ts'
@@ -84,6 +93,14 @@ export class Daemon {
     return pid
   }
 
+  /** The process that moves the packets of the userspace plane: it is another, since it outlives the daemon. */
+  get forwarderPid(): number {
+    const network = readlinkSync(`/proc/${this.pid}/ns/net`)
+    const pid = readdirSync('/proc').find((name) => /^\d+$/.test(name) && isForwarder(name, network))
+    if (pid === undefined) throw new Error('No forwarder runs in the network namespace of the daemon')
+    return Number(pid)
+  }
+
   environment(): NodeJS.ProcessEnv {
     return { ...process.env, POINTSMAN_SOCKET: this.socket }
   }
@@ -146,5 +163,16 @@ export class Daemon {
       inNetns(this.#choice.namespace, () => detachPinned(defaultPinDirectory()))
     }
     rmSync(this.#directory, { recursive: true, force: true })
+  }
+}
+
+function isForwarder(pid: string, network: string): boolean {
+  try {
+    return (
+      readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('pointsman-forwarder') &&
+      readlinkSync(`/proc/${pid}/ns/net`) === network
+    )
+  } catch {
+    return false // it has ended meanwhile
   }
 }

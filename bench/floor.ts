@@ -156,7 +156,8 @@ async function established(
   flows: number,
   rounds: number,
 ): Promise<void> {
-  const fitted = flows * LINES_PER_FLOW[method]
+  // No table is smaller than a set of either kind.
+  const fitted = Math.max(4, flows * LINES_PER_FLOW[method])
   // Never too small for these flows, so that every packet meets its connection.
   const reserved = Math.max(DEFAULT_LINES, fitted)
   const tables = reserved === fitted ? [fitted] : [fitted, reserved]

@@ -86,7 +86,7 @@ async function plane(
     `-A -t ${vip}:${BULK_PORT} -s rr`,
     `-a -t ${vip}:${BULK_PORT} -r ${server.address}:${BULK_PORT} -m -w 1`,
   ])
-  return { name, triangle, pid: daemon.pid, daemon }
+  return { name, triangle, pid: daemon.forwarderPid, daemon }
 }
 
 async function dnat(stage: Stage): Promise<Contender> {
