@@ -9,7 +9,7 @@ import {
   ScheduleRecord,
   ServiceRecord,
 } from '../../dataplane/layout/layout.gen.ts'
-import { bracketOrder } from '../compile/bracket.ts'
+import { bracketWithin } from '../compile/bracket.ts'
 import {
   REAL_WORDS,
   realImage,
@@ -156,7 +156,7 @@ function differenceOfService(
     at('count') === count &&
     at('tableCount') === range.count - count &&
     at('tableFirst') === (range.count === count ? 0 : range.first + count) &&
-    at('bracket') === (range.count === count ? 0 : bracketOrder(service.value.scheduler, count)) &&
+    at('bracket') === bracketWithin(service.value.scheduler, count, range.count - count) &&
     at('weightMax') === steps.max &&
     at('weightStep') === steps.step
   return same ? null : 'schedule'

@@ -37,6 +37,14 @@ export function bracketOrder(scheduler: SchedulerName, servers: number): number 
   return Math.max(ORDER_MIN, 32 - Math.clz32(servers - 1))
 }
 
+/**
+ * Order of the bracket that a schedule has whose real servers are followed by so many entries: it has none where
+ * `members` had no room for one, and with other schedulers what follows is a table.
+ */
+export function bracketWithin(scheduler: SchedulerName, servers: number, following: number): number {
+  return following === 0 ? 0 : bracketOrder(scheduler, servers)
+}
+
 /** Entries of `members` that a bracket takes. */
 export function bracketLength(order: number): number {
   if (order === 0) return 0

@@ -18,7 +18,7 @@ import {
   ServiceRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
-import { bracketLength, bracketMatches, bracketOrder } from '../compile/bracket.ts'
+import { bracketLength, bracketMatches, bracketOrder, bracketWithin } from '../compile/bracket.ts'
 import {
   type Placement,
   REAL_WORDS,
@@ -365,8 +365,7 @@ function isScheduled(draft: Draft, table: Uint32Array): boolean {
   const active = activeSchedule(draft)
   const range = holding?.ranges[active] ?? null
   if (range === null) return false
-  const order =
-    range.count === servers.length + table.length ? 0 : bracketOrder(service.value.scheduler, servers.length)
+  const order = bracketWithin(service.value.scheduler, servers.length, range.count - servers.length)
   if (range.count !== servers.length + table.length + bracketLength(order)) return false
   const { services, schedules, members } = view.maps
   const word = services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
