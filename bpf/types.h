@@ -23,7 +23,7 @@ typedef __u32 __attribute__((__may_alias__)) pm_u32;
 typedef __u64 __attribute__((__may_alias__)) pm_u64;
 
 /* Bumped when a change of layout makes pinned maps of an older program unusable. */
-#define PM_LAYOUT_VERSION 11
+#define PM_LAYOUT_VERSION 12
 
 #define PM_NONE 0xffffffffu /* no index: an unset reference to a line, a real server, ... */
 

@@ -8,7 +8,7 @@
  */
 import type { RecordLayout } from './record.ts'
 
-export const PM_LAYOUT_VERSION = 11
+export const PM_LAYOUT_VERSION = 12
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
 export const PM_TIMEOUTS = 16

@@ -291,4 +291,71 @@ pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u
 pm_locality 64 0:word:u32 4:used:u32 8:order:u32 12:changed:u32 16:addr:u8[16] 32:reals:u32[8]
 pm_conn 24 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:traits:u8 14:neighbour:u16 16:real:u32 20:peer:u32`,
   },
+  {
+    version: 11,
+    fingerprint: '6c06633b6cebc132',
+    description: `settings pm_settings
+interfaces pm_interface
+services pm_service
+service_index pm_service_bucket
+schedules pm_schedule
+members pm_member
+reals pm_real
+live pm_live
+counters pm_counters
+connections4 pm_conn4
+connections6 pm_conn6
+verdicts __u64
+locals pm_local_bucket
+interest __u64
+nat_index pm_service_bucket
+egress pm_egress
+cpus pm_cpu_state
+hops pm_hop
+macs pm_mac_bucket
+mark_kinds pm_mark_kind
+mark_index pm_service_bucket
+mark_keys pm_mark_key
+mark_spans pm_mark_span
+controls4 pm_controls
+controls6 pm_controls
+filters pm_filter
+filter_lengths pm_filter_lengths
+gates pm_gate
+sources pm_source
+answered pm_answered
+fragments pm_fragment
+neighbours pm_neighbour
+localities pm_locality
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
+pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
+pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
+pm_service_bucket 64 0:entry:u64[8]
+pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:bracket:u32 28:pad:u32[9] 64:cursor:u64 72:unplayed:u32 76:pad2:u32[13]
+pm_member 8 0:real:u32 4:weight:s32
+pm_real 64 0:slot:u32 4:service:u32 8:addr:u8[16] 24:port:be16 26:family:u8 27:method:u8 28:tunnel:u8 29:tunnel_flags:u8 30:tunnel_port:be16 32:weight:s32 36:upper:u32 40:lower:u32 44:source:u8[16] 60:flags:u32
+pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:path:u64 24:seat:u32 28:pad:u32[9]
+pm_counters 64 0:conns:u64 8:in_packets:u64 16:in_bytes:u64 24:out_packets:u64 32:out_bytes:u64 40:pad:u64[3]
+pm_conn4 32 0:c:pm_conn 24:saddr:be32 28:daddr:be32
+pm_conn6 64 0:c:pm_conn 24:saddr:u8[16] 40:daddr:u8[16] 56:pad:u32[2]
+pm_local_bucket 32 0:addr:be32[8]
+pm_egress 8 0:ifindex:u32 4:flags:u32
+pm_cpu_state 64 0:icmp_second:u32 4:icmp_left:u32 8:swept:u32 12:sweep4:u32 16:sweep6:u32 20:pad:u32[11]
+pm_hop 64 0:version:u32 4:ifindex:u32 8:dmac:u8[6] 14:smac:u8[6] 20:mtu:u32 24:pad:u32[4] 40:addr:u8[16] 56:pad2:u32[2]
+pm_mac_bucket 64 0:entry:u64[8]
+pm_mark_kind 8 0:source:u8 1:destination:u8 2:fields:u8 3:pad:u8[5]
+pm_mark_key 48 0:saddr:be32[4] 16:daddr:be32[4] 32:ifindex:u32 36:kind:u16 38:protocol:u8 39:family:u8 40:first:u32 44:count:u32
+pm_mark_span 8 0:from:u16 2:to:u16 4:mark:u32
+pm_controls 16 0:word:u32[4]
+pm_filter 32 0:what:u32 4:expires:u32 8:addr:be32[4] 24:scope:u32 28:pad:u32
+pm_filter_lengths 136 0:count:u32 4:length:u8[132]
+pm_gate 32 0:order:u32 4:scope:u32 8:rate:u32 12:connections:u32 16:length:u32 20:owner:u32 24:pad:u32[2]
+pm_source 64 0:word:u32 4:order:u32 8:addr:be32[4] 24:busy:u64 32:what:u32 36:pad:u32[7]
+pm_answered 64 0:entry:u64[8]
+pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:be32 44:sport:be16 46:dport:be16 48:protocol:u8 49:family:u8 50:first_end:u16 52:fate:u32 56:got:u32 60:total:u32
+pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u8[6] 22:smac:u8[6] 28:mtu:u32
+pm_locality 64 0:word:u32 4:used:u32 8:order:u32 12:changed:u32 16:addr:u8[16] 32:reals:u32[8]
+pm_conn 24 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:traits:u8 14:neighbour:u16 16:real:u32 20:peer:u32`,
+  },
 ]
