@@ -1,5 +1,6 @@
 /** What the page shows, as plain values: from the view that the terminal has, too, to texts in tables. */
 import { endpointText } from '../../../net/endpoint.ts'
+import { type Numbers, SHOWN, shownNumber } from '../../counting/measures.ts'
 import type { ConnectionPageShown } from '../../front/api/schema/connection.ts'
 import type { EventShown } from '../../front/api/schema/event.ts'
 import type { Overview } from '../../front/api/schema/overview.ts'
@@ -71,27 +72,18 @@ function healthCell(health: Health, words: string): Cell {
   return { text: words, tone: health === 'up' ? 'good' : 'bad' }
 }
 
-const RATES = [number('new/s'), number('packets/s in'), number('out'), number('bits/s in'), number('out')]
-const CONNECTIONS = [number('active'), number('inactive')]
+const COUNTED: readonly Column[] = SHOWN.map(({ title }) => number(title))
 
-function numbers({
-  rates,
-  active,
-  inactive,
-}: Pick<Overview['services'][number], 'rates' | 'active' | 'inactive'>): Cell[] {
-  const { cps, inPps, outPps, inBps, outBps } = rates
-  const speeds = [inBps, outBps].map((bytes): Cell => ({ text: bits(bytes), kind: 'number' }))
-  return [rate(cps), rate(inPps), rate(outPps), ...speeds, count(active), count(inactive)]
+function numbers(of: Numbers): Cell[] {
+  return SHOWN.map((one): Cell => {
+    const value = shownNumber(of, one)
+    if (one.unit === 'bits') return { text: bits(value), kind: 'number' }
+    return one.rate === undefined ? count(value) : rate(value)
+  })
 }
 
 export function services({ overview, filter }: View): Table {
-  const columns = [
-    { title: 'service' },
-    { title: 'scheduler' },
-    { title: 'health' },
-    ...RATES,
-    ...CONNECTIONS,
-  ]
+  const columns = [{ title: 'service' }, { title: 'scheduler' }, { title: 'health' }, ...COUNTED]
   if (overview === null) return { columns, rows: [], words: '' }
   const rows = overview.services.map((one): Row => {
     const down = one.down === 0 ? '' : `, ${one.down} of ${one.servers} down`
@@ -120,8 +112,7 @@ export function servers({ overview, open }: View): Table | null {
     { title: 'method' },
     number('weight'),
     { title: 'health' },
-    ...RATES,
-    ...CONNECTIONS,
+    ...COUNTED,
   ]
   const found = overview?.servers ?? null
   if (found === null) return { columns, rows: [], words: 'There is no such service any more' }
@@ -143,18 +134,18 @@ export function servers({ overview, open }: View): Table | null {
 
 const LATEST_MS = 10_000
 
-export function verdicts({ verdicts: seen, atMs }: View): Table {
-  const rows = seen.map(({ verdict, total, rate: speed, lastMs }): Row => {
+export function counts({ counts: seen, atMs }: View): Table {
+  const rows = seen.map(({ name, total, rate: speed, lastMs }): Row => {
     const isNew = lastMs !== null && atMs - lastMs < LATEST_MS
-    const tone = verdict.startsWith('drop_') && isNew ? 'bad' : null
+    const tone = name.startsWith('drop_') && isNew ? 'bad' : null
     const last = lastMs === null ? 'before' : `${ago(atMs - lastMs)} ago`
     return {
-      key: verdict,
-      cells: [{ text: verdict, tone }, rate(speed), count(total), { text: last, tone: 'quiet' }],
+      key: name,
+      cells: [{ text: name, tone }, rate(speed), count(total), { text: last, tone: 'quiet' }],
     }
   })
   return {
-    columns: [{ title: 'verdict' }, number('frames/s'), number('frames'), { title: 'last' }],
+    columns: [{ title: 'what' }, number('a second'), number('in all'), { title: 'last' }],
     rows,
     words: '',
   }

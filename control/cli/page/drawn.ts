@@ -63,11 +63,11 @@ function servicesOf({ services }: NonNullable<View['overview']>): End[] {
 
 type ServerShown = NonNullable<NonNullable<View['overview']>['servers']>[number]
 
-function serverOf({ name, method, rates, weight, active, health }: ServerShown): End {
+function serverOf({ name, method, rates, weight, numbers, health }: ServerShown): End {
   const state = health === 'down' ? 'down' : weight === 0 ? 'drained' : `weight ${weight}`
   return {
     ...{ key: name, to: name, opens: null, rates },
-    about: `${method}, ${state}, ${short(active)} active`,
+    about: `${method}, ${state}, ${short(numbers.active ?? 0)} active`,
     tone: health === 'down' ? 'bad' : null,
   }
 }

@@ -1,6 +1,7 @@
 /** A view as lines of text: of exactly this width and height, or as many as there are for a pipe. */
+import type { Numbers } from '../../counting/measures.ts'
 import type { Overview } from '../../front/api/schema/overview.ts'
-import type { Sort } from '../../front/api/schema/sorts.ts'
+import { columnsIn, numbersText, titles, widthOfAll } from './columns.ts'
 import { ago, bits, fit, right, short, sparkline } from './figures.ts'
 import type { View } from './view.ts'
 
@@ -9,16 +10,9 @@ export interface Row {
   readonly style?: 'bold' | 'inverse' | 'red' | 'dim'
 }
 
-const SORT_WORDS: Readonly<Record<Sort, string>> = {
-  new: 'new connections',
-  packets: 'packets',
-  bytes: 'bytes',
-  connections: 'active connections',
-  name: 'name',
-}
-
 const HELP = [
   'up down k j PgUp PgDn  move',
+  'left right             other columns, where the screen is too narrow for all',
   'Enter                  real servers of the service; Esc goes back',
   's                      sort by another column',
   '/                      filter by a part of the name; Esc shows all again',
@@ -26,15 +20,15 @@ const HELP = [
   'q                      quit',
   '',
   'New connections, packets and bits are per second, averaged as IPVS does.',
-  'Below stand the verdicts that are not "forward", the newest first:',
+  'Below stands what was not forwarded, and what else was counted, newest first:',
   'pointsman explain says of a packet why, docs/verdicts.md of a verdict.',
 ]
 
-/** Rows of verdicts. */
-const VERDICTS = 4
+/** Rows of what was not forwarded. */
+const COUNTS = 4
 
 export function rowsOnPage(height: number): number {
-  return Math.max(1, height - 9 - VERDICTS)
+  return Math.max(1, height - 9 - COUNTS)
 }
 
 /** @param nowMs of the clock that answers were heard by */
@@ -42,8 +36,8 @@ export function screen(view: View, width: number, height: number, nowMs: number)
   const rows = [...head(view, width, nowMs)]
   if (view.help) rows.push(...HELP.map((text) => ({ text: `  ${text}` })))
   else if (view.overview !== null) rows.push(...body(view, view.overview, width, rowsOnPage(height)))
-  while (rows.length < height - 2 - VERDICTS) rows.push({ text: '' })
-  if (!view.help) rows.push(...verdicts(view, nowMs, VERDICTS))
+  while (rows.length < height - 2 - COUNTS) rows.push({ text: '' })
+  if (!view.help) rows.push(...counts(view, nowMs, COUNTS))
   while (rows.length < height - 1) rows.push({ text: '' })
   rows.length = Math.max(0, height - 1)
   rows.push(foot(view))
@@ -55,7 +49,7 @@ export function page(view: View, width: number, nowMs: number): Row[] {
   if (view.overview === null) return []
   const servers = view.overview.servers?.length ?? 0
   const all = body(view, view.overview, width, Math.max(view.overview.services.length, servers, 1))
-  return [...head(view, width, nowMs), ...all, ...verdicts(view, nowMs, Number.POSITIVE_INFINITY)].map(
+  return [...head(view, width, nowMs), ...all, ...counts(view, nowMs, Number.POSITIVE_INFINITY)].map(
     (row) => ({
       ...row,
       text: fit(row.text, width).trimEnd(),
@@ -89,24 +83,22 @@ function body(view: View, overview: Overview, width: number, rows: number): Row[
   return view.open === null ? services(view, overview, width, rows) : servers(view, overview, width, rows)
 }
 
-/** The first column has what the others leave. */
-const NUMBERS = 8 + 8 + 8 + 8 + 7 + 7
-
-function columns(name: string, numbers: readonly string[], last: string, width: number): string {
-  const [a = '', b = '', c = '', d = '', e = '', f = ''] = numbers
-  const first = Math.max(12, width - NUMBERS - LAST)
-  return [
-    fit(name, first),
-    ...[a, b, c, d].map((text) => right(text, 8)),
-    right(e, 7),
-    right(f, 7),
-    ` ${last}`,
-  ].join('')
-}
+/** Of a name, whatever else there is to be told; then the last column, which says how it is. */
+const NAME = 20
 const LAST = 13
 
+/** Columns of numbers, and a line of them: the name has what they leave. */
+function lines(view: View, width: number) {
+  const shown = columnsIn(width - NAME - LAST, view.column)
+  const first = Math.max(NAME, width - widthOfAll(shown) - LAST)
+  return {
+    title: (name: string, last: string) => `${fit(name, first)}${titles(shown)} ${last}`,
+    line: (name: string, of: Numbers, last: string) => `${fit(name, first)}${numbersText(shown, of)} ${last}`,
+  }
+}
+
 function services(view: View, { services: all, more }: Overview, width: number, rows: number): Row[] {
-  const title = columns('SERVICE', ['NEW/s', 'PKT/s', 'IN bit', 'OUT bit', 'ACTIVE', 'INACT'], 'UP', width)
+  const { title, line } = lines(view, width)
   const from = windowOf(view.row, all.length, rows)
   const shown = all.slice(from, from + rows).map((one, i): Row => {
     const health =
@@ -114,55 +106,32 @@ function services(view: View, { services: all, more }: Overview, width: number, 
         ? `${one.servers}`
         : `${one.servers - one.down}/${one.servers}${one.health === 'up' ? '' : ` ${one.health}`}`
     const state = one.inForce ? health : 'NOT IN FORCE'
-    const { cps, inPps, outPps, inBps, outBps } = one.rates
-    const numbers = [
-      short(cps),
-      short(inPps + outPps),
-      bits(inBps),
-      bits(outBps),
-      short(one.active),
-      short(one.inactive),
-    ]
     const isBad = !one.inForce || one.health === 'down' || one.health === 'sorry' || one.weight === 0
-    return { text: columns(one.name, numbers, state, width), ...styleOf(from + i === view.row, isBad) }
+    return { text: line(one.name, one, state), ...styleOf(from + i === view.row, isBad) }
   })
   if (all.length === 0)
     shown.push({
       text: view.filter === '' ? 'no services: ipvsadm -A' : `no service has "${view.filter}" in its name`,
     })
   if (more > 0 && shown.length < rows) shown.push({ text: `and ${more} more: / filters`, style: 'dim' })
-  return [{ text: title, style: 'bold' }, ...shown]
+  return [{ text: title('SERVICE', 'UP'), style: 'bold' }, ...shown]
 }
 
 function servers(view: View, { servers: all }: Overview, width: number, rows: number): Row[] {
   if (all === null) return [{ text: `${view.open} is not there any more: Esc` }]
-  const title = columns(
-    view.open ?? '',
-    ['NEW/s', 'PKT/s', 'IN bit', 'OUT bit', 'ACTIVE', 'INACT'],
-    'WEIGHT',
-    width,
-  )
+  const { title, line } = lines(view, width)
   const from = windowOf(view.row, all.length, rows)
   const shown = all.slice(from, from + rows).map((one, i): Row => {
-    const { cps, inPps, outPps, inBps, outBps } = one.rates
-    const numbers = [
-      short(cps),
-      short(inPps + outPps),
-      bits(inBps),
-      bits(outBps),
-      short(one.active),
-      short(one.inactive),
-    ]
     const last = `${short(one.weight)}${one.health === null ? '' : ` ${one.health}`}`
     return {
-      text: columns(one.name, numbers, last, width),
+      text: line(one.name, one, last),
       ...styleOf(from + i === view.row, one.health === 'down'),
     }
   })
   if (all.length === 0) shown.push({ text: 'no real servers: ipvsadm -a' })
   const words = all[view.row]?.words ?? ''
   if (words !== '' && shown.length < rows) shown.push({ text: `  ${words}`, style: 'dim' })
-  return [{ text: title, style: 'bold' }, ...shown]
+  return [{ text: title(view.open ?? '', 'WEIGHT'), style: 'bold' }, ...shown]
 }
 
 function styleOf(isHere: boolean, isBad: boolean): Pick<Row, 'style'> {
@@ -175,21 +144,21 @@ function windowOf(row: number, count: number, rows: number): number {
   return Math.max(0, Math.min(row - Math.floor(rows / 2), count - rows))
 }
 
-function verdicts({ verdicts: all }: View, nowMs: number, rows: number): Row[] {
-  if (all.length === 0) return [{ text: 'every packet was forwarded', style: 'dim' }]
+function counts({ counts: all }: View, nowMs: number, rows: number): Row[] {
+  if (all.length === 0)
+    return [{ text: 'every packet was forwarded, and nothing else happened', style: 'dim' }]
   return [
-    { text: 'NOT FORWARDED, newest first', style: 'bold' },
-    ...all.slice(0, rows - 1).map(({ verdict, total, rate, lastMs }): Row => {
+    { text: 'NOT FORWARDED, AND WHAT ELSE HAPPENED, newest first', style: 'bold' },
+    ...all.slice(0, rows - 1).map(({ name, total, rate, lastMs }): Row => {
       const last = lastMs === null ? '' : `  ${ago(nowMs - lastMs)} ago`
-      return { text: `${fit(verdict, 30)}${right(short(rate), 8)}/s${right(short(total), 9)} in all${last}` }
+      return { text: `${fit(name, 34)}${right(short(rate), 8)}/s${right(short(total), 9)} in all${last}` }
     }),
   ]
 }
 
 function foot({ typing, filter, sort, paused, open }: View): Row {
   if (typing) return { text: `filter: ${filter}_   Enter keeps it, Esc shows all`, style: 'inverse' }
-  const what =
-    open === null ? `sorted by ${SORT_WORDS[sort]}${filter === '' ? '' : `, filter "${filter}"`}` : open
+  const what = open === null ? `sorted by ${sort}${filter === '' ? '' : `, filter "${filter}"`}` : open
   return {
     text: `${paused ? 'STOPPED  ' : ''}${what}   s sort  / filter  Enter open  ? help  q quit`,
     style: 'dim',

@@ -1,7 +1,7 @@
 /** `pointsman top`: what goes on, once a second, until somebody has seen enough. */
+import { SORTS } from '../../counting/measures.ts'
 import { ClientError, get } from '../../front/api/client.ts'
 import { overviewAnswer } from '../../front/api/schema/overview.ts'
-import { SORTS, type Sort } from '../../front/api/schema/sorts.ts'
 import { page, rowsOnPage, screen } from './screen.ts'
 import { Terminal } from './terminal.ts'
 import { questionOf, START, type View, withKey, withOverview } from './view.ts'
@@ -31,10 +31,9 @@ export async function top(socket: string, options: TopOptions): Promise<void> {
   else await live(socket, start)
 }
 
-function sortOf(text: string): Sort {
-  const sort = SORTS.find((known) => known === text)
-  if (sort === undefined) throw new ClientError(`Cannot sort by "${text}": expected ${SORTS.join(', ')}`)
-  return sort
+function sortOf(text: string): string {
+  if (!SORTS.includes(text)) throw new ClientError(`Cannot sort by "${text}": expected ${SORTS.join(', ')}`)
+  return text
 }
 
 async function once(socket: string, view: View, json: boolean): Promise<void> {

@@ -1,12 +1,14 @@
 /** What somebody is looking at: the state of the screen, and what keys and answers make of it. */
+import { SORTS } from '../../counting/measures.ts'
 import type { Overview } from '../../front/api/schema/overview.ts'
-import { SORTS, type Sort } from '../../front/api/schema/sorts.ts'
+import { COLUMNS } from './columns.ts'
 
 /** Seconds that lines of the past are of. */
 const PAST = 120
 
 export interface Seen {
-  readonly verdict: string
+  /** A verdict, or what else is counted. */
+  readonly name: string
   readonly total: number
   /** Since the last look. */
   readonly rate: number
@@ -18,7 +20,7 @@ export interface View {
   readonly overview: Overview | null
   /** Why there is nothing new to be seen; null: there is. */
   readonly trouble: string | null
-  readonly sort: Sort
+  readonly sort: string
   readonly filter: string
   /** While a filter is typed. */
   readonly typing: boolean
@@ -26,12 +28,14 @@ export interface View {
   readonly row: number
   /** The service whose real servers are shown. */
   readonly open: string | null
+  /** The first column of numbers that is shown. */
+  readonly column: number
   readonly help: boolean
   readonly paused: boolean
   readonly newConnections: readonly number[]
   readonly packets: readonly number[]
-  /** What was not forwarded, newest first. */
-  readonly verdicts: readonly Seen[]
+  /** What was not forwarded, and what else was counted, newest first. */
+  readonly counts: readonly Seen[]
   readonly atMs: number
   readonly over: boolean
 }
@@ -44,11 +48,12 @@ export const START: View = {
   typing: false,
   row: 0,
   open: null,
+  column: 0,
   help: false,
   paused: false,
   newConnections: [],
   packets: [],
-  verdicts: [],
+  counts: [],
   atMs: 0,
   over: false,
 }
@@ -61,22 +66,22 @@ export function withOverview(view: View, overview: Overview, nowMs: number): Vie
     trouble: null,
     newConnections: [...view.newConnections, rates.cps].slice(-PAST),
     packets: [...view.packets, rates.inPps + rates.outPps].slice(-PAST),
-    verdicts: seen(view, overview, nowMs),
+    counts: seen(view, overview, nowMs),
     row: Math.max(0, Math.min(view.row, rowsOf(overview, view.open) - 1)),
     atMs: nowMs,
   }
 }
 
-function seen(view: View, { verdicts }: Overview, nowMs: number): Seen[] {
-  const before = new Map(view.verdicts.map((one) => [one.verdict, one]))
+function seen(view: View, { counts }: Overview, nowMs: number): Seen[] {
+  const before = new Map(view.counts.map((one) => [one.name, one]))
   const seconds = view.overview === null ? 0 : (nowMs - view.atMs) / 1000
-  return Object.entries(verdicts)
+  return Object.entries(counts)
     .filter(([name, total]) => total > 0 && !name.startsWith('forward_'))
-    .map(([verdict, total]): Seen => {
-      const was = before.get(verdict)
+    .map(([name, total]): Seen => {
+      const was = before.get(name)
       const more = seconds === 0 ? 0 : total - (was?.total ?? 0)
       const lastMs = more > 0 ? nowMs : (was?.lastMs ?? null)
-      return { verdict, total, rate: seconds > 0 ? Math.max(0, more) / seconds : 0, lastMs }
+      return { name, total, rate: seconds > 0 ? Math.max(0, more) / seconds : 0, lastMs }
     })
     .sort((a, b) => (b.lastMs ?? -1) - (a.lastMs ?? -1) || b.rate - a.rate || b.total - a.total)
 }
@@ -86,7 +91,7 @@ function rowsOf(overview: Overview | null, open: string | null): number {
   return open === null ? overview.services.length : (overview.servers?.length ?? 0)
 }
 
-/** Names of keys: a character, or `up`, `down`, `pageup`, `pagedown`, `enter`, `escape`, `backspace`. */
+/** Names of keys: a character, or `up`, `down`, `left`, `right`, `pageup`, `pagedown`, `enter`, `escape`, `backspace`. */
 export function withKey(view: View, key: string, page: number): View {
   if (view.typing) return typed(view, key)
   if (view.help) return { ...view, help: false }
@@ -107,6 +112,10 @@ export function withKey(view: View, key: string, page: number): View {
     case 'down':
     case 'j':
       return move(1)
+    case 'left':
+      return { ...view, column: Math.max(0, view.column - 1) }
+    case 'right':
+      return { ...view, column: Math.min(view.column + 1, COLUMNS.length - 1) }
     case 'pageup':
       return move(-page)
     case 'pagedown':

@@ -5,16 +5,22 @@ import { readLevels } from '../../../dataplane/levels.ts'
 import { netDeviceName } from '../../../linux/device.ts'
 import { CHECK_DEVICE } from '../../../linux/netlink/probe-pair.ts'
 import type { MetricFacts } from './facts.ts'
-import type { Named, Sample } from './family.ts'
+import type { Labels, Named, Sample } from './family.ts'
 import { TOTALS } from './node-exporter.ts'
 
 export interface DirectorMetric extends Named {
+  /**
+   * Of a counter: what a sample is called where people look, null: nothing, since they see it otherwise. Without it
+   * the metric's name and its labels.
+   */
+  readonly seenAs?: (labels: Labels) => string | null
   readonly of: (facts: MetricFacts) => readonly Sample[]
 }
 
 const one = (value: number): readonly Sample[] => [[{}, value]]
 const maybe = (value: number | null | undefined): readonly Sample[] =>
   value === null || value === undefined ? [] : one(value)
+const unseen = (): null => null
 const yes = (is: boolean): number => (is ? 1 : 0)
 
 const FAMILIES = ['ipv4', 'ipv6'] as const
@@ -112,6 +118,7 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     name: 'process_cpu_seconds_total',
     type: 'counter',
     help: 'Processor time of the daemon; packets in XDP are not in it.',
+    seenAs: unseen,
     of: () => {
       const { user, system } = process.cpuUsage()
       return one((user + system) / 1e6)
@@ -154,12 +161,14 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     name: 'pointsman_packets_total',
     type: 'counter',
     help: 'Packets by verdict: what became of them (docs/verdicts.md says what each means, and what to do).',
+    seenAs: ({ verdict: name }) => name ?? null,
     of: (facts) => OF_PACKETS.map(({ name }) => [{ verdict: name }, verdict(facts, name)]),
   },
   {
     name: 'pointsman_evictions_total',
     type: 'counter',
     help: 'Connections that made room for new ones in a full table, by what they were.',
+    seenAs: ({ connection }) => `evicted_${connection}`,
     of: (facts) =>
       EVICTIONS.map(({ name }) => [{ connection: name.replace('evicted_', '') }, verdict(facts, name)]),
   },
@@ -170,9 +179,17 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     of: (facts) => one(verdict(facts, 'expired_by_packet')),
   },
   {
+    name: 'pointsman_forgotten_sources_total',
+    type: 'counter',
+    help: 'Records of sources with limits that gave way to others before their last second was over.',
+    seenAs: () => 'forgot_source',
+    of: (facts) => one(verdict(facts, 'forgot_source')),
+  },
+  {
     name: 'pointsman_repairs_total',
     type: 'counter',
     help: 'What was put right in the maps without a change of the rules; report it if it is not 0.',
+    seenAs: ({ what }) => (what === 'connection count' ? 'repaired_count' : `repaired ${what}`),
     of: (facts) => [
       [{ what: 'connection count' }, verdict(facts, 'repaired_count')],
       ...Array.from(facts.applier?.repairs ?? [], ([what, count]): Sample => [{ what }, count]),
@@ -182,6 +199,7 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     name: 'pointsman_send_failures_total',
     type: 'counter',
     help: 'XDP: frames that the kernel took and did not send (a full queue, an interface that is down), since the daemon started.',
+    seenAs: ({ interface: name, error }) => `redirect_failed ${name}: ${error}`,
     of: sendFailures,
   },
   {
@@ -296,6 +314,7 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     name: 'pointsman_otlp_pushes_total',
     type: 'counter',
     help: 'Pushes of metrics to a receiver (--otlp), by what became of them; the log says why one failed.',
+    seenAs: ({ result }) => (result === 'taken' ? null : `otlp_pushes ${result}`),
     of: ({ pushed }) =>
       pushed === null
         ? []
@@ -313,7 +332,20 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
   ...TOTALS.map(
     ({ of, ...named }): DirectorMetric => ({
       ...named,
+      seenAs: unseen,
       of: ({ totals }) => one(Number(of(totals))),
     }),
   ),
 ]
+
+/** What the director counts, as people see it, rates of traffic apart. */
+export function* directorCounts(facts: MetricFacts): Generator<[name: string, count: number]> {
+  for (const { name, type, seenAs, of } of DIRECTOR_METRICS) {
+    if (type !== 'counter' || seenAs === unseen) continue
+    const plain = name.replace(/^pointsman_/, '').replace(/_total$/, '')
+    for (const [labels, count] of of(facts)) {
+      const seen = seenAs === undefined ? [plain, ...Object.values(labels)].join(' ') : seenAs(labels)
+      if (seen !== null) yield [seen, count]
+    }
+  }
+}

@@ -1,13 +1,13 @@
 /** The director at a glance: the busiest services, one of them in full, and what was not forwarded. */
 import { endpointText } from '../../../net/endpoint.ts'
 import { Turns } from '../../apply/turns.ts'
+import { COLUMNS, SHOWN } from '../../counting/measures.ts'
 import type { Overview, OverviewAsked } from '../../front/api/schema/overview.ts'
-import type { Sort } from '../../front/api/schema/sorts.ts'
 import { compareServices, serverKey } from '../../model/identity.ts'
 import { serviceName } from '../../model/service-name.ts'
 import type { ServiceTally } from '../../rules/applier.ts'
 import type { ServiceEntry } from '../../rules/entries.ts'
-import { isForwarding } from './director.ts'
+import { directorCounts, isForwarding } from './director.ts'
 import type { MetricFacts } from './facts.ts'
 import { columnOf, readAll } from './reading.ts'
 
@@ -21,8 +21,6 @@ interface Candidate {
   readonly order: number
 }
 
-const ACTIVE = columnOf(['connections', 'state="active"'])
-const INACTIVE = columnOf(['connections', 'state="inactive"'])
 const WEIGHT = columnOf(['weight', ''])
 
 export async function readOverview(facts: MetricFacts, asked: OverviewAsked): Promise<Overview> {
@@ -66,31 +64,28 @@ export async function readOverview(facts: MetricFacts, asked: OverviewAsked): Pr
     more: candidates.length - shown.length,
     total,
     servers: open === null ? null : await serversOf(facts, open),
-    verdicts: Object.fromEntries(Array.from(facts.verdicts, ([name, count]) => [name, Number(count)])),
+    counts: Object.fromEntries(directorCounts(facts)),
   }
 }
 
-function orderOf(entry: ServiceEntry, { rates, server }: ServiceTally, sort: Sort): number {
-  switch (sort) {
-    case 'new':
-      return rates.cps
-    case 'packets':
-      return rates.inPps + rates.outPps
-    case 'bytes':
-      return rates.inBps + rates.outBps
-    case 'connections':
-      return entry.servers.reduce((sum, { key }) => sum + server(key).activeConns, 0)
-    case 'name':
-      return 0
-    default:
-      return sort satisfies never
+function orderOf({ servers }: ServiceEntry, { rates, server }: ServiceTally, sort: string): number {
+  let sum = 0
+  for (const { rate, column, sort: word } of SHOWN) {
+    if (word !== sort) continue
+    if (rate !== undefined) sum += rates[rate]
+    else for (const { key, value } of servers) sum += COLUMNS[column]!.of(server(key), value)
   }
+  return sum
 }
 
-function numbersAt(values: Float64Array, at: number): { active: number; inactive: number; weight: number } {
+const COUNTED = SHOWN.filter(({ rate }) => rate === undefined)
+
+function numbersAt(
+  values: Float64Array,
+  at: number,
+): Pick<Overview['services'][number], 'numbers' | 'weight'> {
   return {
-    active: values[at + ACTIVE]!,
-    inactive: values[at + INACTIVE]!,
+    numbers: Object.fromEntries(COUNTED.map(({ name, column }) => [name, values[at + column]!])),
     weight: Math.min(values[at + WEIGHT]!, Number.MAX_SAFE_INTEGER),
   }
 }

@@ -1,11 +1,11 @@
 /** Reading what is counted of services and their real servers, in slices: one may have 100,000. */
 import { endpointText } from '../../../net/endpoint.ts'
 import { Turns } from '../../apply/turns.ts'
+import { COLUMNS, MEASURES, type Measure } from '../../counting/measures.ts'
 import type { ServerId } from '../../model/server.ts'
 import type { ServiceId } from '../../model/service.ts'
 import { NO_TALLY, type ServiceTally } from '../../rules/applier.ts'
 import type { ServerEntry, ServiceEntry } from '../../rules/entries.ts'
-import { COLUMNS, MEASURES, type Measure } from './counted.ts'
 import type { MetricFacts } from './facts.ts'
 
 /** One service as it was when it was read. */

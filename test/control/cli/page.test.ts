@@ -7,19 +7,19 @@ import { fileURLToPath } from 'node:url'
 import {
   connections,
   corners,
+  counts,
   directorWords,
   events,
   figures,
   servers,
   services,
   type Table,
-  verdicts,
 } from '../../../control/cli/page/content.ts'
 import { START, type View, withOverview } from '../../../control/cli/top/view.ts'
 import type { Overview } from '../../../control/front/api/schema/overview.ts'
 
 const rates = { cps: 1.5, inPps: 3400, outPps: 0, inBps: 1e6, outBps: 2e6 }
-const numbers = { rates, active: 7, inactive: 2, weight: 3 }
+const numbers = { rates, numbers: { active: 7, inactive: 2 }, weight: 3 }
 
 function overview(more: Partial<Overview> = {}): Overview {
   const service = { ...numbers, scheduler: 'rr', inForce: true, health: null, servers: 3, down: 0 }
@@ -27,7 +27,7 @@ function overview(more: Partial<Overview> = {}): Overview {
     at: '2026-01-01T01:00:00.000Z',
     ...{ version: '1', startedAt: '2026-01-01T00:00:00.000Z', dataplane: 'xdp', forwarding: true, rates },
     services: ['tcp/192.0.2.1:80', 'tcp/192.0.2.2:80'].map((name) => ({ ...service, name })),
-    ...{ more: 0, total: 2, servers: null, verdicts: {} },
+    ...{ more: 0, total: 2, servers: null, counts: {} },
     ...more,
   }
 }
@@ -60,7 +60,7 @@ test('services are rows with their rates, and what is wrong with them is said in
   ]
   const table = services(seen({ services: odd, more: 5, total: 9 }))
   assert.deepEqual(texts(table)[0], [
-    ...['tcp/192.0.2.3:80', 'rr', 'down, 2 of 3 down', '1.5', '3.4k', '0', '8.0M', '16M', '7', '2'],
+    ...['tcp/192.0.2.3:80', 'rr', 'down, 2 of 3 down', '1.5', '3.4k', '0', '8.0M', '16M', '7', '2', '0'],
   ])
   assert.equal(texts(table)[1]![2], 'not in force: see pointsman status')
   assert.equal(table.words, '2 of 9; 5 more are left out')
@@ -100,14 +100,14 @@ test('connections are counted from the first page on', () => {
   assert.equal(connections({ connections: [], matched: 0, next: null }, 0).words, 'None')
 })
 
-test('verdicts are those of packets that were not forwarded, newest first', () => {
-  const before = seen({ verdicts: { forward_nat: 9, drop_no_route: 5, pass_icmp: 2 } })
+test('what was not forwarded is told newest first', () => {
+  const before = seen({ counts: { forward_nat: 9, drop_no_route: 5, pass_icmp: 2 } })
   const now = withOverview(
     before,
-    overview({ verdicts: { forward_nat: 10, drop_no_route: 5, pass_icmp: 4 } }),
+    overview({ counts: { forward_nat: 10, drop_no_route: 5, pass_icmp: 4 } }),
     3000,
   )
-  assert.deepEqual(texts(verdicts(now)), [
+  assert.deepEqual(texts(counts(now)), [
     ['pass_icmp', '1.0', '4', '0 s ago'],
     ['drop_no_route', '0', '5', 'before'],
   ])

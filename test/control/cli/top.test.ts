@@ -16,7 +16,7 @@ import { ask } from '../front/ask.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const rates = { cps: 12, inPps: 3400, outPps: 0, inBps: 1e6, outBps: 2e6 }
-const numbers = { rates, active: 7, inactive: 2, weight: 3 }
+const numbers = { rates, numbers: { active: 7, inactive: 2 }, weight: 3 }
 
 function overview(services: number, more: Partial<Overview> = {}): Overview {
   return {
@@ -26,7 +26,7 @@ function overview(services: number, more: Partial<Overview> = {}): Overview {
       ...{ name: `tcp/192.0.2.${i}:80`, scheduler: 'rr', inForce: true, health: null, servers: 3, down: 0 },
       ...numbers,
     })),
-    ...{ more: 0, total: services, servers: null, verdicts: {} },
+    ...{ more: 0, total: services, servers: null, counts: {} },
     ...more,
   }
 }
@@ -101,16 +101,16 @@ describe('top', () => {
   test('tells what is not forwarded, the newest first, and how long ago', () => {
     let view = withOverview(
       START,
-      overview(1, { verdicts: { forward_nat: 9, drop_no_route: 5, pass_icmp: 2 } }),
+      overview(1, { counts: { forward_nat: 9, drop_no_route: 5, pass_icmp: 2 } }),
       1000,
     )
     view = withOverview(
       view,
-      overview(1, { verdicts: { forward_nat: 9, drop_no_route: 5, pass_icmp: 12 } }),
+      overview(1, { counts: { forward_nat: 9, drop_no_route: 5, pass_icmp: 12 } }),
       3000,
     )
     assert.deepEqual(
-      view.verdicts.map(({ verdict, rate, lastMs }) => [verdict, rate, lastMs]),
+      view.counts.map(({ name, rate, lastMs }) => [name, rate, lastMs]),
       [
         ['pass_icmp', 5, 3000],
         ['drop_no_route', 0, null],
@@ -130,7 +130,20 @@ describe('top', () => {
     assert.equal(fit('longer than that', 6), 'longe…')
     assert.equal(sparkline([0, 1, 2, 4, 8], 4), '▁▂▄█')
     assert.deepEqual([...keysOf('\u001b[A\u001b[5~q\u001b')], ['up', 'pageup', 'q', 'escape'])
-    assert.deepEqual([...keysOf('\u001b[1;5C\u001bOBx')], ['down', 'x'])
+    assert.deepEqual([...keysOf('\u001b[1;5C\u001bOB\u001b[Cx')], ['down', 'right', 'x'])
+  })
+
+  test('shows the columns there is room for beside a name, and the others at a key', () => {
+    const view = withOverview(START, overview(1), 1000)
+    const titleOf = (seen: View, width: number): string =>
+      screen(seen, width, 24, 1000).find(({ text }) => text.startsWith('SERVICE'))?.text ?? ''
+    assert.match(titleOf(view, 120), /NEW\/s +PKT\/s +IN bit +OUT bit +ACTIVE +INACT +KEPT UP/)
+    assert.match(titleOf(view, 80), /NEW\/s +PKT\/s +IN bit +OUT bit +ACTIVE +INACT UP/)
+    assert.match(titleOf(keys(view, 'right'), 80), /^SERVICE +PKT\/s +.* INACT +KEPT UP/)
+    const last = keys(view, ...Array.from({ length: 20 }, () => 'right'))
+    assert.match(titleOf(last, 80), /^SERVICE +KEPT UP/)
+    assert.deepEqual(keys(last, ...Array.from({ length: 20 }, () => 'left')), view)
+    assert.match(titleOf(view, 40), /^SERVICE {13} {2}NEW\/s UP/)
   })
 
   test('once prints all of it, without a cursor and without styles', () => {

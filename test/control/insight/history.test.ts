@@ -97,7 +97,7 @@ test('a plot ends at the right edge, and a strip begins with what was before its
 
 test('arrows are as wide as what goes along them, the busiest first, and the rest is counted', () => {
   assert.equal(ways(START), null)
-  const server = { method: 'nat', weight: 1, active: 3, inactive: 0, health: null, words: '' }
+  const server = { method: 'nat', weight: 1, numbers: { active: 3 }, health: null, words: '' }
   const servers = Array.from({ length: 20 }, (_, i) => ({
     ...server,
     name: `10.0.0.${i}:80`,
@@ -113,7 +113,7 @@ test('arrows are as wide as what goes along them, the busiest first, and the res
       more: 0,
       total: 0,
     },
-    ...{ servers, verdicts: {} },
+    ...{ servers, counts: {} },
   }
   const { to, more, all } = ways(withOverview({ ...START, open: 'tcp/192.0.2.1:80' }, overview, 0))!
   assert.equal(to[0]!.to, '10.0.0.19:80')

@@ -5,65 +5,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { openDirector } from '../../../control/apply/open.ts'
-import { readVerdicts } from '../../../control/counting/verdicts.ts'
-import { Collector, metricNames } from '../../../control/insight/metrics/collector.ts'
-import { HourHistory } from '../../../control/insight/metrics/history.ts'
-import { Journal } from '../../../control/model/journal.ts'
-import { Sources } from '../../../control/source/sources.ts'
-import { CountersRecord, LiveRecord, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout/layout.gen.ts'
-import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import { metricNames } from '../../../control/insight/metrics/collector.ts'
+import { LiveRecord, PM_VERDICT_MAX, Verdict, verdictNames } from '../../../dataplane/layout/layout.gen.ts'
 import { check, site, stage } from '../health/stage.ts'
-import { server, service, testHost } from '../support.ts'
+import { server } from '../support.ts'
+import { count, scene } from './counting-director.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
-
-/** A director with a NAT service, one of IPv6, a mark, and numbers in its maps. */
-async function scene(health = stage().health) {
-  const dataplane = new MemoryDataplane()
-  const { director, applier } = openDirector({ dataplane, host: testHost() })
-  const web = service('tcp 192.0.2.10:80', { scheduler: 'rr' })
-  const six = service('udp [2001:db8::10]:53', { scheduler: 'rr' })
-  const mark = service('fwmark 268443648', { scheduler: 'rr' })
-  for (const one of [web, six, mark]) assert.ok(director.addService(one).ok)
-  director.addServer(web.id, server('10.1.0.1:8080', { weight: 3 }))
-  director.addServer(web.id, server('10.1.0.2:8080', { weight: 0 }))
-  director.addServer(six.id, server('[2001:db8:77::2]:53'))
-  director.addServer(mark.id, server('10.1.0.3:443', { method: 'direct-routing' }))
-  await director.settle()
-  const collector = new Collector(
-    () => ({
-      ...{ version: '1.2', startedAt: new Date(5000), reason: 'a test', adopted: false },
-      ...{ dataplane, applier, director, sources: new Sources(), holds: [], health: null },
-      ...{ warnings: [], attachments: [], sendFailures: null },
-      counted: () => director.counted(),
-      totals: director.totals().counters,
-      totalRates: director.totals().rates,
-      checkedOf: (key) => health.of(key),
-      pushed: { whole: 3, failed: 2, refused: 1 },
-      verdicts: readVerdicts(dataplane),
-      checked: () => health.checked(),
-    }),
-    'real-server',
-    new HourHistory(() => Date.now(), new Journal(() => 0)),
-  )
-  const text = async (...[format = 'text', detail = null]: Partial<Parameters<Collector['text']>>) => {
-    let all = ''
-    for await (const piece of collector.text(format, detail)!) all += piece
-    return all
-  }
-  return { dataplane, director, applier, collector, web, six, mark, text }
-}
-
-/** Adds to what the packet program has counted for a real server, on one CPU. */
-function count(dataplane: MemoryDataplane, real: number, cpu: number, counted: Record<string, number>): void {
-  const { view } = dataplane.map('counters')
-  const at = (real * dataplane.sizes.cpus + cpu) * CountersRecord.size
-  for (const [name, value] of Object.entries(counted)) {
-    const offset = at + CountersRecord.offsets[name as 'conns']
-    view.setBigUint64(offset, view.getBigUint64(offset, true) + BigInt(value), true)
-  }
-}
 
 function promtool(words: readonly string[], input = ''): void {
   const { status, stdout, stderr } = spawnSync('promtool', words, { input, encoding: 'utf8', cwd: root })
@@ -183,6 +131,22 @@ describe('metrics', () => {
     assert.doesNotMatch(all, /verdict="(evicted|expired|repaired|continue)/)
   })
 
+  test('and whatever else is counted like verdicts, each once; people see each by its name', async () => {
+    const { dataplane, collector, text } = await scene()
+    const { u64 } = dataplane.map('verdicts')
+    const names = Object.entries(verdictNames).filter(([number]) => number !== '0')
+    for (const [number] of names) u64[Number(number)] = 7_000_000n + BigInt(number)
+    const all = await text()
+    const { counts } = await collector.overview({})
+    for (const [number, name] of names) {
+      const count = 7_000_000 + Number(number)
+      assert.equal(all.match(new RegExp(` ${count}$`, 'gm'))?.length, 1, name)
+      assert.equal(counts[name], count, name)
+    }
+    assert.equal(counts['otlp_pushes failed'], 2)
+    assert.ok(!('otlp_pushes taken' in counts), 'what goes well is no news')
+  })
+
   test('say of the tables how full they are once a sweep has been over them', async () => {
     const { applier, text } = await scene()
     const before = await text()
@@ -277,12 +241,12 @@ describe('the overview', () => {
     assert.deepEqual([seen.total, seen.more, seen.services.length], [3, 0, 1])
     const [service] = seen.services
     assert.deepEqual(
-      [service?.health, service?.servers, service?.down, service?.active, service?.weight],
+      [service?.health, service?.servers, service?.down, service?.numbers.active, service?.weight],
       ['up', 2, 1, 7, 3],
     )
     assert.ok(service!.rates.inPps > 0)
     assert.deepEqual(
-      seen.servers?.map(({ name, health, words, active }) => [name, health, words, active]),
+      seen.servers?.map(({ name, health, words, numbers }) => [name, health, words, numbers.active]),
       [
         ['10.1.0.1:8080', 'up', 'web: connected', 7],
         ['10.1.0.2:8080', 'down', 'web: refused', 0],

@@ -1,16 +1,16 @@
 /** The page in a browser: asks the daemon once a second, and shows what `content.ts` makes of it. */
+import { SORTS } from '../../../counting/measures.ts'
 import type { EventShown } from '../../../front/api/schema/event.ts'
 import type { History } from '../../../front/api/schema/history.ts'
-import { SORTS, type Sort } from '../../../front/api/schema/sorts.ts'
 import { questionOf, START, type View, withOverview } from '../../top/view.ts'
 import {
   corners,
+  counts as countTable,
   directorWords,
   events as eventTable,
   figures,
   servers as serverTable,
   services as serviceTable,
-  verdicts as verdictTable,
 } from '../content.ts'
 import { plots, strips, ways } from '../drawn.ts'
 import { ask, keepToken } from './ask.ts'
@@ -64,7 +64,7 @@ function show(): void {
     showTable('servers', servers)
   }
   showDrawings()
-  showTable('verdicts', verdictTable(view))
+  showTable('counts', countTable(view))
   showTable('events', eventTable(events))
 }
 
@@ -132,7 +132,7 @@ function listen(): void {
   const sort = part('sort', HTMLSelectElement)
   for (const name of SORTS) sort.append(new Option(name, name))
   sort.onchange = () => {
-    view = { ...view, sort: sort.value as Sort }
+    view = { ...view, sort: sort.value }
     void look()
   }
   filter.oninput = () => {

@@ -1,7 +1,7 @@
 /** How the director is at this moment, for whoever looks at it again and again: pointsman top, the page. */
 import { z } from 'zod'
+import { SHOWN, SORTS } from '../../../counting/measures.ts'
 import { ratesAnswer } from './basic.ts'
-import { SORTS } from './sorts.ts'
 
 export const overviewQuery = z.object({
   sort: z.enum(SORTS).optional(),
@@ -17,8 +17,11 @@ export const overviewQuery = z.object({
 const health = z.enum(['up', 'down', 'sorry']).nullable().meta({ description: 'null: not checked' })
 const numbers = z.object({
   rates: ratesAnswer,
-  active: z.int(),
-  inactive: z.int(),
+  numbers: z.record(z.string(), z.number()).meta({
+    description: `what is no rate: ${SHOWN.filter(({ rate }) => rate === undefined)
+      .map(({ name }) => name)
+      .join(', ')}`,
+  }),
   weight: z.int(),
 })
 
@@ -48,7 +51,9 @@ export const overviewAnswer = z
       .meta({
         description: 'of the service that was asked for; null: of none, or there is none of this name',
       }),
-    verdicts: z.record(z.string(), z.int()),
+    counts: z.record(z.string(), z.number()).meta({
+      description: 'verdicts, and what else the director counts, since the start or the last zeroing',
+    }),
   })
   .meta({ id: 'Overview' })
 export type Overview = z.infer<typeof overviewAnswer>
