@@ -148,6 +148,9 @@ pm_inline int pm_host_cuts(struct pm_frame *f, __u32 mtu)
 	return 1;
 }
 
+/* Who waits for neighbours is the embedding. */
+#define pm_host_resolves(f, hop) ((void)(f), (void)(hop), 0)
+
 /* Sockets send on every interface. */
 pm_inline int pm_host_takes(PM_HOST *host, __u32 ifindex)
 {

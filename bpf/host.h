@@ -11,6 +11,7 @@
  *   pm_is_shared(row)     whether other CPUs write to that row, too
  *   pm_frame_*            the frame: bytes in reach, move its start, cut its end
  *   pm_host_fib(f, q)     next hop
+ *   pm_host_resolves(f, hop)  whether the host finds the neighbour that it does not know yet: then `hop` is the way out
  *   pm_host_takes(f, if)  whether a frame received as this one can leave by an interface
  *   pm_host_cuts(f, mtu)  whether the frame, larger than that, leaves in fragments
  *   pm_uncut(f, set, line) the verdict if it does not
@@ -132,8 +133,6 @@ struct pm_next_hop {
 /* Where the transport header is; by how much the sum over the bytes of the packet has changed. */
 #define pm_frame_transport(f, p) ((void)(f), (void)(p))
 #define pm_bytes_changed(f, change) ((void)(f), (void)(change))
-/* Whether the host finds the neighbour itself that it does not know yet: then what was seen names the way out. */
-#define pm_host_resolves(f, hop) ((void)(f), (void)(hop), 0)
 #define pm_is_tagged(f, eth) \
 	((void)(f), (eth)->type == pm_htons(PM_ETHERTYPE_VLAN) || (eth)->type == pm_htons(PM_ETHERTYPE_QINQ))
 #endif

@@ -53,6 +53,9 @@ int pointsman(struct xdp_md *ctx)
 		/* A frame that cannot leave is never counted as sent. */
 		if (way == PM_WAY_NONE)
 			v = PM_DROP_EGRESS;
+		else if (pm_unlikely(way == PM_WAY_RELAY) && pm_relay(ctx, ifindex))
+			v = PM_DROP_HEADROOM;
+		ifindex &= ~PM_UNRESOLVED;
 	}
 	if (pm_unlikely(v == PM_WANT_CUT) && pm_leave_mark(ctx, ifindex))
 		v = PM_DROP_FRAGMENTATION;
@@ -65,6 +68,8 @@ int pointsman(struct xdp_md *ctx)
 	case PM_ACTION_PASS:
 		return XDP_PASS;
 	case PM_ACTION_SEND:
+		if (pm_unlikely(way == PM_WAY_RELAY))
+			return XDP_PASS;
 		return way == PM_WAY_TURN ? XDP_TX : bpf_redirect(ifindex, 0);
 	default:
 		return XDP_DROP;

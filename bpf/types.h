@@ -342,6 +342,7 @@ enum pm_egress_flag {
 	PM_EGRESS_NO_TURN = 0x02,     /* XDP_TX is not to be relied on: redirect to the own interface instead */
 	PM_EGRESS_NO_ETHERNET = 0x04, /* layer 3: no frame of ours makes sense there */
 	PM_EGRESS_GENERIC = 0x08,     /* the program runs in generic mode here: what it receives can go anywhere */
+	PM_EGRESS_RELAY = 0x10,	      /* received here: what XDP cannot send, traffic control does (relay.h) */
 };
 
 /*

@@ -52,8 +52,10 @@ export interface AttachedInterface {
   readonly ifindex: number
   /** xdp: how the program is attached. */
   readonly mode: 'native' | 'generic' | 'tc' | 'userspace'
-  /** Why it is not a better mode. */
+  /** Why it is not a better mode, or not all of it. */
   readonly note?: string
+  /** xdp: traffic control stands beside it, and sends what it has made ready and cannot send itself. */
+  readonly relayed?: boolean
   /** The name that it was wanted by, where it is called otherwise now. */
   readonly wanted?: string
 }

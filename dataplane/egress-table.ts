@@ -1,10 +1,11 @@
 /**
- * The map `egress`: what keeps frames of ours from leaving by an interface. Slot = (ifindex + i) % PM_EGRESSES
+ * The map `egress`: what keeps frames of ours from leaving by an interface, and whether what came in by it leaves
+ * otherwise then. Slot = (ifindex + i) % PM_EGRESSES
  * with PM_EGRESS_PROBES tries; a search ends at a slot that was never used, so a record stays in its place
  * when nothing is to be said of its interface any more, and may then be given to another.
  */
 import type { MapMemory } from './dataplane.ts'
-import { PM_EGRESS_PROBES, PM_EGRESSES } from './layout/layout.gen.ts'
+import { EgressFlag, PM_EGRESS_PROBES, PM_EGRESSES } from './layout/layout.gen.ts'
 
 /**
  * Brings the table in line: `wanted` has the flags (`EgressFlag`) by ifindex, the others have none. Returns
@@ -23,6 +24,22 @@ export function publishEgress(map: MapMemory, wanted: ReadonlyMap<number, number
     else store(map, slot, ifindex, flags)
   }
   return crowded
+}
+
+/**
+ * Says of exactly these interfaces that traffic control sends beside XDP there (`EgressFlag.Relay`); the other flags stay.
+ * One for which there is no room is as if it had nobody beside.
+ */
+export function publishRelayed(map: MapMemory, relayed: ReadonlySet<number>): void {
+  for (let slot = 0; slot < map.entries; slot++) {
+    const [ifindex, flags] = recordAt(map, slot)
+    if ((flags & EgressFlag.Relay) !== 0 && !relayed.has(ifindex))
+      store(map, slot, ifindex, flags & ~EgressFlag.Relay)
+  }
+  for (const ifindex of relayed) {
+    const slot = slotFor(map, ifindex)
+    if (slot !== null) store(map, slot, ifindex, egressFlagsIn(map, ifindex) | EgressFlag.Relay)
+  }
 }
 
 /** What the program reads of an interface. */

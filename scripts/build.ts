@@ -379,6 +379,7 @@ async function main(): Promise<number> {
     bpfObject(at('bpf/pointsman-cut.bpf.c')),
     bpfObject(at('bpf/pointsman-out.bpf.c')),
     bpfObject(at('bpf/pointsman-own.bpf.c')),
+    bpfObject(at('bpf/pointsman-relay.bpf.c')),
     bpfObject(at('bpf/steer.bpf.c')),
     bpfObject(at('bpf/failures.bpf.c')),
     wasmObject(at('bpf/pointsman.wasm.c')),

@@ -42,6 +42,7 @@ const DIST = [
   'pointsman-cut.bpf.o',
   'pointsman-out.bpf.o',
   'pointsman-own.bpf.o',
+  'pointsman-relay.bpf.o',
   'pointsman-tc.bpf.o',
   'pointsman-recording.bpf.o',
   'pointsman-tc-recording.bpf.o',

@@ -138,8 +138,9 @@ export function statusText(status: Status): string {
     ]
     rows.push(['program', [program.name, ...identity.filter((text) => text !== '')].join(', ')])
   }
-  for (const { name, mode, note } of dataplane.interfaces) {
-    rows.push(['interface', `${name}, ${mode}${note === undefined ? '' : ` (${note})`}`])
+  for (const { name, mode, note, relayed } of dataplane.interfaces) {
+    const how = relayed ? `${mode}, and traffic control for what XDP cannot send` : mode
+    rows.push(['interface', `${name}, ${how}${note === undefined ? '' : ` (${note})`}`])
   }
   for (const { name, state, why } of dataplane.missing) {
     rows.push([state === 'waiting' ? 'waiting for' : 'refused', `${name}, ${why}`])

@@ -58,11 +58,12 @@ export function readStatus(facts: StatusFacts): Status {
       reason: facts.reason,
       adopted: facts.adopted,
       program: dataplane?.program() ?? null,
-      interfaces: interfaces.map(({ name, ifindex, mode, note }) => ({
+      interfaces: interfaces.map(({ name, ifindex, mode, note, relayed }) => ({
         name,
         ifindex,
         mode,
         ...(note === undefined ? {} : { note }),
+        ...(relayed === undefined ? {} : { relayed }),
       })),
       missing,
       answers: companionShown(dataplane?.answers?.()),

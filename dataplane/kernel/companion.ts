@@ -2,8 +2,8 @@
  * A program of traffic control beside the packet program, at interfaces where it sees what that does not. At the egress
  * it is what the host's own sockets send: answers of real servers that are this host (bpf/outgoing.h) at all of them,
  * since they leave by whatever leads to the client; requests to virtual services (bpf/own-way.h) at `lo`. At the ingress
- * of interfaces with XDP it is what is larger than its path (bpf/cut-mark.h). Loaded and attached only while it is
- * wanted, on links and pins like those of the others.
+ * of interfaces with XDP it is what that cannot send (bpf/relay.h), and what is larger than its path (bpf/cut-mark.h).
+ * Loaded and attached only while it is wanted, on links and pins like those of the others.
  */
 import { netDeviceName } from '../../linux/device.ts'
 import { libbpf, need } from '../../linux/libbpf.ts'
@@ -25,6 +25,9 @@ interface Way {
   /** What leaves there comes to our program, as the kernel said at the last comparison. */
   holds: boolean
 }
+
+/** The program of a filter of ours; null if that is not known yet. */
+export type AskFilter = (ifindex: number, place: TcPlace) => Promise<number | null>
 
 /** Which interfaces it belongs at. */
 export type IsPlace = (link: Link, links: Links) => boolean
@@ -100,7 +103,7 @@ export class Companion {
 
   /**
    * Attaches it to links that have come; those that went have taken theirs with them. What the kernel refuses is
-   * in `state`: that answers are not seen keeps no packet from being taken.
+   * in `state`: it keeps no packet from being taken.
    */
   bringInLine(links: Links): void {
     if (!this.#wanted) return
@@ -114,13 +117,13 @@ export class Companion {
       this.#refused = [error.message]
       return
     }
-    const sending = new Map(
+    const places = new Map(
       links.all().flatMap((link) => (this.#isPlace(link, links) ? [[link.ifindex, link]] : [])),
     )
     for (const [ifindex, { holds }] of this.#ways) {
-      if (!holds || !sending.has(ifindex)) this.#removeWay(ifindex)
+      if (!holds || !places.has(ifindex)) this.#removeWay(ifindex)
     }
-    for (const link of sending.values()) {
+    for (const link of places.values()) {
       if (!this.#ways.has(link.ifindex)) this.#attach(programFd, link)
     }
   }
@@ -142,12 +145,12 @@ export class Companion {
     }
   }
 
-  /** Asks the kernel which attachments hold. `askFilter`: the program of a filter; null if that is not known yet. */
-  async look(askFilter: (ifindex: number) => Promise<number | null>): Promise<void> {
+  /** Asks the kernel which attachments hold. */
+  async look(askFilter: AskFilter): Promise<void> {
     await Promise.all(
       [...this.#ways].map(async ([ifindex, way]) => {
         if (way.fd === null) {
-          const programId = await askFilter(ifindex)
+          const programId = await askFilter(ifindex, this.#place)
           if (programId !== null) way.holds = programId === this.#programId
           return
         }
@@ -157,15 +160,17 @@ export class Companion {
     )
   }
 
+  /** ifindex of the links that it is at. */
+  at(): ReadonlySet<number> {
+    return new Set([...this.#ways].flatMap(([ifindex, { holds }]) => (holds ? [ifindex] : [])))
+  }
+
   /** null: it is not wanted. */
   state(): Answers | null {
     if (!this.#wanted) return null
-    const interfaces = [...this.#ways].flatMap(([ifindex, { holds }]) =>
-      holds ? [netDeviceName(ifindex)] : [],
-    )
     return {
       seen: this.#programId !== 0,
-      interfaces: interfaces.filter((name) => name !== null),
+      interfaces: [...this.at()].map(netDeviceName).filter((name) => name !== null),
       refused: this.#refused,
     }
   }

@@ -18,6 +18,8 @@ export interface EgressFacts {
   readonly driver: string
   /** How our program is attached, null where it is not. */
   readonly attached: XdpMode | null
+  /** Traffic control beside our program sends what that cannot. */
+  readonly relayed: boolean
   /** veth: the other end runs NAPI (GRO or a program) and so takes frames; null while it cannot be seen. */
   readonly peerWakes: boolean | null
 }
@@ -39,6 +41,7 @@ export function egressFlags(link: Link, facts: EgressFacts): number {
   // veth_xdp_flush looks for a program at the other end before it wakes it up, redirecting looks for NAPI.
   if (link.kind === 'veth') flags |= EgressFlag.NoTurn
   if (facts.attached === 'generic') flags |= EgressFlag.Generic
+  if (facts.relayed) flags |= EgressFlag.Relay
   return flags
 }
 
@@ -49,10 +52,14 @@ function takesRedirected(link: Link, { features, driver, attached, peerWakes }: 
   return !WHILE_ATTACHED.has(driver) || attached === 'native'
 }
 
-/** Flags of all interfaces that may be a way out, by ifindex. `attached`: how our program runs, by ifindex. */
+/**
+ * Flags of all interfaces that may be a way out, by ifindex. `attached`: how our program runs, by ifindex; `relayed`:
+ * beside which of them traffic control sends.
+ */
 export function readEgress(
   links: Links,
   attached: ReadonlyMap<number, XdpMode>,
+  relayed: ReadonlySet<number>,
   known: XdpFeatures = readXdpFeatures(),
 ): Map<number, number> {
   const flags = new Map<number, number>()
@@ -68,6 +75,7 @@ export function readEgress(
         features,
         driver: features === null && link.kind === '' ? driverOf(link.name) : '',
         attached: mode,
+        relayed: relayed.has(link.ifindex),
         peerWakes: features === null ? peerWakes(links, link) : null,
       }),
     )

@@ -18,7 +18,7 @@ import { RequestSocket } from '../../linux/netlink/socket.ts'
 import type { AttachResult, Dataplane, OwnClients as State } from '../dataplane.ts'
 import { forgetOwnHops, giveHop } from '../given-hops.ts'
 import { PM_NEIGHBOUR_OWN, PM_NEIGHBOUR_SERVE } from '../layout/layout.gen.ts'
-import type { Companion } from './companion.ts'
+import type { AskFilter, Companion } from './companion.ts'
 
 export class OwnClients {
   readonly #plane: Pick<Dataplane, 'map'>
@@ -79,7 +79,7 @@ export class OwnClients {
     return { served: interfaces.length > 0 && why.length === 0, refused: why }
   }
 
-  look(askFilter: (ifindex: number) => Promise<number | null>): Promise<void> {
+  look(askFilter: AskFilter): Promise<void> {
     return this.#leading.look(askFilter)
   }
 

@@ -8,14 +8,16 @@
  *     program-out           that for what the host's own sockets send
  *     program-own           that which leads what they send to virtual services to the others
  *     program-cut           that which cuts what XDP cannot
+ *     program-relay         that which sends what XDP has made ready and cannot send
  *     object, object-tc ... symbolic links to nowhere: of which object a program was made, and with what tag
  *     link-IFINDEX          one attachment of XDP; forwarding lasts as long as this file
  *     tc-IFINDEX            the same of traffic control
  *     out-IFINDEX           the same at the egress
  *     own-IFINDEX           the same at the egress of lo
- *     cut-IFINDEX           the same at the ingress, beside XDP
+ *     cut-IFINDEX           the same at the ingress, beside XDP; relay-IFINDEX, too
  *     filter-IFINDEX        before Linux 6.6: a symbolic link to nowhere that says that a filter of ours is there
- *     filter-out-IFINDEX    the same at the egress; filter-own-IFINDEX at that of lo; filter-cut-IFINDEX beside XDP
+ *     filter-out-IFINDEX    the same at the egress; filter-own-IFINDEX at that of lo; filter-cut-IFINDEX
+ *                           and filter-relay-IFINDEX beside XDP
  *     name-IFINDEX          a symbolic link to nowhere: the name by which that interface was wanted
  */
 import {
@@ -36,12 +38,12 @@ import type { TcPlace } from '../../linux/netlink/traffic-control.ts'
 /** Where in the kernel packets come to the program. */
 export type TakingHook = 'xdp' | 'tc'
 /**
- * Where it sees what they do not: what the host itself sends, its answers by out, its requests by own; and what is to
- * be cut of that which XDP has taken.
+ * Where it sees what they do not: what the host itself sends, its answers by out, its requests by own; and of that which
+ * XDP has taken what is to be cut, and what it cannot send.
  */
-export type CompanionHook = 'out' | 'own' | 'cut'
+export type CompanionHook = 'out' | 'own' | 'cut' | 'relay'
 export type Hook = TakingHook | CompanionHook
-export const HOOKS: readonly Hook[] = ['xdp', 'tc', 'out', 'own', 'cut']
+export const HOOKS: readonly Hook[] = ['xdp', 'tc', 'out', 'own', 'cut', 'relay']
 
 export function isTaking(hook: Hook): hook is TakingHook {
   return hook === 'xdp' || hook === 'tc'
@@ -50,6 +52,7 @@ export function isTaking(hook: Hook): hook is TakingHook {
 /** Where in traffic control a hook's program is. */
 export function placeOf(hook: Hook): TcPlace {
   if (hook === 'cut') return 'beside'
+  if (hook === 'relay') return 'relay'
   return isTaking(hook) ? 'ingress' : 'egress'
 }
 
@@ -73,6 +76,7 @@ const PROGRAM: Readonly<Record<Hook, string>> = {
   out: 'program-out',
   own: 'program-own',
   cut: 'program-cut',
+  relay: 'program-relay',
 }
 const OBJECT: Readonly<Record<Hook, string>> = {
   xdp: 'object',
@@ -80,20 +84,29 @@ const OBJECT: Readonly<Record<Hook, string>> = {
   out: 'object-out',
   own: 'object-own',
   cut: 'object-cut',
+  relay: 'object-relay',
 }
-const LINK: Readonly<Record<Hook, string>> = { xdp: 'link', tc: 'tc', out: 'out', own: 'own', cut: 'cut' }
-const FILTER = { tc: 'filter', out: 'filter-out', own: 'filter-own', cut: 'filter-cut' } as const
-const ATTACHMENT = /^(link|tc|out|own|cut|filter|filter-out|filter-own|filter-cut)-(\d+)$/
+const LINK: Readonly<Record<Hook, string>> = {
+  ...{ xdp: 'link', tc: 'tc' },
+  ...{ out: 'out', own: 'own', cut: 'cut', relay: 'relay' },
+}
+const FILTER = {
+  tc: 'filter',
+  ...{ out: 'filter-out', own: 'filter-own', cut: 'filter-cut', relay: 'filter-relay' },
+} as const
+const ATTACHMENT = /^(link|tc|(?:filter-)?(?:out|own|cut|relay)|filter)-(\d+)$/
 const HOOK_OF: Readonly<Record<string, Hook>> = {
   link: 'xdp',
   tc: 'tc',
   out: 'out',
   own: 'own',
   cut: 'cut',
+  relay: 'relay',
   [FILTER.tc]: 'tc',
   [FILTER.out]: 'out',
   [FILTER.own]: 'own',
   [FILTER.cut]: 'cut',
+  [FILTER.relay]: 'relay',
 }
 const NAME = /^name-(\d+)(-new)?$/
 

@@ -33,12 +33,11 @@ import { MAPS, type MapName } from '../layout/layout.gen.ts'
 import { mapMemory } from '../map-memory.ts'
 import type { RecordingWanted, Tape } from '../recording.ts'
 import { checkSizes, mapEntries } from '../sizes.ts'
-import { Companion, type IsPlace, sends } from './companion.ts'
+import { Companions } from './companions.ts'
 import { readEgress } from './egress.ts'
 import { linkInfo, linkInfoLater, type ProgramInfo, programInfo } from './object-info.ts'
-import { OwnClients } from './own-clients.ts'
 import { type OpenedPrograms, openPinned, openUnpinned, removePinned } from './pinned-program.ts'
-import { type CompanionHook, type Hook, isTaking, Pins, type TakingHook, type Trace } from './pins.ts'
+import { type Hook, isTaking, Pins, type TakingHook, type Trace } from './pins.ts'
 import { Recorder } from './recording.ts'
 import { dropFilter, filterProgram, linkTc, putFilter } from './tc.ts'
 import { mergingTrap, type VlanTrap, vlanTrap } from './traps.ts'
@@ -63,6 +62,8 @@ export interface KernelOptions {
   readonly ownObjectPath?: string | undefined
   /** The same for what cuts beside XDP: `dist/pointsman-cut.bpf.o`. */
   readonly cutObjectPath?: string | undefined
+  /** The same for what XDP cannot send: `dist/pointsman-relay.bpf.o`. */
+  readonly relayObjectPath?: string | undefined
   /** auto unless said otherwise. */
   readonly mode?: AttachChoice | undefined
   /** Whether traffic control has links (Linux 6.6): tried unless said otherwise. */
@@ -120,13 +121,7 @@ export class KernelDataplane implements Dataplane {
   readonly #maps = new Map<MapName, { readonly memory: MapMemory; readonly mapping: Mapping }>()
   /** By ifindex. */
   readonly #links = new Map<number, OwnLink>()
-  readonly #outgoing: Companion
-  readonly #cutting: Companion
-  readonly #cutsLater: boolean
-  #isLoadingCutting = false
-  /** Whether there are tunnels; null: nobody wants anything cut. */
-  #tunnels: boolean | null = null
-  readonly #own: OwnClients
+  readonly #companions: Companions
   readonly #readers = new BpfReaders()
   /** Generic netlink and rtnetlink, once they are needed. */
   #questions: QuestionSocket | null = null
@@ -152,6 +147,7 @@ export class KernelDataplane implements Dataplane {
       out: options.outObjectPath ?? builtFile('pointsman-out.bpf.o'),
       own: options.ownObjectPath ?? builtFile('pointsman-own.bpf.o'),
       cut: options.cutObjectPath ?? builtFile('pointsman-cut.bpf.o'),
+      relay: options.relayObjectPath ?? builtFile('pointsman-relay.bpf.o'),
     }
     const wanted = { hooks: [hookOf(options.mode)], objects, sizes: options.sizes }
     const directory = options.pinDirectory === undefined ? defaultPinDirectory() : options.pinDirectory
@@ -161,9 +157,7 @@ export class KernelDataplane implements Dataplane {
     const plane = new KernelDataplane(options, pins, opened)
     try {
       plane.#adoptLinks()
-      plane.#outgoing.adopt()
-      plane.#own.adopt()
-      plane.#cutting.adopt()
+      plane.#companions.adopt()
       return plane
     } catch (error) {
       await plane.close()
@@ -179,106 +173,75 @@ export class KernelDataplane implements Dataplane {
     this.warnings = trap === null ? [] : [trap]
     this.#mode = options.mode ?? 'auto'
     this.#tcLinks = options.tcLinks ?? true
-    this.#cutsLater = options.cutsLater ?? false
     this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
-    const companion = (hook: CompanionHook, isPlace: IsPlace) =>
-      new Companion(hook, isPlace, pins, opened, this.#tcLinks)
-    this.#outgoing = companion('out', sends)
-    this.#own = new OwnClients(
-      this,
-      companion('own', (link) => link.loopback),
-    )
-    this.#cutting = companion('cut', ({ ifindex }, links) => this.#receivesByXdp(links).has(ifindex))
+    this.#companions = new Companions({
+      ...{ plane: this, pins, opened },
+      tcLinks: this.#tcLinks,
+      readLinks: this.#readLinks,
+      receiving: (links) => this.#receivesByXdp(links, () => true),
+      isOver: () => this.#isOver,
+      isLater: options.cutsLater ?? false,
+    })
   }
 
   get plane(): 'xdp' | 'tc' {
     return hookOf(this.#mode)
   }
 
+  /** Nothing is attached any more. */
+  get #isOver(): boolean {
+    return this.#closed || this.#isDetached
+  }
+
   seeAnswers(on: boolean): void {
-    if (this.#closed || this.#isDetached) return
-    this.#outgoing.want(on, this.#readLinks)
+    if (!this.#isOver) this.#companions.outgoing.want(on, this.#readLinks)
   }
 
   answers(): Answers | null {
-    return this.#outgoing.state()
+    return this.#companions.outgoing.state()
   }
 
   cutLarger(tunnels: boolean): void {
-    if (this.#closed || this.#isDetached) return
-    this.#tunnels = tunnels
-    if (this.#cutting.state() === null) this.#bringCuttingInLine(this.#readLinks())
+    if (!this.#isOver) this.#companions.cutting.want(tunnels)
   }
 
   cutting(): Answers | null {
-    return this.#cutting.state()
+    return this.#companions.cutting.state()
   }
 
-  /** Once it was there it stays as long as XDP does: frames that are marked already need it. */
-  #bringCuttingInLine(links: Links): void {
-    const receiving = this.#receivesByXdp(links)
-    const isThere = this.#cutting.state() !== null
-    if (receiving.size === 0) {
-      if (isThere) this.#cutting.remove()
-    } else if (
-      isThere ||
-      this.#tunnels === true ||
-      (this.#tunnels === false && hasNarrower(links, receiving))
-    ) {
-      if (this.#cutsLater && !this.#opened.has('cut')) void this.#loadCutting()
-      else this.#cutting.want(true, () => links)
-    }
-  }
-
-  /** Until it is there, what would have to be cut is dropped by name. */
-  async #loadCutting(): Promise<void> {
-    if (this.#isLoadingCutting) return
-    this.#isLoadingCutting = true
-    const isOver = () => this.#closed || this.#isDetached
-    try {
-      await this.#opened.load('cut', isOver)
-      if (!isOver()) this.#bringCuttingInLine(this.#readLinks())
-    } catch (error) {
-      if (!(error instanceof MachineError)) throw error
-      this.#cutting.refuse(error.message)
-    } finally {
-      this.#isLoadingCutting = false
-    }
-  }
-
-  /** Interfaces whose frames XDP takes. */
-  #receivesByXdp(links: Links): ReadonlySet<number> {
+  /** Interfaces whose frames XDP takes, by those of its links. */
+  #receivesByXdp(links: Links, which: (link: OwnLink) => boolean): ReadonlySet<number> {
     return new Set(
-      [...this.#links].flatMap(([ifindex, { hook }]) =>
-        hook === 'xdp' ? links.receivingFor(ifindex).map((one) => one.ifindex) : [],
+      [...this.#links].flatMap(([ifindex, own]) =>
+        own.hook === 'xdp' && which(own) ? links.receivingFor(ifindex).map((one) => one.ifindex) : [],
       ),
     )
   }
 
   serveOwn(on: boolean): void {
-    if (this.#closed || this.#isDetached) return
+    if (this.#isOver) return
     if (!on) {
-      this.#own.remove()
+      this.#companions.own.remove()
       this.#forgetServe()
       return
     }
-    this.#own.want()
+    this.#companions.own.want()
     // At once: what comes there before would go to the stack. Who knows the links has not heard of it yet.
     const links = readLinks()
-    this.#own.bringInLine(links)
+    this.#companions.own.bringInLine(links)
     this.#takeServe(links)
   }
 
   /** Takes packets from the link of own clients, if there is one. */
   #takeServe(known: Links): readonly AttachResult[] {
-    const { serve } = this.#own
+    const { serve } = this.#companions.own
     if (serve === null) return []
     // Who knows the links may know of the last pair still, or of none.
     const links = known.named(SERVE_DEVICE)?.ifindex === serve ? known : readLinks()
     const result = this.#attachOne(SERVE_DEVICE, SERVE_DEVICE, links)
-    this.#own.taken(result)
+    this.#companions.own.taken(result)
     return [result]
   }
 
@@ -292,7 +255,7 @@ export class KernelDataplane implements Dataplane {
   }
 
   ownClients(): OwnClientsState | null {
-    return this.#own.state()
+    return this.#companions.own.state()
   }
 
   /** The running program, for BPF_PROG_TEST_RUN. */
@@ -359,7 +322,14 @@ export class KernelDataplane implements Dataplane {
     return [...this.#links].flatMap(([ifindex, own]) => {
       if (own.wanted === SERVE_DEVICE) return []
       const name = own.holds ? netDeviceName(ifindex) : null
-      return name === null ? [] : [described({ name, ifindex }, own)]
+      if (name === null) return []
+      const shown = described({ name, ifindex }, own)
+      if (own.mode !== 'native' || this.#mode !== 'auto') return [shown]
+      const { relay } = this.#companions
+      const receiving = this.#readLinks().receivingFor(ifindex)
+      if (receiving.every((one) => relay.at().has(one.ifindex))) return [{ ...shown, relayed: true }]
+      const [why] = relay.refused
+      return [{ ...(why === undefined ? {} : { note: `nothing sends what XDP cannot: ${why}` }), ...shown }]
     })
   }
 
@@ -372,8 +342,7 @@ export class KernelDataplane implements Dataplane {
       throw new DataplaneError('Cannot attach: what was pinned has been removed')
     }
     const links = this.#readLinks()
-    this.#outgoing.bringInLine(links)
-    this.#own.bringInLine(links)
+    this.#companions.bringSendingInLine(links)
     const byName = new Map(interfaces.map((one) => [presentName(one), wantedName(one)]))
     const results = [...byName].map(([name, wanted]) => this.#attachOne(name, wanted, links))
     const inner = this.#takeServe(links)
@@ -382,16 +351,27 @@ export class KernelDataplane implements Dataplane {
     )
     const receiving = new Set(attached.flatMap((at) => links.receivingFor(at).map(({ ifindex }) => ifindex)))
     // A link that is newer than what is known of links.
-    if (this.#own.serve !== null) receiving.add(this.#own.serve)
+    if (this.#companions.own.serve !== null) receiving.add(this.#companions.own.serve)
     for (const ifindex of this.#links.keys()) if (!attached.includes(ifindex)) this.#removeLink(ifindex)
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       if (!receiving.has(ifindex)) removeInterface(this, ifindex)
     }
     this.#dropUnused()
-    this.#bringCuttingInLine(links)
+    this.#companions.cutting.bringInLine(links)
+    await this.#bringRelay(links)
     // Behind the links: some drivers can send from the moment that a program is attached.
-    if (this.#mode !== 'tc') await this.#publishEgress(links)
+    if (this.#mode !== 'tc' && !this.#isOver) await this.#publishEgress(links)
     return results
+  }
+
+  /** Beside native XDP where nobody has asked for that alone. */
+  async #bringRelay(links: Links): Promise<void> {
+    const isAuto = this.#mode === 'auto'
+    const beside = this.#receivesByXdp(links, ({ mode, holds }) => isAuto && holds && mode === 'native')
+    await this.#companions.relay.bringInLine(beside, links, async () => {
+      await this.#readers.wait()
+      return !this.#isOver
+    })
   }
 
   /** A program that is not asked for, once no link runs it. */
@@ -426,7 +406,7 @@ export class KernelDataplane implements Dataplane {
       if (mode === 'tc') continue
       for (const receiving of links.receivingFor(ifindex)) modes.set(receiving.ifindex, mode)
     }
-    publishEgress(this.map('egress'), readEgress(links, modes, features))
+    publishEgress(this.map('egress'), readEgress(links, modes, this.#companions.relay.at(), features))
   }
 
   #attachOne(name: string, wanted: string, links: Links): AttachResult {
@@ -464,9 +444,7 @@ export class KernelDataplane implements Dataplane {
   async detach(): Promise<void> {
     this.#stopRecording()
     for (const ifindex of this.#links.keys()) this.#removeLink(ifindex)
-    this.#outgoing.remove()
-    this.#own.remove()
-    this.#cutting.remove()
+    this.#companions.remove()
     for (const ifindex of listInterfaces(this.map('interfaces'))) {
       removeInterface(this, ifindex)
     }
@@ -488,9 +466,7 @@ export class KernelDataplane implements Dataplane {
       else if (this.#pins === null) dropFilter(ifindex)
     }
     this.#links.clear()
-    this.#outgoing.close()
-    this.#own.close()
-    this.#cutting.close()
+    this.#companions.close()
     this.#opened.release()
   }
 
@@ -615,10 +591,9 @@ export class KernelDataplane implements Dataplane {
         if (info !== null)
           own.holds = info.ifindex === ifindex && this.#putRight(ifindex, own, info.programId)
       }),
-      ...[this.#outgoing, this.#own].map((sending) =>
-        sending.look(async (ifindex) => (await this.#askFilter(ifindex, 'egress'))?.programId ?? null),
+      this.#companions.look(
+        async (ifindex, place) => (await this.#askFilter(ifindex, place))?.programId ?? null,
       ),
-      this.#cutting.look(async (ifindex) => (await this.#askFilter(ifindex, 'beside'))?.programId ?? null),
     ])
   }
 
@@ -718,12 +693,6 @@ export class KernelDataplane implements Dataplane {
     if (!isWhole && netDeviceName(ifindex) !== null) return null
     return { ifindex, programId: packetProgramOf(found, place) ?? 0 }
   }
-}
-
-/** Whether there is a way that is narrower than what comes in. */
-function hasNarrower(links: Links, receiving: ReadonlySet<number>): boolean {
-  const widest = Math.max(...links.all().flatMap(({ ifindex, mtu }) => (receiving.has(ifindex) ? [mtu] : [])))
-  return links.all().some((link) => sends(link, links) && link.mtu < widest)
 }
 
 /** Where packets come to the program that is asked for. */

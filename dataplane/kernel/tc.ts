@@ -17,8 +17,8 @@ import {
 import { DataplaneError } from '../dataplane.ts'
 
 /** enum bpf_attach_type */
-const TCX: Readonly<Record<TcPlace, number>> = { ingress: 46, egress: 47, beside: 46 }
-const PLACES: readonly TcPlace[] = ['ingress', 'egress', 'beside']
+const TCX: Readonly<Record<TcPlace, number>> = { ingress: 46, egress: 47, relay: 46, beside: 46 }
+const PLACES: readonly TcPlace[] = ['ingress', 'egress', 'relay', 'beside']
 /** What `tc filter show` says of it. */
 const FILTER_NAME = 'pointsman'
 

@@ -493,6 +493,7 @@ export const EgressFlag = {
   NoTurn: 2,
   NoEthernet: 4,
   Generic: 8,
+  Relay: 16,
 } as const
 export type EgressFlag = (typeof EgressFlag)[keyof typeof EgressFlag]
 
@@ -501,6 +502,7 @@ export const egressFlagNames: { readonly [value: number]: string } = {
   2: 'no_turn',
   4: 'no_ethernet',
   8: 'generic',
+  16: 'relay',
 }
 
 /** enum pm_real_flag */

@@ -47,14 +47,21 @@ const EGRESS = 0xffff_fff3
 const PREFERENCE = 0x706d
 const INSTRUCTION_BYTES = 8
 
-/** What comes in by an interface, or what leaves by it; and what comes in, beside a program that takes it otherwise. */
-export type TcPlace = 'ingress' | 'egress' | 'beside'
-const PARENT: Readonly<Record<TcPlace, number>> = { ingress: INGRESS, egress: EGRESS, beside: INGRESS }
+/**
+ * What comes in by an interface, or what leaves by it; and what comes in, beside a program that takes it otherwise: to be
+ * sent as it is, or to be cut.
+ */
+export type TcPlace = 'ingress' | 'egress' | 'relay' | 'beside'
+const PARENT: Readonly<Record<TcPlace, number>> = {
+  ...{ ingress: INGRESS, egress: EGRESS },
+  ...{ relay: INGRESS, beside: INGRESS },
+}
 /** Each of ours at one hook has its own, so that one can go while another comes. */
 const PROGRAM_PREFERENCE: Readonly<Record<TcPlace, number>> = {
   ingress: 0x706e,
   egress: 0x706e,
   beside: 0x706f,
+  relay: 0x7070,
 }
 
 /** Verdicts (enum TC_ACT_*): drop the frame, or ask whoever comes next. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { egressFlagsIn, publishEgress } from '../../dataplane/egress-table.ts'
+import { egressFlagsIn, publishEgress, publishRelayed } from '../../dataplane/egress-table.ts'
 import { EgressFlag, PM_EGRESS_PROBES, PM_EGRESSES } from '../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../dataplane/memory.ts'
 import fc from '../property.ts'
@@ -38,6 +38,24 @@ describe('the table of ways out', () => {
     const same = Array.from({ length: PM_EGRESS_PROBES + 1 }, (_, i) => 5 + i * PM_EGRESSES)
     const crowded = publishEgress(map, new Map(same.map((ifindex) => [ifindex, EgressFlag.NoRedirect])))
     assert.deepEqual(crowded, same.slice(-1))
+  })
+
+  test('beside whom traffic control sends is said of exactly those, and changes nothing else that is said', () => {
+    const map = fresh()
+    const flags = new Map([
+      [1, EgressFlag.NoTurn],
+      [1 + PM_EGRESSES, EgressFlag.NoRedirect],
+      [2, EgressFlag.NoTurn],
+    ])
+    publishEgress(map, flags)
+    const relays = [new Set([1, 3]), new Set([3, 1 + PM_EGRESSES]), new Set<number>()]
+    for (const relayed of relays) {
+      publishRelayed(map, relayed)
+      for (const ifindex of [1, 1 + PM_EGRESSES, 2, 3]) {
+        const expected = (flags.get(ifindex) ?? 0) | (relayed.has(ifindex) ? EgressFlag.Relay : 0)
+        assert.equal(egressFlagsIn(map, ifindex), expected, `interface ${ifindex}`)
+      }
+    }
   })
 
   test('a place is free again for another interface when nothing is to be said of the first', () => {

@@ -1,6 +1,7 @@
 /** Ways out that take no frame of XDP: what can go another way does, and nothing counts as sent that was not. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Status } from '../../control/front/api/schema/status.ts'
 import { must } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { inNamespace, ipBatch } from '../../lab/namespace.ts'
@@ -87,6 +88,54 @@ test('native: real servers behind a bridge', { skip }, (t) =>
           else assert.ok((counts.drop_egress ?? 0n) > 0n, textOf(counts))
         })
       }
+  }),
+)
+
+/** What XDP cannot send traffic control beside it does, and all of it arrives. */
+for (const wire of ['servers', 'clients'] as const)
+  test(`auto: ${wire} behind a bridge`, { skip }, (t) =>
+    withLab(async (lab) => {
+      await behindBridge(lab, wire)
+      await lab.director.start({ dataplane: 'xdp' })
+      const { body } = await lab.director.api('GET', '/v1/status')
+      const { dataplane } = JSON.parse(body) as Status
+      const shown = Object.fromEntries(
+        dataplane.interfaces.map(({ name, mode, relayed }) => [name, [mode, relayed]]),
+      )
+      const other = topology.wires[wire === 'servers' ? 'clients' : 'servers'].interface
+      assert.deepEqual(shown[other], ['native', true])
+      for (const family of FAMILIES)
+        for (const method of METHODS)
+          await t.test(`${family} ${method}`, async () => {
+            const service = serviceOf(method, family)
+            await lab.director.restore(allRules(service))
+            const counts = await countedIn(lab, async () => {
+              for (let i = 0; i < 4; i++) await answers(lab, service)
+            })
+            const lost = Object.keys(counts).filter((verdict) => /egress|unresolved|^drop/.test(verdict))
+            assert.deepEqual(lost, [], textOf(counts))
+          })
+    }),
+  )
+
+test('auto: an answer to a client whose neighbour entry was forgotten waits for it', { skip }, () =>
+  withLab(async (lab) => {
+    await lab.director.start({ dataplane: 'xdp' })
+    const address = topology.virtual.nat.ipv4
+    const { echo } = topology.ports
+    await lab.director.rule(`-A -u ${address}:${echo} -s rr`)
+    await lab.director.rule(`-a -u ${address}:${echo} -r ${hostNamed('rs1').servers!.ipv4}:${echo} -m`)
+    const ask = async () => (await lab.client.udp({ address, port: echo, timeoutMs: 3000 })).server
+    // The client knows the director's MAC address from now on, and asks no more.
+    assert.equal(await ask(), 'rs1')
+    const counts = await countedIn(lab, async () => {
+      for (let i = 0; i < 3; i++) {
+        await ipBatch(lab.director.namespace, [`neigh flush dev ${topology.wires.clients.interface}`])
+        assert.equal(await ask(), 'rs1')
+      }
+    })
+    assert.equal(counts.drop_next_hop_unresolved, undefined, textOf(counts))
+    assert.equal(counts.forward_nat_reply, 3n, textOf(counts))
   }),
 )
 

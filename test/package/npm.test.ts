@@ -45,7 +45,7 @@ test('what runs is in it, and nothing else', () => {
   const strange = files.filter(
     (path) =>
       !/^(bin|deploy|examples|man)\//.test(path) &&
-      !/^dist\/([a-z-]+\.js|(pointsman(-cut|-out|-own|(-tc)?(-recording)?)|steer|failures)\.bpf\.o|page\.(html|css)|playground\.html|pointsman\.wasm|ipvsadm-(x86_64|aarch64)|pointsman-preload-(x86_64|aarch64)\.so|THIRD-PARTY\.txt)$/.test(
+      !/^dist\/([a-z-]+\.js|(pointsman(-cut|-out|-own|-relay|(-tc)?(-recording)?)|steer|failures)\.bpf\.o|page\.(html|css)|playground\.html|pointsman\.wasm|ipvsadm-(x86_64|aarch64)|pointsman-preload-(x86_64|aarch64)\.so|THIRD-PARTY\.txt)$/.test(
         path,
       ) &&
       ![

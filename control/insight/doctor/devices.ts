@@ -168,15 +168,17 @@ export function waysOut(
   const modes = new Map(
     interfaces.flatMap(({ ifindex, mode }) => (mode === 'tc' ? [] : [[ifindex, mode as XdpMode] as const])),
   )
-  const flags = attempt(() => readEgress(links, modes), new Map<number, number>())
+  const flags = attempt(() => readEgress(links, modes, new Set()), new Map<number, number>())
   // What comes in where the program is generic can leave anywhere, as long as it is Ethernet.
   const generic = interfaces.length > 0 && interfaces.every(({ mode }) => mode === 'generic' || mode === 'tc')
+  const anywhere = interfaces.length > 0 && interfaces.every(({ mode, relayed }) => relayed || mode === 'tc')
   return [...families].flatMap(([name, used]): WayOut[] => {
     const link = links.named(name)
     if (link === null) return []
     const flag = flags.get(link.ifindex) ?? 0
     let limit: WayOut['limit'] = null
-    if ((flag & EgressFlag.NoEthernet) !== 0) limit = 'no Ethernet'
+    if (anywhere) limit = null
+    else if ((flag & EgressFlag.NoEthernet) !== 0) limit = 'no Ethernet'
     else if ((flag & EgressFlag.NoRedirect) !== 0 && !generic) limit = 'takes no frames'
     return [
       {

@@ -24,7 +24,13 @@ const nic: Link = {
   lowerElsewhere: false,
   otherNames: [],
 }
-const old: EgressFacts = { features: null, driver: 'mlx4_en', attached: null, peerWakes: null }
+const old: EgressFacts = {
+  features: null,
+  driver: 'mlx4_en',
+  attached: null,
+  relayed: false,
+  peerWakes: null,
+}
 const FULL = XdpFeature.BASIC | XdpFeature.REDIRECT | XdpFeature.TRANSMIT
 
 describe('what an interface can do as a way out', () => {
@@ -73,7 +79,7 @@ test('the kernel is asked: bridge, macvlan, tun, and a veth whose other end wake
   for (const name of ['eg0', 'eg1']) ip(`link set ${name} up`)
   const flagsOf = (known = readXdpFeatures()): Record<string, number> => {
     const links = readLinks()
-    const flags = readEgress(links, new Map(), known)
+    const flags = readEgress(links, new Map(), new Set(), known)
     return Object.fromEntries(links.all().map(({ name, ifindex }) => [name, flags.get(ifindex) ?? 0]))
   }
   const asleep = {

@@ -286,8 +286,10 @@ test('kernel: auto falls back to traffic control, interface by interface, and sa
     assert.match(plane.interfaces().find(({ name }) => name === 'kh-bridge')?.note ?? '', said)
     await plane.attach(['kh0'])
     assert.deepEqual(
-      readdirSync(plane.pinDirectory!).filter((name) => /^program|^tc/.test(name)),
-      ['program'],
+      readdirSync(plane.pinDirectory!)
+        .filter((name) => /^program|^tc/.test(name))
+        .sort(),
+      ['program', 'program-relay'],
     )
   })
   ip('link del kh-bridge')

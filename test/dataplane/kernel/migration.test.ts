@@ -104,15 +104,14 @@ function counted(plane: KernelDataplane): bigint {
 }
 
 /** Exactly what one director of this version has pinned, on both interfaces, and nothing beside. */
-function assertFixedPoint(plane: KernelDataplane): void {
+/** `beside`: what stands beside XDP has been attached since. */
+function assertFixedPoint(plane: KernelDataplane, beside: boolean): void {
   const links = INTERFACES.flatMap((name) => {
     const ifindex = libc.if_nametoindex(name)
-    return [`link-${ifindex}`, `name-${ifindex}`]
+    return [`link-${ifindex}`, `name-${ifindex}`, ...(beside ? [`relay-${ifindex}`] : [])]
   })
-  assert.deepEqual(
-    readdirSync(plane.pinDirectory!).sort(),
-    [...MAP_NAMES, 'object', 'program', ...links].sort(),
-  )
+  const programs = ['object', 'program', ...(beside ? ['object-relay', 'program-relay'] : [])]
+  assert.deepEqual(readdirSync(plane.pinDirectory!).sort(), [...MAP_NAMES, ...programs, ...links].sort())
   assert.equal(existsSync(`${plane.pinDirectory}-new`), false)
   const pins = new Pins(plane.pinDirectory!)
   for (const ifindex of pins.links()) {
@@ -138,7 +137,7 @@ test('migration: connections, rules, counters and attachments of an older layout
   const plane = await KernelDataplane.open({ sizes, objectPath: programs.compile(VERDICT + 1) })
   try {
     assert.equal(plane.adopted, true)
-    assertFixedPoint(plane)
+    assertFixedPoint(plane, false)
     assertCarried(plane)
     const before = counted(plane)
     assert.ok(before >= 1n, 'what the older program counted is there')
@@ -221,7 +220,7 @@ async function killAtEveryStep(
     const plane = await KernelDataplane.open({ sizes, objectPath: programs.compile(VERDICT + 1) })
     try {
       await plane.attach(INTERFACES)
-      assertFixedPoint(plane)
+      assertFixedPoint(plane, true)
       judge(plane, began)
     } catch (error) {
       throw new Error(`killed after: ${step}`, { cause: error })

@@ -9,6 +9,7 @@ const HOOKS: Readonly<Record<Hook, { section: string; context: string; pass: str
   out: { section: 'tc', context: '__sk_buff', pass: '-1' },
   own: { section: 'tc', context: '__sk_buff', pass: '-1' },
   cut: { section: 'tc', context: '__sk_buff', pass: '-1' },
+  relay: { section: 'tc', context: '__sk_buff', pass: '-1' },
   xdp: { section: 'xdp', context: 'xdp_md', pass: 'XDP_PASS' },
   tc: { section: 'tc', context: '__sk_buff', pass: '-1' },
 }

@@ -31,6 +31,9 @@ export const statusAnswer = z
           ifindex: z.int(),
           mode: z.string(),
           note: z.string().optional(),
+          relayed: z.boolean().optional().meta({
+            description: 'traffic control stands beside XDP there, and sends what XDP cannot send itself',
+          }),
         }),
       ),
       missing: z
