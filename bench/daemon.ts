@@ -28,7 +28,7 @@ export interface DaemonChoice {
   /** Path of its network namespace. */
   readonly namespace: string
   readonly interfaces: readonly string[]
-  readonly dataplane: 'xdp' | 'userspace'
+  readonly dataplane: 'xdp' | 'tc' | 'userspace'
   readonly options?: readonly string[]
 }
 
@@ -159,7 +159,7 @@ export class Daemon {
       await gone
       clearTimeout(late)
     }
-    if (this.#choice.dataplane === 'xdp') {
+    if (this.#choice.dataplane !== 'userspace') {
       inNetns(this.#choice.namespace, () => detachPinned(defaultPinDirectory()))
     }
     rmSync(this.#directory, { recursive: true, force: true })

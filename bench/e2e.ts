@@ -3,8 +3,8 @@
  * frames back on the same wire. Everything runs on one CPU; a packet's price is what all of it takes.
  */
 import { cpus } from 'node:os'
-import { must } from '../lab/command.ts'
 import { stayOnCpu } from './bpf.ts'
+import { addDnat } from './dnat.ts'
 import { FLOOR_LABEL, type FloorName } from './floors.ts'
 import { ipvs } from './ipvs.ts'
 import { type Goal, part, type Reporter, type Section } from './section.ts'
@@ -64,20 +64,9 @@ async function routing(scene: Scene): Promise<Contender> {
   return { name: 'kernel IP forwarding', ...wire, traffic: fromClients(REAL, { protocol: 'udp' }) }
 }
 
-async function dnat(scene: Scene): Promise<Contender> {
+export async function dnat(scene: Scene): Promise<Contender> {
   const wire = await scene.wire('dnat', 'stack')
-  const { address, port } = SERVICES.NAT
-  const rules = [
-    'table ip bench {',
-    'chain pre {',
-    'type nat hook prerouting priority dstnat',
-    `ip daddr ${address} udp dport ${port} dnat to ${REAL.address}:${REAL.port}`,
-    '}',
-    '}',
-    '',
-  ].join('\n')
-  // The virtual address has no route here: what arrives at the other end has been translated.
-  await must(['nsenter', `--net=${wire.director}`, '--', 'nft', '-f', '-'], { input: rules })
+  await addDnat(wire.director, [{ protocol: 'udp', at: SERVICES.NAT, to: REAL }])
   return { name: 'nftables DNAT', ...wire, traffic: fromClients(SERVICES.NAT, { protocol: 'udp' }) }
 }
 

@@ -10,6 +10,7 @@ import { registries } from './registries.ts'
 import type { Section } from './section.ts'
 import { site } from './site.ts'
 import { storm } from './storm.ts'
+import { tc } from './tc.ts'
 import { upgrade } from './upgrade.ts'
 import { userspace } from './userspace.ts'
 import { wasm } from './wasm.ts'
@@ -23,6 +24,7 @@ export const SECTIONS: readonly Section[] = [
   wasm,
   e2e,
   cpus,
+  tc,
   userspace,
   control,
   page,

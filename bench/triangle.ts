@@ -25,15 +25,55 @@ export interface Triangle {
   readonly ifindex: number
 }
 
-export async function makeTriangle(namespaces: Namespaces, label: string): Promise<Triangle> {
+/** What the clients' wire ends in at the director: the wire itself, or a device stacked on it. */
+export type Stack = 'wire' | 'macvlan' | 'vlan'
+
+const BELOW = 'w0'
+const VLAN = 7
+
+/** The wire of the clients; where something is stacked on it, GRO is below. */
+function clientsWire(stack: Stack, client: string): readonly [director: string[], client: string[]] {
+  const { device } = TRIANGLE.client
+  const wire = (own: string, other: string) => `link add ${own} type veth peer name ${other} netns ${client}`
+  switch (stack) {
+    case 'wire':
+      return [[wire(`c0 address ${MAC.director}`, device)], []]
+    case 'macvlan':
+      return [
+        [
+          wire(BELOW, device),
+          `link set ${BELOW} up`,
+          `link add c0 link ${BELOW} address ${MAC.director} type macvlan mode bridge`,
+        ],
+        [],
+      ]
+    case 'vlan':
+      return [
+        [
+          wire(BELOW, BELOW),
+          `link set ${BELOW} up`,
+          `link add c0 link ${BELOW} address ${MAC.director} type vlan id ${VLAN}`,
+        ],
+        [`link set ${BELOW} up`, `link add ${device} link ${BELOW} type vlan id ${VLAN}`],
+      ]
+  }
+}
+
+export async function makeTriangle(
+  namespaces: Namespaces,
+  label: string,
+  stack: Stack = 'wire',
+): Promise<Triangle> {
   const director = await namespaces.make(label)
   const client = await namespaces.make(`${label}-c`)
   const server = await namespaces.make(`${label}-s`)
   const { vip, sink } = TRIANGLE
   const { device, address } = TRIANGLE.client
-  await setParameters(director, FORWARDING)
+  const [ofDirector, ofClient] = clientsWire(stack, client)
+  // Else what is below answers for an address of what is on it, with a MAC address of its own.
+  await setParameters(director, { ...FORWARDING, 'ipv4/conf/all/arp_ignore': 1 })
   await ipBatch(director, [
-    `link add c0 address ${MAC.director} type veth peer name ${device} netns ${client}`,
+    ...ofDirector,
     `link add r0 address 02:00:00:00:00:11 type veth peer name ${TRIANGLE.server.device} netns ${server}`,
     'link set c0 up',
     'link set r0 up',
@@ -42,6 +82,7 @@ export async function makeTriangle(namespaces: Namespaces, label: string): Promi
     `neigh add ${sink} lladdr ${MAC.server} dev r0`,
   ])
   await ipBatch(client, [
+    ...ofClient,
     `link set ${device} up`,
     `addr add ${address}/24 dev ${device}`,
     `route add ${vip}/32 via ${TRIANGLE.director.clientAddress}`,
@@ -52,7 +93,7 @@ export async function makeTriangle(namespaces: Namespaces, label: string): Promi
     `route add default via ${TRIANGLE.director.serverAddress}`,
   ])
   // Frames of the generator are another driver's XDP frames: veth takes them only where GRO is on.
-  await must(inNamespace(director, ['ethtool', '-K', 'c0', 'gro', 'on']))
+  await must(inNamespace(director, ['ethtool', '-K', stack === 'wire' ? 'c0' : BELOW, 'gro', 'on']))
   const path = namespacePath(client)
   const { ifindex } = inNetns(path, () => readNetDevice(device))
   return { client: path, director: namespacePath(director), server: namespacePath(server), ifindex }

@@ -1,6 +1,6 @@
 /** The userspace plane beside a C loop with the same socket calls, the kernel's nftables, HAProxy and nginx. */
 
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { builtFile } from '../dataplane/assets.ts'
 import { attachXdp } from '../dataplane/kernel/xdp.ts'
@@ -10,11 +10,14 @@ import { readNetDevice } from '../linux/device.ts'
 import { libc } from '../linux/libc.ts'
 import { inNetns } from '../linux/netns.ts'
 import { goAhead, stayOnCpu, threadNs } from './bpf.ts'
+import { BULK_PORT, bulk, congestionControls, useCongestionControl } from './bulk.ts'
 import { Daemon } from './daemon.ts'
+import { addDnat } from './dnat.ts'
 import { receivedPackets, runLive, SoftirqClock } from './live.ts'
 import { nativeProgram } from './native.ts'
 import { Namespaces } from './network.ts'
 import { PROXIES, startProxy } from './proxies.ts'
+import { goals, ratios } from './ratios.ts'
 import { type Goal, part, type Reporter, type Section, Skip } from './section.ts'
 import { compare, median, quantile } from './statistics.ts'
 import { fromClients, MAC } from './traffic.ts'
@@ -23,7 +26,6 @@ import { Wrapper } from './wrapper.ts'
 
 const UDP_PORT = 80
 const SINK_PORT = 8000
-const BULK_PORT = 5001
 const ECHO_PORT = 5002
 
 const LIKE_C: Goal = { of: 'ratio', bound: 'least', limit: 0.9 }
@@ -92,18 +94,19 @@ async function plane(
 async function dnat(stage: Stage): Promise<Contender> {
   const triangle = await makeTriangle(stage.namespaces, 'dnat')
   const { vip, sink, server } = TRIANGLE
-  const rules = [
-    'table ip bench {',
-    'chain pre {',
-    'type nat hook prerouting priority dstnat',
-    `ip daddr ${vip} udp dport ${UDP_PORT} dnat to ${sink}:${SINK_PORT}`,
-    `ip daddr ${vip} udp dport ${ECHO_PORT} dnat to ${server.address}:${ECHO_PORT}`,
-    `ip daddr ${vip} tcp dport ${BULK_PORT} dnat to ${server.address}:${BULK_PORT}`,
-    '}',
-    '}',
-    '',
-  ]
-  await must(within(triangle.director, ['nft', '-f', '-']), { input: rules.join('\n') })
+  await addDnat(triangle.director, [
+    { protocol: 'udp', at: { address: vip, port: UDP_PORT }, to: { address: sink, port: SINK_PORT } },
+    {
+      protocol: 'udp',
+      at: { address: vip, port: ECHO_PORT },
+      to: { address: server.address, port: ECHO_PORT },
+    },
+    {
+      protocol: 'tcp',
+      at: { address: vip, port: BULK_PORT },
+      to: { address: server.address, port: BULK_PORT },
+    },
+  ])
   return { name: 'nftables DNAT', triangle, pid: null }
 }
 
@@ -344,70 +347,11 @@ async function smallPackets(stage: Stage, ours: Contender, kernel: Contender): P
   }
 }
 
-function goals(...pairs: readonly (readonly [Contender | null, Goal])[]): ReadonlyMap<Contender, Goal> {
-  return new Map(pairs.flatMap(([contender, goal]) => (contender === null ? [] : [[contender, goal]])))
-}
-
-function ratios(
-  report: Reporter,
-  results: ReadonlyMap<Contender, readonly number[]>,
-  reference: Contender,
-  order: readonly (Contender | null)[],
-  unit: string,
-  goals: ReadonlyMap<Contender, Goal>,
-): void {
-  for (const contender of order) {
-    if (contender === null) continue
-    const values = results.get(contender)!
-    const found = compare(values, results.get(reference)!)
-    const goal = goals.get(contender)
-    report.row({
-      name: contender.name,
-      unit,
-      value: found.value,
-      best: found.most,
-      ...(contender === reference
-        ? {}
-        : { reference: { name: reference.name, value: found.reference }, ratio: found.ratio }),
-      ...(contender === reference || found.interval === null ? {} : { ratioInterval: found.interval }),
-      ...(goal === undefined ? {} : { goal }),
-    })
-  }
-}
-
 // ---- bulk TCP
 
 const BULK_ROUNDS = 5
 /** Until V8 has compiled what super-packets take. */
 const BULK_WARM_ROUNDS = 4
-const BULK_MS = 700
-
-/** Megabits per second of one connection through the director. */
-async function bulk(contender: Contender, program: string): Promise<number> {
-  const argv = within(contender.triangle.client, [
-    program,
-    'client',
-    TRIANGLE.vip,
-    String(BULK_PORT),
-    String(BULK_MS),
-  ])
-  const [bytes, ns] = (await must(argv, { timeoutMs: 20_000 })).trim().split(' ').map(Number) as [
-    number,
-    number,
-  ]
-  return (bytes * 8000) / ns
-}
-
-const CONGESTION_CONTROL = '/proc/sys/net/ipv4/tcp_congestion_control'
-
-/**
- * The one that every namespace may use, and that does not pace; and what this machine is set to. With one that
- * paces (bbr) it is the sender's timer that decides as much as the director.
- */
-function congestionControls(): ReadonlySet<string> {
-  return new Set(['reno', readFileSync(CONGESTION_CONTROL, 'utf8').trim()])
-}
-
 async function bulkTcp(stage: Stage, ours: Contender, kernel: Contender): Promise<void> {
   const program = await nativeProgram('bulk')
   const contenders = [kernel, ours]
@@ -423,16 +367,13 @@ async function bulkTcp(stage: Stage, ours: Contender, kernel: Contender): Promis
     await stage.processes.start(within(triangle.server, [program, 'server', String(BULK_PORT)]))
   }
   for (const control of congestionControls()) {
-    for (const { triangle } of contenders) {
-      for (const namespace of [triangle.client, triangle.director, triangle.server]) {
-        inNetns(namespace, () => writeFileSync(CONGESTION_CONTROL, control))
-      }
-    }
+    for (const { triangle } of contenders) useCongestionControl(triangle, control)
     const results = new Map<Contender, number[]>(contenders.map((contender) => [contender, []]))
-    for (let round = 0; round < BULK_WARM_ROUNDS; round++) await bulk(ours, program)
-    for (const contender of contenders) await bulk(contender, program)
+    for (let round = 0; round < BULK_WARM_ROUNDS; round++) await bulk(ours.triangle, program)
+    for (const contender of contenders) await bulk(contender.triangle, program)
     for (let round = 0; round < BULK_ROUNDS; round++) {
-      for (const contender of contenders) results.get(contender)!.push(await bulk(contender, program))
+      for (const contender of contenders)
+        results.get(contender)!.push(await bulk(contender.triangle, program))
     }
     stage.report.title(`bulk TCP, one connection through NAT, congestion control ${control}`)
     ratios(stage.report, results, kernel, contenders, 'Mbit/s', goals([ours, BULK_LIKE_DNAT]))

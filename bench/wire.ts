@@ -6,6 +6,7 @@ import { cpus } from 'node:os'
 import type { SchedulerName } from '../control/model/scheduler.ts'
 import { putInterface } from '../dataplane/interface-table.ts'
 import { KernelDataplane } from '../dataplane/kernel/plane.ts'
+import { linkTc } from '../dataplane/kernel/tc.ts'
 import { attachXdp } from '../dataplane/kernel/xdp.ts'
 import { Verdict } from '../dataplane/layout/layout.gen.ts'
 import { must } from '../lab/command.ts'
@@ -18,6 +19,7 @@ import { Floors } from './floors.ts'
 import { receivedPackets, runLive, SoftirqClock } from './live.ts'
 import { FORWARDING, Namespaces, namespacePath } from './network.ts'
 import { BenchRules, expectVerdict, hopTo, readVerdicts } from './rules.ts'
+import { Skip } from './section.ts'
 import { type Endpoint, fromClients, MAC, type Traffic } from './traffic.ts'
 import { Wrapper } from './wrapper.ts'
 
@@ -107,6 +109,14 @@ export class Scene {
     })
   }
 
+  attachTc(wire: Wire, programFd: number): void {
+    inNetns(wire.director, () => {
+      const link = linkTc(programFd, readNetDevice(WIRE.director))
+      if (link === null) throw new Skip('traffic control has links from Linux 6.6 on')
+      this.#links.push(link)
+    })
+  }
+
   /** Packets of a range of flows through a contender; packets per second of CPU time that arrived. */
   send(contender: Contender, flows: Flows, packets: number): number {
     const { generator, ifindex, traffic } = contender
@@ -146,6 +156,8 @@ export interface Ours {
 
 export interface OursOptions {
   readonly label?: string
+  /** Where packets come to the program. */
+  readonly hook?: 'xdp' | 'tc'
   readonly methods?: readonly WireMethod[]
   /** Of the table of IPv4 connections. */
   readonly lines: number
@@ -157,10 +169,11 @@ export interface OursOptions {
 
 /** The packet program on a wire of its own, with a service for each method. */
 export async function pointsman(scene: Scene, options: OursOptions): Promise<Ours> {
-  const { label = 'xdp', methods = WIRE_METHODS, lines, queues = 1, servers = 1 } = options
-  const wire = await scene.wire(label, 'xdp', queues)
+  const { hook = 'xdp', label = hook, methods = WIRE_METHODS, lines, queues = 1, servers = 1 } = options
+  const wire = await scene.wire(label, hook === 'xdp' ? 'xdp' : 'stack', queues)
   const plane = await KernelDataplane.open({
     pinDirectory: null,
+    mode: hook === 'xdp' ? 'auto' : 'tc',
     sizes: {
       services: 64,
       serviceBuckets: 64,
@@ -187,10 +200,11 @@ export async function pointsman(scene: Scene, options: OursOptions): Promise<Our
       source: ADDRESS,
     })
   }
-  scene.attach(wire, plane.programFd)
+  if (hook === 'xdp') scene.attach(wire, plane.programFd)
+  else scene.attachTc(wire, plane.programFd)
   const contenders = methods.map(
     (name): Contender => ({
-      name: `pointsman ${name}`,
+      name: `pointsman ${name}${hook === 'xdp' ? '' : ', traffic control'}`,
       generator: wire.generator,
       ifindex: wire.ifindex,
       traffic: fromClients(SERVICES[name], { protocol: 'udp' }),
