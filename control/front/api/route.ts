@@ -71,7 +71,7 @@ export interface ApiContext {
   status(): Status
   verdicts(): ReadonlyMap<string, bigint>
   /** All that is measured; null: so many ask for it that one more has to come again. */
-  metrics(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<string> | null
+  metrics(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<Uint8Array> | null
   /** The last hour; a service's changes of health, too. */
   history(service: string | null): History
   /** The director at a glance. */

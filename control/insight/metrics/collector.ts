@@ -10,12 +10,12 @@ import { checkedName, HEALTH_METRICS } from './health.ts'
 import type { HourHistory } from './history.ts'
 import { BACKENDS, localLabels } from './node-exporter.ts'
 import { readOverview } from './overview.ts'
+import { encoded, Pieces, Texts } from './pieces.ts'
 import { type CountedService, columnOf, eachColumn, readServices, WIDTH } from './reading.ts'
 
-/** So much text goes out in one piece. */
-const PIECE = 64 * 1024
 /** A pair of Prometheus servers, and two people who look: each takes some ten megabytes meanwhile. */
 const AT_ONCE = 4
+const NOTHING = new Uint8Array()
 
 export class Collector {
   readonly #facts: () => MetricFacts
@@ -44,12 +44,12 @@ export class Collector {
   }
 
   /** The text, in pieces; null when enough others are being told already. */
-  text(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<string> | null {
+  text(format: MetricsFormat, detail: MetricsDetail | null): AsyncIterable<Uint8Array> | null {
     if (this.#collecting >= AT_ONCE) return null
     return this.#text(format, detail ?? this.#detail)
   }
 
-  async *#text(format: MetricsFormat, detail: MetricsDetail): AsyncGenerator<string> {
+  async *#text(format: MetricsFormat, detail: MetricsDetail): AsyncGenerator<Uint8Array> {
     this.#collecting++
     try {
       const facts = this.#facts()
@@ -62,7 +62,7 @@ export class Collector {
       yield* health(facts, format, detail, pieces)
       const services: CountedService[] = []
       for await (const service of readServices(facts)) {
-        if (service === 'pause') yield ''
+        if (service === 'pause') yield NOTHING
         else services.push(service)
       }
       yield* ofServices(services, format, pieces)
@@ -78,37 +78,6 @@ export class Collector {
   }
 }
 
-/**
- * Text that gathers until it is worth sending. Its parts are put together once: strings that grow by a line at a
- * time cost more to collect than to write.
- */
-class Pieces {
-  #parts: string[] = []
-  #length = 0
-
-  get isFull(): boolean {
-    return this.#length >= PIECE
-  }
-
-  add(text: string): void {
-    this.#parts.push(text)
-    this.#length += text.length
-  }
-
-  /** A line of many alike: what they have in common, what makes it another one, and its number. */
-  line(start: string, name: string, end: string, value: number): void {
-    this.#parts.push(start, name, end, `${value}\n`)
-    this.#length += start.length + name.length + end.length + 2
-  }
-
-  take(): string {
-    const text = this.#parts.join('')
-    this.#parts = []
-    this.#length = 0
-    return text
-  }
-}
-
 function named(scope: 'service' | 'real_server', { metric, type, help }: Measure): Named {
   const of = scope === 'service' ? 'Of a virtual service.' : 'Of a real server.'
   return { name: `pointsman_${scope}_${metric}`, type, help: `${help} ${of}` }
@@ -118,17 +87,18 @@ function* ofServices(
   services: readonly CountedService[],
   format: MetricsFormat,
   pieces: Pieces,
-): Generator<string> {
+): Generator<Uint8Array> {
   if (services.length === 0) return
+  const names = new Texts(services.map(({ id }) => escaped(serviceName(id))))
   for (const { measure, columns } of eachColumn()) {
     const metric = named('service', measure)
     pieces.add(heading(metric, format))
-    for (const { id, own } of services) {
-      const service = `${metric.name}{service="${escaped(serviceName(id))}"`
-      for (const column of columns) {
-        const { labels } = COLUMNS[column]!
-        pieces.add(`${service}${labels === '' ? '' : `,${labels}`}} ${own[column]}\n`)
-      }
+    const start = encoded(`${metric.name}{service="`)
+    const ends = endsOf(columns)
+    for (let service = 0; service < services.length; service++) {
+      const { own } = services[service]!
+      for (let kind = 0; kind < ends.length; kind++)
+        pieces.part(start).of(names, service).part(ends[kind]!).number(own[columns[kind]!]!)
       if (pieces.isFull) yield pieces.take()
     }
   }
@@ -138,40 +108,55 @@ function* ofServers(
   services: readonly CountedService[],
   format: MetricsFormat,
   pieces: Pieces,
-): Generator<string> {
+): Generator<Uint8Array> {
   if (services.length === 0) return
   for (const { measure, columns } of eachColumn()) {
     const metric = named('real_server', measure)
     pieces.add(heading(metric, format))
-    const ends = columns.map((column) => {
-      const { labels } = COLUMNS[column]!
-      return labels === '' ? '"} ' : `",${labels}} `
-    })
-    for (const { id, names, values } of services) {
-      const service = `${metric.name}{service="${escaped(serviceName(id))}",real_server="`
-      for (let i = 0; i < names.length; i++) {
+    const ends = endsOf(columns)
+    for (const { id, servers, names, values } of services) {
+      const service = encoded(`${metric.name}{service="${escaped(serviceName(id))}",real_server="`)
+      for (let i = 0; i < servers.length; i++) {
         for (let kind = 0; kind < ends.length; kind++)
-          pieces.line(service, names[i]!, ends[kind]!, values[i * WIDTH + columns[kind]!]!)
+          pieces
+            .part(service)
+            .of(names, i)
+            .part(ends[kind]!)
+            .number(values[i * WIDTH + columns[kind]!]!)
         if (pieces.isFull) yield pieces.take()
       }
     }
   }
 }
 
+/** What stands between a name and its number. */
+function endsOf(columns: readonly number[]): readonly Uint8Array[] {
+  return columns.map((column) => {
+    const { labels } = COLUMNS[column]!
+    return encoded(labels === '' ? '"} ' : `",${labels}} `)
+  })
+}
+
+const BACKEND_END = encoded('"} ')
+
 function* ofBackends(
   services: readonly CountedService[],
   format: MetricsFormat,
   pieces: Pieces,
-): Generator<string> {
+): Generator<Uint8Array> {
   if (services.length === 0) return
   for (const backend of BACKENDS) {
     const column = columnOf(backend.column)
     pieces.add(heading(backend, format))
     for (const { id, servers, values } of services) {
-      const service = `${backend.name}{${localLabels(id)},remote_address="`
+      const service = encoded(`${backend.name}{${localLabels(id)},remote_address="`)
+      const remotes = new Texts(servers.map(({ address, port }) => `${address}",remote_port="${port}`))
       for (let i = 0; i < servers.length; i++) {
-        const { address, port } = servers[i]!
-        pieces.line(service, address, `",remote_port="${port}"} `, values[i * WIDTH + column]!)
+        pieces
+          .part(service)
+          .of(remotes, i)
+          .part(BACKEND_END)
+          .number(values[i * WIDTH + column]!)
         if (pieces.isFull) yield pieces.take()
       }
     }
@@ -183,7 +168,7 @@ function* health(
   format: MetricsFormat,
   detail: MetricsDetail,
   pieces: Pieces,
-): Generator<string> {
+): Generator<Uint8Array> {
   for (const metric of HEALTH_METRICS) {
     if (metric.fine && detail === 'service') continue
     let headed = false

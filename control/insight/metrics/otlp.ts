@@ -63,7 +63,7 @@ function attributesOf(labels: string): Attribute[] {
 
 /** Bodies of requests, from the text that Prometheus gets. */
 export async function* otlpBodies(
-  pieces: AsyncIterable<string>,
+  pieces: AsyncIterable<Uint8Array>,
   startedMs: number,
   nowMs: number,
 ): AsyncGenerator<string> {
@@ -73,8 +73,9 @@ export async function* otlpBodies(
   let points = 0
   const times = { timeUnixNano: nanos(nowMs) }
   const counted = { ...times, startTimeUnixNano: nanos(startedMs) }
+  const decoder = new TextDecoder()
   for await (const piece of pieces) {
-    const lines = (rest + piece).split('\n')
+    const lines = (rest + decoder.decode(piece, { stream: true })).split('\n')
     rest = lines.pop() ?? ''
     for (const line of lines) {
       const told = /^# (HELP|TYPE) (\S+) (.*)$/.exec(line)
@@ -134,7 +135,7 @@ export interface PushOptions {
   readonly startedMs: number
   readonly wallMs: () => number
   /** null: so many ask that one more has to come again. */
-  readonly collect: () => AsyncIterable<string> | null
+  readonly collect: () => AsyncIterable<Uint8Array> | null
   /** Told when it fails that did not, and when it works again. */
   readonly told: (words: string, isBad: boolean) => void
 }

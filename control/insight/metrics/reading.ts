@@ -7,13 +7,14 @@ import type { ServiceId } from '../../model/service.ts'
 import { NO_TALLY, type ServiceTally } from '../../rules/applier.ts'
 import type { ServerEntry, ServiceEntry } from '../../rules/entries.ts'
 import type { MetricFacts } from './facts.ts'
+import { Texts } from './pieces.ts'
 
 /** One service as it was when it was read. */
 export interface CountedService {
   readonly id: ServiceId
   readonly servers: readonly ServerId[]
   /** As labels have them: `10.0.0.1:80`. */
-  readonly names: readonly string[]
+  readonly names: Texts
   /** By `COLUMNS`. */
   readonly own: Float64Array
   /** By real server, then by `COLUMNS`. */
@@ -79,7 +80,7 @@ function* readService(
     if (IS_COUNTER[column]) own[column] = COLUMNS[column]!.of(whole, NOBODY)
   }
   const ids = servers.map(({ value: { id } }) => id)
-  yield { id: value.id, servers: ids, names: ids.map(endpointText), own, values }
+  yield { id: value.id, servers: ids, names: new Texts(ids.map(endpointText)), own, values }
 }
 
 /** What is counted does not ask for it. */

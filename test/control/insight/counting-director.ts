@@ -41,9 +41,9 @@ export async function scene(health = stage().health) {
     new HourHistory(() => Date.now(), new Journal(() => 0)),
   )
   const text = async (...[format = 'text', detail = null]: Partial<Parameters<Collector['text']>>) => {
-    let all = ''
-    for await (const piece of collector.text(format, detail)!) all += piece
-    return all
+    const all: Uint8Array[] = []
+    for await (const piece of collector.text(format, detail)!) all.push(piece)
+    return Buffer.concat(all).toString()
   }
   return { dataplane, director, applier, collector, web, six, mark, text }
 }

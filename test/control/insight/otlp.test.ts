@@ -87,7 +87,7 @@ async function withReceiver(
     ...{ url: otlpEndpoint(`http://127.0.0.1:${port}`)!, headers },
     ...{ startedMs: clock.wallMs - 5000, wallMs: () => clock.wallMs },
     async *collect() {
-      yield* text()
+      for (const piece of text()) yield Buffer.from(piece)
     },
     told: (words) => told.push(words),
   })
@@ -210,7 +210,7 @@ test('what is refused of it, an answer without end, and nobody at all are bounde
     ...{ url: otlpEndpoint('http://127.0.0.1:1/')!, headers: new Map() },
     ...{ startedMs: 0, wallMs: () => 1e12 },
     async *collect() {
-      yield TEXT
+      yield Buffer.from(TEXT)
     },
     told: (words) => told.push(words),
   })
