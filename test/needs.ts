@@ -57,6 +57,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/health.test.ts': { seconds: 36, cores: 0.6 },
   'e2e/health-kinds.test.ts': { seconds: 62, cores: 0.6 },
   'e2e/interfaces.test.ts': { seconds: 30, cores: 0.6 },
+  'e2e/manuals.test.ts': { seconds: 12, cores: 0.7 },
   'e2e/keepalived.test.ts': { seconds: 20, cores: 0.3 },
   'e2e/kill-change.test.ts': { seconds: 70, cores: 0.8 },
   'e2e/kill-restore.test.ts': { seconds: 30, cores: 0.8 },

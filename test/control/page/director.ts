@@ -47,6 +47,8 @@ export interface Watched {
   readonly failures: readonly unknown[]
   /** New connections, and the next sample of the hour. */
   goOn(): void
+  /** All metrics, as often as somebody asks; how many bytes they are. */
+  scrape(): Promise<number>
 }
 
 /** @param clients so many connections from 198.51.x.x to two services */
@@ -131,6 +133,11 @@ export async function openWatched(clients: number): Promise<Watched> {
   return {
     ...{ director, dataplane, asker, api, failures, url: `http://127.0.0.1:${port}/` },
     metrics: `http://127.0.0.1:${metrics}/metrics`,
+    async scrape() {
+      let bytes = 0
+      for await (const piece of collector.text('text', null) ?? []) bytes += piece.length
+      return bytes
+    },
     goOn() {
       wallMs += SAMPLE_MS
       later += ticksOfSeconds(SAMPLE_MS / 1000)
