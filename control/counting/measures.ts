@@ -75,7 +75,7 @@ export const MEASURES: readonly Measure[] = [
         labels: 'direction="out"',
         of: ({ counters }) => Number(counters.outPackets),
         shown: {
-          ...{ name: 'packets_out', title: 'out', brief: 'PKT/s', unit: 'number', rate: 'outPps' },
+          ...{ name: 'packets_out', title: 'packets/s out', brief: 'PKT/s', unit: 'number', rate: 'outPps' },
           sort: 'packets',
         },
       },
@@ -98,7 +98,7 @@ export const MEASURES: readonly Measure[] = [
         labels: 'direction="out"',
         of: ({ counters }) => Number(counters.outBytes),
         shown: {
-          ...{ name: 'bytes_out', title: 'out', brief: 'OUT bit', unit: 'bits', rate: 'outBps' },
+          ...{ name: 'bytes_out', title: 'bits/s out', brief: 'OUT bit', unit: 'bits', rate: 'outBps' },
           sort: 'bytes',
         },
       },
@@ -132,7 +132,7 @@ export const MEASURES: readonly Measure[] = [
       {
         labels: '',
         of: ({ persistentConns }) => persistentConns,
-        shown: { name: 'kept', title: 'clients kept', brief: 'KEPT', unit: 'number' },
+        shown: { name: 'kept', title: 'kept', brief: 'KEPT', unit: 'number' },
       },
     ],
   },

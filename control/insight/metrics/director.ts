@@ -73,6 +73,26 @@ function interfaces({ dataplane, attachments }: MetricFacts): readonly Sample[] 
   ]
 }
 
+/** Programs beside the packet program, where the rules want them: on how many interfaces they are, or are not. */
+function companions({ dataplane }: MetricFacts): readonly Sample[] {
+  const beside = { 'local answers': dataplane?.answers?.(), cutting: dataplane?.cutting?.() }
+  const samples = Object.entries(beside).flatMap(([program, state]): Sample[] => {
+    if (state == null) return []
+    return [
+      [{ program, state: 'attached' }, state.interfaces.length],
+      [{ program, state: 'refused' }, state.refused.length],
+    ]
+  })
+  const own = dataplane?.ownClients?.() ?? null
+  if (own === null) return samples
+  const program = 'own clients'
+  return [
+    ...samples,
+    [{ program, state: 'attached' }, yes(own.served)],
+    [{ program, state: 'refused' }, own.refused.length],
+  ]
+}
+
 function sendFailures({ sendFailures: counting }: MetricFacts): readonly Sample[] {
   if (counting === null || typeof counting === 'string') return []
   return counting
@@ -158,6 +178,19 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     of: interfaces,
   },
   {
+    name: 'pointsman_companion_programs',
+    type: 'gauge',
+    help: 'Interfaces where a program beside the packet program is, or could not be attached; none: nothing wants it. pointsman status says why.',
+    of: companions,
+  },
+  {
+    name: 'pointsman_warnings',
+    type: 'gauge',
+    help: 'Sentences in which pointsman status warns of something.',
+    of: ({ dataplane, applier, warnings }) =>
+      one((dataplane?.warnings ?? []).length + (applier?.warnings() ?? []).length + warnings.length),
+  },
+  {
     name: 'pointsman_packets_total',
     type: 'counter',
     help: 'Packets by verdict: what became of them (docs/verdicts.md says what each means, and what to do).',
@@ -241,6 +274,18 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
     type: 'gauge',
     help: 'Real servers whose weight is held by hand (pointsman drain).',
     of: ({ holds }) => one(holds.length),
+  },
+  {
+    name: 'pointsman_filters',
+    type: 'gauge',
+    help: 'Prefixes of sources that are denied or allowed (pointsman deny, allow).',
+    of: ({ applier }) => maybe(applier?.filters.count),
+  },
+  {
+    name: 'pointsman_limits',
+    type: 'gauge',
+    help: 'Services that limit what one source may do (pointsman limit).',
+    of: ({ applier }) => maybe(applier?.limits.list().length),
   },
   {
     name: 'pointsman_connections',

@@ -158,6 +158,25 @@ describe('metrics', () => {
     assert.match(after, /^pointsman_sweep_duration_seconds \S+$/m)
   })
 
+  test('tell of the programs beside the packet program, where rules want them', async () => {
+    const { dataplane, text } = await scene()
+    assert.doesNotMatch(await text(), /companion/)
+    const refused = ['eth2: another program is at its egress']
+    Object.assign(dataplane, {
+      cutting: () => ({ seen: true, interfaces: ['eth0', 'eth1'], refused }),
+      ownClients: () => ({ served: true, refused: [] }),
+      warnings: ['a driver that hands no note along'],
+    })
+    const all = await text()
+    const line = (program: string, state: string, value: number): RegExp =>
+      new RegExp(`^pointsman_companion_programs\\{program="${program}",state="${state}"\\} ${value}$`, 'm')
+    assert.match(all, line('cutting', 'attached', 2))
+    assert.match(all, line('cutting', 'refused', 1))
+    assert.match(all, line('own clients', 'attached', 1))
+    assert.doesNotMatch(all, /local answers/)
+    assert.match(all, /^pointsman_warnings 1$/m)
+  })
+
   test('tell health of what is checked, and how long checks take', async () => {
     const checks = stage()
     const web = site('tcp 192.0.2.10:80', ['10.1.0.1:8080', '10.1.0.2:8080'], [check({ name: 'a "b" \\' })])
@@ -287,7 +306,8 @@ describe('rules and dashboard', () => {
     const said = await text()
     const silent = [...names].filter((name) => !said.includes(`\n${name}`) && !said.startsWith(name))
     // Without sources, send failures and checks there are none of these.
-    const optional = /source|send_failures|_up$|sorry|quorum|check_|weight_up|real_servers_down|attached/
+    const optional =
+      /source|send_failures|companion|_up$|sorry|quorum|check_|weight_up|real_servers_down|attached/
     assert.deepEqual(
       silent.filter((name) => !optional.test(name)),
       [],
