@@ -1,7 +1,6 @@
 /** Ways out that take no frame of XDP: what can go another way does, and nothing counts as sent that was not. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Status } from '../../control/front/api/schema/status.ts'
 import { must } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { inNamespace, ipBatch } from '../../lab/namespace.ts'
@@ -16,7 +15,7 @@ import {
   topology,
   type WireName,
 } from '../../lab/topology.ts'
-import { missingFor, takeAccount, withLab } from './scene.ts'
+import { countedIn, missingFor, textOf, withLab } from './scene.ts'
 
 const skip = missingFor('xdp')
 
@@ -38,19 +37,6 @@ async function behindBridge(lab: Lab, wire: WireName): Promise<void> {
       `addr add ${address.ipv6}/128 dev br0 nodad preferred_lft 0`,
     ]),
   ])
-}
-
-function textOf(counts: Readonly<Record<string, bigint>>): string {
-  return JSON.stringify(counts, (_, value) => String(value))
-}
-
-/** What each verdict got of what the body does, and nothing that was under way before it. */
-async function countedIn(lab: Lab, body: () => Promise<void>): Promise<Record<string, bigint>> {
-  const { verdicts: before } = await takeAccount(lab)
-  await body()
-  const { verdicts } = await takeAccount(lab)
-  const counted = Object.entries(verdicts).map(([name, packets]) => [name, packets - (before[name] ?? 0n)])
-  return Object.fromEntries(counted.filter(([, packets]) => packets !== 0n))
 }
 
 async function answers(lab: Lab, service: LabService): Promise<void> {
@@ -90,33 +76,6 @@ test('native: real servers behind a bridge', { skip }, (t) =>
       }
   }),
 )
-
-/** What XDP cannot send traffic control beside it does, and all of it arrives. */
-for (const wire of ['servers', 'clients'] as const)
-  test(`auto: ${wire} behind a bridge`, { skip }, (t) =>
-    withLab(async (lab) => {
-      await behindBridge(lab, wire)
-      await lab.director.start({ dataplane: 'xdp' })
-      const { body } = await lab.director.api('GET', '/v1/status')
-      const { dataplane } = JSON.parse(body) as Status
-      const shown = Object.fromEntries(
-        dataplane.interfaces.map(({ name, mode, relayed }) => [name, [mode, relayed]]),
-      )
-      const other = topology.wires[wire === 'servers' ? 'clients' : 'servers'].interface
-      assert.deepEqual(shown[other], ['native', true])
-      for (const family of FAMILIES)
-        for (const method of METHODS)
-          await t.test(`${family} ${method}`, async () => {
-            const service = serviceOf(method, family)
-            await lab.director.restore(allRules(service))
-            const counts = await countedIn(lab, async () => {
-              for (let i = 0; i < 4; i++) await answers(lab, service)
-            })
-            const lost = Object.keys(counts).filter((verdict) => /egress|unresolved|^drop/.test(verdict))
-            assert.deepEqual(lost, [], textOf(counts))
-          })
-    }),
-  )
 
 test('auto: an answer to a client whose neighbour entry was forgotten waits for it', { skip }, () =>
   withLab(async (lab) => {
@@ -179,21 +138,27 @@ test('native: clients behind a bridge', { skip }, (t) =>
   }),
 )
 
-test('frames turned round on a veth arrive though its other end has GRO only', { skip }, () =>
+test('with one arm, frames arrive though the other end of the veth has GRO only', { skip }, (t) =>
   withLab(async (lab) => {
-    // Direct routing with one arm: clients and real servers on one wire.
+    // Direct routing: clients and real servers on one wire.
     const port = portName('director', 'clients')
     const words = ['sh', '-ec', `ip link set ${port} xdp off; ethtool -K ${port} gro on`]
     await must(inNamespace(`${lab.prefix}net`, words))
-    await lab.director.start({ dataplane: 'xdp', xdpMode: 'native' })
+    await lab.director.start({ dataplane: 'xdp' })
     const address = topology.virtual['direct-routing'].ipv4
     const { echo } = topology.ports
     await lab.director.rule(`-A -u ${address}:${echo} -s rr`)
     await lab.director.rule(`-a -u ${address}:${echo} -r ${hostNamed('rs1').clients.ipv4}:${echo} -g`)
-    for (let i = 0; i < 5; i++) {
-      assert.equal((await lab.client.udp({ address, port: echo, timeoutMs: 2000 })).server, 'rs1')
-    }
-    const counts = await lab.director.verdicts()
-    assert.ok((counts.forward_dr ?? 0n) >= 5n, textOf(counts))
+    for (const plane of ['xdp', 'tc'])
+      await t.test(plane, async () => {
+        const { status, stderr } = await lab.director.pointsman(['dataplane', plane])
+        assert.equal(status, 0, stderr)
+        const counts = await countedIn(lab, async () => {
+          for (let i = 0; i < 5; i++) {
+            assert.equal((await lab.client.udp({ address, port: echo, timeoutMs: 2000 })).server, 'rs1')
+          }
+        })
+        assert.equal(counts.forward_dr, 5n, textOf(counts))
+      })
   }),
 )

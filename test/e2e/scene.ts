@@ -132,6 +132,19 @@ export async function takeAccount(lab: Lab): Promise<Account> {
   })
 }
 
+export function textOf(counts: Readonly<Record<string, bigint>>): string {
+  return JSON.stringify(counts, (_, value) => String(value))
+}
+
+/** What each verdict got of what the body does, and nothing that was under way before it. */
+export async function countedIn(lab: Lab, body: () => Promise<void>): Promise<Record<string, bigint>> {
+  const { verdicts: before } = await takeAccount(lab)
+  await body()
+  const { verdicts } = await takeAccount(lab)
+  const counted = Object.entries(verdicts).map(([name, packets]) => [name, packets - (before[name] ?? 0n)])
+  return Object.fromEntries(counted.filter(([, packets]) => packets !== 0n))
+}
+
 /**
  * Waits until no connection of TCP is open or being closed, and what closed the last has been counted: an answer
  * has come when the real server may not have had its turn to close yet.
