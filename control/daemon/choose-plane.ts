@@ -181,7 +181,7 @@ async function openKernel(options: OpenOptions, pinned: Sizes | null, kind: 'xdp
   }
   const sizes = pinned ?? sizesInFile(mapFile(options)) ?? sizesFor(options.capacity, cpus(options.workers))
   const dataplane = await KernelDataplane.open({
-    ...{ sizes, links: options.links, cutsLater: true },
+    ...{ sizes, links: options.links, loadsLater: true },
     mode: modeOf(options, kind),
   })
   if (dataplane.adopted) return { dataplane, reason: 'asked for', adopted: true }
@@ -374,7 +374,7 @@ export async function exchangeDataplane(
   const to =
     kind !== 'userspace'
       ? await KernelDataplane.open({
-          ...{ sizes: from.sizes, links: options.links, cutsLater: true },
+          ...{ sizes: from.sizes, links: options.links, loadsLater: true },
           mode: modeOf(options, kind),
         })
       : await openUserspacePlane(options, from.sizes, true)

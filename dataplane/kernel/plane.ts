@@ -68,8 +68,8 @@ export interface KernelOptions {
   readonly mode?: AttachChoice | undefined
   /** Whether traffic control has links (Linux 6.6): tried unless said otherwise. */
   readonly tcLinks?: boolean | undefined
-  /** Whether what cuts is loaded in a thread of its own, which takes a second or two, rather than at once. */
-  readonly cutsLater?: boolean | undefined
+  /** Whether programs that are wanted later are loaded in a thread of their own, which takes a second or two. */
+  readonly loadsLater?: boolean | undefined
   /** Who knows the links of this network namespace; the kernel is asked anew unless said otherwise. */
   readonly links?: (() => Links) | undefined
   /** Told of every step that changes what is pinned, after it was made: for tests that end there. */
@@ -112,6 +112,11 @@ export class KernelDataplane implements Dataplane {
   readonly pinDirectory: string | null
   readonly warnings: readonly string[]
   #mode: AttachChoice
+  readonly #loadsLater: boolean
+  /** Whose program an interface has to wait for, until it is loaded; null: none. */
+  #lacking: Hook | null = null
+  /** Programs that could not be loaded for this attach, and why. */
+  readonly #unloadable = new Map<Hook, string>()
   readonly #tcLinks: boolean
   readonly #readLinks: () => Links
   readonly #pins: Pins | null
@@ -173,6 +178,7 @@ export class KernelDataplane implements Dataplane {
     this.warnings = trap === null ? [] : [trap]
     this.#mode = options.mode ?? 'auto'
     this.#tcLinks = options.tcLinks ?? true
+    this.#loadsLater = options.loadsLater ?? false
     this.#readLinks = options.links ?? readLinks
     this.#pins = pins
     this.#opened = opened
@@ -182,7 +188,7 @@ export class KernelDataplane implements Dataplane {
       readLinks: this.#readLinks,
       receiving: (links) => this.#receivesByXdp(links, () => true),
       isOver: () => this.#isOver,
-      isLater: options.cutsLater ?? false,
+      isLater: this.#loadsLater,
     })
   }
 
@@ -278,6 +284,24 @@ export class KernelDataplane implements Dataplane {
     return this.#recording?.get(hook)?.programFd ?? this.#opened.program(hook)
   }
 
+  /** The same for an interface that is being attached: it waits while that is loaded without holding up this thread. */
+  #fdToAttach(hook: Hook): number {
+    const why = this.#unloadable.get(hook)
+    if (why !== undefined) throw new DataplaneError(why)
+    if (!this.#loadsLater || this.#opened.has(hook)) return this.#runningFd(hook)
+    this.#lacking = hook
+    throw new DataplaneError(`The program of ${hook} is being loaded: wait a moment`)
+  }
+
+  async #loadLacking(hook: Hook): Promise<void> {
+    try {
+      await this.#opened.load(hook, () => this.#isOver)
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error
+      this.#unloadable.set(hook, error.message)
+    }
+  }
+
   #runningId(hook: Hook): number {
     return this.#recording?.get(hook)?.info.id ?? this.#programOf(hook).id
   }
@@ -337,14 +361,22 @@ export class KernelDataplane implements Dataplane {
     // At once: until then, what comes to another MAC address goes to the stack, which resets connections.
     this.#refreshInterfaces(this.#readLinks())
     await this.#look()
-    if (this.#closed) throw new DataplaneError('Cannot attach: the data plane is closed')
-    if (this.#isDetached && this.#pins !== null) {
-      throw new DataplaneError('Cannot attach: what was pinned has been removed')
-    }
-    const links = this.#readLinks()
+    this.#mayAttach()
+    let links = this.#readLinks()
     this.#companions.bringSendingInLine(links)
     const byName = new Map(interfaces.map((one) => [presentName(one), wantedName(one)]))
-    const results = [...byName].map(([name, wanted]) => this.#attachOne(name, wanted, links))
+    this.#unloadable.clear()
+    const attachAll = () => {
+      this.#lacking = null
+      return [...byName].map(([name, wanted]) => this.#attachOne(name, wanted, links))
+    }
+    let results = attachAll()
+    while (this.#lacking !== null) {
+      await this.#loadLacking(this.#lacking)
+      this.#mayAttach()
+      links = this.#readLinks()
+      results = attachAll()
+    }
     const inner = this.#takeServe(links)
     const attached = [...results, ...inner].flatMap((result) =>
       'attached' in result ? [result.attached.ifindex] : [],
@@ -362,6 +394,13 @@ export class KernelDataplane implements Dataplane {
     // Behind the links: some drivers can send from the moment that a program is attached.
     if (this.#mode !== 'tc' && !this.#isOver) await this.#publishEgress(links)
     return results
+  }
+
+  #mayAttach(): void {
+    if (this.#closed) throw new DataplaneError('Cannot attach: the data plane is closed')
+    if (this.#isDetached && this.#pins !== null) {
+      throw new DataplaneError('Cannot attach: what was pinned has been removed')
+    }
   }
 
   /** Beside native XDP where nobody has asked for that alone. */
@@ -624,7 +663,7 @@ export class KernelDataplane implements Dataplane {
     const choice = this.#mode
     if (choice === 'tc') return this.#makeTcLink(link, wanted, null)
     if (choice === 'auto') {
-      const native = vlans === null ? attachNative(this.#runningFd('xdp'), link) : { instead: vlans.cause }
+      const native = vlans === null ? attachNative(this.#fdToAttach('xdp'), link) : { instead: vlans.cause }
       if ('instead' in native) {
         const note = `${native.instead}: packets are taken in traffic control`
         const old = this.#links.get(link.ifindex)
@@ -635,7 +674,7 @@ export class KernelDataplane implements Dataplane {
       this.#pins?.pinLink(link.ifindex, native.fd, wanted)
       return { hook: 'xdp', ...native, holds: true, trap: null, wanted }
     }
-    const { fd, mode, note } = attachXdp(this.#runningFd('xdp'), link, choice)
+    const { fd, mode, note } = attachXdp(this.#fdToAttach('xdp'), link, choice)
     const trap = mode === 'generic' ? mergingTrap(link, links) : null
     if (trap !== null) {
       libc.close(fd)
@@ -646,7 +685,7 @@ export class KernelDataplane implements Dataplane {
   }
 
   #makeTcLink(link: Link, wanted: string, note: string | null): OwnLink {
-    const programFd = this.#runningFd('tc')
+    const programFd = this.#fdToAttach('tc')
     const fd = this.#tcLinks ? linkTc(programFd, link) : null
     if (fd !== null) {
       this.#pins?.pinLink(link.ifindex, fd, wanted, 'tc')

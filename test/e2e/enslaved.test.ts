@@ -2,14 +2,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Status } from '../../control/front/api/schema/status.ts'
+import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { ipBatch } from '../../lab/namespace.ts'
 import { allRules, virtualEndpoint } from '../../lab/rules.ts'
 import { hostNamed, topology } from '../../lab/topology.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
 import { missingFor, withLab } from './scene.ts'
+import { stackOnWire, unstackWire } from './stacking.ts'
 
 const skip = missingFor('xdp')
+/** A change of links is acted on in a second; on a machine where much else goes on, later. */
+const PATIENCE_MS = 30_000
 
 async function interfaces(lab: Lab): Promise<Status['dataplane']['interfaces']> {
   const { body } = await lab.director.api('GET', '/v1/status')
@@ -68,4 +72,24 @@ test(
       const { drop_egress: lost } = await lab.director.verdicts()
       assert.equal(lost ?? 0n, 0n)
     }),
+)
+
+test('the way to the clients becomes a macvlan, whose driver has no XDP, and is itself again', { skip }, () =>
+  withLab(async (lab) => {
+    await lab.director.start({ dataplane: 'xdp' })
+    await startConversations(lab)
+    const modeBecomes = (mode: string) =>
+      until(`packets of the clients to be taken by ${mode}`, PATIENCE_MS, async () => {
+        const nics = await interfaces(lab)
+        return nics.find(({ name }) => name === topology.wires.clients.interface)?.mode === mode
+          ? true
+          : undefined
+      })
+    await stackOnWire(lab, 'clients', 'macvlan')
+    await modeBecomes('tc')
+    await allGoOn(lab, SERVICES.length, 'the macvlan')
+    await unstackWire(lab, 'clients')
+    await modeBecomes('native')
+    await allGoOn(lab, SERVICES.length, 'its end')
+  }),
 )

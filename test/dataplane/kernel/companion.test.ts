@@ -188,7 +188,7 @@ for (const [by, tcLinks] of [
   test(`by ${by}: what cuts is loaded beside other work where that is wanted, unless nobody waits for it`, {
     skip,
   }, async () => {
-    const plane = await KernelDataplane.open({ ...options(6, tcLinks), cutsLater: true })
+    const plane = await KernelDataplane.open({ ...options(6, tcLinks), loadsLater: true })
     try {
       await plane.attach(['out0'])
       plane.cutLarger(true)
@@ -202,13 +202,13 @@ for (const [by, tcLinks] of [
       await plane.close()
     }
     assert.deepEqual(pinned(), [])
-    const hasty = await KernelDataplane.open({ ...options(6, tcLinks), cutsLater: true })
+    const hasty = await KernelDataplane.open({ ...options(6, tcLinks), loadsLater: true })
     await hasty.attach(['out0'])
     hasty.cutLarger(true)
     await hasty.detach()
     await hasty.close()
     // Whoever is still being loaded comes too late to be pinned.
-    const next = await KernelDataplane.open({ ...options(7, tcLinks), cutsLater: true })
+    const next = await KernelDataplane.open({ ...options(7, tcLinks), loadsLater: true })
     try {
       await next.attach(['out0'])
       next.cutLarger(true)

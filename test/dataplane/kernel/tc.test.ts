@@ -200,6 +200,46 @@ for (const [by, tcLinks] of [
   })
 }
 
+test('a program that an interface needs later is loaded beside other work: what is attached goes on, and what cannot be loaded is told', {
+  skip,
+}, async () => {
+  ip('link add tcm0 link tc0p type macvlan mode private')
+  ip('link set tcm0 up')
+  const plane = await KernelDataplane.open(options(3, 4, { loadsLater: true }))
+  try {
+    await plane.attach(['tc0'])
+    assert.deepEqual(pinned(), ['link-N', 'program', 'program-relay'])
+    let turns = 0
+    const turning = setInterval(() => turns++, 0)
+    const attached = plane.attach(['tc0', 'tcm0'])
+    await until(() => turns > 0, 'other work to be done')
+    clearInterval(turning)
+    await countsAs(plane, 3)
+    assert.ok((await attached).every((result) => 'attached' in result))
+    assert.deepEqual(modes(plane), [
+      ['tc0', 'native'],
+      ['tcm0', 'tc'],
+    ])
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+  const broken = { ...options(3, 4, { loadsLater: true }), tcObjectPath: '/nowhere/tc.bpf.o' }
+  const without = await KernelDataplane.open(broken)
+  try {
+    const [taken, refused] = await without.attach(['tc0', 'tcm0'])
+    assert.ok(taken !== undefined && 'attached' in taken)
+    assert.match(
+      refused !== undefined && 'refused' in refused ? refused.refused : '',
+      /Cannot read \/nowhere/,
+    )
+  } finally {
+    await without.detach()
+    await without.close()
+    ip('link del tcm0')
+  }
+})
+
 test('a process that is started for the other hook carries on what is pinned, then takes it over', {
   skip,
 }, async () => {
