@@ -40,6 +40,7 @@ pm_inline void pm_challenge_seat(__u32 real_index)
 	const struct pm_schedule *s;
 	__u32 order, place, slot;
 	pm_u64 *challenges, *any;
+	__u64 bit;
 
 	if (!real || !live || !live->seat)
 		return;
@@ -59,8 +60,11 @@ pm_inline void pm_challenge_seat(__u32 real_index)
 	any = pm_bracket_word(s, 0);
 	if (!challenges || !any)
 		return;
-	if (!(pm_set_bits(challenges, 1ull << place % 64) >> place % 64 & 1))
-		(void)pm_set_bits(any, 1ull << place / 64 % PM_CHALLENGE_WORDS);
+	(void)pm_set_bits(challenges, 1ull << place % 64);
+	/* Also if somebody has said so before: he may have been killed in between, or who took the word away. */
+	bit = 1ull << place / 64 % PM_CHALLENGE_WORDS;
+	if (!(pm_read(*any) & bit))
+		(void)pm_set_bits(any, bit);
 }
 
 PM_PART int pm_challenge(__u32 real_index)

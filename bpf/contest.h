@@ -8,8 +8,12 @@
 #define PM_MATCHES_AT_ONCE 512
 /* Challenges that a packet plays for. After a sweep there may be more: then members are walked over, too. */
 #define PM_CHALLENGES_AT_ONCE 64
-/* Two attempts to write a match: who loses both has been overtaken by somebody that saw all that he did. */
-#define PM_MATCH_TRIES 2
+/*
+ * Attempts to write a match. Who has written looks at both sides again: they may have changed since he first did, and
+ * who changed them may have found the match as it ought to be, before it was written. Who loses two attempts has been
+ * overtaken by somebody that saw all that he did.
+ */
+#define PM_MATCH_TRIES 4
 #define PM_SEATS_PER_CHALLENGE (1u << (PM_BRACKET_MAX - PM_BRACKET_CHALLENGES_SHIFT))
 
 pm_inline struct pm_form pm_form_of_seat(const struct pm_schedule *s, __u32 kind, __u32 seat)
@@ -33,30 +37,37 @@ pm_inline __u32 pm_through(const struct pm_schedule *s, __u32 leaves, __u32 side
 PM_PART __u32 pm_play(__u32 schedule, __u32 kind, __u32 match)
 {
 	const struct pm_schedule *s = pm_schedules(schedule);
-	__u32 won = 0, leaves;
+	__u32 won = 0, leaves, n = 0;
 	pm_u64 *word;
 
 	if (!s)
 		return 0;
 	leaves = 1u << (s->bracket & 31);
 	word = pm_bracket_word(s, match);
-	for (int n = 0; word && n < PM_MATCH_TRIES; n++) {
+#pragma clang loop unroll(disable)
+	for (; word && n < PM_MATCH_TRIES; n++) {
 		__u64 was = pm_read(*word);
 		__u32 later = pm_through(s, leaves, 2 * match), earlier = pm_through(s, leaves, 2 * match + 1);
 		struct pm_form one = pm_form_of_seat(s, kind, earlier), other = pm_form_of_seat(s, kind, later);
 
 		won = pm_outdoes(&other, &one) ? later : one.weight > 0 ? earlier : 0;
 		if ((__u32)was == won)
-			return won;
-		if (pm_swap(word, was, ((was >> 32) + 1) << 32 | won))
 			break;
+		(void)pm_swap(word, was, ((was >> 32) + 1) << 32 | won);
 	}
-	return won | PM_MATCH_CHANGED;
+	return n ? won | PM_MATCH_CHANGED : won;
 }
 
 /* The matches below a challenge of several seats, from the last to the one that all of them lead to. */
-PM_PART int pm_play_below(__u32 schedule, __u32 kind, __u32 match, __u32 shift)
+PM_PART int pm_play_below(__u32 schedule, __u32 kind, __u32 challenge)
 {
+	struct pm_schedule *s = pm_schedules(schedule);
+	__u32 shift, match;
+
+	if (!s || s->bracket <= PM_BRACKET_CHALLENGES_SHIFT || s->bracket > PM_BRACKET_MAX)
+		return 0;
+	shift = pm_challenge_shift(s->bracket);
+	match = (1u << (s->bracket - shift)) + challenge;
 	for (__u32 at = PM_SEATS_PER_CHALLENGE - 1; at; at--) {
 		__u32 depth = 0;
 
@@ -69,6 +80,26 @@ PM_PART int pm_play_below(__u32 schedule, __u32 kind, __u32 match, __u32 shift)
 	return 0;
 }
 
+/* Plays on from a match, up to where that changes nothing any more. */
+PM_PART int pm_play_on(__u32 schedule, __u32 kind, __u32 match)
+{
+	for (__u32 n = 0; n < PM_BRACKET_MAX; n++) {
+		match >>= 1;
+		if (!match || !(pm_play(schedule, kind, match) & PM_MATCH_CHANGED))
+			break;
+	}
+	return 0;
+}
+
+/* Who has come through to the end, as a challenge. */
+pm_inline __u32 pm_challenge_of_final(__u32 schedule, __u32 shift)
+{
+	const struct pm_schedule *s = pm_schedules(schedule);
+	const pm_u64 *final = s ? pm_bracket_word(s, 1) : PM_NULL;
+
+	return final ? ((__u32)pm_read(*final) - 1) >> shift : PM_NONE;
+}
+
 /* Plays for a challenge's seats again, up to where that changes nothing any more. */
 PM_PART int pm_play_up(__u32 schedule, __u32 kind, __u32 challenge)
 {
@@ -79,8 +110,6 @@ PM_PART int pm_play_up(__u32 schedule, __u32 kind, __u32 challenge)
 		return 0;
 	shift = pm_challenge_shift(s->bracket);
 	match = (1u << (s->bracket - shift)) + challenge;
-	if (shift)
-		(void)pm_play_below(schedule, kind, match, shift);
 	for (__u32 n = 0; n < PM_BRACKET_CHALLENGES_SHIFT; n++) {
 		__u32 won;
 
@@ -88,8 +117,12 @@ PM_PART int pm_play_up(__u32 schedule, __u32 kind, __u32 challenge)
 		if (!match)
 			break;
 		won = pm_play(schedule, kind, match);
-		/* Still another's, whose counts have not changed: then so it is further up. */
-		if (!(won & PM_MATCH_CHANGED) && (won - 1) >> shift != challenge)
+		/*
+		 * Still another's, whose counts have not changed: then so it is further up. Unless whoever wrote this was
+		 * killed before he got there: then in the end who has just been chosen for no reason says so.
+		 */
+		if (!(won & PM_MATCH_CHANGED) && (won - 1) >> shift != challenge &&
+		    pm_challenge_of_final(schedule, shift) != challenge)
 			break;
 	}
 	return 0;
@@ -133,8 +166,11 @@ PM_PART int pm_play_first(__u32 schedule, __u32 kind)
 	if (!s)
 		return 0;
 	from = pm_read(s->unplayed);
-	for (__u32 i = 0; i < PM_MATCHES_AT_ONCE && i < from; i++)
-		(void)pm_play(schedule, kind, from - i);
+	for (__u32 i = 0; i < PM_MATCHES_AT_ONCE && i < from; i++) {
+		/* Others may have gone on meanwhile: then nobody comes by here again. */
+		if ((pm_play(schedule, kind, from - i) & PM_MATCH_CHANGED) && pm_read(s->unplayed) != from)
+			(void)pm_play_on(schedule, kind, from - i);
+	}
 	(void)pm_swap(&s->unplayed, from, from > PM_MATCHES_AT_ONCE ? from - PM_MATCHES_AT_ONCE : 0);
 	return 0;
 }
@@ -160,8 +196,11 @@ PM_PART __u32 pm_final(__u32 schedule, __u32 kind)
 		challenge = pm_take_challenge(schedule);
 		if (challenge == PM_NONE)
 			break;
-		if (challenge != PM_NO_CHALLENGE)
-			(void)pm_play_up(schedule, kind, challenge);
+		if (challenge == PM_NO_CHALLENGE)
+			continue;
+		if (pm_unlikely(s->bracket > PM_BRACKET_CHALLENGES_SHIFT))
+			(void)pm_play_below(schedule, kind, challenge);
+		(void)pm_play_up(schedule, kind, challenge);
 	}
 	if (challenge != PM_NONE)
 		return PM_UNPLAYED;

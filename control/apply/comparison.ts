@@ -9,7 +9,7 @@ import {
   ScheduleRecord,
   ServiceRecord,
 } from '../../dataplane/layout/layout.gen.ts'
-import { bracketWithin } from '../compile/bracket.ts'
+import { bracketWithin, canBePlayed, seatOf } from '../compile/bracket.ts'
 import {
   REAL_WORDS,
   realImage,
@@ -172,9 +172,16 @@ function differenceOfServer(
   const real = holding.reals.get(key)
   const range = holding.ranges.find((known) => known !== null)
   if (real === undefined || range === undefined || range === null) return 'schedule'
-  const { members, reals } = view.maps
-  const member = (range.first + service.servers.length - 1 - index) * 2
+  const { members, reals, live } = view.maps
+  const count = service.servers.length
+  const member = (range.first + count - 1 - index) * 2
   if (members.u32[member] !== real || members.u32[member + 1] !== value.weight) return 'schedule'
+  const order = bracketWithin(service.value.scheduler, count, range.count - count)
+  if (order !== 0) {
+    // More than half of the seats are taken, so that this comes by all matches.
+    const table = range.first + count
+    if (seatOf(live, real) !== index + 1 || !canBePlayed(members, table, order, 2 * index)) return 'schedule'
+  }
   const placement = view.place(value)
   const standing = { slot: holding.slot, anyPort: takesAnyPort(service.value.id) }
   const image = realImage(value, standing, placement)

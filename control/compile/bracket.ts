@@ -91,6 +91,21 @@ export function seat(live: MapMemory, { members, order, seated }: Seating): void
   }
 }
 
+/** Seat of a real server; 0: none. */
+export function seatOf(live: MapMemory, real: number): number {
+  return Atomics.load(live.u32, real * LIVE_WORDS + SEAT)
+}
+
+/** Whether those who are said to have won two matches, that of this number and the next, could have got there. */
+export function canBePlayed(members: MapMemory, table: number, order: number, match: number): boolean {
+  for (let at = Math.max(match, 1); at < Math.min(match + 2, 2 ** order); at++) {
+    const won = Atomics.load(members.u32, (table + at) * 2)
+    const depth = 31 - Math.clz32(at)
+    if (won !== 0 && (2 ** order + won - 1) >>> (order - depth) !== at) return false
+  }
+  return true
+}
+
 /** What a real server is chosen by has changed: its seat, if it has one, is to be played for again (`pm_challenge`). */
 export function challenge({ services, schedules, members, reals, live }: BracketMaps, real: number): void {
   const place = Atomics.load(live.u32, real * LIVE_WORDS + SEAT) - 1

@@ -18,7 +18,7 @@ import {
   ServiceRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
-import { bracketLength, bracketMatches, bracketOrder, bracketWithin } from '../compile/bracket.ts'
+import { bracketLength, bracketMatches, bracketOrder, bracketWithin, seatOf } from '../compile/bracket.ts'
 import {
   type Placement,
   REAL_WORDS,
@@ -236,21 +236,31 @@ export function planService(
   return { kind: 'steps', operations: draft.operations, claims: draft.claims, lack }
 }
 
-/** Real servers get their seats in the bracket, those that have another one or none; without a bracket none. */
+/**
+ * Real servers get their seats in the bracket, those that have another one or none; without a bracket none. Which they
+ * have the maps say, not the list in force: an earlier daemon may have been killed between seats and list.
+ */
 function planSeats(draft: Draft, words: Uint32Array, order: number): void {
   const { view, slot, servers, operations, holding } = draft
-  const count = servers.length
   const base = (slot * 2 + activeSchedule(draft)) * SCHEDULE_WORDS
-  const old = holding !== null && view.maps.schedules.u32[base + BRACKET] !== 0 ? oldMembers(draft) : null
-  if (order === 0 && old === null) return
+  if (order === 0 && (holding === null || view.maps.schedules.u32[base + BRACKET] === 0)) return
+  const seated = order === 0 ? 0 : countSeated(draft, words)
+  if (seated === servers.length) return
+  operations.push({ op: 'seat', members: words.subarray(0, (servers.length - seated) * 2), order, seated })
+}
+
+/** So many of the members have their seat already, from the end of the list. */
+function countSeated({ view, servers, fresh }: Draft, words: Uint32Array): number {
+  const count = servers.length
   let seated = 0
-  // A seat is the place from the end.
-  if (order !== 0 && old !== null) {
-    const most = Math.min(count, old.length / 2)
-    while (seated < most && words[(count - 1 - seated) * 2] === old[old.length - 2 - seated * 2]) seated++
+  for (; seated < count; seated++) {
+    const real = words[(count - 1 - seated) * 2]!
+    // Its record will begin anew.
+    if (fresh.has(servers[seated]!.key) || view.maps.reals.u32[real * REAL_WORDS + SLOT_WORD] === Slot.Free)
+      break
+    if (seatOf(view.maps.live, real) !== seated + 1) break
   }
-  if (seated === count) return
-  operations.push({ op: 'seat', members: words.subarray(0, (count - seated) * 2), order, seated })
+  return seated
 }
 
 /** Some of the new real servers, which nothing points at until all are there. */
@@ -382,7 +392,7 @@ function isScheduled(draft: Draft, table: Uint32Array): boolean {
   for (let at = 0; at < words.length; at++) {
     if (members.u32[range.first * 2 + at] !== words[at]) return false
   }
-  return true
+  return order === 0 || countSeated(draft, words) === servers.length
 }
 
 /**

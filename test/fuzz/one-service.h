@@ -16,9 +16,15 @@
 #define REAL 0x0a00020au
 #define OTHER_REAL (REAL + 1) /* of index 1, in no schedule */
 #define CLIENT 0x0b000001u
+/* Who includes this may have more of them: real servers without a record, until it gives them one. */
+#ifndef REALS
+#define REALS 2
+#define MEMBERS 16
+#endif
 enum { LINES = 256, BUCKETS = 4, CLIENTS_WIRE = 2, SERVERS_WIRE = 3, NOW = 5000 };
 
-static uint8_t frame[256];
+static uint8_t frame[512];
+static uint32_t frame_at = 128; /* where the next one is made: another CPU has its own */
 static uint8_t ttl = 64;
 static uint32_t now = NOW;
 
@@ -58,14 +64,15 @@ static void begin_as(uint8_t protocol, uint8_t method, uint32_t seed)
 	uint32_t entries[PM_REGIONS] = {
 		[PM_REGION_settings] = 1,     [PM_REGION_interfaces] = PM_INTERFACES,
 		[PM_REGION_services] = 1,     [PM_REGION_service_index] = BUCKETS,
-		[PM_REGION_schedules] = 2,    [PM_REGION_members] = 16,
-		[PM_REGION_reals] = 2,	      [PM_REGION_live] = 2,
-		[PM_REGION_counters] = 2,     [PM_REGION_connections4] = LINES,
+		[PM_REGION_schedules] = 2,    [PM_REGION_members] = MEMBERS,
+		[PM_REGION_reals] = REALS,    [PM_REGION_live] = REALS,
+		[PM_REGION_counters] = REALS,     [PM_REGION_connections4] = LINES,
 		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX,
 		[PM_REGION_locals] = PM_LOCALS, [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS, [PM_REGION_cpus] = 1,
-		[PM_REGION_hops] = 2, [PM_REGION_neighbours] = PM_NEIGHBOURS,
+		[PM_REGION_hops] = REALS, [PM_REGION_neighbours] = PM_NEIGHBOURS,
 		[PM_REGION_controls4] = LINES / PM_WAYS, [PM_REGION_fragments] = PM_FRAGMENTS,
+		[PM_REGION_gates] = 1, [PM_REGION_sources] = PM_SOURCES,
 	};
 	static void *base[PM_REGIONS];
 	struct pm_service *s;
@@ -128,7 +135,7 @@ static inline void occupy(uint32_t index, uint8_t state)
 static struct pm_job make_frame(uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t flags,
 				uint32_t more)
 {
-	uint8_t *f = frame + 128;
+	uint8_t *f = frame + frame_at;
 	uint32_t headers = PM_ETH_LEN + PM_IPV4_LEN + PM_TCP_LEN;
 	struct pm_ipv4 *ip = (void *)(f + PM_ETH_LEN);
 	struct pm_tcp *tcp = (void *)(ip + 1);

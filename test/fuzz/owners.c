@@ -8,24 +8,9 @@
  *
  * Says what was not as it should be; 1 if something was.
  */
-static void any_cpu(void);
-#define PM_STEP() any_cpu()
-
+#include <stddef.h>
+#include "other-cpu.h"
 #include "one-service.h"
-
-static unsigned step, moment;
-static void (*other_cpu)(void); /* at `moment`; NULL: this one is alone */
-
-static void any_cpu(void)
-{
-	void (*once)(void) = other_cpu;
-
-	if (!once || step++ != moment)
-		return;
-	other_cpu = NULL;
-	once();
-	other_cpu = once;
-}
 
 static int complain(const char *what)
 {

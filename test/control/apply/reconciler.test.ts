@@ -8,10 +8,10 @@ import type { Director } from '../../../control/model/director.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
 import { CapacityError } from '../../../control/plan/plan.ts'
 import { type Dataplane, DataplaneError } from '../../../dataplane/dataplane.ts'
-import { LiveRecord } from '../../../dataplane/layout/layout.gen.ts'
+import { LiveRecord, type ScheduleRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import fc from '../../property.ts'
-import { checkReadable, lookUp, membersOf, realsOf } from '../map-reader.ts'
+import { activeSchedule, checkReadable, lookUp, membersOf, realsOf } from '../map-reader.ts'
 import { answer, HandClock, server, service, testHost } from '../support.ts'
 
 const SIXTEEN = { ...SMALL_SIZES, reals: 16, members: 256 }
@@ -63,6 +63,14 @@ function assertInForce(dataplane: Dataplane, director: Director): void {
     )
   }
 }
+
+const seats = (dataplane: Dataplane): number[] =>
+  realsOf(dataplane, web).map((real) =>
+    LiveRecord.getSeat(dataplane.map('live').view, real * LiveRecord.size),
+  )
+
+const scheduleOf = (dataplane: Dataplane, of: typeof web): ScheduleRecord =>
+  activeSchedule(dataplane, lookUp(dataplane, of)).schedule
 
 describe('near capacity', () => {
   test('ten of sixteen real servers are replaced by ten others', async () => {
@@ -325,6 +333,54 @@ describe('reconciler', () => {
       }),
       { numRuns: 300 },
     )
+  })
+
+  test('a daemon is killed after real servers were seated anew, before their list was in force', async () => {
+    const dataplane = new MemoryDataplane({ ...SMALL_SIZES, reals: 64, members: 512 })
+    const { director, applier } = open(dataplane)
+    const forty = Array.from({ length: 40 }, (_, i) => `10.1.0.${i + 1}:80`)
+    await restore(director, ['-A -t 10.0.0.1:80 -s lc', ...lines(forty).slice(1)])
+    const wanted = seats(dataplane)
+    assert.deepEqual(
+      wanted,
+      Array.from({ length: 40 }, (_, i) => 40 - i),
+    )
+    const { view } = dataplane.map('live')
+    const unseat = (): void => {
+      for (const [i, real] of realsOf(dataplane, web).entries())
+        LiveRecord.setSeat(view, real * LiveRecord.size, i + 1)
+    }
+    // The next daemon wants the list that is in force.
+    unseat()
+    await applier.stop()
+    const next = open(dataplane)
+    await through(next.clock, next.director.settle())
+    assert.deepEqual(seats(dataplane), wanted)
+    // Or one real server less; and what nobody has told it shows in the comparison.
+    unseat()
+    await ipvsadm(next.director, ['ipvsadm', '-d', '-t', '10.0.0.1:80', '-r', forty[39]!])
+    assert.deepEqual(seats(dataplane), wanted.slice(1))
+    unseat()
+    next.applier.compareSlice(5000)
+    await through(next.clock, next.director.settle())
+    assert.deepEqual(seats(dataplane), wanted.slice(1))
+    assert.deepEqual([...next.applier.repairs], [['schedule', 1]])
+    // Matches that somebody is said to have won who was never in them, or is nobody.
+    for (const [match, won] of [
+      [1, 77],
+      [3, 20],
+      [63, 0xffff_ffff],
+    ] as const) {
+      const { tableFirst } = scheduleOf(dataplane, web)
+      const before = next.applier.repairs.get('schedule')!
+      dataplane.map('members').u32[(tableFirst + match) * 2] = won
+      next.applier.compareSlice(5000)
+      await through(next.clock, next.director.settle())
+      assert.equal(next.applier.repairs.get('schedule'), before + 1)
+      assert.notEqual(scheduleOf(dataplane, web).tableFirst, tableFirst)
+      next.clock.advance(1000)
+      await through(next.clock, next.director.settle())
+    }
   })
 
   test('a repair is counted under the name of what was wrong', async () => {
