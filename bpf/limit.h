@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * How often each source may start connections to a service (how many it may have at a time: persist.h). A source is what the service's prefix length leaves of
- * a client's address. Its record says until when the time is taken up by connections that it has started, each of
- * which takes up 1/rate of a second; as long as that is no more than a second ahead, another one may start. So
+ * How often each source may start connections to a service (how many it may have at a time: persist.h). A source is
+ * what the service's prefix length leaves of a client's address. Its record says until when the time is taken up by
+ * connections that it has started, each of which takes up 1/rate of a second; as long as that is no more than a second ahead, another one may start. So
  * after a pause it may start as many at once as otherwise in a second, and in T seconds never more than T + 1 times
  * the rate.
  *
@@ -129,7 +129,9 @@ PM_PART int pm_make_source(const struct pm_seeking *s, __u64 busy)
 	r->what = s->what;
 	for (int i = 0; i < 4; i++)
 		r->addr[i] = s->addr[i];
-	pm_publish(&r->word, (held & ~PM_SOURCE_HELD) | PM_SOURCE_LIVE);
+	/* Who has held it for a second has lost it to somebody else, and publishes nothing. */
+	if (!pm_swap(&r->word, held, (held & ~PM_SOURCE_HELD) | PM_SOURCE_LIVE))
+		return 0;
 	/* Of two that make one at once, the first that is found is the source's. */
 	found = pm_find_source(s);
 	if (pm_sources(found) == r)

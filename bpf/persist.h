@@ -77,8 +77,12 @@ pm_inline void pm_counting_key(int family, const struct pm_service *s, __u32 slo
 		t->saddr[i] = pm_prefix_word(k->saddr[i], i, length);
 }
 
-/* The template of this key in one level of the table: index in the high half, word in the low; PM_NO_LINE. */
-pm_inline __u64 pm_template_at(int family, const struct pm_place *at, const struct pm_key *t, __u32 level)
+/*
+ * The template of this key in one level of the table, that in line `except` aside: index in the high half, word in
+ * the low; PM_NO_LINE.
+ */
+pm_inline __u64 pm_template_at(int family, const struct pm_place *at, const struct pm_key *t, __u32 level,
+			       __u32 except)
 {
 	if (!at || !t)
 		return PM_NO_LINE;
@@ -91,36 +95,44 @@ pm_inline __u64 pm_template_at(int family, const struct pm_place *at, const stru
 			return PM_NO_LINE;
 		head = pm_head(c);
 		fields = pm_after(c, head);
-		if (pm_is_live(head) && pm_kind_of(pm_glance(fields->traits)) == PM_CONN_TEMPLATE &&
+		if (i != except && pm_is_live(head) && pm_kind_of(pm_glance(fields->traits)) == PM_CONN_TEMPLATE &&
 		    !(pm_state(head) & PM_TEMPLATE_LAPSED) && pm_same_ends(family, fields, t))
 			return (__u64)i << 32 | (__u32)head;
 	}
 	return PM_NO_LINE;
 }
 
-PM_PART __u64 pm_template_at4(const struct pm_place *at, const struct pm_key *t, __u32 level)
+PM_PART __u64 pm_template_at4(const struct pm_place *at, const struct pm_key *t, __u32 level, __u32 except)
 {
-	return pm_template_at(4, at, t, level);
+	return pm_template_at(4, at, t, level, except);
 }
 
-PM_PART __u64 pm_template_at6(const struct pm_place *at, const struct pm_key *t, __u32 level)
+PM_PART __u64 pm_template_at6(const struct pm_place *at, const struct pm_key *t, __u32 level, __u32 except)
 {
-	return pm_template_at(6, at, t, level);
+	return pm_template_at(6, at, t, level, except);
 }
 
 /* The same in all levels that are in use: first where new lines are placed. */
-pm_inline __u64 pm_find_template(int family, struct pm_settings *set, const struct pm_place *at,
-				 const struct pm_key *t)
+pm_inline __u64 pm_other_template(int family, struct pm_settings *set, const struct pm_place *at,
+				  const struct pm_key *t, __u32 except)
 {
 	__u32 levels = pm_levels_in_use(pm_read(*pm_levels(family, set))) & ~(1u << (at->level & PM_LEVEL));
-	__u64 found = family == 4 ? pm_template_at4(at, t, at->level) : pm_template_at6(at, t, at->level);
+	__u64 found = family == 4 ? pm_template_at4(at, t, at->level, except) :
+				    pm_template_at6(at, t, at->level, except);
 
 	if (pm_likely(found != PM_NO_LINE || !levels))
 		return found;
 	for (__u32 level = 0; level < PM_LEVELS && found == PM_NO_LINE; level++)
 		if (levels >> level & 1)
-			found = family == 4 ? pm_template_at4(at, t, level) : pm_template_at6(at, t, level);
+			found = family == 4 ? pm_template_at4(at, t, level, except) :
+					      pm_template_at6(at, t, level, except);
 	return found;
+}
+
+pm_inline __u64 pm_find_template(int family, struct pm_settings *set, const struct pm_place *at,
+				 const struct pm_key *t)
+{
+	return pm_other_template(family, set, at, t, PM_NONE);
 }
 
 /* Whether a template may still lead to this real server. */
@@ -214,9 +226,26 @@ pm_inline int pm_fill_template(int family, const struct pm_key *t, const struct 
 }
 
 /*
- * A new template for this client, or a line that counts the connections of its source. Of several that are made at
- * once, the one that is found first stays.
+ * Whether a template that has just gone live has to end, since there is another one. Of two that are made at once the
+ * one that is found first stays, unless the other has got a connection already: its maker was through before.
  */
+pm_inline int pm_is_superfluous(int family, struct pm_settings *set, const struct pm_place *at,
+				const struct pm_key *t, __u32 index)
+{
+	__u64 found = pm_find_template(family, set, at, t), head;
+	struct pm_conn *c;
+
+	if (found >> 32 != index)
+		return 1;
+	found = pm_other_template(family, set, at, t, index);
+	c = pm_line(family, found >> 32);
+	if (pm_likely(!c))
+		return 0;
+	head = pm_head(c);
+	return pm_same_owner(head, found) && !pm_end(family, found >> 32, head) && pm_same_owner(pm_head(c), found);
+}
+
+/* A new template for this client, or a line that counts the connections of its source. */
 pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct pm_key *k, __u32 now)
 {
 	struct pm_service *service = pm_services(slot);
@@ -256,7 +285,7 @@ pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct 
 			pm_add(&live->persistent, -1);
 		return PM_DROP_TABLE_FULL;
 	}
-	if (pm_find_template(family, set, &at, &t) >> 32 != line >> 32)
+	if (pm_is_superfluous(family, set, &at, &t, line >> 32))
 		(void)pm_end(family, line >> 32, head);
 	return PM_CONTINUE;
 }
