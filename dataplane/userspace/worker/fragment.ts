@@ -51,6 +51,10 @@ function ipv4(bytes: Uint8Array, start: number, length: number): Fragment | null
   const headers = ETHERNET + (bytes[ip]! & 15) * 4
   const ipBytes = be16(bytes, ip + 2)
   if (headers < ETHERNET + IPV4 || ETHERNET + ipBytes > length || headers >= ETHERNET + ipBytes) return null
+  const more = (word & MORE) !== 0
+  // What does not fill a unit only the last one can have: of others Linux forgets it.
+  const payload = (ETHERNET + ipBytes - headers) & (more ? ~7 : ~0)
+  if (payload === 0) return null
   const ends = text(bytes, ip + 12, 8)
   return {
     datagram: ends + text(bytes, ip + 4, 2) + text(bytes, ip + 9, 1),
@@ -58,8 +62,8 @@ function ipv4(bytes: Uint8Array, start: number, length: number): Fragment | null
     offset: (word & UNITS) * 8,
     headers,
     payload: headers,
-    bytes: ETHERNET + ipBytes - headers,
-    more: (word & MORE) !== 0,
+    bytes: payload,
+    more,
     ipBytes,
     dontFragment: (word & DF) !== 0,
     congestion: bytes[ip + 1]! & 3,
@@ -79,7 +83,10 @@ function ipv6(bytes: Uint8Array, start: number, length: number): Fragment | null
     if (kind === FRAGMENT) {
       const word = be16(bytes, start + at + 2)
       const payload = at + HEADER
+      const more = (word & 1) !== 0
       if ((word & 0xfff9) === 0 || payload >= end) return null
+      // RFC 8200 §4.5: then it is discarded.
+      if (more && (end - payload) % 8 !== 0) return null
       return {
         datagram: text(bytes, ip + 8, 32) + text(bytes, start + at + 4, 4),
         ends: text(bytes, ip + 8, 8) + text(bytes, ip + 24, 16),
@@ -87,7 +94,7 @@ function ipv6(bytes: Uint8Array, start: number, length: number): Fragment | null
         headers: at,
         payload,
         bytes: end - payload,
-        more: (word & 1) !== 0,
+        more,
         ipBytes,
         dontFragment: false,
         congestion: (bytes[ip + 1]! >> 4) & 3,

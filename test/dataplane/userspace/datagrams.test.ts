@@ -254,3 +254,71 @@ test('what is no fragment, or ends before its headers say, is not kept', () => {
     assert.equal(stage.keep(frame.subarray(0, length)).kind, 'unfit', `${length} bytes`)
   assert.equal(stage.datagrams.size, 0)
 })
+
+test('a fragment that others follow has whole units only: IPv4 forgets what is more, IPv6 the fragment', () => {
+  const segment = segmentOf(4, 400)
+  const whole = new Stage().whole([
+    frameOf(4, segment, { from: 0, count: 67 }),
+    frameOf(4, segment, { from: 64, count: 344, last: true }),
+  ])
+  assert.deepEqual(whole?.subarray(34), segment)
+  const stage = new Stage()
+  assert.equal(stage.keep(frameOf(4, segment, { from: 0, count: 7 })).kind, 'unfit')
+  assert.equal(stage.keep(frameOf(6, segmentOf(6, 400), { from: 0, count: 67 })).kind, 'unfit')
+  assert.equal(stage.datagrams.size, 0)
+})
+
+test('whatever bytes come as fragments, memory stays bounded, and what is whole is as long as it says', () => {
+  const two = (): fc.Arbitrary<number> =>
+    fc.constantFrom(0, 1, 8, 9, 64, 0x1fff, 0x2000, 0x2001, 0x3fff, 0xfff8, 0xffff)
+  const hostile = fc.record({
+    family: fc.constantFrom(4, 6),
+    word: fc.oneof(two(), fc.nat({ max: 0xffff })),
+    says: fc.oneof(two(), fc.nat({ max: 0xffff })),
+    first: fc.nat({ max: 255 }),
+    length: fc.oneof(fc.integer({ min: 0, max: 200 }), fc.integer({ min: 0, max: 70_000 })),
+    id: fc.nat({ max: 2 }),
+    extension: fc.constantFrom(0, 43, 44, 60, 17),
+  })
+  const memory = new Uint8Array(80_000)
+  const to = new Uint8Array(200_000)
+  fc.assert(
+    fc.property(fc.array(hostile, { minLength: 1, maxLength: 40 }), (frames) => {
+      const datagrams = new Datagrams()
+      for (const { family, word, says, first, length, id, extension } of frames) {
+        memory.fill(0, 0, 200)
+        memory[14] = family === 4 ? 0x40 | (first & 15) : 0x60
+        const put = (at: number, value: number) => memory.set([value >> 8, value & 255], at)
+        if (family === 4) {
+          put(16, says)
+          put(18, id)
+          put(20, word)
+        } else {
+          put(18, says)
+          memory[20] = extension
+          memory[54] = 44
+          memory[55] = first
+          put(56, word)
+          put(64, word)
+          memory[extension === 44 ? 61 : 69] = id
+        }
+        const kept = datagrams.keep(memory, 0, length, 0, true, 0, () => {})
+        if (kept.kind === 'spoiled') datagrams.forget(kept.datagram)
+        if (kept.kind !== 'whole') continue
+        const bytes = datagrams.putTogether(kept.datagram, to, 0)
+        assert.ok(bytes === 0 || bytes === frameBytes(kept.datagram))
+        assert.ok(bytes <= 14 + 40 + 65_535)
+        const { pieces } = kept.datagram
+        assert.ok(
+          pieces.every(({ fragment }, i) => fragment.offset === (i === 0 ? 0 : endOf(pieces[i - 1]!))),
+        )
+        datagrams.forget(kept.datagram)
+      }
+    }),
+    { numRuns: 300 },
+  )
+})
+
+function endOf({ fragment }: Datagram['pieces'][number]): number {
+  return fragment.offset + fragment.bytes
+}
