@@ -5,6 +5,7 @@
 import koffi from 'koffi'
 import { addressOf, Errno, errno, libc } from './libc.ts'
 import { MachineError } from './machine-error.ts'
+import { withoutSignals } from './signals.ts'
 
 /** `struct bpf_object *` and its like: the address, 0n for NULL. */
 export type Handle = bigint
@@ -94,6 +95,14 @@ export function updateMapLater(map: number, key: number, value: number): Promise
       },
     )
   })
+}
+
+/**
+ * `bpf_object__load`, which signals do not interrupt: the verifier gives up for any that is pending, and begins anew;
+ * children that end every second would keep it from ever ending.
+ */
+export function loadNow(object: Handle): number {
+  return withoutSignals(() => libbpf().bpf_object__load(object))
 }
 
 /** `bpf_object__load` by another thread; resolves with what the call returned. Nothing else may use the object. */

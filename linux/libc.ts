@@ -16,6 +16,7 @@ const library = koffi.load(null)
 
 const bindings = {
   socket: library.func('int socket(int domain, int type, int protocol)'),
+  pthread_sigmask: library.func('int pthread_sigmask(int how, void *set, void *before)'),
   bind: library.func('int bind(int fd, void *address, uint32_t length)'),
   setsockopt: library.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
   getsockopt: library.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
@@ -102,6 +103,7 @@ export const libc = bindings as {
   readonly if_nametoindex: (name: string) => number
   /** `name` has room for 16 bytes; null when there is no such interface. */
   readonly if_indextoname: (index: number, name: Pointer) => bigint | null
+  readonly pthread_sigmask: (how: number, set: Pointer, before: Pointer) => number
   readonly strerror: (number: number) => string
   /** Address of a struct group that the next call may overwrite; null: no such group. */
   readonly getgrnam: (name: string) => bigint | null

@@ -4,7 +4,7 @@
  */
 import { readlinkSync } from 'node:fs'
 import { basename } from 'node:path'
-import { type Handle, libbpf, need, needPointer, takeLog } from '../../linux/libbpf.ts'
+import { type Handle, libbpf, loadNow, need, needPointer, takeLog } from '../../linux/libbpf.ts'
 import { Errno, errorName, libc, type Mapping, mapShared } from '../../linux/libc.ts'
 import { MachineError } from '../../linux/machine-error.ts'
 import { DataplaneError } from '../dataplane.ts'
@@ -39,7 +39,7 @@ export class SendFailures {
     }
     try {
       nameNamespace(object)
-      need(libbpf().bpf_object__load(object), `load ${what}`, why)
+      need(loadNow(object), `load ${what}`, why)
       for (const name of PROGRAMS) {
         const program = needPointer(libbpf().bpf_object__find_program_by_name(object, name), `find ${name}`)
         const fd = need(libbpf().bpf_program__fd(program), `open program ${name}`)

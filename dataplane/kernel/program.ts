@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { basename } from 'node:path'
 import { possibleCpus } from '../../linux/cpus.ts'
-import { type Handle, libbpf, loadLater, need, needPointer, takeLog } from '../../linux/libbpf.ts'
+import { type Handle, libbpf, loadLater, loadNow, need, needPointer, takeLog } from '../../linux/libbpf.ts'
 import { addressOf, Errno } from '../../linux/libc.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { btfOfElf } from '../layout/btf.ts'
@@ -108,8 +108,11 @@ export function loadObject(
   reuse: ReadonlyMap<MapName, number>,
 ): LoadedProgram {
   const opened = new OpenedObject(file, sizes, reuse)
-  return opened.loaded(libbpf().bpf_object__load(opened.object))
+  return opened.loaded(loadNow(opened.object))
 }
+
+/** The other thread may get a signal, which interrupts the verifier: that says nothing of the program. */
+const LATER_TRIES = 5
 
 /** The same without holding up this thread: the verifier takes seconds. */
 export async function loadProgramLater(
@@ -119,8 +122,13 @@ export async function loadProgramLater(
 ): Promise<LoadedProgram> {
   const file = readObjectFile(objectPath, sizes)
   checkLayout(file)
-  const opened = new OpenedObject(file, sizes, reuse)
-  return opened.loaded(await loadLater(opened.object))
+  for (let left = LATER_TRIES; ; left--) {
+    const opened = new OpenedObject(file, sizes, reuse)
+    const result = await loadLater(opened.object)
+    if (result !== -Errno.EAGAIN || left <= 1) return opened.loaded(result)
+    // An object that was not loaded cannot be loaded any more.
+    libbpf().bpf_object__close(opened.object)
+  }
 }
 
 /** An object that is made ready to be loaded. */
@@ -191,6 +199,7 @@ function loadRemedy(number: number, log: string): string {
   if (number === Errno.EPERM) {
     return 'the packet program takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: run as root, or use --dataplane userspace'
   }
+  if (number === Errno.EAGAIN) return 'signals have interrupted the verifier: try again'
   if (log.includes('PROG LOAD LOG')) {
     return `the verifier of Linux ${release()} refuses the program, for the reason below: Linux 6.1 or newer is expected to take it; --dataplane userspace does without`
   }

@@ -3,7 +3,7 @@
  * to the stack. Faster than packet sockets, and needs what XDP needs, CAP_BPF above all.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Handle, libbpf, need, needPointer } from '../../../linux/libbpf.ts'
+import { type Handle, libbpf, loadNow, need, needPointer } from '../../../linux/libbpf.ts'
 import { Errno, libc, memoryAt, SystemError, words } from '../../../linux/libc.ts'
 import type { Link } from '../../../linux/netlink/rtnetlink.ts'
 import { addressToBytes } from '../../../net/address.ts'
@@ -273,7 +273,7 @@ function loadSteering(
     const size = new BigUint64Array(1)
     const variables = needPointer(libbpf().bpf_map__initial_value(find('.bss'), size), 'find the MAC address')
     new Uint8Array(memoryAt(variables, Number(size[0]))).set(mac)
-    need(libbpf().bpf_object__load(object), 'load steer.bpf.o', remedy)
+    need(loadNow(object), 'load steer.bpf.o', remedy)
     return { object, claims, spans, sockets: find('sockets') }
   } catch (error) {
     libbpf().bpf_object__close(object)
