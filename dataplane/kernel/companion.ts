@@ -32,6 +32,10 @@ export type AskFilter = (ifindex: number, place: TcPlace) => Promise<number | nu
 /** Which interfaces it belongs at. */
 export type IsPlace = (link: Link, links: Links) => boolean
 
+/** A program that was refused: the verifier takes seconds to say so, and will mostly say the same. */
+const RETRY_MS_MIN = 10_000
+const RETRY_MS_MAX = 600_000
+
 export class Companion {
   readonly #hook: CompanionHook
   readonly #place: TcPlace
@@ -45,6 +49,9 @@ export class Companion {
   #refused: string[] = []
   #wanted = false
   #programId = 0
+  /** How long it was last waited, and until when now (performance.now), before it is loaded after it was refused. */
+  #waitMs = 0
+  #againMs = 0
 
   constructor(
     hook: CompanionHook,
@@ -95,10 +102,17 @@ export class Companion {
     this.bringInLine(links())
   }
 
-  /** It is wanted, and cannot be had. */
+  /** Whether it is there, or it is time to load it. */
+  get isDue(): boolean {
+    return this.#opened.has(this.#hook) || performance.now() >= this.#againMs
+  }
+
+  /** It is wanted, and cannot be had for now. */
   refuse(why: string): void {
     this.#wanted = true
     this.#refused = [why]
+    this.#waitMs = Math.min(Math.max(2 * this.#waitMs, RETRY_MS_MIN), RETRY_MS_MAX)
+    this.#againMs = performance.now() + this.#waitMs
   }
 
   /**
@@ -106,15 +120,16 @@ export class Companion {
    * in `state`: it keeps no packet from being taken.
    */
   bringInLine(links: Links): void {
-    if (!this.#wanted) return
+    if (!this.#wanted || !this.isDue) return
     this.#refused = []
     let programFd: number
     try {
       programFd = this.#opened.program(this.#hook)
       this.#loaded()
+      this.#waitMs = 0
     } catch (error) {
       if (!(error instanceof MachineError)) throw error
-      this.#refused = [error.message]
+      this.refuse(error.message)
       return
     }
     const places = new Map(
@@ -181,6 +196,8 @@ export class Companion {
     for (const ifindex of [...this.#ways.keys()]) this.#removeWay(ifindex)
     if (this.#opened.has(this.#hook)) this.#opened.drop(this.#hook)
     this.#programId = 0
+    this.#waitMs = 0
+    this.#againMs = 0
   }
 
   /** Lets go of this process's handles. */

@@ -4,7 +4,7 @@
  * frames that are marked already need it.
  */
 import type { Links } from '../../linux/links.ts'
-import { MachineError } from '../../linux/machine-error.ts'
+import { isMachineTrouble } from '../../linux/machine-error.ts'
 import type { Answers } from '../dataplane.ts'
 import { type AskFilter, type Companion, sends } from './companion.ts'
 import type { OpenedPrograms } from './pinned-program.ts'
@@ -61,6 +61,7 @@ export class Cutting {
       this.#tunnels === true ||
       (this.#tunnels === false && hasNarrower(links, receiving))
     ) {
+      if (!this.#companion.isDue) return
       if (this.#facts.isLater && !this.#opened.has('cut')) void this.#load()
       else this.#companion.want(true, () => links)
     }
@@ -83,8 +84,9 @@ export class Cutting {
       await this.#opened.load('cut', isOver)
       if (!isOver()) this.bringInLine(readLinks())
     } catch (error) {
-      if (!(error instanceof MachineError)) throw error
-      this.#companion.refuse(error.message)
+      // Nobody waits for this: what the file system says about pins is told like the kernel's refusal.
+      if (!isMachineTrouble(error)) throw error
+      if (!isOver()) this.#companion.refuse((error as Error).message)
     } finally {
       this.#isLoading = false
     }

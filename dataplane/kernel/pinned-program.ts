@@ -237,29 +237,45 @@ function renew(pins: Pins, wanted: Wanted, trace: Trace): void {
   // Also those that are only pinned: their links go on until others are made.
   const hooks = HOOKS.filter((hook) => wanted.hooks.includes(hook) || pins.hooks().includes(hook))
   try {
-    if (maps.layout === OWN_LAYOUT) renewPrograms(pins, maps, { ...wanted, hooks })
+    if (maps.layout === OWN_LAYOUT) renewPrograms(pins, maps, { ...wanted, hooks }, wanted.hooks)
     else migrate(pins, maps, { ...wanted, hooks }, trace)
   } finally {
     maps.close()
   }
 }
 
-function renewPrograms(pins: Pins, maps: PinnedMaps, { hooks, objects, sizes }: Wanted): void {
+/** @param needed of the hooks: of the others an earlier build's program goes on if the kernel refuses this one's */
+function renewPrograms(
+  pins: Pins,
+  maps: PinnedMaps,
+  { hooks, objects, sizes }: Wanted,
+  needed: readonly Hook[],
+): void {
   checkSizesOf(pins.directory, maps, sizes)
   const running = openPrograms(pins)
-  let loaded: LoadedPrograms | null = null
+  const loaded: LoadedProgram[] = []
   try {
     const tags = new Map(Array.from(running, ([hook, fd]) => [hook, programInfo(fd).tag]))
-    // The verifier takes seconds for the program, in which nobody owns the rules.
-    const unknown = hooks.filter((hook) => !isNoted(pins, hook, objects[hook], sizes, tags.get(hook)))
-    if (unknown.length === 0) return
-    loaded = loadPrograms(unknown, objects, sizes, maps.fds as ReadonlyMap<MapName, number>)
-    for (const [hook, fd] of loaded.programFds)
-      if (programInfo(fd).tag !== tags.get(hook)) pins.pinProgram(fd, hook)
-    noteAll(pins, loaded)
+    const fresh = new Map<Hook, LoadedProgram>()
+    for (const hook of hooks) {
+      try {
+        // The verifier takes seconds for the program, in which nobody owns the rules.
+        if (isNoted(pins, hook, objects[hook], sizes, tags.get(hook))) continue
+        const one = loadProgram(objects[hook], sizes, maps.fds as ReadonlyMap<MapName, number>)
+        loaded.push(one)
+        fresh.set(hook, one)
+      } catch (error) {
+        if (needed.includes(hook) || !(error instanceof MachineError)) throw error
+      }
+    }
+    for (const [hook, { programFd, digest }] of fresh) {
+      const { tag } = programInfo(programFd)
+      if (tag !== tags.get(hook)) pins.pinProgram(programFd, hook)
+      pins.note(hook, { digest, tag })
+    }
   } finally {
     for (const fd of running.values()) libc.close(fd)
-    loaded?.close()
+    for (const one of loaded) one.close()
   }
 }
 

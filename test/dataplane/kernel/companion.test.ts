@@ -9,6 +9,8 @@ import { PM_VERDICT_MAX } from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { defaultPinDirectory } from '../../../linux/bpffs.ts'
 import { possibleCpus } from '../../../linux/cpus.ts'
+import { libbpf } from '../../../linux/libbpf.ts'
+import { Errno } from '../../../linux/libc.ts'
 import { readLinks } from '../../../linux/links.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
@@ -244,6 +246,48 @@ for (const [by, tcLinks] of [
     assert.deepEqual(pinned(), [])
   })
 }
+
+test('a program that the kernel refuses is not tried again at once, whenever something changes', {
+  skip,
+}, async (t) => {
+  const plane = await KernelDataplane.open({ ...options(6, true), loadsLater: true })
+  try {
+    await plane.attach(['out0'])
+    const load = t.mock.method(libbpf(), 'bpf_object__load', () => -Errno.EINVAL)
+    plane.seeAnswers(true)
+    for (let i = 0; i < 3; i++) {
+      await plane.attach(['out0'])
+      assert.match(plane.answers()!.refused.join(), /Cannot load/)
+      assert.equal(load.mock.callCount(), 1)
+    }
+    load.mock.restore()
+    plane.seeAnswers(false)
+    plane.seeAnswers(true)
+    assert.equal(plane.answers()!.seen, true, 'who wants it anew is not kept waiting')
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+})
+
+test('an earlier build goes on with what stands beside it, if the kernel refuses that of the next one', {
+  skip,
+}, async () => {
+  const first = await KernelDataplane.open(options(6, true))
+  await first.attach(['out0'])
+  first.cutLarger(true)
+  await first.close()
+  const plane = await KernelDataplane.open({ ...options(6, true), cutObjectPath: '/nowhere/cut.o' })
+  try {
+    await plane.attach(['out0'])
+    assert.deepEqual(plane.cutting()!.interfaces, ['out0'])
+    assert.equal(counted(plane, 'out0p', 6), 1n)
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+  assert.deepEqual(pinned(), [])
+})
 
 test('an object that the kernel refuses keeps no packet from being taken, and is named', {
   skip,
