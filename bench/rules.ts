@@ -6,7 +6,9 @@
 import { writeHop } from '../control/apply/hop-record.ts'
 import { bracketLength, bracketMatches, bracketOrder } from '../control/compile/bracket.ts'
 import { realImage, SERVICE_WORDS, schedulerNumber, serviceImage } from '../control/compile/images.ts'
+import { mhTable } from '../control/compile/lookup-table.ts'
 import { planEntry } from '../control/compile/service-index.ts'
+import { SETTLED, settlingFields } from '../control/compile/untracked.ts'
 import type { SchedulerName } from '../control/model/scheduler.ts'
 import type { ForwardingMethod } from '../control/model/server.ts'
 import { execute, type RuleMaps, ruleMaps } from '../control/plan/operations.ts'
@@ -36,6 +38,8 @@ export interface BenchService {
   readonly servers: readonly Endpoint[]
   /** Outer source of tunnels. */
   readonly source?: string
+  /** Just enough tracking: the scheduler is mh. */
+  readonly untracked?: true
 }
 
 /** Out by this interface of the director's, to the frames' address of whoever is there. */
@@ -145,20 +149,28 @@ export class BenchRules {
       this.#members++
     })
     const count = service.servers.length
-    const bracket = bracketOrder(service.scheduler ?? 'rr', count)
+    const scheduler = service.untracked ? 'mh' : (service.scheduler ?? 'rr')
+    const bracket = bracketOrder(scheduler, count)
+    const table = scheduler === 'mh' ? this.#table(service) : new Uint32Array(0)
+    const words = Uint32Array.from({ length: table.length * 2 }, (_, at) =>
+      at % 2 === 0 ? this.#maps.members.u32[(first + table[at / 2]!) * 2]! : 1,
+    )
+    if (words.length > 0) execute(this.#maps, { op: 'fill-members', first: this.#members, words })
     const schedule = new Uint32Array(ScheduleRecord.size / 4)
     ScheduleRecord.write(new DataView(schedule.buffer), 0, {
       first,
       count,
       tableFirst: this.#members,
-      tableCount: bracketLength(bracket),
+      tableCount: table.length + bracketLength(bracket),
       weightMax: 0,
       weightStep: 0,
       cursor: 0n,
       bracket,
+      how: 0,
+      ...settlingFields(SETTLED),
       unplayed: bracketMatches(bracket),
     })
-    this.#members += bracketLength(bracket)
+    this.#members += table.length + bracketLength(bracket)
     const members = this.#maps.members.u32.subarray(first * 2, (first + count) * 2)
     execute(this.#maps, { op: 'seat', members, order: bracket, seated: 0 })
     execute(this.#maps, { op: 'fill-schedule', schedule: slot * 2, image: schedule })
@@ -171,21 +183,35 @@ export class BenchRules {
           family: familyOf(address),
           port: service.at.port,
         },
-        scheduler: service.scheduler ?? 'rr',
+        scheduler,
         schedulerFlags: 0,
         onePacket: false,
+        untracked: service.untracked ?? false,
         persistenceTimeoutS: 0,
         netmask: familyOf(address) === 4 ? 0xffffffff : 128,
         persistenceEngine: null,
       },
       slot,
-      schedulerNumber(service.scheduler ?? 'rr'),
+      schedulerNumber(scheduler),
     )
     if (image.length !== SERVICE_WORDS) throw new Error('Unexpected size of a service')
     const stores = planEntry(this.#maps.serviceIndex, this.#maps.services, slot, image)
     if (stores === null) throw new Error(`No index entry left for service ${slot}`)
     execute(this.#maps, { op: 'fill-service', slot, image })
     for (const store of stores) execute(this.#maps, { op: 'index', ...store })
+    const { view } = this.#plane.map('settings')
+    if (service.untracked)
+      SettingsRecord.setFlags(view, 0, SettingsRecord.getFlags(view, 0) | Setting.Untracked)
+  }
+
+  #table({ at, servers }: BenchService): Uint32Array {
+    const entries = servers.map(({ address, port }) => ({
+      address: parsed(address),
+      port,
+      weight: 1,
+      lastWeight: 1,
+    }))
+    return mhTable(entries, familyOf(parsed(at.address)))
   }
 }
 

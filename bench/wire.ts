@@ -19,7 +19,7 @@ import { Floors } from './floors.ts'
 import { receivedPackets, runLive, SoftirqClock } from './live.ts'
 import { FORWARDING, Namespaces, namespacePath } from './network.ts'
 import { BenchRules, expectVerdict, hopTo, readVerdicts } from './rules.ts'
-import { Skip } from './section.ts'
+import { type Goal, Skip } from './section.ts'
 import { type Endpoint, fromClients, MAC, type Traffic } from './traffic.ts'
 import { Wrapper } from './wrapper.ts'
 
@@ -53,6 +53,8 @@ export interface Contender {
   readonly verdicts?: () => bigint[]
   readonly prepare?: (flows: number) => void
   readonly ours?: boolean
+  /** Instead of that of all others. */
+  readonly goal?: Goal
 }
 
 export interface Wire {
@@ -165,6 +167,8 @@ export interface OursOptions {
   readonly scheduler?: SchedulerName
   /** Real servers of each service: ports of one address. */
   readonly servers?: number
+  /** Connections are not remembered. */
+  readonly untracked?: true
 }
 
 /** The packet program on a wire of its own, with a service for each method. */
@@ -178,7 +182,7 @@ export async function pointsman(scene: Scene, options: OursOptions): Promise<Our
       services: 64,
       serviceBuckets: 64,
       reals: 1024,
-      members: 1024,
+      members: options.untracked ? 8192 : 1024,
       connections4: lines,
       connections6: 4,
       cpus: possibleCpus(),
@@ -196,6 +200,7 @@ export async function pointsman(scene: Scene, options: OursOptions): Promise<Our
       protocol: 'udp',
       method: METHODS[name],
       ...(options.scheduler === undefined ? {} : { scheduler: options.scheduler }),
+      ...(options.untracked === undefined ? {} : { untracked: options.untracked }),
       servers: Array.from({ length: servers }, (_, at) => ({ ...REAL, port: REAL.port + at })),
       source: ADDRESS,
     })
@@ -204,7 +209,7 @@ export async function pointsman(scene: Scene, options: OursOptions): Promise<Our
   else scene.attachTc(wire, plane.programFd)
   const contenders = methods.map(
     (name): Contender => ({
-      name: `pointsman ${name}${hook === 'xdp' ? '' : ', traffic control'}`,
+      name: `pointsman ${name}${hook === 'xdp' ? '' : ', traffic control'}${options.untracked ? ', just enough tracking' : ''}`,
       generator: wire.generator,
       ifindex: wire.ifindex,
       traffic: fromClients(SERVICES[name], { protocol: 'udp' }),

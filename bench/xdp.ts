@@ -31,6 +31,7 @@ const MILLION: Readonly<Record<Method, Goal>> = {
   nat: { of: 'value', bound: 'most', limit: 380 },
 }
 const FIRST_PACKET: Goal = { of: 'value', bound: 'most', limit: 600 }
+const UNTRACKED: Goal = { of: 'value', bound: 'most', limit: 30 }
 const NOT_OURS: Goal = { of: 'value', bound: 'most', limit: 30 }
 const GROWTH: Goal = { of: 'ratio', bound: 'most', limit: 1.15 }
 
@@ -125,6 +126,26 @@ function connections(bench: Bench, report: Reporter, method: Method, family: Fam
       Verdict.ForwardNatReply,
     )
     report.row(row(`NAT reply IPv${family}, ${text(flows)}`, measured, goal))
+  }
+}
+
+/** The same packets where connections are remembered only if a change would move them: none has been. */
+function justEnough(bench: Bench, report: Reporter): void {
+  for (const method of ['direct-routing', 'tunnel'] as const) {
+    bench.rules.clear()
+    bench.rules.add({
+      at: endpoint(4),
+      method,
+      untracked: true,
+      servers: Array.from({ length: 100 }, (_, n) => ({ address: DIRECTOR.real[4], port: 8000 + n })),
+      source: DIRECTOR.server[4],
+    })
+    for (const flows of FLOWS) {
+      const range = { traffic: fromClients(endpoint(4)), flows, random: true }
+      const measured = measure(bench, range, bench.client, FORWARDED[method])
+      const goal = method === 'direct-routing' && flows === FLOWS[2] ? UNTRACKED : undefined
+      report.row(row(`${LABEL[method]} IPv4, just enough tracking, ${text(flows)}`, measured, goal))
+    }
   }
 }
 
@@ -316,6 +337,8 @@ export const xdp: Section = {
             )
           }
         }
+        report.title('connections that are not remembered')
+        await part(report, 'just enough tracking', () => justEnough(large, report))
         report.title('packets that are not ours')
         for (const family of [4, 6] as const) {
           await part(report, `not ours, IPv${family}`, () => notOurs(large, report, family))

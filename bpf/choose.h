@@ -2,6 +2,7 @@
 /* Where a new connection goes: to the real server of its client's template, or of the scheduler's choice. */
 #pragma once
 
+#include "untracked.h"
 #include "persist.h"
 #include "expiry.h"
 

@@ -206,6 +206,10 @@ pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live
 #define PM_CONNECT_UNSEEN 0x100u
 /* The client is this host: answers go to its sockets, whatever routes say. */
 #define PM_CONNECT_OWN 0x200u
+/* The service is tracked just enough, and this is what its tables say (untracked.h). */
+#define PM_CONNECT_JUDGED 0x400u
+/* Beside that: no line is wanted, the packet goes without one. */
+#define PM_CONNECT_ALONE 0x800u
 /* How a connection begins: its first packet's flags of TCP, the above, and the line's traits. */
 #define PM_BIRTH_TRAITS_SHIFT 16
 
@@ -216,10 +220,11 @@ pm_inline int pm_go_live(struct pm_conn *c, __u32 claimed, __u32 now, __u64 live
 pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 birth, __u32 now)
 {
 	struct pm_conn *c = pm_line(family, line >> 32), *peer = pm_line(family, reply >> 32);
-	__u32 index = line >> 32, word = line, bits, real, row, template;
+	__u32 index = line >> 32, word = line, bits, real, row, template, class;
 	struct pm_settings *set = pm_settings(0);
 	struct pm_counters *n;
 	__u64 live, copy;
+	int known;
 
 	if (!c || !set)
 		return PM_NO_LINE;
@@ -230,7 +235,11 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 birth, __u32
 		live += (__u64)set->timeouts[PM_TIMEOUT_INITIAL] << 32;
 	else
 		live = pm_next_head(set, c->protocol, live, PM_DIR_IN, birth, now);
-	live = pm_head_of((__u32)live & ~(PM_CONN_CLASS_MASK << PM_CONN_CLASS_SHIFT), pm_until(live));
+	/* One that has been there all along, and only now needs a line, is no newcomer. */
+	known = (birth & PM_CONNECT_JUDGED) && !(birth & PM_TCP_SYN);
+	class = known ? PM_CONN_RETURNED : PM_CONN_NEW;
+	live = pm_head_of(((__u32)live & ~(PM_CONN_CLASS_MASK << PM_CONN_CLASS_SHIFT)) | class << PM_CONN_CLASS_SHIFT,
+			  pm_until(live));
 	copy = pm_head_of(pm_live_word(reply, pm_state(live), PM_CONN_NEW, 0), pm_until(live));
 	template = pm_assured_by(family, c, index, 0, live, PM_DIR_IN);
 	pm_settle(real, word, live);
@@ -244,7 +253,7 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 birth, __u32
 		(void)(family == 4 ? pm_assure4(template) : pm_assure6(template));
 	row = pm_cpu();
 	n = pm_counters(real * pm_limits.cpus + row);
-	if (n)
+	if (n && !known)
 		pm_count(row, &n->conns, 1);
 	if (peer) {
 		if (!pm_go_live(peer, reply, now, copy))
@@ -325,7 +334,7 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_pla
 		return PM_NO_LINE;
 	if (plan->flags & PM_CONN_CONTROLLED)
 		pm_set_control(family, line >> 32, plan->template);
-	birth = flow->p.tcp_flags | (plan->flags & PM_CONNECT_UNSEEN) | (__u32)traits << PM_BIRTH_TRAITS_SHIFT;
+	birth = flow->p.tcp_flags | (plan->flags & (PM_CONNECT_UNSEEN | PM_CONNECT_JUDGED)) | (__u32)traits << PM_BIRTH_TRAITS_SHIFT;
 	if (method != PM_METHOD_NAT)
 		return family == 4 ? pm_begin_alone4(k, line, index, birth, now) :
 				     pm_begin_alone6(k, line, index, birth, now);

@@ -45,6 +45,18 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 	service = pm_service_at(family, flow.set, k, &slot);
 	if (!service)
 		return PM_PASS_ICMP;
+	if (pm_unlikely(flow.set->flags & PM_SETTING_UNTRACKED)) {
+		/* A connection may be under way though there is no line: it has one for as long as this takes. */
+		flow.now = pm_now();
+		if (turn == PM_TURN_FIRST && pm_plan_judged(slot, &flow.p, flow.now, &plan) == PM_CONTINUE) {
+			plan.flags = PM_CONNECT_JUDGED | PM_CONNECT_UNSEEN | PM_CONN_ONE_PACKET;
+			flow.at = pm_place(family, flow.set, k);
+			line = pm_connect(family, &flow, &plan);
+			return line >= PM_LINE_BUSY ? PM_DROP_TABLE_FULL : pm_found_error(ports, line >> 32, line);
+		}
+		if (!(flow.set->flags & PM_SETTING_SCHEDULE_ICMP))
+			return PM_PASS_ICMP;
+	}
 	if (pm_martian(family, k))
 		return PM_PASS_MARTIAN_SOURCE;
 	flow.now = pm_now();
@@ -138,7 +150,7 @@ pm_inline __u64 pm_icmp(PM_HOST *host, int family, __u32 where, const struct pm_
 			return pm_relay_error(host, (__u32)found, icmp, found >> 32, end);
 	}
 	if (found == PM_NO_ERROR) {
-		if (!(set->flags & PM_SETTING_SCHEDULE_ICMP))
+		if (!(set->flags & (PM_SETTING_SCHEDULE_ICMP | PM_SETTING_UNTRACKED)))
 			return PM_PASS_ICMP;
 		found = family == 4 ? pm_schedule_error4(host, icmp, end, PM_TURN_FIRST) :
 				      pm_schedule_error6(host, icmp, end, PM_TURN_FIRST);

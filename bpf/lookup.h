@@ -101,7 +101,7 @@ pm_inline __be32 pm_prefix_word(__be32 word, __u32 i, __u32 length)
 
 #define PM_INTEREST_LINE 512 /* bits that an address has: one cache line */
 
-pm_inline int pm_interest_bit(__u32 address_hash, __be16 port)
+pm_inline int pm_interest_bit(__u32 address_hash, __u32 port)
 {
 	__u32 h = pm_mix(address_hash, port) * 0xC2B2AE35u, bit = (h ^ h >> 16) % PM_INTEREST_LINE;
 	const __u64 *word;
@@ -111,8 +111,7 @@ pm_inline int pm_interest_bit(__u32 address_hash, __be16 port)
 	return !word || *word >> (bit % 64) & 1;
 }
 
-/* Whether some rule or connection is about this end of a packet; hash shared with control/compile/interest.ts. */
-pm_inline int pm_interests(int family, const __be32 *addr, __be16 port)
+pm_inline __u32 pm_interest_hash(int family, const __be32 *addr)
 {
 	__u32 h = pm_mix(0x9E3779B9u, addr[0]);
 
@@ -121,8 +120,19 @@ pm_inline int pm_interests(int family, const __be32 *addr, __be16 port)
 		h = pm_mix(h, addr[2]);
 		h = pm_mix(h, addr[3]);
 	}
+	return h;
+}
+
+/* Whether some rule or connection is about this end of a packet; hash shared with control/compile/interest.ts. */
+pm_inline int pm_interests(int family, const __be32 *addr, __be16 port)
+{
+	__u32 h = pm_interest_hash(family, addr);
+
 	return pm_interest_bit(h, port) || pm_interest_bit(h, 0);
 }
+
+/* A service there is tracked just enough (untracked.h): with its port, a bit of its own. */
+#define PM_INTEREST_UNTRACKED 0x10000u
 
 /* Shared with the compiler (control/): changing it orphans every published index. */
 pm_inline __u32 pm_service_hash(int family, const __be32 *addr, __be16 port, __u8 protocol, __u32 fwmark)

@@ -13,8 +13,8 @@
 #include "by-way.h"
 
 /*
- * A packet of the client on its connection. PM_CONTINUE: the connection is over, this packet is to
- * be looked at as if there were none.
+ * A packet of the client on its connection; `line` is NULL of one that is known without (untracked.h).
+ * PM_CONTINUE: the connection is over, this packet is to be looked at as if there were none.
  */
 pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struct pm_flow *flow,
 					   struct pm_conn *line)
@@ -51,8 +51,11 @@ pm_inline enum pm_verdict pm_client_packet(struct pm_frame *f, int family, struc
 		}
 		pm_frame_counted(f);
 		pm_account_packet(family, p, c->real, 0);
-		if (pm_likely(p->key.part != PM_PART_LATER))
+		if (pm_likely(line && p->key.part != PM_PART_LATER))
 			pm_follow(family, set, line, flow->index, c, PM_DIR_IN, p, flow->now);
+		if (pm_unlikely((set->flags & PM_SETTING_UNTRACKED) && flow->index != PM_NONE) &&
+		    pm_may_be_untracked(family, &p->key))
+			pm_keep_lines(c->real, flow->now);
 	}
 	return pm_send(f, family, flow, real);
 }
@@ -141,27 +144,43 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		return PM_PASS_MARTIAN_SOURCE;
 	if (pm_unlikely(set->flags & PM_SETTING_FILTERS) && pm_denied(&p->key, slot, flow->now, family))
 		return PM_DROP_DENIED;
-	if (!pm_may_start(set, p))
-		return PM_PASS_NOT_FIRST;
-	if (pm_unsupported(service))
-		return PM_PASS_UNSUPPORTED;
-	if (!pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST && pm_defend(set))
-		return PM_DROP_DEFENCE;
-	if (pm_unlikely(set->flags & PM_SETTING_LIMITS) && !pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST) {
-		v = pm_limit(&p->key, slot, flow->now, family);
+	v = PM_PASS_NOT_FIRST;
+	if (pm_unlikely(set->flags & PM_SETTING_UNTRACKED) && !(p->tcp_flags & PM_TCP_SYN) && !pm_is_own(set, f->ifindex)) {
+		v = pm_plan_judged(slot, p, flow->now, &plan);
+		if (v == PM_DROP_REAL_SERVER_GONE)
+			return v;
+	}
+	if (pm_likely(v != PM_CONTINUE)) {
+		if (!pm_may_start(set, p))
+			return PM_PASS_NOT_FIRST;
+		if (pm_unsupported(service))
+			return PM_PASS_UNSUPPORTED;
+		if (!pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST && pm_defend(set))
+			return PM_DROP_DEFENCE;
+		if (pm_unlikely(set->flags & PM_SETTING_LIMITS) && !pm_is_resumed(f) &&
+		    pm_read(p->key.turn) == PM_TURN_FIRST) {
+			v = pm_limit(&p->key, slot, flow->now, family);
+			if (v != PM_CONTINUE)
+				return v;
+		}
+		if (p->key.sport == pm_htons(PM_FTP_DATA_PORT)) {
+			pm_frame_counted(f);
+			return PM_PASS_FTP_DATA;
+		}
+		pm_expire(set, flow->now);
+		v = PM_PASS_NOT_FIRST;
+		if (pm_unlikely(set->flags & PM_SETTING_UNTRACKED) && (p->tcp_flags & PM_TCP_SYN) &&
+		    !pm_is_own(set, f->ifindex))
+			v = pm_plan_judged(slot, p, flow->now, &plan);
+		if (pm_likely(v != PM_CONTINUE))
+			v = pm_choose(family, flow, service, slot, &plan);
 		if (v != PM_CONTINUE)
 			return v;
 	}
-	if (p->key.sport == pm_htons(PM_FTP_DATA_PORT)) {
-		pm_frame_counted(f);
-		return PM_PASS_FTP_DATA;
-	}
-	pm_expire(set, flow->now);
-	v = pm_choose(family, flow, service, slot, &plan);
-	if (v != PM_CONTINUE)
-		return v;
-	pm_frame_counted(f);
 	real = plan.real == PM_NONE ? PM_NULL : pm_reals(plan.real);
+	if (pm_unlikely(plan.flags & PM_CONNECT_ALONE) && !pm_is_resumed(f))
+		pm_count_alone(family, p, plan.real);
+	pm_frame_counted(f);
 	if (!real) {
 		/* FTP is for its own port only, where no template leads elsewhere. */
 		if (service->port == pm_htons(PM_FTP_PORT) && service->port != p->key.dport)
@@ -173,16 +192,27 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	}
 	if (pm_is_own(set, f->ifindex))
 		plan.flags |= PM_CONNECT_OWN;
-	line = pm_connect(family, flow, &plan);
-	if (line >= PM_LINE_BUSY && plan.template != PM_NONE)
-		pm_uncontrol(family, plan.template);
-	flow->index = line >> 32;
-	c = pm_line(family, flow->index);
-	/* Or so full that it had to give way again at once. */
-	if (!c || !pm_look(c, (__u32)line, &flow->seen))
-		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
-	pm_frame_connected(f, flow->index);
-	pm_account_packet(family, p, plan.real, 0);
+	if (pm_likely(!(plan.flags & PM_CONNECT_ALONE))) {
+		line = pm_connect(family, flow, &plan);
+		if (line >= PM_LINE_BUSY && plan.template != PM_NONE)
+			pm_uncontrol(family, plan.template);
+		flow->index = line >> 32;
+		c = pm_line(family, flow->index);
+		/* Or so full that it had to give way again at once. */
+		if (c && pm_look(c, (__u32)line, &flow->seen))
+			pm_frame_connected(f, flow->index);
+		else if (!(plan.flags & PM_CONNECT_JUDGED) || (p->tcp_flags & PM_TCP_SYN))
+			return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
+		else
+			plan.flags |= PM_CONNECT_ALONE; /* its next packet will be judged like this one */
+		pm_account_packet(family, p, plan.real, 0);
+	}
+	if (pm_unlikely(plan.flags & PM_CONNECT_ALONE)) {
+		flow->index = PM_NONE;
+		pm_opaque(flow->index);
+		if (!pm_see_alone(&flow->seen, plan.real, p->key.protocol))
+			return PM_DROP_MAP;
+	}
 	return pm_send(f, family, flow, real);
 }
 
@@ -241,9 +271,14 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, i
 		return PM_PASS_NO_SERVICE;
 	flow.now = pm_now();
 	flow.at = pm_place(family, flow.set, &flow.p.key);
-	c = pm_made_before(f, family, &flow, &head);
+	flow.index = PM_NONE;
+	pm_opaque(flow.index);
+	if (pm_unlikely(flow.set->flags & PM_SETTING_UNTRACKED) && pm_may_be_untracked(family, &flow.p.key))
+		seen = family == 4 ? pm_alone4(&flow.p, flow.now, f->ifindex, &flow.seen) :
+				     pm_alone6(&flow.p, flow.now, f->ifindex, &flow.seen);
+	c = seen ? PM_NULL : pm_made_before(f, family, &flow, &head);
 	made = c != PM_NULL;
-	if (!made)
+	if (!made && !seen)
 		c = pm_find(family, flow.set, &flow.at, &flow.p.key, &flow.index, &head);
 	for (int n = 0; c && n < PM_LOOKS; n++) {
 		if (pm_unlikely(pm_over(family, c, flow.index, head, flow.now))) {
@@ -264,9 +299,11 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, i
 		c = pm_find_again(family, &flow.at, &flow.p.key, &flow.index, &head);
 	}
 	if (seen) {
-		if (pm_kind_of(flow.seen.c.traits) == PM_CONN_REPLY) {
+		/* Else the compiler asks something else instead, which the verifier does not know to be the same. */
+		pm_opaque(c);
+		if (c && pm_kind_of(flow.seen.c.traits) == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);
-		} else if (flow.p.key.sport || made) {
+		} else if (flow.p.key.sport || made || !c) {
 			/* IPVS never finds a connection by source port 0: it means "any" there. */
 			v = pm_client_packet(f, family, &flow, c);
 			if (v != PM_CONTINUE)

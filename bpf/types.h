@@ -176,14 +176,16 @@ enum pm_scheduler {
 	PM_SCHEDULER_MAX = 17,
 };
 
-/* The flag bits of IPVS's netlink interface. */
+/* The flag bits of IPVS's netlink interface, and ours. */
 enum pm_service_flag {
 	PM_SERVICE_PERSISTENT = 0x01,
 	PM_SERVICE_ONE_PACKET = 0x04,
 	PM_SERVICE_SCHED_1 = 0x08,
 	PM_SERVICE_SCHED_2 = 0x10,
 	PM_SERVICE_SCHED_3 = 0x20,
+	PM_SERVICE_UNTRACKED = 0x10000, /* ours: just enough tracking (bpf/untracked.h) */
 };
+#define PM_SERVICE_SCHED 0x38u
 
 /* Life of a slot in services and reals. */
 enum pm_slot {
@@ -257,6 +259,7 @@ enum pm_setting {
 	PM_SETTING_ANSWERS = 0x20000,	   /* what this host's own sockets send passes the program, too (outgoing.h) */
 	PM_SETTING_CUTS = 0x100000,	   /* traffic control beside XDP cuts what is larger than its path (cut-mark.h) */
 	PM_SETTING_OWN = 0x80000,	   /* this host's own sockets are clients, too (own.h) */
+	PM_SETTING_UNTRACKED = 0x200000,   /* some service is tracked just enough, or was until lately (untracked.h) */
 };
 
 /*
@@ -381,7 +384,19 @@ struct pm_schedule {
 	__s32 weight_step; /* wrr: greatest common divisor of the weights */
 	/* Of many real servers, and a scheduler that counts: a bracket of 2^this seats is the table (bpf/bracket.h). */
 	__u32 bracket;
-	__u32 pad[9];
+	__u32 how; /* sh, dh, mh: enum pm_scheduler in bits 0-7, the scheduler's enum pm_service_flag above; 0: as the service says */
+	/*
+	 * Just enough tracking (bpf/untracked.h). The table that packets without a line go by if they begin nothing, as
+	 * long as connections may be under way that the present one would move: first index in members, as
+	 * table_first, and the real servers in front of it. 0 slots: none.
+	 */
+	__u32 before_first;
+	__u32 before_count;
+	__u32 before_members;
+	__u32 before_how;
+	__u32 settles;	   /* ticks: until when that table counts */
+	__u32 lines;	   /* ticks: until when the service may have connections with lines; 0: it has none. The program's, too */
+	__u32 pad[2];
 	/*
 	 * The program's state, in a cache line of its own. rr: low half = 1 + position last chosen, 0 = head.
 	 * wrr: the same in the low half, current weight (signed) in the high half.

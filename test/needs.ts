@@ -82,6 +82,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/soak-sources.test.ts': { seconds: 26, cores: 0.8 },
   'e2e/two-daemons.test.ts': { seconds: 15, cores: 0.7 },
   'e2e/unit.test.ts': { seconds: 12, cores: 0.8 },
+  'e2e/untracked.test.ts': { seconds: 40, cores: 0.7 },
   'e2e/upgrade.test.ts': { seconds: 45, cores: 0.8 },
   'fuzz/capacity.test.ts': { seconds: 49, cores: 1 },
   'fuzz/fuzz.test.ts': { seconds: 62, cores: 1 },

@@ -2,6 +2,7 @@
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import { ServiceRecord } from '../../dataplane/layout/layout.gen.ts'
 import { serviceOfImage } from '../compile/images.ts'
+import { isUntracked } from '../compile/untracked.ts'
 import { serviceKey, serviceText } from '../model/identity.ts'
 import {
   type ComparedLimits,
@@ -83,6 +84,15 @@ export class LimitMaps implements Limits {
       if (slot === null) return unknown(service)
       const wrong = tooLong(service, length)
       if (wrong !== null) return refuse('EINVAL', wrong)
+      if (
+        connections > 0 &&
+        isUntracked(ServiceRecord.getFlags(this.#services.view, slot * ServiceRecord.size))
+      ) {
+        return refuse(
+          'EINVAL',
+          `Cannot limit connections at a time of service "${serviceText(service)}": they are not counted, it is tracked just enough; limit their rate (--rate), or edit it without --untracked`,
+        )
+      }
       const before = this.#gates.limitOf(slot)
       if (before !== null && before.owner !== owner) return refuse('EBUSY', this.#owned(service, before))
       changes.push({ slot, limit: { rate, connections, length, owner } })

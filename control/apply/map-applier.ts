@@ -25,6 +25,7 @@ import { type Adoption, adopt } from '../plan/adopt.ts'
 import { Capacity } from '../plan/capacity.ts'
 import { Ledger } from '../plan/ledger.ts'
 import { execute, type Operation, type RuleMaps, ruleMaps } from '../plan/operations.ts'
+import { type PlanView, planSettled } from '../plan/plan.ts'
 import { type Applier, NO_TALLY, type ServiceTally, type Tally } from '../rules/applier.ts'
 import type { ServiceEntry } from '../rules/entries.ts'
 import type { Host, HostChange } from '../rules/host.ts'
@@ -99,6 +100,7 @@ export class MapApplier implements Applier {
   readonly #answers: LocalAnswers
   readonly #own: OwnClients
   readonly #cutting: Cutting
+  readonly #view: () => PlanView
   readonly #reconciler: Reconciler
   readonly #comparison: Comparison
   readonly #stateFile: StateFile
@@ -173,6 +175,7 @@ export class MapApplier implements Applier {
         limits: this.limits.count > 0,
         answers: this.#answers.areSeen,
         own: this.#own.areServed,
+        untracked: rules.kinds.untracked > 0 || this.#ledger.settling.size > 0,
         cuts: this.#cutting.isThere,
       }),
     )
@@ -182,8 +185,10 @@ export class MapApplier implements Applier {
       ledger: this.#ledger,
       maps: this.#maps,
       quietMs: this.#quiet.ms,
+      nowTicks: () => dataplane.nowTicks(),
       place: this.#network.placements.place.bind(this.#network.placements),
     })
+    this.#view = view
     this.#reconciler = new Reconciler({
       rules,
       ledger: this.#ledger,
@@ -482,6 +487,15 @@ export class MapApplier implements Applier {
   /** From the beginning of that one to its end, with what went on between its slices. */
   get lastSweepMs(): number | null {
     return this.#reportMs
+  }
+
+  /** Tables before the ones in force go when their time is over. */
+  settleTables(): void {
+    if (this.#ledger.settling.size === 0) return
+    const steps = planSettled(this.#view())
+    if (steps.claims.length === 0) return
+    this.#reconciler.apply(steps)
+    this.#reconciler.lookAgain()
   }
 
   /** Whether a sweep of the tables can have anything to do. */

@@ -78,6 +78,7 @@ export function serviceImage(service: VirtualService, order: number, schedule: n
     flags:
       (service.persistenceTimeoutS > 0 ? ServiceFlag.Persistent : 0) |
       (service.onePacket ? ServiceFlag.OnePacket : 0) |
+      (service.untracked ? ServiceFlag.Untracked : 0) |
       (service.schedulerFlags & SCHEDULER_FLAGS),
     schedule,
     timeoutS: service.persistenceTimeoutS,
@@ -112,6 +113,7 @@ export function serviceOfImage(
     scheduler,
     schedulerFlags: record.flags & SCHEDULER_FLAGS,
     onePacket: (record.flags & ServiceFlag.OnePacket) !== 0,
+    untracked: (record.flags & ServiceFlag.Untracked) !== 0,
     persistenceTimeoutS: (record.flags & ServiceFlag.Persistent) !== 0 ? record.timeoutS : 0,
     netmask: record.netmask,
     persistenceEngine: record.pe === 1 ? 'sip' : null,

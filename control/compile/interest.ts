@@ -9,6 +9,7 @@ import {
   PM_INTEREST_BITS,
   RealFlag,
   RealRecord,
+  ServiceFlag,
   ServiceRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
@@ -39,9 +40,15 @@ function places(offsets: { readonly addr: number; readonly port: number; readonl
 /** Of FTP, in network order: its data connections go to other ports of the same address. */
 const FTP_PORT = 21 << 8
 const REAL_FLAGS = RealRecord.offsets.flags / 4
+const SERVICE_FLAGS = ServiceRecord.offsets.flags / 4
+/** Of bpf/lookup.h: with its port, the bit of a service that is tracked just enough. */
+const PM_INTEREST_UNTRACKED = 0x10000
 
-/** The bit of the endpoint in the record that begins at `base`; with port 0 that of all its ports. */
-function bitOf(record: typeof SERVICE, u32: Uint32Array, base: number): number {
+/**
+ * The bit of the endpoint in the record that begins at `base`; with port 0 that of all its ports.
+ * @param besides what the bit is for, if not for interest
+ */
+function bitOf(record: typeof SERVICE, u32: Uint32Array, base: number, besides = 0): number {
   const field = ({ word, shift }: Place): number => u32[base + word]! >>> shift
   const anyPort =
     record === REAL
@@ -51,7 +58,10 @@ function bitOf(record: typeof SERVICE, u32: Uint32Array, base: number): number {
   if ((field(record.family) & 0xff) === 6) {
     for (let i = 1; i < 4; i++) hash = mix(hash, u32[base + record.address + i]!)
   }
-  const port = Math.imul(mix(hash, anyPort ? 0 : field(record.port) & 0xffff), 0xc2b2ae35)
+  const port = Math.imul(
+    mix(hash, anyPort && besides === 0 ? 0 : (field(record.port) & 0xffff) | besides),
+    0xc2b2ae35,
+  )
   const line = (hash >>> 0) % LINES
   return line * PM_INTEREST_LINE + ((port ^ (port >>> 16)) & (PM_INTEREST_LINE - 1))
 }
@@ -62,6 +72,12 @@ function mark(map: MapMemory, bit: number): void {
 
 export function markService(map: MapMemory, image: Uint32Array): void {
   mark(map, bitOf(SERVICE, image, 0))
+  if ((image[SERVICE_FLAGS]! & ServiceFlag.Untracked) !== 0) markUntracked(map, image)
+}
+
+/** The service whose record begins at `base` is about to be tracked just enough. */
+export function markUntracked(map: MapMemory, u32: Uint32Array, base = 0): void {
+  mark(map, bitOf(SERVICE, u32, base, PM_INTEREST_UNTRACKED))
 }
 
 /** Answers of a real server come from there. */
@@ -88,6 +104,8 @@ export function refreshInterest(
     for (let base = 0; base < records.u32.length; base += record.words) {
       if (records.u32[base + slotOffset / 4] === Slot.Free) continue
       want(bitOf(record, records.u32, base))
+      if (record === SERVICE && (records.u32[base + SERVICE_FLAGS]! & ServiceFlag.Untracked) !== 0)
+        want(bitOf(SERVICE, records.u32, base, PM_INTEREST_UNTRACKED))
     }
   }
   collect(services, SERVICE, ServiceRecord.offsets.slot)

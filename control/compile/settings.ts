@@ -92,6 +92,8 @@ export interface InUse {
   readonly cuts: boolean
   /** The host's own sockets are led to the program. */
   readonly own: boolean
+  /** Some service is tracked just enough, or was until lately. */
+  readonly untracked: boolean
 }
 
 /** Words of the record that the daemon owns, by index. */
@@ -141,6 +143,7 @@ export function settingsWords(
       on(use.answers, Setting.Answers) |
       on(use.own, Setting.Own) |
       on(use.cuts, Setting.Cuts) |
+      on(use.untracked, Setting.Untracked) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.marks, use.marks)

@@ -24,6 +24,7 @@ export function planExpiry(
   for (const [real, sinceMs] of ledger.goneReals) {
     if (nowMs - sinceMs < ageMs || sinceMs >= Math.min(beganMs, quietMs) || report.references[real] !== 0)
       continue
+    if (ledger.isBefore(real)) continue
     const holding = ledger.real(real)?.service
     if (holding !== undefined) freeReal(holding, real, freed, operations, claims)
   }

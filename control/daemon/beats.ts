@@ -47,6 +47,7 @@ export const HOPS = 'hops of real servers'
 export function directorBeats(applier: MapApplier, host: Host): readonly Beat[] {
   const beats: Beat[] = [
     { name: 'presence', everyMs: BEAT_MS, run: whole(() => applier.presence()) },
+    { name: 'settling', everyMs: BEAT_MS, run: whole(() => applier.settleTables()) },
     { name: 'filters', everyMs: BEAT_MS, run: whole(() => applier.filters.expireSlice()) },
     { name: 'expiry', everyMs: BEAT_MS, run: expiry(applier) },
     {

@@ -29,6 +29,7 @@ export function sameService(a: VirtualService, b: VirtualService): boolean {
     a.scheduler === b.scheduler &&
     a.schedulerFlags === b.schedulerFlags &&
     a.onePacket === b.onePacket &&
+    a.untracked === b.untracked &&
     a.persistenceTimeoutS === b.persistenceTimeoutS &&
     a.netmask === b.netmask &&
     a.persistenceEngine === b.persistenceEngine

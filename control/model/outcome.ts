@@ -17,6 +17,8 @@ export type Errno =
   | 'EMSGSIZE'
   /** None of IPVS's: the service belongs to a source, and the message says to which. */
   | 'EBUSY'
+  /** Neither: an option of ours does not go with another, and the message says with which. */
+  | 'ENOTSUP'
 
 export type Outcome<T = void> =
   | { readonly ok: true; readonly value: T }

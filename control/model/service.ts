@@ -23,6 +23,8 @@ export interface ServiceSettings {
   /** 0x08 | 0x10 | 0x20 */
   readonly schedulerFlags: number
   readonly onePacket: boolean
+  /** Just enough tracking, ours: connections have lines of the table only where a change would move them. */
+  readonly untracked: boolean
   /** Seconds, 0 = not persistent. */
   readonly persistenceTimeoutS: number
   /** IPv4: mask as an unsigned number in host order; IPv6: prefix length. Kept without persistence too. */

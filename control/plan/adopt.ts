@@ -19,6 +19,7 @@ import {
 } from '../compile/images.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { entrySlot, findEntries } from '../compile/service-index.ts'
+import { settlingOf } from '../compile/untracked.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import type { RealServer } from '../model/server.ts'
@@ -27,6 +28,7 @@ import { type SourceName, STATING_SOURCES } from '../model/source.ts'
 import type { Rules } from '../rules/rules.ts'
 import type { Ledger, ServiceHolding } from './ledger.ts'
 import { execute, type RuleMaps, SCHEDULE_WORDS } from './operations.ts'
+import { rangeOfTable } from './plan.ts'
 
 /** The maps contradict themselves in a way no plan leaves behind. */
 export class AdoptionError extends Error {
@@ -160,9 +162,22 @@ function activeMembers(maps: RuleMaps, ledger: Ledger, { slot, key }: ServiceHol
       `Cannot take over service "${key}": its members ${first} to ${first + range.count - 1} are not its own`,
     )
   }
+  adoptBefore(maps, ledger, slot, slot * 2 + active)
   const reals: number[] = []
   for (let i = count - 1; i >= 0; i--) reals.push(maps.members.u32[(first + i) * 2]!)
   return reals
+}
+
+/** A change is settling: packets may go by the table before it. */
+function adoptBefore(maps: RuleMaps, ledger: Ledger, slot: number, schedule: number): void {
+  const { before } = settlingOf(maps.schedules, schedule)
+  if (before === null) return
+  const isThere = before.servers <= before.first && before.first + before.slots <= maps.members.entries
+  if (!isThere || !ledger.adoptBefore(slot, rangeOfTable(maps.members.u32, before))) {
+    throw new AdoptionError(
+      `Cannot take over service slot ${slot}: members ${before.first} to ${before.first + before.slots - 1} are not its own`,
+    )
+  }
 }
 
 function adoptMember(maps: RuleMaps, ledger: Ledger, holding: ServiceHolding, real: number): RealServer {

@@ -6,8 +6,8 @@
 import type { MapMemory } from '../../dataplane/dataplane.ts'
 import { LiveRecord } from '../../dataplane/layout/layout.gen.ts'
 import { SH_TABLE_SIZE } from '../compile/lookup-table.ts'
-import type { SchedulerName } from '../model/scheduler.ts'
 import { MH_TABLE_SIZE } from '../model/scheduler.ts'
+import type { VirtualService } from '../model/service.ts'
 import type { ServiceEntry } from '../rules/entries.ts'
 import type { Room, Services } from '../rules/room.ts'
 import type { LedgerView, ServiceHolding } from './ledger.ts'
@@ -32,11 +32,17 @@ export function isPinned(live: MapMemory, real: number): boolean {
   return u32[at + ACTIVE] !== 0 || u32[at + INACTIVE] !== 0 || u32[at + PERSISTENT] !== 0
 }
 
-/** How many members a service of so many real servers takes, as a block. */
-function demandOf(scheduler: SchedulerName, servers: number): number {
+/** Blocks of members, all of one size. */
+interface Demand {
+  readonly size: number
+  readonly blocks: number
+}
+
+/** What a service of so many real servers takes: where connections are not remembered, a table before its own besides. */
+function demandOf({ scheduler, untracked }: VirtualService, servers: number): Demand {
   const table =
     scheduler === 'mh' ? MH_TABLE_SIZE : scheduler === 'sh' || scheduler === 'dh' ? SH_TABLE_SIZE : 0
-  return servers === 0 ? 0 : blockSize(servers + table)
+  return { size: blockSize(servers + table), blocks: servers === 0 ? 0 : untracked ? 2 : 1 }
 }
 
 export class Capacity implements Room {
@@ -82,9 +88,9 @@ export class Capacity implements Room {
   }
 
   admitsServer(service: ServiceEntry, server: string, services: Services): boolean {
-    const { scheduler } = service.value
+    const { value } = service
     const count = service.servers.length
-    const members = this.#demand.after(demandOf(scheduler, count), demandOf(scheduler, count + 1))
+    const members = this.#demand.after(demandOf(value, count), demandOf(value, count + 1))
     if (members > this.#ledger.sizes.members) return false
     const held = this.#ledger.serviceOfKey(service.key)?.reals.get(server)
     const back = held !== undefined && isPinned(this.#live, held)
@@ -109,20 +115,23 @@ export class Capacity implements Room {
     return count
   }
 
-  admitsScheduler(service: ServiceEntry, scheduler: SchedulerName): boolean {
+  admitsEdit(service: ServiceEntry, value: VirtualService): boolean {
     const count = service.servers.length
-    const before = demandOf(service.value.scheduler, count)
-    const after = demandOf(scheduler, count)
-    return after <= before || this.#demand.after(before, after) <= this.#ledger.sizes.members
+    const before = demandOf(service.value, count)
+    const after = demandOf(value, count)
+    return (
+      after.size * after.blocks <= before.size * before.blocks ||
+      this.#demand.after(before, after) <= this.#ledger.sizes.members
+    )
   }
 
   entered(service: ServiceEntry): void {
-    this.#demand.add(demandOf(service.value.scheduler, service.servers.length))
+    this.#demand.add(demandOf(service.value, service.servers.length))
     this.#servers += service.servers.length
   }
 
   left(service: ServiceEntry): void {
-    this.#demand.remove(demandOf(service.value.scheduler, service.servers.length))
+    this.#demand.remove(demandOf(service.value, service.servers.length))
     this.#servers -= service.servers.length
   }
 
@@ -180,15 +189,15 @@ class MemberDemand {
     return copy
   }
 
-  add(size: number): void {
-    if (size === 0) return
-    this.#total += size
+  add({ size, blocks }: Demand): void {
+    if (blocks === 0) return
+    this.#total += size * blocks
     this.#sizes.set(size, (this.#sizes.get(size) ?? 0) + 1)
   }
 
-  remove(size: number): void {
-    if (size === 0) return
-    this.#total -= size
+  remove({ size, blocks }: Demand): void {
+    if (blocks === 0) return
+    this.#total -= size * blocks
     const left = (this.#sizes.get(size) ?? 0) - 1
     if (left <= 0) this.#sizes.delete(size)
     else this.#sizes.set(size, left)
@@ -198,9 +207,9 @@ class MemberDemand {
    * The need once a service grows from one block size to another, with room to rewrite the largest: for a
    * moment it holds two ranges, the old one until packets have left it.
    */
-  after(from: number, to: number): number {
-    let largest = to
+  after(from: Demand, to: Demand): number {
+    let largest = to.size
     for (const size of this.#sizes.keys()) if (size > largest) largest = size
-    return this.#total - from + to + largest
+    return this.#total - from.size * from.blocks + to.size * to.blocks + largest
   }
 }

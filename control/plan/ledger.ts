@@ -23,14 +23,23 @@ export interface ServiceHolding {
   readonly reals: ReadonlyMap<string, number>
   /** Range of each of the two schedules. */
   readonly ranges: readonly [MemberRange | null, MemberRange | null]
+  /** The table before that in force, which packets may go by (compile/untracked.ts). */
+  readonly before: RangeBefore | null
   /** When the active schedule was switched last (ms, monotonic). */
   readonly switchedAtMs: number
+}
+
+/** A range that a table before stands in, and whom it names: none of them is used for another one meanwhile. */
+export interface RangeBefore {
+  readonly range: MemberRange
+  readonly reals: ReadonlySet<number>
 }
 
 interface Holding extends ServiceHolding {
   state: 'live' | 'gone'
   readonly reals: Map<string, number>
   readonly ranges: [MemberRange | null, MemberRange | null]
+  before: RangeBefore | null
   switchedAtMs: number
 }
 
@@ -60,7 +69,10 @@ export type Claim =
       readonly slot: number
       readonly schedule: 0 | 1
       readonly range: MemberRange
+      /** It says that packets may go by the table that stands in there, one of those that the service holds. */
+      readonly before: RangeBefore | null
     }
+  | { readonly claim: 'settled'; readonly slot: number }
 
 /** What planning may look at. */
 export interface LedgerView {
@@ -79,6 +91,10 @@ export interface LedgerView {
   freeReals(count: number): number[]
   /** A range of members nobody reads; null when there is none. */
   freeRange(count: number): MemberRange | null
+  /** Services that have a table before the one in force. */
+  readonly settling: ReadonlySet<ServiceHolding>
+  /** Whether packets may be led to a real server by a table before the one in force. */
+  isBefore(real: number): boolean
   /** When to ask again for what packets may still be reading (ms); null if there is nothing of that kind. */
   comingMs(): number | null
 }
@@ -101,6 +117,7 @@ export class Ledger implements LedgerView {
   readonly #freeReals: SlotPool
   readonly #ranges: RangeAllocator
   readonly #goneReals = new Map<number, number>()
+  readonly #settling = new Set<Holding>()
   #quarantine: Quarantined[] = []
   #servicesComing = 0
 
@@ -137,6 +154,15 @@ export class Ledger implements LedgerView {
   get holdsMarks(): boolean {
     for (const key of this.#byKey.keys()) if (key.startsWith('fwmark')) return true
     return false
+  }
+
+  /** Services that have a table before the one in force. */
+  get settling(): ReadonlySet<ServiceHolding> {
+    return this.#settling
+  }
+
+  isBefore(real: number): boolean {
+    return this.#reals[real]?.service.before?.reals.has(real) ?? false
   }
 
   holdings(): IterableIterator<ServiceHolding> {
@@ -197,6 +223,19 @@ export class Ledger implements LedgerView {
     return true
   }
 
+  /** Notes the range of a table before the one in force (adoption); false if it overlaps another. */
+  adoptBefore(slot: number, before: RangeBefore): boolean {
+    if (!this.#ranges.reserve(before.range.first, before.range.count)) return false
+    this.#setBefore(this.#holding(slot), before)
+    return true
+  }
+
+  #setBefore(holding: Holding, before: RangeBefore | null): void {
+    holding.before = before
+    if (before === null) this.#settling.delete(holding)
+    else this.#settling.add(holding)
+  }
+
   /** What is done cannot be undone: the maps hold it already. */
   commit(claims: readonly Claim[], nowMs: number): void {
     for (const claim of claims) this.#commit(claim, nowMs)
@@ -213,13 +252,12 @@ export class Ledger implements LedgerView {
       case 'retire-service': {
         const holding = this.#holding(claim.slot)
         holding.state = 'gone'
-        for (const range of holding.ranges) this.#giveRange(range, nowMs)
-        holding.ranges.fill(null)
+        this.#giveRanges(holding, null, nowMs)
         return
       }
       case 'free-service': {
         const holding = this.#holding(claim.slot)
-        for (const range of holding.ranges) this.#giveRange(range, nowMs)
+        this.#giveRanges(holding, null, nowMs)
         this.#services[claim.slot] = undefined
         this.#byKey.delete(holding.key)
         this.#servicesComing++
@@ -250,15 +288,29 @@ export class Ledger implements LedgerView {
         if (count > 0 && !this.#ranges.reserve(first, count)) {
           throw new Error(`Cannot take members ${first} to ${first + count - 1}: they are in use`)
         }
-        for (const range of holding.ranges) this.#giveRange(range, nowMs)
-        holding.ranges.fill(null)
+        this.#giveRanges(holding, claim.before, nowMs)
         holding.ranges[claim.schedule] = claim.range
         holding.switchedAtMs = nowMs
+        return
+      }
+      case 'settled': {
+        const holding = this.#holding(claim.slot)
+        this.#giveRange(holding.before?.range ?? null, nowMs)
+        this.#setBefore(holding, null)
         return
       }
       default:
         claim satisfies never
     }
+  }
+
+  /** All ranges of a service but the one that is kept. */
+  #giveRanges(holding: Holding, kept: RangeBefore | null, nowMs: number): void {
+    for (const range of [...holding.ranges, holding.before?.range ?? null]) {
+      if (range?.first !== kept?.range.first) this.#giveRange(range, nowMs)
+    }
+    holding.ranges.fill(null)
+    this.#setBefore(holding, kept)
   }
 
   #holding(slot: number): Holding {
@@ -275,6 +327,7 @@ export class Ledger implements LedgerView {
       state,
       reals: new Map(),
       ranges: [null, null],
+      before: null,
       switchedAtMs: Number.NEGATIVE_INFINITY,
     }
     this.#services[slot] = holding

@@ -19,7 +19,8 @@ import {
 import { endpointText } from '../../net/endpoint.ts'
 import { challenge, seat } from '../compile/bracket.ts'
 import { REAL_WORDS, SERVICE_WORDS, serverIdOfImage } from '../compile/images.ts'
-import { markReal, markService } from '../compile/interest.ts'
+import { markReal, markService, markUntracked } from '../compile/interest.ts'
+import { isUntracked } from '../compile/untracked.ts'
 
 export type Operation =
   /** Fills a free index of `reals`, its counts and counters zeroed; packets do not see it yet. */
@@ -35,6 +36,11 @@ export type Operation =
   | { readonly op: 'fill-schedule'; readonly schedule: number; readonly image: Uint32Array }
   /** Fills a service that no index entry names. */
   | { readonly op: 'fill-service'; readonly slot: number; readonly image: Uint32Array }
+  /**
+   * The table before a schedule's counts no more: what had to show itself has done so. Or there has not been anything,
+   * nor a line.
+   */
+  | { readonly op: 'settled'; readonly schedule: number; readonly unused: boolean }
   /** Changes one word of a service in use. */
   | {
       readonly op: 'revise-service'
@@ -58,6 +64,8 @@ export type ServiceWord = (typeof SERVICE_REVISIONS)[number]
 export const SCHEDULE_WORDS = ScheduleRecord.size / 4
 const LIVE_WORDS = LiveRecord.size / 4
 const COUNTER_WORDS = CountersRecord.size / 4
+const LINES_WORD = ScheduleRecord.offsets.lines / 4
+const BEFORE_WORD = ScheduleRecord.offsets.beforeCount / 4
 const SLOT_WORD = RealRecord.offsets.slot / 4
 /** Port, family and method share a word: it decides how the others are read. */
 const METHOD_WORD = RealRecord.offsets.port / 4
@@ -74,6 +82,7 @@ export interface RuleMaps {
   readonly live: MapMemory
   readonly counters: MapMemory
   readonly interest: MapMemory
+  readonly settings: MapMemory
   readonly cpus: number
 }
 
@@ -88,6 +97,7 @@ export function ruleMaps(dataplane: Dataplane): RuleMaps {
     live: dataplane.map('live'),
     counters: dataplane.map('counters'),
     interest: dataplane.map('interest'),
+    settings: dataplane.map('settings'),
     cpus: dataplane.sizes.cpus,
   }
 }
@@ -137,7 +147,14 @@ export function execute(maps: RuleMaps, operation: Operation): void {
       publish(maps.services, base, operation.image[0]!)
       return
     }
+    case 'settled':
+      publish(maps.schedules, operation.schedule * SCHEDULE_WORDS + BEFORE_WORD, 0)
+      if (operation.unused) publish(maps.schedules, operation.schedule * SCHEDULE_WORDS + LINES_WORD, 0)
+      return
     case 'revise-service':
+      // Packets look at the service for itself only where the filter says so.
+      if (operation.word === 'flags' && isUntracked(operation.value))
+        markUntracked(maps.interest, maps.services.u32, operation.slot * SERVICE_WORDS)
       publish(maps.services, serviceWord(operation.slot, operation.word), operation.value)
       return
     case 'switch':
@@ -205,6 +222,8 @@ export function describe(operation: Operation): string {
       const [first, count, , table] = operation.image
       return `fill schedule ${operation.schedule}: ${count} real servers from member ${first}, table of ${table}`
     }
+    case 'settled':
+      return `settle schedule ${operation.schedule}`
     case 'fill-service':
       return `fill service ${operation.slot}`
     case 'revise-service':

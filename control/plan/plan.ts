@@ -11,10 +11,12 @@
  * server, whatever the moment.
  */
 import {
+  CountersRecord,
   LiveRecord,
   PM_SCHEDULE_ACTIVE,
   RealRecord,
   ScheduleRecord,
+  ServiceFlag,
   ServiceRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
@@ -30,6 +32,20 @@ import {
 } from '../compile/images.ts'
 import { dhTable, mhTable, shTable, type TableEntry } from '../compile/lookup-table.ts'
 import { entrySlot, findEntries, planEntry } from '../compile/service-index.ts'
+import {
+  HOW_WORD,
+  howOf,
+  isPast,
+  isUntracked,
+  longestSilence,
+  SETTLED,
+  SETTLING_WORDS,
+  type Settling,
+  settlingFields,
+  settlingOf,
+  succeed,
+  tableOf,
+} from '../compile/untracked.ts'
 import { serviceText } from '../model/identity.ts'
 import type { RealServer } from '../model/server.ts'
 import type { Change } from '../rules/changes.ts'
@@ -49,6 +65,7 @@ import {
   type LedgerView,
   type MemberRange,
   QUIET_LOOK_MS,
+  type RangeBefore,
   type ServiceHolding,
 } from './ledger.ts'
 import { type Operation, type RuleMaps, SCHEDULE_WORDS, SERVICE_REVISIONS } from './operations.ts'
@@ -89,12 +106,19 @@ export interface PlanView {
   readonly maps: RuleMaps
   /** No packet is under way that had begun before this moment (milliseconds, monotonic). */
   readonly quietMs: number
+  /** The packet program's clock. */
+  nowTicks(): number
   place(server: RealServer): Placement
 }
 
 const SLOT_WORD = RealRecord.offsets.slot / 4
 const LIVE_WORDS = LiveRecord.size / 4
+const COUNTER_WORDS = CountersRecord.size / 4
+/** Its low half: that comes round once in four thousand million packets. */
+const IN_PACKETS = CountersRecord.offsets.inPackets / 4
 const SCHEDULE_WORD = ServiceRecord.offsets.schedule / 4
+const FLAGS_WORD = ServiceRecord.offsets.flags / 4
+const SCHEDULER_FLAGS = ServiceFlag.Sched1 | ServiceFlag.Sched2 | ServiceFlag.Sched3
 const CURSOR = ScheduleRecord.offsets.cursor / 4
 const BRACKET = ScheduleRecord.offsets.bracket / 4
 const UNPLAYED = ScheduleRecord.offsets.unplayed / 4
@@ -191,7 +215,8 @@ export function planService(
   let range: MemberRange | null = null
   let order = bracketOrder(service.value.scheduler, draft.servers.length)
   const patched = everything || absent.size > 0 ? null : oldMembers(draft)
-  const reschedule = change.reschedule || !published || (change.all && !isScheduled(draft, table))
+  const reschedule =
+    change.reschedule || !published || isTrackedOtherwise(draft) || (change.all && !isScheduled(draft, table))
   if (reschedule) {
     const count = draft.servers.length + table.length
     range = ledger.freeRange(count + bracketLength(order))
@@ -212,6 +237,7 @@ export function planService(
     if (server !== undefined && !absent.has(key)) planServer(draft, server)
   }
   if (range !== null) {
+    const settling = settlingAfter(draft, published)
     word ^= PM_SCHEDULE_ACTIVE
     const idle = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
     if (range.count > 0) {
@@ -222,9 +248,9 @@ export function planService(
     draft.operations.push({
       op: 'fill-schedule',
       schedule: slot * 2 + idle,
-      image: scheduleImage(draft, range, order),
+      image: scheduleImage(draft, range, order, settling),
     })
-    draft.claims.push({ claim: 'switch', slot, schedule: idle, range })
+    draft.claims.push({ claim: 'switch', slot, schedule: idle, range, before: rangeBefore(draft, settling) })
   }
   const room = planRecord(draft, word, published)
   if (room !== null) return lacks(room)
@@ -351,6 +377,94 @@ function differs(memory: Uint32Array, base: number, image: Uint32Array): boolean
 /** Fewer changes than this are patched into a copy of the old members. */
 const PATCH_MAX = 16
 
+/** What the service in force is as, by its record: flags of enum pm_service_flag. */
+function flagsInForce({ view, slot }: Draft): number {
+  return view.maps.services.u32[slot * SERVICE_WORDS + FLAGS_WORD]!
+}
+
+/**
+ * Whether a service in force is to be tracked in another way, or, where connections are not remembered, to choose in
+ * another way: that is a change of its table.
+ */
+function isTrackedOtherwise(draft: Draft): boolean {
+  const flags = flagsInForce(draft)
+  const { untracked, schedulerFlags } = draft.service.value
+  if (isUntracked(flags) !== untracked) return true
+  return untracked && (flags & SCHEDULER_FLAGS) !== (schedulerFlags & SCHEDULER_FLAGS)
+}
+
+/** What the next schedule of the service says of connections that it would move. */
+function settlingAfter(draft: Draft, published: boolean): Settling {
+  const { view, slot, service, holding } = draft
+  const { maps } = view
+  const { untracked, id } = service.value
+  const schedule = slot * 2 + activeSchedule(draft)
+  const settling =
+    published && !(holding !== null && isUnused(maps, holding))
+      ? settlingOf(maps.schedules, schedule)
+      : SETTLED
+  const wasUntracked = published ? isUntracked(flagsInForce(draft)) : null
+  if (!untracked && wasUntracked !== true && settling.before === null) return SETTLED
+  const how =
+    maps.schedules.u32[schedule * SCHEDULE_WORDS + HOW_WORD]! ||
+    howOf({ ...service.value, schedulerFlags: flagsInForce(draft) & SCHEDULER_FLAGS })
+  return succeed({
+    untracked,
+    wasUntracked,
+    settling,
+    table: tableOf(maps.schedules, schedule, how),
+    nowTicks: view.nowTicks(),
+    longest: longestSilence(maps.settings, id.kind === 'address' && id.protocol === 'udp' ? 'udp' : 'tcp'),
+    mayHaveLines: holding !== null,
+  })
+}
+
+/** Where the table before stands, among what the service holds. */
+function rangeBefore({ view, holding }: Draft, { before }: Settling): RangeBefore | null {
+  if (before === null) return null
+  if (holding?.before?.range.first === before.first - before.servers) return holding.before
+  return rangeOfTable(view.maps.members.u32, before)
+}
+
+/** The range of a table and the real servers in front of it, and who those are. */
+export function rangeOfTable(
+  members: Uint32Array,
+  { first, servers, slots }: NonNullable<Settling['before']>,
+): RangeBefore {
+  const range = { first: first - servers, count: servers + slots }
+  const reals = new Set<number>()
+  for (let at = range.first; at < first; at++) reals.add(members[at * 2]!)
+  return { range, reals }
+}
+
+/** Whether no packet has ever come to any real server of a service: then it has no connections. */
+function isUnused({ counters, cpus }: RuleMaps, { reals }: ServiceHolding): boolean {
+  for (const real of reals.values()) {
+    for (let row = real * cpus; row < (real + 1) * cpus; row++) {
+      if (counters.u32[row * COUNTER_WORDS + IN_PACKETS] !== 0) return false
+    }
+  }
+  return true
+}
+
+/** Steps that let go of tables before the ones in force, whose time is over. */
+export function planSettled({ ledger, maps, nowTicks, quietMs }: PlanView): Steps {
+  const operations: Operation[] = []
+  const claims: Claim[] = []
+  for (const holding of ledger.settling) {
+    const { slot } = holding
+    const word = maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
+    const schedule = slot * 2 + ((word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1)
+    const { before, settles } = settlingOf(maps.schedules, schedule)
+    // Who went by the table before has been counted by then.
+    const unused = holding.switchedAtMs < quietMs && isUnused(maps, holding)
+    if (before !== null && !unused && !isPast(nowTicks(), settles)) continue
+    operations.push({ op: 'settled', schedule, unused })
+    claims.push({ claim: 'settled', slot })
+  }
+  return { kind: 'steps', operations, claims, lack: null }
+}
+
 /** Number of the schedule in force. */
 function activeSchedule({ view, slot }: Draft): 0 | 1 {
   const word = view.maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
@@ -381,11 +495,13 @@ function isScheduled(draft: Draft, table: Uint32Array): boolean {
   const word = services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
   if ((word & 0xff) !== schedulerNumber(service.value.scheduler)) return false
   const base = (slot * 2 + active) * SCHEDULE_WORDS
-  const image = scheduleImage(draft, range, order)
+  const image = scheduleImage(draft, range, order, SETTLED)
   for (let at = 0; at < SCHEDULE_WORDS; at++) {
     // The cursor is the packets', and so is how far they have played the bracket.
-    if (at !== CURSOR && at !== CURSOR + 1 && at !== UNPLAYED && schedules.u32[base + at] !== image[at])
-      return false
+    if (at === CURSOR || at === CURSOR + 1 || at === UNPLAYED || SETTLING_WORDS.has(at)) continue
+    // A director before this one may have left that to the service's record.
+    if (at === HOW_WORD && schedules.u32[base + at] === 0) continue
+    if (schedules.u32[base + at] !== image[at]) return false
   }
   if (servers.some(({ key }) => holding?.reals.has(key) !== true)) return false
   const words = memberWords(draft, table, null, 0)
@@ -485,7 +601,7 @@ function readCursor(draft: Draft): Cursor {
   return { last: view.ledger.real(real)?.key ?? null, weight }
 }
 
-function scheduleImage(draft: Draft, range: MemberRange, bracket: number): Uint32Array {
+function scheduleImage(draft: Draft, range: MemberRange, bracket: number, settling: Settling): Uint32Array {
   const image = new Uint32Array(SCHEDULE_WORDS)
   const { servers, service, change } = draft
   const count = servers.length
@@ -511,6 +627,8 @@ function scheduleImage(draft: Draft, range: MemberRange, bracket: number): Uint3
     weightMax: steps?.max ?? 0,
     weightStep: steps?.step ?? 0,
     bracket,
+    how: table === 0 ? 0 : howOf(service.value),
+    ...settlingFields(settling),
     unplayed: bracketMatches(bracket),
     cursor: BigInt(position) | (BigInt.asUintN(32, BigInt(weight)) << 32n),
   })
@@ -534,16 +652,21 @@ function planRecord(draft: Draft, schedule: number, published: boolean): Lack | 
   const { maps } = view
   const image = serviceImage(service.value, service.order, schedule)
   if (published) {
+    const revisions: Operation[] = []
     for (const word of SERVICE_REVISIONS) {
       const at = ServiceRecord.offsets[word] / 4
       const value = image[at]!
       if (maps.services.u32[slot * SERVICE_WORDS + at] !== value) {
-        operations.push({ op: 'revise-service', slot, word, value })
+        revisions.push({ op: 'revise-service', slot, word, value })
       }
     }
-    if (maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD] !== schedule) {
-      operations.push({ op: 'switch', slot, value: schedule })
-    }
+    const switches: Operation[] =
+      maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD] === schedule
+        ? []
+        : [{ op: 'switch', slot, value: schedule }]
+    // Who is not remembered any more, or has been until now, is known by what the schedule says.
+    const first = service.value.untracked || isUntracked(flagsInForce(draft))
+    operations.push(...(first ? [...switches, ...revisions] : [...revisions, ...switches]))
     return null
   }
   const stores = planEntry(maps.serviceIndex, maps.services, slot, image)
@@ -617,7 +740,7 @@ export function planReclaim(view: PlanView, count: number, services = false): Re
     if (done >= count && waitMs !== null) break
     const holding = ledger.real(real)?.service
     if (holding === undefined || (services && holding.state !== 'gone')) continue
-    if (isPinned(maps.live, real)) continue
+    if (isPinned(maps.live, real) || ledger.isBefore(real)) continue
     if (sinceMs >= quietMs) {
       waitMs ??= QUIET_LOOK_MS
       continue

@@ -1,5 +1,5 @@
 /** What the data plane has room for: rules ask before they grow. */
-import type { SchedulerName } from '../model/scheduler.ts'
+import type { VirtualService } from '../model/service.ts'
 import type { ServiceEntry } from './entries.ts'
 
 /** The services there are, by identity. */
@@ -8,8 +8,8 @@ export type Services = ReadonlyMap<string, ServiceEntry>
 export interface Room {
   admitsService(service: string, services: Services): boolean
   admitsServer(service: ServiceEntry, server: string, services: Services): boolean
-  /** Whether the service may change over to another scheduler. */
-  admitsScheduler(service: ServiceEntry, scheduler: SchedulerName): boolean
+  /** Whether the service may become this one: with another scheduler, or tracked in another way. */
+  admitsEdit(service: ServiceEntry, value: VirtualService): boolean
   /** A service takes its place, or another one once it has changed; `left` comes before the change. */
   entered(service: ServiceEntry): void
   left(service: ServiceEntry): void
@@ -21,7 +21,7 @@ export interface Room {
 export const UNLIMITED: Room = {
   admitsService: () => true,
   admitsServer: () => true,
-  admitsScheduler: () => true,
+  admitsEdit: () => true,
   entered: () => {},
   left: () => {},
   fork: () => UNLIMITED,

@@ -14,6 +14,7 @@ import { MH_TABLE_SIZE, SCHEDULERS } from '../model/scheduler.ts'
 import type { RealServer, ServerId } from '../model/server.ts'
 import type { ServiceId, ServiceRequest, VirtualService } from '../model/service.ts'
 import type { SourceName } from '../model/source.ts'
+import { needsTracking, needsTrackingFor } from '../model/untracked.ts'
 import { ChangeLog } from './changes.ts'
 import {
   copyEntry,
@@ -45,9 +46,10 @@ export interface ServiceKinds {
   readonly port0: number
   readonly ftp: number
   readonly fwmark: number
+  readonly untracked: number
 }
 
-const NO_KINDS: ServiceKinds = { v4: 0, v6: 0, port0: 0, ftp: 0, fwmark: 0 }
+const NO_KINDS: ServiceKinds = { v4: 0, v6: 0, port0: 0, ftp: 0, fwmark: 0, untracked: 0 }
 
 export class Rules {
   readonly #host: Host
@@ -82,7 +84,7 @@ export class Rules {
     return this.#kinds
   }
 
-  #count({ value: { id } }: ServiceEntry, by: 1 | -1): void {
+  #count({ value: { id, untracked } }: ServiceEntry, by: 1 | -1): void {
     const { v4, v6, port0, ftp, fwmark } = this.#kinds
     this.#kinds = {
       v4: v4 + (id.family === 4 ? by : 0),
@@ -90,6 +92,7 @@ export class Rules {
       port0: port0 + (id.kind === 'address' && id.port === 0 ? by : 0),
       ftp: ftp + (id.kind === 'address' && id.protocol === 'tcp' && id.port === 21 ? by : 0),
       fwmark: fwmark + (id.kind === 'fwmark' ? by : 0),
+      untracked: this.#kinds.untracked + (untracked ? by : 0),
     }
   }
 
@@ -224,6 +227,8 @@ export class Rules {
     }
     const checked = checkService(request)
     if (!checked.ok) return checked
+    const tracked = checkUntracked(checked.value, [])
+    if (!tracked.ok) return tracked
     if (!this.#room.admitsService(key, this.#services)) {
       return refuse('ENOMEM', `Cannot add service "${serviceText(request.id)}": the table is full`)
     }
@@ -251,12 +256,17 @@ export class Rules {
         `Cannot use scheduler "mh" for ${found.servers.length} real servers: expected at most ${MH_TABLE_SIZE}`,
       )
     }
-    if (changes && !this.#room.admitsScheduler(found, scheduler)) {
+    const tracked = checkUntracked(checked.value, stated(found))
+    if (!tracked.ok) return tracked
+    const grows = changes || (checked.value.untracked && !found.value.untracked)
+    if (grows && !this.#room.admitsEdit(found, checked.value)) {
       return refuse('ENOMEM', `Cannot use scheduler "${scheduler}" for this service: its table does not fit`)
     }
     const entry = this.#changing(found)
     this.#room.left(entry)
+    this.#count(entry, -1)
     entry.value = checked.value
+    this.#count(entry, 1)
     const bound = changes ? bindScheduler(entry, scheduler) : null
     this.#room.entered(entry)
     this.changes.noteEdited(entry.key, bound)
@@ -509,7 +519,7 @@ export class Rules {
     if (tunnel.type === 'gue' && tunnel.port === 0) {
       return refuse('EINVAL', 'Cannot use gue port 0: expected 1 to 65535')
     }
-    return done
+    return checkUntracked(service.value, [serverEntry('', value)])
   }
 }
 
@@ -561,15 +571,25 @@ function checkService(request: ServiceRequest): Outcome<VirtualService> {
   if (request.id.family === 6 && (request.netmask < 1 || request.netmask > 128)) {
     return refuse('EINVAL', `Cannot use prefix length ${request.netmask}: expected 1 to 128`)
   }
-  const { id, onePacket, persistenceTimeoutS, netmask } = request
+  const { id, onePacket, untracked, persistenceTimeoutS, netmask } = request
   const schedulerFlags = request.schedulerFlags & FLAG_BITS
   return success({
     id,
     scheduler,
     schedulerFlags,
     onePacket,
+    untracked,
     persistenceTimeoutS,
     netmask,
     persistenceEngine,
   })
+}
+
+/** What just enough tracking cannot do without all of its connections in the table. */
+function checkUntracked(service: VirtualService, servers: Iterable<ServerEntry>): Outcome {
+  if (!service.untracked) return done
+  const why = needsTracking(service) ?? needsTrackingFor(Array.from(servers, ({ said }) => said))
+  return why === null
+    ? done
+    : refuse('ENOTSUP', `Cannot track service "${serviceText(service.id)}" just enough: ${why}`)
 }

@@ -11,6 +11,7 @@ import type { RecordLayout } from './record.ts'
 export const PM_LAYOUT_VERSION = 12
 export const PM_NONE = 0xffffffff
 export const PM_TICK_SHIFT = 23
+export const PM_SERVICE_SCHED = 0x38
 export const PM_TIMEOUTS = 16
 export const PM_TIMEOUT_UDP = 11
 export const PM_TIMEOUT_INITIAL = 12
@@ -348,6 +349,7 @@ export const ServiceFlag = {
   Sched1: 8,
   Sched2: 16,
   Sched3: 32,
+  Untracked: 65536,
 } as const
 export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag]
 
@@ -357,6 +359,7 @@ export const serviceFlagNames: { readonly [value: number]: string } = {
   8: 'sched_1',
   16: 'sched_2',
   32: 'sched_3',
+  65536: 'untracked',
 }
 
 /** enum pm_slot */
@@ -461,6 +464,7 @@ export const Setting = {
   Answers: 131072,
   Cuts: 1048576,
   Own: 524288,
+  Untracked: 2097152,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -485,6 +489,7 @@ export const settingNames: { readonly [value: number]: string } = {
   131072: 'answers',
   1048576: 'cuts',
   524288: 'own',
+  2097152: 'untracked',
 }
 
 /** enum pm_egress_flag */
@@ -1045,6 +1050,13 @@ export interface ScheduleRecord {
   readonly weightMax: number
   readonly weightStep: number
   readonly bracket: number
+  readonly how: number
+  readonly beforeFirst: number
+  readonly beforeCount: number
+  readonly beforeMembers: number
+  readonly beforeHow: number
+  readonly settles: number
+  readonly lines: number
   readonly cursor: bigint
   readonly unplayed: number
 }
@@ -1059,6 +1071,13 @@ export const ScheduleRecord = {
     weightMax: 16,
     weightStep: 20,
     bracket: 24,
+    how: 28,
+    beforeFirst: 32,
+    beforeCount: 36,
+    beforeMembers: 40,
+    beforeHow: 44,
+    settles: 48,
+    lines: 52,
     cursor: 64,
     unplayed: 72,
   },
@@ -1071,6 +1090,13 @@ export const ScheduleRecord = {
       weightMax: view.getInt32(base + 16, true),
       weightStep: view.getInt32(base + 20, true),
       bracket: view.getUint32(base + 24, true),
+      how: view.getUint32(base + 28, true),
+      beforeFirst: view.getUint32(base + 32, true),
+      beforeCount: view.getUint32(base + 36, true),
+      beforeMembers: view.getUint32(base + 40, true),
+      beforeHow: view.getUint32(base + 44, true),
+      settles: view.getUint32(base + 48, true),
+      lines: view.getUint32(base + 52, true),
       cursor: view.getBigUint64(base + 64, true),
       unplayed: view.getUint32(base + 72, true),
     }
@@ -1083,7 +1109,14 @@ export const ScheduleRecord = {
     view.setInt32(base + 16, value.weightMax, true)
     view.setInt32(base + 20, value.weightStep, true)
     view.setUint32(base + 24, value.bracket, true)
-    clear(view, base + 28, 36)
+    view.setUint32(base + 28, value.how, true)
+    view.setUint32(base + 32, value.beforeFirst, true)
+    view.setUint32(base + 36, value.beforeCount, true)
+    view.setUint32(base + 40, value.beforeMembers, true)
+    view.setUint32(base + 44, value.beforeHow, true)
+    view.setUint32(base + 48, value.settles, true)
+    view.setUint32(base + 52, value.lines, true)
+    clear(view, base + 56, 8)
     view.setBigUint64(base + 64, value.cursor, true)
     view.setUint32(base + 72, value.unplayed, true)
     clear(view, base + 76, 52)
@@ -1102,6 +1135,20 @@ export const ScheduleRecord = {
   setWeightStep: (view: DataView, base: number, value: number): void => view.setInt32(base + 20, value, true),
   getBracket: (view: DataView, base: number): number => view.getUint32(base + 24, true),
   setBracket: (view: DataView, base: number, value: number): void => view.setUint32(base + 24, value, true),
+  getHow: (view: DataView, base: number): number => view.getUint32(base + 28, true),
+  setHow: (view: DataView, base: number, value: number): void => view.setUint32(base + 28, value, true),
+  getBeforeFirst: (view: DataView, base: number): number => view.getUint32(base + 32, true),
+  setBeforeFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 32, value, true),
+  getBeforeCount: (view: DataView, base: number): number => view.getUint32(base + 36, true),
+  setBeforeCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 36, value, true),
+  getBeforeMembers: (view: DataView, base: number): number => view.getUint32(base + 40, true),
+  setBeforeMembers: (view: DataView, base: number, value: number): void => view.setUint32(base + 40, value, true),
+  getBeforeHow: (view: DataView, base: number): number => view.getUint32(base + 44, true),
+  setBeforeHow: (view: DataView, base: number, value: number): void => view.setUint32(base + 44, value, true),
+  getSettles: (view: DataView, base: number): number => view.getUint32(base + 48, true),
+  setSettles: (view: DataView, base: number, value: number): void => view.setUint32(base + 48, value, true),
+  getLines: (view: DataView, base: number): number => view.getUint32(base + 52, true),
+  setLines: (view: DataView, base: number, value: number): void => view.setUint32(base + 52, value, true),
   getCursor: (view: DataView, base: number): bigint => view.getBigUint64(base + 64, true),
   setCursor: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 64, value, true),
   getUnplayed: (view: DataView, base: number): number => view.getUint32(base + 72, true),
@@ -2683,7 +2730,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '6c06633b6cebc132'
+export const LAYOUT_FINGERPRINT = '433521227144b09f'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2719,12 +2766,12 @@ answered pm_answered
 fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
-pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:bracket:u32 28:pad:u32[9] 64:cursor:u64 72:unplayed:u32 76:pad2:u32[13]
+pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:bracket:u32 28:how:u32 32:before_first:u32 36:before_count:u32 40:before_members:u32 44:before_how:u32 48:settles:u32 52:lines:u32 56:pad:u32[2] 64:cursor:u64 72:unplayed:u32 76:pad2:u32[13]
 pm_member 8 0:real:u32 4:weight:s32
 pm_real 64 0:slot:u32 4:service:u32 8:addr:u8[16] 24:port:be16 26:family:u8 27:method:u8 28:tunnel:u8 29:tunnel_flags:u8 30:tunnel_port:be16 32:weight:s32 36:upper:u32 40:lower:u32 44:source:u8[16] 60:flags:u32
 pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:path:u64 24:seat:u32 28:pad:u32[9]
@@ -2846,7 +2893,14 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'weight_max', offset: 16, type: 's32', count: null },
       { name: 'weight_step', offset: 20, type: 's32', count: null },
       { name: 'bracket', offset: 24, type: 'u32', count: null },
-      { name: 'pad', offset: 28, type: 'u32', count: 9 },
+      { name: 'how', offset: 28, type: 'u32', count: null },
+      { name: 'before_first', offset: 32, type: 'u32', count: null },
+      { name: 'before_count', offset: 36, type: 'u32', count: null },
+      { name: 'before_members', offset: 40, type: 'u32', count: null },
+      { name: 'before_how', offset: 44, type: 'u32', count: null },
+      { name: 'settles', offset: 48, type: 'u32', count: null },
+      { name: 'lines', offset: 52, type: 'u32', count: null },
+      { name: 'pad', offset: 56, type: 'u32', count: 2 },
       { name: 'cursor', offset: 64, type: 'u64', count: null },
       { name: 'unplayed', offset: 72, type: 'u32', count: null },
       { name: 'pad2', offset: 76, type: 'u32', count: 13 },

@@ -58,7 +58,7 @@ _ipvsadm() {
 		else
 			case ${words[1]} in
 			-A | -E | --add-service | --edit-service)
-				choices="$service --scheduler -s --persistent -p --netmask -M --pe --sched-flags -b --ops -o"
+				choices="$service --scheduler -s --persistent -p --netmask -M --pe --sched-flags -b --ops -o --untracked"
 				;;
 			-D | --delete-service | -Z | --zero) choices=$service ;;
 			-a | -e | --add-server | --edit-server)

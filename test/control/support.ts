@@ -39,6 +39,7 @@ export function service(text: string, changes: Partial<VirtualService> = {}): Vi
     scheduler: 'wlc',
     schedulerFlags: 0,
     onePacket: false,
+    untracked: false,
     persistenceTimeoutS: 0,
     netmask: id.family === 4 ? 0xffffffff : 128,
     persistenceEngine: null,

@@ -4,8 +4,10 @@
  */
 import { bracketLength, bracketMatches, seat } from '../../control/compile/bracket.ts'
 import { FilterTable } from '../../control/compile/filters.ts'
+import { markUntracked } from '../../control/compile/interest.ts'
 import { fillMarks, markMaps } from '../../control/compile/marks.ts'
 import { bucketsOf, indexEntry, serviceHash } from '../../control/compile/service-index.ts'
+import { SETTLED, settlingFields } from '../../control/compile/untracked.ts'
 import { type MarkRule, matchKey } from '../../control/model/mark.ts'
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../dataplane/interface-table.ts'
@@ -63,6 +65,8 @@ const SCHEDULERS = [
   Scheduler.Random,
   Scheduler.Wrandom,
 ]
+/** Those that choose by a table alone. */
+const BY_TABLE = [Scheduler.Sh, Scheduler.Dh, Scheduler.Mh]
 /** Those that may have a bracket. */
 const COUNTING: ReadonlySet<number> = new Set([
   Scheduler.Lc,
@@ -270,7 +274,8 @@ function writeService(
   firstReal: number,
 ): number {
   const services = plane.map('services')
-  const scheduler = random.pick(SCHEDULERS)
+  const untracked = random.once(5)
+  const scheduler = random.pick(untracked ? BY_TABLE : SCHEDULERS)
   const active = random.below(2)
   ServiceRecord.write(services.view, slot * ServiceRecord.size, {
     slot: Slot.Live,
@@ -282,6 +287,7 @@ function writeService(
     flags:
       (random.below(4) << 3) |
       (random.once(20) ? ServiceFlag.OnePacket : 0) |
+      (untracked ? ServiceFlag.Untracked : 0) |
       (random.once(3) ? ServiceFlag.Persistent : 0),
     schedule: scheduler | (active << 8),
     timeoutS: random.pick([1, 2, 300]),
@@ -292,6 +298,8 @@ function writeService(
   const reals = Array.from({ length: random.below(SERVERS_PER_SERVICE_MAX + 1) }, (_, i) => firstReal + i)
   for (const real of reals) writeReal(plane, random, real, slot, where.family)
   writeSchedule(plane, random, slot * 2 + active, reals)
+  if (untracked) writeSettling(plane, random, slot * 2 + active)
+  markUntracked(plane.map('interest'), services.u32, (slot * ServiceRecord.size) / 4)
   if (COUNTING.has(scheduler) && random.once(2)) writeBracket(plane, random, slot * 2 + active, reals)
   publish(plane, slot)
   return firstReal + reals.length
@@ -348,9 +356,29 @@ function writeSchedule(plane: Dataplane, random: Random, schedule: number, reals
     cursor: random.once(4) ? BigInt(random.below(8)) | (BigInt(random.below(6)) << 32n) : 0n,
     weightMax: Math.max(0, ...weights) - (step - 1),
     weightStep: step,
+    how: 0,
+    ...settlingFields(SETTLED),
     bracket: 0,
     unplayed: 0,
   })
+}
+
+/** A change of the table that settles or has; its times are over, or far from it, as both clocks have them. */
+function writeSettling(plane: Dataplane, random: Random, schedule: number): void {
+  const base = schedule * ScheduleRecord.size
+  const { view } = plane.map('schedules')
+  const after = () => (plane.nowTicks() + random.pick([-1000, 2 ** 29])) >>> 0
+  const { first, count, tableFirst } = ScheduleRecord.read(view, base)
+  ScheduleRecord.setLines(view, base, random.once(4) ? 0 : after())
+  ScheduleRecord.setSettles(view, base, after())
+  if (random.once(3)) return
+  // The same slots from another one on.
+  const slots = 1 + random.below(TABLE - 1)
+  ScheduleRecord.setBeforeFirst(view, base, tableFirst + TABLE - slots)
+  ScheduleRecord.setBeforeCount(view, base, slots)
+  ScheduleRecord.setBeforeMembers(view, base, Math.min(count, tableFirst - first))
+  const how = random.pick(BY_TABLE) | (random.below(4) << 11)
+  ScheduleRecord.setBeforeHow(view, base, how)
 }
 
 /** A bracket in place of the schedule's table, for schedulers that choose by counts. */
@@ -429,6 +457,7 @@ function writeSettings(plane: Dataplane, random: Random): void {
     Setting.ScheduleIcmp,
     Setting.ExpireQuiescent,
     Setting.Ftp,
+    Setting.Untracked,
   ]
   const flags = optional.reduce((all: number, flag) => (random.once(3) ? all | flag : all), Setting.Ready)
   // A filter that lets half of all addresses through, whatever the rules say.

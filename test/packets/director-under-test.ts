@@ -55,6 +55,21 @@ export class DirectorUnderTest {
     await this.#managed.director.settle()
   }
 
+  /** Another director takes over what the maps hold, as after a kill. */
+  async restart(): Promise<void> {
+    await this.#stop()
+    this.#managed = openDirector({ dataplane: this.#dataplane, host: this.#host })
+    await this.#managed.director.settle()
+  }
+
+  /** What the daemon looks after every second. */
+  async beat(): Promise<void> {
+    const { applier, director } = this.#current()
+    applier.settleTables()
+    applier.sweepSlice(this.#lines())
+    await director.settle()
+  }
+
   #current(): ManagedDirector {
     if (this.#managed === null) throw new Error('The director was not reset before its first use')
     return this.#managed
@@ -117,7 +132,10 @@ export class DirectorUnderTest {
     if (applier === undefined) return
     applier.sweepSlice(this.#lines())
     this.#ticks++
-    if (this.#ticks % (1000 / HOUSEKEEPING_MS) === 0) applier.publishSettings()
+    if (this.#ticks % (1000 / HOUSEKEEPING_MS) === 0) {
+      applier.settleTables()
+      applier.publishSettings()
+    }
     if (this.#ticks % (2000 / HOUSEKEEPING_MS) === 0) while (!applier.estimateSlice()) {}
   }
 

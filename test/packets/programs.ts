@@ -42,6 +42,10 @@ export interface Program {
   changeFilters(change: FilterChange): Promise<void>
   changeLimits(change: LimitChange): Promise<void>
   run(command: string): Promise<string>
+  /** Another director takes over, as after a kill. */
+  restart(): Promise<void>
+  /** What the daemon looks after every second. */
+  beat(): Promise<void>
   send(wire: Wire, frame: Uint8Array): ProgramAnswer
   close(): Promise<void>
 }
@@ -107,6 +111,14 @@ class PlaneProgram implements Program {
 
   async run(command: string): Promise<string> {
     return (await this.#director.run(command.split(' '))).stdout
+  }
+
+  async restart(): Promise<void> {
+    await this.#director.restart()
+  }
+
+  async beat(): Promise<void> {
+    await this.#director.beat()
   }
 
   send(wire: Wire, frame: Uint8Array): ProgramAnswer {

@@ -35,7 +35,13 @@ before(() => {
   const source = fileURLToPath(new URL('client.c', import.meta.url))
   execFileSync('clang', ['-O1', '-Wall', '-Wextra', '-Werror', source, '-o', client])
   for (let mark = 1; mark <= SERVICES; mark++) {
-    const settings = { scheduler: 'rr', schedulerFlags: 0, onePacket: false, persistenceTimeoutS: 0 }
+    const settings = {
+      scheduler: 'rr',
+      schedulerFlags: 0,
+      onePacket: false,
+      untracked: false,
+      persistenceTimeoutS: 0,
+    }
     const id = { kind: 'fwmark', mark, family: 4 } as const
     assert.ok(director.addService({ id, ...settings, netmask: 0xffffffff, persistenceEngine: null }).ok)
   }

@@ -275,6 +275,7 @@ const STATUS: Readonly<Record<Errno, number>> = {
   ESRCH: 404,
   EEXIST: 409,
   EBUSY: 409,
+  ENOTSUP: 422,
   EINVAL: 422,
   ERANGE: 422,
   ENODEV: 422,

@@ -38,6 +38,7 @@ export interface Draft {
   persistenceTimeoutS: number
   netmask: number
   onePacket: boolean
+  untracked: boolean
   /** Unread: flags can be judged only when the scheduler is known. */
   flags: string
   serverFamily: Family
@@ -72,6 +73,7 @@ export function newDraft(): Draft {
     persistenceTimeoutS: 0,
     netmask: WHOLE_ADDRESS[4],
     onePacket: false,
+    untracked: false,
     flags: '',
     serverFamily: 4,
     serverAddress: NOWHERE,
@@ -168,6 +170,10 @@ export const READERS: Readonly<Record<ReaderName, Reader>> = {
   },
   onePacket: (draft) => {
     draft.onePacket = true
+    return null
+  },
+  untracked: (draft) => {
+    draft.untracked = true
     return null
   },
   schedulerFlags: (draft, argument) => {

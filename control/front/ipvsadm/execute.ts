@@ -69,7 +69,11 @@ const ERRORS: Readonly<Record<Errno, string>> = {
   ENODEV: 'No such device',
   ENOSPC: 'No space left on device',
   EBUSY: 'Device or resource busy',
+  ENOTSUP: 'Operation not supported',
 }
+
+/** Of these IPVS has no words: who has a service, or what does not go together, and what to do instead, is all that helps. */
+const OURS: ReadonlySet<Errno> = new Set(['EBUSY', 'ENOTSUP'])
 
 const printed = (stdout: string): Done => ({ status: 0, stdout, stderr: '', changed: false, ends: false })
 
@@ -77,8 +81,7 @@ type Refused = Extract<Outcome<unknown>, { readonly ok: false }>
 
 /** A refused listing ends the program, a refused change does not. */
 function refused(kind: Request['kind'], { errno, message }: Refused, status: number): Done {
-  // IPVS has no words for owners: who has it, and what to do instead, is all that helps.
-  const words = errno === 'EBUSY' ? message : (COMMAND_ERRORS[kind]?.[errno] ?? ERRORS[errno])
+  const words = OURS.has(errno) ? message : (COMMAND_ERRORS[kind]?.[errno] ?? ERRORS[errno])
   const stderr = `${words}\n`
   return { status, stdout: '', stderr, changed: false, ends: status === LIST_REFUSED }
 }

@@ -85,7 +85,7 @@ export function maskText(family: 4 | 6, netmask: number): string | null {
   return family === 6 ? String(netmask) : ipv4FromNumber(netmask)
 }
 
-/** ` (sh-port) persistent 100 mask 255.255.255.0 pe sip ops` */
+/** ` (sh-port) persistent 100 mask 255.255.255.0 pe sip ops untracked` */
 function serviceAttributes(id: ServiceId, settings: ServiceSettings): string {
   let text = ''
   if (settings.schedulerFlags !== 0) text += ` (${flagNames(settings.scheduler, settings.schedulerFlags)})`
@@ -96,6 +96,7 @@ function serviceAttributes(id: ServiceId, settings: ServiceSettings): string {
     if (settings.persistenceEngine !== null) text += ` pe ${settings.persistenceEngine}`
   }
   if (settings.onePacket) text += ' ops'
+  if (settings.untracked) text += ' untracked'
   return text
 }
 

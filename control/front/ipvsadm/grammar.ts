@@ -42,6 +42,7 @@ export const OPTION_NAMES = [
   'tun-nocsum',
   'tun-csum',
   'tun-remcsum',
+  'untracked',
 ] as const
 export type OptionName = (typeof OPTION_NAMES)[number]
 
@@ -60,6 +61,7 @@ const SERVICE_ATTRIBUTES: Row = {
   ops: 'allowed',
   pe: 'allowed',
   'sched-flags': 'allowed',
+  untracked: 'allowed',
 }
 
 const SERVER_ATTRIBUTES: Row = {
@@ -172,6 +174,7 @@ export type ReaderName =
   | 'groupTtl'
   | 'maxLength'
   | 'onePacket'
+  | 'untracked'
   | 'tunnelType'
   | 'tunnelPort'
   | 'tunnelChecksum'
@@ -234,7 +237,10 @@ function flag(short: string | undefined): Flagged {
   return short === undefined ? {} : { short }
 }
 
-/** Every spelling ipvsadm knows. Long names are never abbreviated. */
+/** What ipvsadm does not know: ours. */
+export const OWN_SPELLINGS: readonly Spelling[] = [choice('untracked', 'untracked', 'on', 'untracked')]
+
+/** Every spelling ipvsadm knows, and ours. Long names are never abbreviated. */
 export const SPELLINGS: readonly Spelling[] = [
   command('add-service', 'add-service', 'A'),
   command('edit-service', 'edit-service', 'E'),
@@ -299,6 +305,7 @@ export const SPELLINGS: readonly Spelling[] = [
   choice('tun-nocsum', 'tunnelChecksum', 'none', 'tun-nocsum'),
   choice('tun-csum', 'tunnelChecksum', 'csum', 'tun-csum'),
   choice('tun-remcsum', 'tunnelChecksum', 'remcsum', 'tun-remcsum'),
+  ...OWN_SPELLINGS,
 ]
 
 /** Scheduler flags (`-b`) by name: the bit, and the only scheduler that knows the name, if there is one. */

@@ -196,6 +196,7 @@ function toRequest(command: CommandName, parsed: Parsed): Request {
           scheduler: draft.scheduler || DEFAULT_SCHEDULER,
           schedulerFlags: parsed.flags,
           onePacket: draft.onePacket,
+          untracked: draft.untracked,
           persistenceTimeoutS: draft.persistenceTimeoutS,
           netmask: draft.netmask,
           persistenceEngine: draft.engine === '' ? null : draft.engine,

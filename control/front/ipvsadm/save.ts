@@ -22,6 +22,7 @@ function serviceRule(service: VirtualService, option: string): string {
   }
   if (service.persistenceEngine !== null) line += ` --pe ${service.persistenceEngine}`
   if (service.onePacket) line += ' -o'
+  if (service.untracked) line += ' --untracked'
   if (service.schedulerFlags !== 0) line += ` -b ${flagNames(service.scheduler, service.schedulerFlags)}`
   return `${line}\n`
 }

@@ -70,6 +70,8 @@ export function readService(
     scheduler,
     schedulerFlags: flags & FLAG.scheduler,
     onePacket: (flags & FLAG.onePacket) !== 0,
+    // IPVS has no word for it: who edits by netlink leaves it as it is.
+    untracked: old?.untracked ?? false,
     persistenceTimeoutS: (flags & FLAG.persistent) === 0 ? 0 : timeout,
     netmask: mask,
     persistenceEngine: service?.text(SERVICE.engine) || null,

@@ -132,8 +132,7 @@ function schedulerName({ scheduler }: VirtualService): NonNullable<ServiceDocume
 }
 
 function settingsOf(service: VirtualService): ServiceDocument {
-  const { id, scheduler, schedulerFlags, persistenceTimeoutS, netmask, persistenceEngine, onePacket } =
-    service
+  const { id, scheduler, schedulerFlags, persistenceTimeoutS, netmask, persistenceEngine } = service
   return {
     ...(schedulerFlags === 0 ? {} : { flags: flagNames(scheduler, schedulerFlags) }),
     ...(persistenceTimeoutS === 0 ? {} : { persistence_timeout: seconds(persistenceTimeoutS) }),
@@ -141,7 +140,8 @@ function settingsOf(service: VirtualService): ServiceDocument {
       ? {}
       : { netmask: id.family === 4 ? ipv4FromNumber(netmask) : netmask }),
     ...(persistenceEngine === null ? {} : { persistence_engine: persistenceEngine }),
-    ...(onePacket ? { one_packet: true } : {}),
+    ...(service.onePacket ? { one_packet: true } : {}),
+    ...(service.untracked ? { untracked: true } : {}),
   }
 }
 

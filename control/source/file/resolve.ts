@@ -180,6 +180,9 @@ function virtualService(id: ServiceId, document: ServiceDocument, complain: Comp
   if (id.kind === 'address' && id.port === 0 && persistenceTimeoutS === 0) {
     complain([id.protocol], 'Port 0 is for persistent services: give a port, or persistence_timeout')
   }
+  if (document.untracked === true && (document.limit?.connections ?? 0) > 0) {
+    complain(['untracked'], 'Connections at a time are not counted where untracked: limit their rate instead')
+  }
   if (onePacket && !(id.kind === 'address' && id.protocol === 'udp')) {
     complain(['one_packet'], 'one_packet is for udp services')
   }
@@ -201,6 +204,7 @@ function virtualService(id: ServiceId, document: ServiceDocument, complain: Comp
     scheduler,
     schedulerFlags,
     onePacket,
+    untracked: document.untracked ?? false,
     persistenceTimeoutS,
     netmask,
     persistenceEngine: document.persistence_engine ?? null,

@@ -328,6 +328,10 @@ const serviceSettings = {
   netmask: netmask.optional().meta({ description: 'what of a client address persistence looks at' }),
   persistence_engine: z.literal('sip').optional(),
   one_packet: z.boolean().optional().meta({ description: 'every datagram is scheduled by itself' }),
+  untracked: z
+    .boolean()
+    .optional()
+    .meta({ description: 'just enough tracking, for sh, dh and mh with direct routing or tunnels' }),
   checks: checks.optional(),
   quorum: z.int().min(1).max(INT_MAX).optional().meta({
     description: 'the service is up with so much weight of real servers that are up; 1 unless given',

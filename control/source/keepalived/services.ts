@@ -138,6 +138,7 @@ class VirtualServer {
         scheduler,
         schedulerFlags: this.#flags(scheduler),
         onePacket: this.#onePacket(id),
+        untracked: false,
         persistenceTimeoutS: persistence,
         netmask: this.#netmask(id.family),
         persistenceEngine: this.#engine(),

@@ -46,6 +46,7 @@ export function buildServices(
             scheduler: settings.scheduler,
             schedulerFlags: 0,
             onePacket: false,
+            untracked: false,
             persistenceTimeoutS: service.affinityS,
             netmask: WHOLE_ADDRESS[family],
             persistenceEngine: null,

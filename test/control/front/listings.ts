@@ -82,6 +82,7 @@ export const service: fc.Arbitrary<ServiceListing> = fc
     scheduler: fc.constantFrom('rr', 'sh', 'mh', 'lblcr', 'none'),
     schedulerFlags: fc.integer({ min: 0, max: 7 }).map((bits) => bits << 3),
     onePacket: fc.boolean(),
+    untracked: fc.constant(false),
     persistenceTimeoutS: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 2678400 })),
     netmask: fc.constantFrom(0xffffffff, 0xffffff00, 24, 0),
     persistenceEngine: fc.constantFrom('sip' as const, null),

@@ -55,6 +55,7 @@ describe('plan', () => {
           ledger,
           maps,
           quietMs: nowMs - 59,
+          nowTicks: () => 0,
           place: () => ({ source: null, local: false }),
         })
         const twice = <T>(plan: () => T): T => {
@@ -139,6 +140,7 @@ describe('plan', () => {
       ledger,
       maps: ruleMaps(dataplane),
       quietMs: 0,
+      nowTicks: () => 0,
       place: () => ({ source: null, local: false }),
     }
     const [key] = rules.changes.keys()
@@ -164,6 +166,7 @@ describe('plan', () => {
       ledger,
       maps,
       quietMs,
+      nowTicks: () => 0,
       place: () => ({ source: null, local: false }),
     })
     const carryOut = (nowMs: number): void => {

@@ -48,13 +48,16 @@ describe('ranges of members', () => {
     ledger.commit(
       [
         { claim: 'take-service', slot: 0, key: 'a' },
-        { claim: 'switch', slot: 0, schedule: 1, range },
+        { claim: 'switch', slot: 0, schedule: 1, range, before: null },
       ],
       0,
     )
     assert.equal(ledger.freeRange(1), null)
     assert.equal(ledger.comingMs(), null)
-    ledger.commit([{ claim: 'switch', slot: 0, schedule: 0, range: { first: 0, count: 0 } }], 10)
+    ledger.commit(
+      [{ claim: 'switch', slot: 0, schedule: 0, range: { first: 0, count: 0 }, before: null }],
+      10,
+    )
     // Packets that had begun by then are through, but not those that began in the same moment.
     ledger.release(10)
     assert.equal(ledger.freeRange(8), null)

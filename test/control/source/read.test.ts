@@ -100,6 +100,7 @@ services:
       scheduler: 'mh',
       schedulerFlags: 0x18,
       onePacket: false,
+      untracked: false,
       persistenceTimeoutS: 300,
       netmask: 0xffffff00,
       persistenceEngine: null,

@@ -10,6 +10,7 @@ import { SCHEDULERS } from '../../../control/model/scheduler.ts'
 import type { RealServer } from '../../../control/model/server.ts'
 import type { VirtualService } from '../../../control/model/service.ts'
 import type { SiteFilter, SiteServer } from '../../../control/model/site.ts'
+import { needsTracking } from '../../../control/model/untracked.ts'
 import type { IpAddress } from '../../../net/address.ts'
 import { cut, prefixText } from '../../../net/prefix.ts'
 import fc from '../../property.ts'
@@ -93,6 +94,7 @@ export const virtualService: fc.Arbitrary<VirtualService> = fc
     mask: fc.nat({ max: 0xffffffff }),
     persistenceEngine: fc.constantFrom('sip' as const, null),
     onePacket: fc.boolean(),
+    untracked: fc.boolean(),
   })
   .map(({ flags, prefix, mask, onePacket, ...rest }) => ({
     ...rest,
@@ -100,6 +102,7 @@ export const virtualService: fc.Arbitrary<VirtualService> = fc
     netmask: rest.id.family === 6 ? prefix : mask,
     onePacket: onePacket && rest.id.kind === 'address' && rest.id.protocol === 'udp',
   }))
+  .map((all) => ({ ...all, untracked: all.untracked && needsTracking(all) === null }))
 
 const tls = fc.record({
   serverName: optional(text),

@@ -53,6 +53,7 @@ export const serviceBody = z
       .meta({ description: 'rr, wrr, lc, wlc, sh, mh, ...; none = no scheduler' }),
     schedulerFlags: z.int().min(0).max(0x38).default(0).meta({ description: 'bits 0x08, 0x10, 0x20' }),
     onePacket: z.boolean().default(false),
+    untracked: z.boolean().default(false).meta({ description: 'just enough tracking (ipvsadm --untracked)' }),
     persistenceTimeoutS: z
       .int()
       .min(0)
@@ -122,6 +123,7 @@ export function serviceRequest(id: ServiceId, body: z.infer<typeof serviceBody>)
     scheduler: body.scheduler,
     schedulerFlags: body.schedulerFlags,
     onePacket: body.onePacket,
+    untracked: body.untracked,
     persistenceTimeoutS: body.persistenceTimeoutS,
     netmask: mask ?? WHOLE_ADDRESS[id.family],
     persistenceEngine: body.persistenceEngine,
@@ -208,6 +210,7 @@ export const serviceAnswer = z
     scheduler: z.enum(SCHEDULERS),
     schedulerFlags: z.int(),
     onePacket: z.boolean(),
+    untracked: z.boolean(),
     persistenceTimeoutS: z.int(),
     netmask: z.union([z.string(), z.int()]),
     persistenceEngine: z.literal('sip').nullable(),

@@ -1,6 +1,11 @@
 /** Random command lines, mostly sensible, made from the grammar's own tables. */
 
-import { type OPTION_NAMES, SPELLINGS, type Spelling } from '../../../../control/front/ipvsadm/grammar.ts'
+import {
+  type OPTION_NAMES,
+  OWN_SPELLINGS,
+  SPELLINGS,
+  type Spelling,
+} from '../../../../control/front/ipvsadm/grammar.ts'
 import fc from '../../../property.ts'
 
 const oddAddresses = fc.constantFrom(
@@ -167,7 +172,8 @@ function typed(spelling: Spelling): fc.Arbitrary<string[]> {
 }
 
 const commands = SPELLINGS.filter((row) => row.role.kind === 'command')
-const others = SPELLINGS.filter((row) => row.role.kind !== 'command')
+/** What the original knows, too. */
+const others = SPELLINGS.filter((row) => row.role.kind !== 'command' && !OWN_SPELLINGS.includes(row))
 const byOption = (...names: (typeof OPTION_NAMES)[number][]): Spelling[] =>
   SPELLINGS.filter((row) => row.role.kind === 'option' && names.includes(row.role.option))
 

@@ -107,7 +107,7 @@ test('a restore goes on or ends where the original does', { skip }, async () => 
 })
 
 /** Owners are none of IPVS's: a refusal for their sake has words of its own. */
-const ERROR_NUMBERS: Readonly<Record<Exclude<Errno, 'EBUSY'>, number>> = {
+const ERROR_NUMBERS: Readonly<Record<Exclude<Errno, 'EBUSY' | 'ENOTSUP'>, number>> = {
   EPERM: 1,
   ENOENT: 2,
   ESRCH: 3,

@@ -53,13 +53,13 @@ test('any service becomes attributes, and the same again', () => {
     fc.property(service, (any) => {
       // fast-check's records have no prototype.
       const listed = structuredClone(any)
-      const { id, scheduler, schedulerFlags, onePacket, persistenceTimeoutS, netmask, persistenceEngine } =
-        listed
+      const { servers, counters, rates, state, source, ...settings } = listed
+      const { id } = settings
       const attributes = new Attributes(encodeAttributes(serviceAttributes(listed)))
       assert.deepEqual(readServiceId(attributes), { ok: true, value: id })
       assert.deepEqual(readService(attributes, id, null), {
         ok: true,
-        value: { id, scheduler, schedulerFlags, onePacket, persistenceTimeoutS, netmask, persistenceEngine },
+        value: settings,
       })
     }),
   )
@@ -124,7 +124,13 @@ test('no message whatever breaks it', () => {
 
 describe('as the kernel does', () => {
   const id = { kind: 'address', protocol: 'tcp', address: '10.0.0.1', family: 4, port: 80 } as never
-  const rules = { scheduler: 'rr' as const, schedulerFlags: 0, onePacket: false, persistenceTimeoutS: 0 }
+  const rules = {
+    scheduler: 'rr' as const,
+    schedulerFlags: 0,
+    onePacket: false,
+    untracked: false,
+    persistenceTimeoutS: 0,
+  }
   const zero = { conns: 0n, inPackets: 0n, outPackets: 0n, inBytes: 0n, outBytes: 0n }
   const still = { cps: 0, inPps: 0, outPps: 0, inBps: 0, outBps: 0 }
   const whole = (more: object = {}) =>

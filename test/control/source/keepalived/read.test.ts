@@ -92,7 +92,7 @@ test('services, real servers and policy are those that are written', () => {
 }`)
   assert.deepEqual(got.service, {
     id: { kind: 'address', protocol: 'tcp', address: '10.0.0.1', family: 4, port: 80 },
-    ...{ scheduler: 'wlc', schedulerFlags: 0, onePacket: false, persistenceTimeoutS: 50 },
+    ...{ scheduler: 'wlc', schedulerFlags: 0, onePacket: false, untracked: false, persistenceTimeoutS: 50 },
     ...{ netmask: 0xffffff00, persistenceEngine: null },
   })
   assert.deepEqual(
