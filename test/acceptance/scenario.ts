@@ -2,15 +2,14 @@
  * What an operator does with the package, in order, on the virtual machine. Bundled and run there; prints
  * one line of JSON per step.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
-import { type CommandResult, must, run, sleep, until } from '../../lab/command.ts'
-import type { StepResult } from './result.ts'
-import { isTraffic, KEPT, SERVER_PORT, type Tally } from './traffic.ts'
+import { type CommandResult, run, sleep, until } from '../../lab/command.ts'
+import { stackedDevices } from './stacked.ts'
+import { expect, PATIENCE_MS, sh, step, tell, Wrong } from './story.ts'
+import { type Asked, inNamespace, Traffic } from './talking.ts'
+import { isTraffic, SERVER_PORT } from './traffic.ts'
 
 const DEB = '/job/pointsman.deb'
-/** An emulated machine is slow. */
-const PATIENCE_MS = 240_000
 const VIRTUAL = '10.9.0.1'
 const SERVERS = ['10.2.0.11', '10.2.0.12']
 /** CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_BPF, as /proc prints a set. */
@@ -21,40 +20,19 @@ const RULES = [
   ...SERVERS.map((server) => `-a -t ${VIRTUAL}:80 -r ${server}:${SERVER_PORT} -m -w 1`),
 ]
 
+const CLIENTS: Asked = {
+  namespace: 'clients',
+  address: VIRTUAL,
+  restore: async () => {
+    await run(['ipvsadm-restore'], { input: `${RULES.join('\n')}\n` })
+  },
+}
+
 const INTERFACES = '--interface c0 --interface s0'
 const OPTIONS = `${INTERFACES} --socket-group pointsman --read-only-socket`
 
 /** Of `systemd-analyze security`: 0 is a program that can do nothing, 10 one that can do everything. */
 const EXPOSURE_MOST = 3
-
-class Wrong extends Error {}
-
-function expect(condition: boolean, otherwise: string): void {
-  if (!condition) throw new Wrong(otherwise)
-}
-
-async function sh(script: string): Promise<string> {
-  return (await must(['sh', '-euc', script], { timeoutMs: 180_000 })).trim()
-}
-
-function tell(result: StepResult): void {
-  process.stdout.write(`${JSON.stringify(result)}\n`)
-}
-
-/** A step's text is what was seen. Returns whether it passed. */
-async function step(name: string, body: () => Promise<string>): Promise<boolean> {
-  const startedAt = performance.now()
-  const seconds = (): number => Math.round((performance.now() - startedAt) / 100) / 10
-  try {
-    tell({ name, passed: true, detail: await body(), seconds: seconds() })
-    return true
-  } catch (error) {
-    const detail =
-      error instanceof Wrong ? error.message : String(error instanceof Error ? error.stack : error)
-    tell({ name, passed: false, detail, seconds: seconds() })
-    return false
-  }
-}
 
 // ---- the service
 
@@ -118,78 +96,6 @@ async function layNetwork(): Promise<void> {
     ip netns exec clients ip route add default via 10.1.0.1
     for address in ${SERVERS.join(' ')}; do ip netns exec servers ip addr add $address/24 dev s1; done
     ip netns exec servers ip route add default via 10.2.0.1`)
-}
-
-function inNamespace(name: string, ...words: readonly string[]): ChildProcess {
-  const [script] = process.argv.slice(1)
-  return spawn('ip', ['netns', 'exec', name, process.execPath, script!, ...words], {
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  })
-}
-
-/** Connections that talk without a pause. */
-class Traffic {
-  #client!: ChildProcess
-  #tally!: Tally
-
-  constructor() {
-    this.#start()
-  }
-
-  #start(): void {
-    this.#tally = { kept: 0, broken: [], answers: 0, opened: 0, refused: 0 }
-    const client = inNamespace('clients', 'client', VIRTUAL, '80')
-    this.#client = client
-    client.on('message', (tally: Tally) => {
-      if (client === this.#client) this.#tally = tally
-    })
-  }
-
-  async flows(): Promise<void> {
-    const before = this.#tally
-    await until('connections to talk', PATIENCE_MS, () =>
-      this.#tally.kept === KEPT &&
-      this.#tally.opened > before.opened + 2 &&
-      this.#tally.answers > before.answers + 50
-        ? true
-        : undefined,
-    ).catch(async (error: Error) => {
-      const verdicts = await run(['pointsman', 'verdicts'])
-      throw new Wrong(
-        `${error.message}: ${JSON.stringify(this.#tally)}\n${verdicts.stdout}${verdicts.stderr}`,
-      )
-    })
-  }
-
-  async stops(): Promise<void> {
-    await sleep(1000)
-    const before = this.#tally.answers
-    await sleep(2000)
-    expect(this.#tally.answers === before, `${this.#tally.answers - before} answers came all the same`)
-  }
-
-  /** Rules as they were and new connections, after a step that may have broken them. */
-  async mend(): Promise<void> {
-    await run(['ipvsadm-restore'], { input: `${RULES.join('\n')}\n` })
-    this.end()
-    this.#start()
-  }
-
-  /** Runs `body` and sees all connections through it; new ones may fail meanwhile, but are counted. */
-  async through(body: () => Promise<string>): Promise<string> {
-    await this.flows()
-    const before = this.#tally
-    const detail = await body()
-    await this.flows()
-    const { broken, answers, opened, refused } = this.#tally
-    expect(broken.length === 0, `${broken.length} of ${KEPT} connections broken: ${broken[0]}; ${detail}`)
-    const counted = `${answers - before.answers} answers over ${KEPT} connections, 0 broken; ${opened - before.opened} new, ${refused - before.refused} not made`
-    return detail === '' ? counted : `${detail}; ${counted}`
-  }
-
-  end(): void {
-    this.#client.kill('SIGKILL')
-  }
 }
 
 // ---- the story
@@ -383,7 +289,7 @@ async function start(options: string): Promise<Traffic> {
   await untilForwarding('forwarding')
   const restored = await run(['ipvsadm-restore'], { input: `${RULES.join('\n')}\n` })
   expect(restored.status === 0, restored.stderr)
-  return new Traffic()
+  return new Traffic(CLIENTS)
 }
 
 async function fromKernelIpvs(): Promise<void> {
@@ -444,7 +350,7 @@ async function main(): Promise<void> {
   await installAndStart()
   const server = inNamespace('servers', 'server', ...SERVERS)
   await new Promise((resolve) => server.once('message', resolve))
-  let traffic = new Traffic()
+  let traffic = new Traffic(CLIENTS)
   await onePlane('xdp', traffic)
   await lessUsual(traffic)
   await detach('xdp', traffic)
@@ -472,6 +378,7 @@ async function main(): Promise<void> {
     return `attached: ${(await attachedPrograms()).join(' ')}`
   })
   await fromKernelIpvs()
+  await stackedDevices()
   await leave(traffic)
   server.kill('SIGKILL')
 }
