@@ -14,101 +14,101 @@ import type { ServiceId, ServiceRequest } from '../model/service.ts'
 const TOLD_MAX = 8
 
 type Change = Omit<NewEvent, 'kind' | 'by'>
+/** What it was about, what was done in a word, and the rest for who reads it. */
+type Note = (about: string, done: string, change: () => Omit<Change, 'about'>) => void
 
 export function recorded(director: Director, by: string, journal: Pick<Journal, 'add'>): Director {
-  return recording(director, (change) => journal.add({ kind: 'rules', by, ...change }), {
-    async transact(body) {
-      // A restore may be of 100,000 lines: then it is one event, and says how many.
-      const changes: Change[] = []
-      const counts = new Map<string, number>()
-      const result = await director.transact((draft) =>
-        body(
-          recording(draft, (change) => {
-            if (changes.length <= TOLD_MAX) changes.push(change)
-            const what = `${change.about} ${change.words.split(/[: ]/)[0]}`
-            counts.set(what, (counts.get(what) ?? 0) + 1)
-          }),
-        ),
-      )
-      if (changes.length <= TOLD_MAX) {
-        for (const change of changes) journal.add({ kind: 'rules', by, ...change })
-      } else {
-        const words = Array.from(counts, ([what, count]) => `${what}: ${count}`).join(', ')
-        journal.add({ kind: 'rules', about: 'restore', words, by })
-      }
-      return result
+  return recording(
+    director,
+    (about, _done, change) => journal.add({ kind: 'rules', by, about, ...change() }),
+    {
+      async transact(body) {
+        // A restore may be of 100,000 lines: then it is one event, and says how many.
+        const changes: Change[] = []
+        const counts = new Map<string, number>()
+        const result = await director.transact((draft) =>
+          body(
+            recording(draft, (about, done, change) => {
+              // Most of them nobody reads: then they are counted, and not put into words.
+              if (changes.length <= TOLD_MAX) changes.push({ about, ...change() })
+              const what = `${about} ${done}`
+              counts.set(what, (counts.get(what) ?? 0) + 1)
+            }),
+          ),
+        )
+        if (changes.length <= TOLD_MAX) {
+          for (const change of changes) journal.add({ kind: 'rules', by, ...change })
+        } else {
+          const words = Array.from(counts, ([what, count]) => `${what}: ${count}`).join(', ')
+          journal.add({ kind: 'rules', about: 'restore', words, by })
+        }
+        return result
+      },
     },
-  })
+  )
 }
 
-function recording(
-  director: Director,
-  note: (change: Change) => void,
-  more: Partial<Director> = {},
-): Director {
-  const noted = <T>(outcome: Outcome<T>, change: () => Change): Outcome<T> => {
-    if (outcome.ok) note(change())
+function recording(director: Director, note: Note, more: Partial<Director> = {}): Director {
+  const noted = <T>(outcome: Outcome<T>, ...change: Parameters<Note>): Outcome<T> => {
+    if (outcome.ok) note(...change)
     return outcome
   }
   const own: Partial<Director> = {
-    addService: (service) => noted(director.addService(service), () => ofService(service, 'added')),
-    editService: (service) => noted(director.editService(service), () => ofService(service, 'edited')),
+    addService: (service) =>
+      noted(director.addService(service), 'service', 'added', () => ofService(service, 'added')),
+    editService: (service) =>
+      noted(director.editService(service), 'service', 'edited', () => ofService(service, 'edited')),
     deleteService: (id) =>
-      noted(director.deleteService(id), () => ({
-        about: 'service',
+      noted(director.deleteService(id), 'service', 'deleted', () => ({
         service: serviceText(id),
         words: 'deleted',
       })),
     flush: () =>
-      noted(director.flush(), () => ({ about: 'services', words: 'deleted all that commands state' })),
+      noted(director.flush(), 'services', 'deleted', () => ({ words: 'deleted all that commands state' })),
     zero: (id) =>
-      noted(director.zero(id), () => ({
-        about: 'counters',
+      noted(director.zero(id), 'counters', 'zeroed', () => ({
         service: id === undefined ? null : serviceText(id),
         words: 'zeroed',
       })),
-    addServer: (id, server) => noted(director.addServer(id, server), () => ofServer(id, server, 'added')),
+    addServer: (id, server) =>
+      noted(director.addServer(id, server), 'server', 'added', () => ofServer(id, server, 'added')),
     editServer: (id, server) => {
       const before = director.server(id, server.id)
       const was = before.ok && before.value.weight !== server.weight ? ` (was ${before.value.weight})` : ''
-      return noted(director.editServer(id, server), () => ofServer(id, server, 'edited', was))
+      return noted(director.editServer(id, server), 'server', 'edited', () =>
+        ofServer(id, server, 'edited', was),
+      )
     },
     deleteServer: (id, server) =>
-      noted(director.deleteServer(id, server), () => ({
+      noted(director.deleteServer(id, server), 'server', 'deleted', () => ({
         ...names(id, server),
-        about: 'server',
         words: 'deleted',
       })),
     hold: (id, server, hold) =>
-      noted(director.hold(id, server, hold), () => ({
+      noted(director.hold(id, server, hold), 'hold', hold === null ? 'ended' : 'held', () => ({
         ...names(id, server),
-        about: 'hold',
         words: hold === null ? 'ended' : `held at weight ${hold.weight}${until(hold.untilMs)}`,
       })),
     setTimeouts: (timeouts) =>
-      noted(director.setTimeouts(timeouts), () => ({
-        about: 'timeouts',
+      noted(director.setTimeouts(timeouts), 'timeouts', 'set', () => ({
         words: `set to tcp ${timeouts.tcp}, tcpfin ${timeouts.tcpFin}, udp ${timeouts.udp} (0: as before)`,
       })),
     setSysctl: (name, value) =>
-      noted(director.setSysctl(name, value), () => ({ about: 'settings', words: `${name}=${value}` })),
+      noted(director.setSysctl(name, value), 'settings', 'set', () => ({ words: `${name}=${value}` })),
     startDaemon: (request) =>
-      noted(director.startDaemon(request), () => ({
-        about: 'sync daemon',
+      noted(director.startDaemon(request), 'sync daemon', 'started', () => ({
         words: `${request.state} started on ${request.interface}`,
       })),
     stopDaemon: (state) =>
-      noted(director.stopDaemon(state), () => ({ about: 'sync daemon', words: `${state} stopped` })),
+      noted(director.stopDaemon(state), 'sync daemon', 'stopped', () => ({ words: `${state} stopped` })),
     changeMarks: (change) =>
-      noted(director.changeMarks(change), () => ({
-        about: 'marks',
+      noted(director.changeMarks(change), 'marks', 'changed', () => ({
         words: `rules changed: ${change.add.length} added, ${change.delete.length} deleted${change.flush === false ? '' : ', flushed'}`,
       })),
     changeFilters: (change) =>
-      noted(director.changeFilters(change), () => ({ about: 'filters', words: filtersText(change) })),
+      noted(director.changeFilters(change), 'filters', 'changed', () => ({ words: filtersText(change) })),
     changeLimits: (change) =>
-      noted(director.changeLimits(change), () => ({
-        about: 'limits',
+      noted(director.changeLimits(change), 'limits', 'changed', () => ({
         words: [
           ...change.add.map((limit) => `${serviceText(limit.service)}: ${limitText(limit)}`),
           ...change.delete.map((service) => `${serviceText(service)}: deleted`),
@@ -143,15 +143,15 @@ function filtersText({ flush, delete: deleted, add }: FilterChange): string {
   return [...flushed, ...all('deleted', deleted), ...all('added', add)].join(', ')
 }
 
-function ofService(service: ServiceRequest, what: string): Change {
+function ofService(service: ServiceRequest, what: string): Omit<Change, 'about'> {
   const { id, scheduler, persistenceTimeoutS } = service
   const persistent = persistenceTimeoutS > 0 ? `, persistent ${persistenceTimeoutS} s` : ''
-  return { about: 'service', service: serviceText(id), words: `${what}: scheduler ${scheduler}${persistent}` }
+  return { service: serviceText(id), words: `${what}: scheduler ${scheduler}${persistent}` }
 }
 
-function ofServer(id: ServiceId, server: RealServer, what: string, was = ''): Change {
+function ofServer(id: ServiceId, server: RealServer, what: string, was = ''): Omit<Change, 'about'> {
   const words = `${what}: ${server.method}, weight ${server.weight}${was}`
-  return { ...names(id, server.id), about: 'server', words }
+  return { ...names(id, server.id), words }
 }
 
 function names(id: ServiceId, server: ServerId): Pick<NewEvent, 'service' | 'server'> {
