@@ -452,17 +452,23 @@ export class RuleDirector implements Director {
 
   #listing(service: ServiceEntry, states: ReadonlyMap<string, ServiceState>): ServiceListing {
     const tally = this.#tally(service)
-    const servers = Array.from(newestFirst(service), (server) =>
-      serverListing(server, tally, this.#rules.holdOf(service.key, server.key)),
-    )
-    const state = states.get(service.key) ?? IN_FORCE
+    const rules = this.#rules
     return {
       ...service.value,
       source: service.owner,
-      state,
-      servers,
-      counters: tally.counters,
-      rates: tally.rates,
+      state: states.get(service.key) ?? IN_FORCE,
+      // When somebody looks at it: of thousands of services only one is there in full.
+      get servers() {
+        return Array.from(newestFirst(service), (server) =>
+          serverListing(server, tally, rules.holdOf(service.key, server.key)),
+        )
+      },
+      get counters() {
+        return tally.counters
+      },
+      get rates() {
+        return tally.rates
+      },
     }
   }
 

@@ -19,7 +19,8 @@ import { saveRules } from './save.ts'
 
 export interface Done {
   readonly status: number
-  readonly stdout: string
+  /** Bytes (latin1), in pieces. */
+  readonly stdout: readonly Buffer[]
   readonly stderr: string
   /** Something may have changed, so the packet path must catch up before the command is over. */
   readonly changed: boolean
@@ -75,7 +76,25 @@ const ERRORS: Readonly<Record<Errno, string>> = {
 /** Of these IPVS has no words: who has a service, or what does not go together, and what to do instead, is all that helps. */
 const OURS: ReadonlySet<Errno> = new Set(['EBUSY', 'ENOTSUP'])
 
-const printed = (stdout: string): Done => ({ status: 0, stdout, stderr: '', changed: false, ends: false })
+/** Lines become bytes while they are young: a hundred thousand strings cost more to keep than to make. */
+const PIECE = 64 * 1024
+
+function inPieces(lines: Iterable<string>): Buffer[] {
+  const pieces: Buffer[] = []
+  let text = ''
+  for (const line of lines) {
+    text += line
+    if (text.length < PIECE) continue
+    pieces.push(Buffer.from(text, 'latin1'))
+    text = ''
+  }
+  if (text !== '') pieces.push(Buffer.from(text, 'latin1'))
+  return pieces
+}
+
+const printed = (lines: Iterable<string>): Done => ({
+  ...{ status: 0, stdout: inPieces(lines), stderr: '', changed: false, ends: false },
+})
 
 type Refused = Extract<Outcome<unknown>, { readonly ok: false }>
 
@@ -83,12 +102,12 @@ type Refused = Extract<Outcome<unknown>, { readonly ok: false }>
 function refused(kind: Request['kind'], { errno, message }: Refused, status: number): Done {
   const words = OURS.has(errno) ? message : (COMMAND_ERRORS[kind]?.[errno] ?? ERRORS[errno])
   const stderr = `${words}\n`
-  return { status, stdout: '', stderr, changed: false, ends: status === LIST_REFUSED }
+  return { status, stdout: [], stderr, changed: false, ends: status === LIST_REFUSED }
 }
 
 function changed(kind: Request['kind'], outcome: Outcome): Done {
   if (!outcome.ok) return refused(kind, outcome, REFUSED)
-  return { status: 0, stdout: '', stderr: '', changed: true, ends: false }
+  return { status: 0, stdout: [], stderr: '', changed: true, ends: false }
 }
 
 /** What a file or a registry states is theirs to take away; the exit status is about what was ours. */
@@ -97,7 +116,7 @@ function flushed(outcome: Outcome<number>): Done {
   const left = outcome.value
   const stderr =
     left === 0 ? '' : `${left} services belong to other sources and stay, see: pointsman sources\n`
-  return { status: 0, stdout: '', stderr, changed: true, ends: false }
+  return { status: 0, stdout: [], stderr, changed: true, ends: false }
 }
 
 export function execute(request: DirectorRequest, director: Director, names: Names): Done {
@@ -125,9 +144,9 @@ export function execute(request: DirectorRequest, director: Director, names: Nam
     case 'stop-daemon':
       return changed(request.kind, director.stopDaemon(request.state))
     case 'save':
-      return printed(saveRules(director.rules(), request.numeric ? null : names))
+      return printed([saveRules(director.rules(), request.numeric ? null : names)])
     case 'list-timeouts':
-      return printed(timeoutLine(director.timeouts()))
+      return printed([timeoutLine(director.timeouts())])
     case 'list-daemons':
       return printed(listDaemons(director))
     case 'list-connections':
@@ -136,36 +155,40 @@ export function execute(request: DirectorRequest, director: Director, names: Nam
       const shownNames = request.style.numeric ? null : names
       if (request.id === null) {
         const head = versionLine(director.connectionTableSize())
-        return printed(head + listServices(director.services(), request.style, shownNames))
+        return printed(listServices([head], director.services(), request.style, shownNames))
       }
       const service = director.service(request.id)
       if (!service.ok) return refused(request.kind, service, LIST_REFUSED)
-      return printed(listServices([service.value], request.style, shownNames))
+      return printed(listServices([], [service.value], request.style, shownNames))
     }
     default:
       return request satisfies never
   }
 }
 
-function listServices(services: readonly ServiceListing[], style: ListStyle, names: Names | null): string {
-  const lines = [listTitles(style.format)]
+function* listServices(
+  head: readonly string[],
+  services: readonly ServiceListing[],
+  style: ListStyle,
+  names: Names | null,
+): Generator<string> {
+  yield* head
+  yield listTitles(style.format)
   for (const service of style.sorted ? sortServices(services) : services) {
-    lines.push(serviceLine(service, style, names))
-    for (const server of style.sorted ? sortServers(service.servers) : service.servers) {
-      lines.push(serverLine(server, service.id, style, names))
-    }
+    yield serviceLine(service, style, names)
+    const { servers } = service
+    for (const server of style.sorted ? sortServers(servers) : servers)
+      yield serverLine(server, service.id, style, names)
   }
-  return lines.join('')
 }
 
-function listConnections(director: Director, style: ListStyle, names: Names | null): string {
-  const lines = [connectionTitles(style)]
-  for (const connection of director.connections()) lines.push(connectionLine(connection, style, names))
-  return lines.join('')
+function* listConnections(director: Director, style: ListStyle, names: Names | null): Generator<string> {
+  yield connectionTitles(style)
+  for (const connection of director.connections()) yield connectionLine(connection, style, names)
 }
 
-function listDaemons(director: Director): string {
+function listDaemons(director: Director): string[] {
   const daemons = director.daemons()
   const inState = (state: 'master' | 'backup') => daemons.filter((daemon) => daemon.state === state)
-  return [...inState('master'), ...inState('backup')].map(daemonLine).join('')
+  return [...inState('master'), ...inState('backup')].map(daemonLine)
 }

@@ -32,7 +32,7 @@ const bytes = (value: string | Uint8Array): string => Buffer.from(value as Uint8
 interface Run {
   readonly director: Director
   readonly names: Names
-  readonly stdout: string[]
+  readonly stdout: Buffer[]
   readonly stderr: string[]
   changed: boolean
   /** The services it is about: whether others are in force is not this command's affair. */
@@ -69,7 +69,7 @@ export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult
   }
   return {
     status,
-    stdout: Buffer.from(run.stdout.join(''), 'latin1'),
+    stdout: Buffer.concat(run.stdout),
     stderr: Buffer.from(run.stderr.join(''), 'latin1'),
   }
 }
@@ -111,10 +111,10 @@ async function carryOut(
       run.stderr.push(`${request.message}\n`)
       return request
     case 'help':
-      run.stdout.push(usage(words[0] ?? 'ipvsadm'))
+      run.stdout.push(Buffer.from(usage(words[0] ?? 'ipvsadm'), 'latin1'))
       return { status: 0, ends: true }
     case 'version':
-      run.stdout.push(VERSION)
+      run.stdout.push(Buffer.from(VERSION, 'latin1'))
       return { status: 0, ends: true }
     default:
       return await direct(request, run)
@@ -128,7 +128,7 @@ async function direct(request: DirectorRequest, run: Run): Promise<Ended> {
     await run.names.resolve()
     done = execute(request, run.director, run.names)
   }
-  if (done.stdout !== '') run.stdout.push(done.stdout)
+  run.stdout.push(...done.stdout)
   if (done.stderr !== '') run.stderr.push(done.stderr)
   if (done.changed) {
     run.changed = true

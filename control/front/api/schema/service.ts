@@ -240,10 +240,10 @@ export function serverJson(server: ServerListing): z.infer<typeof serverAnswer> 
   }
 }
 
-/** `reasons`: what of it is not in force. */
-function serviceHead(service: ServiceListing, reasons: readonly string[]): Omit<ServiceShown, 'servers'> {
+/** `reasons`: what of it is not in force. Its real servers apart, which are looked at once. */
+function headAndServers(service: ServiceListing, reasons: readonly string[]) {
   const { id, servers, counters, rates, netmask, state, ...settings } = service
-  return {
+  const head: Omit<ServiceShown, 'servers'> = {
     ...serviceIdJson(id),
     ...state,
     ...settings,
@@ -252,15 +252,18 @@ function serviceHead(service: ServiceListing, reasons: readonly string[]): Omit<
     counters: countersJson(counters),
     rates,
   }
+  return { head, servers }
 }
 
 export function serviceJson(service: ServiceListing, reasons: readonly string[]): ServiceShown {
-  return { ...serviceHead(service, reasons), servers: service.servers.map(serverJson) }
+  const { head, servers } = headAndServers(service, reasons)
+  return { ...head, servers: servers.map(serverJson) }
 }
 
 /** The same as text, a real server at a time: there may be 100,000 of them. */
 export function* servicePieces(service: ServiceListing, reasons: readonly string[]): Generator<string> {
-  yield `${JSON.stringify(serviceHead(service, reasons)).slice(0, -1)},"servers":`
-  yield* jsonArray(service.servers, (server) => [JSON.stringify(serverJson(server))])
+  const { head, servers } = headAndServers(service, reasons)
+  yield `${JSON.stringify(head).slice(0, -1)},"servers":`
+  yield* jsonArray(servers, (server) => [JSON.stringify(serverJson(server))])
   yield '}'
 }
