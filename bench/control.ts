@@ -6,17 +6,14 @@ import { Pins } from '../dataplane/kernel/pins.ts'
 import { MAPS, RealRecord, Slot } from '../dataplane/layout/layout.gen.ts'
 import { mapMemory } from '../dataplane/map-memory.ts'
 import { must, run, sleep } from '../lab/command.ts'
-import { ipBatch } from '../lab/namespace.ts'
 import { defaultPinDirectory } from '../linux/bpffs.ts'
 import { libc, mapShared } from '../linux/libc.ts'
-import { enterNetns } from '../linux/netns.ts'
-import { goAhead } from './bpf.ts'
-import { Daemon, executable } from './daemon.ts'
+import { type Daemon, executable } from './daemon.ts'
 import { Forwarded, REAL_SERVERS, SERVERS_PER_SERVICE, SERVICES, serverAt, serviceAt } from './many.ts'
 import { nativeProgram } from './native.ts'
-import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { type Goal, part, type Reporter, type Section } from './section.ts'
 import { compare, median } from './statistics.ts'
+import { withDaemon } from './with-daemon.ts'
 
 const US = 1e3
 
@@ -269,21 +266,8 @@ export const control: Section = {
   name: 'control',
   about: 'commands, restore and single changes with a running daemon on XDP',
   secondsMax: 120,
-  async run(report) {
-    const namespaces = new Namespaces()
-    let daemon: Daemon | null = null
-    try {
-      const name = await makeDirector(namespaces, 'control')
-      await ipBatch(name, [`route add 10.64.0.0/12 via ${DIRECTOR.real[4]}`])
-      enterNetns(namespacePath(name))
-      goAhead()
-      daemon = new Daemon({
-        namespace: namespacePath(name),
-        interfaces: [DIRECTOR.client.device, DIRECTOR.server.device],
-        dataplane: 'xdp',
-      })
-      const running = daemon
-      await running.start()
+  run: (report) =>
+    withDaemon('control', [], async (running) => {
       const before = running.memory()
       report.row({
         name: 'memory of the daemon without rules, resident',
@@ -309,9 +293,5 @@ export const control: Section = {
         await listing(report, running, `${REAL_SERVERS.toLocaleString('en')} real servers`, 3)
         await memory(report, running, 'after listing all of it')
       })
-    } finally {
-      await daemon?.stop()
-      await namespaces.remove()
-    }
-  },
+    }),
 }

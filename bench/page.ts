@@ -5,14 +5,13 @@ import { defaultPinDirectory } from '../linux/bpffs.ts'
 import { possibleCpus } from '../linux/cpus.ts'
 import { readNetDevice } from '../linux/device.ts'
 import { libc } from '../linux/libc.ts'
-import { enterNetns } from '../linux/netns.ts'
-import { goAhead } from './bpf.ts'
-import { Daemon } from './daemon.ts'
+import type { Daemon } from './daemon.ts'
 import { Latency } from './latency.ts'
-import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
+import { DIRECTOR } from './network.ts'
 import { type Goal, part, type Reporter, type Section } from './section.ts'
 import { median } from './statistics.ts'
 import { fromClients } from './traffic.ts'
+import { withDaemon } from './with-daemon.ts'
 import { Wrapper } from './wrapper.ts'
 
 const TRIES = 3
@@ -131,34 +130,17 @@ export const page: Section = {
   name: 'page',
   about: 'the page over a million connections, on XDP',
   secondsMax: 120,
-  async run(report) {
-    const namespaces = new Namespaces()
-    let daemon: Daemon | null = null
-    try {
-      const name = await makeDirector(namespaces, 'page')
-      enterNetns(namespacePath(name))
-      goAhead()
-      daemon = new Daemon({
-        namespace: namespacePath(name),
-        interfaces: [DIRECTOR.client.device, DIRECTOR.server.device],
-        dataplane: 'xdp',
-        options: ['--connections', String(LINES)],
-      })
-      const running = daemon
-      await running.start()
+  run: (report) =>
+    withDaemon('page', ['--connections', String(LINES)], async (running) => {
       await running.restore([
         `-A -t ${SERVICE}:80 -s rr`,
         `-a -t ${SERVICE}:80 -r ${DIRECTOR.real[4]}:80 -g -w 1`,
       ])
-      for (let n = 0; n < TRIES && (await ask(daemon.socket, 'order=ends')).matched < ENOUGH; n++) {
+      for (let n = 0; n < TRIES && (await ask(running.socket, 'order=ends')).matched < ENOUGH; n++) {
         // A SYN alone is a connection for a minute only. The first may come before the real server's address is known.
         connect('S')
         connect('A')
       }
       await part(report, 'questions', () => questions(report, running))
-    } finally {
-      await daemon?.stop()
-      await namespaces.remove()
-    }
-  },
+    }),
 }

@@ -3,15 +3,12 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sleep } from '../lab/command.ts'
-import { ipBatch } from '../lab/namespace.ts'
-import { enterNetns } from '../linux/netns.ts'
-import { goAhead } from './bpf.ts'
-import { Daemon } from './daemon.ts'
+import type { Daemon } from './daemon.ts'
 import { Latency, type Waited } from './latency.ts'
 import { Forwarded, REAL_SERVERS, SERVERS_PER_SERVICE, SERVICES, serverAt, serviceAt } from './many.ts'
-import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
 import { type Goal, part, type Reporter, type Section } from './section.ts'
 import { median } from './statistics.ts'
+import { withDaemon } from './with-daemon.ts'
 
 const LOAD: Goal = { of: 'value', bound: 'most', limit: 3000 }
 const CHANGE: Goal = { of: 'value', bound: 'most', limit: 300 }
@@ -134,30 +131,16 @@ export const site: Section = {
   about: `a file of ${REAL_SERVERS.toLocaleString('en')} real servers, on XDP`,
   secondsMax: 120,
   async run(report) {
-    const namespaces = new Namespaces()
     const file = new File()
-    let daemon: Daemon | null = null
+    file.write('')
     try {
-      const name = await makeDirector(namespaces, 'site')
-      await ipBatch(name, [`route add 10.64.0.0/12 via ${DIRECTOR.real[4]}`])
-      enterNetns(namespacePath(name))
-      goAhead()
-      file.write('')
-      daemon = new Daemon({
-        namespace: namespacePath(name),
-        interfaces: [DIRECTOR.client.device, DIRECTOR.server.device],
-        dataplane: 'xdp',
-        options: ['--config', file.path],
-      })
-      const running = daemon
-      await running.start()
-      await part(report, 'load', async () => {
-        await load(report, running, file)
-        await part(report, 'one change', () => change(report, running, file))
-      })
+      await withDaemon('site', ['--config', file.path], (daemon) =>
+        part(report, 'load', async () => {
+          await load(report, daemon, file)
+          await part(report, 'one change', () => change(report, daemon, file))
+        }),
+      )
     } finally {
-      await daemon?.stop()
-      await namespaces.remove()
       file.remove()
     }
   },

@@ -6,13 +6,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { call } from '../control/front/api/client.ts'
 import { run, sleep } from '../lab/command.ts'
-import { ipBatch } from '../lab/namespace.ts'
-import { enterNetns } from '../linux/netns.ts'
-import { goAhead } from './bpf.ts'
-import { Daemon } from './daemon.ts'
-import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
+import type { Daemon } from './daemon.ts'
+import { DIRECTOR } from './network.ts'
 import { type Goal, part, type Section } from './section.ts'
 import { median, quantile } from './statistics.ts'
+import { withDaemon } from './with-daemon.ts'
 
 const SERVERS = 20_000
 const ROUTES = 100_000
@@ -76,21 +74,8 @@ export const storm: Section = {
   name: 'storm',
   about: 'requests with 20,000 tunnel servers while 100,000 routes flap',
   secondsMax: 300,
-  async run(report) {
-    const namespaces = new Namespaces()
-    let daemon: Daemon | null = null
-    try {
-      const name = await makeDirector(namespaces, 'storm')
-      await ipBatch(name, [`route add 10.64.0.0/12 via ${DIRECTOR.real[4]}`])
-      enterNetns(namespacePath(name))
-      goAhead()
-      daemon = new Daemon({
-        namespace: namespacePath(name),
-        interfaces: [DIRECTOR.client.device, DIRECTOR.server.device],
-        dataplane: 'xdp',
-      })
-      const running = daemon
-      await running.start()
+  run: (report) =>
+    withDaemon('storm', [], async (running) => {
       await running.restore([
         '-A -t 192.0.2.102:80 -s rr',
         ...Array.from({ length: SERVERS }, (_, i) => `-a -t 192.0.2.102:80 -r ${serverAt(i)}:80 -i`),
@@ -129,9 +114,5 @@ export const storm: Section = {
           })
         })
       }
-    } finally {
-      await daemon?.stop()
-      await namespaces.remove()
-    }
-  },
+    }),
 }
