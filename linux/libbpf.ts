@@ -55,46 +55,54 @@ interface Bindings {
 
 let loaded: Bindings | undefined
 
+/** Calls that other threads are about. */
+let underWay = 0
+
 /**
- * `bpf_obj_get_info_by_fd` by another thread: for some kinds of object the kernel takes rtnl, which drivers
- * hold for seconds. Resolves with what the call returned.
+ * Node ends when such threads have: one may be held up by a driver, and one that libbpf lets write to the log waits for
+ * this thread, which waits for it.
  */
-export function objectInfoLater(fd: number, info: Uint8Array): Promise<number> {
-  // Large enough to stay where they are in memory while the other thread writes there.
-  const size = new Uint32Array(64)
-  size[0] = info.length
-  const call: unknown = libbpf().bpf_obj_get_info_by_fd
+function leaveAtOnce(status: number): void {
+  if (underWay > 0) libc._exit(status)
+}
+
+/** A call of libbpf by another thread; resolves with what it returned, or with `failed`. */
+function later(call: unknown, parameters: readonly unknown[], failed: number): Promise<number> {
+  if (!process.listeners('exit').includes(leaveAtOnce)) process.on('exit', leaveAtOnce)
+  underWay++
   return new Promise((resolve) => {
     ;(call as { async(...parameters: unknown[]): void }).async(
-      fd,
-      addressOf(info),
-      addressOf(new Uint8Array(size.buffer)),
+      ...parameters,
       (error: Error | null, result: unknown) => {
-        resolve(error === null && size.length > 0 && info.length > 0 ? Number(result) : -1)
+        underWay--
+        resolve(error === null ? Number(result) : failed)
       },
     )
   })
 }
 
+/**
+ * `bpf_obj_get_info_by_fd` by another thread: for some kinds of object the kernel takes rtnl, which drivers
+ * hold for seconds. Resolves with what the call returned.
+ */
+export async function objectInfoLater(fd: number, info: Uint8Array): Promise<number> {
+  // Large enough to stay where they are in memory while the other thread writes there.
+  const size = new Uint32Array(64)
+  size[0] = info.length
+  const at = addressOf(new Uint8Array(size.buffer))
+  const result = await later(libbpf().bpf_obj_get_info_by_fd, [fd, addressOf(info), at], -1)
+  return size.length > 0 && info.length > 0 ? result : -1
+}
+
 /** `bpf_map_update_elem` by another thread, of a map of 32-bit values; resolves with what the call returned. */
-export function updateMapLater(map: number, key: number, value: number): Promise<number> {
+export async function updateMapLater(map: number, key: number, value: number): Promise<number> {
   // Large enough to stay where they are in memory while the other thread reads them.
   const words = new Uint32Array(64)
   words[0] = key
   words[1] = value
   const at = addressOf(new Uint8Array(words.buffer))
-  const call: unknown = libbpf().bpf_map_update_elem
-  return new Promise((resolve) => {
-    ;(call as { async(...parameters: unknown[]): void }).async(
-      map,
-      at,
-      at + 4n,
-      0,
-      (error: Error | null, result: unknown) => {
-        resolve(error === null && words.length > 0 ? Number(result) : -1)
-      },
-    )
-  })
+  const result = await later(libbpf().bpf_map_update_elem, [map, at, at + 4n, 0], -1)
+  return words.length > 0 ? result : -1
 }
 
 /**
@@ -107,15 +115,7 @@ export function loadNow(object: Handle): number {
 
 /** `bpf_object__load` by another thread; resolves with what the call returned. Nothing else may use the object. */
 export function loadLater(object: Handle): Promise<number> {
-  const call: unknown = libbpf().bpf_object__load
-  return new Promise((resolve) => {
-    ;(call as { async(...parameters: unknown[]): void }).async(
-      object,
-      (error: Error | null, result: unknown) => {
-        resolve(error === null ? Number(result) : -Errno.ENOMEM)
-      },
-    )
-  })
+  return later(libbpf().bpf_object__load, [object], -Errno.ENOMEM)
 }
 
 /** The library, loaded at first use: the userspace plane runs on machines without it. */

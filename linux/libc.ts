@@ -17,6 +17,7 @@ const library = koffi.load(null)
 const bindings = {
   socket: library.func('int socket(int domain, int type, int protocol)'),
   pthread_sigmask: library.func('int pthread_sigmask(int how, void *set, void *before)'),
+  _exit: library.func('void _exit(int status)'),
   bind: library.func('int bind(int fd, void *address, uint32_t length)'),
   setsockopt: library.func('int setsockopt(int fd, int level, int name, void *value, uint32_t length)'),
   getsockopt: library.func('int getsockopt(int fd, int level, int name, void *value, void *length)'),
@@ -104,6 +105,7 @@ export const libc = bindings as {
   /** `name` has room for 16 bytes; null when there is no such interface. */
   readonly if_indextoname: (index: number, name: Pointer) => bigint | null
   readonly pthread_sigmask: (how: number, set: Pointer, before: Pointer) => number
+  readonly _exit: (status: number) => void
   readonly strerror: (number: number) => string
   /** Address of a struct group that the next call may overwrite; null: no such group. */
   readonly getgrnam: (name: string) => bigint | null
