@@ -163,8 +163,9 @@ pm_inline enum pm_verdict pm_parse_vlan(struct pm_frame *f)
 			if (*(__be16 *)(f->data + PM_ETH_LEN) & pm_htons(PM_VLAN_ID))
 				return PM_PASS_VLAN;
 		}
+		/* It takes one that stands behind along, and fails where that is cut off. */
 		if (bpf_skb_vlan_pop(skb))
-			return PM_PASS_VLAN;
+			return skb->len < PM_ETH_LEN + 2 * PM_VLAN_LEN ? PM_PASS_MALFORMED : PM_PASS_VLAN;
 		pm_frame_load(f);
 	}
 	return skb->vlan_present ? PM_PASS_VLAN : PM_CONTINUE;
