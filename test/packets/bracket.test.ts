@@ -94,9 +94,10 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
     client = 0
     const rules = Array.from({ length: servers }, (_, i) => {
       const upper = random.once(5) ? ` -x ${2 + random.below(6)}` : ''
-      return `ipvsadm -a ${AT} -r ${RS4[i % 3]}:${8000 + i} -m -w ${random.below(6)}${upper}`
+      return `-a ${AT} -r ${RS4[i % 3]}:${8000 + i} -m -w ${random.below(6)}${upper}`
     })
-    await it().load([`ipvsadm -A ${AT} -s ${scheduler}`, ...rules])
+    await it().load([`ipvsadm -A ${AT} -s ${scheduler}`])
+    await it().restore(rules)
   }
 
   /** One more client: whoever gets it must be whom a walk would have chosen. */
@@ -211,7 +212,7 @@ describe('brackets in wasm', () => {
     const servers = 4200
     await program.load([`ipvsadm -A ${AT} -s lc`])
     const lines = Array.from({ length: servers }, (_, i) => `-a ${AT} -r ${RS4[i % 3]}:${8000 + i} -m -w 1`)
-    for (const line of lines) await program.run(`ipvsadm ${line}`)
+    await program.restore(lines)
     assert.equal(scheduled(program).schedule.bracket, 13)
     const { members } = scheduled(program)
     const view = program.dataplane.map('live').view

@@ -85,6 +85,15 @@ export class DirectorUnderTest {
     return { stdout: result.stdout.toString(), stderr: result.stderr.toString(), rc: result.status }
   }
 
+  /** Lines of `ipvsadm -R`, all of them in one go. */
+  async restore(lines: readonly string[]): Promise<void> {
+    const { director } = this.#current()
+    const options = { argv: ['ipvsadm', '-R'], stdin: `${lines.join('\n')}\n`, director }
+    const result = await runIpvsadm({ ...options, names: () => namesFrom('', '') })
+    if (typeof result === 'string' || result.status !== 0)
+      throw new Error(`ipvsadm -R: ${typeof result === 'string' ? result : result.stderr.toString()}`)
+  }
+
   /** Marking rules of netfilter, as `pointsman mark import` takes them; those that were there go. */
   async importMarks(text: string): Promise<void> {
     const { rules, notTaken } = importMarks(text)

@@ -41,6 +41,8 @@ export interface Program {
   changeMarks(change: MarkChange): Promise<void>
   changeFilters(change: FilterChange): Promise<void>
   changeLimits(change: LimitChange): Promise<void>
+  /** Lines of `ipvsadm -R`, in one go. */
+  restore(lines: readonly string[]): Promise<void>
   run(command: string): Promise<string>
   /** Another director takes over, as after a kill. */
   restart(): Promise<void>
@@ -107,6 +109,10 @@ class PlaneProgram implements Program {
 
   async changeLimits(change: LimitChange): Promise<void> {
     await this.#director.changeLimits(change)
+  }
+
+  async restore(lines: readonly string[]): Promise<void> {
+    await this.#director.restore(lines)
   }
 
   async run(command: string): Promise<string> {
