@@ -8,19 +8,28 @@
 
 #include "host.h"
 
-/* Frames that are cut: jumbo ones with the headers of a tunnel. */
-#define PM_CUT_MAX 10240u
-#define PM_CUT_MASK 16383u
+/* Frames that are cut: all that a program can make. */
+#define PM_CUT_MAX 16384u
+/* Bytes of a piece; one more than a mask, which Linux 6.1 wants to see. */
+#define PM_CUT_PIECE_MAX 8192u
 /* Smaller links than Ethernet's make no more of any of them. */
 #define PM_CUT_PIECES 64u
 /* Ethernet, and IPv4 with options; IPv6 with a fragment header is shorter. */
 #define PM_CUT_FRONT (PM_ETH_LEN + 60)
 #define PM_CUT_FRONT_MASK 127u
 
-/* A packet is one CPU's while the program runs. The verifier reckons with pieces as large as the mask allows, wherever they start. */
+/* How, beside to what size: DF stays; bytes of the frame that all fragments have, and which of them names what is next. */
+#define PM_CUT_KEEPS_DF 1u
+#define PM_CUT_FRONT_SHIFT 8
+#define PM_CUT_SAYS_SHIFT 16
+
+/* A packet is one CPU's while the program runs. The verifier reckons with the largest pieces, wherever they start. */
 struct pm_cut_room {
 	__u8 front[PM_CUT_FRONT_MASK + 1];
-	__u8 frame[PM_CUT_MAX + PM_CUT_MASK + 1];
+	__u8 frame[PM_CUT_MAX + PM_CUT_PIECE_MAX];
+	/* Of a datagram that came in fragments (gather.h): where it is kept, and its bytes as a frame. */
+	__u32 slot;
+	__u32 whole;
 };
 
 struct {
@@ -39,7 +48,7 @@ struct pm_cutting {
 	__u32 payload; /* bytes */
 	__u32 piece;   /* of all fragments but the last */
 	__u32 first;   /* IPv4: the packet's own offset, in units */
-	__u32 more;    /* IPv4: MF of the packet itself */
+	__u32 more;    /* IPv4: MF of the packet itself, and DF if that stays */
 	__u32 sent;    /* all pieces are on their way, but for the one that the packet has become */
 };
 
@@ -79,29 +88,45 @@ PM_PART int pm_cut_options(__u32 header)
 	return 0;
 }
 
+/* The sum over the IPv4 header that stands there, of a frame with so many bytes before its payload. */
+pm_inline __u64 pm_cut_header_sum(const struct pm_cut_room *room, __u32 front)
+{
+	const __u16 *word = (const __u16 *)(room->front + PM_ETH_LEN);
+	__u64 sum = 0;
+
+	for (__u32 i = 0; i < 30; i++) {
+		if (i * 2 >= front - PM_ETH_LEN)
+			break;
+		sum += word[i];
+	}
+	return sum;
+}
+
+/* Offset and M (RFC 8200 §4.5) of the fragment header at `at`. */
+pm_inline void pm_cut_offset(struct pm_cut_room *room, __u32 at, __u32 word)
+{
+	struct pm_ipv6_fragment *part;
+
+	pm_opaque(at);
+	part = (void *)(room->front + (at & PM_CUT_FRONT_MASK));
+	part->offset = pm_htons(word);
+}
+
 /* What stands before a piece of the payload: the packet's own headers, or those and a fragment header. */
 pm_inline void pm_cut_front(struct pm_cut_room *room, const struct pm_cutting *c, __u32 offset, __u32 bytes, __u32 more)
 {
 	if (c->family == 4) {
 		struct pm_ipv4 *ip = (void *)(room->front + PM_ETH_LEN);
-		__u16 *word = (__u16 *)ip;
-		__u64 sum = 0;
 
 		ip->length = pm_htons(c->front - PM_ETH_LEN + bytes);
-		ip->fragment = pm_htons((c->first + offset / 8) | (more || c->more ? PM_IPV4_MF : 0));
+		ip->fragment = pm_htons((c->first + offset / 8) | c->more | (more ? PM_IPV4_MF : 0));
 		ip->check = 0;
-		for (__u32 i = 0; i < 30; i++) {
-			if (i * 2 >= c->front - PM_ETH_LEN)
-				break;
-			sum += word[i];
-		}
-		ip->check = ~pm_fold(sum);
+		ip->check = ~pm_fold(pm_cut_header_sum(room, c->front));
 	} else {
 		struct pm_ipv6 *ip = (void *)(room->front + PM_ETH_LEN);
-		struct pm_ipv6_fragment *part = (void *)(ip + 1);
 
-		ip->payload = pm_htons(sizeof(*part) + bytes);
-		part->offset = pm_htons(offset | !!more);
+		ip->payload = pm_htons(c->front - PM_ETH_LEN - PM_IPV6_LEN + bytes);
+		pm_cut_offset(room, c->from, offset | !!more);
 	}
 }
 
@@ -109,7 +134,8 @@ static long pm_cut_piece(__u32 i, void *arg)
 {
 	struct pm_cutting *c = arg;
 	struct pm_cut_room *room = pm_cut_room();
-	__u32 offset = i * c->piece, bytes, from, front = c->front;
+	__u32 offset = i * c->piece;
+	__u64 bytes, from, front = c->front;
 	int last;
 
 	if (!room || offset >= c->payload)
@@ -129,7 +155,7 @@ static long pm_cut_piece(__u32 i, void *arg)
 		return 1;
 	/* As they are; and never none, as Linux 6.1 wants to see it. */
 	front = ((front - 1) & PM_CUT_FRONT_MASK) + 1;
-	bytes = ((bytes - 1) & PM_CUT_MASK) + 1;
+	bytes = ((bytes - 1) & (PM_CUT_PIECE_MAX - 1)) + 1;
 	if (bpf_skb_store_bytes(c->skb, 0, room->front, front, BPF_F_RECOMPUTE_CSUM) ||
 	    bpf_skb_store_bytes(c->skb, front, room->frame + from, bytes, BPF_F_RECOMPUTE_CSUM))
 		return 1;
@@ -145,7 +171,7 @@ static long pm_cut_piece(__u32 i, void *arg)
 }
 
 /* Reads the headers of the packet that is to be cut. Non-zero: it cannot be. */
-pm_inline int pm_cut_read(struct pm_cut_room *room, struct pm_cutting *c, __u32 length, __u32 mtu)
+pm_inline int pm_cut_read(struct pm_cut_room *room, struct pm_cutting *c, __u32 length, __u32 mtu, __u32 how)
 {
 	if ((room->frame[PM_ETH_LEN] >> 4) == 4) {
 		struct pm_ipv4 *ip = (void *)(room->frame + PM_ETH_LEN);
@@ -155,7 +181,7 @@ pm_inline int pm_cut_read(struct pm_cut_room *room, struct pm_cutting *c, __u32 
 		c->front = c->from = PM_ETH_LEN + header;
 		c->payload = pm_ntohs(ip->length) - header;
 		c->first = word & PM_IPV4_OFFSET;
-		c->more = word & PM_IPV4_MF;
+		c->more = word & (how & PM_CUT_KEEPS_DF ? PM_IPV4_MF | PM_IPV4_DF : PM_IPV4_MF);
 		/* RFC 6864 §4.1: one that was not to be fragmented may have none. */
 		if (!ip->id)
 			ip->id = bpf_get_prandom_u32() | 1;
@@ -163,23 +189,32 @@ pm_inline int pm_cut_read(struct pm_cut_room *room, struct pm_cutting *c, __u32 
 	} else {
 		struct pm_ipv6 *ip = (void *)(room->frame + PM_ETH_LEN);
 		struct pm_ipv6_fragment *part;
+		__u32 at = how >> PM_CUT_FRONT_SHIFT & 0xff, says = how >> PM_CUT_SAYS_SHIFT & PM_CUT_FRONT_MASK;
 
+		if (!at) {
+			at = PM_ETH_LEN + PM_IPV6_LEN;
+			says = PM_ETH_LEN + __builtin_offsetof(struct pm_ipv6, next);
+		}
 		c->family = 6;
-		c->from = PM_ETH_LEN + PM_IPV6_LEN;
-		c->front = c->from + sizeof(*part);
-		c->payload = pm_ntohs(ip->payload);
-		__builtin_memcpy(room->front, room->frame, PM_ETH_LEN + PM_IPV6_LEN);
-		ip = (void *)(room->front + PM_ETH_LEN);
-		part = (void *)(ip + 1);
-		part->next = ip->next;
+		c->from = at;
+		c->front = at + sizeof(*part);
+		c->payload = PM_ETH_LEN + PM_IPV6_LEN + pm_ntohs(ip->payload) - at;
+		__builtin_memcpy(room->front, room->frame, PM_CUT_FRONT_MASK + 1);
+		if (at > PM_CUT_FRONT_MASK + 1 - sizeof(*part))
+			return -1;
+		pm_opaque(at);
+		part = (void *)(room->front + (at & PM_CUT_FRONT_MASK));
+		part->next = room->front[says];
 		part->length = 0;
 		part->id = bpf_get_prandom_u32();
-		ip->next = PM_PROTO_FRAGMENT;
+		room->front[says] = PM_PROTO_FRAGMENT;
 	}
 	if (c->from + c->payload > length || mtu + PM_ETH_LEN < c->front + 8)
 		return -1;
 	/* All but the last are of whole units. */
 	c->piece = (mtu + PM_ETH_LEN - c->front) & ~7u;
+	if (c->piece > PM_CUT_PIECE_MAX)
+		c->piece = PM_CUT_PIECE_MAX;
 	return c->payload > c->piece * PM_CUT_PIECES;
 }
 
@@ -187,15 +222,15 @@ pm_inline int pm_cut_read(struct pm_cut_room *room, struct pm_cutting *c, __u32 
  * Sends all of the packet but its last fragment by an interface, which is what it is afterwards. Non-zero: not all
  * of it has left.
  */
-PM_PART int pm_cut(struct __sk_buff *skb, __u32 ifindex, __u32 mtu)
+PM_PART int pm_cut(struct __sk_buff *skb, __u32 ifindex, __u32 mtu, __u32 how)
 {
 	struct pm_cut_room *room = pm_cut_room();
 	struct pm_cutting c = { .skb = skb, .ifindex = ifindex };
-	__u32 length = skb->len;
+	__u64 length = skb->len;
 
 	if (!room || length > PM_CUT_MAX || length < PM_ETH_LEN + PM_IPV6_LEN)
 		return -1;
-	if (bpf_skb_load_bytes(skb, 0, room->frame, length) || pm_cut_read(room, &c, length, mtu))
+	if (bpf_skb_load_bytes(skb, 0, room->frame, length) || pm_cut_read(room, &c, length, mtu, how))
 		return -1;
 	bpf_loop(PM_CUT_PIECES, pm_cut_piece, &c, 0);
 	return !c.sent;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Fragments. IPVS puts datagrams together, forwards them, and cuts them anew. So does the userspace plane, which can
- * keep fragments (PM_JOB_WAITS). In the kernel each fragment goes its way by itself, so that nothing is held: the first decides, since it alone has ports, and leaves a note (struct
- * pm_fragment) by which later ones are packets of the same connection. What the real server's stack makes of
- * them is the same datagram.
+ * Fragments. IPVS puts datagrams together, forwards them, and cuts them anew. So do the userspace plane, which can
+ * keep fragments (PM_JOB_WAITS), and traffic control (gather.h), to which XDP leaves them. Where nobody can, and of
+ * datagrams that are too large to be one packet, each fragment goes its way by itself: the first decides, since it
+ * alone has ports, and leaves a note (struct pm_fragment) by which later ones are packets of the same connection. What
+ * the real server's stack makes of them is the same datagram.
  */
 #pragma once
 
@@ -23,8 +24,8 @@ struct pm_extent {
 	__u32 protocol; /* IPv6: the header that comes first in the datagram's payload */
 };
 
-/* The offset of the fragment header, 0 if there is none. */
-pm_inline __u32 pm_fragment_header(struct pm_frame *f)
+/* The offset of the fragment header, 0 if there is none; `says` is that of the byte that names it. */
+pm_inline __u32 pm_fragment_header(struct pm_frame *f, __u32 *says)
 {
 	struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
 	__u32 off = PM_ETH_LEN + PM_IPV6_LEN;
@@ -33,6 +34,7 @@ pm_inline __u32 pm_fragment_header(struct pm_frame *f)
 	if ((__u8 *)(ip + 1) > f->end)
 		return 0;
 	next = ip->next;
+	*says = PM_ETH_LEN + __builtin_offsetof(struct pm_ipv6, next);
 	for (int i = 0; i < PM_IPV6_EXTENSIONS; i++) {
 		struct pm_ipv6_ext *ext;
 
@@ -46,6 +48,7 @@ pm_inline __u32 pm_fragment_header(struct pm_frame *f)
 		if ((__u8 *)(ext + 1) > f->end)
 			return 0;
 		next = ext->next;
+		*says = off;
 		off += (ext->length + 1) * 8;
 	}
 	return next == PM_PROTO_FRAGMENT ? off : 0;
@@ -67,7 +70,7 @@ pm_inline int pm_extent_of(struct pm_frame *f, int family, struct pm_extent *x)
 		x->bytes = pm_ntohs(ip->length) - (ip->version_ihl & 15) * 4;
 		x->protocol = ip->protocol;
 	} else {
-		__u32 off = pm_fragment_header(f), word;
+		__u32 says, off = pm_fragment_header(f, &says), word;
 		struct pm_ipv6 *ip = (void *)(f->data + PM_ETH_LEN);
 		struct pm_ipv6_fragment *part;
 
@@ -439,12 +442,13 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 	struct pm_packet p = {};
 	struct pm_extent x = {};
 	enum pm_verdict v;
-	__u32 ours;
+	__u32 ours, waits;
 
 	if (!set || pm_extent_of(&f, family, &x))
 		return pm_short(&f, PM_PASS_FRAGMENT) << 8;
+	waits = pm_can_wait(&f, set);
 	/* A host that keeps fragments wants to know whose they are, and nothing of transport headers yet. */
-	pm_take_piece(&p, x.first || (x.more && pm_can_wait(&f)) ? PM_PART_LATER : PM_PART_FIRST);
+	pm_take_piece(&p, x.first || (x.more && waits) ? PM_PART_LATER : PM_PART_FIRST);
 	v = family == 4 ? pm_parse_ipv4(&f, &p) : pm_parse_ipv6(&f, &p);
 	if (v == PM_WANT_PAYLOAD)
 		return v << 8;
@@ -467,7 +471,7 @@ pm_inline __u64 pm_fragment(PM_HOST *host, int family)
 	/* RFC 6946: an atomic fragment is a whole packet. */
 	if (!x.first && !x.more)
 		return pm_piece(PM_PART_FIRST, PM_FRAGMENTS, 0, p.key.protocol, p.key.sport, p.key.dport);
-	if (pm_can_wait(&f))
+	if (waits)
 		return PM_WANT_DATAGRAM << 8;
 	/* The first of such a datagram has passed, and left no note. */
 	if (x.first && !pm_may_have_ports(x.protocol))

@@ -17,6 +17,10 @@
 #define PM_SKB_ASKED 0x100	/* whether the checksum is finished has been found out */
 #define PM_SKB_NEIGHBOUR 0x200	/* the kernel is to resolve the neighbour: pm_host_fib has told it of which */
 #define PM_SKB_RESOLVE 0x400	/* and the frame leaves that way */
+#define PM_SKB_LOOSE 0x800	/* a fragment that goes on by itself */
+#define PM_SKB_WHOLE 0x1000	/* a datagram that came in fragments (gather.h) */
+#define PM_SKB_PIECES6 0x2000	/* of IPv6, which only its sender fragments: what counts is how large they were */
+#define PM_SKB_LARGEST_SHIFT 16 /* IP bytes of the largest of them */
 
 /* Actions of traffic control (enum TC_ACT_*). */
 #define PM_TC_NEXT (-1) /* whoever comes next: another program, then the stack or the wire */
@@ -27,7 +31,7 @@
 #define PM_SKB_HEADERS 114
 
 /* Frames that can be cut into fragments (cut.h), without the headers of a tunnel. */
-#define PM_SKB_CUT_MAX 10000
+#define PM_SKB_CUT_MAX 15600
 
 pm_inline void pm_frame_load(struct pm_frame *f)
 {
@@ -105,7 +109,7 @@ PM_PART int pm_skb_encap(struct __sk_buff *skb, __u32 bytes, const struct pm_rea
 	if (!real)
 		return -1;
 	/* What is cut into fragments is no super-packet; and nothing may be cut off one that the kernel knows a tunnel of. */
-	if (!skb->cb[4]) {
+	if (!skb->cb[4] && !(skb->cb[0] & PM_SKB_WHOLE)) {
 		flags |= real->family == 4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 		if (real->tunnel == PM_TUNNEL_GUE)
 			flags |= BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
@@ -311,7 +315,7 @@ PM_PART __u32 pm_skb_segment(struct __sk_buff *skb, __u32 protocol)
 	__be16 *word;
 
 	if (!payload)
-		return 0;
+		return skb->cb[0] & PM_SKB_PIECES6 ? skb->cb[0] >> PM_SKB_LARGEST_SHIFT : 0;
 	/* Of SCTP the kernel does not say: each is as long as its sender found the path, and has a whole chunk. */
 	if (protocol == PM_PROTO_SCTP)
 		return l4 - PM_ETH_LEN + PM_SCTP_LEN + sizeof(struct pm_sctp_chunk);

@@ -99,11 +99,20 @@ struct pm_next_hop {
 #include "host-memory.h"
 #endif
 
-/* Whether the host can keep a fragment until all of its datagram has come. */
-#ifdef __bpf__
-#define pm_can_wait(f) ((void)(f), 0)
+/*
+ * Whether the host can keep a fragment until all of its datagram has come; whether somebody else can, who takes what
+ * this host passes on.
+ */
+#ifndef __bpf__
+#define pm_can_wait(f, set) ((void)(set), (f)->flags & PM_JOB_WAITS)
+#elif defined(PM_SKB)
+#define pm_can_wait(f, set) (((set)->flags & PM_SETTING_DATAGRAMS) && !((f)->host->cb[0] & PM_SKB_LOOSE))
 #else
-#define pm_can_wait(f) ((f)->flags & PM_JOB_WAITS)
+#define pm_can_wait(f, set) ((void)(f), (void)(set), 0)
+#define pm_waits_elsewhere(set) ((set)->flags & PM_SETTING_DATAGRAMS)
+#endif
+#ifndef pm_waits_elsewhere
+#define pm_waits_elsewhere(set) ((void)(set), 0)
 #endif
 
 /*

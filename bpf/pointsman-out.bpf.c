@@ -23,7 +23,7 @@ int pointsman(struct __sk_buff *skb)
 	 */
 	if (skb->ingress_ifindex || skb->vlan_present)
 		return PM_TC_NEXT;
-	skb->cb[0] = 0;
+	skb->cb[0] = PM_SKB_LOOSE;
 	skb->cb[2] = 0;
 	v = pm_skb_run(skb, PM_SKB_HEADERS);
 	if (pm_unlikely(v == PM_WANT_PAYLOAD))

@@ -60,8 +60,8 @@ int pointsman(struct xdp_md *ctx)
 	if (pm_unlikely(v == PM_WANT_CUT) && pm_leave_mark(ctx, ifindex))
 		v = PM_DROP_FRAGMENTATION;
 	pm_record_left(ctx, v, ifindex);
-	/* Counted by whoever cuts it. */
-	if (pm_unlikely(v == PM_WANT_CUT))
+	/* Counted by whoever cuts it, or puts it together. */
+	if (pm_unlikely(v == PM_WANT_CUT || v == PM_WANT_DATAGRAM))
 		return XDP_PASS;
 	pm_tally(v);
 	switch (pm_act(v)) {

@@ -357,10 +357,13 @@ pm_inline __u64 pm_process_piece(PM_HOST *host, int family, __u64 piece)
 }
 
 /* A fragment, by what the first of its datagram was taken for. */
-pm_inline __u64 pm_process_fragment(PM_HOST *host, int family)
+pm_inline __u64 pm_process_fragment(PM_HOST *host, int family, const struct pm_settings *set)
 {
-	__u64 piece = family == 4 ? pm_fragment4(host) : pm_fragment6(host), result;
+	__u64 piece, result;
 
+	if (pm_waits_elsewhere(set))
+		return PM_WANT_DATAGRAM;
+	piece = family == 4 ? pm_fragment4(host) : pm_fragment6(host);
 	if (!(piece & PM_PIECE_PART))
 		return piece >> PM_PIECE_PROTOCOL_SHIFT;
 	result = pm_process_piece(host, family, piece);
@@ -376,7 +379,7 @@ pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_setting
 	if (pm_likely((__u32)result >= PM_FORWARD_NAT))
 		return result;
 	if ((__u32)result == PM_PASS_FRAGMENT)
-		return pm_process_fragment(host, family);
+		return pm_process_fragment(host, family, set);
 	if ((__u32)result == PM_PASS_ICMP)
 		return pm_icmp(host, family, result >> 32, set);
 	if ((__u32)result == PM_PASS_NO_SERVICE && (set->flags & PM_SETTING_NAT_ICMP_SEND))

@@ -90,7 +90,7 @@ enum pm_verdict {
 	PM_DROP_RING = 61,		/* userspace plane: lost in the receive ring (PACKET_STATISTICS) */
 
 	PM_WANT_PAYLOAD = 62, /* userspace host only: run again with the whole packet in memory */
-	PM_WANT_DATAGRAM = 63, /* userspace host only: a fragment, to be kept until all of its datagram is there */
+	PM_WANT_DATAGRAM = 63, /* a fragment, kept until all of its datagram is there; XDP: left to traffic control, which does so */
 
 	PM_DROP_ICMP_CHECKSUM = 64, /* ICMP error that NAT would have to translate, sum wrong */
 	PM_DROP_ICMP_TTL = 65,	    /* ICMP error at the end of its TTL: never answered by another */
@@ -105,7 +105,7 @@ enum pm_verdict {
 	PM_DROP_FRAGMENT_REFUSED = 85, /* the first of its datagram went nowhere */
 	PM_DROP_FRAGMENT_ALONE = 86,   /* its connection is gone, or it would have to be answered */
 	PM_DROP_FRAGMENT_TABLE = 87,   /* no room for another fragmented datagram */
-	PM_DROP_FRAGMENT_INCOMPLETE = 88, /* userspace plane: its datagram was not whole in time, or had to give way */
+	PM_DROP_FRAGMENT_INCOMPLETE = 88, /* its datagram was not whole in time, or had to give way */
 	PM_DROP_NO_REAL_SERVER = 81, /* ICMP error that schedule_icmp would schedule, and no real server available */
 	PM_WANT_CUT = 71, /* XDP only: left to the program of traffic control beside it, which cuts */
 	PM_DROP_DENIED = 72,	     /* its source is denied */
@@ -260,6 +260,7 @@ enum pm_setting {
 	PM_SETTING_CUTS = 0x100000,	   /* traffic control beside XDP cuts what is larger than its path (cut-mark.h) */
 	PM_SETTING_OWN = 0x80000,	   /* this host's own sockets are clients, too (own.h) */
 	PM_SETTING_UNTRACKED = 0x200000,   /* some service is tracked just enough, or was until lately (untracked.h) */
+	PM_SETTING_DATAGRAMS = 0x400000,   /* traffic control puts datagrams together, also of XDP's fragments (gather.h) */
 };
 
 /*

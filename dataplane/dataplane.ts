@@ -143,13 +143,15 @@ export interface Dataplane {
   /** As it is at this moment; null: nobody has asked for it. */
   answers?(): Answers | null
   /**
-   * Has packets cut that are larger than their path and may be fragmented, where the program alone cannot: once there
-   * are `tunnels`, or a link that is narrower than others. Where that cannot be `cutting` says why, and it is tried
-   * again with every `attach`. Planes that cut by themselves leave it out.
+   * Has packets cut that are larger than their path and may be fragmented, and fragments put together, where the
+   * program alone cannot: once there are `tunnels`, a link that is narrower than others, or `fragments`. Where that
+   * cannot be `cutting` says why, and it is tried again with every `attach`. Planes that cut by themselves leave it out.
    */
-  cutLarger?(tunnels: boolean): void
+  cutLarger?(tunnels: boolean, fragments: boolean): void
   /** As it is at this moment; null: there was no need for it. */
   cutting?(): Answers | null
+  /** Whether traffic control, or what is beside XDP, may keep fragments until their datagram is whole. */
+  gathers?(): boolean
   /**
    * Shows the program what the host's own sockets send to virtual services, or no longer. Where that cannot be
    * `ownClients` says why, and it is tried again with every `attach`. Planes that have no place for it leave it out.

@@ -45,6 +45,7 @@ interface Bindings {
   readonly bpf_obj_get_info_by_fd: (fd: number, info: Uint8Array, size: Uint32Array) => number
   readonly bpf_btf_get_fd_by_id: (id: number) => number
   readonly bpf_prog_get_fd_by_id: (id: number) => number
+  readonly bpf_map_get_fd_by_id: (id: number) => number
   readonly bpf_link_create: (program: number, target: number, type: number, options: Bytes) => number
   readonly bpf_link_update: (link: number, program: number, options: Bytes) => number
   readonly bpf_xdp_attach: (ifindex: number, program: number, flags: number, options: Bytes) => number
@@ -163,6 +164,7 @@ function load(): Bindings {
     bpf_obj_get_info_by_fd: library.func('int bpf_obj_get_info_by_fd(int fd, void *info, void *size)'),
     bpf_btf_get_fd_by_id: library.func('int bpf_btf_get_fd_by_id(uint32_t id)'),
     bpf_prog_get_fd_by_id: library.func('int bpf_prog_get_fd_by_id(uint32_t id)'),
+    bpf_map_get_fd_by_id: library.func('int bpf_map_get_fd_by_id(uint32_t id)'),
     bpf_link_create: library.func('int bpf_link_create(int program, int target, int type, void *options)'),
     bpf_link_update: library.func('int bpf_link_update(int link, int program, void *options)'),
     bpf_xdp_attach: library.func(

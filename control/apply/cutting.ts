@@ -1,10 +1,10 @@
 /**
  * Packets that are larger than their path, where the packet program alone cannot cut them (`Dataplane.cutLarger`): once
- * there are real servers behind tunnels, or narrower links. The setting that has the program leave them to what cuts is
- * published after that is there.
+ * there are real servers behind tunnels, or narrower links. Fragments, which the same puts together, once the program
+ * has noted any. The settings that have the program leave them to it are published after it is there.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { Method, RealRecord, Slot } from '../../dataplane/layout/layout.gen.ts'
+import { FragmentRecord, Method, RealRecord, Slot } from '../../dataplane/layout/layout.gen.ts'
 import { REAL_WORDS } from '../compile/images.ts'
 import type { Operation } from '../plan/operations.ts'
 
@@ -17,6 +17,8 @@ export class Cutting {
   readonly #warn: (message: string) => void
   /** Indices of real servers behind tunnels. */
   readonly #tunnels = new Set<number>()
+  /** Whether the program has noted fragments. */
+  #fragments = false
   /** What was last told of: the same is not told again. */
   #told = ''
 
@@ -29,6 +31,11 @@ export class Cutting {
   get isThere(): boolean {
     const cutting = this.#dataplane.cutting?.() ?? null
     return cutting?.seen === true && cutting.refused.length === 0
+  }
+
+  /** Whether fragments are kept until their datagram is whole. */
+  get gathers(): boolean {
+    return this.#dataplane.gathers?.() ?? false
   }
 
   /** One that an earlier director has left. */
@@ -48,12 +55,21 @@ export class Cutting {
   /** To be called before settings are published. */
   before(hasServices: boolean): void {
     if (!hasServices || this.#dataplane.cutLarger === undefined) return
-    this.#dataplane.cutLarger(this.#tunnels.size > 0)
+    this.#fragments ||= this.#areNoted()
+    this.#dataplane.cutLarger(this.#tunnels.size > 0, this.#fragments)
     const refused = this.#dataplane.cutting?.()?.refused.join('; ') ?? ''
     if (refused !== '' && refused !== this.#told) {
-      this.#warn(`Packets that are larger than their path are dropped, not cut: ${refused}`)
+      this.#warn(
+        `Packets that are larger than their path are dropped, not cut, and fragments not put together: ${refused}`,
+      )
     }
     this.#told = refused
+  }
+
+  #areNoted(): boolean {
+    const { u32, entries } = this.#dataplane.map('fragments')
+    for (let at = 0; at < entries; at++) if (u32[(at * FragmentRecord.size) / 4] !== 0) return true
+    return false
   }
 
   #note(real: number, word: number): void {

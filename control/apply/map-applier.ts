@@ -177,6 +177,7 @@ export class MapApplier implements Applier {
         own: this.#own.areServed,
         untracked: rules.kinds.untracked > 0 || this.#ledger.settling.size > 0,
         cuts: this.#cutting.isThere,
+        gathers: this.#cutting.gathers,
       }),
     )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))

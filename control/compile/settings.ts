@@ -90,6 +90,8 @@ export interface InUse {
   readonly answers: boolean
   /** Something beside the program cuts what it cannot. */
   readonly cuts: boolean
+  /** Traffic control keeps fragments until their datagram is whole. */
+  readonly gathers: boolean
   /** The host's own sockets are led to the program. */
   readonly own: boolean
   /** Some service is tracked just enough, or was until lately. */
@@ -144,6 +146,7 @@ export function settingsWords(
       on(use.own, Setting.Own) |
       on(use.cuts, Setting.Cuts) |
       on(use.untracked, Setting.Untracked) |
+      on(use.gathers, Setting.Datagrams) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.marks, use.marks)

@@ -1,7 +1,7 @@
 /**
- * Beside XDP: the packet program in traffic control for what is larger than its path (bpf/cut-mark.h). It is there once
- * there are real servers behind tunnels, or a way that is narrower than what comes in, and stays as long as XDP does:
- * frames that are marked already need it.
+ * Beside XDP: the packet program in traffic control for what is larger than its path (bpf/cut-mark.h), and for fragments
+ * (bpf/gather.h). It is there once there are real servers behind tunnels, a way that is narrower than what comes in, or
+ * fragments, and stays as long as XDP does: frames that are left to it already need it.
  */
 import type { Links } from '../../linux/links.ts'
 import { isMachineTrouble } from '../../linux/machine-error.ts'
@@ -26,6 +26,7 @@ export class Cutting {
   #isLoading = false
   /** Whether there are tunnels; null: nobody wants anything cut. */
   #tunnels: boolean | null = null
+  #fragments = false
 
   constructor(companion: Companion, opened: OpenedPrograms, facts: CuttingFacts) {
     this.#companion = companion
@@ -41,14 +42,21 @@ export class Cutting {
     return this.#companion.look(askFilter)
   }
 
-  want(tunnels: boolean): void {
+  want(tunnels: boolean, fragments: boolean): void {
     this.#tunnels = tunnels
+    this.#fragments ||= fragments
     if (this.state() === null) this.bringInLine(this.#facts.readLinks())
   }
 
   /** null: it is not wanted. */
   state(): Answers | null {
     return this.#companion.state()
+  }
+
+  /** Wherever it is wanted. */
+  get isThere(): boolean {
+    const state = this.state()
+    return state?.seen === true && state.refused.length === 0
   }
 
   bringInLine(links: Links): void {
@@ -58,6 +66,7 @@ export class Cutting {
       if (isThere) this.#companion.remove()
     } else if (
       isThere ||
+      this.#fragments ||
       this.#tunnels === true ||
       (this.#tunnels === false && hasNarrower(links, receiving))
     ) {

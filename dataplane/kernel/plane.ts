@@ -209,12 +209,17 @@ export class KernelDataplane implements Dataplane {
     return this.#companions.outgoing.state()
   }
 
-  cutLarger(tunnels: boolean): void {
-    if (!this.#isOver) this.#companions.cutting.want(tunnels)
+  cutLarger(tunnels: boolean, fragments: boolean): void {
+    if (!this.#isOver) this.#companions.cutting.want(tunnels, fragments)
   }
 
   cutting(): Answers | null {
     return this.#companions.cutting.state()
+  }
+
+  gathers(): boolean {
+    if ([...this.#links.values()].some(({ hook }) => hook === 'xdp')) return this.#companions.cutting.isThere
+    return this.#links.size > 0 || this.plane === 'tc'
   }
 
   /** Interfaces whose frames XDP takes, by those of its links. */
@@ -267,6 +272,11 @@ export class KernelDataplane implements Dataplane {
   /** The running program, for BPF_PROG_TEST_RUN. */
   get programFd(): number {
     return this.#opened.program(this.plane)
+  }
+
+  /** The program beside XDP, if it is loaded: for tests that look into its maps. */
+  get besideFd(): number | null {
+    return this.#opened.has('cut') ? this.#opened.program('cut') : null
   }
 
   /** How programs are attached from the next `attach` on: what is attached otherwise goes on until then. */

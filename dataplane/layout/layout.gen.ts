@@ -465,6 +465,7 @@ export const Setting = {
   Cuts: 1048576,
   Own: 524288,
   Untracked: 2097152,
+  Datagrams: 4194304,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -490,6 +491,7 @@ export const settingNames: { readonly [value: number]: string } = {
   1048576: 'cuts',
   524288: 'own',
   2097152: 'untracked',
+  4194304: 'datagrams',
 }
 
 /** enum pm_egress_flag */

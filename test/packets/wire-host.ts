@@ -13,6 +13,7 @@ import { Bench } from './bench.ts'
 import { unhex } from './bytes.ts'
 import type { CommandResult } from './compare.ts'
 import { DirectorUnderTest } from './director-under-test.ts'
+import { forgetDatagrams } from './kept-datagrams.ts'
 import { enterNamespace } from './libc.ts'
 import type { Answer, VectorHost } from './vector-host.ts'
 import type { InjectStep, Setup, Vector } from './vectors.ts'
@@ -22,6 +23,8 @@ import { mustRun, VECTOR_SIZES } from './wasm-host.ts'
 const PATIENCE = { missingMs: 5000, restMs: 500, quietMs: 8 }
 /** For the program in the kernel to count a packet; those that it does not see it never counts. */
 const JUDGED_MS = 250
+/** The same of a fragment, which may be kept without a verdict: what comes of it comes with a later one. */
+const KEPT_MS = 20
 /** Changes of the network are told in bursts: when none has come in so many looks, the director has heard of them. */
 const NETWORK_LOOKS = 10
 const LOOK_MS = 50
@@ -151,8 +154,8 @@ class WireHost implements VectorHost {
 
   async inject(step: InjectStep): Promise<Answer> {
     const { wire, frame, partial_checksum: partial } = step.inject
-    this.#keepsFragments ||=
-      this.#plane === 'userspace' && fragmentAt(unhex(frame), 0, frame.length / 2) !== null
+    const isFragment = fragmentAt(unhex(frame), 0, frame.length / 2) !== null
+    this.#keepsFragments ||= isFragment
     const before = this.#judged()
     const frames = await this.#bench.exchange(
       wire,
@@ -160,7 +163,7 @@ class WireHost implements VectorHost {
       step.expect.length,
       PATIENCE,
       partial,
-      async () => await this.#handled(before),
+      async () => await this.#handled(before, isFragment ? KEPT_MS : JUDGED_MS),
     )
     return { frames, leftToStack: null }
   }
@@ -169,6 +172,14 @@ class WireHost implements VectorHost {
   async #forgetFragments(): Promise<void> {
     if (!this.#keepsFragments) return
     this.#keepsFragments = false
+    if (this.#dataplane instanceof KernelDataplane) {
+      forgetDatagrams(
+        this.#plane === 'tc'
+          ? this.#dataplane.programFd
+          : (this.#dataplane.besideFd ?? this.#dataplane.programFd),
+      )
+      return
+    }
     await this.#dataplane.detach()
     await this.#dataplane.attach(WIRES)
   }
@@ -177,10 +188,10 @@ class WireHost implements VectorHost {
    * The kernel handles a frame while it is being sent, or soon, when its own thread for that is busy. Threads of the
    * userspace plane do when they get to it: one that has answered twice has had a batch in between.
    */
-  async #handled(before: number): Promise<void> {
+  async #handled(before: number, withinMs: number): Promise<void> {
     if (this.#plane === 'userspace') for (let n = 0; n < 2; n++) await this.#dataplane.quiesce?.()
     else
-      for (const end = performance.now() + JUDGED_MS; this.#judged() === before; await sleep(1))
+      for (const end = performance.now() + withinMs; this.#judged() === before; await sleep(1))
         if (performance.now() >= end) return
   }
 
@@ -228,6 +239,8 @@ export async function openWireHost(name: string, plane: WirePlane): Promise<Vect
     const network = new Network()
     const dataplane = await openPlane(plane)
     await dataplane.attach(WIRES)
+    // As once there have been fragments: what puts them together is there.
+    dataplane.cutLarger?.(false, true)
     return new WireHost(bench, plane, dataplane, network)
   } catch (error) {
     bench.close()

@@ -14,9 +14,9 @@ class CuttingPlane extends MemoryDataplane {
   refused: string[] = []
   #state: Answers | null = null
 
-  cutLarger(tunnels: boolean): void {
+  cutLarger(tunnels: boolean, fragments: boolean): void {
     if (this.asked.at(-1) !== tunnels) this.asked.push(tunnels)
-    if (tunnels) this.#state = { seen: true, interfaces: ['c0'], refused: this.refused }
+    if (tunnels || fragments) this.#state = { seen: true, interfaces: ['c0'], refused: this.refused }
   }
 
   cutting(): Answers | null {
@@ -64,7 +64,9 @@ test('no packet is left to what is not everywhere, and it is said once', async (
   applier.publishSettings()
   assert.equal(plane.told, false)
   assert.deepEqual(
-    warnings.filter((text) => /dropped, not cut/.test(text)),
-    ['Packets that are larger than their path are dropped, not cut: the kernel is too old'],
+    warnings.filter((text) => /not cut/.test(text)),
+    [
+      'Packets that are larger than their path are dropped, not cut, and fragments not put together: the kernel is too old',
+    ],
   )
 })

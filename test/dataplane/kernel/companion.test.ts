@@ -158,14 +158,14 @@ for (const [by, tcLinks] of [
     const plane = await KernelDataplane.open(options(6, tcLinks))
     try {
       await plane.attach(['out0', 'out1'])
-      plane.cutLarger(false)
+      plane.cutLarger(false, false)
       assert.equal(plane.cutting(), null)
       assert.deepEqual(pinned(), [])
-      plane.cutLarger(true)
+      plane.cutLarger(true, false)
       assert.deepEqual([...plane.cutting()!.interfaces].sort(), ['out0', 'out1'])
       // What out0p sends comes to out0: XDP counts it first.
       assert.equal(counted(plane, 'out0p', 6), 1n)
-      plane.cutLarger(false)
+      plane.cutLarger(false, false)
       assert.equal(counted(plane, 'out0p', 6), 1n, 'what is marked already needs it')
       await plane.attach(['out1'])
       assert.deepEqual(plane.cutting()!.interfaces, ['out1'])
@@ -176,7 +176,7 @@ for (const [by, tcLinks] of [
       assert.deepEqual(pinned(), [])
       plane.choose('native')
       await plane.attach(['out1'])
-      plane.cutLarger(true)
+      plane.cutLarger(true, false)
       assert.deepEqual(plane.cutting()!.interfaces, ['out1'])
     } finally {
       await plane.detach()
@@ -193,8 +193,8 @@ for (const [by, tcLinks] of [
     const plane = await KernelDataplane.open({ ...options(6, tcLinks), loadsLater: true })
     try {
       await plane.attach(['out0'])
-      plane.cutLarger(true)
-      plane.cutLarger(true)
+      plane.cutLarger(true, false)
+      plane.cutLarger(true, false)
       assert.equal(plane.cutting(), null)
       await until(() => plane.cutting() !== null, 'what cuts is loaded')
       assert.deepEqual(plane.cutting()!.interfaces, ['out0'])
@@ -206,14 +206,14 @@ for (const [by, tcLinks] of [
     assert.deepEqual(pinned(), [])
     const hasty = await KernelDataplane.open({ ...options(6, tcLinks), loadsLater: true })
     await hasty.attach(['out0'])
-    hasty.cutLarger(true)
+    hasty.cutLarger(true, false)
     await hasty.detach()
     await hasty.close()
     // Whoever is still being loaded comes too late to be pinned.
     const next = await KernelDataplane.open({ ...options(7, tcLinks), loadsLater: true })
     try {
       await next.attach(['out0'])
-      next.cutLarger(true)
+      next.cutLarger(true, false)
       await until(() => next.cutting() !== null, 'what cuts is loaded')
     } finally {
       await next.detach()
@@ -227,10 +227,10 @@ for (const [by, tcLinks] of [
   }, async () => {
     const first = await KernelDataplane.open(options(6, tcLinks))
     await first.attach(['out0'])
-    first.cutLarger(false)
+    first.cutLarger(false, false)
     assert.equal(first.cutting(), null)
     ip('link set out1 mtu 1400')
-    first.cutLarger(false)
+    first.cutLarger(false, false)
     assert.deepEqual(first.cutting()!.interfaces, ['out0'])
     await first.close()
     ip('link set out1 mtu 1500')

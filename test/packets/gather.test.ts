@@ -1,0 +1,198 @@
+/** Datagrams that come in fragments are put together in traffic control, where packets are taken there and beside XDP. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { cutIntoFragments } from '../../dataplane/userspace/worker/cut.ts'
+import { type DataplaneName, playAll } from '../conformance/packets.ts'
+import { missingPrivilege } from '../conformance/vector-tests.ts'
+import { MAC } from './bench.ts'
+import { hex } from './bytes.ts'
+import { ethernet, type IpPacket, ipv4, ipv6, type Segment, tcp, udp } from './frame.ts'
+import type { Setup, Vector, Wire } from './vectors.ts'
+
+const CLIENT = { 4: '198.51.100.7', 6: '2001:db8:c::7' } as const
+const VIP = { 4: '192.0.2.100', 6: '2001:db8:1::100' } as const
+const SERVER = { 4: '10.0.2.11', 6: '2001:db8:2::11' } as const
+const DIRECTOR = '2001:db8:2::1'
+const FAMILIES = [4, 6] as const
+type Family = (typeof FAMILIES)[number]
+/** Bytes of IP packets that fragments are. */
+const SIZE = 1400
+
+const bytesOf = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => i * 7 + (i >> 8))
+const ip = (src: string, dst: string, segment: Segment, ttl = 64): IpPacket =>
+  src.includes(':') ? ipv6({ src, dst, hopLimit: ttl }, segment) : ipv4({ src, dst, ttl, id: 77 }, segment)
+const fromClient = (packet: IpPacket) => ethernet({ src: MAC.clientRouter, dst: MAC.c0 }, packet)
+const toClient = (packet: IpPacket) => ethernet({ src: MAC.c0, dst: MAC.clientRouter }, packet)
+const fromServer = (packet: IpPacket) => ethernet({ src: MAC.rs1, dst: MAC.r0 }, packet)
+const toServer = (packet: IpPacket) => ethernet({ src: MAC.r0, dst: MAC.rs1 }, packet)
+const at = (address: string, port: number) => `${address.includes(':') ? `[${address}]` : address}:${port}`
+const ipvsadm = (line: string): Setup => ['ipvsadm', ...line.split(' ')]
+
+/** The frame in fragments, in order. */
+function pieces(frame: Uint8Array, size = SIZE): Uint8Array[] {
+  const memory = new Uint8Array(1 << 17)
+  memory.set(frame)
+  const frames: Uint8Array[] = []
+  let next = frame.length
+  const room = (bytes: number): number => {
+    next += bytes
+    return next - bytes
+  }
+  cutIntoFragments(
+    memory,
+    0,
+    size,
+    () => 99,
+    room,
+    (start, bytes) => frames.push(memory.slice(start, start + bytes)),
+  )
+  return frames
+}
+
+interface Sent {
+  readonly wire: Wire
+  readonly frames: readonly Uint8Array[]
+  readonly out: Wire
+  /** What has left when all of them are there. */
+  readonly expected: readonly Uint8Array[]
+  /** The frame that the first of it leaves with; the last unless said otherwise. */
+  readonly from?: number
+}
+
+function vector(name: string, setup: readonly Setup[], sent: readonly Sent[]): Vector {
+  return {
+    ...{ name, area: 'gather', kernel: 'none', setup },
+    steps: sent.flatMap(({ wire, frames, out, expected, from = frames.length - 1 }) =>
+      frames.map((frame, i) => {
+        const due =
+          i < from
+            ? []
+            : i === from
+              ? expected.slice(0, expected.length - (frames.length - 1 - i))
+              : [expected[expected.length - (frames.length - i)]!]
+        return {
+          inject: { wire, frame: hex(frame) },
+          expect: due.map((one) => ({ wire: out, frame: hex(one) })),
+        }
+      }),
+    ),
+  }
+}
+
+const shuffled = (frames: readonly Uint8Array[]): Uint8Array[] =>
+  frames.map((_, i) => frames[(i * 7 + 3) % frames.length]!)
+
+/** A datagram to the service of a method, and what the real server gets. */
+function asked(family: Family, method: string, data: Uint8Array): { frame: Uint8Array; arrives: Uint8Array } {
+  const there = udp({ sport: 40001, dport: 53 }, data)
+  const frame = fromClient(ip(CLIENT[family], VIP[family], there))
+  switch (method) {
+    case '-m':
+      return {
+        frame,
+        arrives: toServer(ip(CLIENT[family], SERVER[family], udp({ sport: 40001, dport: 5353 }, data), 63)),
+      }
+    case '-g':
+      return { frame, arrives: toServer(ip(CLIENT[family], VIP[family], there, 63)) }
+    default: {
+      const inside = ip(CLIENT[family], VIP[family], there, 63)
+      return {
+        frame,
+        arrives: toServer(ipv6({ src: DIRECTOR, dst: SERVER[6], hopLimit: 63 }, inside)),
+      }
+    }
+  }
+}
+
+const setup = (family: Family, method: string): Setup[] => [
+  ipvsadm(`-A -u ${at(VIP[family], 53)} -s rr`),
+  ipvsadm(
+    `-a -u ${at(VIP[family], 53)} -r ${at(SERVER[method === '-i' ? 6 : family], method === '-m' ? 5353 : 53)} ${method}`,
+  ),
+]
+
+const VECTORS: readonly Vector[] = [
+  ...FAMILIES.flatMap((family) =>
+    ['-m', '-g'].flatMap((method) =>
+      [4000, 15_300].map((length) => {
+        const { frame, arrives } = asked(family, method, bytesOf(length))
+        const expected = pieces(arrives)
+        const sent = { wire: 'c', out: 'r', expected } as const
+        return vector(`IPv${family} ${method}, ${length} bytes`, setup(family, method), [
+          { ...sent, frames: pieces(frame).toReversed() },
+          { ...sent, frames: pieces(frame) },
+          { ...sent, frames: shuffled(pieces(frame)) },
+        ])
+      }),
+    ),
+  ),
+  ...FAMILIES.map((family) => {
+    const { frame, arrives } = asked(family, '-i', bytesOf(family === 4 ? 1300 : 1350))
+    return vector(`IPv${family} -i, of a size that leaves whole`, setup(family, '-i'), [
+      { wire: 'c', out: 'r', frames: pieces(frame, 800).toReversed(), expected: [arrives] },
+    ])
+  }),
+  ...FAMILIES.map((family) => {
+    const { frame, arrives } = asked(family, '-m', bytesOf(100))
+    const answer = fromServer(
+      ip(SERVER[family], CLIENT[family], udp({ sport: 5353, dport: 40001 }, bytesOf(5000))),
+    )
+    const back = toClient(
+      ip(VIP[family], CLIENT[family], udp({ sport: 53, dport: 40001 }, bytesOf(5000)), 63),
+    )
+    return vector(`IPv${family}: a NAT real server's answer, reversed`, setup(family, '-m'), [
+      { wire: 'c', out: 'r', frames: [frame], expected: [arrives] },
+      { wire: 'r', out: 'c', frames: pieces(answer).toReversed(), expected: pieces(back) },
+    ])
+  }),
+  ...FAMILIES.map((family) => {
+    const { frame, arrives } = asked(family, '-m', bytesOf(4000))
+    const [first, second, ...rest] = pieces(frame)
+    return vector(`IPv${family}: fragments that come twice`, setup(family, '-m'), [
+      {
+        ...{ wire: 'c', out: 'r', expected: pieces(arrives) },
+        frames: [second!, first!, second!, first!, ...rest],
+      },
+    ])
+  }),
+  ...FAMILIES.map((family) => {
+    const frames = pieces(asked(family, '-m', bytesOf(4000)).frame)
+    const others = pieces(asked(family, '-m', bytesOf(4000)).frame, SIZE - 160)
+    return vector(`IPv${family}: of fragments that overlap nothing is taken`, setup(family, '-m'), [
+      { wire: 'c', out: 'r', frames: [frames[0]!, others[1]!, frames[1]!, frames[2]!], expected: [] },
+    ])
+  }),
+  ...FAMILIES.map((family) => {
+    const { frame, arrives } = asked(family, '-m', bytesOf(20_000))
+    const frames = pieces(frame)
+    const payload = SIZE - (family === 4 ? 20 : 48)
+    return vector(
+      `IPv${family}: a datagram that is larger than a packet can be, in order`,
+      setup(family, '-m'),
+      [
+        // All that has been kept goes on with the one that says so.
+        { wire: 'c', out: 'r', frames, expected: pieces(arrives), from: Math.floor(15_360 / payload) },
+      ],
+    )
+  }),
+  vector(
+    'a connection that begins with a SYN in fragments',
+    [ipvsadm(`-A -t ${VIP[4]}:80 -s rr`), ipvsadm(`-a -t ${VIP[4]}:80 -r ${SERVER[4]}:8080 -m`)],
+    [
+      {
+        ...{ wire: 'c', out: 'r' },
+        frames: pieces(fromClient(ip(CLIENT[4], VIP[4], tcp({ sport: 40001, dport: 80, flags: 'S' }))), 28),
+        expected: [toServer(ip(CLIENT[4], SERVER[4], tcp({ sport: 40001, dport: 8080, flags: 'S' }), 63))],
+      },
+    ],
+  ),
+]
+
+function arePutTogether(plane: DataplaneName, skip: string | null): void {
+  test(`on ${plane} datagrams are put together`, { skip: skip ?? false }, async (t) => {
+    for (const { name, outcome, lines } of await playAll(VECTORS, plane, 1))
+      await t.test(name, () => assert.equal(outcome, 'passed', lines.join('\n')))
+  })
+}
+
+for (const plane of ['xdp', 'tc', 'userspace'] as const) arePutTogether(plane, missingPrivilege())
