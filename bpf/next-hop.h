@@ -83,7 +83,8 @@ pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, c
 	} else if (method == PM_METHOD_TUN) {
 		pm_fib_addresses(&q, real->family, (const __be32 *)real->source, (const __be32 *)real->addr);
 	} else {
-		pm_fib_addresses(&q, family, k->saddr, (const __be32 *)real->addr);
+		pm_fib_addresses(&q, family, k->saddr,
+				 real->flags & PM_REAL_BYPASS ? k->daddr : (const __be32 *)real->addr);
 	}
 	q.ifindex = pm_frame_open(host).ifindex;
 	rc = pm_host_fib(host, &q);

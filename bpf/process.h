@@ -181,13 +181,19 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	if (pm_unlikely(plan.flags & PM_CONNECT_ALONE) && !pm_is_resumed(f))
 		pm_count_alone(family, p, plan.real);
 	pm_frame_counted(f);
+	if (!real && service->fwmark &&
+	    (family == 4 ? pm_foreign4(f->host, &p->key, f->ifindex) : pm_foreign6(f->host, &p->key, f->ifindex))) {
+		if (!(set->flags & PM_SETTING_BYPASS))
+			return PM_DROP_NO_ROUTE;
+		plan = (struct pm_plan){ .real = set->bypass, .template = PM_NONE };
+		real = pm_reals(plan.real);
+		if (!real)
+			return PM_DROP_MAP;
+	}
 	if (!real) {
 		/* FTP is for its own port only, where no template leads elsewhere. */
 		if (service->port == pm_htons(PM_FTP_PORT) && service->port != p->key.dport)
 			return PM_PASS_FTP_DATA;
-		if (service->fwmark && (family == 4 ? pm_foreign4(f->host, &p->key, f->ifindex) :
-						      pm_foreign6(f->host, &p->key, f->ifindex)))
-			return PM_DROP_NO_ROUTE;
 		return pm_answer(f, family, p->ip_length, PM_ANSWER_PORT_UNREACHABLE, 0, flow->now);
 	}
 	if (pm_is_own(set, f->ifindex))

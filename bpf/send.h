@@ -28,7 +28,7 @@ pm_inline __u32 pm_wire_length(const struct pm_frame *f, const struct pm_packet 
 /*
  * An error about a packet of this connection. With DR and TUN it counts as an answer of the service:
  * IPVS sees it leave, and what it quotes went to the virtual address (NAT would have to quote the real
- * server's).
+ * server's). Where there is no real server the error's source would be a foreign address.
  */
 pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct pm_flow *flow,
 				    const struct pm_conn *c, enum pm_verdict why, __u32 mtu)
@@ -36,7 +36,10 @@ pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct
 	enum pm_verdict v;
 	__u32 max = family == 4 ? PM_ICMP_MAX : PM_ICMPV6_MAX;
 	__u32 length = flow->p.ip_length + (family == 4 ? PM_IPV4_LEN : PM_IPV6_LEN) + PM_ICMP_LEN;
+	const struct pm_real *real = pm_reals(c->real);
 
+	if (real && (real->flags & PM_REAL_BYPASS))
+		return PM_DROP_NO_ROUTE;
 	/* RFC 1122 §3.2.2: of a datagram its first fragment is answered. */
 	if (flow->p.key.part == PM_PART_LATER)
 		return PM_DROP_FRAGMENT_ALONE;

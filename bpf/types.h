@@ -261,6 +261,7 @@ enum pm_setting {
 	PM_SETTING_OWN = 0x80000,	   /* this host's own sockets are clients, too (own.h) */
 	PM_SETTING_UNTRACKED = 0x200000,   /* some service is tracked just enough, or was until lately (untracked.h) */
 	PM_SETTING_DATAGRAMS = 0x400000,   /* traffic control puts datagrams together, also of XDP's fragments (gather.h) */
+	PM_SETTING_BYPASS = 0x800000,	   /* sysctl cache_bypass, and there is a record for it */
 };
 
 /*
@@ -290,7 +291,8 @@ struct pm_settings {
 	__u64 icmp_budget;	/* second in the high half, how much of its budget is given out in the low */
 	__u32 drop_count;	/* new connections until the next drop */
 	__u32 moves;		/* lines that were moved to another place (move.h), so far; wraps */
-	__u32 pad3[12];
+	__u32 bypass;		/* the daemon's: index in reals of the record for cache_bypass */
+	__u32 pad3[11];
 };
 
 /* What the program keeps for each CPU: nobody else writes there. */
@@ -440,6 +442,7 @@ struct pm_real {
 enum pm_real_flag {
 	PM_REAL_LOCAL = 0x01, /* the address is one of this host's */
 	PM_REAL_ANY_PORT = 0x02, /* connections go to ports of its that no rule names */
+	PM_REAL_BYPASS = 0x04,	 /* none: packets go to where they are for (cache_bypass); of no service */
 };
 
 /*

@@ -31,6 +31,7 @@ import type { ServiceEntry } from '../rules/entries.ts'
 import type { Host, HostChange } from '../rules/host.ts'
 import type { Room } from '../rules/room.ts'
 import type { Rules } from '../rules/rules.ts'
+import { Bypass } from './bypass.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Comparison } from './comparison.ts'
 import { Cutting } from './cutting.ts'
@@ -101,6 +102,7 @@ export class MapApplier implements Applier {
   readonly #own: OwnClients
   readonly #cutting: Cutting
   readonly #view: () => PlanView
+  readonly #bypass: Bypass
   readonly #reconciler: Reconciler
   readonly #comparison: Comparison
   readonly #stateFile: StateFile
@@ -178,6 +180,7 @@ export class MapApplier implements Applier {
         untracked: rules.kinds.untracked > 0 || this.#ledger.settling.size > 0,
         cuts: this.#cutting.isThere,
         gathers: this.#cutting.gathers,
+        bypass: this.#bypass.real((this.#settings.sysctls.cache_bypass ?? 0) !== 0),
       }),
     )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
@@ -205,6 +208,7 @@ export class MapApplier implements Applier {
     this.#identity = identityOf(dataplane)
     this.saved = options.saved ?? this.#stateFile.load(this.#identity)
     this.adoption = adopt(this.#maps, this.#ledger, this.#clock.nowMs())
+    this.#bypass = new Bypass(this.#maps, this.#ledger, (message) => this.#warn(message))
     this.#quiet.await()
     this.#afterAdoption()
   }

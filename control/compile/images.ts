@@ -4,6 +4,7 @@
  */
 import {
   Method,
+  PM_NONE,
   RealFlag,
   RealRecord,
   Scheduler,
@@ -189,6 +190,18 @@ export function realImage(server: RealServer, standing: Standing, placement: Pla
     lower: server.lowerThreshold,
     source,
     flags: (placement.local ? RealFlag.Local : 0) | (standing.anyPort ? RealFlag.AnyPort : 0),
+  })
+  return desk.slice(0, REAL_WORDS)
+}
+
+/** What connections have that go on to where they are for. */
+export function bypassImage(): Uint32Array {
+  scratch.fill(0)
+  source.fill(0)
+  RealRecord.write(deskView, 0, {
+    ...{ slot: Slot.Live, service: PM_NONE, addr: scratch, port: 0, family: 4, method: Method.Dr },
+    ...{ tunnel: 0, tunnelFlags: 0, tunnelPort: 0, weight: 1, upper: 0, lower: 0, source },
+    flags: RealFlag.Bypass,
   })
   return desk.slice(0, REAL_WORDS)
 }

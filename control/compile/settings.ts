@@ -92,6 +92,8 @@ export interface InUse {
   readonly cuts: boolean
   /** Traffic control keeps fragments until their datagram is whole. */
   readonly gathers: boolean
+  /** Index in `reals` of what connections have that go on to where they are for; null: there are none. */
+  readonly bypass: number | null
   /** The host's own sockets are led to the program. */
   readonly own: boolean
   /** Some service is tracked just enough, or was until lately. */
@@ -147,9 +149,11 @@ export function settingsWords(
       on(use.cuts, Setting.Cuts) |
       on(use.untracked, Setting.Untracked) |
       on(use.gathers, Setting.Datagrams) |
+      on(use.bypass !== null, Setting.Bypass) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.marks, use.marks)
+  set(offsets.bypass, use.bypass ?? 0)
   set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)
   set(offsets.dropRate, state.dropRate)
   set(offsets.unprivilegedPort, host.sysctl('net/ipv4/ip_unprivileged_port_start') ?? 1024)

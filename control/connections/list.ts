@@ -5,13 +5,14 @@ import {
   ConnKind,
   ConnStatus,
   PM_CONN_STATUS,
+  RealFlag,
   RealRecord,
   sctpStateNames,
   TemplateState,
   tcpStateNames,
 } from '../../dataplane/layout/layout.gen.ts'
-import type { IpAddress } from '../../net/address.ts'
-import { readAddress } from '../../net/address.ts'
+import type { Family, IpAddress } from '../../net/address.ts'
+import { readAddress, unspecified } from '../../net/address.ts'
 import { protocolOfNumber } from '../../net/protocol.ts'
 import { msOfTicks } from '../compile/settings.ts'
 import type { ConnectionListing } from '../model/connection.ts'
@@ -36,20 +37,32 @@ interface FarEnd {
   readonly address: IpAddress
   /** 0: that of the packet. */
   readonly port: number
+  /** Nobody: packets go on to where they are for, and IPVS lists an address of zeros. */
+  readonly isNobody: boolean
 }
 
-function farEnd(reals: MapMemory, real: number): FarEnd | null {
+function farEnd(reals: MapMemory, real: number, clients: Family): FarEnd | null {
   if (real >= reals.entries) return null
   const base = real * reals.entrySize
   const family = RealRecord.getFamily(reals.view, base) === 6 ? 6 : 4
+  const isNobody = isBypass(reals.view, base)
   return {
-    address: readAddress(reals.bytes, base + RealRecord.offsets.addr, family),
+    address: isNobody
+      ? unspecified(clients)
+      : readAddress(reals.bytes, base + RealRecord.offsets.addr, family),
     port: RealRecord.getPort(reals.view, base),
+    isNobody,
   }
 }
 
+/** Whether a record of `reals` is nobody's. */
+export function isBypass(view: DataView, base: number): boolean {
+  return (RealRecord.getFlags(view, base) & RealFlag.Bypass) !== 0
+}
+
 /** Where packets of a line arrive: a template says of no port which one, if it is for all of them. */
-export function portAt(table: ConnectionTable, line: number, server: Pick<FarEnd, 'port'> | null): number {
+export function portAt(table: ConnectionTable, line: number, server: Omit<FarEnd, 'address'> | null): number {
+  if (server?.isNobody === true) return 0
   const { destination } = table.ports(line)
   if (table.kind(line) === ConnKind.Template) return destination === 0 ? 0 : (server?.port ?? 0)
   return ((table.flags(line) & ConnFlag.OtherPort) === 0 && server?.port) || destination
@@ -62,7 +75,7 @@ export function listing(
   reals: MapMemory,
 ): ConnectionListing {
   const { source, destination } = table.addresses(line)
-  const server = farEnd(reals, table.real(line))
+  const server = farEnd(reals, table.real(line), table.family)
   const isTemplate = table.kind(line) === ConnKind.Template
   const hasLapsed = isTemplate && (table.state(line) & TemplateState.Lapsed) !== 0
   const ports = hasLapsed ? LAPSED_PORTS : { ...table.ports(line), target: portAt(table, line, server) }

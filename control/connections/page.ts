@@ -14,7 +14,7 @@ import {
 import { protocolOfNumber } from '../../net/protocol.ts'
 import type { ConnectionOrder, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import type { Pace } from '../model/pace.ts'
-import { listing, portAt, stateText } from './list.ts'
+import { isBypass, listing, portAt, stateText } from './list.ts'
 import { type End, type Glance, parseSearch, type Search } from './search.ts'
 import { type ConnectionTable, ticksUntil } from './table.ts'
 
@@ -136,7 +136,7 @@ class Look {
     const at = real * RealRecord.size
     const { view } = this.#reals
     for (let i = 0; i < 4; i++) server.words[i] = view.getUint32(at + RealRecord.offsets.addr + 4 * i)
-    server.port = portAt(table, line, { port: RealRecord.getPort(view, at) })
+    server.port = portAt(table, line, { port: RealRecord.getPort(view, at), isNobody: isBypass(view, at) })
   }
 
   /** Of the line that `fits` was asked about last; its place in the order is ascending. */

@@ -24,7 +24,7 @@ export const SYSCTLS: Readonly<Record<string, Sysctl>> = {
   amemthresh: { initial: 1024, min: 0, max: INT_MAX, inForce: true },
   am_droprate: { initial: 10, min: 0, max: INT_MAX, inForce: true },
   backup_only: flag(0, false),
-  cache_bypass: flag(0, false),
+  cache_bypass: flag(0, true),
   conn_reuse_mode: { initial: 1, min: 0, max: INT_MAX, inForce: true },
   conntrack: flag(0, false),
   drop_entry: mode(false),

@@ -5,6 +5,7 @@
  */
 import {
   PM_SCHEDULE_ACTIVE,
+  RealFlag,
   RealRecord,
   ScheduleRecord,
   ServiceRecord,
@@ -203,6 +204,10 @@ function retireRest(maps: RuleMaps, ledger: Ledger, inUse: ReadonlySet<number>, 
   for (let real = 0; real < maps.reals.entries; real++) {
     const life = maps.reals.u32[real * REAL_WORDS]
     if (life === Slot.Free || inUse.has(real)) continue
+    if ((RealRecord.getFlags(maps.reals.view, real * RealRecord.size) & RealFlag.Bypass) !== 0) {
+      ledger.borrowFound(real)
+      continue
+    }
     if (life === Slot.Live) execute(maps, { op: 'retire-real', real })
     const slot = RealRecord.getService(maps.reals.view, real * RealRecord.size)
     const holding = ledger.service(slot) ?? null

@@ -201,6 +201,11 @@ export class Ledger implements LedgerView {
     return real
   }
 
+  /** The same of one that is found in use. */
+  borrowFound(real: number): void {
+    this.#freeReals.take(real)
+  }
+
   returnReal(real: number): void {
     this.#freeReals.give(real)
   }

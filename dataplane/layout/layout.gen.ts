@@ -466,6 +466,7 @@ export const Setting = {
   Own: 524288,
   Untracked: 2097152,
   Datagrams: 4194304,
+  Bypass: 8388608,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -492,6 +493,7 @@ export const settingNames: { readonly [value: number]: string } = {
   524288: 'own',
   2097152: 'untracked',
   4194304: 'datagrams',
+  8388608: 'bypass',
 }
 
 /** enum pm_egress_flag */
@@ -516,12 +518,14 @@ export const egressFlagNames: { readonly [value: number]: string } = {
 export const RealFlag = {
   Local: 1,
   AnyPort: 2,
+  Bypass: 4,
 } as const
 export type RealFlag = (typeof RealFlag)[keyof typeof RealFlag]
 
 export const realFlagNames: { readonly [value: number]: string } = {
   1: 'local',
   2: 'any_port',
+  4: 'bypass',
 }
 
 /** enum pm_fate */
@@ -705,6 +709,7 @@ export interface SettingsRecord {
   readonly icmpBudget: bigint
   readonly dropCount: number
   readonly moves: number
+  readonly bypass: number
 }
 
 export const SettingsRecord = {
@@ -729,6 +734,7 @@ export const SettingsRecord = {
     icmpBudget: 128,
     dropCount: 136,
     moves: 140,
+    bypass: 144,
   },
   read(view: DataView, base: number): SettingsRecord {
     return {
@@ -751,6 +757,7 @@ export const SettingsRecord = {
       icmpBudget: view.getBigUint64(base + 128, true),
       dropCount: view.getUint32(base + 136, true),
       moves: view.getUint32(base + 140, true),
+      bypass: view.getUint32(base + 144, true),
     }
   },
   write(view: DataView, base: number, value: SettingsRecord): void {
@@ -773,7 +780,8 @@ export const SettingsRecord = {
     view.setBigUint64(base + 128, value.icmpBudget, true)
     view.setUint32(base + 136, value.dropCount, true)
     view.setUint32(base + 140, value.moves, true)
-    clear(view, base + 144, 48)
+    view.setUint32(base + 144, value.bypass, true)
+    clear(view, base + 148, 44)
   },
   getLayout: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setLayout: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -813,6 +821,8 @@ export const SettingsRecord = {
   setDropCount: (view: DataView, base: number, value: number): void => view.setUint32(base + 136, value, true),
   getMoves: (view: DataView, base: number): number => view.getUint32(base + 140, true),
   setMoves: (view: DataView, base: number, value: number): void => view.setUint32(base + 140, value, true),
+  getBypass: (view: DataView, base: number): number => view.getUint32(base + 144, true),
+  setBypass: (view: DataView, base: number, value: number): void => view.setUint32(base + 144, value, true),
 } as const
 
 /** struct pm_cpu_state, 64 bytes. */
@@ -2732,7 +2742,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '433521227144b09f'
+export const LAYOUT_FINGERPRINT = '31ec236953e54017'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2769,7 +2779,7 @@ fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
 constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
-pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:pad3:u32[12]
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:bypass:u32 148:pad3:u32[11]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
@@ -2824,7 +2834,8 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'icmp_budget', offset: 128, type: 'u64', count: null },
       { name: 'drop_count', offset: 136, type: 'u32', count: null },
       { name: 'moves', offset: 140, type: 'u32', count: null },
-      { name: 'pad3', offset: 144, type: 'u32', count: 12 },
+      { name: 'bypass', offset: 144, type: 'u32', count: null },
+      { name: 'pad3', offset: 148, type: 'u32', count: 11 },
     ],
   },
   {

@@ -275,7 +275,7 @@ test('an earlier build goes on with what stands beside it, if the kernel refuses
 }, async () => {
   const first = await KernelDataplane.open(options(6, true))
   await first.attach(['out0'])
-  first.cutLarger(true)
+  first.cutLarger(true, false)
   await first.close()
   const plane = await KernelDataplane.open({ ...options(6, true), cutObjectPath: '/nowhere/cut.o' })
   try {
