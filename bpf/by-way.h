@@ -46,7 +46,7 @@ pm_inline __u64 pm_note_answer(int family, const struct pm_key *k, __u32 ip_leng
 	traits = pm_glance(fields->traits);
 	which = pm_glance(fields->real);
 	again = pm_head(pm_after(c, traits | which));
-	if (!pm_same_owner(again, head) || pm_kind_of(traits) != PM_CONN_IN || pm_method_of(traits) == PM_METHOD_NAT)
+	if (!pm_same_owner(again, head) || pm_kind_of(traits) != PM_CONN_IN || pm_translates(pm_method_of(traits)))
 		return PM_NO_LINE;
 	real = pm_reals(which);
 	if (lent) {

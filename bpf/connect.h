@@ -3,6 +3,7 @@
 #pragma once
 
 #include "claim.h"
+#include "full-nat.h"
 #include "send.h"
 
 /* Fills a claimed line. */
@@ -106,7 +107,6 @@ pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_ind
 	return PM_LINE_BUSY;
 }
 
-/* `which`: index in reals in the high half, the real server's port in the low. */
 PM_PART __u64 pm_seek_reply4(const struct pm_key *k, __u64 which, __u32 now, struct pm_place *at)
 {
 	return pm_seek_reply(4, k, which >> 32, which, now, at);
@@ -117,35 +117,64 @@ PM_PART __u64 pm_seek_reply6(const struct pm_key *k, __u64 which, __u32 now, str
 	return pm_seek_reply(6, k, which >> 32, which, now, at);
 }
 
-/* Fills the claimed line for replies to line `index` of the client's, which is claimed too. */
-pm_inline void pm_fill_reply(int family, const struct pm_key *k, __u32 index, __u32 reply)
+/*
+ * Fills the claimed line for replies to line `index` of the client's, which is claimed too, where `at` is; 0 if it
+ * cannot be: the addresses of full NAT have changed since one was found, and the line would be in the wrong place.
+ */
+pm_inline int pm_fill_reply(int family, const struct pm_key *k, __u32 index, __u32 reply, const struct pm_place *at)
 {
 	struct pm_conn *c = pm_line(family, index), *peer = pm_line(family, reply);
+	struct pm_settings *set = pm_settings(0);
 	struct pm_key r = {};
 	struct pm_real *real;
+	__u32 method;
+	__u8 flags;
 
-	if (!c || !peer || !k)
-		return;
+	if (!c || !peer || !k || !set || !at)
+		return 0;
 	real = pm_reals(c->real);
 	if (!real)
-		return;
-	pm_reply_key(family, k, real, pm_real_port(real, k, c->traits), &r);
-	pm_fill(family, peer, &r, pm_traits(PM_CONN_REPLY, PM_METHOD_NAT, c->traits & PM_CONN_OTHER_PORT));
+		return 0;
+	method = pm_method_of(c->traits);
+	flags = c->traits & PM_CONN_OTHER_PORT;
+	if (pm_unlikely(method == PM_METHOD_FULL_NAT)) {
+		__u64 which = pm_which(k, c->real, pm_real_port(real, k, c->traits));
+		struct pm_place now;
+
+		if (!(family == 4 ? pm_full_nat_key4(which, at->hash, at->nth, &r) :
+				    pm_full_nat_key6(which, at->hash, at->nth, &r)))
+			return 0;
+		now = pm_place(family, set, &r);
+		if (now.set[0] != at->set[0] || now.set[1] != at->set[1])
+			return 0;
+		flags = PM_CONN_OTHER_PORT;
+	} else {
+		pm_reply_key(family, k, real, pm_real_port(real, k, c->traits), &r);
+	}
+	pm_fill(family, peer, &r, pm_traits(PM_CONN_REPLY, method, flags));
 	peer->real = c->real;
 	peer->peer = index;
 	c->peer = reply;
+	return 1;
 }
 
-PM_PART int pm_fill_reply4(const struct pm_key *k, __u32 index, __u32 reply)
+PM_PART int pm_fill_reply4(const struct pm_key *k, __u32 index, __u32 reply, const struct pm_place *at)
 {
-	pm_fill_reply(4, k, index, reply);
-	return 0;
+	return pm_fill_reply(4, k, index, reply, at);
 }
 
-PM_PART int pm_fill_reply6(const struct pm_key *k, __u32 index, __u32 reply)
+PM_PART int pm_fill_reply6(const struct pm_key *k, __u32 index, __u32 reply, const struct pm_place *at)
 {
-	pm_fill_reply(6, k, index, reply);
-	return 0;
+	return pm_fill_reply(6, k, index, reply, at);
+}
+
+/* Gives back a line that was claimed at this time. */
+pm_inline void pm_free_line(int family, __u64 line, __u32 now)
+{
+	struct pm_conn *c = pm_line(family, line >> 32);
+
+	if (c)
+		pm_free(c, pm_head_of(line, now));
 }
 
 /* The line for replies to line `index` of the client's, which is claimed; the flow's place is used up by it. */
@@ -157,18 +186,22 @@ pm_inline __u64 pm_connect_reply(int family, struct pm_flow *flow, __u32 index, 
 
 	if (!real)
 		return PM_NO_LINE;
-	which = (__u64)c->real << 32 | pm_real_port(real, k, c->traits);
-	line = family == 4 ? pm_seek_reply4(k, which, flow->now, &flow->at) :
-			     pm_seek_reply6(k, which, flow->now, &flow->at);
+	which = pm_which(k, c->real, pm_real_port(real, k, c->traits));
+	if (pm_unlikely(pm_method_of(c->traits) == PM_METHOD_FULL_NAT))
+		line = family == 4 ? pm_find_port4(which, flow->now, &flow->at) :
+				     pm_find_port6(which, flow->now, &flow->at);
+	else
+		line = family == 4 ? pm_seek_reply4(k, which, flow->now, &flow->at) :
+				     pm_seek_reply6(k, which, flow->now, &flow->at);
 	if (line == PM_NO_LINE)
 		line = pm_claim(family, &flow->at, flow->now, 1);
-	if (line == PM_NO_LINE || line == PM_LINE_BUSY)
+	if (!pm_is_connected(line))
 		return line;
-	if (family == 4)
-		pm_fill_reply4(k, index, line >> 32);
-	else
-		pm_fill_reply6(k, index, line >> 32);
-	return line;
+	if (family == 4 ? pm_fill_reply4(k, index, line >> 32, &flow->at) :
+			  pm_fill_reply6(k, index, line >> 32, &flow->at))
+		return line;
+	pm_free_line(family, line, flow->now);
+	return PM_LINE_BUSY;
 }
 
 /* Whether the line for replies would find a place, so that nobody gives way for half a connection. */
@@ -229,7 +262,7 @@ pm_inline __u64 pm_begin(int family, __u64 line, __u64 reply, __u32 birth, __u32
 	if (!c || !set)
 		return PM_NO_LINE;
 	real = c->real;
-	bits = pm_method_of(c->traits) == PM_METHOD_NAT ? 0 : PM_CONN_INPUT_ONLY;
+	bits = pm_translates(pm_method_of(c->traits)) ? 0 : PM_CONN_INPUT_ONLY;
 	live = pm_head_of(pm_live_word(word, PM_TCP_NONE, PM_CONN_NEW, bits), now);
 	if (birth & PM_CONNECT_UNSEEN)
 		live += (__u64)set->timeouts[PM_TIMEOUT_INITIAL] << 32;
@@ -296,6 +329,17 @@ struct pm_plan {
 	__u16 pad;
 };
 
+/* What becomes of a packet that has got no connection. */
+pm_inline enum pm_verdict pm_not_connected(__u64 line)
+{
+	if (line == PM_NO_PORT)
+		return PM_DROP_PORTS_TAKEN;
+	/* A rule that is kept, and no more. */
+	if (line == PM_NO_SOURCE)
+		return PM_PASS_UNSUPPORTED;
+	return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
+}
+
 /* The claimed line for answers leads to the sockets of this host. */
 pm_inline void pm_lead_home(int family, __u32 reply)
 {
@@ -306,7 +350,8 @@ pm_inline void pm_lead_home(int family, __u32 reply)
 }
 
 /*
- * A new connection of this flow's key: its line and word; PM_NO_LINE when the table has no room, PM_LINE_BUSY.
+ * A new connection of this flow's key: its line and word; PM_NO_LINE when the table has no room, PM_LINE_BUSY,
+ * PM_NO_PORT, PM_NO_SOURCE.
  */
 pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_plan *plan)
 {
@@ -335,7 +380,7 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_pla
 	if (plan->flags & PM_CONN_CONTROLLED)
 		pm_set_control(family, line >> 32, plan->template);
 	birth = flow->p.tcp_flags | (plan->flags & (PM_CONNECT_UNSEEN | PM_CONNECT_JUDGED)) | (__u32)traits << PM_BIRTH_TRAITS_SHIFT;
-	if (method != PM_METHOD_NAT)
+	if (!pm_translates(method))
 		return family == 4 ? pm_begin_alone4(k, line, index, birth, now) :
 				     pm_begin_alone6(k, line, index, birth, now);
 	if (family == 4)
@@ -343,7 +388,7 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_pla
 	else
 		pm_fill_client6(k, line >> 32, index, traits);
 	reply = pm_connect_reply(family, flow, line >> 32, c);
-	if (reply == PM_NO_LINE || reply == PM_LINE_BUSY) {
+	if (!pm_is_connected(reply)) {
 		pm_free(c, pm_head_of(line, now));
 		return reply;
 	}

@@ -8,7 +8,7 @@
  */
 #pragma once
 
-#include "quote.h"
+#include "exchange.h"
 #include "path.h"
 
 #define PM_ICMP_SOURCE_QUENCH 4
@@ -180,6 +180,119 @@ pm_inline enum pm_verdict pm_translate_error(struct pm_frame *f, int family, con
 	return PM_CONTINUE;
 }
 
+/* A word of the frame for another; non-zero where it is out of reach. */
+pm_inline int pm_put32(struct pm_frame *f, __u32 off, __be32 to, __u64 *change)
+{
+	pm_u32 *word = pm_at_offset(f, off, 4);
+
+	if (!word)
+		return -1;
+	*change += pm_change32(pm_load32(word), to);
+	pm_store32(word, to);
+	return 0;
+}
+
+pm_inline int pm_put16(struct pm_frame *f, __u32 off, __be16 to, __u64 *change)
+{
+	__be16 *word = pm_at_offset(f, off, 2);
+
+	if (!word)
+		return -1;
+	*change += pm_change16(*word, to);
+	*word = to;
+	return 0;
+}
+
+/* A checksum after such changes, which is one itself. */
+pm_inline int pm_put_sum(struct pm_frame *f, __u32 off, __u64 by, __u64 *change)
+{
+	__be16 *check = pm_at_offset(f, off, 2), was;
+
+	if (!check)
+		return -1;
+	was = *check;
+	*check = pm_csum_change(was, by);
+	*change += pm_change16(was, *check);
+	return 0;
+}
+
+/*
+ * The same of full NAT: one of both ends, outside and in what is quoted, whose ends are the other way round. The
+ * destination comes first, and with it the TTL.
+ */
+pm_inline enum pm_verdict pm_exchange_error(PM_HOST *host, int family, __u32 index, __u32 word,
+					    const struct pm_quote *q, __u32 source)
+{
+	struct pm_frame f = pm_frame_open(host);
+	struct pm_end end = {};
+	__u64 change = 0, inner = 0, outer = 0;
+
+	if (!q)
+		return PM_DROP_MAP;
+	if (!(family == 4 ? pm_look_end4(index, word, source, &end) : pm_look_end6(index, word, source, &end)))
+		return PM_DROP_CONNECTION_BUSY;
+	if (pm_put16(&f, q->ports + (source ? 2 : 0), end.port, &change))
+		return PM_DROP_MAP;
+	if (family == 4) {
+		struct pm_ipv4 *ip = (void *)(f.data + PM_ETH_LEN);
+		const __u32 check = __builtin_offsetof(struct pm_ipv4, check);
+		__u32 s = __builtin_offsetof(struct pm_ipv4, saddr), d = __builtin_offsetof(struct pm_ipv4, daddr);
+
+		if ((__u8 *)(ip + 1) > f.end)
+			return PM_DROP_MAP;
+		if (!source && !q->handed_over) {
+			__be16 *ttl = (__be16 *)&ip->ttl, was = *ttl;
+
+			ip->ttl--;
+			outer += pm_change16(was, *ttl);
+		}
+		if (pm_put32(&f, q->ip + (source ? d : s), end.addr[0], &inner) ||
+		    pm_put_sum(&f, q->ip + check, inner, &change) ||
+		    pm_put32(&f, PM_ETH_LEN + (source ? s : d), end.addr[0], &outer) ||
+		    pm_put_sum(&f, PM_ETH_LEN + check, outer, &outer))
+			return PM_DROP_MAP;
+		change += inner;
+	} else {
+		struct pm_ipv6 *ip = (void *)(f.data + PM_ETH_LEN);
+		__u32 s = __builtin_offsetof(struct pm_ipv6, saddr), d = __builtin_offsetof(struct pm_ipv6, daddr);
+
+		if ((__u8 *)(ip + 1) > f.end)
+			return PM_DROP_MAP;
+		ip->hops -= !source && !q->handed_over;
+		/* RFC 4443 §2.3: the outer addresses are in the sum, too. */
+		for (int i = 0; i < 4; i++)
+			if (pm_put32(&f, q->ip + (source ? d : s) + 4 * i, end.addr[i], &change) ||
+			    pm_put32(&f, PM_ETH_LEN + (source ? s : d) + 4 * i, end.addr[i], &change))
+				return PM_DROP_MAP;
+	}
+	if (pm_put_sum(&f, q->icmp + __builtin_offsetof(struct pm_icmp, check), change, &outer))
+		return PM_DROP_MAP;
+	return PM_CONTINUE;
+}
+
+PM_PART __u32 pm_exchange_error4(PM_HOST *host, __u32 index, __u32 word, const struct pm_quote *q, __u32 source)
+{
+	return pm_exchange_error(host, 4, index, word, q, source);
+}
+
+PM_PART __u32 pm_exchange_error6(PM_HOST *host, __u32 index, __u32 word, const struct pm_quote *q, __u32 source)
+{
+	return pm_exchange_error(host, 6, index, word, q, source);
+}
+
+pm_inline enum pm_verdict pm_exchange_quote(struct pm_frame *f, int family, __u32 index, __u32 word,
+					    const struct pm_quote *q)
+{
+	enum pm_verdict v = family == 4 ? pm_exchange_error4(f->host, index, word, q, 0) :
+					  pm_exchange_error6(f->host, index, word, q, 0);
+
+	if (v == PM_CONTINUE)
+		v = family == 4 ? pm_exchange_error4(f->host, index, word, q, PM_SOURCE) :
+				  pm_exchange_error6(f->host, index, word, q, PM_SOURCE);
+	pm_frame_load(f);
+	return v;
+}
+
 /* Takes DF out of an IPv4 header. */
 pm_inline int pm_allow_fragments(struct pm_frame *f)
 {
@@ -269,6 +382,23 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 			return local ? PM_PASS_LOCAL_NODE : PM_PASS_EGRESS;
 		break;
 	}
+	case PM_METHOD_FULL_NAT: {
+		enum pm_verdict v;
+
+		if (end > PM_SUM_MAX)
+			return PM_DROP_CHECKSUM_LIMIT;
+		if (!pm_icmp_intact(f, family, q->icmp, end))
+			return PM_DROP_ICMP_CHECKSUM;
+		q->handed_over = stack_only || !pm_host_takes(f->host, seen->hop.ifindex);
+		if (q->handed_over && family == 4)
+			return PM_DROP_EGRESS; /* as pm_send_in has it */
+		v = pm_exchange_quote(f, family, index, c->word, q);
+		if (v != PM_CONTINUE)
+			return v;
+		if (q->handed_over)
+			return PM_PASS_EGRESS;
+		break;
+	}
 	case PM_METHOD_DR:
 		if (pm_decrement_ttl(f, family))
 			return PM_DROP_MAP;
@@ -330,7 +460,9 @@ pm_inline enum pm_verdict pm_error_out(struct pm_frame *f, int family, struct pm
 		pm_account(c->real, p->ip_length, 1);
 	pm_cut_padding(f, p, PM_ETH_MIN);
 	q->handed_over = family == 6 && (hop == PM_FIB_STACK_ONLY || !pm_host_takes(f->host, seen->hop.ifindex));
-	v = pm_translate_error(f, family, q, seen->addr, seen->port, 1);
+	v = pm_method_of(c->traits) == PM_METHOD_FULL_NAT ?
+		    pm_exchange_quote(f, family, index, c->word, q) :
+		    pm_translate_error(f, family, q, seen->addr, seen->port, 1);
 	if (v != PM_CONTINUE)
 		return v;
 	if (q->handed_over)

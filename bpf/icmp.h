@@ -31,6 +31,7 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 	struct pm_flow flow = { .set = pm_settings(0) };
 	struct pm_key *k = &flow.p.key;
 	struct pm_service *service;
+	const struct pm_real *real;
 	struct pm_plan plan;
 	__u32 ports, slot = 0;
 	enum pm_verdict v;
@@ -52,7 +53,7 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 			plan.flags = PM_CONNECT_JUDGED | PM_CONNECT_UNSEEN | PM_CONN_ONE_PACKET;
 			flow.at = pm_place(family, flow.set, k);
 			line = pm_connect(family, &flow, &plan);
-			return line >= PM_LINE_BUSY ? PM_DROP_TABLE_FULL : pm_found_error(ports, line >> 32, line);
+			return !pm_is_connected(line) ? PM_DROP_TABLE_FULL : pm_found_error(ports, line >> 32, line);
 		}
 		if (!(flow.set->flags & PM_SETTING_SCHEDULE_ICMP))
 			return PM_PASS_ICMP;
@@ -84,10 +85,16 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 	plan.flags |= PM_CONNECT_UNSEEN;
 	flow.at = pm_place(family, flow.set, k);
 	line = pm_connect(family, &flow, &plan);
-	if (line >= PM_LINE_BUSY) {
+	if (!pm_is_connected(line)) {
 		if (plan.template != PM_NONE)
 			pm_uncontrol(family, plan.template);
-		return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
+		return pm_not_connected(line);
+	}
+	real = pm_reals(plan.real);
+	if (real && pm_read(real->method) == PM_METHOD_FULL_NAT &&
+	    !(family == 4 ? pm_is_alone4(line >> 32) : pm_is_alone6(line >> 32))) {
+		(void)pm_forget(family, line >> 32, line);
+		return PM_DROP_CONNECTION_BUSY;
 	}
 	return pm_found_error(ports, line >> 32, line);
 }

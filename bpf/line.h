@@ -114,6 +114,12 @@ pm_inline enum pm_method pm_method_of(__u8 traits)
 	return traits >> PM_CONN_METHOD_SHIFT & PM_CONN_METHOD_MASK;
 }
 
+/* Whether packets of this method get other addresses, so that those of their answers are translated, too. */
+pm_inline int pm_translates(__u32 method)
+{
+	return method < PM_METHOD_TUN;
+}
+
 pm_inline __u8 pm_traits(enum pm_conn_kind kind, __u32 method, __u8 flags)
 {
 	return kind | (method & PM_CONN_METHOD_MASK) << PM_CONN_METHOD_SHIFT | flags;

@@ -239,7 +239,7 @@ struct pm_place {
 	__u32 hash;   /* of the flow */
 	__u8 way;     /* first of a set to look at: spreads keys, so that a hit is mostly the first look */
 	__u8 level;   /* of the table that is looked at, and that new lines are placed in */
-	__u16 pad;
+	__u16 nth;    /* full NAT: which of the addresses and ports that the flow may have (full-nat.h) */
 };
 
 /* What of the table is in use (PM_LEVEL). */

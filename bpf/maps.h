@@ -29,6 +29,7 @@
  *   gates          daemon writes; what of that is for one service, and its limits, by its slot
  *   sources        program's; which sources have started connections lately, of services with a limit
  *   answered       program's; which destinations were told of ICMP errors lately
+ *   full_nat       daemon writes; addresses of ours that full NAT gives connections for a source
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \
@@ -64,4 +65,5 @@
 	MAP(answered, struct pm_answered, 2048)        \
 	MAP(fragments, struct pm_fragment, 4096)      \
 	MAP(neighbours, struct pm_neighbour, 32768)    \
-	MAP(localities, struct pm_locality, 16384)
+	MAP(localities, struct pm_locality, 16384)     \
+	MAP(full_nat, struct pm_full_nat, 128)

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "connection.h"
+#include "ends.h"
 #include "neighbour.h"
 
 pm_inline void pm_copy_mac(__u8 *to, const __u8 *from)
@@ -57,7 +57,7 @@ PM_PART int pm_keep_neighbour6(__u32 index, __u32 word, __u32 neighbour, __u32 e
  * Looks up the next hop of a connection that was seen: to the real server, or of its replies to the client.
  * `k` is that of the line. enum pm_fib_result, and in the high half what the host says of the gateway.
  */
-pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k)
+pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k, __u32 index)
 {
 	const struct pm_conn *c;
 	struct pm_next_hop *hop;
@@ -80,6 +80,14 @@ pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, c
 	if (kind == PM_CONN_REPLY) {
 		/* Like a packet of our own from the virtual address (sysctl snat_reroute=1). */
 		pm_fib_addresses(&q, family, seen->addr, k->daddr);
+		if (pm_unlikely(method == PM_METHOD_FULL_NAT)) {
+			struct pm_end client = {};
+
+			if (!(family == 4 ? pm_look_end4(index, c->word, 0, &client) :
+					    pm_look_end6(index, c->word, 0, &client)))
+				return PM_FIB_NO_NEIGHBOUR;
+			pm_fib_addresses(&q, family, seen->addr, client.addr);
+		}
 	} else if (method == PM_METHOD_TUN) {
 		pm_fib_addresses(&q, real->family, (const __be32 *)real->source, (const __be32 *)real->addr);
 	} else {
@@ -94,7 +102,7 @@ pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, c
 	if (rc == PM_FIB_LOCAL && !(kind == PM_CONN_IN && (real->flags & PM_REAL_LOCAL)))
 		rc = PM_FIB_NO_ROUTE; /* the kernel's FIB says the same of both */
 	/* The stack resolves on its own, where it is the one to send (pm_hand_over). */
-	if (rc == PM_FIB_NO_NEIGHBOUR && method == PM_METHOD_NAT && (kind == PM_CONN_IN || family == 6) &&
+	if (rc == PM_FIB_NO_NEIGHBOUR && pm_translates(method) && (kind == PM_CONN_IN || family == 6) &&
 	    !pm_host_takes(host, q.ifindex))
 		return PM_FIB_STACK_ONLY;
 	/*
@@ -113,14 +121,14 @@ pm_inline __u64 pm_route_line(PM_HOST *host, int family, struct pm_seen *seen, c
 	return (__u64)q.gateway << 32 | PM_FIB_OK;
 }
 
-PM_PART __u64 pm_route4(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k)
+PM_PART __u64 pm_route4(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k, __u32 index)
 {
-	return pm_route_line(host, 4, seen, k);
+	return pm_route_line(host, 4, seen, k, index);
 }
 
-PM_PART __u64 pm_route6(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k)
+PM_PART __u64 pm_route6(PM_HOST *host, struct pm_seen *seen, const struct pm_key *k, __u32 index)
 {
-	return pm_route_line(host, 6, seen, k);
+	return pm_route_line(host, 6, seen, k, index);
 }
 
 /* The next hop that the daemon keeps for a real server; 0 if it knows none. */
@@ -163,7 +171,7 @@ PM_PART int pm_use_kept_hop(struct pm_seen *seen)
 pm_inline __u32 pm_route(PM_HOST *host, int family, struct pm_seen *seen, const struct pm_key *k, __u32 index,
 			 __u32 epoch)
 {
-	__u64 found = family == 4 ? pm_route4(host, seen, k) : pm_route6(host, seen, k);
+	__u64 found = family == 4 ? pm_route4(host, seen, k, index) : pm_route6(host, seen, k, index);
 	__u32 rc = found, neighbour;
 
 	if (rc == PM_FIB_OLD)

@@ -76,7 +76,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		return PM_DROP_MAP;
 	/* The kernel checks TTL and size before IPVS sees a forwarded packet, and answers by itself. */
 	if (pm_unlikely(p->ttl <= 1))
-		return PM_PASS_REPLY_TTL;
+		return pm_leave_answer(f, p, c, PM_PASS_REPLY_TTL, PM_ANSWER_TIME_EXCEEDED, 0);
 	if (pm_unlikely(!pm_neighbour_known(flow->set, &flow->seen, epoch, flow->now))) {
 		switch (pm_route(f->host, family, &flow->seen, &p->key, flow->index, epoch)) {
 		case PM_FIB_OK:
@@ -91,12 +91,12 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;
 		default:
-			return PM_PASS_NO_ROUTE_REPLY;
+			return pm_leave_answer(f, p, c, PM_PASS_NO_ROUTE_REPLY, PM_ANSWER_HOST_UNREACHABLE, 0);
 		}
 	}
 	if (pm_unlikely(!stack_only && pm_wire_length(f, p) > flow->seen.hop.mtu)) {
 		if (pm_unfragmentable(f, family))
-			return PM_PASS_REPLY_MTU;
+			return pm_leave_answer(f, p, c, PM_PASS_REPLY_MTU, PM_ANSWER_TOO_BIG, flow->seen.hop.mtu);
 		if (!pm_host_cuts(f, flow->seen.hop.mtu))
 			return pm_uncut(f, flow->set, PM_CUT_UNCOUNTED);
 	}
@@ -108,6 +108,18 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 			pm_follow(family, flow->set, line, flow->index, c, PM_DIR_OUT, p, flow->now);
 	}
 	pm_cut_padding(f, p, PM_ETH_MIN);
+	if (pm_unlikely(pm_method_of(c->traits) == PM_METHOD_FULL_NAT)) {
+		int handed_over = family == 6 && (stack_only || !pm_host_takes(f->host, flow->seen.hop.ifindex));
+
+		v = pm_exchange_ends(f, family, p, flow->index, c->word, handed_over ? 0 : PM_DECREMENT);
+		if (v != PM_CONTINUE)
+			return v;
+		if (handed_over)
+			return PM_PASS_EGRESS;
+		return pm_address_frame(f, &flow->seen.hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+			       PM_DROP_MAP :
+			       PM_FORWARD_NAT_REPLY;
+	}
 	/* Not for IPv4: the stack takes no packet from outside whose source is an address of its own. */
 	if (family == 6 && pm_unlikely(stack_only || !pm_host_takes(f->host, flow->seen.hop.ifindex)))
 		return pm_hand_over(f, p, family, &nat);
@@ -200,7 +212,7 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		plan.flags |= PM_CONNECT_OWN;
 	if (pm_likely(!(plan.flags & PM_CONNECT_ALONE))) {
 		line = pm_connect(family, flow, &plan);
-		if (line >= PM_LINE_BUSY && plan.template != PM_NONE)
+		if (!pm_is_connected(line) && plan.template != PM_NONE)
 			pm_uncontrol(family, plan.template);
 		flow->index = line >> 32;
 		c = pm_line(family, flow->index);
@@ -208,9 +220,13 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 		if (c && pm_look(c, (__u32)line, &flow->seen))
 			pm_frame_connected(f, flow->index);
 		else if (!(plan.flags & PM_CONNECT_JUDGED) || (p->tcp_flags & PM_TCP_SYN))
-			return line == PM_LINE_BUSY ? PM_DROP_CONNECTION_BUSY : PM_DROP_TABLE_FULL;
+			return pm_not_connected(line);
 		else
 			plan.flags |= PM_CONNECT_ALONE; /* its next packet will be judged like this one */
+		if (!pm_keeps_port(family, flow->seen.c.traits, flow->index)) {
+			(void)pm_forget(family, flow->index, flow->seen.c.word);
+			return PM_DROP_CONNECTION_BUSY;
+		}
 		pm_account_packet(family, p, plan.real, 0);
 	}
 	if (pm_unlikely(plan.flags & PM_CONNECT_ALONE)) {
@@ -382,12 +398,14 @@ pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_setting
 {
 	__u64 result = pm_process_piece(host, family, 0);
 
-	if (pm_likely((__u32)result >= PM_FORWARD_NAT))
+	if (pm_likely((__u8)result >= PM_FORWARD_NAT))
 		return result;
 	if ((__u32)result == PM_PASS_FRAGMENT)
 		return pm_process_fragment(host, family, set);
 	if ((__u32)result == PM_PASS_ICMP)
 		return pm_icmp(host, family, result >> 32, set);
+	if ((__u8)result == PM_REFUSE_ANSWER)
+		return family == 4 ? pm_refuse_answer4(host, result) : pm_refuse_answer6(host, result);
 	if ((__u32)result == PM_PASS_NO_SERVICE && (set->flags & PM_SETTING_NAT_ICMP_SEND))
 		return family == 4 ? pm_stray4(host) : pm_stray6(host);
 	return result;

@@ -44,7 +44,7 @@ pm_inline enum pm_verdict pm_refuse(struct pm_frame *f, int family, const struct
 	if (flow->p.key.part == PM_PART_LATER)
 		return PM_DROP_FRAGMENT_ALONE;
 	v = pm_answer(f, family, flow->p.ip_length, why, mtu, flow->now);
-	if (v == why && pm_method_of(c->traits) != PM_METHOD_NAT)
+	if (v == why && !pm_translates(pm_method_of(c->traits)))
 		pm_account(c->real, length < max ? length : max, 1);
 	return v;
 }
@@ -84,6 +84,9 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		case PM_FIB_FORWARDING_OFF:
 			return PM_DROP_FORWARDING_OFF;
 		case PM_FIB_LOCAL:
+			/* Its answers would go to the stack itself, which knows nothing of the connection. */
+			if (method == PM_METHOD_FULL_NAT)
+				return PM_PASS_UNSUPPORTED;
 			if (method != PM_METHOD_NAT || pm_is_for(p, family, real, pm_real_port(real, &p->key, c->traits)))
 				return PM_PASS_LOCAL_NODE;
 			/* 127/8 must not be reached from outside (RFC 1122 §3.2.1.3). */
@@ -126,7 +129,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		return PM_WANT_PAYLOAD;
 	if (method != PM_METHOD_TUN)
 		pm_cut_padding(f, p, PM_ETH_MIN);
-	if (method != PM_METHOD_NAT) {
+	if (!pm_translates(method)) {
 		enum pm_verdict v = pm_own_source(f, family, flow->set, p, c->real);
 
 		if (pm_unlikely(v != PM_CONTINUE))
@@ -145,6 +148,22 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		v = pm_translate(f, p, family, &nat);
 		if (v != PM_CONTINUE)
 			return v;
+		return pm_address_frame(f, &flow->seen.hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
+			       PM_DROP_MAP :
+			       PM_FORWARD_NAT;
+	}
+	case PM_METHOD_FULL_NAT: {
+		enum pm_verdict v;
+
+		stack_only |= !pm_host_takes(f->host, flow->seen.hop.ifindex);
+		/* By IPv4 the stack takes no packet from outside whose source is an address of its own. */
+		if (family == 4 && stack_only)
+			return PM_DROP_EGRESS;
+		v = pm_exchange_ends(f, family, p, flow->index, c->word, stack_only ? 0 : PM_DECREMENT);
+		if (v != PM_CONTINUE)
+			return v;
+		if (stack_only)
+			return PM_PASS_EGRESS;
 		return pm_address_frame(f, &flow->seen.hop, family == 4 ? PM_ETHERTYPE_IPV4 : PM_ETHERTYPE_IPV6) ?
 			       PM_DROP_MAP :
 			       PM_FORWARD_NAT;

@@ -111,6 +111,7 @@ enum pm_verdict {
 	PM_DROP_DENIED = 72,	     /* its source is denied */
 	PM_DROP_RATE = 73,	     /* its source starts more connections than the service lets it */
 	PM_DROP_CONNECTIONS = 74,    /* its source has as many connections as the service lets it have at a time */
+	PM_DROP_PORTS_TAKEN = 76,    /* full NAT: none of the addresses and ports that it may have is free */
 
 	/*
 	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
@@ -137,7 +138,7 @@ enum pm_action {
 
 enum pm_method {
 	PM_METHOD_NAT = 0, /* the numbers of IPVS's netlink interface */
-	PM_METHOD_LOCAL = 1,
+	PM_METHOD_FULL_NAT = 1, /* ours: source and destination; there it is LOCALNODE, which no rule has */
 	PM_METHOD_TUN = 2,
 	PM_METHOD_DR = 3,
 	PM_METHOD_BYPASS = 4,
@@ -292,7 +293,24 @@ struct pm_settings {
 	__u32 drop_count;	/* new connections until the next drop */
 	__u32 moves;		/* lines that were moved to another place (move.h), so far; wraps */
 	__u32 bypass;		/* the daemon's: index in reals of the record for cache_bypass */
-	__u32 pad3[11];
+	/* How many records of full_nat are in use: of IPv4 in bits 0-7, of IPv6 in 8-15. The daemon's */
+	__u32 full_nat;
+	__u32 pad3[10];
+};
+
+/*
+ * An address that full NAT gives connections for a source, and its ports. Those of IPv4, then PM_FULL_NATS places for
+ * IPv6; those in use stand in front.
+ */
+#define PM_FULL_NATS 64
+#define PM_FULL_NAT_COUNT 0xffu
+#define PM_FULL_NAT_SHIFT 8
+struct pm_full_nat {
+	__u32 version;	/* odd while the record is being written */
+	__u16 first;	/* port, host order */
+	__u16 ports;	/* how many */
+	__be32 addr[4]; /* IPv4 in the first word */
+	__u32 pad[2];
 };
 
 /* What the program keeps for each CPU: nobody else writes there. */
@@ -745,7 +763,8 @@ enum pm_conn_kind {
  * pm_method in bits 2-3 (as it was when the connection was made), and these.
  */
 enum pm_conn_flag {
-	PM_CONN_OTHER_PORT = 0x10, /* to another port than the service's, which is the real server's, too */
+	/* To another port than the service's, which is the real server's, too. REPLY of full NAT: always. */
+	PM_CONN_OTHER_PORT = 0x10,
 	PM_CONN_ONE_PACKET = 0x20,
 	PM_CONN_CONTROLLED = 0x40, /* IN, made by a persistence template: see pm_controls */
 	PM_CONN_CHECK = 0x80, /* a health check of the daemon, which made both lines: no client's connection */
@@ -778,7 +797,8 @@ enum pm_template_state {
  *
  * What is not here: where an IN line's packets are translated to is the real server's record, with the
  * packet's own port if that has none (pm_real_port); what a REPLY line's leave as is the virtual service, or
- * where that is not its address and port, the key of its IN line (pm_look_virtual); which part of the table a line was placed
+ * where that is not its address and port, the key of its IN line (pm_look_virtual); with full NAT,
+ * which of the two each line's packets leave as is the key of the other line, the other way round (ends.h); which part of the table a line was placed
  * in follows from its key.
  *
  * An IN line counts as active while its state is ESTABLISHED (TCP, SCTP), SYN_SENT, SYN_RECV or SYNACK

@@ -58,7 +58,7 @@ pm_inline int pm_see_without(struct pm_seen *seen, __u32 index, __u8 protocol)
 	if (!real)
 		return 0;
 	method = pm_read(real->method);
-	if (method == PM_METHOD_NAT)
+	if (pm_translates(method))
 		return 0;
 	seen->c.word = 0;
 	seen->c.protocol = protocol;
@@ -178,7 +178,7 @@ PM_PART __u64 pm_judge(__u32 slot, const struct pm_packet *p, __u32 now)
 	if (begins || !settling) {
 		real = pm_reals(is);
 		/* None: it is answered, or passed on as what begins nothing. */
-		return !real || pm_read(real->method) == PM_METHOD_NAT ? PM_USUAL : (__u64)flags << 32 | is;
+		return !real || pm_translates(pm_read(real->method)) ? PM_USUAL : (__u64)flags << 32 | is;
 	}
 	real = pm_reals(old);
 	if (real && real->slot != PM_SLOT_LIVE) {
@@ -191,7 +191,7 @@ PM_PART __u64 pm_judge(__u32 slot, const struct pm_packet *p, __u32 now)
 	else if (p->key.protocol != PM_PROTO_UDP)
 		return PM_USUAL;
 	real = pm_reals(is);
-	return !real || pm_read(real->method) == PM_METHOD_NAT ? PM_USUAL : (__u64)flags << 32 | is;
+	return !real || pm_translates(pm_read(real->method)) ? PM_USUAL : (__u64)flags << 32 | is;
 }
 
 /* What a packet without a line is to be: PM_CONTINUE and the plan; a drop; anything else: it is a usual one. */

@@ -7,6 +7,7 @@ import {
   PM_EGRESSES,
   PM_FILTER_BUCKET,
   PM_FRAGMENTS,
+  PM_FULL_NATS,
   PM_INTEREST_WORDS,
   PM_INTERFACES,
   PM_LOCALITIES,
@@ -72,6 +73,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     localities: PM_LOCALITIES,
     sources: PM_SOURCES,
     answered: PM_ANSWER_BUCKETS,
+    full_nat: FAMILIES * PM_FULL_NATS,
   }
 }
 

@@ -62,6 +62,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'e2e/explain.test.ts': { seconds: 14, cores: 0.8 },
   'e2e/forwarding.test.ts': { seconds: 36, cores: 0.8 },
   'e2e/forwarding-off.test.ts': { seconds: 12, cores: 0.8 },
+  'e2e/full-nat.test.ts': { seconds: 30, cores: 0.8 },
   'e2e/health.test.ts': { seconds: 36, cores: 0.6 },
   'e2e/health-kinds.test.ts': { seconds: 62, cores: 0.6 },
   'e2e/interfaces.test.ts': { seconds: 30, cores: 0.6 },

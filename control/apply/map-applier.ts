@@ -4,6 +4,7 @@
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { Setting, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import { fullNatWord, readFullNat, writeFullNat } from '../compile/full-nat.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
 import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
@@ -15,6 +16,7 @@ import { CounterBook } from '../counting/counters.ts'
 import { Estimation } from '../counting/estimation.ts'
 import { Tallies } from '../counting/tallies.ts'
 import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
+import type { FullNatAddress } from '../model/full-nat.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Pace } from '../model/pace.ts'
@@ -113,6 +115,9 @@ export class MapApplier implements Applier {
   readonly #warn: (message: string) => void
   #daemons: () => readonly SyncDaemon[] = () => []
   #markRules: readonly MarkListing[] = []
+  #fullNat: readonly FullNatAddress[] = []
+  /** Of the settings: how many of them packets may have. */
+  #fullNatWord: number
   #stateDirty = false
   /** Whether the state could not be written at the last try. */
   #stateFailed = false
@@ -181,6 +186,7 @@ export class MapApplier implements Applier {
         cuts: this.#cutting.isThere,
         gathers: this.#cutting.gathers,
         bypass: this.#bypass.real((this.#settings.sysctls.cache_bypass ?? 0) !== 0),
+        fullNat: this.#fullNatWord,
       }),
     )
     this.#quiet = new Quiet(dataplane, this.#clock, (message) => this.#warn(message))
@@ -206,6 +212,8 @@ export class MapApplier implements Applier {
     })
     this.#comparison = new Comparison(view, rules, (service) => this.#reconciler.isPending(service))
     this.#identity = identityOf(dataplane)
+    this.#fullNat = this.publishedFullNat()
+    this.#fullNatWord = fullNatWord(this.#fullNat)
     this.saved = options.saved ?? this.#stateFile.load(this.#identity)
     this.adoption = adopt(this.#maps, this.#ledger, this.#clock.nowMs())
     this.#bypass = new Bypass(this.#maps, this.#ledger, (message) => this.#warn(message))
@@ -282,10 +290,17 @@ export class MapApplier implements Applier {
     this.#natIndex.update()
     this.#forgetInterest()
     await this.#marks.fill()
+    this.#writeFullNat()
     this.publishSettings()
     this.#marks.switched()
     this.saveState()
     await this.dataplane.published?.()
+  }
+
+  #writeFullNat(): void {
+    const addresses = this.#fullNat
+    writeFullNat(this.dataplane.map('full_nat'), addresses)
+    this.#fullNatWord = fullNatWord(addresses)
   }
 
   /** Bits of endpoints that have gone make the filter coarser, never wrong: they go when there are many. */
@@ -340,6 +355,15 @@ export class MapApplier implements Applier {
 
   settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void {
     this.#settings.want(timeouts, sysctls)
+  }
+
+  fullNatChanged(addresses: readonly FullNatAddress[]): void {
+    this.#fullNat = addresses
+  }
+
+  /** Of the director before this one. */
+  publishedFullNat(): readonly FullNatAddress[] {
+    return readFullNat(this.dataplane.map('full_nat'), this.dataplane.map('settings'))
   }
 
   marksChanged(rules: readonly MarkListing[]): void {

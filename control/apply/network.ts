@@ -1,9 +1,11 @@
 /** What the network adds to the rules in the maps: our addresses, our sources, the age of next hops. */
+
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import type { IpAddress } from '../../net/address.ts'
 import { realImage, takesAnyPort } from '../compile/images.ts'
 import { publishLocals } from '../compile/locals.ts'
 import { isPlaced, Placements } from '../compile/placement.ts'
+import { translates } from '../model/server.ts'
 import type { LedgerView } from '../plan/ledger.ts'
 import type { Operation } from '../plan/operations.ts'
 import type { ServiceEntry } from '../rules/entries.ts'
@@ -140,7 +142,7 @@ export class NetworkFacts {
 
   #usesNat(): boolean {
     for (const { servers } of this.#options.rules.entries()) {
-      if (servers.some(({ value }) => value.method === 'nat')) return true
+      if (servers.some(({ value }) => translates(value.method))) return true
     }
     return false
   }

@@ -41,6 +41,7 @@ export function openDirector(options: OpenDirectorOptions): ManagedDirector {
     applier,
     state: {
       ...(timeouts === null ? {} : { timeouts }),
+      fullNat: applier.publishedFullNat(),
       ...(saved === null ? {} : { sysctls: saved.sysctls, daemons: saved.daemons, marks: saved.marks }),
     },
   })

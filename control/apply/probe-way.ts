@@ -11,7 +11,7 @@ import { realImage } from '../compile/images.ts'
 import { markReal } from '../compile/interest.ts'
 import { type FixedHop, type Prepared, PreparedConnections } from '../connections/prepared.ts'
 import type { ConnectionTable } from '../connections/table.ts'
-import type { ForwardingMethod, RealServer } from '../model/server.ts'
+import { type ForwardingMethod, type RealServer, translates } from '../model/server.ts'
 import type { Ledger } from '../plan/ledger.ts'
 import { execute, type RuleMaps } from '../plan/operations.ts'
 import type { HopSource } from '../rules/host.ts'
@@ -19,6 +19,8 @@ import { writeHop } from './hop-record.ts'
 
 const METHODS: Readonly<Record<ForwardingMethod, number>> = {
   nat: Method.Nat,
+  // What comes back is for the director as it is: it has asked, and from an address of its own.
+  'full-nat': Method.Nat,
   'direct-routing': Method.Dr,
   tunnel: Method.Tun,
 }
@@ -80,7 +82,8 @@ export class ProbeWays {
     if (index === null) return 'all real servers of the table are in use: start with a larger --real-servers'
     const { virtual, real } = wish
     // A weight, since expire_nodest_conn ends connections of those without; and no bounds.
-    const record = { ...real, weight: 1, upperThreshold: 0, lowerThreshold: 0 }
+    const method = real.method === 'full-nat' ? 'nat' : real.method
+    const record = { ...real, method, weight: 1, upperThreshold: 0, lowerThreshold: 0 } as const
     const image = realImage(record, NOWHERE, this.#place(real))
     execute(this.#maps, { op: 'fill-real', real: index, image })
     // Known, it is asked of nobody; and the first packet is not lost while a neighbour is being found.
@@ -93,7 +96,7 @@ export class ProbeWays {
       there: { protocol: PROTOCOL_NUMBERS[wish.protocol], from: wish.source, to: virtual },
       back: {
         protocol: PROTOCOL_NUMBERS[wish.protocol],
-        from: real.method === 'nat' ? target : virtual,
+        from: translates(real.method) ? target : virtual,
         to: wish.source,
       },
       real: index,

@@ -222,6 +222,32 @@ const limitList = limit
   .option('--json', 'print JSON', false)
   .action(async () => shown(await (await limits()).listLimits(socket), output(limitList)))
 
+/** Only `pointsman full-nat` needs what it brings along. */
+const fullNats = () => import('./full-nat.ts')
+
+const fullNat = program
+  .command('full-nat')
+  .description('which addresses real servers by full NAT see as their clients (ipvsadm -a --full-nat)')
+fullNat
+  .command('add')
+  .description('addresses of this host; one that is there gets other ports')
+  .argument('<address...>', '10.0.0.5, 2001:db8::5')
+  .option('--ports <range>', '1024-32767; else the larger range of those that the host gives to no socket')
+  .action(
+    async (addresses: readonly string[], options: { ports?: string }) =>
+      await (await fullNats()).addFullNat(socket, addresses, options),
+  )
+fullNat
+  .command('delete')
+  .description('for new connections; those that are there keep what they have')
+  .argument('<address...>')
+  .action(async (addresses: readonly string[]) => await (await fullNats()).deleteFullNat(socket, addresses))
+const fullNatList = fullNat
+  .command('list')
+  .description('the addresses and their ports')
+  .option('--json', 'print JSON', false)
+  .action(async () => shown(await (await fullNats()).listFullNat(socket), output(fullNatList)))
+
 /** Only `pointsman mark` needs what it brings along. */
 const marks = () => import('./marks.ts')
 

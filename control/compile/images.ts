@@ -28,11 +28,13 @@ export const REAL_WORDS = RealRecord.size / 4
 
 const METHODS: Readonly<Record<ForwardingMethod, number>> = {
   nat: Method.Nat,
+  'full-nat': Method.FullNat,
   'direct-routing': Method.Dr,
   tunnel: Method.Tun,
 }
 const METHOD_NAMES: ReadonlyMap<number, ForwardingMethod> = new Map([
   [Method.Nat, 'nat'],
+  [Method.FullNat, 'full-nat'],
   [Method.Dr, 'direct-routing'],
   [Method.Tun, 'tunnel'],
 ])

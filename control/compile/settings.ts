@@ -98,6 +98,8 @@ export interface InUse {
   readonly own: boolean
   /** Some service is tracked just enough, or was until lately. */
   readonly untracked: boolean
+  /** How many addresses of each family full NAT has. */
+  readonly fullNat: number
 }
 
 /** Words of the record that the daemon owns, by index. */
@@ -154,6 +156,7 @@ export function settingsWords(
   )
   set(offsets.marks, use.marks)
   set(offsets.bypass, use.bypass ?? 0)
+  set(offsets.fullNat, use.fullNat)
   set(offsets.reuseMode, sysctls.conn_reuse_mode ?? 1)
   set(offsets.dropRate, state.dropRate)
   set(offsets.unprivilegedPort, host.sysctl('net/ipv4/ip_unprivileged_port_start') ?? 1024)

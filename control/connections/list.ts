@@ -4,6 +4,7 @@ import {
   ConnFlag,
   ConnKind,
   ConnStatus,
+  Method,
   PM_CONN_STATUS,
   RealFlag,
   RealRecord,
@@ -60,6 +61,14 @@ export function isBypass(view: DataView, base: number): boolean {
   return (RealRecord.getFlags(view, base) & RealFlag.Bypass) !== 0
 }
 
+/** By full NAT: the source that the line for answers has for its destination. */
+function seenAs(table: ConnectionTable, line: number): Pick<ConnectionListing, 'seenAs'> {
+  if (table.method(line) !== Method.FullNat || table.kind(line) !== ConnKind.In) return {}
+  const answers = table.peer(line)
+  if (answers < 0) return {}
+  return { seenAs: { address: table.addresses(answers).destination, port: table.ports(answers).destination } }
+}
+
 /** Where packets of a line arrive: a template says of no port which one, if it is for all of them. */
 export function portAt(table: ConnectionTable, line: number, server: Omit<FarEnd, 'address'> | null): number {
   if (server?.isNobody === true) return 0
@@ -90,6 +99,7 @@ export function listing(
     virtualPort: ports.destination,
     destination: server?.address ?? destination,
     destinationPort: ports.target,
+    ...seenAs(table, line),
     template: isTemplate,
     engine: null,
   }

@@ -5,11 +5,18 @@
  * time, and the kernel is asked to resolve where they want to go.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { ConnKind, HopRecord, RealRecord, Verdict } from '../../dataplane/layout/layout.gen.ts'
+import { ConnKind, HopRecord, Method, RealRecord, Verdict } from '../../dataplane/layout/layout.gen.ts'
 import type { IpAddress } from '../../net/address.ts'
 import { serverIdOfImage } from '../compile/images.ts'
 import { countVerdict } from '../counting/verdicts.ts'
 import { ConnectionTable } from './table.ts'
+
+/** Whom answers of a line go to: by full NAT the client's line knows, which may have gone. */
+function clientOf(table: ConnectionTable, line: number): IpAddress | null {
+  if (table.method(line) !== Method.FullNat) return table.addresses(line).destination
+  const peer = table.peer(line)
+  return peer < 0 ? null : table.addresses(peer).source
+}
 
 /** At most so many addresses from one search: each costs questions to the kernel. */
 const FOUND_MAX = 64
@@ -61,8 +68,10 @@ export class UnresolvedHops {
     if (!table.isLive(line) || table.neighbour(line) !== 0) return
     if (this.#found.size >= FOUND_MAX) return
     const kind = table.kind(line)
-    if (kind === ConnKind.Reply) this.#found.add(table.addresses(line).destination)
-    else if (kind === ConnKind.In && !this.#isKept(table.real(line)))
+    if (kind === ConnKind.Reply) {
+      const client = clientOf(table, line)
+      if (client !== null) this.#found.add(client)
+    } else if (kind === ConnKind.In && !this.#isKept(table.real(line)))
       this.#found.add(this.#server(table.real(line)))
   }
 

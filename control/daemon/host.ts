@@ -1,5 +1,6 @@
 /** This machine as the `Host` of a director: netlink, /proc/sys, /proc/meminfo. */
 import { readFileSync } from 'node:fs'
+import { localPorts } from '../../linux/local-ports.ts'
 import { Network } from '../../linux/netlink/network.ts'
 import type { IpAddress } from '../../net/address.ts'
 import type { LinkSource } from '../apply/attachments.ts'
@@ -51,6 +52,7 @@ export function openHost(): LiveHost {
       const text = read(`/proc/sys/${path}`)
       return text !== null && /^-?\d+\s*$/.test(text) ? Number(text) : null
     },
+    localPorts,
     availablePages: () => {
       const text = read('/proc/meminfo')
       if (text === null) return null

@@ -105,6 +105,13 @@ function recording(director: Director, note: Note, more: Partial<Director> = {})
       noted(director.changeMarks(change), 'marks', 'changed', () => ({
         words: `rules changed: ${change.add.length} added, ${change.delete.length} deleted${change.flush === false ? '' : ', flushed'}`,
       })),
+    changeFullNat: (change) =>
+      noted(director.changeFullNat(change), 'settings', 'changed', () => ({
+        words: `full NAT: ${[
+          ...change.add.map(({ address }) => `${address} added`),
+          ...change.delete.map((address) => `${address} deleted`),
+        ].join(', ')}`,
+      })),
     changeFilters: (change) =>
       noted(director.changeFilters(change), 'filters', 'changed', () => ({ words: filtersText(change) })),
     changeLimits: (change) =>

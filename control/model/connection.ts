@@ -15,6 +15,8 @@ export interface ConnectionListing {
   readonly virtualPort: number
   readonly destination: IpAddress
   readonly destinationPort: number
+  /** By full NAT: what the real server sees for its client. */
+  readonly seenAs?: { readonly address: IpAddress; readonly port: number }
   readonly template: boolean
   readonly engine: { readonly name: string; readonly data: string } | null
 }

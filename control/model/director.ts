@@ -2,6 +2,7 @@
 import type { ConnectionListing, ConnectionPage, PageQuestion } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { FilterChange, FilterListing } from './filter.ts'
+import type { FullNatAddress, FullNatChange } from './full-nat.ts'
 import type { Hold } from './hold.ts'
 import type { LimitChange, LimitListing } from './limit.ts'
 import type { MarkChange, MarkListing } from './mark.ts'
@@ -76,6 +77,11 @@ export interface Director {
   /** `net.ipv4.vs.*` by short name (`sloppy_tcp`); values as numbers. */
   sysctls(): Readonly<Record<string, number>>
   setSysctl(name: string, value: number): Outcome
+
+  /** Addresses that full NAT gives connections for a source. */
+  fullNat(): readonly FullNatAddress[]
+  /** All of the change, or nothing; connections keep what they have. */
+  changeFullNat(change: FullNatChange): Outcome
 
   /** Marking rules, the most specific first. */
   marks(): readonly MarkListing[]

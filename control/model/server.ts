@@ -9,7 +9,14 @@ export interface ServerId {
   readonly port: number
 }
 
-export type ForwardingMethod = 'nat' | 'direct-routing' | 'tunnel'
+/** `full-nat` is ours: by NAT the client's address stays, here it becomes one of the director's (full-nat.ts). */
+export type ForwardingMethod = 'nat' | 'full-nat' | 'direct-routing' | 'tunnel'
+
+/** Methods by which packets get other addresses: a real server may have another port, and answers come back. */
+export function translates(method: ForwardingMethod): boolean {
+  return method === 'nat' || method === 'full-nat'
+}
+
 export type Tunnel =
   | { readonly type: 'ipip' }
   | { readonly type: 'gue'; readonly port: number; readonly checksum: 'none' | 'csum' | 'remcsum' }

@@ -6,6 +6,7 @@
 import type { Prefix } from '../../net/prefix.ts'
 import type { Check } from './check.ts'
 import type { FilterAction } from './filter.ts'
+import type { FullNatRequest } from './full-nat.ts'
 import type { HealthPolicy, ServerPolicy } from './health-policy.ts'
 import type { LimitSettings } from './limit.ts'
 import type { MarkRule } from './mark.ts'
@@ -76,6 +77,8 @@ export interface DirectorSettings {
   /** By the names of net.ipv4.vs. */
   readonly sysctls: Readonly<Record<string, number>>
   readonly daemons: readonly DaemonRequest[]
+  /** All that full NAT is to have. */
+  readonly fullNat: readonly FullNatRequest[] | null
 }
 
 export const NO_DIRECTOR_SETTINGS: DirectorSettings = {
@@ -83,6 +86,7 @@ export const NO_DIRECTOR_SETTINGS: DirectorSettings = {
   timeouts: null,
   sysctls: {},
   daemons: [],
+  fullNat: null,
 }
 
 export interface Site {

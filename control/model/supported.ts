@@ -4,7 +4,7 @@
  * change when the program learns more.
  */
 
-import type { IpAddress } from '../../net/address.ts'
+import { type Family, familyOf, type IpAddress } from '../../net/address.ts'
 import { endpointText } from '../../net/endpoint.ts'
 import type { RealServer } from './server.ts'
 import type { VirtualService } from './service.ts'
@@ -13,24 +13,38 @@ export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'g
 
 /**
  * Why the packet program cannot serve this service as asked; empty if it can. `whyNoAnswers`: the address is one
- * of this host's, and what is sent from there is not translated back, for this reason; else null.
+ * of this host's, and what is sent from there is not translated back, for this reason; else null. `isOwn`: it is one of
+ * this host's. `lacksSource`: full NAT has no address of the family.
  */
 export function unsupported(
   service: VirtualService,
   servers: Iterable<RealServer>,
   whyNoAnswers: (address: IpAddress) => string | null,
+  isOwn: (address: IpAddress) => boolean,
+  lacksSource: (family: Family) => boolean,
 ): string[] {
   const reasons: string[] = []
   if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
   const tunnels = new Set<string>()
   const locals: string[] = []
+  const sourceless = new Set<Family>()
   for (const server of servers) {
     const why = server.method === 'nat' && !isItself(service, server) ? whyNoAnswers(server.id.address) : null
     if (why !== null) locals.push(`NAT to ${endpointText(server.id)}, an address of this host: ${why}`)
+    if (server.method === 'full-nat') {
+      if (isOwn(server.id.address))
+        locals.push(`full NAT to ${endpointText(server.id)}, an address of this host: use NAT (-m)`)
+      const family = familyOf(server.id.address)
+      if (lacksSource(family)) sourceless.add(family)
+    }
     if (server.method === 'tunnel' && !SUPPORTED_TUNNELS.has(server.tunnel.type))
       tunnels.add(server.tunnel.type)
   }
-  return [...reasons, ...[...tunnels].map((type) => `tunnel ${type}`), ...locals]
+  const lacking = Array.from(
+    sourceless,
+    (family) => `full NAT has no IPv${family} address: pointsman full-nat add ADDRESS`,
+  )
+  return [...reasons, ...[...tunnels].map((type) => `tunnel ${type}`), ...locals, ...lacking]
 }
 
 /** Nothing to translate: the packet goes to the stack as it came, and so does its answer. */

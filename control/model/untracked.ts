@@ -1,6 +1,6 @@
 /** Just enough tracking: what it cannot be had with, and why. */
 import { endpointText } from '../../net/endpoint.ts'
-import type { RealServer } from './server.ts'
+import { type RealServer, translates } from './server.ts'
 import type { VirtualService } from './service.ts'
 
 /** Why connections of such a service have to be in the table, all of them; null if they need not. */
@@ -21,7 +21,7 @@ export function needsTracking(service: VirtualService): string | null {
 /** The same of a service with these real servers. */
 export function needsTrackingFor(servers: readonly RealServer[]): string | null {
   for (const { id, method, upperThreshold } of servers) {
-    if (method === 'nat') {
+    if (translates(method)) {
       return `answers of real server "${endpointText(id)}" are translated back; use -g or -i`
     }
     if (upperThreshold > 0) {

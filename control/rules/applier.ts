@@ -3,6 +3,7 @@
 import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
 import type { ComparedFilters, FilterChange, FilterListing, StatedFilters } from '../model/filter.ts'
+import type { FullNatAddress } from '../model/full-nat.ts'
 import type { ComparedLimits, LimitChange, LimitListing, StatedLimits } from '../model/limit.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Outcome } from '../model/outcome.ts'
@@ -78,6 +79,8 @@ export interface Applier {
   connectionTableSize(): number
   /** Timeouts or sysctls are to be published with the next `settle`. */
   settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void
+  /** The same of the addresses of full NAT. */
+  fullNatChanged(addresses: readonly FullNatAddress[]): void
   /** Marking rules are to be brought in force with the next `settle`: these, and no others. */
   marksChanged(rules: readonly MarkListing[]): void
   /** Something that only the state file keeps has changed. */

@@ -5,11 +5,13 @@
  */
 
 import type { IpAddress } from '../../net/address.ts'
+import { USUAL_LOCAL_PORTS } from '../../net/ports.ts'
 import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import { CONNECTION_TABLE_SIZE } from '../model/connection.ts'
 import type { Director } from '../model/director.ts'
 import { sameButForWeight } from '../model/equal.ts'
 import type { ComparedFilters, FilterChange, FilterListing, StatedFilters } from '../model/filter.ts'
+import { changedFullNat, type FullNatAddress, type FullNatChange, hasFullNat } from '../model/full-nat.ts'
 import type { Hold } from '../model/hold.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import type { LimitChange, LimitListing, StatedLimits } from '../model/limit.ts'
@@ -56,6 +58,7 @@ export interface DirectorState {
   readonly sysctls?: Readonly<Record<string, number>>
   readonly daemons?: readonly SyncDaemon[]
   readonly marks?: readonly MarkListing[]
+  readonly fullNat?: readonly FullNatAddress[]
 }
 
 export interface DirectorOptions {
@@ -93,6 +96,7 @@ export class RuleDirector implements Director {
   #applier: Applier | null
   #sysctls: Record<string, number>
   #daemons = new Map<'master' | 'backup', SyncDaemon>()
+  #fullNat: readonly FullNatAddress[]
   #marks: MarkBook
   /** What sources have said of filters and limits, for an applier that comes. */
   readonly #gates: Map<StatingSource, Stated>
@@ -118,6 +122,7 @@ export class RuleDirector implements Director {
     this.#rules = options.rules ?? new Rules(options.host)
     this.#timeouts = options.state?.timeouts ?? DEFAULT_TIMEOUTS
     this.#sysctls = { ...initialSysctls(), ...options.state?.sysctls }
+    this.#fullNat = options.state?.fullNat ?? []
     for (const daemon of options.state?.daemons ?? []) this.#daemons.set(daemon.state, daemon)
     this.#rules.synchronising = this.#daemons.size > 0
     this.#marks = isDraft ? draftOf.#marks.copy() : MarkBook.of(options.state?.marks ?? [])
@@ -132,6 +137,7 @@ export class RuleDirector implements Director {
     this.#rules.limit(this.#applier?.room ?? UNLIMITED)
     this.#publishSettings()
     this.#publishMarks()
+    this.#publishFullNat()
     if (this.#applier === null) return
     this.#applier.filters.origins = (owner) => this.#originOf(owner)
     // Its maps hold what those before had: there is room for it.
@@ -147,6 +153,10 @@ export class RuleDirector implements Director {
 
   #publishMarks(): void {
     if (this.#zeroed === null) this.#applier?.marksChanged(this.#marks.list())
+  }
+
+  #publishFullNat(): void {
+    if (this.#zeroed === null) this.#applier?.fullNatChanged(this.#fullNat)
   }
 
   #publishSettings(): void {
@@ -372,10 +382,15 @@ export class RuleDirector implements Director {
   }
 
   /** In a draft: what a source says about the director itself. What it does not say stays as it is. */
-  #take({ timeouts, sysctls, daemons }: DirectorSettings): Restated['refused'] {
+  #take({ timeouts, sysctls, daemons, fullNat }: DirectorSettings): Restated['refused'] {
     const outcomes: Outcome[] = []
     if (timeouts !== null) outcomes.push(this.setTimeouts(timeouts))
     for (const [name, value] of Object.entries(sysctls)) outcomes.push(this.setSysctl(name, value))
+    if (fullNat !== null) {
+      const stated = new Set(fullNat.map(({ address }) => address))
+      const others = this.#fullNat.map(({ address }) => address).filter((address) => !stated.has(address))
+      outcomes.push(this.changeFullNat({ add: fullNat, delete: others }))
+    }
     for (const daemon of daemons) {
       if (this.#daemons.has(daemon.state)) this.stopDaemon(daemon.state)
       outcomes.push(this.startDaemon(daemon))
@@ -494,7 +509,8 @@ export class RuleDirector implements Director {
     const locals = localAddresses(this.#host)
     const why = this.#applier === null ? 'there is no data plane' : this.#applier.whyNoAnswers()
     const isDeaf = (address: IpAddress): string | null => (isLocalAddress(address, locals) ? why : null)
-    return unsupported(service, servers, isDeaf)
+    const isOwn = (address: IpAddress): boolean => isLocalAddress(address, locals)
+    return unsupported(service, servers, isDeaf, isOwn, (family) => !hasFullNat(this.#fullNat, family))
   }
 
   connections(): Iterable<ConnectionListing> {
@@ -593,6 +609,19 @@ export class RuleDirector implements Director {
     return this.#noted(done, [], (director) => director.setSysctl(name, value))
   }
 
+  fullNat(): readonly FullNatAddress[] {
+    return this.#fullNat
+  }
+
+  changeFullNat(change: FullNatChange): Outcome {
+    const local = this.#host.localPorts?.() ?? USUAL_LOCAL_PORTS
+    const changed = changedFullNat(this.#fullNat, change, local)
+    if (!changed.ok) return changed
+    this.#fullNat = changed.value
+    this.#publishFullNat()
+    return this.#noted(done, [], (director) => director.changeFullNat(change))
+  }
+
   marks(): readonly MarkListing[] {
     return this.#marks.list()
   }
@@ -657,6 +686,7 @@ export class RuleDirector implements Director {
           timeouts: this.#timeouts,
           sysctls: this.#sysctls,
           daemons: [...this.#daemons.values()],
+          fullNat: this.#fullNat,
         },
         wallMs: this.#wallMs,
         ...(this.#applier === null ? {} : { applier: this.#applier }),
@@ -700,6 +730,10 @@ export class RuleDirector implements Director {
     this.#sysctls = draft.#sysctls
     this.#daemons = draft.#daemons
     this.#publishSettings()
+    if (draft.#fullNat !== this.#fullNat) {
+      this.#fullNat = draft.#fullNat
+      this.#publishFullNat()
+    }
     if (draft.#marks.version !== this.#marks.version) {
       this.#marks = draft.#marks
       this.#publishMarks()

@@ -6,6 +6,8 @@
 
 import type { Family, IpAddress } from '../../net/address.ts'
 import { addressWords, familyOf, ipv4FromNumber, ipv4ToNumber } from '../../net/address.ts'
+import { USUAL_LOCAL_PORTS } from '../../net/ports.ts'
+import type { PortRange } from '../model/mark.ts'
 
 export interface HostAddress {
   readonly address: IpAddress
@@ -72,6 +74,8 @@ export interface Host {
   resolve(address: IpAddress): void
   /** Value of a file under /proc/sys as a number, `net/ipv4/ip_forward`; null if unreadable. */
   sysctl(path: string): number | null
+  /** Ports that the host gives to sockets which ask for none; left out: those that it gives unless told otherwise. */
+  localPorts?(): readonly PortRange[]
   /** Free and buffer memory in pages, as the defence sysctls count it; null if unknown. */
   availablePages(): number | null
   /** Calls back after changes, once for a burst; returns the way to stop. */
@@ -150,6 +154,7 @@ export function fixedHost(
     readonly interfaces?: readonly HostInterface[]
     readonly sources?: Readonly<Record<string, IpAddress>>
     readonly sysctls?: Readonly<Record<string, number>>
+    readonly localPorts?: readonly PortRange[]
     readonly availablePages?: number
   } = {},
 ): Host {
@@ -160,6 +165,7 @@ export function fixedHost(
     keepAlso: () => {},
     resolve: () => {},
     sysctl: (path) => facts.sysctls?.[path] ?? null,
+    localPorts: () => facts.localPorts ?? USUAL_LOCAL_PORTS,
     availablePages: () => facts.availablePages ?? null,
     onChange: () => () => {},
   }

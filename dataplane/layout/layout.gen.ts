@@ -17,6 +17,9 @@ export const PM_TIMEOUT_UDP = 11
 export const PM_TIMEOUT_INITIAL = 12
 export const PM_TIMEOUT_LBLC = 14
 export const PM_TIMEOUT_LBLCR = 15
+export const PM_FULL_NATS = 64
+export const PM_FULL_NAT_COUNT = 0xff
+export const PM_FULL_NAT_SHIFT = 8
 export const PM_INTERFACES = 64
 export const PM_INTERFACE_PROBES = 4
 export const PM_INTERFACE_MACS = 14
@@ -153,6 +156,7 @@ export const Verdict = {
   DropDenied: 72,
   DropRate: 73,
   DropConnections: 74,
+  DropPortsTaken: 76,
   EvictedEnded: 96,
   EvictedHalfOpen: 97,
   EvictedUnanswered: 98,
@@ -229,6 +233,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   72: 'drop_denied',
   73: 'drop_rate',
   74: 'drop_connections',
+  76: 'drop_ports_taken',
   96: 'evicted_ended',
   97: 'evicted_half_open',
   98: 'evicted_unanswered',
@@ -257,7 +262,7 @@ export const actionNames: { readonly [value: number]: string } = {
 /** enum pm_method */
 export const Method = {
   Nat: 0,
-  Local: 1,
+  FullNat: 1,
   Tun: 2,
   Dr: 3,
   Bypass: 4,
@@ -266,7 +271,7 @@ export type Method = (typeof Method)[keyof typeof Method]
 
 export const methodNames: { readonly [value: number]: string } = {
   0: 'nat',
-  1: 'local',
+  1: 'full_nat',
   2: 'tun',
   3: 'dr',
   4: 'bypass',
@@ -710,6 +715,7 @@ export interface SettingsRecord {
   readonly dropCount: number
   readonly moves: number
   readonly bypass: number
+  readonly fullNat: number
 }
 
 export const SettingsRecord = {
@@ -735,6 +741,7 @@ export const SettingsRecord = {
     dropCount: 136,
     moves: 140,
     bypass: 144,
+    fullNat: 148,
   },
   read(view: DataView, base: number): SettingsRecord {
     return {
@@ -758,6 +765,7 @@ export const SettingsRecord = {
       dropCount: view.getUint32(base + 136, true),
       moves: view.getUint32(base + 140, true),
       bypass: view.getUint32(base + 144, true),
+      fullNat: view.getUint32(base + 148, true),
     }
   },
   write(view: DataView, base: number, value: SettingsRecord): void {
@@ -781,7 +789,8 @@ export const SettingsRecord = {
     view.setUint32(base + 136, value.dropCount, true)
     view.setUint32(base + 140, value.moves, true)
     view.setUint32(base + 144, value.bypass, true)
-    clear(view, base + 148, 44)
+    view.setUint32(base + 148, value.fullNat, true)
+    clear(view, base + 152, 40)
   },
   getLayout: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setLayout: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -823,6 +832,49 @@ export const SettingsRecord = {
   setMoves: (view: DataView, base: number, value: number): void => view.setUint32(base + 140, value, true),
   getBypass: (view: DataView, base: number): number => view.getUint32(base + 144, true),
   setBypass: (view: DataView, base: number, value: number): void => view.setUint32(base + 144, value, true),
+  getFullNat: (view: DataView, base: number): number => view.getUint32(base + 148, true),
+  setFullNat: (view: DataView, base: number, value: number): void => view.setUint32(base + 148, value, true),
+} as const
+
+/** struct pm_full_nat, 32 bytes. */
+export interface FullNatRecord {
+  readonly version: number
+  readonly first: number
+  readonly ports: number
+  readonly addr: readonly number[]
+}
+
+export const FullNatRecord = {
+  size: 32,
+  offsets: {
+    version: 0,
+    first: 4,
+    ports: 6,
+    addr: 8,
+  },
+  read(view: DataView, base: number): FullNatRecord {
+    return {
+      version: view.getUint32(base + 0, true),
+      first: view.getUint16(base + 4, true),
+      ports: view.getUint16(base + 6, true),
+      addr: Array.from({ length: 4 }, (_, index) => view.getUint32(base + 8 + index * 4, false)),
+    }
+  },
+  write(view: DataView, base: number, value: FullNatRecord): void {
+    view.setUint32(base + 0, value.version, true)
+    view.setUint16(base + 4, value.first, true)
+    view.setUint16(base + 6, value.ports, true)
+    elements('FullNatRecord.addr', 4, value.addr, (item, index) => view.setUint32(base + 8 + index * 4, item, false))
+    clear(view, base + 24, 8)
+  },
+  getVersion: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setVersion: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getFirst: (view: DataView, base: number): number => view.getUint16(base + 4, true),
+  setFirst: (view: DataView, base: number, value: number): void => view.setUint16(base + 4, value, true),
+  getPorts: (view: DataView, base: number): number => view.getUint16(base + 6, true),
+  setPorts: (view: DataView, base: number, value: number): void => view.setUint16(base + 6, value, true),
+  getAddr: (view: DataView, base: number, index: number): number => view.getUint32(base + 8 + element('FullNatRecord.addr', 4, index) * 4, false),
+  setAddr: (view: DataView, base: number, index: number, value: number): void => view.setUint32(base + 8 + element('FullNatRecord.addr', 4, index) * 4, value, false),
 } as const
 
 /** struct pm_cpu_state, 64 bytes. */
@@ -2657,6 +2709,7 @@ export type MapName =
   | 'fragments'
   | 'neighbours'
   | 'localities'
+  | 'full_nat'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -2693,6 +2746,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'fragments',
   'neighbours',
   'localities',
+  'full_nat',
 ]
 
 export interface MapShape {
@@ -2739,10 +2793,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   fragments: { index: 30, record: 'pm_fragment', entrySize: 64, entries: 4096 },
   neighbours: { index: 31, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
   localities: { index: 32, record: 'pm_locality', entrySize: 64, entries: 16384 },
+  full_nat: { index: 33, record: 'pm_full_nat', entrySize: 32, entries: 128 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '31ec236953e54017'
+export const LAYOUT_FINGERPRINT = '4ac7a7f4ff8ccb01'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2778,8 +2833,9 @@ answered pm_answered
 fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
-pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:bypass:u32 148:pad3:u32[11]
+full_nat pm_full_nat
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_FULL_NATS=64 PM_FULL_NAT_COUNT=255 PM_FULL_NAT_SHIFT=8 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:bypass:u32 148:full_nat:u32 152:pad3:u32[10]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
@@ -2807,6 +2863,7 @@ pm_answered 64 0:entry:u64[8]
 pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:be32 44:sport:be16 46:dport:be16 48:protocol:u8 49:family:u8 50:first_end:u16 52:fate:u32 56:got:u32 60:total:u32
 pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u8[6] 22:smac:u8[6] 28:mtu:u32
 pm_locality 64 0:word:u32 4:used:u32 8:order:u32 12:changed:u32 16:addr:u8[16] 32:reals:u32[8]
+pm_full_nat 32 0:version:u32 4:first:u16 6:ports:u16 8:addr:be32[4] 24:pad:u32[2]
 pm_conn 24 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:traits:u8 14:neighbour:u16 16:real:u32 20:peer:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -2835,7 +2892,19 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'drop_count', offset: 136, type: 'u32', count: null },
       { name: 'moves', offset: 140, type: 'u32', count: null },
       { name: 'bypass', offset: 144, type: 'u32', count: null },
-      { name: 'pad3', offset: 148, type: 'u32', count: 11 },
+      { name: 'full_nat', offset: 148, type: 'u32', count: null },
+      { name: 'pad3', offset: 152, type: 'u32', count: 10 },
+    ],
+  },
+  {
+    name: 'pm_full_nat',
+    size: 32,
+    fields: [
+      { name: 'version', offset: 0, type: 'u32', count: null },
+      { name: 'first', offset: 4, type: 'u16', count: null },
+      { name: 'ports', offset: 6, type: 'u16', count: null },
+      { name: 'addr', offset: 8, type: 'be32', count: 4 },
+      { name: 'pad', offset: 24, type: 'u32', count: 2 },
     ],
   },
   {

@@ -18,7 +18,7 @@ _pointsman() {
 	case $word in
 	'')
 		choices='services show sources status health verdicts connections settings doctor check import diff apply export schema
-			drain undrain register fleet mark deny allow limit top events explain snapshot record get set dataplane detach --json --help --version'
+			drain undrain register fleet mark deny allow limit full-nat top events explain snapshot record get set dataplane detach --json --help --version'
 		;;
 	services | sources | status | health | verdicts | settings | doctor | export) choices='--json --help' ;;
 	show) choices="$(_pointsman_services) --json --help" ;;
@@ -70,6 +70,7 @@ _pointsman() {
 		return
 		;;
 	limit) choices='add delete list --rate --connections --prefix --json --help' ;;
+	full-nat) choices='add delete list --ports --json --help' ;;
 	schema) choices='--help' ;;
 	connections) choices='--limit --json --help' ;;
 	dataplane) choices='xdp tc userspace --json --help' ;;

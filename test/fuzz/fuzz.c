@@ -103,6 +103,7 @@ static void make_maps(void)
 		[PM_REGION_settings] = 1,
 		[PM_REGION_interfaces] = PM_INTERFACES,
 		[PM_REGION_services] = SERVICES,
+		[PM_REGION_full_nat] = 2 * PM_FULL_NATS,
 		[PM_REGION_service_index] = BUCKETS,
 		[PM_REGION_schedules] = 2 * SERVICES,
 		[PM_REGION_members] = MEMBERS,
@@ -161,11 +162,15 @@ static void add_local(const uint8_t *address)
 	pm_locals(((addr * 0x9E3779B1u) >> 16) % PM_LOCALS)->addr[0] = addr;
 }
 
-/* Method in bits 0-1 (as enum pm_method; local: by NAT or direct routing to ourselves), weight 2-4, outer IPv6 5, no port 6, no source 7. */
+/*
+ * Method in bits 0-1 (as enum pm_method; RULE_LOCAL: by NAT or direct routing to ourselves), weight 2-4, outer IPv6 or
+ * full NAT 5, no port 6, no source 7.
+ */
+#define RULE_LOCAL 1
 static void add_real(uint32_t index, uint32_t service, uint8_t how)
 {
 	struct pm_real *r = pm_reals(index);
-	int tunnel = (how & 3) == PM_METHOD_TUN, local = (how & 3) == PM_METHOD_LOCAL;
+	int tunnel = (how & 3) == PM_METHOD_TUN, local = (how & 3) == RULE_LOCAL;
 	uint8_t last = local ? LOCAL : 0x11 + index % 4;
 	int six = offers[service].family == 6;
 
@@ -174,7 +179,8 @@ static void add_real(uint32_t index, uint32_t service, uint8_t how)
 	r->slot = PM_SLOT_LIVE;
 	r->service = service;
 	r->family = six ? 6 : 4;
-	r->method = !local ? how & 3 : how & 0x20 ? PM_METHOD_NAT : PM_METHOD_DR;
+	r->method = local ? (how & 0x20 ? PM_METHOD_NAT : PM_METHOD_DR) :
+		    how & 3 ? how & 3 : how & 0x20 ? PM_METHOD_FULL_NAT : PM_METHOD_NAT;
 	r->weight = how >> 2 & 7;
 	r->port = how & 0x40 ? 0 : __builtin_bswap16(8000 + (index & 1));
 	r->upper = rules.limits & 15;
@@ -213,6 +219,21 @@ static void publish(uint32_t slot)
 	uint32_t h = pm_service_hash(s->family, (const __be32 *)s->addr, s->port, s->protocol, 0);
 
 	insist(put_entry(pm_service_index(h & (BUCKETS - 1)), h, slot));
+}
+
+/* Two ports of an address each, so that they are taken soon. */
+static void add_full_nat(void)
+{
+	static const __be32 ours[4] = { 0x0a01a8c0 };
+
+	for (uint32_t i = 0; i < 2; i++) {
+		struct pm_full_nat *n = pm_full_nat(i * PM_FULL_NATS);
+
+		n->first = 1024;
+		n->ports = 2;
+		memcpy(n->addr, ours, 16);
+	}
+	pm_settings(0)->full_nat = 1 | 1 << PM_FULL_NAT_SHIFT;
 }
 
 /* All real servers, while there is room, and whatever their method: the program must look at that itself. */
@@ -300,6 +321,7 @@ static void load_rules(void)
 	add_interface(C0, mac_c0);
 	add_interface(R0, mac_r0);
 	add_local(source4);
+	add_full_nat();
 	for (uint32_t slot = 0; slot < SERVICES; slot++)
 		if (offers[slot].port || (rules.settings & PM_SETTING_PORT0))
 			add_service(slot);

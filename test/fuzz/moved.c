@@ -67,9 +67,29 @@ static uint32_t from_client(uint8_t flags)
 	return send_frame(CLIENT, 2000, VIP, 80, flags);
 }
 
+static int full; /* full NAT */
+
 static uint32_t from_server(uint8_t flags)
 {
-	return send_frame(REAL, 80, CLIENT, 2000, flags);
+	return full ? send_frame(REAL, 80, OURS, 5000, flags) : send_frame(REAL, 80, CLIENT, 2000, flags);
+}
+
+/* Whom answers are addressed to. */
+static uint32_t asker(void)
+{
+	return full ? OURS : CLIENT;
+}
+
+static const char *name_of(uint8_t method)
+{
+	return method == PM_METHOD_DR ? "DR" : method == PM_METHOD_NAT ? "NAT" : "full NAT";
+}
+
+static void begin_with(uint8_t method, uint32_t seed)
+{
+	begin(method, seed);
+	full = method == PM_METHOD_FULL_NAT;
+	have_port(5000, 1);
 }
 
 /* State and class of the live line from here to there. */
@@ -85,59 +105,61 @@ static uint32_t state_of(uint32_t saddr, uint32_t daddr)
 /* A connection that is established, and the packet of it that lines are moved during. */
 static void establish(uint8_t method, uint32_t seed)
 {
-	begin(method, seed);
+	begin_with(method, seed);
 	if (how == OTHER_LEVEL)
 		pm_settings(0)->levels4 = SMALLER;
 	from_client(PM_TCP_SYN);
-	if (method == PM_METHOD_NAT)
+	if (pm_translates(method))
 		from_server(PM_TCP_SYN | PM_TCP_ACK);
 	from_client(PM_TCP_ACK);
 	from_client(PM_TCP_ACK);
 }
 
-/* Every moment of one packet. Returns how many of them there were in which the line was moved. */
+/*
+ * Every moment of one packet: of an answer (1), and its other direction's line moves instead of its own (2). Returns how many of them there were in which the line was moved.
+ */
 static uint32_t every_moment(uint8_t method, int reply, int first_from_other, uint8_t flags, uint32_t seed, int *bad)
 {
 	uint32_t moments = 0, state, copy, active;
 
 	establish(method, seed);
-	if (reply)
+	if (reply & 1)
 		from_server(flags);
 	else
 		from_client(flags);
 	state = state_of(CLIENT, VIP);
-	copy = state_of(REAL, CLIENT);
+	copy = state_of(REAL, asker());
 	active = pm_live(0)->active;
 
 	for (moment = 0;; moment++) {
 		uint32_t verdict, count, others, expected = method == PM_METHOD_DR ? PM_FORWARD_DR :
-							    reply		  ? PM_FORWARD_NAT_REPLY :
+							    reply & 1		  ? PM_FORWARD_NAT_REPLY :
 										    PM_FORWARD_NAT;
 
 		establish(method, seed);
-		key_source = reply ? REAL : CLIENT;
-		key_destination = reply ? CLIENT : VIP;
+		key_source = (reply & 1) ^ (reply >> 1) ? REAL : CLIENT;
+		key_destination = (reply & 1) ^ (reply >> 1) ? asker() : VIP;
 		moved = 0;
 		if (first_from_other)
 			move();
 		step = moved = 0;
 		armed = 1;
-		verdict = reply ? from_server(flags) : from_client(flags);
+		verdict = reply & 1 ? from_server(flags) : from_client(flags);
 		armed = 0;
 		if (step <= moment)
 			return moments;
 		moments += moved;
-		line_of(key_source, key_destination, &count);
-		line_of(reply ? CLIENT : REAL, reply ? VIP : CLIENT, &others);
-		if (verdict == expected && count == 1 && others == (method == PM_METHOD_NAT) &&
+		line_of(CLIENT, VIP, &count);
+		line_of(REAL, asker(), &others);
+		if (verdict == expected && count == 1 && others == (uint32_t)pm_translates(method) &&
 		    pm_live(0)->active == active && pm_live(0)->inactive == 1 - active &&
-		    state_of(CLIENT, VIP) == state && state_of(REAL, CLIENT) == copy)
+		    state_of(CLIENT, VIP) == state && state_of(REAL, asker()) == copy)
 			continue;
 		printf("%s%s, %s%s, flags %x, seed %u, moment %u: verdict %u, %u lines, %u of the other direction, counted %u/%u, state %x for %x, its copy %x for %x\n",
-		       method == PM_METHOD_DR ? "DR" : "NAT", reply ? " answer" : "",
+		       name_of(method), reply & 1 ? " answer" : "",
 		       how == OTHER_SET ? "to the other set" : "to another level", first_from_other ? " and back" : "",
 		       flags, seed, moment, verdict, count, others, pm_live(0)->active, pm_live(0)->inactive,
-		       state_of(CLIENT, VIP), state, state_of(REAL, CLIENT), copy);
+		       state_of(CLIENT, VIP), state, state_of(REAL, asker()), copy);
 		*bad = 1;
 	}
 }
@@ -150,11 +172,11 @@ static uint32_t every_moment_of_the_first(uint8_t method, int reply, uint32_t se
 	for (moment = 0;; moment++) {
 		uint32_t first, answer, count, others;
 
-		begin(method, seed);
+		begin_with(method, seed);
 		if (how == OTHER_LEVEL)
 			pm_settings(0)->levels4 = SMALLER;
 		key_source = reply ? REAL : CLIENT;
-		key_destination = reply ? CLIENT : VIP;
+		key_destination = reply ? asker() : VIP;
 		step = moved = 0;
 		armed = 1;
 		first = from_client(PM_TCP_SYN);
@@ -162,16 +184,16 @@ static uint32_t every_moment_of_the_first(uint8_t method, int reply, uint32_t se
 		if (step <= moment)
 			return moments;
 		moments += moved;
-		if (first == PM_DROP_TABLE_FULL)
+		if (first == PM_DROP_TABLE_FULL || first == PM_DROP_CONNECTION_BUSY)
 			first = from_client(PM_TCP_SYN);
-		answer = method == PM_METHOD_NAT ? from_server(PM_TCP_SYN | PM_TCP_ACK) : PM_FORWARD_NAT_REPLY;
+		answer = pm_translates(method) ? from_server(PM_TCP_SYN | PM_TCP_ACK) : PM_FORWARD_NAT_REPLY;
 		line_of(CLIENT, VIP, &count);
-		line_of(REAL, CLIENT, &others);
+		line_of(REAL, asker(), &others);
 		if (first == (method == PM_METHOD_DR ? PM_FORWARD_DR : PM_FORWARD_NAT) && answer == PM_FORWARD_NAT_REPLY &&
-		    count == 1 && others == (method == PM_METHOD_NAT) && pm_live(0)->active == 1 && !pm_live(0)->inactive)
+		    count == 1 && others == (uint32_t)pm_translates(method) && pm_live(0)->active == 1 && !pm_live(0)->inactive)
 			continue;
 		printf("%s%s, %s, seed %u, moment %u of the first: verdict %u, answer %u, %u lines, %u for answers, counted %u/%u\n",
-		       method == PM_METHOD_DR ? "DR" : "NAT", reply ? " answer" : "",
+		       name_of(method), reply ? " answer" : "",
 		       how == OTHER_SET ? "to the other set" : "to another level", seed, moment, first, answer, count,
 		       others, pm_live(0)->active, pm_live(0)->inactive);
 		*bad = 1;
@@ -287,11 +309,16 @@ int main(void)
 			moments[how] += every_moment_of_the_first(PM_METHOD_DR, 0, seed, &bad);
 			moments[how] += every_moment_of_the_first(PM_METHOD_NAT, 0, seed, &bad);
 			moments[how] += every_moment_of_the_first(PM_METHOD_NAT, 1, seed, &bad);
+			moments[how] += every_moment_of_the_first(PM_METHOD_FULL_NAT, 0, seed, &bad);
+			moments[how] += every_moment_of_the_first(PM_METHOD_FULL_NAT, 1, seed, &bad);
 			for (uint32_t i = 0; i < sizeof(flags); i++) {
 				for (int back = 0; back <= (how == OTHER_SET); back++) {
 					moments[how] += every_moment(PM_METHOD_DR, 0, back, flags[i], seed, &bad);
 					moments[how] += every_moment(PM_METHOD_NAT, 0, back, flags[i], seed, &bad);
 					moments[how] += every_moment(PM_METHOD_NAT, 1, back, flags[i], seed, &bad);
+					/* Of full NAT each direction's packets read both lines. */
+					for (int which = 0; which < 4; which++)
+						moments[how] += every_moment(PM_METHOD_FULL_NAT, which, back, flags[i], seed, &bad);
 				}
 			}
 		}

@@ -16,6 +16,7 @@
 #define REAL 0x0a00020au
 #define OTHER_REAL (REAL + 1) /* of index 1, in no schedule */
 #define CLIENT 0x0b000001u
+#define OURS 0x0a000205u /* full NAT's */
 /* Who includes this may have more of them: real servers without a record, until it gives them one. */
 #ifndef REALS
 #define REALS 2
@@ -71,6 +72,7 @@ static void begin_as(uint8_t protocol, uint8_t method, uint32_t seed)
 		[PM_REGION_locals] = PM_LOCALS, [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS, [PM_REGION_cpus] = 1,
 		[PM_REGION_hops] = REALS, [PM_REGION_neighbours] = PM_NEIGHBOURS,
+		[PM_REGION_full_nat] = 2 * PM_FULL_NATS,
 		[PM_REGION_controls4] = LINES / PM_WAYS, [PM_REGION_fragments] = PM_FRAGMENTS,
 		[PM_REGION_gates] = 1, [PM_REGION_sources] = PM_SOURCES,
 	};
@@ -118,6 +120,17 @@ static void begin_as(uint8_t protocol, uint8_t method, uint32_t seed)
 static inline void begin(uint8_t method, uint32_t seed)
 {
 	begin_as(PM_PROTO_TCP, method, seed);
+}
+
+/* Full NAT has one address, and so many ports of it. */
+static inline void have_port(uint16_t first, uint16_t ports)
+{
+	struct pm_full_nat *n = pm_full_nat(0);
+
+	n->addr[0] = pm_htonl(OURS);
+	n->first = first;
+	n->ports = ports;
+	pm_settings(0)->full_nat = 1;
 }
 
 /* A line of somebody's who has just been here, or whose connection has ended; nobody moves it. */

@@ -18,6 +18,7 @@ describe('another CPU at any moment of a packet', { skip: missingTool() ?? false
   for (const [name, what] of [
     ['owners', 'nobody takes, or acts on, what has another owner by now'],
     ['brackets', 'a bracket says whom a walk would find'],
+    ['ports', 'full NAT gives nobody a port that another connection has, and loses none'],
     ['limits', 'no source has more connections than it may, nor less for ever'],
   ] as const) {
     test(what, async () => {

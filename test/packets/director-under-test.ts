@@ -5,6 +5,7 @@ import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
 import { namesFrom } from '../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
 import type { FilterChange } from '../../control/model/filter.ts'
+import type { FullNatChange } from '../../control/model/full-nat.ts'
 import type { LimitChange } from '../../control/model/limit.ts'
 import type { MarkChange } from '../../control/model/mark.ts'
 import type { Host, HostChange } from '../../control/rules/host.ts'
@@ -105,6 +106,13 @@ export class DirectorUnderTest {
   async changeMarks(change: MarkChange): Promise<void> {
     const { director } = this.#current()
     const outcome = director.changeMarks(change)
+    if (!outcome.ok) throw new Error(outcome.message)
+    await director.settle()
+  }
+
+  async changeFullNat(change: FullNatChange): Promise<void> {
+    const { director } = this.#current()
+    const outcome = director.changeFullNat(change)
     if (!outcome.ok) throw new Error(outcome.message)
     await director.settle()
   }

@@ -3,6 +3,7 @@
  * BPF_PROG_TEST_RUN, and the wasm module. Both with a director over their maps.
  */
 import type { FilterChange } from '../../control/model/filter.ts'
+import type { FullNatChange } from '../../control/model/full-nat.ts'
 import type { LimitChange } from '../../control/model/limit.ts'
 import type { MarkChange } from '../../control/model/mark.ts'
 import { builtFile } from '../../dataplane/assets.ts'
@@ -40,6 +41,7 @@ export interface Program {
   load(rules: readonly string[]): Promise<void>
   changeMarks(change: MarkChange): Promise<void>
   changeFilters(change: FilterChange): Promise<void>
+  changeFullNat(change: FullNatChange): Promise<void>
   changeLimits(change: LimitChange): Promise<void>
   /** Lines of `ipvsadm -R`, in one go. */
   restore(lines: readonly string[]): Promise<void>
@@ -101,6 +103,10 @@ class PlaneProgram implements Program {
 
   async changeMarks(change: MarkChange): Promise<void> {
     await this.#director.changeMarks(change)
+  }
+
+  async changeFullNat(change: FullNatChange): Promise<void> {
+    await this.#director.changeFullNat(change)
   }
 
   async changeFilters(change: FilterChange): Promise<void> {

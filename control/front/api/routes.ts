@@ -5,6 +5,7 @@ import { DAEMON_ROUTES } from './routes/daemons.ts'
 import { EVENT_ROUTES } from './routes/events.ts'
 import { EXPLAIN_ROUTES } from './routes/explain.ts'
 import { FILTER_ROUTES } from './routes/filters.ts'
+import { FULL_NAT_ROUTES } from './routes/full-nat.ts'
 import { HEALTH_ROUTES } from './routes/health.ts'
 import { LIMIT_ROUTES } from './routes/limits.ts'
 import { MARK_ROUTES } from './routes/marks.ts'
@@ -24,6 +25,7 @@ export const ROUTES: readonly Route[] = [
   ...MARK_ROUTES,
   ...FILTER_ROUTES,
   ...LIMIT_ROUTES,
+  ...FULL_NAT_ROUTES,
   ...DAEMON_ROUTES,
   ...HEALTH_ROUTES,
   ...EVENT_ROUTES,

@@ -118,6 +118,7 @@ export function largeNumber(value: bigint, exact: boolean): string {
 
 const METHOD_NAMES: Readonly<Record<ForwardingMethod, string>> = {
   nat: 'Masq',
+  'full-nat': 'FullNat',
   'direct-routing': 'Route',
   tunnel: 'Tunnel',
 }

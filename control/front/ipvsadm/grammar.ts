@@ -275,6 +275,8 @@ export const SPELLINGS: readonly Spelling[] = [
   choice('forwarding-method', 'method', 'nat', 'masquerading', 'm'),
   choice('forwarding-method', 'method', 'tunnel', 'ipip', 'i'),
   choice('forwarding-method', 'method', 'direct-routing', 'gatewaying', 'g'),
+  // Ours. A short one could be IPVS's one day.
+  choice('forwarding-method', 'method', 'full-nat', 'full-nat'),
   valued('weight', 'weight', 'weight', 'w'),
   valued('u-threshold', 'upperThreshold', 'u-threshold', 'x'),
   valued('l-threshold', 'lowerThreshold', 'l-threshold', 'y'),

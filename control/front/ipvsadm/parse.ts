@@ -3,7 +3,7 @@
 import type { Family, IpAddress } from '../../../net/address.ts'
 import type { Protocol } from '../../../net/protocol.ts'
 import { TIMEOUT_MAX_S } from '../../model/limits.ts'
-import type { RealServer, ServerId, Tunnel } from '../../model/server.ts'
+import { type RealServer, type ServerId, type Tunnel, translates } from '../../model/server.ts'
 import type { ServiceId, ServiceRequest } from '../../model/service.ts'
 import type { Timeouts } from '../../model/timeouts.ts'
 import { type Draft, newDraft, persistByDefault, READERS, timeoutRefusal } from './draft.ts'
@@ -254,7 +254,7 @@ function serverId(draft: Draft, port: number): ServerId {
 function realServer(draft: Draft): RealServer {
   // Direct routing and tunnels leave the packet's port alone, so a port of the real server's own would
   // be a lie; with a firewall mark there is no one service port to put in its place.
-  const keepsPort = draft.mark === 0 && draft.method !== 'nat'
+  const keepsPort = draft.mark === 0 && !translates(draft.method)
   return {
     id: serverId(draft, keepsPort ? draft.port : draft.serverPort),
     method: draft.method,

@@ -5,7 +5,12 @@ import { endpoint, flagNames, maskText, portProtocol, serviceOption } from './fo
 import type { Names } from './names.ts'
 import { sortServers, sortServices } from './order.ts'
 
-const METHOD_OPTIONS = { nat: '-m', tunnel: '-i', 'direct-routing': '-g' } as const
+const METHOD_OPTIONS = {
+  nat: '-m',
+  'full-nat': '--full-nat',
+  tunnel: '-i',
+  'direct-routing': '-g',
+} as const
 const CHECKSUM_OPTIONS = { none: '--tun-nocsum', csum: '--tun-csum', remcsum: '--tun-remcsum' } as const
 
 export interface Rule {

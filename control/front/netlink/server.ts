@@ -9,6 +9,7 @@ import { DEST } from './family.ts'
 import { stats } from './numbers.ts'
 import { familyNumber, familyOfNumber } from './service.ts'
 
+/** Full NAT is shown as NAT: who asks the kernel's IPVS knows no other that is like it. */
 const METHODS: readonly (ForwardingMethod | null)[] = ['nat', null, 'tunnel', 'direct-routing']
 const METHOD_BITS = 0x07
 const TUNNELS = ['ipip', 'gue', 'gre'] as const
@@ -70,7 +71,7 @@ export function serverAttributes(server: ServerListing): readonly NetlinkAttribu
   return [
     address(DEST.address, id.address),
     u16BigEndian(DEST.port, id.port),
-    u32(DEST.method, METHODS.indexOf(server.method)),
+    u32(DEST.method, METHODS.indexOf(server.method === 'full-nat' ? 'nat' : server.method)),
     u32(DEST.weight, server.weight),
     u8(DEST.tunnelType, TUNNELS.indexOf(tunnel.type)),
     u16BigEndian(DEST.tunnelPort, tunnel.type === 'gue' ? tunnel.port : 0),

@@ -19,6 +19,7 @@ import { verdicts } from './checks/verdicts.ts'
 import {
   egress,
   forwarding,
+  fullNat,
   neighbours,
   routes,
   sendFailures,
@@ -46,6 +47,7 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   'stacked devices': stacked,
   forwarding,
   'virtual addresses': virtualAddresses,
+  'addresses of full NAT': fullNat,
   'routes to real servers': routes,
   'ways out': egress,
   'frames that were lost behind the program': sendFailures,

@@ -96,6 +96,12 @@ export interface DoctorFacts {
     readonly local: boolean
   }[]
   readonly ownAddresses: number
+  /** What real servers by full NAT see as their clients; `shared`: ports that the host gives to its own sockets, too. */
+  readonly fullNat: readonly {
+    readonly address: string
+    readonly local: boolean
+    readonly shared: string | null
+  }[]
   readonly forwarding: { readonly ipv4: boolean | null; readonly ipv6: boolean | null }
   /** Userspace: the nftables table that keeps the kernel's hands off is there; null where it cannot be seen. */
   readonly claims: boolean | null

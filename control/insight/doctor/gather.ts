@@ -6,15 +6,19 @@ import { dirname } from 'node:path'
 import { TABLE_NAME } from '../../../dataplane/userspace/claims/nftables.ts'
 import { defaultPinDirectory } from '../../../linux/bpffs.ts'
 import type { Links } from '../../../linux/links.ts'
+import { localPorts } from '../../../linux/local-ports.ts'
 import { Network } from '../../../linux/netlink/network.ts'
 import { enterNetns } from '../../../linux/netns.ts'
 import { netnsHolder } from '../../../linux/netns-lock.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { ClientError, ForbiddenError, get } from '../../front/api/client.ts'
+import { type FullNatShown, fullNatAnswer } from '../../front/api/schema/full-nat.ts'
 import { servicesAnswer } from '../../front/api/schema/service.ts'
 import { sysctlsAnswer, verdictsAnswer } from '../../front/api/schema/settings.ts'
 import { statusAnswer } from '../../front/api/schema/status.ts'
 import { DEFAULT_RUN_DIRECTORY } from '../../front/api/socket.ts'
+import { portsText } from '../../model/full-nat.ts'
+import type { PortRange } from '../../model/mark.ts'
 import { attempt, interfaceFacts, isOn, waysOut } from './devices.ts'
 import type { DoctorFacts, ServerFacts } from './facts.ts'
 import { type Chain, iptablesChains, nftChains } from './firewall.ts'
@@ -26,19 +30,22 @@ const NOWHERE = ['240.0.0.1', '2001:db8:ffff:ffff::1'] as const
 /** A ruleset of any size that a host can bear. */
 const RULESET_BYTES = 256 << 20
 
-type Asked = Pick<DoctorFacts, 'status' | 'unreachable' | 'forbidden' | 'verdicts' | 'sysctls'>
+type Asked = Pick<DoctorFacts, 'status' | 'unreachable' | 'forbidden' | 'verdicts' | 'sysctls'> & {
+  readonly addresses: FullNatShown
+}
 
 async function askDaemon(socket: string): Promise<Asked> {
   try {
     const { value: status } = await get(socket, '/v1/status', statusAnswer)
     const { value: verdicts } = await get(socket, '/v1/verdicts', verdictsAnswer)
     const { value: sysctls } = await get(socket, '/v1/sysctls', sysctlsAnswer)
-    return { status, unreachable: null, forbidden: false, verdicts, sysctls }
+    const { value: addresses } = await get(socket, '/v1/full-nat', fullNatAnswer)
+    return { status, unreachable: null, forbidden: false, verdicts, sysctls, addresses }
   } catch (error) {
     if (!(error instanceof ClientError)) throw error
     const [unreachable = ''] = error.message.split('\n')
     const forbidden = error instanceof ForbiddenError
-    return { status: null, unreachable, forbidden, verdicts: {}, sysctls: {} }
+    return { status: null, unreachable, forbidden, verdicts: {}, sysctls: {}, addresses: [] }
   }
 }
 
@@ -128,7 +135,7 @@ function firewallFacts(): Pick<DoctorFacts, 'claims' | 'firewall'> {
 }
 
 export async function gatherFacts(socket: string): Promise<DoctorFacts> {
-  const asked = await askDaemon(socket)
+  const { addresses, ...asked } = await askDaemon(socket)
   const { status } = asked
   const list = status === null ? [] : (await get(socket, '/v1/services', servicesAnswer)).value
   const together = status === null || joinDaemon(status.pid)
@@ -162,12 +169,23 @@ export async function gatherFacts(socket: string): Promise<DoctorFacts> {
       waysOut: status === null ? [] : waysOut(status, links, servers, defaults),
       virtual: [...ports].map(([address, numbers]) => ({ address, ports: numbers, local: own.has(address) })),
       ownAddresses: own.size,
+      fullNat: addresses.map(({ address, ports }) => ({
+        address,
+        local: own.has(address),
+        shared: sharedPorts(ports),
+      })),
       forwarding: { ipv4: isOn('ipv4/ip_forward'), ipv6: isOn('ipv6/conf/all/forwarding') },
       ...firewallFacts(),
     }
   } finally {
     network.close()
   }
+}
+
+/** Ports of a range that the kernel gives to sockets which ask for none. */
+function sharedPorts(ports: PortRange): string | null {
+  const shared = localPorts().find(({ from, to }) => from <= ports.to && to >= ports.from)
+  return shared === undefined ? null : portsText(shared)
 }
 
 function goesOn(): boolean {

@@ -1,5 +1,11 @@
 /** Finding the line of a packet's connection, and reading it. */
-import { ConnKind, methodNames, sctpStateNames, tcpStateNames } from '../../../dataplane/layout/layout.gen.ts'
+import {
+  ConnKind,
+  Method,
+  methodNames,
+  sctpStateNames,
+  tcpStateNames,
+} from '../../../dataplane/layout/layout.gen.ts'
 import { type IpAddress, readAddress } from '../../../net/address.ts'
 import type { PacketKey } from '../../../net/packet/key.ts'
 import { type Protocol, protocolOfNumber } from '../../../net/protocol.ts'
@@ -67,6 +73,14 @@ function virtualOf(table: ConnectionTable, line: number): { address: IpAddress; 
   return { address: table.addresses(at).destination, port: table.ports(at).destination }
 }
 
+/** Whom answers of full NAT are for, which that line says, too. */
+function clientOf(table: ConnectionTable, line: number): { address: IpAddress; port: number } {
+  const peer = table.peer(line)
+  return peer < 0
+    ? { address: table.addresses(line).destination, port: table.ports(line).destination }
+    : { address: table.addresses(peer).source, port: table.ports(peer).source }
+}
+
 function stateName(protocol: Protocol | null, state: number): string {
   if (protocol === 'tcp') return tcpStateNames[state] ?? 'none'
   return protocol === 'sctp' ? (sctpStateNames[state] ?? 'none') : 'exchange'
@@ -85,7 +99,7 @@ export function lineAt(table: ConnectionTable, line: number, now: number): LineR
     remainingMs: msOfTicks(table.remaining(line, now)),
     real: table.real(line),
     method: methodNames[table.method(line)] ?? String(table.method(line)),
-    client: isAnswer ? destination : source,
+    client: !isAnswer ? source : table.method(line) === Method.FullNat ? clientOf(table, line) : destination,
     virtual: isAnswer ? virtualOf(table, line) : destination,
   }
 }

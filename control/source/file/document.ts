@@ -1,9 +1,11 @@
 /** From values back to the words of a file: what it prints, `readSite` reads to the same values. */
+
 import { ipv4FromNumber } from '../../../net/address.ts'
 import { endpointText } from '../../../net/endpoint.ts'
 import { prefixText } from '../../../net/prefix.ts'
 import type { Check, CheckTls, HttpRequest } from '../../model/check.ts'
 import type { FilterAction } from '../../model/filter.ts'
+import { portsText } from '../../model/full-nat.ts'
 import { DEFAULT_HEALTH_POLICY, type HealthPolicy, type Hook } from '../../model/health-policy.ts'
 import type { LimitSettings } from '../../model/limit.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
@@ -38,7 +40,7 @@ export function siteDocument(
   services: readonly Written[],
   { filters, marks }: WrittenGate = { filters: [], marks: [] },
 ): SiteDocument {
-  const { interfaces, timeouts, sysctls, daemons } = director
+  const { interfaces, timeouts, sysctls, daemons, fullNat } = director
   const settings = {
     ...(interfaces.length > 0 ? { interfaces: [...interfaces] } : {}),
     ...(timeouts === null
@@ -51,6 +53,13 @@ export function siteDocument(
           },
         }),
     ...(Object.keys(sysctls).length > 0 ? { sysctls: { ...sysctls } } : {}),
+    ...(fullNat === null
+      ? {}
+      : {
+          full_nat: fullNat.map(({ address, ports }) =>
+            ports === undefined ? address : { address, ports: portsText(ports) },
+          ),
+        }),
     ...(daemons.length > 0
       ? {
           sync: daemons.map(({ state, interface: nic, syncId, maxLength, group, port, ttl }) => ({

@@ -1,6 +1,9 @@
 /** A site from its files: everything is read, and everything that is wrong is said at once. */
+
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path'
 import type { z } from 'zod'
+import { parseAddress } from '../../../net/address.ts'
+import type { FullNatRequest } from '../../model/full-nat.ts'
 import { serviceKey, serviceText } from '../../model/identity.ts'
 import type { FollowedPool, RegistryAddress } from '../../model/pool.ts'
 import {
@@ -24,6 +27,7 @@ import {
   fileHead,
   type PoolDocument,
   parseDuration,
+  parsePorts,
   poolFile,
   type ServerDocument,
   type SiteDocument,
@@ -397,7 +401,7 @@ function directorSettings(
   document: NonNullable<SiteDocument['director']>,
   complain: Complain,
 ): DirectorSettings {
-  const { interfaces = [], timeouts, sysctls = {}, sync = [] } = document
+  const { interfaces = [], timeouts, sysctls = {}, sync = [], full_nat } = document
   const seconds = (value: string | number | undefined): number =>
     value === undefined ? 0 : Math.round((parseDuration(value) ?? 0) / 1000)
   for (const [name, value] of Object.entries(sysctls)) {
@@ -430,5 +434,15 @@ function directorSettings(
         : { tcp: seconds(timeouts.tcp), tcpFin: seconds(timeouts.tcp_fin), udp: seconds(timeouts.udp) },
     sysctls,
     daemons,
+    fullNat: full_nat === undefined ? null : full_nat.flatMap(fullNatRequest),
   }
+}
+
+function fullNatRequest(
+  document: string | { readonly address: string; readonly ports: string },
+): FullNatRequest[] {
+  const { address: text, ports = null } = typeof document === 'string' ? { address: document } : document
+  const address = parseAddress(text)
+  if (address === null) return []
+  return [{ address, ports: (ports === null ? null : parsePorts(ports)) ?? undefined }]
 }

@@ -18,7 +18,7 @@ import {
 } from '../../model/health-policy.ts'
 import { serverKey } from '../../model/identity.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
-import type { RealServer } from '../../model/server.ts'
+import { type RealServer, translates } from '../../model/server.ts'
 import type { ServiceId, VirtualService } from '../../model/service.ts'
 import type { Place, SiteServer, SiteService } from '../../model/site.ts'
 import { resolveFilters, resolveLimit } from './gate.ts'
@@ -353,7 +353,7 @@ class Checks {
 
   of(wanted: readonly Wanted[], real: RealServer): readonly Check[] {
     if (wanted.length === 0) return NONE
-    const usual: CheckPath = real.method === 'nat' ? 'direct' : 'service'
+    const usual: CheckPath = translates(real.method) ? 'direct' : 'service'
     const ways = this.#made.get(wanted) ?? new Map<CheckPath, readonly Check[]>()
     this.#made.set(wanted, ways)
     const known = ways.get(usual)

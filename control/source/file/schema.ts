@@ -4,7 +4,7 @@
  * judged is in resolve.ts.
  */
 import { z } from 'zod'
-import { parseIpv4 } from '../../../net/address.ts'
+import { parseAddress, parseIpv4 } from '../../../net/address.ts'
 import { parseEndpoint } from '../../../net/endpoint.ts'
 import { parsePrefix } from '../../../net/prefix.ts'
 import { DNS_TYPES } from '../../model/check.ts'
@@ -242,7 +242,7 @@ const checks = z.array(z.union([name, check])).meta({ description: 'checks, or n
 
 const threshold = z.int().min(0).max(INT_MAX).optional().meta({ description: 'connections, 0 = unset' })
 const serverSettings = {
-  method: z.enum(['nat', 'direct-routing', 'tunnel']).optional().meta({
+  method: z.enum(['nat', 'full-nat', 'direct-routing', 'tunnel']).optional().meta({
     description: 'direct-routing unless given',
   }),
   tunnel: tunnel.optional(),
@@ -402,6 +402,15 @@ const syncDaemon = z.strictObject({
   ttl: z.int().min(1).max(255).optional(),
 })
 
+const fullNatAddress = z
+  .string()
+  .refine((text) => parseAddress(text) !== null, 'expected an address')
+  .meta({ description: '10.0.0.5' })
+const portSpan = z
+  .string()
+  .refine((text) => parsePorts(text) !== null, 'expected a range of ports: 1024-32767')
+  .meta({ description: '1024-32767' })
+
 const director = z
   .strictObject({
     interfaces: z
@@ -417,6 +426,13 @@ const director = z
       .optional(),
     sysctls: z.record(z.string(), z.int()).optional().meta({ description: 'by the names of net.ipv4.vs' }),
     sync: z.array(syncDaemon).max(2).optional(),
+    full_nat: z
+      .array(z.union([fullNatAddress, z.strictObject({ address: fullNatAddress, ports: portSpan })]))
+      .optional()
+      .meta({
+        description:
+          'addresses of the director that real servers by full-nat see as their clients; all there are to be',
+      }),
   })
   .meta({ id: 'SiteDirector' })
 

@@ -12,7 +12,7 @@ import {
 import { serverKey } from '../../model/identity.ts'
 import { INT_MAX, TIMEOUT_MAX_S, WHOLE_ADDRESS } from '../../model/limits.ts'
 import { SCHEDULERS, type SchedulerName } from '../../model/scheduler.ts'
-import type { RealServer } from '../../model/server.ts'
+import { type RealServer, translates } from '../../model/server.ts'
 import type { ServiceId, VirtualService } from '../../model/service.ts'
 import type { SiteServer, SiteService } from '../../model/site.ts'
 import type { Statement } from './blocks.ts'
@@ -369,7 +369,7 @@ class VirtualServer {
       if (port !== 0 && this.#statement.words[1] === 'fwmark')
         this.#remark(`${name}: a service of a firewall mark has no real port: it is ignored`, statement.at)
       port = 0
-    } else if (way.method !== 'nat') {
+    } else if (!translates(way.method)) {
       if (port !== id.port) this.#remark(`${name}: only NAT changes ports, so ${id.port}`, statement.at)
       port = id.port
     } else if (stated.port === null) port = id.port

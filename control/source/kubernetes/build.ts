@@ -1,4 +1,5 @@
 /** A Service with its endpoints, as virtual services. Pure. */
+
 import {
   type Family,
   familyOf,
@@ -12,6 +13,7 @@ import type { Protocol } from '../../../net/protocol.ts'
 import type { Check } from '../../model/check.ts'
 import { DEFAULT_HEALTH_POLICY, NO_SERVER_POLICY } from '../../model/health-policy.ts'
 import { WHOLE_ADDRESS } from '../../model/limits.ts'
+import { translates } from '../../model/server.ts'
 import type { SiteFilter, SiteServer, SiteService } from '../../model/site.ts'
 import type { KubeNode, KubeService, KubeSlice, ServicePort, SliceEndpoint } from './objects.ts'
 import type { KubernetesSettings } from './settings.ts'
@@ -130,7 +132,7 @@ function podServers(
     const target = slice.ports.find((one) => one.name === name && one.protocol === protocol)
     if (target === undefined || target.port === 0) continue
     // Without translation the pod hears the port that clients ask for.
-    const port = settings.method === 'nat' ? target.port : own
+    const port = translates(settings.method) ? target.port : own
     for (const endpoint of slice.endpoints) {
       const weight = weightOf(endpoint)
       // All of one endpoint's addresses are the same pod: the first is meant.

@@ -1,9 +1,11 @@
 /** What a director outside of a cluster is told: where the API is, and which addresses it may give. */
+
 import { readFileSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { z } from 'zod'
 import { addressWords, type Family, familyOf, parseAddress } from '../../../net/address.ts'
 import { SCHEDULERS } from '../../model/scheduler.ts'
+import type { ForwardingMethod } from '../../model/server.ts'
 import type { Complaint } from '../../model/site.ts'
 import { findings } from '../file/issues.ts'
 import { readText } from '../file/text.ts'
@@ -32,7 +34,10 @@ export const kubernetesFile = z
       description: 'that Services may ask for, besides those of addresses, by annotation or loadBalancerIP',
     }),
     targets: z.enum(['pods', 'nodes']).optional().meta({ description: 'pods unless given' }),
-    method: z.enum(['nat', 'direct-routing', 'tunnel']).optional().meta({ description: 'nat unless given' }),
+    method: z
+      .enum(['nat', 'full-nat', 'direct-routing', 'tunnel'])
+      .optional()
+      .meta({ description: 'nat unless given' }),
     scheduler: z.enum(SCHEDULERS).optional().meta({ description: 'wlc unless given' }),
   })
   .meta({ id: 'Kubernetes' })
@@ -57,7 +62,7 @@ export interface KubernetesSettings {
   /** What Services may ask for, besides those. */
   readonly askable: readonly AddressRange[]
   readonly targets: 'pods' | 'nodes'
-  readonly method: 'nat' | 'direct-routing' | 'tunnel'
+  readonly method: ForwardingMethod
   readonly scheduler: (typeof SCHEDULERS)[number]
 }
 

@@ -1,5 +1,5 @@
 /**
- * What this plane takes out of the kernel's hands: packets to virtual services, packets from NAT real
+ * What this plane takes out of the kernel's hands: packets to virtual services, packets from NAT and full NAT real
  * servers, packets that marking rules lead to a service, fragments of all these, ICMP errors that quote a packet of any,
  * and answers to health checks. The same list becomes the
  * nftables sets (the kernel drops what matches) and the filter of the workers (what matches and is passed has
@@ -46,6 +46,8 @@ export interface ClaimChange {
   readonly removed: readonly Claim[]
 }
 
+/** Methods whose answers come by us. */
+const ANSWERED_HERE: ReadonlySet<number> = new Set([Method.Nat, Method.FullNat])
 /** A service by firewall mark may be for all of them. */
 const ANY_PROTOCOL: readonly Protocol[] = ['tcp', 'udp', 'sctp']
 /** Passive FTP connections go to ports that no rule names. */
@@ -212,7 +214,7 @@ export class ClaimTracker {
     if (record.slot !== Slot.Gone) this.#noteMark(slot, record.slot === Slot.Live ? record.service : null)
     // Until its last connection is gone, a removed real server's packets are not the kernel's.
     if (record.slot === Slot.Gone) return
-    const claims = record.slot === Slot.Live && record.method === Method.Nat ? this.#replies(record) : []
+    const claims = record.slot === Slot.Live && ANSWERED_HERE.has(record.method) ? this.#replies(record) : []
     if (sameClaims(had, claims)) return
     this.#hold(claims)
     this.#release(had)

@@ -98,6 +98,7 @@ const healthy: DoctorFacts = {
   serverCount: 1,
   waysOut: [way],
   virtual: [{ address: '192.0.2.100', ports: [80], local: true }],
+  fullNat: [{ address: '10.0.2.5', local: true, shared: null }],
   ownAddresses: 3,
   forwarding: { ipv4: true, ipv6: false },
   claims: null,

@@ -182,7 +182,7 @@ describe('a file as a source', () => {
           }))
           await director.restate(
             { source: 'file', services: statements, takeOver: false, filters: [], limits: [], marks: [] },
-            { interfaces: [], timeouts: null, sysctls: {}, daemons: [] },
+            { interfaces: [], timeouts: null, sysctls: {}, daemons: [], fullNat: null },
             new Turns(),
           )
         } else {

@@ -108,6 +108,7 @@ function settings({ director, sources }: ApiContext): DirectorSettings {
       Object.entries(director.sysctls()).filter(([name, value]) => usual[name] !== value),
     ),
     daemons: director.daemons(),
+    fullNat: director.fullNat().length === 0 ? null : director.fullNat(),
   }
 }
 

@@ -23,6 +23,10 @@ export const connectionAnswer = z
     virtualPort: port,
     destination: addressShown,
     destinationPort: port,
+    seenAs: z
+      .object({ address: addressShown, port })
+      .optional()
+      .meta({ description: 'by full NAT: what the real server sees for its client' }),
     template: z.boolean(),
     engine: z.object({ name: z.string(), data: z.string() }).nullable(),
   })

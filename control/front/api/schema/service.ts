@@ -33,7 +33,7 @@ const tunnel = z
   ])
   .meta({ id: 'Tunnel' })
 
-const method = z.enum(['nat', 'direct-routing', 'tunnel'])
+const method = z.enum(['nat', 'full-nat', 'direct-routing', 'tunnel'])
 const threshold = z.int().min(0).max(INT_MAX).default(0).meta({ description: 'connections, 0 = unset' })
 const serverSettings = {
   method: method.default('direct-routing'),

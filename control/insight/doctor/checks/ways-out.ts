@@ -14,7 +14,7 @@ const SYSCTL = {
 /** Answers of NAT real servers are forwarded packets; packets to real servers find their way without. */
 export const forwarding: Check = ({ forwarding: state, interfaces, servers }) =>
   (['ipv4', 'ipv6'] as const).flatMap((family): Finding[] => {
-    const answers = servers.filter(({ methods }) => methods.includes('nat'))
+    const answers = servers.filter(({ methods }) => methods.includes('nat') || methods.includes('full-nat'))
     if (!answers.some(({ address }) => address.includes(':') === (family === 'ipv6'))) return []
     const { name, all, of } = SYSCTL[family]
     const consequence = 'answers of NAT real servers are dropped (verdict drop_forwarding_off)'
@@ -189,3 +189,29 @@ export const neighbours: Check = ({ serverCount, servers }) => {
     },
   ]
 }
+
+/** What real servers by full NAT answer to has to come here, and to no socket of this host. */
+export const fullNat: Check = ({ fullNat: addresses, interfaces }) =>
+  addresses.flatMap(({ address, local, shared }): Finding[] => [
+    ...(local
+      ? []
+      : [
+          {
+            severity: 'warning' as const,
+            cause: `Address ${address} of full NAT is not an address of this host`,
+            consequence:
+              'nobody answers ARP or neighbour discovery for it: only a route can bring answers here',
+            remedy: `ip addr add ${address}/${address.includes(':') ? 128 : 32} dev ${interfaces[0]?.name ?? 'lo'}`,
+          },
+        ]),
+    ...(shared === null
+      ? []
+      : [
+          {
+            severity: 'warning' as const,
+            cause: `The kernel gives ports ${shared} to sockets of this host, and full NAT has some of them on ${address}`,
+            consequence: 'an own connection to a real server may be taken for one of a client',
+            remedy: `sysctl -w net.ipv4.ip_local_reserved_ports=${shared}`,
+          },
+        ]),
+  ])

@@ -180,7 +180,7 @@ function wireAddress(text: string): Buffer {
 
 const FAMILY = { 4: 2, 6: 10 } as const
 const PROTOCOL = { tcp: 6, udp: 17, sctp: 132 } as const
-const METHOD = { nat: 0, tunnel: 2, 'direct-routing': 3 } as const
+const METHOD = { nat: 0, 'full-nat': 0, tunnel: 2, 'direct-routing': 3 } as const
 const TUNNEL = { ipip: 0, gue: 1, gre: 2 } as const
 const CHECKSUM = { none: 0, csum: 1, remcsum: 2 } as const
 

@@ -206,6 +206,8 @@ export class ListeningDirector implements Director {
   setSysctl = (): Outcome => ({ ok: true, value: undefined })
   marks = (): never[] => []
   changeMarks = (): Outcome => this.#note('marks')
+  fullNat = (): never[] => []
+  changeFullNat = (): Outcome => this.#note('full-nat')
   filters = (): never[] => []
   changeFilters = (): Outcome => this.#note('filters')
   limits = (): never[] => []
