@@ -18,6 +18,7 @@ import {
   PM_ANSWER_BUCKETS,
   PM_EGRESSES,
   PM_FRAGMENTS,
+  PM_FULL_NATS,
   PM_INTEREST_WORDS,
   PM_LAYOUT_VERSION,
   PM_LOCALITIES,
@@ -187,6 +188,7 @@ function entries(): Record<string, number> {
     localities: PM_LOCALITIES,
     sources: PM_SOURCES,
     answered: PM_ANSWER_BUCKETS,
+    full_nat: PM_FULL_NATS * 2,
   }
 }
 
