@@ -19,8 +19,8 @@ import { saveRules } from './save.ts'
 
 export interface Done {
   readonly status: number
-  /** Bytes (latin1), in pieces. */
-  readonly stdout: readonly Buffer[]
+  /** What it prints, made as it is read: a listing may be long. Names are asked for meanwhile. */
+  readonly stdout: Iterable<string>
   readonly stderr: string
   /** Something may have changed, so the packet path must catch up before the command is over. */
   readonly changed: boolean
@@ -76,24 +76,8 @@ const ERRORS: Readonly<Record<Errno, string>> = {
 /** Of these IPVS has no words: who has a service, or what does not go together, and what to do instead, is all that helps. */
 const OURS: ReadonlySet<Errno> = new Set(['EBUSY', 'ENOTSUP'])
 
-/** Lines become bytes while they are young: a hundred thousand strings cost more to keep than to make. */
-const PIECE = 64 * 1024
-
-function inPieces(lines: Iterable<string>): Buffer[] {
-  const pieces: Buffer[] = []
-  let text = ''
-  for (const line of lines) {
-    text += line
-    if (text.length < PIECE) continue
-    pieces.push(Buffer.from(text, 'latin1'))
-    text = ''
-  }
-  if (text !== '') pieces.push(Buffer.from(text, 'latin1'))
-  return pieces
-}
-
-const printed = (lines: Iterable<string>): Done => ({
-  ...{ status: 0, stdout: inPieces(lines), stderr: '', changed: false, ends: false },
+const printed = (stdout: Iterable<string>): Done => ({
+  ...{ status: 0, stdout, stderr: '', changed: false, ends: false },
 })
 
 type Refused = Extract<Outcome<unknown>, { readonly ok: false }>

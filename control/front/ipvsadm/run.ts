@@ -121,14 +121,32 @@ async function carryOut(
   }
 }
 
+/** Lines become bytes while they are young: a hundred thousand strings cost more to keep than to make. */
+const PIECE = 64 * 1024
+
+function inPieces(lines: Iterable<string>): Buffer[] {
+  const pieces: Buffer[] = []
+  let text = ''
+  for (const line of lines) {
+    text += line
+    if (text.length < PIECE) continue
+    pieces.push(Buffer.from(text, 'latin1'))
+    text = ''
+  }
+  if (text !== '') pieces.push(Buffer.from(text, 'latin1'))
+  return pieces
+}
+
 async function direct(request: DirectorRequest, run: Run): Promise<Ended> {
   let done = execute(request, run.director, run.names)
+  let stdout = inPieces(done.stdout)
   // Only listings ask for names, so doing it again changes nothing.
   while (run.names.pending > 0) {
     await run.names.resolve()
     done = execute(request, run.director, run.names)
+    stdout = inPieces(done.stdout)
   }
-  run.stdout.push(...done.stdout)
+  run.stdout.push(...stdout)
   if (done.stderr !== '') run.stderr.push(done.stderr)
   if (done.changed) {
     run.changed = true

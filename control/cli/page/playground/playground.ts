@@ -158,8 +158,9 @@ export class Playground {
         }
       default: {
         const { status, stdout, stderr, changed } = execute(request, director, NO_NAMES)
+        const text = [...stdout, stderr].join('')
         if (changed) await director.settle()
-        return { kind: 'command', text: stdout + stderr, failed: status !== 0 }
+        return { kind: 'command', text, failed: status !== 0 }
       }
     }
   }
