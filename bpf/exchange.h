@@ -4,71 +4,81 @@
 
 #include "quote.h"
 
-/* How an end is replaced, beside PM_SOURCE. */
-#define PM_DECREMENT 2u /* and one is taken off the TTL */
-
 /*
- * Puts one end of a packet of the line in place of what it came with; PM_CONTINUE. One at a time: both are more than
- * the stack has room for beside the checksum of SCTP.
+ * Puts one end of a packet of the line in place of what it came with; PM_CONTINUE. One at a time, and each by a part of
+ * its own: both are more than the stack has room for beside the checksum of SCTP, and which of them is to be a constant,
+ * or Linux 6.1 does not know where in the packet it is written.
  */
 pm_inline enum pm_verdict pm_exchange(PM_HOST *host, int family, const struct pm_packet *p, __u32 index, __u32 word,
-				      __u32 how)
+				      __u32 source)
 {
-	struct pm_nat nat = { .source = how & PM_SOURCE, .decrement = !!(how & PM_DECREMENT) };
 	struct pm_frame f = pm_frame_open(host);
+	struct pm_nat nat = { .source = source };
 	struct pm_end end = {};
 
 	if (!p)
 		return PM_DROP_MAP;
-	if (!(family == 4 ? pm_look_end4(index, word, how & PM_SOURCE, &end) :
-			    pm_look_end6(index, word, how & PM_SOURCE, &end)))
+	if (!(family == 4 ? pm_look_end4(index, word, source, &end) : pm_look_end6(index, word, source, &end)))
 		return PM_DROP_CONNECTION_BUSY;
 	nat.addr = end.addr;
 	nat.port = end.port;
-	/* By IPv4 each by itself takes less of the stack, by IPv6 both by the same. */
-	if (family == 4 && nat.source) {
-		nat.decrement = 0;
-		return pm_translate(&f, p, family, &nat);
-	}
-	if (family == 4)
-		nat.source = 0;
 	return pm_translate(&f, p, family, &nat);
 }
 
-PM_PART __u32 pm_exchange4(PM_HOST *host, const struct pm_packet *p, __u32 index, __u32 word, __u32 how)
+PM_PART __u32 pm_exchange_source4(PM_HOST *host, const struct pm_packet *p, __u32 index, __u32 word)
 {
-	return pm_exchange(host, 4, p, index, word, how);
+	return pm_exchange(host, 4, p, index, word, PM_SOURCE);
 }
 
-PM_PART __u32 pm_exchange6(PM_HOST *host, const struct pm_packet *p, __u32 index, __u32 word, __u32 how)
+PM_PART __u32 pm_exchange_source6(PM_HOST *host, const struct pm_packet *p, __u32 index, __u32 word)
 {
-	return pm_exchange(host, 6, p, index, word, how);
+	return pm_exchange(host, 6, p, index, word, PM_SOURCE);
+}
+
+PM_PART __u32 pm_exchange_destination4(PM_HOST *host, const struct pm_packet *p, __u32 index, __u32 word)
+{
+	return pm_exchange(host, 4, p, index, word, 0);
+}
+
+PM_PART __u32 pm_exchange_destination6(PM_HOST *host, const struct pm_packet *p, __u32 index, __u32 word)
+{
+	return pm_exchange(host, 6, p, index, word, 0);
+}
+
+pm_inline enum pm_verdict pm_exchange_by(PM_HOST *host, int family, const struct pm_packet *p, __u64 line,
+					 __u32 source)
+{
+	if (source)
+		return family == 4 ? pm_exchange_source4(host, p, line >> 32, line) :
+				     pm_exchange_source6(host, p, line >> 32, line);
+	return family == 4 ? pm_exchange_destination4(host, p, line >> 32, line) :
+			     pm_exchange_destination6(host, p, line >> 32, line);
 }
 
 /* The same; the line may have been moved since it was looked at, and is at `line` then. */
 pm_inline enum pm_verdict pm_exchange_end(struct pm_frame *f, int family, const struct pm_packet *p, __u64 *line,
-					  __u32 how)
+					  __u32 source)
 {
-	enum pm_verdict v = family == 4 ? pm_exchange4(f->host, p, *line >> 32, *line, how) :
-					  pm_exchange6(f->host, p, *line >> 32, *line, how);
+	enum pm_verdict v = pm_exchange_by(f->host, family, p, *line, source);
 
 	if (pm_likely(v != PM_DROP_CONNECTION_BUSY))
 		return v;
 	*line = family == 4 ? pm_seek4(&p->key) : pm_seek6(&p->key);
-	return family == 4 ? pm_exchange4(f->host, p, *line >> 32, *line, how) :
-			     pm_exchange6(f->host, p, *line >> 32, *line, how);
+	return pm_exchange_by(f->host, family, p, *line, source);
 }
 
-/* Both. `decrement`: PM_DECREMENT, or 0 where a stack will see to the TTL. */
+/* Both, and one off the TTL, unless a stack will do that. */
 pm_inline enum pm_verdict pm_exchange_ends(struct pm_frame *f, int family, const struct pm_packet *p, __u32 index,
-					   __u32 word, __u32 decrement)
+					   __u32 word, int decrement)
 {
 	__u64 line = (__u64)index << 32 | word;
-	enum pm_verdict v = pm_exchange_end(f, family, p, &line, decrement);
+	enum pm_verdict v = pm_exchange_end(f, family, p, &line, 0);
 
 	if (v == PM_CONTINUE)
 		v = pm_exchange_end(f, family, p, &line, PM_SOURCE);
 	pm_frame_load(f);
+	if (v == PM_CONTINUE && decrement && pm_decrement_ttl(f, family))
+		return PM_DROP_MAP;
 	return v;
 }
 

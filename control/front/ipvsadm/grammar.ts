@@ -237,8 +237,11 @@ function flag(short: string | undefined): Flagged {
   return short === undefined ? {} : { short }
 }
 
-/** What ipvsadm does not know: ours. */
-export const OWN_SPELLINGS: readonly Spelling[] = [choice('untracked', 'untracked', 'on', 'untracked')]
+/** What ipvsadm does not know: ours. Long ones only, since a short one could be IPVS's one day. */
+export const OWN_SPELLINGS: readonly Spelling[] = [
+  choice('untracked', 'untracked', 'on', 'untracked'),
+  choice('forwarding-method', 'method', 'full-nat', 'full-nat'),
+]
 
 /** Every spelling ipvsadm knows, and ours. Long names are never abbreviated. */
 export const SPELLINGS: readonly Spelling[] = [
@@ -275,8 +278,6 @@ export const SPELLINGS: readonly Spelling[] = [
   choice('forwarding-method', 'method', 'nat', 'masquerading', 'm'),
   choice('forwarding-method', 'method', 'tunnel', 'ipip', 'i'),
   choice('forwarding-method', 'method', 'direct-routing', 'gatewaying', 'g'),
-  // Ours. A short one could be IPVS's one day.
-  choice('forwarding-method', 'method', 'full-nat', 'full-nat'),
   valued('weight', 'weight', 'weight', 'w'),
   valued('u-threshold', 'upperThreshold', 'u-threshold', 'x'),
   valued('l-threshold', 'lowerThreshold', 'l-threshold', 'y'),

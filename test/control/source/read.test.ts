@@ -86,6 +86,7 @@ services:
           ttl: undefined,
         },
       ],
+      fullNat: null,
     })
     assert.deepEqual(site.files, [
       '/etc/pm.yaml',

@@ -175,7 +175,7 @@ const commands = SPELLINGS.filter((row) => row.role.kind === 'command')
 /** What the original knows, too. */
 const others = SPELLINGS.filter((row) => row.role.kind !== 'command' && !OWN_SPELLINGS.includes(row))
 const byOption = (...names: (typeof OPTION_NAMES)[number][]): Spelling[] =>
-  SPELLINGS.filter((row) => row.role.kind === 'option' && names.includes(row.role.option))
+  others.filter((row) => row.role.kind === 'option' && names.includes(row.role.option))
 
 const anyOption = fc.constantFrom(...others).chain(typed)
 /** A cluster of short options, as `-Ln`. */
