@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { packageRoot } from '../../dataplane/assets.ts'
 import { executable } from '../../lab/director.ts'
 import { missingFor } from './scene.ts'
 
@@ -22,7 +23,9 @@ mount --make-rprivate /
 mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs run /run
 cp -a /etc "$SCRATCH/etc" && mount --bind "$SCRATCH/etc" /etc
-mount -t tmpfs tmp /tmp
+mkdir "$SCRATCH/tmp" && mount -t tmpfs tmp "$SCRATCH/tmp"
+case $PACKAGE in /tmp/*) mkdir -p "$SCRATCH$PACKAGE" && mount --bind "$PACKAGE" "$SCRATCH$PACKAGE" ;; esac
+mount --rbind "$SCRATCH/tmp" /tmp
 ip link set lo up
 ip link add eth0 type veth peer name clients
 ip link add eth1 type veth peer name servers
@@ -60,10 +63,15 @@ test('every command among the examples of the manual pages works', { skip: missi
       ],
       {
         encoding: 'utf8',
-        timeout: 300_000,
+        // unshare heeds no other, once it has forked.
+        ...{ timeout: 120_000, killSignal: 'SIGKILL' },
         env: {
           ...process.env,
-          ...{ SCRATCH: scratch, PATH: `${dirname(executable('ipvsadm'))}:${process.env.PATH}` },
+          ...{
+            SCRATCH: scratch,
+            PACKAGE: packageRoot(),
+            PATH: `${dirname(executable('ipvsadm'))}:${process.env.PATH}`,
+          },
         },
       },
     )
