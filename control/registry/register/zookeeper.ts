@@ -119,6 +119,8 @@ export class ZkRegistrar implements Registrar {
 
 function aborted(signal: AbortSignal): Promise<never> {
   return new Promise((_resolve, reject) => {
+    // While the node was being written: then nobody tells again.
+    if (signal.aborted) reject(signal.reason)
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
   })
 }

@@ -41,6 +41,8 @@ export class ZkFollower implements Follower {
       )
       const opened = session
       signal.addEventListener('abort', stop, { once: true })
+      // While it was being opened: then nobody tells again.
+      signal.throwIfAborted()
       following = new Following(opened, this.#path, report)
       return await Promise.race([following.run(), opened.ended])
     } catch (error) {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
+import { ZkRegistrar } from '../../../control/registry/register/zookeeper.ts'
 import type { ZkSession } from '../../../control/registry/zookeeper/session.ts'
 import { ZkWriter } from '../../../control/registry/zookeeper/wire.ts'
 import { addressOf, poolOf } from './addresses.ts'
@@ -37,6 +38,21 @@ describe('a pool in ZooKeeper', { skip: zookeeperMissing }, () => {
   }
   const create = (name: string, value: string, ephemeral = false, by = writer) =>
     by.create(name === '' ? path : `${path}/${name}`, value, ephemeral)
+
+  test('who ends while it is being written does not go on waiting', async () => {
+    await following(async (watching) => {
+      const address = addressOf('zookeeper', [server.endpoint])
+      const endpoint = '10.0.0.1:80'
+      const registrar = new ZkRegistrar({ address, service: path, endpoint, weight: null, ttlMs: 20_000 })
+      const end = new AbortController()
+      await assert.rejects(
+        registrar.attempt(() => end.abort(new Error('told to end')), end.signal),
+        /told to end/,
+      )
+      await registrar.withdraw()
+      await watching.until('it is gone', () => watching.size === 0)
+    })
+  })
 
   test('has the children of a node, from when there is one, as they come, change and go', async () => {
     await following(async (watching) => {

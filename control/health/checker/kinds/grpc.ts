@@ -25,6 +25,7 @@ export async function askGrpc(job: Job, question: GrpcQuestion, signal: AbortSig
     standsUpon(socket, session)
     const failed = new Promise<never>((_resolve, reject) => {
       session.on('error', reject)
+      if (signal.aborted) reject(signal.reason)
       signal.addEventListener('abort', () => reject(signal.reason), { once: true })
     })
     return await Promise.race([check(session, question.service), failed])

@@ -48,6 +48,7 @@ export function receive(socket: Socket, signal: AbortSignal): Promise<Buffer> {
   const received = new Promise<Buffer>((resolve, reject) => {
     socket.once('message', resolve)
     socket.on('error', reject)
+    if (signal.aborted) reject(signal.reason)
     signal.addEventListener('abort', () => reject(signal.reason), { once: true })
   })
   // Whoever waits for something else first is told of it later.
