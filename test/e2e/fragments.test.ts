@@ -1,10 +1,10 @@
 /** Datagrams whose fragments arrive in the wrong order reach the sockets of real servers, who answer them. */
 import { test } from 'node:test'
-import { cutIntoFragments } from '../../dataplane/userspace/worker/cut.ts'
 import { until } from '../../lab/command.ts'
 import type { Lab } from '../../lab/lab.ts'
 import { addServer, addService, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { hostNamed, topology } from '../../lab/topology.ts'
+import { fragmentsOf } from '../packets/fragments-of.ts'
 import { ethernet, ip, udp } from '../packets/frame.ts'
 import { ALL_PLANES, missingFor, packetsSent, sendFrames, withDirector } from './scene.ts'
 
@@ -28,23 +28,7 @@ function reversed({ family, ...service }: LabService, length: number, id: number
       udp({ sport: CLIENT_PORT, dport: port }, `token${id} ${'x'.repeat(length)}`),
     ),
   )
-  const memory = new Uint8Array(1 << 17)
-  memory.set(frame)
-  const frames: Uint8Array[] = []
-  let next = frame.length
-  const room = (bytes: number): number => {
-    next += bytes
-    return next - bytes
-  }
-  cutIntoFragments(
-    memory,
-    0,
-    SIZE,
-    () => id,
-    room,
-    (at, bytes) => frames.push(memory.slice(at, at + bytes)),
-  )
-  return frames.reverse()
+  return fragmentsOf(frame, SIZE, id).reverse()
 }
 
 async function isAnswered(lab: Lab, service: LabService, length: number, firstId: number): Promise<void> {

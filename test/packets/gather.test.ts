@@ -1,11 +1,11 @@
 /** Datagrams that come in fragments are put together in traffic control, where packets are taken there and beside XDP. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { cutIntoFragments } from '../../dataplane/userspace/worker/cut.ts'
 import { type DataplaneName, playAll } from '../conformance/packets.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { MAC } from './bench.ts'
 import { hex } from './bytes.ts'
+import { fragmentsOf } from './fragments-of.ts'
 import { ethernet, type IpPacket, ipv4, ipv6, type Segment, tcp, udp } from './frame.ts'
 import type { Setup, Vector, Wire } from './vectors.ts'
 
@@ -29,25 +29,7 @@ const at = (address: string, port: number) => `${address.includes(':') ? `[${add
 const ipvsadm = (line: string): Setup => ['ipvsadm', ...line.split(' ')]
 
 /** The frame in fragments, in order. */
-function pieces(frame: Uint8Array, size = SIZE): Uint8Array[] {
-  const memory = new Uint8Array(1 << 17)
-  memory.set(frame)
-  const frames: Uint8Array[] = []
-  let next = frame.length
-  const room = (bytes: number): number => {
-    next += bytes
-    return next - bytes
-  }
-  cutIntoFragments(
-    memory,
-    0,
-    size,
-    () => 99,
-    room,
-    (start, bytes) => frames.push(memory.slice(start, start + bytes)),
-  )
-  return frames
-}
+const pieces = (frame: Uint8Array, size = SIZE): Uint8Array[] => fragmentsOf(frame, size, 99)
 
 interface Sent {
   readonly wire: Wire
