@@ -22,6 +22,10 @@ const FILE_TIMEOUT_MS = 600_000
 const CHECKS = 'checks'
 /** So many of the slowest are named at the end. */
 const SLOWEST = 10
+/** What failed is told again at the end, shortly: of a long output often nothing but the tail is kept. */
+const FAILURES_AGAIN = 20
+const FAILURE_LINES = 15
+const FAILURE_COLUMNS = 300
 
 interface Job {
   readonly name: string
@@ -191,6 +195,7 @@ async function main(parts: readonly string[]): Promise<number> {
     const checks = checkJobs().filter((job) => wanted(job.name))
     const results = await runAll([...checks, ...files.map((path) => testJob(path, scratch))])
     printSkips(results)
+    printFailures(results)
     printSlowest(results)
     const [passed, failed, skipped] = [
       count(results, 'passed'),
@@ -217,6 +222,21 @@ function printSlowest(results: readonly JobResult[]): void {
     const cores = cpuSeconds === null ? '' : (cpuSeconds / seconds).toFixed(1)
     console.log(`    ${seconds.toFixed(0).padStart(4)} s ${cores.padStart(5)}  ${job.name}`)
   }
+}
+
+/** Without the lines of node's own files, which come before ours in what was thrown later. */
+function printFailures(results: readonly JobResult[]): void {
+  const failures = results.flatMap(({ job, outcomes }) =>
+    outcomes.filter(({ result }) => result === 'failed').map((outcome) => ({ file: job.name, ...outcome })),
+  )
+  if (failures.length === 0) return
+  console.log('\nfailed:')
+  for (const { file, name, detail } of failures.slice(0, FAILURES_AGAIN)) {
+    const telling = detail.split('\n').filter((line) => !/^\s+at .*\bnode:/.test(line))
+    const lines = telling.slice(0, FAILURE_LINES).map((line) => line.slice(0, FAILURE_COLUMNS))
+    console.log(indent(`${file}: ${name}\n${indent(lines.join('\n'))}`))
+  }
+  if (failures.length > FAILURES_AGAIN) console.log(indent(`and ${failures.length - FAILURES_AGAIN} more`))
 }
 
 /** The reasons, each with the number of tests it kept from running. */
