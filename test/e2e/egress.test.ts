@@ -84,7 +84,7 @@ test('auto: an answer to a client whose neighbour entry was forgotten waits for 
     const { echo } = topology.ports
     await lab.director.rule(`-A -u ${address}:${echo} -s rr`)
     await lab.director.rule(`-a -u ${address}:${echo} -r ${hostNamed('rs1').servers!.ipv4}:${echo} -m`)
-    const ask = async () => (await lab.client.udp({ address, port: echo, timeoutMs: 3000 })).server
+    const ask = async () => (await lab.client.udp({ address, port: echo, timeoutMs: 15_000 })).server
     // The client knows the director's MAC address from now on, and asks no more.
     assert.equal(await ask(), 'rs1')
     const counts = await countedIn(lab, async () => {
@@ -155,7 +155,7 @@ test('with one arm, frames arrive though the other end of the veth has GRO only'
         assert.equal(status, 0, stderr)
         const counts = await countedIn(lab, async () => {
           for (let i = 0; i < 5; i++) {
-            assert.equal((await lab.client.udp({ address, port: echo, timeoutMs: 2000 })).server, 'rs1')
+            assert.equal((await lab.client.udp({ address, port: echo, timeoutMs: 15_000 })).server, 'rs1')
           }
         })
         assert.equal(counts.forward_dr, 5n, textOf(counts))

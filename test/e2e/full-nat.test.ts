@@ -60,7 +60,7 @@ describe('full NAT', () => {
             assert.ok(down.received >= 300_000)
           }
           // What makes no connection is the stack's, from the same addresses.
-          const ping = await lab.exec(realServers()[0]!.name, ['ping', '-c', '1', '-W', '5', servers.ipv4])
+          const ping = await lab.exec(realServers()[0]!.name, ['ping', '-c', '1', '-w', '20', servers.ipv4])
           assert.equal(ping.status, 0, ping.stdout)
 
           await lab.director.end('SIGKILL')

@@ -18,6 +18,14 @@ for (const plane of PLANES) {
         throw new Error(`${cause.message}\n${await wires.statusText()}\n${wires.log}`)
       })
 
+    /** What has happened to links is told somewhat later than packets notice it. */
+    const says = (words: RegExp): Promise<true> =>
+      until(`status to say ${words}`, SOON_MS, async () =>
+        words.test(await wires.statusText()) ? true : undefined,
+      ).catch(async (cause) => {
+        throw new Error(`${cause.message}\n${await wires.statusText()}\n${wires.log}`)
+      })
+
     before(async () => {
       await wires.make()
     })
@@ -38,7 +46,7 @@ for (const plane of PLANES) {
       await wires.ip(wires.director, 'link del c0')
       await wires.start('--dataplane', plane, '--interface', 'c0', '--interface', 's0')
       assert.equal((await wires.status()).forwarding, false)
-      assert.match(await wires.statusText(), /^waiting for +c0, No interface "c0"/m)
+      await says(/^waiting for +c0, No interface "c0"/m)
       await wires.makeClientWire()
       await wires.served('by an interface that has appeared')
       await forwarding(true, 'now')
@@ -49,13 +57,13 @@ for (const plane of PLANES) {
       await wires.served('under another MAC address')
       await wires.ip(wires.director, 'link set c0 mtu 1400')
       await wires.served('with another MTU')
-      assert.equal((await wires.status()).forwarding, true)
+      await forwarding(true, 'with another MTU')
     })
 
     test('deleted, forwarding ends and status says so; made again, it goes on', async () => {
       await wires.ip(wires.director, 'link del c0')
       await forwarding(false, 'without c0')
-      assert.match(await wires.statusText(), /^waiting for +c0/m)
+      await says(/^waiting for +c0/m)
       await wires.makeClientWire()
       await wires.served('by the interface made again')
       await forwarding(true, 'again')
@@ -65,14 +73,14 @@ for (const plane of PLANES) {
       await wires.ip(wires.director, 'link set c0 name wan0')
       await wires.served('by the renamed interface')
       await forwarding(true, 'under another name')
-      assert.match(await wires.statusText(), /^interface +wan0/m)
+      await says(/^interface +wan0/m)
       // Nobody tells the next daemon of it, nor of what happens between the two.
       await wires.stop('SIGKILL')
       await wires.ip(wires.director, 'link set wan0 name wan1')
       await wires.start('--dataplane', plane, '--interface', 'c0', '--interface', 's0')
       await wires.served('by the interface renamed before a restart')
       await forwarding(true, 'under another name, after a restart')
-      assert.match(await wires.statusText(), /^interface +wan1/m)
+      await says(/^interface +wan1/m)
       await wires.ip(wires.director, 'link set wan1 name wan0')
       await wires.served('renamed once more')
       await wires.ip(wires.director, 'link del wan0')

@@ -12,11 +12,12 @@ import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { awaitLocal } from '../dataplane/private-network.ts'
-import { be16 } from './bytes.ts'
+import { be16, unhex } from './bytes.ts'
 import type { Captured } from './compare.ts'
 import { inNamespace, PacketSocket } from './libc.ts'
 import { attachPassProgram } from './pass-program.ts'
-import type { PartialChecksum, Wire } from './vectors.ts'
+import { isFragment, isInPieces } from './reassembly.ts'
+import type { PartialChecksum, Wire, WireFrame } from './vectors.ts'
 
 export const MAC = {
   c0: '02:00:00:00:01:01',
@@ -227,7 +228,7 @@ export class Bench {
   async exchange(
     wire: Wire,
     frame: Uint8Array,
-    expected: number,
+    expected: readonly WireFrame[],
     patience: Patience,
     partial?: PartialChecksum,
     handled: () => Promise<void> = async () => {},
@@ -237,7 +238,9 @@ export class Bench {
     else this.#vnetSocket(wire).sendPartial(frame, partial.start, partial.offset)
     await handled()
     const got: Captured[] = []
-    let until = performance.now() + (expected === 0 ? patience.quietMs : patience.missingMs)
+    // What is expected whole may come in fragments: of those the others are yet to come.
+    const areWhole = !expected.some((one) => isFragment(unhex(one.frame)))
+    let until = performance.now() + (expected.length === 0 ? patience.quietMs : patience.missingMs)
     for (;;) {
       // Who was not let run for longer than that looks once more: what has come meanwhile came in time.
       const late = performance.now() >= until
@@ -245,9 +248,10 @@ export class Bench {
       for (const [from, socket] of this.#sockets)
         for (let next = socket.receive(); next !== null; next = socket.receive())
           if (!isBackground(next)) got.push({ wire: from, frame: next })
-      if (got.length > before)
-        until = performance.now() + (got.length < expected ? patience.restMs : patience.quietMs)
-      else if (late) break
+      if (got.length > before) {
+        const isMore = got.length < expected.length || (areWhole && isInPieces(got))
+        until = performance.now() + (isMore ? patience.restMs : patience.quietMs)
+      } else if (late) break
       await sleep(1)
     }
     return got

@@ -107,6 +107,10 @@ function shimOf(packet: Packet): Uint8Array | null {
 class Datagrams {
   readonly #pieces = new Map<string, { header: Uint8Array; pieces: Fragment[] }>()
 
+  get areWhole(): boolean {
+    return this.#pieces.size === 0
+  }
+
   /** The packet this one completes, which is itself if it is no fragment; null while some are missing. */
   put(around: string, packet: Packet): Packet | null {
     if (packet.fragment === null) return packet
@@ -137,6 +141,10 @@ class Reassembly {
   readonly #outer = new Datagrams()
   readonly #inner = new Datagrams()
 
+  get isWhole(): boolean {
+    return this.#outer.areWhole && this.#inner.areWhole
+  }
+
   put(wire: string, frame: Uint8Array): Uint8Array | null {
     const link = frame.subarray(0, ETHERNET)
     const parsed = parse(frame.subarray(ETHERNET))
@@ -154,7 +162,14 @@ class Reassembly {
   }
 }
 
-function isFragment(frame: Uint8Array): boolean {
+/** Whether some of a datagram's fragments are there, and others not. */
+export function isInPieces(frames: readonly Captured[]): boolean {
+  const reassembly = new Reassembly()
+  for (const { wire, frame } of frames) reassembly.put(wire, frame)
+  return !reassembly.isWhole
+}
+
+export function isFragment(frame: Uint8Array): boolean {
   const type = be16(frame, 12)
   if (type !== ETHERTYPE.ipv4 && type !== ETHERTYPE.ipv6) return false
   const packet = parse(frame.subarray(ETHERNET))

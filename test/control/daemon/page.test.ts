@@ -1,10 +1,8 @@
 /** The page over the network: what is served, to whom, and how a real browser shows it. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -12,21 +10,13 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { parseDaemonOptions } from '../../../control/daemon/options.ts'
 import { ask } from '../front/ask.ts'
+import { freePorts } from '../registry/processes.ts'
 import { withDaemon } from './process.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const built = existsSync(join(root, 'dist/page.js')) ? false : 'the page is not built: npm run build'
 const browser = existsSync('/usr/bin/chromium') ? false : 'needs a browser: apt-get install chromium'
 const TOKEN = '0123456789abcdef0123456789abcdef'
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 interface Told {
   readonly status: number
@@ -56,7 +46,7 @@ function get(
 
 describe('the page', { skip: built }, () => {
   test('is told to nobody without the token, by a strange name, or for more than looking', async () => {
-    const port = await freePort()
+    const [port = 0] = await freePorts(1)
     const folder = mkdtempSync(join(tmpdir(), 'pointsman-web-'))
     const tokenFile = join(folder, 'token')
     writeFileSync(tokenFile, `${TOKEN}\n`, { mode: 0o600 })
@@ -122,7 +112,7 @@ describe('the page', { skip: built }, () => {
   })
 
   test('shows services in a browser, which finds nothing to complain of', { skip: browser }, async () => {
-    const port = await freePort()
+    const [port = 0] = await freePorts(1)
     await withDaemon({ options: ['--web', `127.0.0.1:${port}`] }, async ({ socket }) => {
       await ask(socket, 'PUT', '/v1/services/tcp/192.0.2.10/80', { body: '{"scheduler":"wrr"}' })
       const profile = mkdtempSync(join(tmpdir(), 'pointsman-browser-'))

@@ -141,7 +141,7 @@ ${more}`,
       await until('there', async () => (await servers(socket)).length === 5)
       await etcd.kill()
       child.kill('SIGTERM')
-      assert.equal(await ended(10_000), 0, log())
+      assert.equal(await ended(), 0, log())
       // The next one in the same folder.
       const first = `import { cpSync } from 'node:fs'
         const folder = process.argv[process.argv.indexOf('--run-dir') + 1]

@@ -1,6 +1,5 @@
 /** A director that somebody looks at: the packet program in wasm, with connections through it, and its page on a port. */
 import assert from 'node:assert/strict'
-import { createServer } from 'node:net'
 import { openDirector } from '../../../control/apply/open.ts'
 import { ticksOfSeconds } from '../../../control/compile/settings.ts'
 import { readVerdicts } from '../../../control/counting/verdicts.ts'
@@ -23,6 +22,7 @@ import type { NextHop } from '../../../linux/netlink/next-hop.ts'
 import { macBytes } from '../../packets/bytes.ts'
 import { ethernet, ipv4, tcp } from '../../packets/frame.ts'
 import { contextOf } from '../front/context.ts'
+import { freePorts } from '../registry/processes.ts'
 import { server, service, testHost } from '../support.ts'
 
 /** In one sample's time. */
@@ -124,9 +124,8 @@ export async function openWatched(clients: number): Promise<Watched> {
     }),
     failed: (error) => failures.push(error),
   })
-  const port = await freePort()
+  const [port = 0, metrics = 0] = await freePorts(2)
   await api.listen({ host: '127.0.0.1', port }, 'web')
-  const metrics = await freePort()
   await api.listen({ host: '127.0.0.1', port: metrics }, 'metrics')
   let came = clients
   let samples = 0
@@ -151,17 +150,4 @@ export async function openWatched(clients: number): Promise<Watched> {
       collector.sample()
     },
   }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer()
-    probe.once('error', reject)
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address()
-      probe.close(() =>
-        typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error()),
-      )
-    })
-  })
 }

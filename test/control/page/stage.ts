@@ -16,6 +16,9 @@ export const skip = !isBuilt
     ? false
     : 'needs a browser: apt-get install chromium'
 
+/** Of everything that is waited for: a browser on a machine where much else goes on. */
+const PATIENCE_MS = 120_000
+
 export interface Stage {
   readonly director: RuleDirector
   readonly dataplane: WasmDataplane
@@ -44,6 +47,7 @@ export async function openStage(clients: number): Promise<Stage> {
   const open = async (place: string, options: BrowserContextOptions): Promise<Page> => {
     const near = place.startsWith(url) ? url : new URL('.', place).href
     const page = await (await browser.newContext(options)).newPage()
+    page.setDefaultTimeout(PATIENCE_MS)
     page.on('console', (message) => {
       // What the director refuses the browser tells, too; the page says why.
       if (!/status of 400/.test(message.text())) complaints.push(`${message.type()}: ${message.text()}`)

@@ -184,20 +184,22 @@ test('a pool follows three members of etcd of which one dies', { skip: etcdMissi
     const urls = members.map(({ url }) => url)
     const gateway = new EtcdGateway(etcdAddress(urls.slice(1)))
     const watching = new Watching(poolOf(etcdAddress(urls), '/w/'))
-    await gateway.put('/w/a', '10.0.0.1:80')
-    await watching.has('10.0.0.1:80')
-    await members[0]!.kill()
-    for (let tries = 0; ; tries++) {
-      // The others may have to agree on another leader first.
-      try {
-        await gateway.put('/w/b', '10.0.0.2:80')
-        break
-      } catch (error) {
-        if (tries > 400) throw error
-        gateway.next()
-        await sleep(50)
+    // They may have to agree on a leader first, also on a busy machine that has kept one from speaking in time.
+    const put = async (key: string, value: string): Promise<void> => {
+      for (let tries = 0; ; tries++) {
+        try {
+          return await gateway.put(key, value)
+        } catch (error) {
+          if (tries > 400) throw error
+          gateway.next()
+          await sleep(50)
+        }
       }
     }
+    await put('/w/a', '10.0.0.1:80')
+    await watching.has('10.0.0.1:80')
+    await members[0]!.kill()
+    await put('/w/b', '10.0.0.2:80')
     await watching.has('10.0.0.1:80 10.0.0.2:80')
     watching.close()
     gateway.close()
@@ -249,8 +251,8 @@ test('a pool in an etcd that wants TLS, a user and a password', { skip: etcdMiss
       ],
     ] as const) {
       const bad = new Watching(poolOf(address, '/w/'))
-      await bad.until('away', () => bad.state.away !== null)
-      assert.match(bad.state.away!.why, why)
+      // On a busy machine the first attempt may just have been too slow.
+      await bad.until(`away: ${why}`, () => why.test(bad.state.away?.why ?? ''))
       bad.close()
     }
   } finally {

@@ -127,10 +127,12 @@ describe('pointsman register', { concurrency: true }, () => {
         await watching.until('given up', () => watching.size === 0)
         status = 200
         await watching.has(at)
+        const before = one.said().length
         web.closeAllConnections()
         web.close()
         await watching.until('given up', () => watching.size === 0)
-        assert.match(one.said(), /is down: connection (refused|reset)/)
+        // Given up it is also when its lease has ended, on a busy machine; and what was under way may have been late.
+        await watching.until('why is told', () => / is down: (?!HTTP)/.test(one.said().slice(before)))
         one.child.kill('SIGTERM')
         assert.equal(await one.ended, 0)
       } finally {

@@ -16,7 +16,8 @@ import { enterPrivateNetwork, skipWithoutPrivileges } from '../../../dataplane/p
 import { withDaemon } from '../../daemon/process.ts'
 import { ApiServer, type KubeObject } from './api-server.ts'
 
-const LIMIT_MS = 30_000
+/** Of a thousand Services on a machine with much else to do. */
+const LIMIT_MS = 120_000
 
 // The daemon makes the devices that health checks go by, and is killed in the end: they go with the namespace.
 if (skipWithoutPrivileges === false) enterPrivateNetwork()
@@ -264,7 +265,7 @@ describe('a Kubernetes cluster as a source', () => {
       api.put('services', service('fine', { spec: { loadBalancerIP: '192.0.2.96' } }))
       await until('the other is served', () => ingressOf(api.get('services', 'shop/fine')) === '192.0.2.96')
       assert.equal(ingressOf(api.get('services', 'shop/clash')), '')
-      assert.match(log(), /left out.*192\.0\.2\.97:80.* belongs to commands/)
+      await until('why is told', () => /left out.*192\.0\.2\.97:80.* belongs to commands/.test(log()))
       for (const name of ['clash', 'fine']) api.remove('services', `shop/${name}`)
       await until('gone', () => api.get('services', 'shop/fine') === undefined)
       await call(socket, 'DELETE', '/v1/services/tcp/192.0.2.97/80')
