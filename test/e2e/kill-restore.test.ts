@@ -10,8 +10,8 @@ import { missingFor, PLANES, withDirector } from './scene.ts'
 
 /** So many that bringing them in force takes some hundred milliseconds. */
 const OTHERS = 1500
-/** After the command was started: before anything is read, while it is, while maps are written, done. */
-const MOMENTS_MS = [30, 120, 250, 400, 700]
+/** Of the time that one takes that nobody interrupts: before anything is read, while it is, while maps are written, done. */
+const MOMENTS = [0.1, 0.3, 0.5, 0.8, 1.3]
 
 /** What is served, and others by the port that their real servers have. */
 function rules(port: number): string[] {
@@ -41,13 +41,16 @@ for (const dataplane of PLANES)
               .map((rule) => `${rule}\n`)
               .join(''),
           )
+        const began = performance.now()
         assert.equal((await restore(8000)).status, 0)
+        const wholeMs = performance.now() - began
         for (const service of SERVICES)
           await lab.client.converse({ ...virtualEndpoint(service), intervalMs: 10 })
         await allGoOn(lab, SERVICES.length, 'the start')
         let [port, interrupted] = [8000, 0]
-        for (const moment of MOMENTS_MS) {
+        for (const share of MOMENTS) {
           port++
+          const moment = Math.round(share * wholeMs)
           const restoring = restore(port)
           await sleep(moment)
           await director.end('SIGKILL')
