@@ -41,7 +41,8 @@ export class ApiServer {
   constructor() {
     this.#server = createServer((request, response) => {
       this.#answer(request, response).catch((error: unknown) => {
-        this.problems.push(String(error))
+        // A client that was killed in the middle of a word, or was cut off by us, is no problem.
+        if (request.complete) this.problems.push(String(error))
         response.destroy()
       })
     })
