@@ -234,8 +234,9 @@ export class LabDirector {
       'curl',
       '--silent',
       '--show-error',
+      // A daemon on a busy machine has the kernel verify a program for ten seconds and more.
       '--max-time',
-      '10',
+      '120',
       '--unix-socket',
       this.socket,
       '--request',
