@@ -47,27 +47,33 @@ export function writeFullNat(map: MapMemory, addresses: readonly FullNatAddress[
 }
 
 function writeRecord(u32: Uint32Array, base: number): void {
-  if (image.every((word, i) => i === VERSION || u32[base + i] === word)) return
-  // Odd already where somebody died at it.
-  const version = (u32[base + VERSION]! | 1) >>> 0
+  const was = u32[base + VERSION]!
+  if (isWhole(was) && image.every((word, i) => i === VERSION || u32[base + i] === word)) return
+  const version = (was | 1) >>> 0
   Atomics.store(u32, base + VERSION, version)
   for (let i = 0; i < WORDS; i++) if (i !== VERSION) Atomics.store(u32, base + i, image[i]!)
   Atomics.store(u32, base + VERSION, (version + 1) >>> 0)
 }
 
-/** What an earlier director has left in force. */
+/** Odd: somebody is writing it, or has died at that. */
+function isWhole(version: number): boolean {
+  return version % 2 === 0
+}
+
+/** What an earlier director has left in force; one that died at it may have left an address twice. */
 export function readFullNat(map: MapMemory, settings: MapMemory): readonly FullNatAddress[] {
   const counts = settings.u32[COUNT]!
-  return FAMILIES.flatMap((family) => {
+  const found = FAMILIES.flatMap((family) => {
     const first = family === 4 ? 0 : PM_FULL_NATS
     const count = (counts >>> (family === 4 ? 0 : PM_FULL_NAT_SHIFT)) & PM_FULL_NAT_COUNT
-    return Array.from({ length: Math.min(count, PM_FULL_NATS) }, (_, index): FullNatAddress => {
+    return Array.from({ length: Math.min(count, PM_FULL_NATS) }, (_, index): FullNatAddress[] => {
       const base = (first + index) * FullNatRecord.size
       const from = FullNatRecord.getFirst(map.view, base)
-      return {
-        address: readAddress(map.bytes, base + offsets.addr, family),
-        ports: { from, to: from + FullNatRecord.getPorts(map.view, base) - 1 },
-      }
-    }).filter(({ ports }) => ports.to >= ports.from)
+      const ports = FullNatRecord.getPorts(map.view, base)
+      if (ports === 0 || !isWhole(FullNatRecord.getVersion(map.view, base))) return []
+      const address = readAddress(map.bytes, base + offsets.addr, family)
+      return [{ address, ports: { from, to: from + ports - 1 } }]
+    }).flat()
   })
+  return [...new Map(found.map((one) => [one.address, one])).values()]
 }

@@ -34,7 +34,7 @@ export function realServer(of: 4 | 6): fc.Arbitrary<RealServer> {
   }
   const plain = fc.record({
     address: of === 4 ? address4 : address6,
-    method: fc.constantFrom('nat' as const, 'direct-routing' as const),
+    method: fc.constantFrom('nat' as const, 'full-nat' as const, 'direct-routing' as const),
     tunnel: fc.constant({ type: 'ipip' as const }),
     port,
     ...settings,
