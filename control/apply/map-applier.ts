@@ -4,6 +4,7 @@
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { Setting, SettingsRecord } from '../../dataplane/layout/layout.gen.ts'
+import type { IpAddress } from '../../net/address.ts'
 import { fullNatWord, readFullNat, writeFullNat } from '../compile/full-nat.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
@@ -20,6 +21,7 @@ import type { FullNatAddress } from '../model/full-nat.ts'
 import { serverKey, serviceKey } from '../model/identity.ts'
 import type { MarkListing } from '../model/mark.ts'
 import type { Pace } from '../model/pace.ts'
+import type { PortsTaken } from '../model/ports-taken.ts'
 import type { ServiceState } from '../model/service.ts'
 import type { SyncDaemon } from '../model/sync-daemon.ts'
 import type { Timeouts } from '../model/timeouts.ts'
@@ -359,6 +361,10 @@ export class MapApplier implements Applier {
 
   fullNatChanged(addresses: readonly FullNatAddress[]): void {
     this.#fullNat = addresses
+  }
+
+  portsTaken(): ReadonlyMap<IpAddress, PortsTaken> {
+    return this.#report?.portsTaken ?? new Map()
   }
 
   /** Of the director before this one. */

@@ -1,6 +1,7 @@
 /** The words of `pointsman full-nat`: which addresses connections by full NAT come from. */
 import { ClientError, call, get } from '../front/api/client.ts'
 import { fullNatAnswer } from '../front/api/schema/full-nat.ts'
+import { portsText } from '../model/full-nat.ts'
 import type { Shown } from './nouns.ts'
 import { table } from './text.ts'
 
@@ -33,10 +34,12 @@ export async function listFullNat(socket: string): Promise<Shown> {
       value.length === 0
         ? 'No addresses. Add one of this host: pointsman full-nat add 10.0.0.5\n'
         : table([
-            ['address', 'ports', 'connections to each real server'],
-            ...value.map(({ address, ports }) => [
+            ['address', 'ports', 'connections', 'ports taken', 'of'],
+            ...value.map(({ address, ports, connections, taken }) => [
               address,
-              `${ports.from}-${ports.to}`,
+              portsText(ports),
+              connections,
+              taken,
               ports.to - ports.from + 1,
             ]),
           ]),

@@ -14,6 +14,7 @@ import {
   ConnStatus,
   CountersRecord,
   LiveRecord,
+  Method,
   PM_CONN_ACTIVE,
   PM_CONN_HELD,
   PM_CONN_STATE_SHIFT,
@@ -25,9 +26,12 @@ import {
   TemplateState,
   Verdict,
 } from '../../dataplane/layout/layout.gen.ts'
+import type { IpAddress } from '../../net/address.ts'
 import { type BracketMaps, challenge } from '../compile/bracket.ts'
 import { REAL_WORDS } from '../compile/images.ts'
+import type { PortsTaken } from '../model/ports-taken.ts'
 import { overloadedAfterRelease } from '../rules/thresholds.ts'
+import { PortsMet } from './ports-met.ts'
 import { Recount } from './recount.ts'
 import { hasStalled } from './stall.ts'
 import { ConnectionTable, claimedHead, freedHead, type Head, isLive, liveWord, ticksUntil } from './table.ts'
@@ -66,6 +70,8 @@ export interface SweepReport {
    * it to where the sweep had been. Valid until the next report but one.
    */
   readonly references: Uint32Array
+  /** Of addresses that full NAT has given connections for a source. */
+  readonly portsTaken: ReadonlyMap<IpAddress, PortsTaken>
 }
 
 /** A real server whose counts are not what a sweep met: all that must stay the same. */
@@ -121,6 +127,7 @@ export class Sweep {
   readonly #places: Uint32Array
   #doubts = new Map<number, Doubt>()
   readonly #recounts: readonly [Recount, Recount]
+  readonly #ports: PortsMet
   /** Claimed and held lines met in this sweep and in the one before. */
   #claimed = new Map<string, Claim>()
   #claimedBefore = new Map<string, Claim>()
@@ -132,6 +139,7 @@ export class Sweep {
     this.#recounts = [new Recount(this.tables[0]), new Recount(this.tables[1])]
     this.#reals = dataplane.map('reals')
     this.#live = dataplane.map('live')
+    this.#ports = new PortsMet(this.#reals, dataplane.map('services'))
     this.#brackets = {
       services: dataplane.map('services'),
       schedules: dataplane.map('schedules'),
@@ -220,6 +228,7 @@ export class Sweep {
       abandoned: this.#abandoned,
       repaired: this.#repaired,
       references: this.#references,
+      portsTaken: this.#ports.report(),
     }
     this.#references = this.#referencesSpare
     this.#referencesSpare = report.references
@@ -281,6 +290,8 @@ export class Sweep {
         else this.#metInactive[real]!++
         this.#places[real]! += Math.imul(line, line) + line
       }
+    } else if (kind === ConnKind.Reply) {
+      if (table.method(line) === Method.FullNat) this.#ports.meet(table, line)
     } else if (kind === ConnKind.Template) {
       if (!table.isSource(line)) this.#templates++
       this.#recounts[table.family === 4 ? 0 : 1].meetTemplate(line)

@@ -1,4 +1,5 @@
 /** The director as its clients see it. */
+import type { IpAddress } from '../../net/address.ts'
 import type { ConnectionListing, ConnectionPage, PageQuestion } from './connection.ts'
 import type { Counters, Rates } from './counters.ts'
 import type { FilterChange, FilterListing } from './filter.ts'
@@ -8,6 +9,7 @@ import type { LimitChange, LimitListing } from './limit.ts'
 import type { MarkChange, MarkListing } from './mark.ts'
 import type { Outcome } from './outcome.ts'
 import type { Pace } from './pace.ts'
+import type { PortsTaken } from './ports-taken.ts'
 import type { RealServer, ServerId, ServerListing } from './server.ts'
 import type { ServiceId, ServiceListing, ServiceRequest, ServiceState, VirtualService } from './service.ts'
 import type { SourceName } from './source.ts'
@@ -80,6 +82,8 @@ export interface Director {
 
   /** Addresses that full NAT gives connections for a source. */
   fullNat(): readonly FullNatAddress[]
+  /** What of them was in use when this was last counted. */
+  portsTaken(): ReadonlyMap<IpAddress, PortsTaken>
   /** All of the change, or nothing; connections keep what they have. */
   changeFullNat(change: FullNatChange): Outcome
 

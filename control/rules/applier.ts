@@ -1,5 +1,6 @@
 /** What stands between the rules and the packets: implemented over maps, or absent. */
 
+import type { IpAddress } from '../../net/address.ts'
 import type { ConnectionListing, ConnectionPage, PageQuestion } from '../model/connection.ts'
 import type { Counters, Rates } from '../model/counters.ts'
 import type { ComparedFilters, FilterChange, FilterListing, StatedFilters } from '../model/filter.ts'
@@ -8,6 +9,7 @@ import type { ComparedLimits, LimitChange, LimitListing, StatedLimits } from '..
 import type { MarkListing } from '../model/mark.ts'
 import type { Outcome } from '../model/outcome.ts'
 import type { Pace } from '../model/pace.ts'
+import type { PortsTaken } from '../model/ports-taken.ts'
 import type { ServiceState } from '../model/service.ts'
 import type { Origin, SourceName, StatingSource } from '../model/source.ts'
 import type { Timeouts } from '../model/timeouts.ts'
@@ -81,6 +83,8 @@ export interface Applier {
   settingsChanged(timeouts: Timeouts, sysctls: Readonly<Record<string, number>>): void
   /** The same of the addresses of full NAT. */
   fullNatChanged(addresses: readonly FullNatAddress[]): void
+  /** What the last sweep over the tables has counted of it, by address. */
+  portsTaken(): ReadonlyMap<IpAddress, PortsTaken>
   /** Marking rules are to be brought in force with the next `settle`: these, and no others. */
   marksChanged(rules: readonly MarkListing[]): void
   /** Something that only the state file keeps has changed. */

@@ -20,6 +20,7 @@ import type { MarkChange, MarkListing } from '../model/mark.ts'
 import type { Outcome } from '../model/outcome.ts'
 import { done, refuse, success } from '../model/outcome.ts'
 import type { Pace } from '../model/pace.ts'
+import type { PortsTaken } from '../model/ports-taken.ts'
 import type { RealServer, ServerId, ServerListing } from '../model/server.ts'
 import type {
   ServiceId,
@@ -611,6 +612,10 @@ export class RuleDirector implements Director {
 
   fullNat(): readonly FullNatAddress[] {
     return this.#fullNat
+  }
+
+  portsTaken(): ReadonlyMap<IpAddress, PortsTaken> {
+    return this.#applier?.portsTaken() ?? new Map()
   }
 
   changeFullNat(change: FullNatChange): Outcome {

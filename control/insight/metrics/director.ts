@@ -4,6 +4,8 @@ import { SettingsRecord, Verdict, verdictNames } from '../../../dataplane/layout
 import { readLevels } from '../../../dataplane/levels.ts'
 import { netDeviceName } from '../../../linux/device.ts'
 import { CHECK_DEVICE } from '../../../linux/netlink/probe-pair.ts'
+import type { FullNatAddress } from '../../model/full-nat.ts'
+import { NO_PORTS_TAKEN, type PortsTaken } from '../../model/ports-taken.ts'
 import type { MetricFacts } from './facts.ts'
 import type { Labels, Named, Sample } from './family.ts'
 import { TOTALS } from './node-exporter.ts'
@@ -61,6 +63,17 @@ function linesSearched({ dataplane }: MetricFacts): readonly Sample[] {
   const words = [SettingsRecord.getLevels4(view, 0), SettingsRecord.getLevels6(view, 0)]
   const sizes = [dataplane.sizes.connections4, dataplane.sizes.connections6]
   return FAMILIES.map((family, i) => [{ family }, sizes[i]! >>> readLevels(words[i]!).current])
+}
+
+/** Of each address that full NAT gives connections for a source. */
+function ofFullNat(
+  { director }: MetricFacts,
+  of: (address: FullNatAddress, taken: PortsTaken) => number,
+): readonly Sample[] {
+  const taken = director.portsTaken()
+  return director
+    .fullNat()
+    .map((one) => [{ address: one.address }, of(one, taken.get(one.address) ?? NO_PORTS_TAKEN)])
 }
 
 function interfaces({ dataplane, attachments }: MetricFacts): readonly Sample[] {
@@ -330,6 +343,24 @@ export const DIRECTOR_METRICS: readonly DirectorMetric[] = [
         [{ family: 'ipv6' }, sweep.lines6],
       ]
     },
+  },
+  {
+    name: 'pointsman_full_nat_ports',
+    type: 'gauge',
+    help: 'Ports of an address of full NAT: as many connections to each real server can come from it.',
+    of: (facts) => ofFullNat(facts, ({ ports }) => ports.to - ports.from + 1),
+  },
+  {
+    name: 'pointsman_full_nat_ports_taken',
+    type: 'gauge',
+    help: 'Ports of the address that are taken towards the real server that has the most, as the last sweep counted them.',
+    of: (facts) => ofFullNat(facts, (_address, { most }) => most),
+  },
+  {
+    name: 'pointsman_full_nat_connections',
+    type: 'gauge',
+    help: 'Connections to whichever real server that come from the address, as the last sweep counted them.',
+    of: (facts) => ofFullNat(facts, (_address, { connections }) => connections),
   },
   {
     name: 'pointsman_sweep_duration_seconds',

@@ -42,6 +42,8 @@ interface Line {
   readonly status?: number
   /** Line of its persistence template. */
   readonly template?: number
+  readonly method?: number
+  readonly destination?: number
 }
 
 /** Generation of the lines that `put` makes. */
@@ -76,7 +78,7 @@ function put(dataplane: MemoryDataplane, index: number, line: Line): void {
     protocol: line.protocol ?? 6,
     traits: traitsOf(
       line.kind ?? ConnKind.In,
-      Method.Nat,
+      line.method ?? Method.Nat,
       line.template === undefined ? 0 : ConnFlag.Controlled,
     ),
     expires: (NOW + line.left) >>> 0,
@@ -85,7 +87,7 @@ function put(dataplane: MemoryDataplane, index: number, line: Line): void {
     neighbour: 0,
   })
   Conn4Record.setSaddr(view, base, 0xc0000202)
-  Conn4Record.setDaddr(view, base, 0xc0000264)
+  Conn4Record.setDaddr(view, base, line.destination ?? 0xc0000264)
   const controls = dataplane.map('controls4').u32
   if (line.kind === ConnKind.Template) controls[index] = (controls[index]! | PM_CONTROL_OPEN) >>> 0
   if (line.template === undefined) return
@@ -183,6 +185,42 @@ describe('sweep', () => {
       [true, false],
     )
     assert.equal(live(dataplane).active, 1)
+  })
+
+  test('ports of full NAT are counted by address, and towards the real server that has the most', () => {
+    const dataplane = plane()
+    const reals = dataplane.map('reals').view
+    // Two records of one real server, and another one; 3 is none of them.
+    for (const [real, port] of [8080, 8080, 8081].entries()) {
+      RealRecord.setFamily(reals, real * RealRecord.size, 4)
+      RealRecord.setPort(reals, real * RealRecord.size, port)
+    }
+    const [one, other] = [0x0a000205, 0x0a000206]
+    const lines = [
+      [0, one],
+      [1, one],
+      [1, one],
+      [2, one],
+      [2, other],
+      [3, other],
+    ] as const
+    for (const [i, [real, destination]] of lines.entries()) {
+      put(dataplane, 2 * i, { left: 100, real, peer: 2 * i + 1, method: Method.FullNat })
+      const line = { kind: ConnKind.Reply, method: Method.FullNat, destination, real }
+      put(dataplane, 2 * i + 1, { left: i === 3 ? -100 : 100, peer: 2 * i, ...line })
+    }
+    put(dataplane, 20, { left: 100, peer: 21 })
+    put(dataplane, 21, { left: 100, peer: 20, kind: ConnKind.Reply })
+    const sweep = new Sweep(dataplane)
+    assert.deepEqual(
+      [...sweep.run(KEEP).portsTaken],
+      [
+        ['10.0.2.5', { connections: 4, most: 3 }],
+        ['10.0.2.6', { connections: 2, most: 1 }],
+      ],
+    )
+    dataplane.map('connections4').bytes.fill(0)
+    assert.deepEqual([...sweep.run(KEEP).portsTaken], [], 'counted anew each time')
   })
 
   test('the word keeps its generation growing and says that the line was used', () => {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { metricNames } from '../../../control/insight/metrics/collector.ts'
 import { LiveRecord, PM_VERDICT_MAX, Verdict, verdictNames } from '../../../dataplane/layout/layout.gen.ts'
 import { check, site, stage } from '../health/stage.ts'
-import { server } from '../support.ts'
+import { ip, server } from '../support.ts'
 import { count, scene } from './counting-director.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
@@ -158,6 +158,23 @@ describe('metrics', () => {
     assert.match(after, /^pointsman_sweep_duration_seconds \S+$/m)
   })
 
+  test('say of each address of full NAT how many ports it has, and how many are taken', async () => {
+    const { director, applier, text } = await scene()
+    assert.doesNotMatch(await text(), /full_nat/)
+    const add = [{ address: ip('10.0.2.5'), ports: { from: 2000, to: 2999 } }, { address: ip('2001:db8::5') }]
+    assert.ok(director.changeFullNat({ add, delete: [] }).ok)
+    Object.assign(applier, { portsTaken: () => new Map([['10.0.2.5', { connections: 12, most: 7 }]]) })
+    const after = (await text()).split('\n').filter((line) => line.startsWith('pointsman_full_nat'))
+    assert.deepEqual(after, [
+      'pointsman_full_nat_ports{address="10.0.2.5"} 1000',
+      'pointsman_full_nat_ports{address="2001:db8::5"} 31744',
+      'pointsman_full_nat_ports_taken{address="10.0.2.5"} 7',
+      'pointsman_full_nat_ports_taken{address="2001:db8::5"} 0',
+      'pointsman_full_nat_connections{address="10.0.2.5"} 12',
+      'pointsman_full_nat_connections{address="2001:db8::5"} 0',
+    ])
+  })
+
   test('tell of the programs beside the packet program, where rules want them', async () => {
     const { dataplane, text } = await scene()
     assert.doesNotMatch(await text(), /companion/)
@@ -301,7 +318,8 @@ describe('rules and dashboard', () => {
   }
 
   test('every name that is promised is said by a director that has something to say of it', async () => {
-    const { applier, text } = await scene()
+    const { applier, director, text } = await scene()
+    assert.ok(director.changeFullNat({ add: [{ address: ip('10.0.2.5') }], delete: [] }).ok)
     while (!applier.sweepSlice(1000));
     const said = await text()
     const silent = [...names].filter((name) => !said.includes(`\n${name}`) && !said.startsWith(name))

@@ -8,7 +8,7 @@ export const FULL_NAT_ROUTES: readonly Route[] = [
     path: '/v1/full-nat',
     summary: 'Addresses of full NAT, and their ports',
     answers: { 200: { description: 'Addresses', schema: fullNatAnswer } },
-    handle: ({ director }) => ({ status: 200, json: fullNatJson(director.fullNat()) }),
+    handle: ({ director }) => ({ status: 200, json: fullNatJson(director.fullNat(), director.portsTaken()) }),
   }),
   route({
     method: 'POST',

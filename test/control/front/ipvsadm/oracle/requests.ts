@@ -5,9 +5,10 @@
 
 import type { Director } from '../../../../../control/model/director.ts'
 import type { Outcome } from '../../../../../control/model/outcome.ts'
+import type { PortsTaken } from '../../../../../control/model/ports-taken.ts'
 import type { RealServer, ServerId } from '../../../../../control/model/server.ts'
 import type { ServiceId, ServiceRequest } from '../../../../../control/model/service.ts'
-import { readAddress } from '../../../../../net/address.ts'
+import { type IpAddress, readAddress } from '../../../../../net/address.ts'
 
 const COMMANDS: Readonly<Record<number, string>> = {
   1: 'add-service',
@@ -207,6 +208,7 @@ export class ListeningDirector implements Director {
   marks = (): never[] => []
   changeMarks = (): Outcome => this.#note('marks')
   fullNat = (): never[] => []
+  portsTaken = (): ReadonlyMap<IpAddress, PortsTaken> => new Map()
   changeFullNat = (): Outcome => this.#note('full-nat')
   filters = (): never[] => []
   changeFilters = (): Outcome => this.#note('filters')
