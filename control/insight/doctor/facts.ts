@@ -96,11 +96,17 @@ export interface DoctorFacts {
     readonly local: boolean
   }[]
   readonly ownAddresses: number
-  /** What real servers by full NAT see as their clients; `shared`: ports that the host gives to its own sockets, too. */
+  /** What real servers by full NAT see as their clients. */
   readonly fullNat: readonly {
     readonly address: string
+    /** One of this host's. */
     readonly local: boolean
+    /** Ports that the host gives to its own sockets, too: `5000-5100,6000-6000`. */
     readonly shared: string | null
+    /** A real server has it for its own. */
+    readonly realServer: boolean
+    /** Own sockets that talk to such a real server from one of the ports. */
+    readonly sockets: readonly string[]
   }[]
   readonly forwarding: { readonly ipv4: boolean | null; readonly ipv6: boolean | null }
   /** Userspace: the nftables table that keeps the kernel's hands off is there; null where it cannot be seen. */

@@ -5,6 +5,7 @@ import { cpus, release } from 'node:os'
 import { dirname } from 'node:path'
 import { TABLE_NAME } from '../../../dataplane/userspace/claims/nftables.ts'
 import { defaultPinDirectory } from '../../../linux/bpffs.ts'
+import { inetSockets } from '../../../linux/inet-sockets.ts'
 import type { Links } from '../../../linux/links.ts'
 import { localPorts } from '../../../linux/local-ports.ts'
 import { Network } from '../../../linux/netlink/network.ts'
@@ -17,11 +18,10 @@ import { servicesAnswer } from '../../front/api/schema/service.ts'
 import { sysctlsAnswer, verdictsAnswer } from '../../front/api/schema/settings.ts'
 import { statusAnswer } from '../../front/api/schema/status.ts'
 import { DEFAULT_RUN_DIRECTORY } from '../../front/api/socket.ts'
-import { portsText } from '../../model/full-nat.ts'
-import type { PortRange } from '../../model/mark.ts'
 import { attempt, interfaceFacts, isOn, waysOut } from './devices.ts'
 import type { DoctorFacts, ServerFacts } from './facts.ts'
 import { type Chain, iptablesChains, nftChains } from './firewall.ts'
+import { type FullNatServer, fullNatFacts } from './full-nat.ts'
 
 /** Real servers looked at: each costs a few questions to the kernel. */
 const SERVERS_MAX = 256
@@ -50,9 +50,14 @@ async function askDaemon(socket: string): Promise<Asked> {
 }
 
 type Listed = readonly {
+  readonly protocol?: string | undefined
   readonly address?: string | undefined
   readonly port?: number | undefined
-  readonly servers: readonly { readonly address: string; readonly method: string }[]
+  readonly servers: readonly {
+    readonly address: string
+    readonly port: number
+    readonly method: string
+  }[]
 }[]
 
 function serverFacts(network: Network, list: Listed): { found: ServerFacts[]; count: number } {
@@ -169,11 +174,14 @@ export async function gatherFacts(socket: string): Promise<DoctorFacts> {
       waysOut: status === null ? [] : waysOut(status, links, servers, defaults),
       virtual: [...ports].map(([address, numbers]) => ({ address, ports: numbers, local: own.has(address) })),
       ownAddresses: own.size,
-      fullNat: addresses.map(({ address, ports }) => ({
-        address,
-        local: own.has(address),
-        shared: sharedPorts(ports),
-      })),
+      fullNat:
+        addresses.length === 0
+          ? []
+          : fullNatFacts(addresses, fullNatServers(list), {
+              own,
+              localPorts: localPorts(),
+              sockets: inetSockets(),
+            }),
       forwarding: { ipv4: isOn('ipv4/ip_forward'), ipv6: isOn('ipv6/conf/all/forwarding') },
       ...firewallFacts(),
     }
@@ -182,10 +190,12 @@ export async function gatherFacts(socket: string): Promise<DoctorFacts> {
   }
 }
 
-/** Ports of a range that the kernel gives to sockets which ask for none. */
-function sharedPorts(ports: PortRange): string | null {
-  const shared = localPorts().find(({ from, to }) => from <= ports.to && to >= ports.from)
-  return shared === undefined ? null : portsText(shared)
+function fullNatServers(list: Listed): readonly FullNatServer[] {
+  return list.flatMap(({ protocol, port: own = 0, servers }) =>
+    servers
+      .filter(({ method }) => method === 'full-nat')
+      .map(({ address, port }) => ({ protocol: protocol ?? '', address, port: port || own })),
+  )
 }
 
 function goesOn(): boolean {

@@ -98,7 +98,7 @@ const healthy: DoctorFacts = {
   serverCount: 1,
   waysOut: [way],
   virtual: [{ address: '192.0.2.100', ports: [80], local: true }],
-  fullNat: [{ address: '10.0.2.5', local: true, shared: null }],
+  fullNat: [{ address: '10.0.2.5', local: true, shared: null, realServer: false, sockets: [] }],
   ownAddresses: 3,
   forwarding: { ipv4: true, ipv6: false },
   claims: null,
@@ -135,6 +135,9 @@ describe('doctor', () => {
   const interfaces = (change: Partial<InterfaceFacts>): Partial<DoctorFacts> => ({
     interfaces: [{ ...nic, ...change }],
   })
+  const ofFullNat = (change: Partial<DoctorFacts['fullNat'][number]>): Partial<DoctorFacts> => ({
+    fullNat: healthy.fullNat.map((one) => ({ ...one, ...change })),
+  })
   const hidden = { name: 'eth0', namespace: 'shop', offloads: off, hasXdp: false }
   const chain = {
     name: 'inet filter input',
@@ -148,6 +151,30 @@ describe('doctor', () => {
       { status: null, unreachable: 'No pointsmand is running' },
       'failure',
       /^pointsmand --interface c0$/,
+    ],
+    [
+      'an address of full NAT that this host has not got',
+      ofFullNat({ local: false }),
+      'warning',
+      /^ip addr add 10\.0\.2\.5\/32 dev c0$/,
+    ],
+    [
+      'ports of full NAT that the kernel gives to sockets, too',
+      ofFullNat({ shared: '30000-32000,40000-40000' }),
+      'warning',
+      /ip_local_reserved_ports=30000-32000,40000-40000$/,
+    ],
+    [
+      'an address of full NAT that is a real server’s',
+      ofFullNat({ realServer: true }),
+      'failure',
+      /^pointsman full-nat delete 10\.0\.2\.5$/,
+    ],
+    [
+      'an own socket that has a port of full NAT',
+      ofFullNat({ sockets: ['tcp 10.0.2.5:5000 to 10.0.2.11:8080'] }),
+      'warning',
+      /^pointsman full-nat list$/,
     ],
     [
       'no daemon where it is a service',

@@ -192,7 +192,7 @@ export const neighbours: Check = ({ serverCount, servers }) => {
 
 /** What real servers by full NAT answer to has to come here, and to no socket of this host. */
 export const fullNat: Check = ({ fullNat: addresses, interfaces }) =>
-  addresses.flatMap(({ address, local, shared }): Finding[] => [
+  addresses.flatMap(({ address, local, shared, realServer, sockets }): Finding[] => [
     ...(local
       ? []
       : [
@@ -214,4 +214,21 @@ export const fullNat: Check = ({ fullNat: addresses, interfaces }) =>
             remedy: `sysctl -w net.ipv4.ip_local_reserved_ports=${shared}`,
           },
         ]),
+    ...(!realServer
+      ? []
+      : [
+          {
+            severity: 'failure' as const,
+            cause: `Address ${address} of full NAT is a real server's own`,
+            consequence: 'connections that come from there are answered by that real server to itself',
+            remedy: `pointsman full-nat delete ${address}`,
+          },
+        ]),
+    ...sockets.map((socket) => ({
+      severity: 'warning' as const,
+      cause: `A socket of this host has a port of full NAT: ${socket}`,
+      consequence:
+        'what the real server answers goes to it, or to a client that has the same port, not to both',
+      remedy: 'pointsman full-nat list',
+    })),
   ])
