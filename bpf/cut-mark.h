@@ -24,6 +24,8 @@ pm_inline int pm_take_mark(struct __sk_buff *skb, __u32 *line)
 	if ((__u8 *)(m + 1) > (__u8 *)(long)skb->data || m->magic != PM_CUT_MAGIC)
 		return -1;
 	*line = m->line;
+	/* It stays before the packet, and at the other end of a veth there may be a director, too. */
+	m->magic = 0;
 	return 0;
 }
 #else

@@ -46,7 +46,7 @@ struct pm_gather {
 	__u8 protocol; /* IPv4 (RFC 791 §2.3); 0 */
 	__u8 state;
 	__u8 spoiled; /* they contradict each other */
-	__u32 busy;   /* CPUs that are copying pieces to it */
+	__u32 busy;   /* CPUs that are copying pieces to it, or make packets of a loose one */
 	__u32 until;
 	__u32 total; /* bytes, 0: the last piece has not come */
 	__u32 reach; /* where the hindmost ends that has come */
@@ -68,6 +68,7 @@ struct pm_gather_row {
 	__u32 found;
 	__u32 spare;
 	__u32 could;
+	__u32 lost;
 	struct pm_gather ways[PM_GATHER_WAYS];
 };
 
@@ -199,18 +200,24 @@ pm_inline int pm_gather_is_of(const struct pm_gather *g, const struct pm_came *h
 		 (g->daddr[3] ^ h->daddr[3]) | (g->protocol ^ (h->family == 4 ? h->x.protocol : 0)));
 }
 
+/* Clocks of CPUs differ; what is good for longer than this is from before the clock went round (208 days ago). */
+pm_inline int pm_gather_past(const struct pm_gather *g, __u32 now)
+{
+	return g->until - now > 2 * PM_GATHER_TICKS6;
+}
+
 /* How well a datagram can be done without: 0 not at all. */
 pm_inline __u32 pm_gather_spare(const struct pm_gather *g, __u32 now)
 {
-	__s32 left = g->until - now;
+	__u32 left = g->until - now;
 
 	if (g->state == PM_GATHER_FREE)
 		return 0xffffffffu;
 	if (g->state == PM_GATHER_TAKEN || g->busy)
 		return 0;
-	if (left < 0)
+	if (pm_gather_past(g, now))
 		return 0xfffffffeu;
-	return left > (__s32)PM_GATHER_TICKS6 ? 1 : PM_GATHER_TICKS6 - left + 1;
+	return left > PM_GATHER_TICKS6 ? 1 : PM_GATHER_TICKS6 - left + 1;
 }
 
 pm_inline void pm_gather_start(struct pm_gather *g, const struct pm_came *h, __u32 now)
@@ -237,7 +244,7 @@ pm_inline int pm_gather_differs(const struct pm_gather *g, const struct pm_came 
 	return (g->total && end != g->total) || end < g->reach;
 }
 
-pm_inline void pm_gather_note(struct pm_gather *g, const struct pm_came *h)
+pm_inline void pm_gather_expect(struct pm_gather *g, const struct pm_came *h)
 {
 	__u32 end = h->x.first + h->x.bytes;
 
@@ -246,6 +253,13 @@ pm_inline void pm_gather_note(struct pm_gather *g, const struct pm_came *h)
 		g->total = end;
 	if (end > g->reach)
 		g->reach = end;
+}
+
+/* Its bytes are there, of a first one its headers, too: one that comes again has others of both, which nobody has. */
+pm_inline void pm_gather_note(struct pm_gather *g, const struct pm_came *h)
+{
+	g->got += h->x.bytes;
+	g->pieces++;
 	if (h->ip_bytes > g->largest)
 		g->largest = h->ip_bytes;
 	if (h->fixed && h->ip_bytes > g->fixed)
@@ -303,15 +317,16 @@ PM_PART __u64 pm_gather_claim(const struct pm_came *h)
 			if (!g->busy)
 				g->state = PM_GATHER_FREE;
 		} else if (large) {
-			/* In order, as nearly always: those before it follow the first, and all others will. */
+			/* Those that are there follow the first, and all others will. */
 			code = PM_GATHER_PASS;
-			if (g->headers && !g->busy && g->got == g->reach) {
+			if (g->headers && !g->busy) {
 				code = PM_GATHER_RELEASE;
-				g->state = PM_GATHER_TAKEN;
+				g->state = PM_GATHER_LOOSE;
+				g->busy = 1;
 			}
 		} else {
 			code = PM_GATHER_KEEP;
-			pm_gather_note(g, h);
+			pm_gather_expect(g, h);
 		}
 	} else {
 		way = pm_read(row->spare);
@@ -323,7 +338,7 @@ PM_PART __u64 pm_gather_claim(const struct pm_came *h)
 			if (g->state == PM_GATHER_OPEN)
 				lost = g->pieces;
 			pm_gather_start(g, h, now);
-			pm_gather_note(g, h);
+			pm_gather_expect(g, h);
 		} else {
 			code = PM_GATHER_FULL;
 		}
@@ -332,9 +347,33 @@ PM_PART __u64 pm_gather_claim(const struct pm_came *h)
 	return pm_gather_result(code, home + way, lost);
 }
 
+/* Lets go of the datagrams in a row that were not whole in time: fragments that are lost. */
+PM_PART __u32 pm_gather_expire(__u32 home)
+{
+	struct pm_gather_row *row = pm_gather_row(home);
+	__u32 now = pm_now(), lost;
+
+	if (!row)
+		return 0;
+	bpf_spin_lock(&row->lock);
+	pm_write(row->lost, 0);
+	for (__u32 i = 0; i < PM_GATHER_WAYS; i++) {
+		struct pm_gather *g = &row->ways[i];
+
+		if (g->state == PM_GATHER_OPEN && !g->busy && pm_gather_past(g, now)) {
+			pm_write(row->lost, pm_read(row->lost) + g->pieces);
+			g->state = PM_GATHER_FREE;
+		}
+	}
+	lost = pm_read(row->lost);
+	bpf_spin_unlock(&row->lock);
+	return lost;
+}
+
 struct pm_gather_marking {
 	struct pm_gather *g;
-	__u32 from; /* units */
+	__u32 marks; /* 0: only looks */
+	__u32 from;  /* units */
 	__u32 to;
 	__u32 had;
 	__u32 lacked;
@@ -353,17 +392,18 @@ static long pm_gather_mark_word(__u32 i, void *arg)
 	if (to > 64)
 		to = 64;
 	mask = (~0ull << (from & 63)) & (~0ull >> ((64 - to) & 63));
-	was = __sync_fetch_and_or(&m->g->there[word], mask);
+	was = m->marks ? __sync_fetch_and_or(&m->g->there[word], mask) : m->g->there[word];
 	m->had |= !!(was & mask);
 	m->lacked |= !!(mask & ~was);
 	return 0;
 }
 
-/* Whose units a fragment has: KEEP, AGAIN or SPOILED. The slot is busy, so it stays its datagram's. */
-PM_PART int pm_gather_mark(__u32 slot, __u32 first, __u32 bytes)
+/* Of units: KEEP, none was there; AGAIN, all were; or SPOILED. The slot is busy, so it stays its datagram's. */
+PM_PART int pm_gather_mark(__u32 slot, __u32 first, __u32 bytes, __u32 marks)
 {
 	struct pm_gather_row *row = pm_gather_row(slot);
 	struct pm_gather_marking m = {
+		.marks = marks,
 		.from = first / PM_GATHER_UNIT,
 		.to = (first + bytes + PM_GATHER_UNIT - 1) / PM_GATHER_UNIT,
 	};
@@ -444,20 +484,19 @@ pm_inline int pm_gather_agrees(__u32 ecn)
 }
 
 /* The bytes are there, or the fragment is none of use. */
-PM_PART __u64 pm_gather_settle(__u32 slot, __u32 code, __u32 bytes)
+PM_PART __u64 pm_gather_settle(__u32 slot, __u32 code, const struct pm_came *h)
 {
 	struct pm_gather_row *row = pm_gather_row(slot);
 	struct pm_gather *g;
 	__u32 lost = 0;
 
-	if (!row)
+	if (!row || !h)
 		return PM_GATHER_FULL;
 	bpf_spin_lock(&row->lock);
 	g = &row->ways[slot % PM_GATHER_WAYS];
 	g->busy--;
 	if (code == PM_GATHER_KEEP) {
-		g->got += bytes;
-		g->pieces++;
+		pm_gather_note(g, h);
 	} else if (code == PM_GATHER_SPOILED) {
 		g->spoiled = 1;
 	}
@@ -477,7 +516,7 @@ PM_PART __u64 pm_gather_settle(__u32 slot, __u32 code, __u32 bytes)
 }
 
 /* What was taken is free again, or its fragments go on by themselves from now on. */
-PM_PART int pm_gather_leave(__u32 slot, __u32 state)
+PM_PART int pm_gather_leave(__u32 slot, __u32 state, __u32 busy)
 {
 	struct pm_gather_row *row = pm_gather_row(slot);
 
@@ -485,6 +524,7 @@ PM_PART int pm_gather_leave(__u32 slot, __u32 state)
 		return 0;
 	bpf_spin_lock(&row->lock);
 	row->ways[slot % PM_GATHER_WAYS].state = state;
+	row->ways[slot % PM_GATHER_WAYS].busy = busy;
 	bpf_spin_unlock(&row->lock);
 	return 0;
 }
@@ -549,12 +589,24 @@ PM_PART int pm_gather_put(struct __sk_buff *skb, __u32 slot, __u32 offset, __u32
 	return bpf_skb_store_bytes(skb, 0, room->front, front, BPF_F_RECOMPUTE_CSUM) || pm_gather_copy(&c);
 }
 
+PM_PART int pm_gather_lost(__u32 verdict, __u32 count)
+{
+	__u32 row = pm_cpu();
+	__u64 *n = pm_verdicts(row * PM_VERDICT_MAX + (verdict & (PM_VERDICT_MAX - 1)));
+
+	if (n && count)
+		pm_count(row, n, count);
+	return 0;
+}
+
 struct pm_gather_scattering {
 	struct __sk_buff *skb;
 	__u32 slot;
 	__u32 size;
 	__u32 bytes;
 	__u32 last;
+	__u32 gaps; /* not all of them have come */
+	__u32 lost;
 	__u32 failed;
 };
 
@@ -562,10 +614,16 @@ struct pm_gather_scattering {
 static long pm_gather_scatter_piece(__u32 i, void *arg)
 {
 	struct pm_gather_scattering *s = arg;
-	__u32 offset = (s->last - i) * s->size, bytes = s->bytes - offset;
+	__u32 offset = (s->last - i) * s->size, bytes = s->bytes - offset, is = PM_GATHER_AGAIN;
 
 	if (bytes > s->size)
 		bytes = s->size;
+	if (s->gaps && offset)
+		is = pm_gather_mark(s->slot, offset, bytes, 0);
+	if (is != PM_GATHER_AGAIN) {
+		s->lost += is == PM_GATHER_SPOILED;
+		return 0;
+	}
 	s->failed = pm_gather_put(s->skb, s->slot, offset, bytes, 0) ||
 		    (offset && bpf_clone_redirect(s->skb, s->skb->ifindex, BPF_F_INGRESS));
 	return s->failed;
@@ -573,7 +631,7 @@ static long pm_gather_scatter_piece(__u32 i, void *arg)
 
 /*
  * The fragments that were kept come again, one after the other, and go on by themselves: the first of them now, in
- * this packet's place. Non-zero: they cannot.
+ * this packet's place. Another CPU may have the others in hand before they all are sent. Non-zero: they cannot.
  */
 PM_PART int pm_gather_scatter(struct __sk_buff *skb, __u32 slot)
 {
@@ -583,8 +641,10 @@ PM_PART int pm_gather_scatter(struct __sk_buff *skb, __u32 slot)
 
 	if (!row)
 		return -1;
+	pm_gather_leave(slot, PM_GATHER_LOOSE, 1);
 	g = &row->ways[slot % PM_GATHER_WAYS];
-	s.bytes = g->got;
+	s.bytes = g->reach;
+	s.gaps = g->got != g->reach;
 	s.size = (g->largest + PM_ETH_LEN - g->headers) & ~7u;
 	if (s.size && s.bytes && s.bytes <= PM_GATHER_BYTES) {
 		s.last = (s.bytes - 1) / s.size;
@@ -592,18 +652,9 @@ PM_PART int pm_gather_scatter(struct __sk_buff *skb, __u32 slot)
 	} else {
 		s.failed = 1;
 	}
-	pm_gather_leave(slot, PM_GATHER_LOOSE);
+	pm_gather_leave(slot, PM_GATHER_LOOSE, 0);
+	pm_gather_lost(PM_DROP_FRAGMENT_INCOMPLETE, s.lost);
 	return s.failed;
-}
-
-PM_PART int pm_gather_lost(__u32 verdict, __u32 count)
-{
-	__u32 row = pm_cpu();
-	__u64 *n = pm_verdicts(row * PM_VERDICT_MAX + (verdict & (PM_VERDICT_MAX - 1)));
-
-	if (n && count)
-		pm_count(row, n, count);
-	return 0;
 }
 
 /* A datagram that is whole becomes the packet. */
@@ -618,7 +669,7 @@ pm_inline enum pm_verdict pm_gather_whole(struct __sk_buff *skb, __u32 slot, __u
 	g = &row->ways[slot % PM_GATHER_WAYS];
 	if (!pm_gather_agrees(g->ecn) || pm_gather_put(skb, slot, 0, g->total, 1)) {
 		pm_gather_lost(PM_DROP_FRAGMENT_INCOMPLETE, pieces - 1);
-		pm_gather_leave(slot, PM_GATHER_FREE);
+		pm_gather_leave(slot, PM_GATHER_FREE, 0);
 		return PM_DROP_FRAGMENT_INCOMPLETE;
 	}
 	room->slot = slot;
@@ -640,16 +691,18 @@ PM_PART __u32 pm_gather(struct __sk_buff *skb)
 	skb->cb[0] = PM_SKB_LOOSE;
 	if (pm_gather_read(skb, &h))
 		return PM_CONTINUE;
+	/* Each row in its turn, so that what is lost is counted though the same hosts are silent. */
+	pm_gather_lost(PM_DROP_FRAGMENT_INCOMPLETE, pm_gather_expire(pm_now() % PM_GATHER_ROWS * PM_GATHER_WAYS));
 	result = pm_gather_claim(&h);
 	slot = (__u32)result >> PM_GATHER_SLOT_SHIFT;
 	lost = result >> PM_GATHER_LOST_SHIFT;
 	code = result & 0xff;
 	if (code == PM_GATHER_KEEP) {
 		pm_gather_lost(PM_DROP_FRAGMENT_INCOMPLETE, lost);
-		code = pm_gather_mark(slot, h.x.first, h.x.bytes);
+		code = pm_gather_mark(slot, h.x.first, h.x.bytes, 1);
 		if (code == PM_GATHER_KEEP && pm_gather_load(skb, &h, slot))
 			code = PM_GATHER_SPOILED;
-		result = pm_gather_settle(slot, code, h.x.bytes);
+		result = pm_gather_settle(slot, code, &h);
 		code = result & 0xff;
 		lost = result >> PM_GATHER_LOST_SHIFT;
 	}
@@ -711,7 +764,7 @@ PM_PART int pm_gather_done(void)
 {
 	struct pm_cut_room *room = pm_cut_room();
 
-	return room ? pm_gather_leave(room->slot, PM_GATHER_FREE) : 0;
+	return room ? pm_gather_leave(room->slot, PM_GATHER_FREE, 0) : 0;
 }
 
 /* Whether the stack gets a whole datagram in fragments, as it came; else it answers it as it is, or takes it itself. */

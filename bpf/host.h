@@ -106,7 +106,7 @@ struct pm_next_hop {
 #ifndef __bpf__
 #define pm_can_wait(f, set) ((void)(set), (f)->flags & PM_JOB_WAITS)
 #elif defined(PM_SKB)
-#define pm_can_wait(f, set) (((set)->flags & PM_SETTING_DATAGRAMS) && !((f)->host->cb[0] & PM_SKB_LOOSE))
+#define pm_can_wait(f, set) (((set)->flags & PM_SETTING_DATAGRAMS) && !((f)->host->cb[0] & (PM_SKB_LOOSE | PM_SKB_WHOLE)))
 #else
 #define pm_can_wait(f, set) ((void)(f), (void)(set), 0)
 #define pm_waits_elsewhere(set) ((set)->flags & PM_SETTING_DATAGRAMS)

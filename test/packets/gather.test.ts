@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { type DataplaneName, playAll } from '../conformance/packets.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { MAC } from './bench.ts'
-import { hex } from './bytes.ts'
+import { checksum, concat, hex } from './bytes.ts'
 import { fragmentsOf } from './fragments-of.ts'
 import { ethernet, type IpPacket, ipv4, ipv6, type Segment, tcp, udp } from './frame.ts'
 import type { Setup, Vector, Wire } from './vectors.ts'
@@ -86,6 +86,24 @@ function asked(family: Family, method: string, data: Uint8Array): { frame: Uint8
   }
 }
 
+/** The same payload behind more headers, which the datagram's first has not. */
+function withLongerHeaders(first: Uint8Array): Uint8Array {
+  const at = first[14]! >> 4 === 4 ? 34 : 54
+  const more = at === 34 ? Uint8Array.of(1, 1, 1, 1, 1, 1, 1, 0) : Uint8Array.of(44, 0, 1, 4, 0, 0, 0, 0)
+  const frame = concat(first.subarray(0, at), more, first.subarray(at))
+  const view = new DataView(frame.buffer)
+  if (at === 54) {
+    frame[20] = 60
+    view.setUint16(18, view.getUint16(18) + more.length)
+    return frame
+  }
+  frame[14] = 0x47
+  view.setUint16(16, view.getUint16(16) + more.length)
+  view.setUint16(24, 0)
+  view.setUint16(24, checksum(frame.subarray(14, 42)))
+  return frame
+}
+
 const setup = (family: Family, method: string): Setup[] => [
   ipvsadm(`-A -u ${at(VIP[family], 53)} -s rr`),
   ipvsadm(
@@ -138,6 +156,14 @@ const VECTORS: readonly Vector[] = [
     ])
   }),
   ...FAMILIES.map((family) => {
+    const { frame, arrives } = asked(family, '-m', bytesOf(4000))
+    const [first, ...rest] = pieces(frame)
+    const again = withLongerHeaders(first!)
+    return vector(`IPv${family}: a first fragment that comes again with more headers`, setup(family, '-m'), [
+      { wire: 'c', out: 'r', expected: pieces(arrives), frames: [first!, again, ...rest] },
+    ])
+  }),
+  ...FAMILIES.map((family) => {
     const frames = pieces(asked(family, '-m', bytesOf(4000)).frame)
     const others = pieces(asked(family, '-m', bytesOf(4000)).frame, SIZE - 160)
     return vector(`IPv${family}: of fragments that overlap nothing is taken`, setup(family, '-m'), [
@@ -156,6 +182,16 @@ const VECTORS: readonly Vector[] = [
         { wire: 'c', out: 'r', frames, expected: pieces(arrives), from: Math.floor(15_360 / payload) },
       ],
     )
+  }),
+  ...FAMILIES.map((family) => {
+    const { frame, arrives } = asked(family, '-m', bytesOf(20_000))
+    const late = (frames: readonly Uint8Array[]) => {
+      const [head, second, third, ...rest] = frames
+      return [head!, second!, ...rest.slice(0, 9), third!, ...rest.slice(9)]
+    }
+    return vector(`IPv${family}: one that is so large, of which a fragment comes late`, setup(family, '-m'), [
+      { wire: 'c', out: 'r', frames: late(pieces(frame)), expected: late(pieces(arrives)), from: 10 },
+    ])
   }),
   vector(
     'a connection that begins with a SYN in fragments',
