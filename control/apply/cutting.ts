@@ -1,10 +1,18 @@
 /**
  * Packets that are larger than their path, where the packet program alone cannot cut them (`Dataplane.cutLarger`): once
- * there are real servers behind tunnels, or narrower links. Fragments, which the same puts together, once the program
+ * there are real servers behind tunnels, or narrower links, or the program had to drop one: a route may be narrower than
+ * its link. Fragments, which the same puts together, once the program
  * has noted any. The settings that have the program leave them to it are published after it is there.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
-import { FragmentRecord, Method, RealRecord, Slot } from '../../dataplane/layout/layout.gen.ts'
+import {
+  FragmentRecord,
+  Method,
+  PM_VERDICT_MAX,
+  RealRecord,
+  Slot,
+  Verdict,
+} from '../../dataplane/layout/layout.gen.ts'
 import { REAL_WORDS } from '../compile/images.ts'
 import type { Operation } from '../plan/operations.ts'
 
@@ -17,6 +25,8 @@ export class Cutting {
   readonly #warn: (message: string) => void
   /** Indices of real servers behind tunnels. */
   readonly #tunnels = new Set<number>()
+  /** Whether the program has dropped some for want of who cuts them. */
+  #dropped = false
   /** Whether the program has noted fragments. */
   #fragments = false
   /** What was last told of: the same is not told again. */
@@ -56,7 +66,8 @@ export class Cutting {
   before(hasServices: boolean): void {
     if (!hasServices || this.#dataplane.cutLarger === undefined) return
     this.#fragments ||= this.#areNoted()
-    this.#dataplane.cutLarger(this.#tunnels.size > 0, this.#fragments)
+    this.#dropped ||= this.#wereDropped()
+    this.#dataplane.cutLarger(this.#tunnels.size > 0 || this.#dropped, this.#fragments)
     const refused = this.#dataplane.cutting?.()?.refused.join('; ') ?? ''
     if (refused !== '' && refused !== this.#told) {
       this.#warn(
@@ -69,6 +80,13 @@ export class Cutting {
   #areNoted(): boolean {
     const { u32, entries } = this.#dataplane.map('fragments')
     for (let at = 0; at < entries; at++) if (u32[(at * FragmentRecord.size) / 4] !== 0) return true
+    return false
+  }
+
+  #wereDropped(): boolean {
+    const { u64, entries } = this.#dataplane.map('verdicts')
+    for (let row = 0; row < entries; row += PM_VERDICT_MAX)
+      if (u64[row + Verdict.DropFragmentation] !== 0n) return true
     return false
   }
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { openDirector } from '../../../control/apply/open.ts'
 import { fixedHost } from '../../../control/rules/host.ts'
 import type { Answers } from '../../../dataplane/dataplane.ts'
-import { Setting, SettingsRecord } from '../../../dataplane/layout/layout.gen.ts'
+import { PM_VERDICT_MAX, Setting, SettingsRecord, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { server, service } from '../support.ts'
@@ -51,6 +51,19 @@ test('the plane hears of the first tunnel and of the last, and packets are left 
   director.deleteServer(virtual.id, far.id)
   await director.settle()
   assert.equal(plane.told, true, 'it stays as long as the plane says so')
+})
+
+test('a packet that was dropped for want of who cuts it has that loaded', async () => {
+  const plane = new CuttingPlane(SMALL_SIZES)
+  const { director, applier } = openDirector({ dataplane: plane, host })
+  director.addService(virtual)
+  director.addServer(virtual.id, near)
+  await director.settle()
+  assert.deepEqual([plane.asked, plane.told], [[false], false])
+  const lastRow = plane.map('verdicts').entries - PM_VERDICT_MAX
+  plane.map('verdicts').u64[lastRow + Verdict.DropFragmentation] = 1n
+  applier.publishSettings()
+  assert.deepEqual([plane.asked, plane.told], [[false, true], true])
 })
 
 test('no packet is left to what is not everywhere, and it is said once', async () => {
