@@ -12,6 +12,8 @@ import type { ServiceId, ServiceRequest } from '../model/service.ts'
 
 /** Changes of one transaction that are told one by one. */
 const TOLD_MAX = 8
+/** Of those that are only counted, what says nothing by its number alone. */
+const SAID: ReadonlySet<string> = new Set(['settings', 'timeouts'])
 
 type Change = Omit<NewEvent, 'kind' | 'by'>
 /** What it was about, what was done in a word, and the rest for who reads it. */
@@ -26,20 +28,22 @@ export function recorded(director: Director, by: string, journal: Pick<Journal, 
         // A restore may be of 100,000 lines: then it is one event, and says how many.
         const changes: Change[] = []
         const counts = new Map<string, number>()
+        const said: string[] = []
         const result = await director.transact((draft) =>
           body(
             recording(draft, (about, done, change) => {
               // Most of them nobody reads: then they are counted, and not put into words.
               if (changes.length <= TOLD_MAX) changes.push({ about, ...change() })
-              const what = `${about} ${done}`
-              counts.set(what, (counts.get(what) ?? 0) + 1)
+              if (SAID.has(about) && said.length < TOLD_MAX) said.push(`${about}: ${change().words}`)
+              else counts.set(`${about} ${done}`, (counts.get(`${about} ${done}`) ?? 0) + 1)
             }),
           ),
         )
         if (changes.length <= TOLD_MAX) {
           for (const change of changes) journal.add({ kind: 'rules', by, ...change })
         } else {
-          const words = Array.from(counts, ([what, count]) => `${what}: ${count}`).join(', ')
+          const numbers = Array.from(counts, ([what, count]) => `${what}: ${count}`)
+          const words = [...said, ...numbers].join(', ')
           journal.add({ kind: 'rules', about: 'restore', words, by })
         }
         return result

@@ -6,7 +6,7 @@ import type { Director } from '../../../control/model/director.ts'
 import type { FilterBatch } from '../../../control/model/filter.ts'
 import { Journal } from '../../../control/model/journal.ts'
 import { done, refuse } from '../../../control/model/outcome.ts'
-import { ip, serviceId } from '../support.ts'
+import { ip, service, serviceId } from '../support.ts'
 
 const batch = (count: number, more: Partial<FilterBatch> = {}): FilterBatch => ({
   prefixes: Array.from({ length: count }, (_, n) => ({
@@ -16,6 +16,21 @@ const batch = (count: number, more: Partial<FilterBatch> = {}): FilterBatch => (
   })),
   ...{ action: 'deny', service: null, forMs: null },
   ...more,
+})
+
+test('of a long restore settings are told by name, and rules by their number', async () => {
+  const journal = new Journal(() => 0)
+  const draft = { addService: () => done, setSysctl: () => done } as unknown as Director
+  const plain = { transact: async (body: (draft: Director) => unknown) => body(draft) } as unknown as Director
+  await recorded(plain, 'somebody', journal).transact(async (inside) => {
+    for (let port = 1; port < 20; port++) inside.addService(service(`tcp 10.0.0.1:${port}`))
+    inside.setSysctl('conn_reuse_mode', 1)
+    inside.setSysctl('expire_nodest_conn', 1)
+  })
+  assert.deepEqual(
+    journal.since(0).map(({ about, words }) => [about, words]),
+    [['restore', 'settings: conn_reuse_mode=1, settings: expire_nodest_conn=1, service added: 19']],
+  )
 })
 
 test('who denied what is written down, a long list by its number, and what was refused is not', () => {
