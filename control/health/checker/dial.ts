@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { Socket, type SocketConstructorOpts } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { openBound } from '../../../linux/bound-socket.ts'
+import { onAbort } from '../../model/aborted.ts'
 import type { CheckTls } from '../../model/check.ts'
 import type { Job } from './protocol.ts'
 
@@ -14,7 +15,7 @@ export function dial(where: Where, signal: AbortSignal): Socket {
   const socket = begin(where)
   // Of an error that nobody waits for any more nobody has to be told.
   socket.on('error', () => {})
-  signal.addEventListener('abort', () => hangUp(socket), { once: true })
+  onAbort(signal, () => hangUp(socket))
   return socket
 }
 
@@ -71,7 +72,7 @@ export function secure(socket: Socket, tls: CheckTls, protocols: readonly string
 /** A socket for datagrams that is connected: errors by ICMP are told to it. */
 export async function dialDatagrams({ to, from, device }: Where, signal: AbortSignal): Promise<Datagrams> {
   const socket = createSocket(to.family === 4 ? 'udp4' : 'udp6')
-  signal.addEventListener('abort', () => closeQuietly(socket), { once: true })
+  onAbort(signal, () => closeQuietly(socket))
   try {
     await new Promise<void>((resolve, reject) => {
       socket.once('error', reject)

@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { connect, isIPv6 } from 'node:net'
 import { type Answer, decode, encode, type Packet, streamDecode, streamEncode } from 'dns-packet'
+import { onAbort } from '../../model/aborted.ts'
 
 export type RecordType = 'A' | 'AAAA' | 'SRV'
 
@@ -102,11 +103,7 @@ function overUdp({ host, port }: Place, query: Packet, what: string, signal: Abo
       () => reject(new Error(`${what}: not answered within ${TIMEOUT_MS} ms`)),
       TIMEOUT_MS,
     )
-    signal.addEventListener('abort', stop, { once: true })
-    clean.push(
-      () => clearTimeout(late),
-      () => signal.removeEventListener('abort', stop),
-    )
+    clean.push(() => clearTimeout(late), onAbort(signal, stop))
     socket.on('error', (error) => reject(new Error(`${what}: ${error.message}`)))
     socket.on('message', (bytes) => {
       const answer = understood(bytes, decode)

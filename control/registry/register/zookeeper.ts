@@ -1,4 +1,6 @@
 /** An ephemeral node; its session outlives connections, so that a restart of the server takes nobody away. */
+
+import { untilAborted } from '../../model/aborted.ts'
 import {
   ExpiredError,
   NO_NODE,
@@ -29,7 +31,7 @@ export class ZkRegistrar implements Registrar {
       const session = await this.#connect(signal)
       await this.#write(session)
       held()
-      return await Promise.race([session.ended, aborted(signal)])
+      return await Promise.race([session.ended, untilAborted(signal)])
     } catch (error) {
       this.#endpoint++
       if (error instanceof ExpiredError) this.#session = null
@@ -115,14 +117,6 @@ export class ZkRegistrar implements Registrar {
       }
     }
   }
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    // While the node was being written: then nobody tells again.
-    if (signal.aborted) reject(signal.reason)
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-  })
 }
 
 function unlessGone(error: unknown): void {

@@ -2,6 +2,8 @@
  * The children of a node. ZooKeeper's watches fire once, so whatever is told is read again with the next watch in
  * the same request: no change falls between the two. After a broken connection all of it is read anew.
  */
+
+import { onAbort } from '../../model/aborted.ts'
 import type { RegistryAddress } from '../../model/pool.ts'
 import { readEntry } from '../entry.ts'
 import { ENTRIES_MAX, type Entry, type Follower, type Heard } from '../registry.ts'
@@ -25,7 +27,7 @@ export class ZkFollower implements Follower {
     const { endpoints } = this.#address
     let session: ZkSession | null = null
     let following: Following | null = null
-    const stop = (): void => session?.close()
+    let listenNoMore = (): void => {}
     try {
       session = await ZkSession.open(
         {
@@ -40,8 +42,7 @@ export class ZkFollower implements Follower {
         signal,
       )
       const opened = session
-      signal.addEventListener('abort', stop, { once: true })
-      // While it was being opened: then nobody tells again.
+      listenNoMore = onAbort(signal, () => opened.close())
       signal.throwIfAborted()
       following = new Following(opened, this.#path, report)
       return await Promise.race([following.run(), opened.ended])
@@ -49,7 +50,7 @@ export class ZkFollower implements Follower {
       this.#endpoint++
       throw error
     } finally {
-      signal.removeEventListener('abort', stop)
+      listenNoMore()
       session?.close()
     }
   }

@@ -5,6 +5,7 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import type { Readable } from 'node:stream'
+import { onAbort } from '../../../model/aborted.ts'
 import type { CheckQuestion } from '../../../model/check.ts'
 import { bad, good, type Job, type Verdict } from '../protocol.ts'
 
@@ -57,7 +58,7 @@ export function askExec(job: Job, question: ExecQuestion, signal: AbortSignal): 
         resolve(judge(question, status, killed, said))
       })
     })
-    signal.addEventListener('abort', () => endGroup(pid), { once: true })
+    onAbort(signal, () => endGroup(pid))
   })
 }
 

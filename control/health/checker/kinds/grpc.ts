@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2'
 import type { Socket } from 'node:net'
 import { endpointText } from '../../../../net/endpoint.ts'
+import { untilAborted } from '../../../model/aborted.ts'
 import type { CheckQuestion } from '../../../model/check.ts'
 import { dial, hangUp, secure, standsUpon } from '../dial.ts'
 import { bad, good, type Job, type Verdict } from '../protocol.ts'
@@ -23,12 +24,8 @@ export async function askGrpc(job: Job, question: GrpcQuestion, signal: AbortSig
     const scheme = question.tls === null ? 'http' : 'https'
     const session = connect(`${scheme}://${authority}`, { createConnection: () => stream })
     standsUpon(socket, session)
-    const failed = new Promise<never>((_resolve, reject) => {
-      session.on('error', reject)
-      if (signal.aborted) reject(signal.reason)
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-    })
-    return await Promise.race([check(session, question.service), failed])
+    const failed = new Promise<never>((_resolve, reject) => void session.on('error', reject))
+    return await Promise.race([check(session, question.service), failed, untilAborted(signal)])
   } finally {
     hangUp(socket)
   }

@@ -5,6 +5,7 @@
 import { createSocket } from 'node:dgram'
 import { openBound } from '../../../../linux/bound-socket.ts'
 import { Errno, SystemError } from '../../../../linux/libc.ts'
+import { onAbort } from '../../../model/aborted.ts'
 import { closeQuietly } from '../dial.ts'
 import { good, type Job, type Verdict } from '../protocol.ts'
 import { receive } from './udp.ts'
@@ -14,7 +15,7 @@ const DATA = Buffer.from('pointsman health check')
 
 export async function askPing({ to, from }: Job, signal: AbortSignal): Promise<Verdict> {
   const socket = createSocket(to.family === 4 ? 'udp4' : 'udp6')
-  signal.addEventListener('abort', () => closeQuietly(socket), { once: true })
+  onAbort(signal, () => closeQuietly(socket))
   try {
     const fd = open(to.family, from)
     if (typeof fd === 'string') return { state: 'void', words: fd }

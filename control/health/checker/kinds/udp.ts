@@ -1,5 +1,6 @@
 /** A datagram: an ICMP error means that nobody is there. Silence is good unless an answer is wanted. */
 import type { Socket } from 'node:dgram'
+import { onAbort } from '../../../model/aborted.ts'
 import type { CheckQuestion } from '../../../model/check.ts'
 import { closeQuietly, dialDatagrams } from '../dial.ts'
 import { bad, good, type Job, type Verdict } from '../protocol.ts'
@@ -28,7 +29,7 @@ export async function askUdp(job: Job, question: UdpQuestion, signal: AbortSigna
       }, PAUSE_MS)
       const silence = new Promise<null>((resolve) => {
         const timer = setTimeout(() => resolve(null), Math.max(PAUSE_MS, job.timeoutMs * LISTEN_SHARE))
-        signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+        onAbort(signal, () => clearTimeout(timer))
       })
       const got = await Promise.race([answer, silence]).finally(() => clearTimeout(again))
       return good(got === null ? 'no ICMP error' : `answered ${got.length} bytes`)
@@ -48,8 +49,7 @@ export function receive(socket: Socket, signal: AbortSignal): Promise<Buffer> {
   const received = new Promise<Buffer>((resolve, reject) => {
     socket.once('message', resolve)
     socket.on('error', reject)
-    if (signal.aborted) reject(signal.reason)
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+    onAbort(signal, () => reject(signal.reason))
   })
   // Whoever waits for something else first is told of it later.
   received.catch(() => {})
