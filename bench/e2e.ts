@@ -68,8 +68,8 @@ async function routing(scene: Scene): Promise<Contender> {
   return { name: 'kernel IP forwarding', ...wire, traffic: fromClients(REAL, { protocol: 'udp' }) }
 }
 
-export async function dnat(scene: Scene): Promise<Contender> {
-  const wire = await scene.wire('dnat', 'stack')
+export async function dnat(scene: Scene, sink: 'xdp' | 'stack' = 'stack'): Promise<Contender> {
+  const wire = await scene.wire('dnat', 'stack', { sink })
   await addDnat(wire.director, [{ protocol: 'udp', at: SERVICES.NAT, to: REAL }])
   return { name: 'nftables DNAT', ...wire, traffic: fromClients(SERVICES.NAT, { protocol: 'udp' }) }
 }

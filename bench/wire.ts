@@ -63,6 +63,13 @@ export interface Wire {
   readonly ifindex: number
 }
 
+type Place = 'xdp' | 'stack'
+
+interface WireOptions {
+  readonly sink?: Place
+  readonly queues?: number
+}
+
 export class Scene {
   readonly namespaces = new Namespaces()
   readonly wrapper = new Wrapper(possibleCpus())
@@ -76,8 +83,11 @@ export class Scene {
     this.#clock = new SoftirqClock(cpu)
   }
 
-  /** Two namespaces and a wire; frames that come back end in XDP, or in the stack as not for this host. */
-  async wire(label: string, sink: 'xdp' | 'stack', queues = 1): Promise<Wire> {
+  /**
+   * Two namespaces and a wire. Frames come to the director's XDP program or to its stack; those that come back end in
+   * XDP, or in the stack as not for this host.
+   */
+  async wire(label: string, comes: Place, { sink = comes, queues = 1 }: WireOptions = {}): Promise<Wire> {
     const director = await this.namespaces.make(label)
     const generator = await this.namespaces.make(`${label}-gen`)
     await setParameters(director, FORWARDING)
@@ -93,7 +103,8 @@ export class Scene {
     const device = inNetns(path, () => ({ ...readNetDevice(WIRE.generator), kind: 'veth' }))
     if (sink === 'xdp') {
       inNetns(path, () => this.#links.push(attachXdp(this.wrapper.references.drop, device, 'native').fd))
-    } else {
+    }
+    if (comes === 'stack') {
       // Without a program, veth takes frames from another driver's XDP only where GRO is on.
       await must(inNamespace(director, ['ethtool', '-K', WIRE.director, 'gro', 'on']))
     }
@@ -164,6 +175,8 @@ export interface OursOptions {
   /** Of the table of IPv4 connections. */
   readonly lines: number
   readonly queues?: number
+  /** Where frames end that come back, unless where they come to the program. */
+  readonly sink?: Place
   readonly scheduler?: SchedulerName
   /** Real servers of each service: ports of one address. */
   readonly servers?: number
@@ -174,7 +187,8 @@ export interface OursOptions {
 /** The packet program on a wire of its own, with a service for each method. */
 export async function pointsman(scene: Scene, options: OursOptions): Promise<Ours> {
   const { hook = 'xdp', label = hook, methods = WIRE_METHODS, lines, queues = 1, servers = 1 } = options
-  const wire = await scene.wire(label, hook === 'xdp' ? 'xdp' : 'stack', queues)
+  const comes = hook === 'xdp' ? 'xdp' : 'stack'
+  const wire = await scene.wire(label, comes, { sink: options.sink ?? comes, queues })
   const plane = await KernelDataplane.open({
     pinDirectory: null,
     mode: hook === 'xdp' ? 'auto' : 'tc',

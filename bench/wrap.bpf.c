@@ -140,6 +140,23 @@ int ref_swap(struct xdp_md *ctx)
 	return XDP_TX;
 }
 
+/* The same in traffic control. */
+SEC("tc")
+int ref_swap_tc(struct __sk_buff *skb)
+{
+	__u16 *mac = (__u16 *)(long)skb->data;
+
+	if ((__u8 *)mac + 14 > (__u8 *)(long)skb->data_end)
+		return 2; /* TC_ACT_SHOT */
+	for (int i = 0; i < 3; i++) {
+		__u16 keep = mac[i];
+
+		mac[i] = mac[i + 3];
+		mac[i + 3] = keep;
+	}
+	return bpf_redirect(skb->ifindex, 0);
+}
+
 /* The least that a forwarder by encapsulation does: room, constant MACs, a constant IPv4 header. */
 SEC("xdp")
 int ref_encap(struct xdp_md *ctx)

@@ -37,6 +37,7 @@ export class Wrapper {
     nop: this.#object.program('ref_nop'),
     drop: this.#object.program('ref_drop'),
     swap: this.#object.program('ref_swap'),
+    swapTc: this.#object.program('ref_swap_tc'),
     encap: this.#object.program('ref_encap'),
   } as const
   #range: FlowRange | undefined

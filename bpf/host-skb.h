@@ -22,10 +22,31 @@
 #define PM_SKB_PIECES6 0x2000	/* of IPv6, which only its sender fragments: what counts is how large they were */
 #define PM_SKB_LARGEST_SHIFT 16 /* IP bytes of the largest of them */
 
+/* Not there, but in the flags of a frame under treatment: somebody has looked at its checksum before it came. */
+#define PM_SKB_CHECKED 0x100
+
 /* Actions of traffic control (enum TC_ACT_*). */
 #define PM_TC_NEXT (-1) /* whoever comes next: another program, then the stack or the wire */
 #define PM_TC_DROP 2
 #define PM_TC_REDIRECT 7
+
+/*
+ * A word of cb[]. The verifier takes no address of it, only the packet's own and an offset, and the compiler keeps
+ * addresses of what it needs more than once.
+ */
+#define pm_cb(skb, n)                                                                          \
+	({                                                                                     \
+		__u32 _word;                                                                   \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                                          \
+			     : "=r"(_word)                                                     \
+			     : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, cb[n])));    \
+		_word;                                                                         \
+	})
+#define pm_cb_set(skb, n, word)                                                                \
+	asm volatile("*(u32 *)(%0 + %1) = %2"                                                  \
+		     :                                                                         \
+		     : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, cb[n])), "r"(word)   \
+		     : "memory")
 
 /* Headers that are wanted in reach at once: Ethernet, IPv6 and TCP with all options. */
 #define PM_SKB_HEADERS 114
@@ -41,16 +62,21 @@ pm_inline void pm_frame_load(struct pm_frame *f)
 	f->end = (__u8 *)(long)skb->data_end;
 	f->length = skb->len;
 	f->ifindex = skb->ifindex;
-	f->flags = skb->cb[0] & 0xff;
+	f->flags = pm_cb(skb, 0) & 0xff;
 	f->segment = 0;
 }
 
-/* Brings the first `length` bytes of the packet into its head, where programs see them. Non-zero: no memory. */
-PM_PART int pm_skb_reach(struct __sk_buff *skb, __u32 length)
+/*
+ * Brings the first `length` bytes of the packet into its head, where programs see them. Non-zero: no memory.
+ *
+ * Here and below, what every packet is asked is no function of its own, and no call of one of the kernel's where there
+ * is another way: a return costs as much as a look at a table, where the CPU is not trusted with those.
+ */
+pm_inline int pm_skb_reach(struct __sk_buff *skb, __u32 length)
 {
 	if (length > skb->len)
 		length = skb->len;
-	if (skb->data_end - skb->data >= length)
+	if (pm_likely(skb->data_end - skb->data >= length))
 		return 0;
 	return bpf_skb_pull_data(skb, length);
 }
@@ -62,22 +88,22 @@ pm_inline __u32 pm_reach(const struct pm_frame *f)
 }
 
 /* Not kept in registers: hardly any frame does. */
-#define pm_is_resumed(f) (pm_read((f)->host->cb[0]) & PM_JOB_RESUMED)
+#define pm_is_resumed(f) (pm_cb((f)->host, 0) & PM_JOB_RESUMED)
 
 pm_inline void pm_frame_counted(struct pm_frame *f)
 {
-	f->host->cb[0] |= PM_JOB_RESUMED;
+	pm_cb_set(f->host, 0, pm_cb(f->host, 0) | PM_JOB_RESUMED);
 }
 
 pm_inline void pm_frame_connected(struct pm_frame *f, __u32 index)
 {
-	f->host->cb[0] |= PM_JOB_CONNECTED;
-	f->host->cb[1] = index;
+	pm_cb_set(f->host, 0, pm_cb(f->host, 0) | PM_JOB_CONNECTED);
+	pm_cb_set(f->host, 1, index);
 }
 
 pm_inline __u32 pm_frame_connection(const struct pm_frame *f)
 {
-	return pm_read(f->host->cb[0]) & PM_JOB_CONNECTED ? f->host->cb[1] : PM_NONE;
+	return pm_cb(f->host, 0) & PM_JOB_CONNECTED ? pm_cb(f->host, 1) : PM_NONE;
 }
 
 /* The transport header has another place: `by` bytes further back. */
@@ -177,14 +203,13 @@ pm_inline enum pm_verdict pm_parse_vlan(struct pm_frame *f)
 
 #define pm_frame_transport(f, p) pm_skb_transport((f)->host, (p)->l4, (p)->key.protocol)
 
-PM_PART int pm_skb_transport(struct __sk_buff *skb, __u32 l4, __u32 protocol)
+pm_inline void pm_skb_transport(struct __sk_buff *skb, __u32 l4, __u32 protocol)
 {
 	__u32 check = l4 + (protocol == PM_PROTO_TCP  ? __builtin_offsetof(struct pm_tcp, check) :
 			    protocol == PM_PROTO_SCTP ? __builtin_offsetof(struct pm_sctp, crc) :
 							__builtin_offsetof(struct pm_udp, check));
 
-	skb->cb[2] = check << 16 | l4;
-	return 0;
+	pm_cb_set(skb, 2, check << 16 | l4);
 }
 
 #define PM_SKB_OFFSET_MAX 2047u
@@ -237,10 +262,18 @@ PM_PART int pm_skb_partial(struct __sk_buff *skb)
 	return flags;
 }
 
+/*
+ * One whose checksum has been looked at by the NIC, or by GRO, is neither unfinished nor has it a sum of all its bytes;
+ * most are such, and nothing else says so for less.
+ */
 pm_inline void pm_find_partial(struct pm_frame *f)
 {
-	pm_skb_partial(f->host);
+	int level = bpf_csum_level(f->host, BPF_CSUM_LEVEL_QUERY);
+
+	if (pm_unlikely(level < 0))
+		pm_skb_partial(f->host);
 	pm_frame_load(f);
+	f->flags |= level < 0 ? 0 : PM_SKB_CHECKED;
 }
 
 /* Whether a range has a transport header with its checksum in it. */
@@ -282,6 +315,8 @@ pm_inline __u64 pm_sum(struct pm_frame *f, __u32 off, __u32 len)
 /* A sum over the whole packet that the NIC has made (CHECKSUM_COMPLETE) takes part in a change of its bytes. */
 pm_inline void pm_bytes_changed(struct pm_frame *f, __u64 change)
 {
+	if (pm_likely(f->flags & PM_SKB_CHECKED))
+		return;
 	change = (change & 0xffffffff) + (change >> 32);
 	bpf_csum_update(f->host, (__u32)((change & 0xffffffff) + (change >> 32)));
 }
@@ -307,7 +342,9 @@ pm_inline int pm_is_whole(struct pm_frame *f)
 	return whole;
 }
 
-#define pm_segment(f, p) pm_skb_segment((f)->host, (p)->key.protocol)
+#define pm_segment(f, p)                                                              \
+	((f)->host->gso_size || (pm_cb((f)->host, 0) & PM_SKB_PIECES6) ?                 \
+		 pm_skb_segment((f)->host, (p)->key.protocol) : 0)
 
 PM_PART __u32 pm_skb_segment(struct __sk_buff *skb, __u32 protocol)
 {
@@ -315,7 +352,7 @@ PM_PART __u32 pm_skb_segment(struct __sk_buff *skb, __u32 protocol)
 	__be16 *word;
 
 	if (!payload)
-		return skb->cb[0] & PM_SKB_PIECES6 ? skb->cb[0] >> PM_SKB_LARGEST_SHIFT : 0;
+		return skb->cb[0] >> PM_SKB_LARGEST_SHIFT;
 	/* Of SCTP the kernel does not say: each is as long as its sender found the path, and has a whole chunk. */
 	if (protocol == PM_PROTO_SCTP)
 		return l4 - PM_ETH_LEN + PM_SCTP_LEN + sizeof(struct pm_sctp_chunk);
@@ -345,7 +382,7 @@ pm_inline enum pm_fib_result pm_host_fib(PM_HOST *host, struct pm_fib *q)
 	struct bpf_fib_lookup p = {};
 	enum pm_fib_result rc;
 
-	host->cb[0] &= ~(PM_SKB_NEIGHBOUR | PM_SKB_RESOLVE);
+	pm_cb_set(host, 0, pm_cb(host, 0) & ~(PM_SKB_NEIGHBOUR | PM_SKB_RESOLVE));
 	rc = pm_ask_fib(host, q, &p);
 	if (rc == PM_FIB_NO_NEIGHBOUR)
 		pm_skb_neighbour(host, &p);
