@@ -383,7 +383,7 @@ const plane = program
   .argument('[xdp|tc|userspace]')
   .option('--json', 'print JSON', false)
   .action(async (kind: string | undefined) => {
-    const value = await dataplane(socket, kind)
+    const value = await dataplane(socket, kind, say)
     print(value, output(plane), () => `${value.kind} (${value.reason})\n`)
   })
 program

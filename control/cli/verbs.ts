@@ -8,6 +8,9 @@ import { type Status, statusAnswer } from '../front/api/schema/status.ts'
 /** Takes the notices that are not worth a failure. */
 type Say = (notice: string) => void
 
+const LOCAL_SERVERS_LOST =
+  'connections to NAT real servers on this host are reset: the userspace plane does not carry them out (pointsman status names the services)'
+
 export async function set(socket: string, assignments: readonly string[], say: Say): Promise<void> {
   const parsed = assignments.map((text) => {
     const match = /^([a-z_]+)=(-?\d{1,10})$/.exec(text)
@@ -47,7 +50,15 @@ export async function detach(socket: string, say: Say): Promise<void> {
 }
 
 /** Changes to it, if a word is given; the data plane in use. */
-export async function dataplane(socket: string, kind: string | undefined): Promise<Status['dataplane']> {
+export async function dataplane(
+  socket: string,
+  kind: string | undefined,
+  say: Say,
+): Promise<Status['dataplane']> {
+  if (kind === 'userspace') {
+    const { answers } = (await get(socket, '/v1/status', statusAnswer)).value.dataplane
+    if (answers !== null) say(LOCAL_SERVERS_LOST)
+  }
   if (kind !== undefined) await call(socket, 'PUT', '/v1/dataplane', { kind })
   return (await get(socket, '/v1/status', statusAnswer)).value.dataplane
 }

@@ -332,6 +332,7 @@ class Daemon {
       throw new DataplaneError('Cannot change the data plane: this daemon only keeps rules')
     const from = managed.applier.dataplane
     if (from.plane === kind) return
+    if (kind === 'userspace' && from.answers?.() != null) this.#warnOfLocalServers()
     await this.#recordings.end('the data plane was changed')
     await this.#director.settle([])
     this.#unwind()
@@ -349,6 +350,13 @@ class Daemon {
     if (error !== null) throw error
     this.#countSendFailures(applier.dataplane)
     this.#log.info({ dataplane: kind }, 'changed the data plane')
+  }
+
+  #warnOfLocalServers(): void {
+    const words =
+      'connections to NAT real servers on this host are reset: the userspace plane does not carry them out'
+    this.#log.warn(words)
+    this.#journal.add({ kind: 'dataplane', about: 'plane', words })
   }
 
   async #attach(dataplane: Dataplane): Promise<void> {

@@ -5,6 +5,7 @@
 import { counterMemory, daemon, kernel, lifetime, namespace, privileges } from './checks/daemon.ts'
 import { bypassed, claims, renamedArrival } from './checks/firewall.ts'
 import {
+  answersBelow,
   attachment,
   largeReceive,
   merging,
@@ -14,7 +15,7 @@ import {
   virtio,
   vlanTags,
 } from './checks/interfaces.ts'
-import { localAddresses, settings, unsupportedRules } from './checks/rules.ts'
+import { localAddresses, localServers, settings, unsupportedRules } from './checks/rules.ts'
 import { verdicts } from './checks/verdicts.ts'
 import {
   egress,
@@ -45,6 +46,7 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   'veth pairs': veth,
   virtio,
   'stacked devices': stacked,
+  'devices below macvlans': answersBelow,
   forwarding,
   'virtual addresses': virtualAddresses,
   'addresses of full NAT': fullNat,
@@ -55,6 +57,7 @@ export const CHECKS: Readonly<Record<string, Check>> = {
   neighbours,
   'addresses of this host': localAddresses,
   'rules in force': unsupportedRules,
+  'real servers on this host': localServers,
   'settings in force': settings,
   'claims of the userspace plane': claims,
   'the host’s packet filter': bypassed,

@@ -113,6 +113,19 @@ function unknownMacs(link: Link, links: Links): string[] {
     .filter((mac) => !have.has(mac))
 }
 
+/** With arp_ignore 0 a device answers for any address of the host (Linux: Documentation/networking/ip-sysctl.rst). */
+function answersBelow(
+  link: Link,
+  links: Links,
+  taken: readonly { readonly ifindex: number }[],
+): string | null {
+  if (link.kind !== 'macvlan' || link.lower === 0 || link.lowerElsewhere) return null
+  const lower = links.at(link.lower)
+  if (lower === null || taken.some(({ ifindex }) => ifindex === lower.ifindex)) return null
+  const ignores = ['all', lower.name].some((name) => isOn(`ipv4/conf/${name}/arp_ignore`) !== false)
+  return ignores ? null : lower.name
+}
+
 export function interfaceFacts(status: Status, links: Links): InterfaceFacts[] {
   const { kind: plane, interfaces, program } = status.dataplane
   return interfaces.map(({ name, ifindex, mode, note }) => {
@@ -129,6 +142,7 @@ export function interfaceFacts(status: Status, links: Links): InterfaceFacts[] {
       peer: link === null ? null : peerOf(link, links),
       below: link === null ? [] : belowOf(link, links),
       mergingBelow: link === null ? [] : attempt(() => mergingBelow(link, links), []),
+      answersBelow: link === null ? null : answersBelow(link, links, interfaces),
       vlans: link === null ? [] : vlansOn(link, links),
       hasProgram:
         plane !== 'xdp' || mode === 'tc' || program === null || program.id === null

@@ -29,6 +29,8 @@ export interface InterfaceFacts {
   readonly below: readonly string[]
   /** What makes one packet of several before they come to it. */
   readonly mergingBelow: readonly Merging[]
+  /** macvlan only: the device below, when it answers ARP for addresses that are not its own and nothing is taken there. */
+  readonly answersBelow: string | null
   /** VLAN devices on top of it. */
   readonly vlans: readonly string[]
   /** xdp: the kernel has the program there that the status names; null where it cannot be seen. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { after, test } from 'node:test'
 import { interfaceFacts } from '../../../control/insight/doctor/devices.ts'
 import type { InterfaceFacts } from '../../../control/insight/doctor/facts.ts'
@@ -45,10 +46,13 @@ test('what lies below a stacked device is told, and what merges packets there, h
   ip('link add d0 type veth peer name d0p')
   ip('link add mv0 link d0 type macvlan')
   execFileSync('ethtool', ['-K', 'd0', 'gro', 'on'])
-  const { below, mergingBelow, kind } = factsOf('mv0')
+  const { below, mergingBelow, kind, answersBelow } = factsOf('mv0')
+  assert.equal(answersBelow, 'd0')
   assert.equal(kind, 'macvlan')
   assert.deepEqual(below, ['d0'])
   assert.deepEqual(mergingBelow, [{ name: 'd0', by: ['gro'] }])
+  writeFileSync('/proc/sys/net/ipv4/conf/d0/arp_ignore', '1')
+  assert.equal(factsOf('mv0').answersBelow, null)
   ip('link add br0 type bridge')
   ip('link set mv0 master br0')
   const bridge = factsOf('br0')

@@ -6,6 +6,7 @@ import type {
   DoctorFacts,
   InterfaceFacts,
   NeighbourDevice,
+  ServerFacts,
   WayOut,
 } from '../../../control/insight/doctor/facts.ts'
 import type { Finding } from '../../../control/insight/doctor/finding.ts'
@@ -64,6 +65,7 @@ const nic: InterfaceFacts = {
   peer: wire,
   below: [],
   mergingBelow: [],
+  answersBelow: null,
   vlans: [],
   hasProgram: true,
   unknownMacs: [],
@@ -415,6 +417,39 @@ describe('doctor', () => {
     const cutting = { ...wire, offloads: { ...off, segmentation: true } }
     assert.equal(below('veth', { peer: cutting })[0]?.remedy, 'ethtool -K wire tso off gso off')
     assert.deepEqual(below('macvlan', { mode: 'native', mergingBelow: [merging] }), [])
+  })
+
+  test('a device below a macvlan that answers ARP for a virtual address of this host', () => {
+    const below = (address: string, local: boolean): Finding[] =>
+      diagnose({
+        ...healthy,
+        ...interfaces({ kind: 'macvlan', mode: 'tc', peer: null, answersBelow: 'd0.7' }),
+        virtual: [{ address, ports: [80], local }],
+      }).checks.flatMap(({ name, findings }) => (name === 'devices below macvlans' ? findings : []))
+    const [finding] = below('192.0.2.100', true)
+    assert.equal(finding?.severity, 'warning')
+    assert.equal(finding?.remedy, 'sysctl -w net.ipv4.conf.d0/7.arp_ignore=1')
+    assertTypable(finding!)
+    assert.deepEqual(below('192.0.2.100', false), [], 'nobody asks it for an address that is not here')
+    assert.deepEqual(below('2001:db8::100', true), [], 'IPv6 answers where an address is')
+  })
+
+  test('a NAT real server on this host is what the userspace plane would drop', () => {
+    const notes = (dataplane: Partial<Status['dataplane']>, servers: readonly ServerFacts[]): Finding[] =>
+      diagnose({
+        ...healthy,
+        servers,
+        status: { ...status, dataplane: { ...status.dataplane, ...dataplane } },
+      }).checks.flatMap(({ name, findings }) => (name === 'real servers on this host' ? findings : []))
+    const local = { ...server, route: 'local' } as const
+    const [finding, ...more] = notes({ kind: 'tc' }, [server, local])
+    assert.deepEqual(more, [])
+    assert.equal(finding?.severity, 'note')
+    assert.match(finding!.consequence, /userspace plane.*resets/)
+    assertTypable(finding!)
+    assert.deepEqual(notes({ kind: 'tc' }, [{ ...local, methods: ['direct-routing'] }]), [])
+    assert.deepEqual(notes({ kind: 'tc' }, [{ ...local, address: '192.0.2.100' }]), [], 'as it came')
+    assert.deepEqual(notes({ kind: 'userspace' }, [local]), [], 'said by the rules in force')
   })
 
   test('a chain that only drops what it does not accept is a note, for nearly every host has one', () => {

@@ -158,6 +158,24 @@ export const virtio: Check = ({ interfaces, status }) =>
     ]
   })
 
+/** Clients that are given the address of the device below send there, where no program is. */
+export const answersBelow: Check = ({ interfaces, virtual }) => {
+  const address = virtual.find(({ local, address }) => local && !address.includes(':'))?.address
+  if (address === undefined) return []
+  return interfaces.flatMap(({ name, answersBelow: below }): Finding[] =>
+    below === null
+      ? []
+      : [
+          {
+            severity: 'warning',
+            cause: `${below}, below ${name} (macvlan), answers ARP for ${address}, too`,
+            consequence: `clients that believe ${below} send past the packet program, to the local stack, which refuses their connections`,
+            remedy: `sysctl -w net.ipv4.conf.${below.replaceAll('.', '/')}.arp_ignore=1`,
+          },
+        ],
+  )
+}
+
 const STACKED: ReadonlySet<string> = new Set(['bridge', 'team', 'vlan', 'macvlan', 'ipvlan'])
 
 export const stacked: Check = ({ interfaces, status }) =>

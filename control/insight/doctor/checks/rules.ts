@@ -11,6 +11,22 @@ export const unsupportedRules: Check = ({ status }) =>
     remedy: 'ipvsadm -Ln',
   }))
 
+/** One of a virtual address is the stack's own affair on every data plane: nothing is translated. */
+export const localServers: Check = ({ status, servers, virtual }) => {
+  const kind = status?.dataplane.kind
+  if (kind !== 'xdp' && kind !== 'tc') return []
+  return servers
+    .filter(({ route, methods }) => route === 'local' && methods.includes('nat'))
+    .filter(({ address }) => !virtual.some((one) => one.address === address))
+    .map(({ address }) => ({
+      severity: 'note',
+      cause: `Real server ${address} is this host itself, by NAT`,
+      consequence:
+        'a change to the userspace plane, which does not carry that out, resets its connections; xdp and tc keep them',
+      remedy: `pointsman dataplane ${kind}`,
+    }))
+}
+
 export const settings: Check = ({ sysctls }) =>
   Object.entries(sysctls).flatMap(([name, value]) => {
     const sysctl = Object.hasOwn(SYSCTLS, name) ? SYSCTLS[name] : undefined
