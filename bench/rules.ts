@@ -13,6 +13,7 @@ import type { SchedulerName } from '../control/model/scheduler.ts'
 import type { ForwardingMethod } from '../control/model/server.ts'
 import { execute, type RuleMaps, ruleMaps } from '../control/plan/operations.ts'
 import type { HostHop } from '../control/rules/host.ts'
+import { weightSteps } from '../control/rules/scheduler-state.ts'
 import type { Dataplane } from '../dataplane/dataplane.ts'
 import {
   LiveRecord,
@@ -30,12 +31,19 @@ import { familyOf, parseAddress } from '../net/address.ts'
 import { macBytes } from '../test/packets/bytes.ts'
 import { type Endpoint, MAC } from './traffic.ts'
 
+export interface BenchServer extends Endpoint {
+  /** 1 unless it says otherwise. */
+  readonly weight?: number
+  /** Above its upper threshold, and stays so. */
+  readonly overloaded?: true
+}
+
 export interface BenchService {
   readonly at: Endpoint
   readonly protocol?: 'tcp' | 'udp'
   readonly scheduler?: SchedulerName
   readonly method: ForwardingMethod
-  readonly servers: readonly Endpoint[]
+  readonly servers: readonly BenchServer[]
   /** Outer source of tunnels. */
   readonly source?: string
   /** Just enough tracking: the scheduler is mh. */
@@ -60,6 +68,8 @@ const TICKS_PER_SECOND = 1e9 / 2 ** PM_TICK_SHIFT
 export class BenchRules {
   readonly #plane: Dataplane
   readonly #maps: RuleMaps
+  /** Those whose bracket does not depend on counts. */
+  readonly #steady = new Set<number>()
   #hop: (server: Endpoint) => HostHop | null = () => null
   #services = 0
   #reals = 0
@@ -75,6 +85,7 @@ export class BenchRules {
     for (const name of MAP_NAMES) {
       if (name !== 'settings' && name !== 'interfaces') this.#plane.map(name).bytes.fill(0)
     }
+    this.#steady.clear()
     this.#services = 0
     this.#reals = 0
     this.#members = 0
@@ -110,12 +121,14 @@ export class BenchRules {
     this.#plane.map(family === 4 ? 'connections4' : 'connections6').bytes.fill(0)
     const live = this.#plane.map('live')
     for (let base = 0; base < this.#reals * live.entrySize; base += live.entrySize) {
-      const { seat } = LiveRecord.read(live.view, base)
+      const { seat, overloaded } = LiveRecord.read(live.view, base)
       live.bytes.fill(0, base, base + live.entrySize)
       LiveRecord.setSeat(live.view, base, seat)
+      LiveRecord.setOverloaded(live.view, base, overloaded)
     }
     const { view } = this.#plane.map('schedules')
     for (let slot = 0; slot < this.#services; slot++) {
+      if (this.#steady.has(slot)) continue
       const base = slot * 2 * ScheduleRecord.size
       ScheduleRecord.setUnplayed(view, base, bracketMatches(ScheduleRecord.getBracket(view, base)))
     }
@@ -135,7 +148,7 @@ export class BenchRules {
           },
           method: service.method,
           tunnel: { type: 'ipip' },
-          weight: 1,
+          weight: server.weight ?? 1,
           upperThreshold: 0,
           lowerThreshold: 0,
         },
@@ -145,12 +158,16 @@ export class BenchRules {
       const real = this.#reals++
       execute(this.#maps, { op: 'fill-real', real, image })
       writeHop(this.#plane, real, this.#hop(server))
-      execute(this.#maps, { op: 'fill-members', first: first + index, words: Uint32Array.of(real, 1) })
+      const words = Uint32Array.of(real, server.weight ?? 1)
+      execute(this.#maps, { op: 'fill-members', first: first + index, words })
+      if (server.overloaded) execute(this.#maps, { op: 'mark-overload', real, overloaded: true })
       this.#members++
     })
     const count = service.servers.length
     const scheduler = service.untracked ? 'mh' : (service.scheduler ?? 'rr')
     const bracket = bracketOrder(scheduler, count)
+    if (scheduler === 'rr' || scheduler === 'wrr') this.#steady.add(slot)
+    const { max, step } = weightSteps(new Map(service.servers.map(({ weight = 1 }) => [weight, 1])))
     const table = scheduler === 'mh' ? this.#table(service) : new Uint32Array(0)
     const words = Uint32Array.from({ length: table.length * 2 }, (_, at) =>
       at % 2 === 0 ? this.#maps.members.u32[(first + table[at / 2]!) * 2]! : 1,
@@ -162,17 +179,19 @@ export class BenchRules {
       count,
       tableFirst: this.#members,
       tableCount: table.length + bracketLength(bracket),
-      weightMax: 0,
-      weightStep: 0,
+      weightMax: max,
+      weightStep: step,
       cursor: 0n,
       bracket,
       how: 0,
       ...settlingFields(SETTLED),
       unplayed: bracketMatches(bracket),
+      released: 0,
+      nobody: 0,
     })
     this.#members += table.length + bracketLength(bracket)
     const members = this.#maps.members.u32.subarray(first * 2, (first + count) * 2)
-    execute(this.#maps, { op: 'seat', members, order: bracket, seated: 0 })
+    execute(this.#maps, { op: 'seat', members, order: bracket, seated: 0, scheduler })
     execute(this.#maps, { op: 'fill-schedule', schedule: slot * 2, image: schedule })
     const image = serviceImage(
       {

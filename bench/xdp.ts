@@ -7,7 +7,7 @@ import { enterNetns } from '../linux/netns.ts'
 import { stayOnCpu } from './bpf.ts'
 import { FORWARDED, LABEL, METHODS, type Method, VIP } from './methods.ts'
 import { DIRECTOR, makeDirector, Namespaces, namespacePath } from './network.ts'
-import { expectVerdict, readVerdicts } from './rules.ts'
+import { type BenchServer, expectVerdict, readVerdicts } from './rules.ts'
 import { type Goal, part, type Reporter, type Row, type Section } from './section.ts'
 import { compare, median, medianInterval, noiseOfRuns } from './statistics.ts'
 import { type Bench, endpoint, establish, oneService, open, pass, text } from './subject.ts'
@@ -33,6 +33,8 @@ const MILLION: Readonly<Record<Method, Goal>> = {
 const FIRST_PACKET: Goal = { of: 'value', bound: 'most', limit: 600 }
 const UNTRACKED: Goal = { of: 'value', bound: 'most', limit: 30 }
 const NOT_OURS: Goal = { of: 'value', bound: 'most', limit: 30 }
+/** A first packet, whatever the rules are. */
+const BOUNDED: Goal = { of: 'value', bound: 'most', limit: 2000 }
 const GROWTH: Goal = { of: 'ratio', bound: 'most', limit: 1.15 }
 
 /** Lines of the connection tables: half of them hold a million NAT connections. */
@@ -223,10 +225,17 @@ function randomly(traffic: Traffic, verdict: number): (bench: Bench) => number {
     measure(bench, { traffic, flows: GROWTH_FLOWS, random: true }, bench.client, verdict, 1).target[0]!
 }
 
-/** One round: a first packet of every flow into an empty table. */
+/** Packets that play a bracket of ten thousand through, which a list that was changed begins with. */
+const PLAYING = 64
+
+/** One round: a first packet of every flow into a table that is empty, or all but. */
 function insertion(traffic: Traffic, flows: number): (bench: Bench) => number {
   return (bench) => {
-    bench.rules.forgetConnections()
+    const { wrapper, plane, rules, client } = bench
+    rules.forgetConnections()
+    wrapper.choose({ traffic, flows: PLAYING, first: flows })
+    rules.holdNextHops()
+    wrapper.run(plane.programFd, client, PLAYING)
     return median(pass(bench, traffic, flows, bench.client, Verdict.ForwardDr))
   }
 }
@@ -317,6 +326,34 @@ function growthWithServers(report: Reporter, benches: readonly Bench[]): void {
   }
 }
 
+/** Most of the list can take no connection: every thousandth can. */
+function uselessServers(report: Reporter, benches: readonly Bench[]): void {
+  const servers = (useless: Partial<BenchServer>) =>
+    Array.from({ length: 10_000 }, (_, n) => ({
+      ...{ address: DIRECTOR.real[4], port: 1 + n },
+      ...(n % 1000 === 0 ? {} : useless),
+    }))
+  const kinds = [{}, { weight: 0 }, { overloaded: true }] as const
+  for (const scheduler of ['rr', 'wrr'] as const) {
+    const contenders = ['all', 'others have weight 0', 'others are overloaded'].map((name, index) => ({
+      name: index === 0 ? 'all of 10,000 real servers' : `every thousandth of 10,000, ${name}`,
+      bench: benches[index]!,
+      ...(index === 0 ? {} : { goal: BOUNDED }),
+    }))
+    contenders.forEach(({ bench }, index) => {
+      bench.rules.clear()
+      bench.rules.add({
+        at: endpoint(4),
+        method: 'direct-routing',
+        scheduler,
+        servers: servers(kinds[index]!),
+      })
+    })
+    const syn = fromClients(endpoint(4), { flags: 'S' })
+    inTurns(report, `first packet, ${scheduler}`, contenders, 5, insertion(syn, GROWTH_FLOWS))
+  }
+}
+
 export const xdp: Section = {
   name: 'xdp',
   about: 'the packet program alone in the kernel, net of the wrapper that feeds it',
@@ -350,6 +387,7 @@ export const xdp: Section = {
         )
         await part(report, 'services', () => growthWithServices(report, small))
         await part(report, 'real servers', () => growthWithServers(report, small))
+        await part(report, 'useless real servers', () => uselessServers(report, small))
         await part(report, 'connection table', () => growthWithTable(report, large, small[0]!))
         for (const bench of small) await bench.plane.close()
       } finally {

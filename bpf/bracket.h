@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * The bracket of a service with many real servers, whose scheduler takes the one with the least to do: a knock-out
- * over their live counts, so that a new connection need not look at all of them (bpf/contest.h plays it). It
- * stands behind the schedule's members, one word each:
+ * over their live counts, so that a new connection need not look at all of them (bpf/contest.h plays it). With `rr`
+ * and `wrr` the heaviest wins that can take a connection (bpf/turn.h). It stands behind the schedule's members, one
+ * word each:
  *
  *   0                 which words of challenges are not empty
  *   1 .. leaves - 1   matches, as a heap: 1 is the final, that of 2i and 2i+1 is i. Who has won in the low half,
@@ -31,26 +32,37 @@ pm_inline pm_u64 *pm_bracket_word(const struct pm_schedule *s, __u32 at)
 	return (pm_u64 *)pm_members(s->table_first + at);
 }
 
-/* A real server's counts have changed, or whether it is overloaded: its seat is to be played for again. */
+/*
+ * A real server's counts have changed, or whether it is overloaded: its seat is to be played for again. Without a seat
+ * it can only be that who was overloaded is so no more, of those that a table is about: then somebody can be chosen.
+ */
 pm_inline void pm_challenge_seat(__u32 real_index)
 {
 	const struct pm_real *real = pm_reals(real_index);
 	struct pm_live *live = pm_live(real_index);
 	const struct pm_service *service;
-	const struct pm_schedule *s;
+	struct pm_schedule *s;
 	__u32 order, place, slot;
 	pm_u64 *challenges, *any;
 	__u64 bit;
 
-	if (!real || !live || !live->seat)
+	if (!real || !live)
 		return;
 	slot = real->service;
 	service = pm_services(slot);
 	if (!service)
 		return;
 	s = pm_schedules(slot * 2 + !!(pm_read(service->schedule) & PM_SCHEDULE_ACTIVE));
-	place = pm_read(live->seat) - 1;
-	if (!s || place >= s->count)
+	if (!s)
+		return;
+	place = pm_read(live->seat);
+	if (!place) {
+		if (!pm_read(live->overloaded))
+			pm_add(&s->released, 1);
+		return;
+	}
+	place = (place & ~PM_SEAT_STEADY) - 1;
+	if (place >= s->count)
 		return;
 	order = s->bracket;
 	if (!order || order > PM_BRACKET_MAX)

@@ -153,13 +153,14 @@ pm_inline void pm_tally(enum pm_verdict v)
  * dataplane.md §10.1: the overload flag changes when the count of connections reaches the upper
  * threshold, and when it falls below the lower one (three quarters of the upper if none is set). To be
  * called after the count has changed. Flag and count are two words: whoever writes the one looks at the
- * other again, so that the last of several CPUs leaves them in accord.
+ * other again, so that the last of several CPUs leaves them in accord. Whether it has been written.
  */
 PM_PART int pm_weigh(__u32 index)
 {
 	struct pm_real *real = pm_reals(index);
 	struct pm_live *live = pm_live(index);
 	__u32 upper, lower;
+	int written = 0;
 
 	if (!real || !live)
 		return 0;
@@ -179,10 +180,11 @@ PM_PART int pm_weigh(__u32 index)
 		else if (total < lower)
 			is = 0;
 		if (is == was)
-			return is;
+			break;
 		pm_publish(&live->overloaded, is);
+		written = 1;
 	}
-	return 0;
+	return written;
 }
 
 /*
@@ -231,6 +233,7 @@ pm_inline void pm_settle(__u32 real_index, __u32 from, __u32 to)
 {
 	struct pm_live *live = pm_live(real_index);
 	struct pm_real *real;
+	int weighed = 0;
 
 	if (!live)
 		return;
@@ -240,14 +243,14 @@ pm_inline void pm_settle(__u32 real_index, __u32 from, __u32 to)
 		       pm_is_live(to) ? 1 : -1);
 		real = pm_reals(real_index);
 		if (pm_unlikely(real && real->upper))
-			pm_weigh(real_index);
+			weighed = pm_weigh(real_index);
 	} else if ((from ^ to) & PM_CONN_ACTIVE) {
 		pm_add(to & PM_CONN_ACTIVE ? &live->active : &live->inactive, 1);
 		pm_add(to & PM_CONN_ACTIVE ? &live->inactive : &live->active, -1);
 	} else {
 		return;
 	}
-	if (pm_unlikely(live->seat))
+	if (pm_unlikely((__s32)live->seat > 0 || weighed))
 		(void)pm_challenge(real_index);
 }
 

@@ -2,7 +2,7 @@
 /* Playing a schedule's bracket (bpf/bracket.h): who of many real servers has the least to do for its weight. */
 #pragma once
 
-#include "walk.h"
+#include "turn.h"
 
 /* Matches that a packet plays of a bracket that has not been played through yet; meanwhile members are walked over. */
 #define PM_MATCHES_AT_ONCE 512
@@ -100,6 +100,33 @@ pm_inline __u32 pm_challenge_of_final(__u32 schedule, __u32 shift)
 	return final ? ((__u32)pm_read(*final) - 1) >> shift : PM_NONE;
 }
 
+/* A bracket of this order does not stay in the caches from one packet to the next. */
+#define PM_BRACKET_FAR 9
+
+/*
+ * Looks at whom a challenge will meet on the way to the final, before the first match is played: what has to come from
+ * memory comes at the same time, not one match after the other.
+ */
+PM_PART int pm_foresee(__u32 schedule, __u32 match)
+{
+	const struct pm_schedule *s = pm_schedules(schedule);
+	__u32 leaves;
+
+	if (!s)
+		return 0;
+	leaves = 1u << (s->bracket & 31);
+#pragma clang loop unroll(disable)
+	for (__u32 n = 0; n < PM_BRACKET_MAX && match > 1; n++, match >>= 1) {
+		__u32 seat = pm_through(s, leaves, match ^ 1);
+		const struct pm_member *m = seat - 1 < s->count ? pm_members(s->first + s->count - seat) : PM_NULL;
+		const struct pm_live *live = m ? pm_live(m->real) : PM_NULL;
+
+		if (live)
+			(void)pm_read(live->active);
+	}
+	return 0;
+}
+
 /* Plays for a challenge's seats again, up to where that changes nothing any more. */
 PM_PART int pm_play_up(__u32 schedule, __u32 kind, __u32 challenge)
 {
@@ -110,6 +137,8 @@ PM_PART int pm_play_up(__u32 schedule, __u32 kind, __u32 challenge)
 		return 0;
 	shift = pm_challenge_shift(s->bracket);
 	match = (1u << (s->bracket - shift)) + challenge;
+	if (s->bracket >= PM_BRACKET_FAR)
+		(void)pm_foresee(schedule, match);
 	for (__u32 n = 0; n < PM_BRACKET_CHALLENGES_SHIFT; n++) {
 		__u32 won;
 
@@ -175,19 +204,21 @@ PM_PART int pm_play_first(__u32 schedule, __u32 kind)
 	return 0;
 }
 
-/* No real server: the bracket has not been played through, and members are to be walked over. */
-#define PM_UNPLAYED 0xfffffffeu
-
-/* Index in reals of the one with the least to do for its weight; PM_NONE, PM_UNPLAYED. */
+/* Index in reals of the one with the least to do for its weight, or whose turn it is; PM_NONE, PM_UNPLAYED. */
 PM_PART __u32 pm_final(__u32 schedule, __u32 kind)
 {
+	__u32 in_turn = kind == PM_SCHEDULER_RR || kind == PM_SCHEDULER_WRR, challenge = 0, seat, real;
 	struct pm_schedule *s = pm_schedules(schedule);
 	struct pm_member *m;
 	const pm_u64 *final;
-	__u32 seat, challenge = 0;
 
 	if (!s)
 		return PM_NONE;
+	if (in_turn) {
+		real = pm_in_turn(schedule, kind, 0);
+		if (pm_likely(real != PM_UNPLAYED))
+			return real;
+	}
 	if (pm_read(s->unplayed)) {
 		(void)pm_play_first(schedule, kind);
 		return PM_UNPLAYED;
@@ -204,6 +235,8 @@ PM_PART __u32 pm_final(__u32 schedule, __u32 kind)
 	}
 	if (challenge != PM_NONE)
 		return PM_UNPLAYED;
+	if (in_turn)
+		return pm_in_turn(schedule, kind, PM_TURNING_PLAYED);
 	final = pm_bracket_word(s, 1);
 	seat = final ? (__u32)pm_read(*final) : 0;
 	if (seat - 1 >= s->count)

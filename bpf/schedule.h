@@ -85,7 +85,7 @@ PM_PART __u32 pm_consult(__u32 slot, __u32 word, const struct pm_key *k, __u32 b
 				       .members = s->before_members, .how = s->before_how };
 	else
 		t = pm_table_of(service, s, word);
-	return pm_from_table(&t, service->family, k);
+	return pm_from_table(&t, service->family, k, before ? PM_NULL : s);
 }
 
 /* Index in reals of the choice for this packet, or PM_NONE. */

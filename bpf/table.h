@@ -137,24 +137,40 @@ pm_inline __u64 pm_own_slot(const struct pm_table *t, int family, const struct p
 	return (__u64)base << 32 | (t->count ? pm_mh_hash(base) % t->count : 0);
 }
 
-/* Who is chosen for a packet whose own slot is nobody's that can take it, or PM_NONE. */
-pm_inline __u32 pm_fall_back(const struct pm_table *t, __u64 own)
+/*
+ * Who is chosen for a packet whose own slot is nobody's that can take it, or PM_NONE. `s`: the schedule whose present
+ * table it is. If nobody at all can take a connection, nobody is looked for until somebody is overloaded no more: whoever
+ * ends that says so after the flag (pm_challenge), and has done it before or after the number was read.
+ */
+pm_inline __u32 pm_fall_back(const struct pm_table *t, __u64 own, struct pm_schedule *s)
 {
 	struct pm_table_search search = { .t = *t, .base = own >> 32, .from = own, .real = PM_NONE };
-	__u32 kind = t->how & 0xff;
+	__u32 kind = t->how & 0xff, released = 0;
+	int nobody;
 
 	if (!(t->how & PM_SERVICE_SCHED_1 << PM_TABLE_FLAGS_SHIFT) || kind == PM_SCHEDULER_DH)
 		return PM_NONE;
+	if (s) {
+		released = pm_read(s->released);
+		if (pm_read(s->nobody) == released + 1)
+			return PM_NONE;
+		/* Flags are read after it, on every processor. */
+		released = __sync_fetch_and_add(&s->released, 0);
+	}
 	if (kind == PM_SCHEDULER_SH) {
 		pm_loop(1 << PM_HASH_BITS, pm_sh_next, &search);
+		nobody = search.real == PM_NONE;
 	} else {
 		struct pm_walk w = { .first = t->first - t->members, .count = t->members, .floor = 1, .real = PM_NONE };
 
 		/* The table has thousands of slots, the list few members: is there anybody to be found? */
 		pm_loop(w.count, pm_walk_first, &w);
-		if (w.real != PM_NONE)
+		nobody = w.real == PM_NONE;
+		if (!nobody)
 			pm_loop(t->count, pm_mh_next, &search);
 	}
+	if (nobody && s)
+		pm_write(s->nobody, released + 1);
 	return search.real;
 }
 
@@ -165,7 +181,7 @@ pm_inline int pm_has_table(__u32 kind)
 }
 
 /* Index in reals of whom a table has for this packet, or PM_NONE. */
-pm_inline __u32 pm_from_table(const struct pm_table *t, int family, const struct pm_key *k)
+pm_inline __u32 pm_from_table(const struct pm_table *t, int family, const struct pm_key *k, struct pm_schedule *s)
 {
 	__u64 own;
 	__u32 real;
@@ -175,5 +191,5 @@ pm_inline __u32 pm_from_table(const struct pm_table *t, int family, const struct
 		return PM_NONE;
 	own = pm_own_slot(t, family, k);
 	real = pm_table_real(t, own, 1);
-	return pm_likely(real != PM_NONE) ? real : pm_fall_back(t, own);
+	return pm_likely(real != PM_NONE) ? real : pm_fall_back(t, own, s);
 }

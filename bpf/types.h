@@ -403,7 +403,7 @@ struct pm_schedule {
 	__u32 table_count;
 	__s32 weight_max; /* wrr: largest weight - (step - 1) */
 	__s32 weight_step; /* wrr: greatest common divisor of the weights */
-	/* Of many real servers, and a scheduler that counts: a bracket of 2^this seats is the table (bpf/bracket.h). */
+	/* Of many real servers, and a scheduler without a table: a bracket of 2^this seats stands there (bpf/bracket.h). */
 	__u32 bracket;
 	__u32 how; /* sh, dh, mh: enum pm_scheduler in bits 0-7, the scheduler's enum pm_service_flag above; 0: as the service says */
 	/*
@@ -424,13 +424,19 @@ struct pm_schedule {
 	 */
 	__u64 cursor;
 	__u32 unplayed; /* matches of the bracket, from the first to this one, that nobody has played yet */
-	__u32 pad2[13];
+	/* Of tables: how often one of theirs was overloaded no more; 1 + that number when nobody could take a connection. */
+	__u32 released;
+	__u32 nobody;
+	__u32 pad2[11];
 };
 
 /* Order of the largest bracket: schedules of more real servers than it has seats for are walked over. */
 #define PM_BRACKET_MAX 17
 /* Seats that share a challenge, so that there are no more challenges than this many bits count. */
 #define PM_BRACKET_CHALLENGES_SHIFT 12
+
+/* Whoever sits there is chosen by weight, and by whether it is overloaded, but not by counts. */
+#define PM_SEAT_STEADY 0x80000000u
 
 /* One real server in a schedule. */
 struct pm_member {
@@ -512,7 +518,7 @@ struct pm_live {
 	__u32 persistent; /* templates */
 	__u32 overloaded; /* 1: upper threshold reached */
 	__u64 path;	  /* path MTU that was told by ICMP in the low half, until when in the high; 0: none */
-	__u32 seat;	  /* in the schedule's bracket, from 1; 0: it has none. The daemon's */
+	__u32 seat;	  /* in the schedule's bracket, from 1, with PM_SEAT_STEADY; 0: it has none. The daemon's */
 	__u32 pad[9];
 };
 

@@ -98,6 +98,8 @@ pm_inline struct pm_form pm_form_of(const struct pm_member *m, __u32 kind)
 		form.load = 1; /* the heaviest */
 		break;
 	case PM_SCHEDULER_FO:
+	case PM_SCHEDULER_RR:
+	case PM_SCHEDULER_WRR:
 		form.load = 1;
 		break;
 	default: /* wlc, and of destinations that lblc and lblcr do not know yet */

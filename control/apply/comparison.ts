@@ -9,7 +9,7 @@ import {
   ScheduleRecord,
   ServiceRecord,
 } from '../../dataplane/layout/layout.gen.ts'
-import { bracketWithin, canBePlayed, seatOf } from '../compile/bracket.ts'
+import { bracketWithin, canBePlayed, seatOf, seatWord } from '../compile/bracket.ts'
 import {
   REAL_WORDS,
   realImage,
@@ -180,7 +180,8 @@ function differenceOfServer(
   if (order !== 0) {
     // More than half of the seats are taken, so that this comes by all matches.
     const table = range.first + count
-    if (seatOf(live, real) !== index + 1 || !canBePlayed(members, table, order, 2 * index)) return 'schedule'
+    const seated = seatOf(live, real) === seatWord(service.value.scheduler, index + 1)
+    if (!seated || !canBePlayed(members, table, order, 2 * index)) return 'schedule'
   }
   const placement = view.place(value)
   const standing = { slot: holding.slot, anyPort: takesAnyPort(service.value.id) }

@@ -1,6 +1,6 @@
 /**
- * The bracket of a schedule, a knock-out over its real servers' live counts (bpf/bracket.h): which schedules have
- * one, how long it is, and how whoever changes what a real server is chosen by tells those that choose.
+ * The bracket of a schedule, a knock-out over its real servers' live counts or weights (bpf/bracket.h): which schedules
+ * have one, how long it is, and how whoever changes what a real server is chosen by tells those that choose.
  */
 import type { MapMemory } from '../../dataplane/dataplane.ts'
 import {
@@ -8,6 +8,7 @@ import {
   PM_BRACKET_CHALLENGES_SHIFT,
   PM_BRACKET_MAX,
   PM_SCHEDULE_ACTIVE,
+  PM_SEAT_STEADY,
   RealRecord,
   ScheduleRecord,
   ServiceRecord,
@@ -31,9 +32,13 @@ const CHOOSE_BY_COUNTS: ReadonlySet<SchedulerName> = new Set([
   'ovf',
 ])
 
+/** The heaviest wins that can take a connection: who does is asked for whose turn it is (bpf/turn.h). */
+const CHOOSE_BY_TURN: ReadonlySet<SchedulerName> = new Set(['rr', 'wrr'])
+
 /** Order of the bracket that a schedule of so many real servers is to have; 0: none. */
 export function bracketOrder(scheduler: SchedulerName, servers: number): number {
-  if (servers <= WALKED || servers > 2 ** PM_BRACKET_MAX || !CHOOSE_BY_COUNTS.has(scheduler)) return 0
+  if (servers <= WALKED || servers > 2 ** PM_BRACKET_MAX) return 0
+  if (!CHOOSE_BY_COUNTS.has(scheduler) && !CHOOSE_BY_TURN.has(scheduler)) return 0
   return Math.max(ORDER_MIN, 32 - Math.clz32(servers - 1))
 }
 
@@ -58,9 +63,11 @@ export function bracketMatches(order: number): number {
 
 const LIVE_WORDS = LiveRecord.size / 4
 const SEAT = LiveRecord.offsets.seat / 4
+const OVERLOADED = LiveRecord.offsets.overloaded / 4
 const REAL_WORDS = RealRecord.size / 4
 const SERVICE_WORDS = ServiceRecord.size / 4
 const SCHEDULE_WORDS = ScheduleRecord.size / 4
+const RELEASED = ScheduleRecord.offsets.released / 4
 
 /** Where brackets stand, and what leads there. */
 export interface BracketMaps {
@@ -77,21 +84,27 @@ export interface Seating {
   /** 0: they lose their seats. */
   readonly order: number
   readonly seated: number
+  readonly scheduler: SchedulerName
+}
+
+/** What stands in the record of a real server that has this seat, counted from 1 at the list's end. */
+export function seatWord(scheduler: SchedulerName, number: number): number {
+  return CHOOSE_BY_TURN.has(scheduler) ? (number | PM_SEAT_STEADY) >>> 0 : number
 }
 
 /**
  * Seats real servers, before the schedule is in force: until then a seat of it leads to another's of the one that is,
  * which is played for in vain.
  */
-export function seat(live: MapMemory, { members, order, seated }: Seating): void {
+export function seat(live: MapMemory, { members, order, seated, scheduler }: Seating): void {
   const count = members.length / 2
   for (let i = 0; i < count; i++) {
     const at = members[2 * i]! * LIVE_WORDS + SEAT
-    Atomics.store(live.u32, at, order === 0 ? 0 : seated + count - i)
+    Atomics.store(live.u32, at, order === 0 ? 0 : seatWord(scheduler, seated + count - i))
   }
 }
 
-/** Seat of a real server; 0: none. */
+/** What says which seat a real server has (`seatWord`); 0: none. */
 export function seatOf(live: MapMemory, real: number): number {
   return Atomics.load(live.u32, real * LIVE_WORDS + SEAT)
 }
@@ -106,14 +119,24 @@ export function canBePlayed(members: MapMemory, table: number, order: number, ma
   return true
 }
 
-/** What a real server is chosen by has changed: its seat, if it has one, is to be played for again (`pm_challenge`). */
-export function challenge({ services, schedules, members, reals, live }: BracketMaps, real: number): void {
-  const place = Atomics.load(live.u32, real * LIVE_WORDS + SEAT) - 1
-  if (place < 0) return
+/**
+ * What a real server is chosen by has changed: its seat, if it has one, is to be played for again (`pm_challenge`).
+ * @param overload whether it is overloaded, not only counts
+ */
+export function challenge(maps: BracketMaps, real: number, overload: boolean): void {
+  const { services, schedules, members, reals, live } = maps
+  const word = Atomics.load(live.u32, real * LIVE_WORDS + SEAT)
+  if (!overload && (word === 0 || word >= PM_SEAT_STEADY)) return
+  const place = (word & ~PM_SEAT_STEADY) - 1
   const slot = reals.u32[real * REAL_WORDS + RealRecord.offsets.service / 4]!
   if (slot >= services.entries) return
-  const word = Atomics.load(services.u32, slot * SERVICE_WORDS + ServiceRecord.offsets.schedule / 4)
-  const schedule = (slot * 2 + ((word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1)) * SCHEDULE_WORDS
+  const choice = Atomics.load(services.u32, slot * SERVICE_WORDS + ServiceRecord.offsets.schedule / 4)
+  const schedule = (slot * 2 + ((choice & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1)) * SCHEDULE_WORDS
+  if (word === 0) {
+    if (Atomics.load(live.u32, real * LIVE_WORDS + OVERLOADED) !== 0) return
+    Atomics.add(schedules.u32, schedule + RELEASED, 1)
+    return
+  }
   const order = schedules.u32[schedule + ScheduleRecord.offsets.bracket / 4]!
   if (order === 0 || order > PM_BRACKET_MAX) return
   if (place >= schedules.u32[schedule + ScheduleRecord.offsets.count / 4]!) return

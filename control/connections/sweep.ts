@@ -367,25 +367,26 @@ export class Sweep {
   /** A connection with this word is gone. */
   #settle(real: number, word: number): void {
     this.#subtract(real, (word & PM_CONN_ACTIVE) !== 0 ? ACTIVE : INACTIVE)
-    this.#weigh(real)
-    challenge(this.#brackets, real)
+    challenge(this.#brackets, real, this.#weigh(real))
   }
 
   /**
    * Takes the overload flag back when the count has fallen far enough. Flag and count are two words: after
    * the one is written the other is looked at again, as bpf/connection.h does.
+   * @returns whether it has been written
    */
-  #weigh(real: number): void {
+  #weigh(real: number): boolean {
     const { u32 } = this.#live
     const base = real * LIVE_WORDS
     const record = real * REAL_WORDS
     const upper = this.#reals.u32[record + RealRecord.offsets.upper / 4]!
     const lower = this.#reals.u32[record + RealRecord.offsets.lower / 4]!
     const total = () => (Atomics.load(u32, base + ACTIVE) + Atomics.load(u32, base + INACTIVE)) >>> 0
-    if (Atomics.load(u32, base + OVERLOADED) === 0) return
-    if (overloadedAfterRelease(true, upper, lower, total())) return
+    if (Atomics.load(u32, base + OVERLOADED) === 0) return false
+    if (overloadedAfterRelease(true, upper, lower, total())) return false
     Atomics.store(u32, base + OVERLOADED, 0)
     if (upper !== 0 && total() >= upper) Atomics.store(u32, base + OVERLOADED, 1)
+    return true
   }
 
   /**
@@ -458,8 +459,7 @@ export class Sweep {
       Atomics.add(u32, base + ACTIVE, metActive - active)
       Atomics.add(u32, base + INACTIVE, metInactive - inactive)
       Atomics.add(u32, base + PERSISTENT, metPersistent - persistent)
-      this.#weigh(real)
-      challenge(this.#brackets, real)
+      challenge(this.#brackets, real, this.#weigh(real))
       this.#repaired++
     }
     this.#doubts = doubts

@@ -17,7 +17,7 @@ import {
   schedulerNames,
 } from '../../dataplane/layout/layout.gen.ts'
 import { endpointText } from '../../net/endpoint.ts'
-import { challenge, seat } from '../compile/bracket.ts'
+import { challenge, type Seating, seat } from '../compile/bracket.ts'
 import { REAL_WORDS, SERVICE_WORDS, serverIdOfImage } from '../compile/images.ts'
 import { markReal, markService, markUntracked } from '../compile/interest.ts'
 import { isUntracked } from '../compile/untracked.ts'
@@ -31,7 +31,7 @@ export type Operation =
   /** Fills a range of members that no active schedule names. */
   | { readonly op: 'fill-members'; readonly first: number; readonly words: Uint32Array }
   /** Seats real servers in the bracket of a schedule that is filled, behind those that sit there; without: none. */
-  | { readonly op: 'seat'; readonly members: Uint32Array; readonly order: number; readonly seated: number }
+  | ({ readonly op: 'seat' } & Seating)
   /** Fills the idle schedule of a service. */
   | { readonly op: 'fill-schedule'; readonly schedule: number; readonly image: Uint32Array }
   /** Fills a service that no index entry names. */
@@ -129,7 +129,7 @@ export function execute(maps: RuleMaps, operation: Operation): void {
         operation.real * LIVE_WORDS + LiveRecord.offsets.overloaded / 4,
         operation.overloaded ? 1 : 0,
       )
-      challenge(maps, operation.real)
+      challenge(maps, operation.real, true)
       return
     case 'fill-members':
       maps.members.u32.set(operation.words, operation.first * 2)

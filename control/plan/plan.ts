@@ -20,7 +20,14 @@ import {
   ServiceRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
-import { bracketLength, bracketMatches, bracketOrder, bracketWithin, seatOf } from '../compile/bracket.ts'
+import {
+  bracketLength,
+  bracketMatches,
+  bracketOrder,
+  bracketWithin,
+  seatOf,
+  seatWord,
+} from '../compile/bracket.ts'
 import {
   type Placement,
   REAL_WORDS,
@@ -121,7 +128,13 @@ const FLAGS_WORD = ServiceRecord.offsets.flags / 4
 const SCHEDULER_FLAGS = ServiceFlag.Sched1 | ServiceFlag.Sched2 | ServiceFlag.Sched3
 const CURSOR = ScheduleRecord.offsets.cursor / 4
 const BRACKET = ScheduleRecord.offsets.bracket / 4
-const UNPLAYED = ScheduleRecord.offsets.unplayed / 4
+const { offsets } = ScheduleRecord
+/** Words of a schedule that are the packets': where they are, how far they have played the bracket, whether there is nobody. */
+const OF_PACKETS: ReadonlySet<number> = new Set(
+  [offsets.cursor, offsets.cursor + 4, offsets.unplayed, offsets.released, offsets.nobody].map(
+    (offset) => offset / 4,
+  ),
+)
 
 export function describeLack(service: ServiceEntry, { what, wanted, free, size }: Lack): string {
   const need = wanted > size ? `it needs ${wanted} ${what}, and there are ${size}` : null
@@ -272,11 +285,14 @@ function planSeats(draft: Draft, words: Uint32Array, order: number): void {
   if (order === 0 && (holding === null || view.maps.schedules.u32[base + BRACKET] === 0)) return
   const seated = order === 0 ? 0 : countSeated(draft, words)
   if (seated === servers.length) return
-  operations.push({ op: 'seat', members: words.subarray(0, (servers.length - seated) * 2), order, seated })
+  const { scheduler } = draft.service.value
+  const members = words.subarray(0, (servers.length - seated) * 2)
+  operations.push({ op: 'seat', members, order, seated, scheduler })
 }
 
 /** So many of the members have their seat already, from the end of the list. */
-function countSeated({ view, servers, fresh }: Draft, words: Uint32Array): number {
+function countSeated({ view, service, servers, fresh }: Draft, words: Uint32Array): number {
+  const { scheduler } = service.value
   const count = servers.length
   let seated = 0
   for (; seated < count; seated++) {
@@ -284,7 +300,7 @@ function countSeated({ view, servers, fresh }: Draft, words: Uint32Array): numbe
     // Its record will begin anew.
     if (fresh.has(servers[seated]!.key) || view.maps.reals.u32[real * REAL_WORDS + SLOT_WORD] === Slot.Free)
       break
-    if (seatOf(view.maps.live, real) !== seated + 1) break
+    if (seatOf(view.maps.live, real) !== seatWord(scheduler, seated + 1)) break
   }
   return seated
 }
@@ -497,8 +513,7 @@ function isScheduled(draft: Draft, table: Uint32Array): boolean {
   const base = (slot * 2 + active) * SCHEDULE_WORDS
   const image = scheduleImage(draft, range, order, SETTLED)
   for (let at = 0; at < SCHEDULE_WORDS; at++) {
-    // The cursor is the packets', and so is how far they have played the bracket.
-    if (at === CURSOR || at === CURSOR + 1 || at === UNPLAYED || SETTLING_WORDS.has(at)) continue
+    if (OF_PACKETS.has(at) || SETTLING_WORDS.has(at)) continue
     // A director before this one may have left that to the service's record.
     if (at === HOW_WORD && schedules.u32[base + at] === 0) continue
     if (schedules.u32[base + at] !== image[at]) return false
@@ -630,6 +645,8 @@ function scheduleImage(draft: Draft, range: MemberRange, bracket: number, settli
     how: table === 0 ? 0 : howOf(service.value),
     ...settlingFields(settling),
     unplayed: bracketMatches(bracket),
+    released: 0,
+    nobody: 0,
     cursor: BigInt(position) | (BigInt.asUintN(32, BigInt(weight)) << 32n),
   })
   return image

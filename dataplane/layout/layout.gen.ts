@@ -30,6 +30,7 @@ export const PM_EGRESS_PROBES = 8
 export const PM_SCHEDULE_ACTIVE = 0x100
 export const PM_BRACKET_MAX = 17
 export const PM_BRACKET_CHALLENGES_SHIFT = 12
+export const PM_SEAT_STEADY = 0x80000000
 export const PM_NEIGHBOURS = 32768
 export const PM_NEIGHBOUR_BUCKET = 8
 export const PM_NEIGHBOUR_CHECK4 = 1
@@ -1123,6 +1124,8 @@ export interface ScheduleRecord {
   readonly lines: number
   readonly cursor: bigint
   readonly unplayed: number
+  readonly released: number
+  readonly nobody: number
 }
 
 export const ScheduleRecord = {
@@ -1144,6 +1147,8 @@ export const ScheduleRecord = {
     lines: 52,
     cursor: 64,
     unplayed: 72,
+    released: 76,
+    nobody: 80,
   },
   read(view: DataView, base: number): ScheduleRecord {
     return {
@@ -1163,6 +1168,8 @@ export const ScheduleRecord = {
       lines: view.getUint32(base + 52, true),
       cursor: view.getBigUint64(base + 64, true),
       unplayed: view.getUint32(base + 72, true),
+      released: view.getUint32(base + 76, true),
+      nobody: view.getUint32(base + 80, true),
     }
   },
   write(view: DataView, base: number, value: ScheduleRecord): void {
@@ -1183,7 +1190,9 @@ export const ScheduleRecord = {
     clear(view, base + 56, 8)
     view.setBigUint64(base + 64, value.cursor, true)
     view.setUint32(base + 72, value.unplayed, true)
-    clear(view, base + 76, 52)
+    view.setUint32(base + 76, value.released, true)
+    view.setUint32(base + 80, value.nobody, true)
+    clear(view, base + 84, 44)
   },
   getFirst: (view: DataView, base: number): number => view.getUint32(base + 0, true),
   setFirst: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
@@ -1217,6 +1226,10 @@ export const ScheduleRecord = {
   setCursor: (view: DataView, base: number, value: bigint): void => view.setBigUint64(base + 64, value, true),
   getUnplayed: (view: DataView, base: number): number => view.getUint32(base + 72, true),
   setUnplayed: (view: DataView, base: number, value: number): void => view.setUint32(base + 72, value, true),
+  getReleased: (view: DataView, base: number): number => view.getUint32(base + 76, true),
+  setReleased: (view: DataView, base: number, value: number): void => view.setUint32(base + 76, value, true),
+  getNobody: (view: DataView, base: number): number => view.getUint32(base + 80, true),
+  setNobody: (view: DataView, base: number, value: number): void => view.setUint32(base + 80, value, true),
 } as const
 
 /** struct pm_member, 8 bytes. */
@@ -2797,7 +2810,7 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = '4ac7a7f4ff8ccb01'
+export const LAYOUT_FINGERPRINT = 'a999d3798ea269f3'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2834,12 +2847,12 @@ fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
 full_nat pm_full_nat
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_FULL_NATS=64 PM_FULL_NAT_COUNT=255 PM_FULL_NAT_SHIFT=8 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_FULL_NATS=64 PM_FULL_NAT_COUNT=255 PM_FULL_NAT_SHIFT=8 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_SEAT_STEADY=2147483648 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:bypass:u32 148:full_nat:u32 152:pad3:u32[10]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
 pm_service_bucket 64 0:entry:u64[8]
-pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:bracket:u32 28:how:u32 32:before_first:u32 36:before_count:u32 40:before_members:u32 44:before_how:u32 48:settles:u32 52:lines:u32 56:pad:u32[2] 64:cursor:u64 72:unplayed:u32 76:pad2:u32[13]
+pm_schedule 128 0:first:u32 4:count:u32 8:table_first:u32 12:table_count:u32 16:weight_max:s32 20:weight_step:s32 24:bracket:u32 28:how:u32 32:before_first:u32 36:before_count:u32 40:before_members:u32 44:before_how:u32 48:settles:u32 52:lines:u32 56:pad:u32[2] 64:cursor:u64 72:unplayed:u32 76:released:u32 80:nobody:u32 84:pad2:u32[11]
 pm_member 8 0:real:u32 4:weight:s32
 pm_real 64 0:slot:u32 4:service:u32 8:addr:u8[16] 24:port:be16 26:family:u8 27:method:u8 28:tunnel:u8 29:tunnel_flags:u8 30:tunnel_port:be16 32:weight:s32 36:upper:u32 40:lower:u32 44:source:u8[16] 60:flags:u32
 pm_live 64 0:active:u32 4:inactive:u32 8:persistent:u32 12:overloaded:u32 16:path:u64 24:seat:u32 28:pad:u32[9]
@@ -2985,7 +2998,9 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
       { name: 'pad', offset: 56, type: 'u32', count: 2 },
       { name: 'cursor', offset: 64, type: 'u64', count: null },
       { name: 'unplayed', offset: 72, type: 'u32', count: null },
-      { name: 'pad2', offset: 76, type: 'u32', count: 13 },
+      { name: 'released', offset: 76, type: 'u32', count: null },
+      { name: 'nobody', offset: 80, type: 'u32', count: null },
+      { name: 'pad2', offset: 84, type: 'u32', count: 11 },
     ],
   },
   {

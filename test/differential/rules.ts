@@ -9,6 +9,7 @@ import { fillMarks, markMaps } from '../../control/compile/marks.ts'
 import { bucketsOf, indexEntry, serviceHash } from '../../control/compile/service-index.ts'
 import { SETTLED, settlingFields } from '../../control/compile/untracked.ts'
 import { type MarkRule, matchKey } from '../../control/model/mark.ts'
+import { SCHEDULERS as NAMES } from '../../control/model/scheduler.ts'
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../dataplane/interface-table.ts'
 import {
@@ -32,6 +33,7 @@ import {
   Setting,
   SettingsRecord,
   Slot,
+  schedulerNames,
 } from '../../dataplane/layout/layout.gen.ts'
 import { parseAddress } from '../../net/address.ts'
 import { cut, type Prefix } from '../../net/prefix.ts'
@@ -68,7 +70,9 @@ const SCHEDULERS = [
 /** Those that choose by a table alone. */
 const BY_TABLE = [Scheduler.Sh, Scheduler.Dh, Scheduler.Mh]
 /** Those that may have a bracket. */
-const COUNTING: ReadonlySet<number> = new Set([
+const BRACKETED: ReadonlySet<number> = new Set([
+  Scheduler.Rr,
+  Scheduler.Wrr,
   Scheduler.Lc,
   Scheduler.Wlc,
   Scheduler.Sed,
@@ -300,7 +304,8 @@ function writeService(
   writeSchedule(plane, random, slot * 2 + active, reals)
   if (untracked) writeSettling(plane, random, slot * 2 + active)
   markUntracked(plane.map('interest'), services.u32, (slot * ServiceRecord.size) / 4)
-  if (COUNTING.has(scheduler) && random.once(2)) writeBracket(plane, random, slot * 2 + active, reals)
+  if (BRACKETED.has(scheduler) && random.once(2))
+    writeBracket(plane, random, slot * 2 + active, reals, scheduler)
   publish(plane, slot)
   return firstReal + reals.length
 }
@@ -360,6 +365,8 @@ function writeSchedule(plane: Dataplane, random: Random, schedule: number, reals
     ...settlingFields(SETTLED),
     bracket: 0,
     unplayed: 0,
+    released: 0,
+    nobody: 0,
   })
 }
 
@@ -381,8 +388,14 @@ function writeSettling(plane: Dataplane, random: Random, schedule: number): void
   ScheduleRecord.setBeforeHow(view, base, how)
 }
 
-/** A bracket in place of the schedule's table, for schedulers that choose by counts. */
-function writeBracket(plane: Dataplane, random: Random, schedule: number, reals: readonly number[]): void {
+/** A bracket in place of the schedule's table. */
+function writeBracket(
+  plane: Dataplane,
+  random: Random,
+  schedule: number,
+  reals: readonly number[],
+  scheduler: number,
+): void {
   const base = schedule * ScheduleRecord.size
   const { view } = plane.map('schedules')
   const order = random.pick([6, 7])
@@ -390,7 +403,10 @@ function writeBracket(plane: Dataplane, random: Random, schedule: number, reals:
   plane.map('members').bytes.fill(0, from, from + bracketLength(order) * MemberRecord.size)
   ScheduleRecord.setBracket(view, base, order)
   ScheduleRecord.setUnplayed(view, base, bracketMatches(order))
-  seat(plane.map('live'), { members: Uint32Array.from(reals.flatMap((real) => [real, 0])), order, seated: 0 })
+  const members = Uint32Array.from(reals.flatMap((real) => [real, 0]))
+  const name = NAMES.find((known) => known === schedulerNames[scheduler])
+  if (name === undefined) throw new Error(`No scheduler has the number ${scheduler}`)
+  seat(plane.map('live'), { members, order, seated: 0, scheduler: name })
 }
 
 function publish(plane: Dataplane, slot: number): void {

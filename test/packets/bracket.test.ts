@@ -1,6 +1,6 @@
 /**
- * Services of many real servers, whose schedulers choose by counts: through a bracket, and always who a walk over
- * all of them would have chosen.
+ * Services of many real servers, whose schedulers choose by counts or turn: through a bracket, and always who a walk
+ * over all of them would have chosen.
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
@@ -13,6 +13,7 @@ import {
   MemberRecord,
   PM_CONN_STATUS,
   PM_SCHEDULE_ACTIVE,
+  PM_SEAT_STEADY,
   RealRecord,
   ScheduleRecord,
   ServiceRecord,
@@ -73,6 +74,30 @@ function chosen(
   return best === null ? null : best.real
 }
 
+/** docs/spec/schedulers.md, sections 2 and 3: from where the schedule stands, step by step. */
+function inTurn(
+  scheduler: 'rr' | 'wrr',
+  { cursor, weightMax, weightStep }: ScheduleRecord,
+  members: readonly Member[],
+  live: (real: number) => LiveRecord,
+): number | null {
+  const usable = ({ real, weight }: Member) => weight > 0 && live(real).overloaded === 0
+  let at = Number(cursor & 0xffffffffn)
+  if (scheduler === 'rr') {
+    const order = [...members.slice(at), ...members.slice(0, at)]
+    return order.find(usable)?.real ?? null
+  }
+  let weight = Number(BigInt.asIntN(32, cursor >> 32n))
+  if (weightMax <= 0 || !members.some(usable)) return null
+  for (;;) {
+    for (; at < members.length; at++)
+      if (weight > 0 && usable(members[at]!) && members[at]!.weight >= weight) return members[at]!.real
+    at = 0
+    weight -= weightStep
+    if (weight <= 0) weight = weightMax
+  }
+}
+
 function questions(open: () => Promise<Program>, skip: string | false): void {
   const it = openedProgram(open, skip)
   const live = (real: number): LiveRecord =>
@@ -102,8 +127,9 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
 
   /** One more client: whoever gets it must be whom a walk would have chosen. */
   function visit(scheduler: string): void {
-    const { members } = scheduled(it())
-    const wanted = chosen(scheduler, members, live)
+    const { schedule, members } = scheduled(it())
+    const byTurn = scheduler === 'rr' || scheduler === 'wrr'
+    const wanted = byTurn ? inTurn(scheduler, schedule, members, live) : chosen(scheduler, members, live)
     const before = members.map(({ real }) => total(real))
     const verdict = packet(client++, 'S')
     const got = members.filter(({ real }, i) => total(real) > before[i]!).map(({ real }) => real)
@@ -152,12 +178,50 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
     })
   }
 
+  for (const scheduler of ['rr', 'wrr'] as const) {
+    test(`${scheduler}: of many real servers, most of them of no use, it is whose turn a walk would have found`, {
+      skip,
+    }, async () => {
+      const random = new Random(scheduler.length)
+      for (const servers of [33, 65, 200]) {
+        client = 0
+        const rule = (i: number, weight: number) =>
+          `${AT} -r ${RS4[i % 3]}:${8000 + i} -m -w ${weight} -x ${1 + (i % 3)} -y 1`
+        const weight = () => (random.once(3) ? 1 + random.below(6) : 0)
+        await it().load([`ipvsadm -A ${AT} -s ${scheduler}`])
+        await it().restore(Array.from({ length: servers }, (_, i) => `-a ${rule(i, weight())}`))
+        assert.equal(scheduled(it()).schedule.bracket, bracketOrder(scheduler, servers))
+        let refused = 0
+        for (let i = 0; i < 250; i++) {
+          refused +=
+            inTurn(scheduler, scheduled(it()).schedule, scheduled(it()).members, live) === null ? 1 : 0
+          visit(scheduler)
+          if (random.once(4)) packet(random.below(client), 'R')
+          if (random.once(30)) expire(1 + random.below(4))
+          if (random.once(50)) await it().run(`ipvsadm -e ${rule(random.below(servers), weight())}`)
+        }
+        expire(1)
+        visit(scheduler)
+        assert.equal(scheduled(it()).schedule.unplayed, 0, 'it was the bracket that was asked')
+        if (servers === 33) assert.ok(refused > 0, 'there was nobody at times')
+      }
+    })
+  }
+
   test('another scheduler, and back; so few that there is no bracket; and nobody who can be chosen', {
     skip,
   }, async () => {
     await many('wlc', 40, new Random(1))
     for (let i = 0; i < 60; i++) visit('wlc')
-    await it().run(`ipvsadm -E ${AT} -s rr`)
+    await it().run(`ipvsadm -E ${AT} -s wrr`)
+    for (let i = 0; i < 60; i++) visit('wrr')
+    assert.equal(scheduled(it()).schedule.bracket, 6)
+    const seats = scheduled(it()).members.map(({ real }) => live(real).seat)
+    assert.deepEqual(
+      seats,
+      seats.map((_, i) => (PM_SEAT_STEADY | (40 - i)) >>> 0),
+    )
+    await it().run(`ipvsadm -E ${AT} -s random`)
     assert.equal(scheduled(it()).schedule.bracket, 0)
     assert.deepEqual(new Set(scheduled(it()).members.map(({ real }) => live(real).seat)), new Set([0]))
     for (let i = 0; i < 30; i++) packet(client++, 'S')
@@ -196,8 +260,8 @@ test('how long brackets are, and who has one', () => {
   assert.equal(bracketOrder('wlc', 65), 7)
   assert.equal(bracketOrder('wlc', 131_072), 17)
   assert.equal(bracketOrder('wlc', 131_073), 0)
-  for (const scheduler of ['rr', 'wrr', 'mh', 'sh', 'dh', 'random'] as const)
-    assert.equal(bracketOrder(scheduler, 100), 0)
+  assert.equal(bracketOrder('rr', 33), 6)
+  for (const scheduler of ['mh', 'sh', 'dh', 'random'] as const) assert.equal(bracketOrder(scheduler, 100), 0)
   assert.equal(bracketLength(0), 0)
   assert.equal(bracketLength(6), 65)
   assert.equal(bracketLength(17), 131_072 + 64)
