@@ -48,6 +48,7 @@ interface Bindings {
   readonly bpf_map_get_fd_by_id: (id: number) => number
   readonly bpf_link_create: (program: number, target: number, type: number, options: Bytes) => number
   readonly bpf_link_update: (link: number, program: number, options: Bytes) => number
+  readonly bpf_link_detach: (link: number) => number
   readonly bpf_xdp_attach: (ifindex: number, program: number, flags: number, options: Bytes) => number
   readonly bpf_xdp_detach: (ifindex: number, flags: number, options: Bytes) => number
   readonly bpf_xdp_query: (ifindex: number, flags: number, options: Uint8Array) => number
@@ -167,6 +168,7 @@ function load(): Bindings {
     bpf_map_get_fd_by_id: library.func('int bpf_map_get_fd_by_id(uint32_t id)'),
     bpf_link_create: library.func('int bpf_link_create(int program, int target, int type, void *options)'),
     bpf_link_update: library.func('int bpf_link_update(int link, int program, void *options)'),
+    bpf_link_detach: library.func('int bpf_link_detach(int link)'),
     bpf_xdp_attach: library.func(
       'int bpf_xdp_attach(int ifindex, int program, uint32_t flags, void *options)',
     ),

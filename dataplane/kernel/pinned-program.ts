@@ -164,10 +164,29 @@ export function removePinned(directory: string): boolean {
     const pins = new Pins(directory)
     const linked = removeOwnLinks()
     const filtered = removeFilters()
+    takeOff(pins)
     const rest = pins.beside().remove()
     return pins.remove() || rest || filtered || linked
   } finally {
     lock.release()
+  }
+}
+
+/**
+ * A link whose file is removed goes later, by a thread of the kernel's, and not before others have let go of it: when
+ * this returns, packets are the stack's again.
+ */
+function takeOff(pins: Pins): void {
+  for (const { hook, ifindex, isFilter } of pins.attachments()) {
+    if (isFilter) continue
+    try {
+      const fd = pins.openLink(ifindex, hook)
+      // What the kernel refuses is off already, with its interface, or goes with its file.
+      libbpf().bpf_link_detach(fd)
+      libc.close(fd)
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error
+    }
   }
 }
 

@@ -8,6 +8,7 @@ import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Sizes } from '../../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../../dataplane/interface-table.ts'
+import { linkInfo } from '../../../dataplane/kernel/object-info.ts'
 import { pinnedSizes } from '../../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../../dataplane/kernel/pins.ts'
 import { detachPinned, KernelDataplane, type KernelOptions } from '../../../dataplane/kernel/plane.ts'
@@ -448,6 +449,26 @@ test('kernel: state and forwarding outlive kill -9, and the next process carries
     assert.match(ip('link show kh0'), new RegExp(`prog/xdp id ${id} `), 'nothing was attached anew')
   })
   assert.doesNotMatch(ip('link show kh0'), /xdp/)
+})
+
+test('kernel: once what a dead process has left is taken off, no interface has it any more', {
+  skip,
+}, async () => {
+  const { child } = await startDirector({ sizes, objectPath: programs.compile(3) }, ['kh0', 'kh1'], 1)
+  await kill(child)
+  const fds = ['kh0', 'kh1'].map((name) => {
+    const fd = new Pins(defaultPinDirectory()).openLink(libc.if_nametoindex(name))
+    assert.notEqual(linkInfo(fd).ifindex, 0)
+    return fd
+  })
+  assert.equal(detachPinned(), true)
+  // Whoever else has a hold of a link does not keep it either.
+  assert.deepEqual(
+    fds.map((fd) => linkInfo(fd).ifindex),
+    [0, 0],
+  )
+  for (const fd of fds) libc.close(fd)
+  for (const name of ['kh0', 'kh1']) assert.doesNotMatch(ip(`link show ${name}`), /xdp/)
 })
 
 test('kernel: a changed program takes over on every interface, on the same state', { skip }, async () => {
