@@ -3,7 +3,7 @@
  * order, by SIGTERM, or when its run directory is gone, since then nobody can ever tell it anything.
  */
 
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FileLock } from '../../../linux/lock.ts'
@@ -69,6 +69,9 @@ async function main({ runDirectory, setup, interfaces }: ForwarderArguments): Pr
   // What takes time is done: the one before it goes on until here.
   await replace(socket)
   const lock = await lockPlane(socket)
+  // Whoever detached while this was starting could not see it, and nobody would ever find what it sets up.
+  if (statSync(maps.path, { throwIfNoEntry: false })?.ino !== maps.inode)
+    throw new Error('Cannot use the maps: they have been removed, or replaced')
   // Nobody works on the maps before these any more, if there were others.
   catchUp(maps)
   const lease = new DeadMansSwitch()

@@ -21,9 +21,10 @@ import { type ManagedDirector, openDirector } from '../../../control/apply/open.
 import { fixedHost } from '../../../control/rules/host.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { forwarderBuild, startForwarder } from '../../../dataplane/userspace/forwarder/start.ts'
 import { removeLeftovers } from '../../../dataplane/userspace/leftovers.ts'
 import { UserspaceDataplane, type UserspaceOptions } from '../../../dataplane/userspace/plane.ts'
-import { netnsHolder } from '../../../linux/netns-lock.ts'
+import { lockNetns, netnsHolder } from '../../../linux/netns-lock.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { server, service } from '../../control/support.ts'
 import { PacketSocket } from '../../packets/libc.ts'
@@ -343,6 +344,40 @@ describe('the userspace plane in two processes', { skip }, () => {
     process.kill(forwarder, 'SIGKILL')
     await until(() => !running(forwarder), 'it to end')
     assert.equal(await removeLeftovers(runDirectory), true)
+    assert.deepEqual(
+      left().filter((name) => name !== 'forwarder.sock'),
+      [],
+    )
+    await open()
+    await attach()
+  })
+
+  test('one that is being started while everything is detached sets nothing up', async () => {
+    const killed = pid()
+    const maps = join(runDirectory, 'userspace.maps')
+    await close()
+    process.kill(killed, 'SIGKILL')
+    await until(() => !running(killed), 'it to end')
+    // Where it waits for the one before it.
+    const lock = lockNetns('plane', { pid: process.pid, program: 'plane.test' })
+    const setup = { workers: 1, intake: 'packet', busyPoll: false, ringBytes: 1 << 20 } as const
+    const identity = { build: forwarderBuild(), maps: statSync(maps).ino }
+    const started = startForwarder({ runDirectory, setup: { ...setup, ...identity }, interfaces: [] })
+    const said = started.then(() => 'it forwards', String)
+    const isMapped = (name: string): boolean => {
+      try {
+        return readFileSync(`/proc/${name}/maps`, 'latin1').includes(maps)
+      } catch {
+        return false
+      }
+    }
+    const others = () =>
+      readdirSync('/proc').filter((name) => /^\d+$/.test(name) && name !== `${process.pid}`)
+    await until(() => others().some(isMapped), 'the maps to be opened')
+    rmSync(maps)
+    lock.release()
+    assert.match(await said, /Cannot use the maps: they have been (removed|replaced)/)
+    await removeLeftovers(runDirectory)
     assert.deepEqual(
       left().filter((name) => name !== 'forwarder.sock'),
       [],
