@@ -174,6 +174,12 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
         }
         visit(scheduler)
         assert.equal(scheduled(it()).schedule.unplayed, 0, 'it was the bracket that was asked')
+        const { members } = scheduled(it())
+        assert.deepEqual(
+          members.map(({ real }) => live(real).seat),
+          members.map((_, i) => members.length - i),
+          'everybody has the seat of his place',
+        )
       }
     })
   }

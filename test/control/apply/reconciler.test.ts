@@ -353,11 +353,13 @@ describe('reconciler', () => {
     // The next daemon wants the list that is in force.
     unseat()
     await applier.stop()
-    const next = open(dataplane)
-    await through(next.clock, next.director.settle())
+    const second = open(dataplane)
+    await through(second.clock, second.director.settle())
     assert.deepEqual(seats(dataplane), wanted)
     // Or one real server less; and what nobody has told it shows in the comparison.
     unseat()
+    await second.applier.stop()
+    const next = open(dataplane)
     await ipvsadm(next.director, ['ipvsadm', '-d', '-t', '10.0.0.1:80', '-r', forty[39]!])
     assert.deepEqual(seats(dataplane), wanted.slice(1))
     unseat()
