@@ -113,6 +113,12 @@ export function isUntracked(flags: number): boolean {
   return (flags & ServiceFlag.Untracked) !== 0
 }
 
+/**
+ * What is further ahead is in the past (`isPast`). The longest timeouts that there are (99 days) are over twice before
+ * this, which is what a line of a change may need.
+ */
+const AHEAD_MAX = 0x7fff_0000
+
 /** What is asked of a schedule that takes the place of another. */
 export interface Succession {
   /** Of the service that is wanted, and of the one in force; null: none is. */
@@ -133,7 +139,7 @@ export interface Succession {
  */
 export function succeed(of: Succession): Settling {
   const { untracked, wasUntracked, settling, table, nowTicks, longest } = of
-  const after = (ticks: number): number => (nowTicks + ticks) >>> 0 || 1
+  const after = (ticks: number): number => (nowTicks + Math.min(ticks, AHEAD_MAX)) >>> 0 || 1
   /** Beyond what the last line of that time can live (`pm_keep_lines`). */
   const linesAfter = (ticks: number): number => after(ticks + longest + (longest >>> 2))
   if (wasUntracked === null) {
