@@ -1,11 +1,11 @@
 /** Packets that are larger than the path and may be fragmented leave in fragments, where the host can make them. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { cutIntoFragments } from '../../dataplane/userspace/worker/cut.ts'
 import { type DataplaneName, playAll } from '../conformance/packets.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { MAC } from './bench.ts'
 import { hex } from './bytes.ts'
+import { fragmentsOf } from './fragments-of.ts'
 import { ethernet, type IpPacket, type Ipv4Fields, ipv4, ipv6, udp } from './frame.ts'
 import type { Setup, Vector, Wire } from './vectors.ts'
 import { openWireHost } from './wire-host.ts'
@@ -102,26 +102,6 @@ function leavesInFragments(plane: DataplaneName, skip: string | null): void {
 for (const plane of ['xdp', 'tc', 'userspace'] as const) leavesInFragments(plane, missingPrivilege())
 leavesInFragments('wasm', null)
 
-/** The fragments that the userspace plane makes. */
-function reference(frame: Uint8Array, size: number): Uint8Array[] {
-  const memory = new Uint8Array(1 << 16)
-  memory.set(frame)
-  const frames: Uint8Array[] = []
-  let next = frame.length
-  cutIntoFragments(
-    memory,
-    0,
-    size,
-    () => 0,
-    (bytes) => {
-      next += bytes
-      return next - bytes
-    },
-    (at, bytes) => frames.push(memory.slice(at, at + bytes)),
-  )
-  return frames
-}
-
 test('traffic control and the userspace plane make the same fragments', {
   skip: missingPrivilege() ?? false,
 }, async () => {
@@ -135,7 +115,7 @@ test('traffic control and the userspace plane make the same fragments', {
     const options = Uint8Array.of(7, 7, 4, 0, 0, 0, 0, 1, 148, 4, 0, 0)
     for (const fields of [{ id: 5 }, { options, id: 6 }]) {
       const frameOf = (ttl: number) => request({ ttl, ...fields })
-      const wanted = reference(toServer(MAC.rs1, frameOf(63)), 700)
+      const wanted = fragmentsOf(toServer(MAC.rs1, frameOf(63)), 700, 0)
       assert.ok(wanted.length > 2)
       const expect = wanted.map((frame) => ({ wire: 'r' as const, frame: hex(frame) }))
       const { frames } = await host.inject({

@@ -6,7 +6,6 @@ import type { Sizes } from '../../dataplane/dataplane.ts'
 import { putInterface } from '../../dataplane/interface-table.ts'
 import { Action, JobFlag, PM_TICK_SHIFT, verdictNames } from '../../dataplane/layout/layout.gen.ts'
 import { openWasm } from '../../dataplane/userspace/wasm-file.ts'
-import { cutIntoFragments } from '../../dataplane/userspace/worker/cut.ts'
 import type { WasmDataplane } from '../../dataplane/wasm/program.ts'
 import { MAC } from './bench.ts'
 import { BenchHost, DEVICES } from './bench-host.ts'
@@ -14,6 +13,7 @@ import { BenchRoutes } from './bench-routes.ts'
 import { checksum, macBytes, putBe16, unhex } from './bytes.ts'
 import type { CommandResult } from './compare.ts'
 import { DirectorUnderTest } from './director-under-test.ts'
+import { fragmentsOf } from './fragments-of.ts'
 import type { Answer, VectorHost } from './vector-host.ts'
 import { type InjectStep, isInject, type Setup, type Vector } from './vectors.ts'
 
@@ -123,7 +123,7 @@ class WasmHost implements VectorHost {
     if (partial !== undefined)
       finishChecksum(out.frame, partial.start + out.frame.length - bytes.length, partial.offset)
     const wireOut = this.#routes.device(out.ifindex) === 'c0' ? 'c' : 'r'
-    const frames = out.cut === 0 ? [out.frame] : fragmentsOf(out.frame, out.cut)
+    const frames = out.cut === 0 ? [out.frame] : fragmentsOf(out.frame, out.cut, 0x1234_5678)
     return { frames: frames.map((frame) => ({ wire: wireOut, frame })), leftToStack: null }
   }
 
@@ -139,26 +139,6 @@ class WasmHost implements VectorHost {
     await this.#director.close()
     await this.#dataplane.close()
   }
-}
-
-/** As the userspace plane cuts it. */
-function fragmentsOf(frame: Uint8Array, mtu: number): Uint8Array[] {
-  const memory = new Uint8Array(4 * frame.length + 64 * 64)
-  memory.set(frame)
-  const frames: Uint8Array[] = []
-  let next = frame.length
-  cutIntoFragments(
-    memory,
-    0,
-    mtu,
-    () => 0x1234_5678,
-    (bytes) => {
-      next += bytes
-      return next - bytes
-    },
-    (address, bytes) => frames.push(memory.slice(address, address + bytes)),
-  )
-  return frames
 }
 
 /** What a network card does last: the field holds the sum of the pseudo header. */
