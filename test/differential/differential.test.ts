@@ -216,6 +216,14 @@ test('shrinking keeps what makes a sequence fail, and nothing else', () => {
   assert.deepEqual(small, needed)
 })
 
+test('shrinking finds the step that fails alone, though what had been given up first needs others', () => {
+  const sequence = Array.from({ length: 200 }, (_, i) => i)
+  // The last does it alone, and is given up early: 17 and 18 do it together.
+  const fails = (steps: readonly number[]) =>
+    (steps.includes(17) && steps.includes(18)) || (steps.length === 1 && steps[0] === 199)
+  assert.deepEqual(shrink(sequence, fails), [199])
+})
+
 test('a capture file gives back the frames written to it', () => {
   const path = join(folder, 'frames.pcap')
   const frames = [Uint8Array.of(1, 2, 3), new Uint8Array(1514).fill(7)]

@@ -3,7 +3,7 @@
  * debugging, Zeller and Hildebrandt 2002, without its complement step).
  *
  * @param fails whether a sequence shows the failure; must answer the same each time
- * @param tries upper bound of calls of `fails`
+ * @param tries upper bound of calls of `fails`, and once more of those with one step
  */
 export function shrink<T>(
   sequence: readonly T[],
@@ -24,6 +24,11 @@ export function shrink<T>(
     }
     if (piece > 1) piece = Math.ceil(piece / 2)
     else if (!dropped) break
+  }
+  // What is left may need all of itself, though a step that was given up did it alone: from the last, where it was seen.
+  if (best.length > 1) {
+    const one = sequence.slice(-tries).findLast((step) => fails([step]))
+    if (one !== undefined) return [one]
   }
   return best
 }
