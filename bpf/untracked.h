@@ -96,7 +96,8 @@ pm_inline int pm_alone(int family, const struct pm_packet *p, __u32 now, __u32 i
 
 	if ((p->tcp_flags & PM_TCP_SYN) || pm_martian(family, k) || k->sport == pm_htons(PM_FTP_DATA_PORT))
 		return 0;
-	if (!set || pm_has_lines(set, family, ifindex))
+	/* What has a firewall mark is for another service, which the look at strangers finds. */
+	if (!set || (set->flags & PM_SETTING_MARKS) || pm_has_lines(set, family, ifindex))
 		return 0;
 	service = pm_find_service(family, k->daddr, k->dport, k->protocol, &slot);
 	if (!service || !(service->flags & PM_SERVICE_UNTRACKED))

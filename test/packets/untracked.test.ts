@@ -15,6 +15,7 @@ import {
   ScheduleRecord,
   ServiceRecord,
 } from '../../dataplane/layout/layout.gen.ts'
+import { parsePrefix } from '../../net/prefix.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import fc from '../property.ts'
 import { Bench } from './bench.ts'
@@ -128,6 +129,27 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
     assert.equal(whereTo(it(), 4, tcp({ sport: 1, dport: 81, flags: 'A' })), 'pass_not_first')
     assert.equal(whereTo(it(), 4, tcp({ sport: 1, dport: 81, flags: 'S' })), 0)
     assert.equal(whereTo(it(), 4, tcp({ sport: 1, dport: 81, flags: 'A' })), 0)
+    assert.equal(lineCount(it()), 1)
+  })
+
+  test('what a firewall mark has taken stays with it', { skip }, async () => {
+    await load(it(), [
+      ...rules(4, 'mh', [0, 1]),
+      'ipvsadm -A -f 1 -s rr',
+      `ipvsadm -a -f 1 -r ${real(4, 2, 0)} -g`,
+    ])
+    const prefixed = parsePrefix('198.51.100.7/32')
+    assert.ok(typeof prefixed !== 'string')
+    const any = { source: null, destination: null, protocol: null, ports: null, interface: null }
+    const rule = { ...any, family: 4 as const, mark: 1, source: prefixed }
+    await it().changeMarks({ add: [rule], delete: [], flush: false })
+    assert.deepEqual(
+      ['S', 'A', 'PA', 'FA'].map((flags) => go(4, 2000, flags)),
+      [2, 2, 2, 2],
+    )
+    const others = (flags: string) => whereTo(it(), 4, tcp({ sport: 2000, dport: 80, flags }), '198.51.100.9')
+    assert.notEqual(others('S'), 2)
+    assert.equal(others('A'), others('S'))
     assert.equal(lineCount(it()), 1)
   })
 
