@@ -39,8 +39,7 @@ export interface Shown {
   readonly sort?: string
 }
 
-const DIRECTIONS =
-  'in: from clients; out: answers, which come by the director with the forwarding method nat alone'
+const DIRECTIONS = 'in: from clients; out: answers, which come by the director with nat and full-nat alone'
 
 export const MEASURES: readonly Measure[] = [
   {
