@@ -77,19 +77,29 @@ export class Companion {
       const fd = isFilter ? null : pins.openLink(ifindex, hook)
       this.#wanted = true
       this.#ways.set(ifindex, { fd, holds: true })
-      const programId = fd === null ? filterProgram(ifindex, this.#place) : linkInfo(fd).programId
-      const name = netDeviceName(ifindex)
-      if (name === null || programId === 0 || (fd !== null && linkInfo(fd).ifindex !== ifindex)) {
+      try {
+        this.#adopt(ifindex, fd)
+      } catch (error) {
+        if (!(error instanceof MachineError)) throw error
+        // It is tried again like any other: what stands beside the packet program keeps no director from starting.
         this.#removeWay(ifindex)
-      } else if (programId !== this.#loaded()) {
-        const programFd = this.#opened.program(this.#hook)
-        if (fd === null) putFilter(programFd, { ifindex, name }, this.#place)
-        else
-          need(
-            libbpf().bpf_link_update(fd, programFd, null),
-            `replace the program at the ${this.#place} of ${name}`,
-          )
       }
+    }
+  }
+
+  #adopt(ifindex: number, fd: number | null): void {
+    const programId = fd === null ? filterProgram(ifindex, this.#place) : linkInfo(fd).programId
+    const name = netDeviceName(ifindex)
+    if (name === null || programId === 0 || (fd !== null && linkInfo(fd).ifindex !== ifindex)) {
+      this.#removeWay(ifindex)
+    } else if (programId !== this.#loaded()) {
+      const programFd = this.#opened.program(this.#hook)
+      if (fd === null) putFilter(programFd, { ifindex, name }, this.#place)
+      else
+        need(
+          libbpf().bpf_link_update(fd, programFd, null),
+          `replace the program at the ${this.#place} of ${name}`,
+        )
     }
   }
 
@@ -150,13 +160,23 @@ export class Companion {
         this.#pins?.noteFilter(link.ifindex, link.name, this.#hook)
         putFilter(programFd, link, this.#place)
       } else {
-        this.#pins?.pinLink(link.ifindex, fd, link.name, this.#hook)
+        this.#pin(fd, link)
       }
       this.#ways.set(link.ifindex, { fd, holds: true })
     } catch (error) {
       if (!(error instanceof MachineError)) throw error
       // One that has gone meanwhile says so itself.
       if (netDeviceName(link.ifindex) !== null) this.#refused.push(error.message)
+    }
+  }
+
+  /** What has no file goes: nobody would find it. */
+  #pin(fd: number, { ifindex, name }: Link): void {
+    try {
+      this.#pins?.pinLink(ifindex, fd, name, this.#hook)
+    } catch (error) {
+      libc.close(fd)
+      throw error
     }
   }
 

@@ -22,22 +22,31 @@ import { Migration, type MigrationPlan, type OldMaps, planMigration } from '../m
 import { mapEntries } from '../sizes.ts'
 import { linkInfo, mapInfo, programInfo } from './object-info.ts'
 import { checkSizesOf, openPinnedMaps, type PinnedMaps, refusal, withSettings } from './pinned-maps.ts'
-import { filterOf, HOOKS, type Hook, Pins, placeOf, type Trace } from './pins.ts'
+import { filterOf, HOOKS, type Hook, isTaking, Pins, placeOf, type Trace } from './pins.ts'
 import {
   type LoadedProgram,
   type LoadedPrograms,
   loadProgram,
   loadProgramLater,
   loadPrograms,
+  type MapFds,
   type Objects,
   readObjectFile,
+  SHARED_MAPS,
+  SHARING,
+  type SharedMap,
+  sharedOf,
 } from './program.ts'
-import { dropFilters, filterProgram, putFilter } from './tc.ts'
+import { dropFilter, dropFilters, filterProgram, putFilter } from './tc.ts'
 
 /** Programs in the kernel with their maps, new or found; `release` lets go of all file descriptors. */
 export interface OpenedPrograms {
   readonly mapFds: ReadonlyMap<MapName, number>
+  /** What another program in the place of one of these is to run on, beside those. */
+  readonly sharedFds: ReadonlyMap<SharedMap, number>
   readonly adopted: boolean
+  /** What an earlier build has left is as it was, since this one's was refused: why, for people. */
+  readonly kept: readonly string[]
   /** The program of a hook, on the same maps as the others; loaded when it is first asked for. */
   program(hook: Hook): number
   /** Whether there is one already. */
@@ -61,27 +70,28 @@ export function openUnpinned({ hooks, objects, sizes }: Wanted): OpenedPrograms 
   initialise(loaded.mapFds, sizes)
   const programs = new Map(loaded.programFds)
   const { mapFds } = loaded
+  const sharedFds = new Map(loaded.sharedFds)
+  const maps = (): MapFds => new Map([...mapFds, ...sharedFds])
   const later: { close(): void }[] = []
+  const keep = (hook: Hook, more: LoadedProgram): void => {
+    later.push(more)
+    for (const [name, fd] of more.sharedFds) sharedFds.set(name, fd)
+    programs.set(hook, more.programFd)
+  }
   return {
     mapFds: loaded.mapFds,
+    sharedFds,
     adopted: false,
+    kept: [],
     program(hook) {
-      if (!programs.has(hook)) {
-        const more = loadPrograms([hook], objects, sizes, mapFds)
-        later.push(more)
-        programs.set(hook, more.programFds.get(hook)!)
-      }
+      if (!programs.has(hook)) keep(hook, loadProgram(objects[hook], sizes, maps()))
       return programs.get(hook)!
     },
     has: (hook) => programs.has(hook),
     async load(hook, isOver) {
-      const loaded = await loadProgramLater(objects[hook], sizes, mapFds)
-      if (programs.has(hook) || isOver()) {
-        loaded.close()
-        return
-      }
-      later.push(loaded)
-      programs.set(hook, loaded.programFd)
+      const loaded = await loadProgramLater(objects[hook], sizes, maps())
+      if (programs.has(hook) || isOver()) loaded.close()
+      else keep(hook, loaded)
     },
     drop: () => {},
     release() {
@@ -96,13 +106,20 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
     const pins = new Pins(directory, trace)
     finishMigration(pins, trace)
     const adopted = pins.complete()
-    if (adopted) renew(pins, wanted, trace)
-    else pinNewPrograms(pins, wanted)
+    const kept = adopted ? renew(pins, wanted, trace) : []
+    if (!adopted) pinNewPrograms(pins, wanted)
     const { fds } = openPinnedMaps(pins)
     const mapFds = fds as ReadonlyMap<MapName, number>
+    const sharedFds = openShared(pins)
+    const maps = (): MapFds => new Map([...mapFds, ...sharedFds])
     const programs = openPrograms(pins)
     const keep = (hook: Hook, loaded: LoadedProgram): void => {
       try {
+        for (const [name, fd] of loaded.sharedFds) {
+          if (sharedFds.has(name)) continue
+          pins.pinMap(name, fd)
+          sharedFds.set(name, pins.openMap(name))
+        }
         pins.pinProgram(loaded.programFd, hook)
         pins.note(hook, { digest: loaded.digest, tag: programInfo(loaded.programFd).tag })
       } finally {
@@ -112,14 +129,16 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
     }
     return {
       mapFds,
+      sharedFds,
       adopted,
+      kept,
       program(hook) {
-        if (!programs.has(hook)) keep(hook, loadProgram(wanted.objects[hook], wanted.sizes, mapFds))
+        if (!programs.has(hook)) keep(hook, loadProgram(wanted.objects[hook], wanted.sizes, maps()))
         return programs.get(hook)!
       },
       has: (hook) => programs.has(hook),
       async load(hook, isOver) {
-        const loaded = await loadProgramLater(wanted.objects[hook], wanted.sizes, mapFds)
+        const loaded = await loadProgramLater(wanted.objects[hook], wanted.sizes, maps())
         if (programs.has(hook) || isOver()) loaded.close()
         else keep(hook, loaded)
       },
@@ -129,9 +148,13 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
         pins.unpinProgram(hook)
         libc.close(fd)
         programs.delete(hook)
+        if (SHARING.some((one) => programs.has(one))) return
+        pins.forgetMaps(SHARED_MAPS)
+        for (const shared of sharedFds.values()) libc.close(shared)
+        sharedFds.clear()
       },
       release() {
-        for (const fd of [...mapFds.values(), ...programs.values()]) libc.close(fd)
+        for (const fd of [...mapFds.values(), ...sharedFds.values(), ...programs.values()]) libc.close(fd)
         lock.release()
       },
     }
@@ -143,6 +166,10 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
 
 function openPrograms(pins: Pins): Map<Hook, number> {
   return new Map(pins.hooks().map((hook) => [hook, pins.openProgram(hook)]))
+}
+
+function openShared(pins: Pins): Map<SharedMap, number> {
+  return new Map(SHARED_MAPS.filter((name) => pins.has(name)).map((name) => [name, pins.openMap(name)]))
 }
 
 /** The sizes of the maps pinned in `directory`, or null if no data plane is pinned there. */
@@ -240,7 +267,7 @@ function pinNewPrograms(pins: Pins, { hooks, objects, sizes }: Wanted): void {
 }
 
 function pinAll(pins: Pins, loaded: LoadedPrograms): void {
-  for (const [name, fd] of loaded.mapFds) pins.pinMap(name, fd)
+  for (const [name, fd] of [...loaded.mapFds, ...loaded.sharedFds]) pins.pinMap(name, fd)
   for (const [hook, fd] of loaded.programFds) pins.pinProgram(fd, hook)
   noteAll(pins, loaded)
 }
@@ -250,14 +277,15 @@ function noteAll(pins: Pins, { programFds, digests }: LoadedPrograms): void {
     pins.note(hook, { digest: digests.get(hook)!, tag: programInfo(fd).tag })
 }
 
-/** Sees to it that the objects' programs are the pinned ones, on maps of their layout. */
-function renew(pins: Pins, wanted: Wanted, trace: Trace): void {
+/** Sees to it that the objects' programs are the pinned ones, on maps of their layout; what is not, and why. */
+function renew(pins: Pins, wanted: Wanted, trace: Trace): readonly string[] {
   const maps = openPinnedMaps(pins)
   // Also those that are only pinned: their links go on until others are made.
   const hooks = HOOKS.filter((hook) => wanted.hooks.includes(hook) || pins.hooks().includes(hook))
   try {
-    if (maps.layout === OWN_LAYOUT) renewPrograms(pins, maps, { ...wanted, hooks }, wanted.hooks)
-    else migrate(pins, maps, { ...wanted, hooks }, trace)
+    if (maps.layout === OWN_LAYOUT) return renewPrograms(pins, maps, { ...wanted, hooks }, wanted.hooks)
+    migrate(pins, maps, { ...wanted, hooks }, wanted.hooks, trace)
+    return []
   } finally {
     maps.close()
   }
@@ -269,10 +297,11 @@ function renewPrograms(
   maps: PinnedMaps,
   { hooks, objects, sizes }: Wanted,
   needed: readonly Hook[],
-): void {
+): readonly string[] {
   checkSizesOf(pins.directory, maps, sizes)
   const running = openPrograms(pins)
   const loaded: LoadedProgram[] = []
+  const kept: string[] = []
   try {
     const tags = new Map(Array.from(running, ([hook, fd]) => [hook, programInfo(fd).tag]))
     const fresh = new Map<Hook, LoadedProgram>()
@@ -280,13 +309,18 @@ function renewPrograms(
       try {
         // The verifier takes seconds for the program, in which nobody owns the rules.
         if (isNoted(pins, hook, objects[hook], sizes, tags.get(hook))) continue
-        const one = loadProgram(objects[hook], sizes, maps.fds as ReadonlyMap<MapName, number>)
+        const mapFds = maps.fds as ReadonlyMap<MapName, number>
+        // Another build's datagrams may be written down in another way.
+        const one = loadProgram(objects[hook], sizes, new Map([...mapFds, ...sharedOf(loaded)]))
         loaded.push(one)
         fresh.set(hook, one)
       } catch (error) {
         if (needed.includes(hook) || !(error instanceof MachineError)) throw error
+        kept.push(`The program of ${hook} is still that of an earlier build: ${error.message}`)
       }
     }
+    if (loaded.length > 0) pins.forgetMaps(SHARED_MAPS)
+    for (const [name, fd] of sharedOf(loaded)) pins.pinMap(name, fd)
     for (const [hook, { programFd, digest }] of fresh) {
       const { tag } = programInfo(programFd)
       if (tag !== tags.get(hook)) pins.pinProgram(programFd, hook)
@@ -296,6 +330,7 @@ function renewPrograms(
     for (const fd of running.values()) libc.close(fd)
     for (const one of loaded) one.close()
   }
+  return kept
 }
 
 /** Whether this object was loaded before, and gave the program with the tag of the one that runs. */
@@ -305,14 +340,30 @@ function isNoted(pins: Pins, hook: Hook, objectPath: string, sizes: Sizes, tag: 
 }
 
 /** Moves everything to maps of this layout; until the directories are exchanged nothing has changed. */
-function migrate(pins: Pins, maps: PinnedMaps, { hooks, objects, sizes }: Wanted, trace: Trace): void {
+/** @param needed as above; of the others there are none, and no attachments, until they are wanted and can be had */
+function migrate(
+  pins: Pins,
+  maps: PinnedMaps,
+  { hooks, objects, sizes }: Wanted,
+  needed: readonly Hook[],
+  trace: Trace,
+): void {
   const old = maps.read()
   const plan = planMigration(old, mapEntries(sizes))
   if ('refusal' in plan) throw refusal(pins.directory, plan.refusal)
   const shared = new Map(plan.shared.map((name) => [name, maps.fds.get(name)!]))
-  const loaded = loadPrograms(hooks, objects, sizes, shared)
+  const inUse = livingLinks(pins)
+  const isNeeded = (hook: Hook): boolean =>
+    needed.includes(hook) || (isTaking(hook) && inUse.some((link) => link.hook === hook))
+  let loaded: LoadedPrograms
+  try {
+    loaded = loadPrograms(hooks, objects, sizes, shared, isNeeded)
+  } catch (error) {
+    closeLinks(inUse)
+    throw error
+  }
   const memory = new MapFiles(loaded.mapFds)
-  const links = livingLinks(pins)
+  const links = inUse.filter(({ hook }) => loaded.programFds.has(hook))
   const fresh = pins.beside()
   let isMoved = false
   const move = () => {
@@ -328,14 +379,24 @@ function migrate(pins: Pins, maps: PinnedMaps, { hooks, objects, sizes }: Wanted
       else fresh.pinLink(ifindex, fd, name, hook)
     }
     carryOver({ old, plan, memory, links, programFds: loaded.programFds, move, trace })
+    dropFiltersLeft(pins)
     fresh.remove()
   } catch (error) {
     if (!isMoved) fresh.remove()
     throw error
   } finally {
-    closeLinks(links)
+    closeLinks(inUse)
     memory.close()
     loaded.close()
+  }
+}
+
+/** Those of programs that are not here any more: no file holds a filter, as it does a link. */
+function dropFiltersLeft(pins: Pins): void {
+  const hooks = new Set(pins.attachments().map(({ hook, ifindex }) => `${hook} ${ifindex}`))
+  for (const { hook, ifindex, isFilter } of pins.beside().attachments()) {
+    if (isFilter && !hooks.has(`${hook} ${ifindex}`) && netDeviceName(ifindex) !== null)
+      dropFilter(ifindex, placeOf(hook))
   }
 }
 
@@ -406,6 +467,7 @@ function finishMigration(pins: Pins, trace: Trace): void {
       for (const fd of [...programFds.values(), ...oldFds.values()]) libc.close(fd)
       closeLinks(links)
     }
+    dropFiltersLeft(pins)
   }
   beside.remove()
 }

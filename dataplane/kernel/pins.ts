@@ -3,6 +3,7 @@
  * new one is filled beside it (`DIRECTORY-new`; the file system keeps dots to itself) and moved into place.
  *
  *     settings ... locals   the maps
+ *     gather_rows, _bytes   datagrams that are not whole yet, of programs that put them together
  *     program               the XDP program
  *     program-tc            that for traffic control
  *     program-out           that for what the host's own sockets send
@@ -154,6 +155,15 @@ export class Pins {
 
   pinMap(name: string, fd: number): void {
     this.#pin(fd, name)
+  }
+
+  has(name: string): boolean {
+    return existsSync(this.#path(name))
+  }
+
+  /** Those of these names that are there. */
+  forgetMaps(names: readonly string[]): void {
+    for (const name of names) if (this.has(name)) this.#unlink(name)
   }
 
   openMap(name: string): number {

@@ -175,7 +175,7 @@ export class KernelDataplane implements Dataplane {
     this.adopted = opened.adopted
     this.pinDirectory = pins?.directory ?? null
     const trap = pins === null ? null : pinTrap(pins.directory)
-    this.warnings = trap === null ? [] : [trap]
+    this.warnings = [...(trap === null ? [] : [trap]), ...opened.kept]
     this.#mode = options.mode ?? 'auto'
     this.#tcLinks = options.tcLinks ?? true
     this.#loadsLater = options.loadsLater ?? false
@@ -527,9 +527,10 @@ export class KernelDataplane implements Dataplane {
     this.#recording = recorders
     try {
       const hooks = new Set([hookOf(this.#mode), ...[...this.#links.values()].map(({ hook }) => hook)])
+      const maps = new Map([...this.#opened.mapFds, ...this.#opened.sharedFds])
       for (const hook of hooks) {
         const object = builtFile(RECORDING_OBJECTS[hook])
-        const recorder = await Recorder.load(object, this.sizes, this.#opened.mapFds, wanted)
+        const recorder = await Recorder.load(object, this.sizes, maps, wanted)
         if (this.#closed || this.#isDetached) {
           recorder.close()
           throw new DataplaneError('Cannot record: the data plane is closed')

@@ -6,6 +6,7 @@ import { basename } from 'node:path'
 import { possibleCpus } from '../../linux/cpus.ts'
 import { type Handle, libbpf, loadLater, loadNow, need, needPointer, takeLog } from '../../linux/libbpf.ts'
 import { addressOf, Errno } from '../../linux/libc.ts'
+import { MachineError } from '../../linux/machine-error.ts'
 import { DataplaneError, type Sizes } from '../dataplane.ts'
 import { btfOfElf } from '../layout/btf.ts'
 import { layoutDifference } from '../layout/check.ts'
@@ -18,6 +19,15 @@ import { readOnlyData } from './read-only-data.ts'
 const PROGRAM = 'pointsman'
 const LIMITS = 'pm_limits'
 
+/**
+ * Maps of no layout that programs of one build share: datagrams that are not whole yet, which one that takes another's
+ * place goes on with. Objects that have no use for them have none.
+ */
+export const SHARED_MAPS = ['gather_rows', 'gather_bytes'] as const
+export type SharedMap = (typeof SHARED_MAPS)[number]
+/** Whose programs have them. What is pinned of one build alone is another's to begin anew. */
+export const SHARING: readonly Hook[] = ['tc', 'cut']
+
 /** Where the objects of the hooks' programs lie. */
 export type Objects = Readonly<Record<Hook, string>>
 
@@ -27,6 +37,7 @@ export interface LoadedPrograms {
   /** What each was made of: see `ObjectFile`. */
   readonly digests: ReadonlyMap<Hook, string>
   readonly mapFds: ReadonlyMap<MapName, number>
+  readonly sharedFds: ReadonlyMap<SharedMap, number>
   close(): void
 }
 
@@ -55,29 +66,54 @@ function openOptions(name: Buffer): Uint8Array {
   return new Uint8Array(options.buffer)
 }
 
-/** @param hooks at least one */
+/** File descriptors of maps that a program is to run on. */
+export type MapFds = ReadonlyMap<MapName | SharedMap, number>
+
+/**
+ * @param hooks at least one
+ * @param isNeeded of a hook: whose program the kernel refuses, and that is not, is left out
+ */
 export function loadPrograms(
   hooks: readonly Hook[],
   objects: Objects,
   sizes: Sizes,
-  reuse: ReadonlyMap<MapName, number>,
+  reuse: MapFds,
+  isNeeded: (hook: Hook) => boolean = () => true,
 ): LoadedPrograms {
   const loaded: LoadedProgram[] = []
+  const taken: Hook[] = []
   const close = () => {
     for (const one of loaded) one.close()
   }
   try {
-    for (const hook of hooks) loaded.push(loadProgram(objects[hook], sizes, loaded[0]?.mapFds ?? reuse))
+    for (const hook of hooks) {
+      const maps = loaded[0]?.mapFds ?? reuse
+      try {
+        loaded.push(loadProgram(objects[hook], sizes, new Map([...maps, ...sharedOf(loaded)])))
+        taken.push(hook)
+      } catch (error) {
+        if (isNeeded(hook) || !(error instanceof MachineError)) throw error
+      }
+    }
   } catch (error) {
     close()
     throw error
   }
   return {
-    programFds: new Map(hooks.map((hook, at) => [hook, loaded[at]!.programFd])),
-    digests: new Map(hooks.map((hook, at) => [hook, loaded[at]!.digest])),
+    programFds: new Map(taken.map((hook, at) => [hook, loaded[at]!.programFd])),
+    digests: new Map(taken.map((hook, at) => [hook, loaded[at]!.digest])),
     mapFds: loaded[0]!.mapFds,
+    sharedFds: sharedOf(loaded),
     close,
   }
+}
+
+/** What the first of them that has one brought along, or was given. */
+export function sharedOf(loaded: Iterable<Pick<LoadedProgram, 'sharedFds'>>): Map<SharedMap, number> {
+  const all = new Map<SharedMap, number>()
+  for (const { sharedFds } of loaded)
+    for (const [name, fd] of sharedFds) if (!all.has(name)) all.set(name, fd)
+  return all
 }
 
 /** A program in the kernel; its file descriptors live until `close`. */
@@ -85,28 +121,22 @@ export interface LoadedProgram {
   readonly programFd: number
   readonly digest: string
   readonly mapFds: ReadonlyMap<MapName, number>
+  /** Those of them that the object has. */
+  readonly sharedFds: ReadonlyMap<SharedMap, number>
   /** Of a map that is not among those that all programs share. */
   otherMap(name: string): number
   close(): void
 }
 
 /** @param reuse maps to run on; those that are not named are made */
-export function loadProgram(
-  objectPath: string,
-  sizes: Sizes,
-  reuse: ReadonlyMap<MapName, number>,
-): LoadedProgram {
+export function loadProgram(objectPath: string, sizes: Sizes, reuse: MapFds): LoadedProgram {
   const file = readObjectFile(objectPath, sizes)
   checkLayout(file)
   return loadObject(file, sizes, reuse)
 }
 
 /** Loads an object whose layout is the caller's business. */
-export function loadObject(
-  file: ObjectFile,
-  sizes: Sizes,
-  reuse: ReadonlyMap<MapName, number>,
-): LoadedProgram {
+export function loadObject(file: ObjectFile, sizes: Sizes, reuse: MapFds): LoadedProgram {
   const opened = new OpenedObject(file, sizes, reuse)
   return opened.loaded(loadNow(opened.object))
 }
@@ -118,7 +148,7 @@ const LATER_TRIES = 5
 export async function loadProgramLater(
   objectPath: string,
   sizes: Sizes,
-  reuse: ReadonlyMap<MapName, number>,
+  reuse: MapFds,
 ): Promise<LoadedProgram> {
   const file = readObjectFile(objectPath, sizes)
   checkLayout(file)
@@ -136,8 +166,9 @@ class OpenedObject {
   readonly object: Handle
   readonly #file: ObjectFile
   readonly #handles = new Map<MapName, Handle>()
+  readonly #shared = new Map<SharedMap, Handle>()
 
-  constructor(file: ObjectFile, sizes: Sizes, reuse: ReadonlyMap<MapName, number>) {
+  constructor(file: ObjectFile, sizes: Sizes, reuse: MapFds) {
     const { what, bytes } = file
     this.#file = file
     takeLog()
@@ -157,6 +188,13 @@ class OpenedObject {
         } else {
           need(libbpf().bpf_map__reuse_fd(map, fd), `reuse map ${name}`)
         }
+      }
+      for (const name of SHARED_MAPS) {
+        const map = libbpf().bpf_object__find_map_by_name(this.object, name)
+        if (map === null || map === 0n) continue
+        this.#shared.set(name, map)
+        const fd = reuse.get(name)
+        if (fd !== undefined) need(libbpf().bpf_map__reuse_fd(map, fd), `reuse map ${name}`)
       }
       writeLimits(this.object, parseElf(bytes), sizes)
     } catch (error) {
@@ -185,6 +223,7 @@ class OpenedObject {
         programFd: need(libbpf().bpf_program__fd(program), `open program ${PROGRAM}`),
         digest,
         mapFds: new Map([...this.#handles].map(([name, map]) => [name, fdOf(map, name)])),
+        sharedFds: new Map([...this.#shared].map(([name, map]) => [name, fdOf(map, name)])),
         otherMap: (name) => fdOf(this.#find(name), name),
         close: () => libbpf().bpf_object__close(object),
       }

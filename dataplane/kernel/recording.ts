@@ -5,7 +5,6 @@
  */
 import { libc, type Mapping, mapShared, mapToRead } from '../../linux/libc.ts'
 import type { Sizes } from '../dataplane.ts'
-import type { MapName } from '../layout/layout.gen.ts'
 import {
   type RecordedPacket,
   type RecordingWanted,
@@ -16,7 +15,7 @@ import {
 } from '../recording.ts'
 import { RingReader } from '../ring.ts'
 import { type ProgramInfo, programInfo } from './object-info.ts'
-import { type LoadedProgram, loadProgramLater } from './program.ts'
+import { type LoadedProgram, loadProgramLater, type MapFds } from './program.ts'
 
 /** PM_RECORD_RING of bpf/record.h. */
 const RING_BYTES = 8 << 20
@@ -38,7 +37,7 @@ export class Recorder {
   static async load(
     objectPath: string,
     sizes: Sizes,
-    maps: ReadonlyMap<MapName, number>,
+    maps: MapFds,
     wanted: RecordingWanted,
   ): Promise<Recorder> {
     return new Recorder(await loadProgramLater(objectPath, sizes, maps), wanted)

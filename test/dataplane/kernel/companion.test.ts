@@ -282,11 +282,59 @@ test('an earlier build goes on with what stands beside it, if the kernel refuses
     await plane.attach(['out0'])
     assert.deepEqual(plane.cutting()!.interfaces, ['out0'])
     assert.equal(counted(plane, 'out0p', 6), 1n)
+    assert.match(plane.warnings.join(), /of cut is still that of an earlier build: .*nowhere\/cut\.o/)
   } finally {
     await plane.detach()
     await plane.close()
   }
   assert.deepEqual(pinned(), [])
+})
+
+/** Each frame counts on in a map that programs of a build share, and leaves what that says as verdict 3. */
+function counting(by: number): (source: string) => string {
+  return (source) =>
+    source
+      .replace(
+        'const volatile',
+        `struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32);
+	__type(value, __u64); } gather_rows SEC(".maps");\nconst volatile`,
+      )
+      .replace(
+        '__sync_fetch_and_add(count, 1);',
+        `{ __u32 zero = 0; __u64 *n = bpf_map_lookup_elem(&gather_rows, &zero);
+		if (n) { *n += ${by}; *count = *n; } }`,
+      )
+}
+
+test('programs of a build share what they keep of datagrams, also with the next process; another begins anew', {
+  skip,
+}, async () => {
+  const objects = (by: number): KernelOptions => ({
+    ...options(6, true),
+    objectPath: programs.compileSource(`xdp-by-${by}`, counting(by)),
+    outObjectPath: programs.compileSource(`out-by-${by}`, counting(by), 'out'),
+  })
+  const told: bigint[] = []
+  for (const [by, from] of [
+    [1, ['out0p', 'out0']],
+    [1, ['out0p', 'out0']],
+    [10, ['out0', 'out0p']],
+  ] as const) {
+    const plane = await KernelDataplane.open(objects(by))
+    try {
+      await plane.attach(['out0'])
+      plane.seeAnswers(true)
+      for (const name of from) {
+        counted(plane, name, 3)
+        told.push(plane.map('verdicts').u64[lastRow + 3]!)
+      }
+      if (by === 10) await plane.detach()
+    } finally {
+      await plane.close()
+    }
+  }
+  // What comes by out0p leaves there, too.
+  assert.deepEqual(told, [2n, 3n, 5n, 6n, 10n, 30n])
 })
 
 test('an object that the kernel refuses keeps no packet from being taken, and is named', {

@@ -11,6 +11,7 @@ import { openPinnedMaps } from '../../../dataplane/kernel/pinned-maps.ts'
 import { pinnedSizes } from '../../../dataplane/kernel/pinned-program.ts'
 import { Pins } from '../../../dataplane/kernel/pins.ts'
 import { detachPinned, KernelDataplane } from '../../../dataplane/kernel/plane.ts'
+import { filterProgram, putFilter } from '../../../dataplane/kernel/tc.ts'
 import {
   Conn4Record,
   ConnRecord,
@@ -143,6 +144,31 @@ test('migration: connections, rules, counters and attachments of an older layout
     assert.ok(before >= 1n, 'what the older program counted is there')
     sendFrame()
     await until(() => counted(plane) > before, 'the new program counts on')
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+})
+
+test('migration: what stands beside the packet program, and is refused, keeps nothing from being carried', {
+  skip,
+}, async () => {
+  startOlder()
+  const pins = new Pins(defaultPinDirectory())
+  const beside = loadOlder(programs.compile(VERDICT, olderTypes, 'out'), sizes)
+  pins.pinProgram(beside.programFd, 'out')
+  const ifindex = libc.if_nametoindex(INTERFACES[0]!)
+  pins.noteFilter(ifindex, INTERFACES[0]!, 'out')
+  putFilter(beside.programFd, { ifindex, name: INTERFACES[0]! }, 'egress')
+  beside.close()
+  const objects = { objectPath: programs.compile(VERDICT + 1), outObjectPath: '/nowhere/out.o' }
+  const plane = await KernelDataplane.open({ sizes, ...objects })
+  try {
+    assertFixedPoint(plane, false)
+    assertCarried(plane)
+    assert.equal(filterProgram(ifindex, 'egress'), 0, 'nothing of it is left')
+    plane.seeAnswers(true)
+    assert.match(plane.answers()!.refused.join(), /nowhere\/out\.o/)
   } finally {
     await plane.detach()
     await plane.close()

@@ -65,9 +65,9 @@ export class TinyPrograms {
   }
 
   /** Path of an object `NAME.bpf.o` whose source was altered. */
-  compileSource(name: string, alter: (source: string) => string): string {
+  compileSource(name: string, alter: (source: string) => string, hook: Hook = 'xdp'): string {
     const path = join(this.#folder, `${name}.bpf.o`)
-    writeFileSync(path, compileBpf(alter(source(3))))
+    writeFileSync(path, compileBpf(alter(source(3, hook))))
     return path
   }
 
