@@ -2,6 +2,7 @@
 /* What this host sends, at the egress of an interface: answers of real servers that are the host itself. */
 #define PM_SKB
 
+#include "glance.h"
 #include "outgoing.h"
 
 /* One run, with the first `reach` bytes where the program sees them. */
@@ -15,13 +16,14 @@ pm_inline enum pm_verdict pm_skb_run(struct __sk_buff *skb, __u32 reach)
 SEC("tc")
 int pointsman(struct __sk_buff *skb)
 {
+	const struct pm_settings *set = pm_settings(0);
 	enum pm_verdict v;
 
 	/*
 	 * What came in by an interface has been seen there. A tag is put on by a device on top, at whose own egress
 	 * this packet has been.
 	 */
-	if (skb->ingress_ifindex || skb->vlan_present)
+	if (skb->ingress_ifindex || skb->vlan_present || !set || !pm_concerns(skb, set, 0, 1))
 		return PM_TC_NEXT;
 	skb->cb[0] = PM_SKB_LOOSE;
 	skb->cb[2] = 0;

@@ -2,16 +2,20 @@
 /* At the egress of `lo`: what this host's own sockets send to virtual services is led to the program. */
 #define PM_SKB
 
+#include "glance.h"
 #include "own-way.h"
 
 SEC("tc")
 int pointsman(struct __sk_buff *skb)
 {
+	const struct pm_settings *set = pm_settings(0);
 	const struct pm_neighbour *n;
 	struct pm_eth *eth;
 	enum pm_own_way way;
 	__u32 ifindex;
 
+	if (!set || !(set->flags & PM_SETTING_OWN) || !pm_concerns(skb, set, 1, set->flags & PM_SETTING_ANSWERS))
+		return PM_TC_NEXT;
 	skb->cb[0] = 0;
 	skb->cb[2] = 0;
 	n = pm_neighbours(PM_NEIGHBOUR_SERVE);
