@@ -26,8 +26,6 @@ import {
   MAP_NAMES,
   type MapName,
   NeighbourRecord,
-  PM_CONN_EPOCHS,
-  PM_CONN_HOLDS,
   PM_CONN_STATUS,
   PM_HEADROOM,
   PM_INTERFACE_MACS,
@@ -297,7 +295,6 @@ export class Twin {
     put(Math.min(length, shownFirst), this.host === 'tc' ? JobFlag.Cuts : 0)
     if (view.getUint32(this.#jobs + offsets.action, true) === Action.Again) {
       put(length, view.getUint32(this.#jobs + offsets.flags, true))
-      this.#adoptLooks()
     }
   }
 
@@ -327,22 +324,6 @@ export class Twin {
       if (name !== 'neighbours' || kernel.equals(wasm)) continue
       const { entrySize } = this.wasm.map(name)
       for (let at = gateway; at < wasm.length; at += entrySize) kernel.copy(wasm, at, at, at + 4)
-    }
-  }
-
-  /**
-   * Where a frame that changes a connection's state has moved the timer of its own line, which was silent for long
-   * (pm_moved_by_other), its second run looks up the next hop once more: lines that differ in that are made equal.
-   */
-  #adoptLooks(): void {
-    for (const { name, kernel, wasm } of this.#pairs) {
-      if ((name !== 'connections4' && name !== 'connections6') || kernel.equals(wasm)) continue
-      const { entrySize } = this.wasm.map(name)
-      for (let at = 0; at < wasm.length; at += entrySize) {
-        const [word, looked] = [kernel.readUInt32LE(at), wasm.readUInt32LE(at)]
-        if (((word ^ looked) & ~(PM_CONN_EPOCHS | PM_CONN_HOLDS)) !== 0) continue
-        kernel.writeUInt32LE(looked, at)
-      }
     }
   }
 
