@@ -48,6 +48,9 @@
 		     : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, cb[n])), "r"(word)   \
 		     : "memory")
 
+/* PACKET_HOST of linux/if_packet.h */
+#define PM_SKB_TO_HOST 0
+
 /* Headers that are wanted in reach at once: Ethernet, IPv6 and TCP with all options. */
 #define PM_SKB_HEADERS 114
 
@@ -211,6 +214,12 @@ pm_inline void pm_skb_transport(struct __sk_buff *skb, __u32 l4, __u32 protocol)
 
 	pm_cb_set(skb, 2, check << 16 | l4);
 }
+
+/*
+ * The stack goes by the address that the interface has now. One that nobody has told us of yet would send connections
+ * of ours there, to be reset.
+ */
+#define pm_is_delivered(host) ((host)->pkt_type == PM_SKB_TO_HOST)
 
 #define PM_SKB_OFFSET_MAX 2047u
 

@@ -139,6 +139,8 @@ struct pm_next_hop {
 #define pm_frame_encap(f, bytes, real) pm_frame_move((f), -(int)(bytes))
 /* Whether a checksum over all of the frame is one over what leaves: a super-packet goes out in pieces. */
 #define pm_is_whole(f) ((void)(f), 1)
+/* Whether the stack takes the frame for one to this host, whatever is known of the interface's addresses. */
+#define pm_is_delivered(host) ((void)(host), 0)
 /* Where the transport header is; by how much the sum over the bytes of the packet has changed. */
 #define pm_frame_transport(f, p) ((void)(f), (void)(p))
 #define pm_bytes_changed(f, change) ((void)(f), (void)(change))

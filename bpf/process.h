@@ -440,7 +440,7 @@ pm_inline __u64 pm_admit(PM_HOST *host)
 	nic = pm_find_interface(f.ifindex);
 	if (!nic)
 		return PM_PASS_NOT_CONFIGURED;
-	if (!pm_for_host(nic, eth))
+	if (!pm_for_host(nic, eth) && !pm_is_delivered(host))
 		return PM_PASS_NOT_FOR_HOST;
 	if (pm_unlikely(pm_is_tagged(&f, eth))) {
 		v = pm_untag(host);

@@ -204,7 +204,8 @@ export class Twin {
    * again on what was before it.
    */
   step(frame: Uint8Array, length: number, wire: Wire, shown: number, tries = PLAYED_AGAIN): string[] | null {
-    if (this.host === 'tc' && length < (SHORTEST_OF_STACK[typeOf(frame)] ?? 0)) return null
+    if (this.host === 'tc' && (length < (SHORTEST_OF_STACK[typeOf(frame)] ?? 0) || isToLoopback(frame)))
+      return null
     if (tries === PLAYED_AGAIN) this.frames++
     const ifindex = wire === 'c' ? this.indices.c0 : this.indices.r0
     const before = this.#clock.ticks()
@@ -356,6 +357,11 @@ export class Twin {
       ...lines,
     ]
   }
+}
+
+/** It takes every frame for one that came by `lo`, and what is to that one's address (zeroes) for one to the host. */
+function isToLoopback(frame: Uint8Array): boolean {
+  return frame.subarray(0, 6).every((byte) => byte === 0)
 }
 
 function typeOf(frame: Uint8Array): number {

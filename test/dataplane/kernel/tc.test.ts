@@ -6,18 +6,27 @@ import { existsSync, readdirSync, rmSync } from 'node:fs'
 import test, { after } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { DataplaneError, type Sizes } from '../../../dataplane/dataplane.ts'
+import { putInterface } from '../../../dataplane/interface-table.ts'
 import { Pins } from '../../../dataplane/kernel/pins.ts'
 import { detachPinned, KernelDataplane, type KernelOptions } from '../../../dataplane/kernel/plane.ts'
 import { filterProgram, linkTc, putFilter } from '../../../dataplane/kernel/tc.ts'
 import { queryXdp } from '../../../dataplane/kernel/xdp.ts'
-import { PM_VERDICT_MAX, RealRecord } from '../../../dataplane/layout/layout.gen.ts'
+import {
+  PM_VERDICT_MAX,
+  RealRecord,
+  Setting,
+  SettingsRecord,
+  Verdict,
+} from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { defaultPinDirectory } from '../../../linux/bpffs.ts'
 import { possibleCpus } from '../../../linux/cpus.ts'
+import { readNetDevice } from '../../../linux/device.ts'
 import { libc } from '../../../linux/libc.ts'
 import { readLinks } from '../../../linux/links.ts'
 import { RequestSocket } from '../../../linux/netlink/socket.ts'
 import { ingressFilters, openIngress, setIngressProgram } from '../../../linux/netlink/traffic-control.ts'
+import { ethernet, ip as packet, udp } from '../../packets/frame.ts'
 import { PacketSocket } from '../../packets/libc.ts'
 import { skipWithoutClang } from '../compile-bpf.ts'
 import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
@@ -324,3 +333,45 @@ test('a filter for a link that has just gone is refused as what the machine cann
     await plane.close()
   }
 })
+
+test('a frame to an address that an interface has had only just now is for this host', { skip }, async () => {
+  const plane = await KernelDataplane.open({ sizes, mode: 'tc' })
+  try {
+    putInterface(plane, readNetDevice('tc0'))
+    SettingsRecord.setFlags(plane.map('settings').view, 0, Setting.Ready | Setting.V4)
+    await plane.attach(['tc0'])
+    const counted = async (mac: string, verdict: number): Promise<void> => {
+      const before = verdicts(plane, verdict)
+      const socket = new PacketSocket('tc0p')
+      socket.send(frameTo(mac))
+      socket.close()
+      await until(() => verdicts(plane, verdict) > before, `a frame to ${mac} is counted as ${verdict}`)
+    }
+    const [was, is] = [macText(readNetDevice('tc0').mac), '02:00:00:00:07:01']
+    await counted(was, Verdict.PassNoService)
+    ip(`link set tc0 address ${is}`)
+    await counted(is, Verdict.PassNoService)
+    await counted('02:00:00:00:07:02', Verdict.PassNotForHost)
+  } finally {
+    await plane.detach()
+    await plane.close()
+  }
+})
+
+function frameTo(mac: string): Uint8Array {
+  return ethernet(
+    { src: '02:00:00:00:07:03', dst: mac },
+    packet({ src: '192.0.2.50', dst: '192.0.2.100' }, udp({})),
+  )
+}
+
+function macText(mac: Uint8Array): string {
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
+}
+
+/** On all CPUs. */
+function verdicts(plane: KernelDataplane, verdict: number): bigint {
+  return plane
+    .map('verdicts')
+    .u64.reduce((sum, n, at) => (at % PM_VERDICT_MAX === verdict ? sum + n : sum), 0n)
+}
