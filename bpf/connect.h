@@ -70,7 +70,8 @@ pm_inline void pm_reply_key(int family, const struct pm_key *k, const struct pm_
 /*
  * Where the line of a NAT connection's other direction may stand: into `at`, whose hash stays that of the
  * flow. If there is one of this key already, it is claimed and returned: two connections of one client port to
- * one real server by different virtual addresses, and replies belong to the newer one, as in IPVS.
+ * one real server by different virtual addresses, and replies belong to the newer one, as in IPVS. PM_NO_PORT: full
+ * NAT has it for a client.
  */
 pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_index, __u16 port, __u32 now,
 			      struct pm_place *at)
@@ -81,6 +82,7 @@ pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_ind
 	__u32 found = 0, hash;
 	struct pm_conn *c;
 	__u64 head, line;
+	__u8 traits;
 
 	if (!set || !real || !k || !at)
 		return PM_NO_LINE;
@@ -91,8 +93,12 @@ pm_inline __u64 pm_seek_reply(int family, const struct pm_key *k, __u32 real_ind
 	c = pm_find(family, set, at, &r, &found, &head);
 	if (!c)
 		return PM_NO_LINE;
-	if (pm_kind_of(pm_glance(pm_after(c, head)->traits)) != PM_CONN_REPLY)
+	traits = pm_glance(pm_after(c, head)->traits);
+	if (pm_kind_of(traits) != PM_CONN_REPLY)
 		return PM_NO_LINE;
+	/* A socket of this host has asked for a port that full NAT gives away: without answers the other could not go on. */
+	if (pm_method_of(traits) == PM_METHOD_FULL_NAT)
+		return PM_NO_PORT;
 	for (int n = 0; n < PM_TRIES; n++) {
 		__u64 again;
 
@@ -227,6 +233,43 @@ PM_PART int pm_reply_has_room4(const struct pm_key *k, __u32 real_index, __u32 p
 PM_PART int pm_reply_has_room6(const struct pm_key *k, __u32 real_index, __u32 port, __u32 now)
 {
 	return pm_reply_has_room(6, k, real_index, port, now);
+}
+
+/*
+ * The same of full NAT, whose line's place is known (pm_find_port). `at` is the place of `k`, the flow's key, again
+ * afterwards: the stack has no room for both.
+ */
+pm_inline int pm_port_has_room(int family, const struct pm_key *k, struct pm_place *at, __u32 now)
+{
+	struct pm_settings *set = pm_settings(0);
+	int room;
+
+	if (!set || !k || !at)
+		return 0;
+	room = pm_has_room(family, at, now);
+	*at = pm_place(family, set, k);
+	return room;
+}
+
+PM_PART int pm_port_has_room4(const struct pm_key *k, struct pm_place *at, __u32 now)
+{
+	return pm_port_has_room(4, k, at, now);
+}
+
+PM_PART int pm_port_has_room6(const struct pm_key *k, struct pm_place *at, __u32 now)
+{
+	return pm_port_has_room(6, k, at, now);
+}
+
+/*
+ * By which method connections to a real server begin: once, since the daemon may edit the record meanwhile. One that is
+ * this host answers by no network, and its answers are found whomever they are for (outgoing.h).
+ */
+pm_inline __u32 pm_method_to(const struct pm_real *real)
+{
+	__u32 method = pm_read(real->method);
+
+	return pm_unlikely(method == PM_METHOD_FULL_NAT) && (pm_read(real->flags) & PM_REAL_LOCAL) ? PM_METHOD_NAT : method;
 }
 
 /* Publishes a claimed line; 0 if somebody has taken it for abandoned meanwhile. */
@@ -364,14 +407,21 @@ pm_inline __u64 pm_connect(int family, struct pm_flow *flow, const struct pm_pla
 
 	if (!real)
 		return PM_NO_LINE;
-	/* Once: the daemon may edit the record meanwhile. */
-	method = pm_read(real->method);
+	method = pm_method_to(real);
 	traits = pm_traits(PM_CONN_IN, method, plan->flags);
 	line = pm_claim(family, &flow->at, now, 0);
 	if (pm_unlikely(line == PM_ONLY_BY_FORCE)) {
 		if (method == PM_METHOD_NAT && !(family == 4 ? pm_reply_has_room4(k, index, plan->port, now) :
 							       pm_reply_has_room6(k, index, plan->port, now)))
 			return PM_NO_LINE;
+		if (method == PM_METHOD_FULL_NAT) {
+			line = family == 4 ? pm_find_port4(pm_which(k, index, plan->port), now, &flow->at) :
+					     pm_find_port6(pm_which(k, index, plan->port), now, &flow->at);
+			if (line != PM_NO_LINE)
+				return line;
+			if (!(family == 4 ? pm_port_has_room4(k, &flow->at, now) : pm_port_has_room6(k, &flow->at, now)))
+				return PM_NO_LINE;
+		}
 		line = pm_claim(family, &flow->at, now, 1);
 	}
 	c = pm_line(family, line >> 32);

@@ -55,27 +55,34 @@ pm_inline enum pm_verdict pm_exchange_by(PM_HOST *host, int family, const struct
 			     pm_exchange_destination6(host, p, line >> 32, line);
 }
 
-/* The same; the line may have been moved since it was looked at, and is at `line` then. */
+/*
+ * The same; the line may have been moved since it was looked at, and is at `line` then. Or its connection has ended,
+ * and another one is under way: not to this real server with the port that is that one's at another.
+ */
 pm_inline enum pm_verdict pm_exchange_end(struct pm_frame *f, int family, const struct pm_packet *p, __u64 *line,
-					  __u32 source)
+					  __u32 real, __u32 source)
 {
 	enum pm_verdict v = pm_exchange_by(f->host, family, p, *line, source);
+	const struct pm_conn *c;
 
 	if (pm_likely(v != PM_DROP_CONNECTION_BUSY))
 		return v;
 	*line = family == 4 ? pm_seek4(&p->key) : pm_seek6(&p->key);
+	c = pm_line(family, *line >> 32);
+	if (!c || pm_read(c->real) != real)
+		return v;
 	return pm_exchange_by(f->host, family, p, *line, source);
 }
 
 /* Both, and one off the TTL, unless a stack will do that. */
 pm_inline enum pm_verdict pm_exchange_ends(struct pm_frame *f, int family, const struct pm_packet *p, __u32 index,
-					   __u32 word, int decrement)
+					   const struct pm_conn *c, int decrement)
 {
-	__u64 line = (__u64)index << 32 | word;
-	enum pm_verdict v = pm_exchange_end(f, family, p, &line, 0);
+	__u64 line = (__u64)index << 32 | c->word;
+	enum pm_verdict v = pm_exchange_end(f, family, p, &line, c->real, 0);
 
 	if (v == PM_CONTINUE)
-		v = pm_exchange_end(f, family, p, &line, PM_SOURCE);
+		v = pm_exchange_end(f, family, p, &line, c->real, PM_SOURCE);
 	pm_frame_load(f);
 	if (v == PM_CONTINUE && decrement && pm_decrement_ttl(f, family))
 		return PM_DROP_MAP;

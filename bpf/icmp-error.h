@@ -367,21 +367,7 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 	if (method != PM_METHOD_TUN)
 		pm_cut_padding(f, p, PM_ETH_MIN);
 	switch (method) {
-	case PM_METHOD_NAT: {
-		enum pm_verdict v;
-
-		if (end > PM_SUM_MAX)
-			return PM_DROP_CHECKSUM_LIMIT;
-		if (!pm_icmp_intact(f, family, q->icmp, end))
-			return PM_DROP_ICMP_CHECKSUM;
-		q->handed_over = stack_only || !pm_host_takes(f->host, seen->hop.ifindex);
-		v = pm_translate_error(f, family, q, (const __be32 *)real->addr, pm_real_port(real, &p->key, c->traits), 0);
-		if (v != PM_CONTINUE)
-			return v;
-		if (q->handed_over)
-			return local ? PM_PASS_LOCAL_NODE : PM_PASS_EGRESS;
-		break;
-	}
+	case PM_METHOD_NAT:
 	case PM_METHOD_FULL_NAT: {
 		enum pm_verdict v;
 
@@ -390,13 +376,17 @@ pm_inline enum pm_verdict pm_error_in(struct pm_frame *f, int family, struct pm_
 		if (!pm_icmp_intact(f, family, q->icmp, end))
 			return PM_DROP_ICMP_CHECKSUM;
 		q->handed_over = stack_only || !pm_host_takes(f->host, seen->hop.ifindex);
-		if (q->handed_over && family == 4)
-			return PM_DROP_EGRESS; /* as pm_send_in has it */
-		v = pm_exchange_quote(f, family, index, c->word, q);
+		if (method == PM_METHOD_NAT)
+			v = pm_translate_error(f, family, q, (const __be32 *)real->addr,
+					       pm_real_port(real, &p->key, c->traits), 0);
+		else if (q->handed_over && family == 4)
+			v = PM_DROP_EGRESS; /* as pm_send_in has it */
+		else
+			v = pm_exchange_quote(f, family, index, c->word, q);
 		if (v != PM_CONTINUE)
 			return v;
 		if (q->handed_over)
-			return PM_PASS_EGRESS;
+			return local ? PM_PASS_LOCAL_NODE : PM_PASS_EGRESS;
 		break;
 	}
 	case PM_METHOD_DR:

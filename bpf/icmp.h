@@ -33,7 +33,7 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 	struct pm_service *service;
 	const struct pm_real *real;
 	struct pm_plan plan;
-	__u32 ports, slot = 0;
+	__u32 ports, slot = 0, nameless;
 	enum pm_verdict v;
 	__u64 line;
 
@@ -80,23 +80,19 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 	if (v != PM_CONTINUE)
 		return v;
 	/* An error is never answered by an error (RFC 1122 §3.2.2). */
-	if (plan.real == PM_NONE || !pm_reals(plan.real))
+	real = pm_reals(plan.real);
+	if (plan.real == PM_NONE || !real)
 		return PM_DROP_NO_REAL_SERVER;
 	plan.flags |= PM_CONNECT_UNSEEN;
 	flow.at = pm_place(family, flow.set, k);
-	line = pm_connect(family, &flow, &plan);
-	if (!pm_is_connected(line)) {
-		if (plan.template != PM_NONE)
-			pm_uncontrol(family, plan.template);
-		return pm_not_connected(line);
-	}
-	real = pm_reals(plan.real);
-	if (real && pm_read(real->method) == PM_METHOD_FULL_NAT &&
-	    !(family == 4 ? pm_is_alone4(line >> 32) : pm_is_alone6(line >> 32))) {
-		(void)pm_forget(family, line >> 32, line);
-		return PM_DROP_CONNECTION_BUSY;
-	}
-	return pm_found_error(ports, line >> 32, line);
+	/* By full NAT nobody knows any more which port of ours the real server has answered to. */
+	nameless = pm_method_to(real) == PM_METHOD_FULL_NAT;
+	line = nameless ? PM_NO_LINE : pm_connect(family, &flow, &plan);
+	if (pm_is_connected(line))
+		return pm_found_error(ports, line >> 32, line);
+	if (plan.template != PM_NONE)
+		pm_uncontrol(family, plan.template);
+	return nameless ? PM_PASS_ICMP : pm_not_connected(line);
 }
 
 PM_PART __u64 pm_schedule_error4(PM_HOST *host, __u32 icmp, __u32 end, __u32 turn)

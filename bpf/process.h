@@ -111,7 +111,7 @@ pm_inline enum pm_verdict pm_server_packet(struct pm_frame *f, int family, struc
 	if (pm_unlikely(pm_method_of(c->traits) == PM_METHOD_FULL_NAT)) {
 		int handed_over = family == 6 && (stack_only || !pm_host_takes(f->host, flow->seen.hop.ifindex));
 
-		v = pm_exchange_ends(f, family, p, flow->index, c->word, !handed_over);
+		v = pm_exchange_ends(f, family, p, flow->index, c, !handed_over);
 		if (v != PM_CONTINUE)
 			return v;
 		if (handed_over)

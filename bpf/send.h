@@ -159,7 +159,7 @@ pm_inline enum pm_verdict pm_send_in(struct pm_frame *f, int family, struct pm_f
 		/* By IPv4 the stack takes no packet from outside whose source is an address of its own. */
 		if (family == 4 && stack_only)
 			return PM_DROP_EGRESS;
-		v = pm_exchange_ends(f, family, p, flow->index, c->word, !stack_only);
+		v = pm_exchange_ends(f, family, p, flow->index, c, !stack_only);
 		if (v != PM_CONTINUE)
 			return v;
 		if (stack_only)

@@ -6,7 +6,7 @@
 
 import { type Family, familyOf, type IpAddress } from '../../net/address.ts'
 import { endpointText } from '../../net/endpoint.ts'
-import type { RealServer } from './server.ts'
+import { type RealServer, translates } from './server.ts'
 import type { VirtualService } from './service.ts'
 
 export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'gre'])
@@ -14,7 +14,7 @@ export const SUPPORTED_TUNNELS: ReadonlySet<string> = new Set(['ipip', 'gue', 'g
 /**
  * Why the packet program cannot serve this service as asked; empty if it can. `whyNoAnswers`: the address is one
  * of this host's, and what is sent from there is not translated back, for this reason; else null. `isOwn`: it is one of
- * this host's. `lacksSource`: full NAT has no address of the family.
+ * this host's: full NAT is NAT there. `lacksSource`: full NAT has no address of the family.
  */
 export function unsupported(
   service: VirtualService,
@@ -29,11 +29,11 @@ export function unsupported(
   const locals: string[] = []
   const sourceless = new Set<Family>()
   for (const server of servers) {
-    const why = server.method === 'nat' && !isItself(service, server) ? whyNoAnswers(server.id.address) : null
-    if (why !== null) locals.push(`NAT to ${endpointText(server.id)}, an address of this host: ${why}`)
-    if (server.method === 'full-nat') {
-      if (isOwn(server.id.address))
-        locals.push(`full NAT to ${endpointText(server.id)}, an address of this host: use NAT (-m)`)
+    if (translates(server.method)) {
+      const why = isItself(service, server) ? null : whyNoAnswers(server.id.address)
+      if (why !== null) locals.push(`NAT to ${endpointText(server.id)}, an address of this host: ${why}`)
+    }
+    if (server.method === 'full-nat' && !isOwn(server.id.address)) {
       const family = familyOf(server.id.address)
       if (lacksSource(family)) sourceless.add(family)
     }

@@ -41,3 +41,20 @@ test('NAT to an address of the director is kept and named as not in force', () =
   assert.deepEqual(reasons(['192.0.2.1:80', { method: 'direct-routing' }]), [])
   assert.deepEqual(reasons(['10.0.2.11:8080', { method: 'nat' }]), [])
 })
+
+test('full NAT without an address of the family is kept and named as not in force', () => {
+  const director = createDirector({ host })
+  const virtual = service('tcp 192.0.2.100:80')
+  const reasons = (...words: Parameters<typeof server>) => director.unsupported(virtual, [server(...words)])
+  const lacking = ['full NAT has no IPv4 address: pointsman full-nat add ADDRESS']
+  assert.deepEqual(reasons('10.0.2.11:8080', { method: 'full-nat' }), lacking)
+  assert.deepEqual(
+    reasons('192.0.2.1:8888', { method: 'full-nat' }),
+    ['NAT to 192.0.2.1:8888, an address of this host: there is no data plane'],
+    'to this host it is NAT',
+  )
+  assert.ok(director.changeFullNat({ add: [{ address: ip('2001:db8::5') }], delete: [] }).ok)
+  assert.deepEqual(reasons('10.0.2.11:8080', { method: 'full-nat' }), lacking, 'of another family')
+  assert.ok(director.changeFullNat({ add: [{ address: ip('192.0.2.1') }], delete: [] }).ok)
+  assert.deepEqual(reasons('10.0.2.11:8080', { method: 'full-nat' }), [])
+})
