@@ -4,10 +4,12 @@
  */
 import { bracketLength, bracketMatches, seat } from '../../control/compile/bracket.ts'
 import { FilterTable } from '../../control/compile/filters.ts'
+import { fullNatWord, writeFullNat } from '../../control/compile/full-nat.ts'
 import { markUntracked } from '../../control/compile/interest.ts'
 import { fillMarks, markMaps } from '../../control/compile/marks.ts'
 import { bucketsOf, indexEntry, serviceHash } from '../../control/compile/service-index.ts'
 import { SETTLED, settlingFields } from '../../control/compile/untracked.ts'
+import type { FullNatAddress } from '../../control/model/full-nat.ts'
 import { type MarkRule, matchKey } from '../../control/model/mark.ts'
 import { SCHEDULERS as NAMES } from '../../control/model/scheduler.ts'
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
@@ -35,7 +37,7 @@ import {
   Slot,
   schedulerNames,
 } from '../../dataplane/layout/layout.gen.ts'
-import { parseAddress } from '../../net/address.ts'
+import { addressToBytes, familyOf, parseAddress } from '../../net/address.ts'
 import { cut, type Prefix } from '../../net/prefix.ts'
 import { ADDRESSES, MAC } from '../packets/bench.ts'
 import { ipBytes, macBytes } from '../packets/bytes.ts'
@@ -101,6 +103,9 @@ const SERVERS6 = [
   '2001:db8:3::5',
   '2001:db8:d::77',
 ]
+/** Addresses that full NAT has: one for nothing else, the director's, a virtual one, a real server's. */
+const SOURCES4 = ['10.0.2.5', '10.0.2.1', '192.0.2.100', '10.0.2.12']
+const SOURCES6 = ['2001:db8:2::5', '2001:db8:2::1', '2001:db8:1::100', '2001:db8:2::12']
 /** No neighbour, and the director itself. */
 const BAD4 = ['10.0.2.99', '10.0.2.1', '192.0.2.100', '127.0.0.1']
 const BAD6 = ['2001:db8:2::99', '2001:db8:2::1', '::1']
@@ -116,6 +121,7 @@ const local = new Set([...ADDRESSES.map(({ address }) => address), '127.0.0.1', 
 /** Writes rules into empty maps; returns what traffic should aim at. */
 export function writeRules(plane: Dataplane, random: Random): Target[] {
   writeLocals(plane)
+  const sources = writeSources(plane, random)
   const services = 2 + random.below(5)
   const used = new Set<string>()
   const targets: Target[] = []
@@ -146,7 +152,12 @@ export function writeRules(plane: Dataplane, random: Random): Target[] {
     )
       .filter((server) => server.family === family)
       .map((server) => ({ address: server.addr.slice(0, family === 4 ? 4 : 16), port: server.port || port }))
-    targets.push({ family, address: ipBytes(address), protocol, port, servers })
+    targets.push({
+      ...{ family, address: ipBytes(address), protocol, port, servers },
+      sources: sources
+        .filter(({ address: source }) => familyOf(source) === family)
+        .map(({ address: source, ports }) => ({ address: addressToBytes(source), ...ports })),
+    })
   }
   indexSenders(plane, real)
   writeSettings(plane, random)
@@ -155,6 +166,20 @@ export function writeRules(plane: Dataplane, random: Random): Target[] {
   if (random.once(3)) writeMarks(plane, random, real)
   if (random.once(3)) writeFilters(plane, random)
   return targets
+}
+
+/** Addresses of full NAT, so few and with so few ports that they are taken, come free, and answers meet them. */
+function writeSources(plane: Dataplane, random: Random): readonly FullNatAddress[] {
+  const sources = [SOURCES4, SOURCES6].flatMap((all) =>
+    Array.from({ length: random.below(3) }, (_, i): FullNatAddress => {
+      const from = random.pick([80, 5000, 40_000])
+      const address = parseAddress(all[(i + random.below(2)) % all.length]!)!
+      return { address, ports: { from, to: from + random.below(6) } }
+    }),
+  )
+  writeFullNat(plane.map('full_nat'), sources)
+  SettingsRecord.setFullNat(plane.map('settings').view, 0, fullNatWord(sources))
+  return sources
 }
 
 /** What a daemon keeps for real servers; now and then it is at that, or was when the address was another. */
@@ -311,7 +336,7 @@ function writeService(
 }
 
 function writeReal(plane: Dataplane, random: Random, real: number, service: number, family: number): void {
-  const method = random.pick([Method.Nat, Method.Nat, Method.Dr, Method.Tun])
+  const method = random.pick([Method.Nat, Method.Nat, Method.FullNat, Method.Dr, Method.Tun])
   const outer = method === Method.Tun && random.once(3) ? 10 - family : family
   const good = outer === 4 ? SERVERS4 : SERVERS6
   const address = random.once(15) ? random.pick(outer === 4 ? BAD4 : BAD6) : random.pick(good)
@@ -505,7 +530,7 @@ export function disturbRules(plane: Dataplane, random: Random): void {
   )
   if (used.length === 0) return
   const at = random.pick(used) * RealRecord.size
-  switch (random.below(5)) {
+  switch (random.below(6)) {
     case 0:
       RealRecord.setSlot(view, at, random.once(2) ? Slot.Gone : Slot.Live)
       break
@@ -517,6 +542,9 @@ export function disturbRules(plane: Dataplane, random: Random): void {
       break
     case 3:
       writeLevels(plane, random)
+      break
+    case 4:
+      writeSources(plane, random)
       break
     default:
       SettingsRecord.setNextHopEpoch(plane.map('settings').view, 0, random.below(65_536))

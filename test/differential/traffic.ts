@@ -69,6 +69,14 @@ export interface Target {
   readonly protocol: number
   readonly port: number
   readonly servers: readonly { readonly address: Uint8Array; readonly port: number }[]
+  /** What they see as their clients by full NAT. */
+  readonly sources: readonly Source[]
+}
+
+interface Source {
+  readonly address: Uint8Array
+  readonly from: number
+  readonly to: number
 }
 
 export class Traffic {
@@ -91,6 +99,8 @@ export class Traffic {
   /** What this frame is about, null for anything else. */
   #target: Target | null = null
   #server: Target['servers'][number] | null = null
+  /** Whom a real server answers to by full NAT; null: a client. */
+  #asker: Source | null = null
 
   constructor(random: Random, targets: readonly Target[]) {
     this.#random = random
@@ -118,6 +128,8 @@ export class Traffic {
     this.#target = this.#targets.length === 0 || random.once(8) ? null : random.pick(this.#targets)
     const six = this.#target === null ? random.once(4) : this.#target.family === 6
     const fromClient = random.below(10) < 7
+    const sources = this.#target?.sources ?? []
+    this.#asker = fromClient || sources.length === 0 || random.once(2) ? null : random.pick(sources)
     this.wire = random.once(200) === fromClient ? 'r' : 'c'
     const at = this.#ethernet(six)
     this.length = six ? this.#ipv6(at, fromClient) : this.#ipv4(at, fromClient)
@@ -157,7 +169,12 @@ export class Traffic {
     const random = this.#random
     if (random.once(80)) return random.pick(six ? ODD6 : ODD4)
     if (fromClient) return random.once(40) ? random.pick(six ? SERVERS6 : SERVERS4) : this.#virtual(six)
-    return this.#client(six)
+    return this.#asker?.address ?? this.#client(six)
+  }
+
+  #clientPort(): number {
+    const { from, to } = this.#asker ?? { from: 40_000, to: 40_000 + this.#clientPorts - 1 }
+    return from + this.#random.below(to - from + 1)
   }
 
   #hops(): number {
@@ -265,7 +282,7 @@ export class Traffic {
     const known = fromClient ? this.#target?.port : this.#server?.port
     // Port 0 stands for any port.
     const service = random.once(50) ? random.below(65536) : known || random.pick(PORTS)
-    const client = random.once(100) ? random.pick([0, 20, 65535]) : 40_000 + random.below(this.#clientPorts)
+    const client = random.once(100) ? random.pick([0, 20, 65535]) : this.#clientPort()
     this.#view.setUint16(at, fromClient ? client : service)
     this.#view.setUint16(at + 2, fromClient ? service : client)
   }
@@ -333,7 +350,7 @@ export class Traffic {
     this.frame[quote + (six ? 6 : 9)] = protocol
     this.frame[quote + (six ? 7 : 8)] = 60
     const server = this.#server?.address ?? random.pick(six ? SERVERS6 : SERVERS4)
-    const client = this.#client(six)
+    const client = this.#asker?.address ?? this.#client(six)
     const addresses = quote + (six ? 8 : 12)
     const size = six ? 16 : 4
     // From the clients' side: about what the service sent. From the real servers': about what a client sent.
@@ -350,7 +367,7 @@ export class Traffic {
       if (random.once(3)) transport = this.#extensions(quote + 6, transport, protocol)
     }
     const service = (fromClient ? this.#target?.port : this.#server?.port) || random.pick(PORTS)
-    const port = 40_000 + random.below(this.#clientPorts)
+    const port = this.#clientPort()
     view.setUint16(transport, fromClient ? service : port)
     view.setUint16(transport + 2, fromClient ? port : service)
     const end = transport + (random.once(8) ? random.below(8) : 8 + random.below(40))
