@@ -16,8 +16,10 @@ import {
   Setting,
   SettingsRecord,
 } from '../../dataplane/layout/layout.gen.ts'
+import { parseAddress } from '../../net/address.ts'
 import { MAC } from './bench.ts'
 import { macBytes } from './bytes.ts'
+import { decode } from './decode.ts'
 import { ip, tcp } from './frame.ts'
 import { openWasmProgram, type Program } from './programs.ts'
 import { fromClient, fromServer, RS4, service, VIP4 } from './scenes.ts'
@@ -27,12 +29,23 @@ const PAIR = '02:70:6d:00:00:02'
 const SECOND = Math.round(1e9 / 2 ** PM_TICK_SHIFT)
 const WORDS = Conn4Record.size / 4
 
-describe('an own client of a NAT service', () => {
+/** By full NAT real servers see another address of ours, and a port of that. */
+const SEEN = { '-m': [OWN, 40000], '--full-nat': ['10.0.2.5', 5000] } as const
+
+for (const method of ['-m', '--full-nat'] as const)
+  describe(`an own client of a service, ${method}`, () => ofMethod(method))
+
+function ofMethod(method: '-m' | '--full-nat'): void {
   let now = 1_000_000
   let program: Program
   beforeEach(async () => {
     program = openWasmProgram(() => now)
-    await program.load(service(4, 't', '-m', 1))
+    await program.load(service(4, 't', method, 1))
+    const [address, port] = SEEN['--full-nat']
+    await program.changeFullNat({
+      add: [{ address: parseAddress(address)!, ports: { from: port, to: port } }],
+      delete: [],
+    })
     // So that lines stand where they stood the last time.
     settings()[SettingsRecord.offsets.hashSeed / 4] = 1
     give()
@@ -43,6 +56,7 @@ describe('an own client of a NAT service', () => {
   })
   afterEach(() => program.close())
 
+  const [seenAs, seenPort] = SEEN[method]
   const settings = () => program.dataplane.map('settings').u32
   const own = () => Atomics.or(settings(), SettingsRecord.offsets.flags / 4, Setting.Own)
   const mac = macBytes(PAIR)
@@ -57,13 +71,14 @@ describe('an own client of a NAT service', () => {
     own()
     return program.send(
       'r',
-      fromServer(ip({ src: RS4[0], dst: OWN }, tcp({ sport: 80, dport: 40000, flags: 'SA' }))),
+      fromServer(ip({ src: RS4[0], dst: seenAs }, tcp({ sport: 80, dport: seenPort, flags: 'SA' }))),
     )
   }
   const comesHome = () => {
     const { verdict, frame } = answer()
     assert.equal(verdict, 'forward_nat_reply')
     assert.deepEqual(frame.subarray(0, 6), mac)
+    assert.match(decode(frame).join('\n'), new RegExp(`ipv4 ${VIP4} > ${OWN} [^]* 80 > 40000`))
   }
   /** Where the line for answers stands, in words. */
   const replyLine = () => {
@@ -106,4 +121,4 @@ describe('an own client of a NAT service', () => {
     assert.notEqual(replyLine(), before, 'moved')
     comesHome()
   })
-})
+}
