@@ -246,6 +246,61 @@ async function change(report: Reporter, daemon: Daemon): Promise<void> {
   })
 }
 
+const PUT: Goal = { of: 'value', bound: 'most', limit: 2000 }
+
+/** A request with a body, to its answer; microseconds. */
+function put(socketPath: string, path: string, body: unknown): Promise<number> {
+  const started = performance.now()
+  return new Promise((resolve, reject) => {
+    const headers = { 'content-type': 'application/json' }
+    const outgoing = httpRequest({ socketPath, path, method: 'PUT', headers, agent: false }, (incoming) => {
+      incoming.resume()
+      incoming.on('error', reject)
+      incoming.on('end', () => {
+        if (incoming.statusCode === 200) resolve((performance.now() - started) * US)
+        else reject(new Error(`PUT ${path} was answered with ${incoming.statusCode}`))
+      })
+    })
+    outgoing.on('error', reject)
+    outgoing.end(JSON.stringify(body))
+  })
+}
+
+/** Address and port as a path has them. */
+const segments = (endpoint: string): string => endpoint.replace(':', '/')
+
+/** As sources and checks do it: one real server of a service that has all of them. */
+async function oneOfMany(report: Reporter, daemon: Daemon): Promise<void> {
+  const service = '192.0.2.10:80'
+  const lines = Array.from(
+    { length: REAL_SERVERS },
+    (_, n) =>
+      `-a -t ${service} -r ${serverAt(Math.floor(n / SERVERS_PER_SERVICE), n % SERVERS_PER_SERVICE)} -m -w 1`,
+  )
+  for (const scheduler of ['wrr', 'wlc']) {
+    await daemon.restore([`-A -t ${service} -s ${scheduler}`, ...lines])
+    const times: number[] = []
+    const cpu = daemon.cpuNs()
+    for (let round = 0; round < CHANGES; round++) {
+      const server = serverAt(round * Math.floor(SERVICES / CHANGES), round % SERVERS_PER_SERVICE)
+      const body = { method: 'nat', weight: 2 + (round % 7) }
+      times.push(
+        await put(daemon.socket, `/v1/services/tcp/${segments(service)}/servers/${segments(server)}`, body),
+      )
+      await sleep(20)
+    }
+    report.row({
+      name: `PUT of one real server of a ${scheduler} service of ${REAL_SERVERS.toLocaleString('en')}, until it is answered`,
+      unit: 'µs',
+      value: median(times),
+      best: Math.min(...times),
+      goal: PUT,
+      note: `most ${Math.round(Math.max(...times)).toLocaleString('en')}; the daemon ran for ${((daemon.cpuNs() - cpu) / 1e6 / CHANGES).toFixed(1)} ms a change, sweeps included`,
+    })
+    await daemon.ipvsadm(['-C'])
+  }
+}
+
 function findReal(reals: ReturnType<typeof pinnedMap>, server: string): number {
   const [address, port] = server.split(':') as [string, string]
   const word = Buffer.from(address.split('.').map(Number)).readUInt32LE(0)
@@ -292,6 +347,8 @@ export const control: Section = {
         await memory(report, running, 'after five scrapes')
         await listing(report, running, `${REAL_SERVERS.toLocaleString('en')} real servers`, 3)
         await memory(report, running, 'after listing all of it')
+        await running.ipvsadm(['-C'])
       })
+      await part(report, 'one service of all real servers', () => oneOfMany(report, running))
     }),
 }
