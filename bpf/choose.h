@@ -30,15 +30,17 @@ pm_inline enum pm_verdict pm_choose(int family, const struct pm_flow *flow, cons
 	const struct pm_key *k = &flow->p.key;
 	struct pm_real *real;
 	__u64 found = PM_AGAIN;
+	__u32 call;
 
 	plan->template = PM_NONE;
 	plan->port = 0;
 	plan->flags = service->flags & PM_SERVICE_ONE_PACKET ? PM_CONN_ONE_PACKET : 0;
 	if (persistent ||
 	    (!(service->flags & PM_SERVICE_ONE_PACKET) && pm_unlikely(pm_most_connections(flow->set, slot)))) {
+		call = pm_call_of(service);
 		for (int n = 0; n < PM_TRIES && found == PM_AGAIN; n++)
-			found = family == 4 ? pm_use_template4(slot, k, flow->now) :
-					      pm_use_template6(slot, k, flow->now);
+			found = family == 4 ? pm_use_template4(slot, k, flow->now, call) :
+					      pm_use_template6(slot, k, flow->now, call);
 		if (found == PM_AGAIN)
 			return PM_DROP_CONNECTION_BUSY;
 		if (found == PM_AT_LIMIT)
@@ -73,20 +75,44 @@ pm_inline enum pm_turn pm_next_turn(enum pm_verdict introduced)
 	return introduced == PM_ANSWER_PORT_UNREACHABLE ? PM_TURN_NOBODY : PM_TURN_FIRST;
 }
 
-/* A template for the client of this packet, which has none: PM_CONTINUE, and the packet has its next turn. */
-pm_inline enum pm_verdict pm_introduce(PM_HOST *host, int family, __u64 piece)
+/*
+ * The service that this packet is for, PM_NONE; its key is left in this CPU's room. Apart from what comes next, or the
+ * frame's place on the stack would be in the way of that.
+ */
+pm_inline __u32 pm_meet(PM_HOST *host, int family, __u64 piece)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
+	struct pm_call *call = pm_call();
 	struct pm_packet p = {};
 	__u32 slot = 0;
 
 	pm_take_piece(&p, piece);
-	if (!set || f.data + PM_ETH_LEN > f.end ||
+	if (!set || !call || f.data + PM_ETH_LEN > f.end ||
 	    (family == 4 ? pm_parse_ipv4(&f, &p) : pm_parse_ipv6(&f, &p)) != PM_CONTINUE ||
 	    !pm_service_of(family, set, &p.key, f.ifindex, &slot))
-		return PM_PASS_NO_SERVICE;
-	return pm_make_template(family, slot, &p.key, pm_now());
+		return PM_NONE;
+	call->key = p.key;
+	return slot;
+}
+
+PM_PART __u32 pm_meet4(PM_HOST *host, __u64 piece)
+{
+	return pm_meet(host, 4, piece);
+}
+
+PM_PART __u32 pm_meet6(PM_HOST *host, __u64 piece)
+{
+	return pm_meet(host, 6, piece);
+}
+
+/* A template for the client of this packet, which has none: PM_CONTINUE, and the packet has its next turn. */
+pm_inline enum pm_verdict pm_introduce(PM_HOST *host, int family, __u64 piece)
+{
+	__u32 slot = family == 4 ? pm_meet4(host, piece) : pm_meet6(host, piece);
+	const struct pm_call *call = pm_call();
+
+	return slot == PM_NONE || !call ? PM_PASS_NO_SERVICE : pm_introduce_to(family, slot, &call->key);
 }
 
 PM_PART __u32 pm_introduce4(PM_HOST *host, __u64 piece)

@@ -53,5 +53,5 @@ pm_inline int pm_defend(struct pm_settings *set)
 /* What this program has no code for yet: such a service is left to the stack, and named. */
 pm_inline int pm_unsupported(const struct pm_service *service)
 {
-	return service->pe != 0;
+	return service->pe > PM_ENGINE_SIP;
 }

@@ -64,8 +64,13 @@ pm_inline __u64 pm_schedule_error(PM_HOST *host, int family, __u32 icmp, __u32 e
 	/* Whose connection it would be. */
 	if (pm_unlikely(flow.set->flags & PM_SETTING_FILTERS) && pm_denied(k, slot, flow.now, family))
 		return PM_DROP_DENIED;
-	if (pm_unsupported(service))
-		return PM_PASS_UNSUPPORTED;
+	if (pm_unlikely(service->pe)) {
+		if (pm_unsupported(service))
+			return PM_PASS_UNSUPPORTED;
+		/* It quotes no message that could be read. */
+		if (pm_is_by_call(service))
+			return PM_DROP_NO_CALL_ID;
+	}
 	if (turn == PM_TURN_FIRST && pm_defend(flow.set))
 		return PM_DROP_DEFENCE;
 	if (pm_unlikely(flow.set->flags & PM_SETTING_LIMITS) && turn == PM_TURN_FIRST) {
@@ -114,7 +119,7 @@ pm_inline enum pm_verdict pm_introduce_error(PM_HOST *host, int family, __u32 ic
 
 	if (!set || !pm_error_key(host, family, icmp, end, &k) || !pm_service_at(family, set, &k, &slot))
 		return PM_PASS_ICMP;
-	return pm_make_template(family, slot, &k, pm_now());
+	return pm_introduce_to(family, slot, &k);
 }
 
 PM_PART __u32 pm_introduce_error4(PM_HOST *host, __u32 icmp, __u32 end)

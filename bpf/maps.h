@@ -30,6 +30,7 @@
  *   sources        program's; which sources have started connections lately, of services with a limit
  *   answered       program's; which destinations were told of ICMP errors lately
  *   full_nat       daemon writes; addresses of ours that full NAT gives connections for a source
+ *   call_ids       program writes, lists read; Call-IDs of persistence templates
  *   locals         daemon writes; IPv4 addresses of this host (martian sources)
  */
 #define PM_MAPS(MAP)                                   \
@@ -66,4 +67,5 @@
 	MAP(fragments, struct pm_fragment, 4096)      \
 	MAP(neighbours, struct pm_neighbour, 32768)    \
 	MAP(localities, struct pm_locality, 16384)     \
-	MAP(full_nat, struct pm_full_nat, 128)
+	MAP(full_nat, struct pm_full_nat, 128)         \
+	MAP(call_ids, struct pm_call_id, 8192)

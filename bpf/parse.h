@@ -17,7 +17,10 @@ struct pm_key {
 	__u8 protocol;
 	/* Of the packet, and no part of the key: they stand here because there is room. */
 	__u8 part; /* enum pm_part */
-	__u8 turn; /* enum pm_turn */
+	union {
+		__u8 turn;  /* enum pm_turn */
+		__u16 tag; /* a template's, and part of its key: pm_conn.neighbour */
+	};
 };
 
 enum pm_part {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * Persistence (dataplane.md §5): a client's connections go to the real server that its template names. A
- * template is a line of the connection table; its key is the client under the service's mask, and what the
- * service is known by. It never moves, since its connections know it by where it stands (control.h).
+ * template is a line of the connection table; its key is the client under the service's mask, what the
+ * service is known by, and with a persistence engine the call. It never moves, since its connections know it by where it stands (control.h).
  */
 #pragma once
 
@@ -10,6 +10,7 @@
 #include "connect.h"
 #include "service.h"
 #include "filter.h"
+#include "sip.h"
 
 pm_inline __be32 pm_prefix_mask(__u32 prefix, int word)
 {
@@ -22,13 +23,13 @@ pm_inline __be32 pm_prefix_mask(__u32 prefix, int word)
 
 /*
  * The key of the template that packets with key `k` to this service are under. Port 0 stands for all ports: of a
- * service that has it, and of FTP, whose data connections are to follow their control connection.
+ * service that has it, and of FTP, whose data connections are to follow their control connection. What it has
+ * for a call is there already (pm_call_into).
  */
 pm_inline void pm_template_key(int family, const struct pm_service *s, const struct pm_key *k, struct pm_key *t)
 {
 	__u32 mark = s->fwmark, mask = pm_read(s->netmask);
 
-	t->sport = 0;
 	t->dport = s->port == pm_htons(PM_FTP_PORT) ? 0 : s->port;
 	t->protocol = mark ? 0 : k->protocol;
 #pragma unroll
@@ -96,7 +97,8 @@ pm_inline __u64 pm_template_at(int family, const struct pm_place *at, const stru
 		head = pm_head(c);
 		fields = pm_after(c, head);
 		if (i != except && pm_is_live(head) && pm_kind_of(pm_glance(fields->traits)) == PM_CONN_TEMPLATE &&
-		    !(pm_state(head) & PM_TEMPLATE_LAPSED) && pm_same_ends(family, fields, t))
+		    !(pm_state(head) & PM_TEMPLATE_LAPSED) && pm_glance(fields->neighbour) == t->tag &&
+		    pm_same_ends(family, fields, t))
 			return (__u64)i << 32 | (__u32)head;
 	}
 	return PM_NO_LINE;
@@ -142,6 +144,16 @@ pm_inline int pm_template_holds(const struct pm_settings *set, const struct pm_r
 	       (!(set->flags & PM_SETTING_EXPIRE_QUIESCENT) || pm_read(real->weight) > 0);
 }
 
+/* The template that was found leads nowhere any more. */
+pm_inline void pm_lapse(int family, __u64 found)
+{
+	struct pm_conn *c = pm_line(family, found >> 32);
+	__u64 head = c ? pm_head(c) : 0;
+
+	if (c && pm_same_owner(head, found))
+		(void)pm_swap_head(c, head, head | PM_TEMPLATE_LAPSED << PM_CONN_STATE_SHIFT);
+}
+
 #define PM_AGAIN (~3ull)    /* another packet was quicker */
 #define PM_AT_LIMIT (~4ull) /* its source has as many connections as it may have */
 
@@ -151,10 +163,10 @@ pm_inline int pm_template_holds(const struct pm_settings *set, const struct pm_r
  * (PM_NONE: it does not). PM_NO_LINE: there is no template that leads anywhere; PM_AT_LIMIT. One attempt. Of a service
  * that is not persistent the template is the line of the source, and the real server PM_NONE.
  */
-pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, __u32 now)
+pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, __u32 now, __u32 call)
 {
-	struct pm_service *service = pm_services(slot);
-	struct pm_settings *set = pm_settings(0);
+	struct pm_service *service;
+	struct pm_settings *set;
 	struct pm_conn *c, *fields;
 	struct pm_key t = {};
 	enum pm_taken taken = PM_TAKEN_NOT;
@@ -162,6 +174,9 @@ pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, 
 	__u32 index, real, until;
 	__u64 found, head;
 
+	pm_call_into(&t, call);
+	service = pm_services(slot);
+	set = pm_settings(0);
 	if (!service || !set || !k)
 		return PM_NO_LINE;
 	pm_counting_key(family, service, slot, k, &t);
@@ -197,14 +212,14 @@ pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, 
 	return pm_same_owner(pm_head(pm_after(c, real)), head) ? (__u64)PM_NONE << 32 | real : PM_AGAIN;
 }
 
-PM_PART __u64 pm_use_template4(__u32 slot, const struct pm_key *k, __u32 now)
+PM_PART __u64 pm_use_template4(__u32 slot, const struct pm_key *k, __u32 now, __u32 call)
 {
-	return pm_use_template(4, slot, k, now);
+	return pm_use_template(4, slot, k, now, call);
 }
 
-PM_PART __u64 pm_use_template6(__u32 slot, const struct pm_key *k, __u32 now)
+PM_PART __u64 pm_use_template6(__u32 slot, const struct pm_key *k, __u32 now, __u32 call)
 {
-	return pm_use_template(6, slot, k, now);
+	return pm_use_template(6, slot, k, now, call);
 }
 
 /* Fills the claimed line of a template. */
@@ -218,6 +233,7 @@ pm_inline int pm_fill_template(int family, const struct pm_key *t, const struct 
 	if (!c || !word)
 		return 0;
 	pm_fill(family, c, t, pm_traits(PM_CONN_TEMPLATE, real ? pm_read(real->method) : PM_METHOD_NAT, 0));
+	c->neighbour = t->tag;
 	c->real = real_index;
 	c->peer = PM_TEMPLATE_STAYS |
 		  (real ? (__u64)pm_read(service->timeout_s) * 1000000000 >> PM_TICK_SHIFT : PM_TEMPLATE_AGAIN);
@@ -245,8 +261,20 @@ pm_inline int pm_is_superfluous(int family, struct pm_settings *set, const struc
 	return pm_same_owner(head, found) && !pm_end(family, found >> 32, head) && pm_same_owner(pm_head(c), found);
 }
 
-/* A new template for this client, or a line that counts the connections of its source. */
-pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct pm_key *k, __u32 now)
+/* The real server that the scheduler chooses for this client, PM_NONE. */
+PM_PART __u32 pm_pick_for(__u32 slot, const struct pm_key *k, __u32 now)
+{
+	struct pm_service *service = pm_services(slot);
+
+	return service && k ? pm_pick(service, slot, k, now) : PM_NONE;
+}
+
+/*
+ * A new template for this client, which leads to real server `to`, or a line that counts the connections of its source.
+ * `instead`: whatever template it has leads nowhere any more.
+ */
+pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct pm_key *k, __u32 now, __u32 to,
+					   __u32 instead)
 {
 	struct pm_service *service = pm_services(slot);
 	struct pm_settings *set = pm_settings(0);
@@ -257,17 +285,20 @@ pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct 
 	struct pm_conn *c;
 	__u64 line, head;
 
-	if (!service || !set)
+	if (!service || !set || !k)
 		return PM_DROP_MAP;
 	if (service->flags & PM_SERVICE_PERSISTENT) {
 		state = 0;
-		real = pm_pick(service, slot, k, now);
+		real = to;
 		live = pm_live(real);
-		if (real == PM_NONE || !live)
+		if (!live)
 			return PM_ANSWER_PORT_UNREACHABLE;
 	}
+	pm_call_into(&t, pm_call_of(service));
 	pm_counting_key(family, service, slot, k, &t);
 	at = pm_place(family, set, &t);
+	if (instead)
+		pm_lapse(family, pm_find_template(family, set, &at, &t));
 	line = pm_claim(family, &at, now, 1);
 	c = pm_line(family, line >> 32);
 	if (!c)
@@ -277,6 +308,8 @@ pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct 
 		pm_free(c, pm_head_of(word, now));
 		return PM_DROP_MAP;
 	}
+	if (pm_unlikely(pm_is_by_call(service)))
+		(void)pm_note_call(line >> 32 | (family == 6 ? PM_CALL_ID_IPV6 : 0), word);
 	if (live)
 		pm_add(&live->persistent, 1);
 	head = pm_head_of(pm_live_word(word, state, PM_CONN_NEW, 0), now + (c->peer & ~PM_TEMPLATE_STAYS));
@@ -288,4 +321,30 @@ pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct 
 	if (pm_is_superfluous(family, set, &at, &t, line >> 32))
 		(void)pm_end(family, line >> 32, head);
 	return PM_CONTINUE;
+}
+
+PM_PART __u32 pm_make_template4(__u32 slot, const struct pm_key *k, __u32 now, __u32 to, __u32 instead)
+{
+	return pm_make_template(4, slot, k, now, to, instead);
+}
+
+PM_PART __u32 pm_make_template6(__u32 slot, const struct pm_key *k, __u32 now, __u32 to, __u32 instead)
+{
+	return pm_make_template(6, slot, k, now, to, instead);
+}
+
+/* The same of a client that is new to the service: its template leads to where the scheduler says. */
+pm_inline enum pm_verdict pm_introduce_to(int family, __u32 slot, const struct pm_key *k)
+{
+	const struct pm_service *service = pm_services(slot);
+	__u32 now = pm_now(), to = PM_NONE;
+
+	if (!service)
+		return PM_DROP_MAP;
+	if (service->flags & PM_SERVICE_PERSISTENT) {
+		to = pm_pick_for(slot, k, now);
+		if (to == PM_NONE)
+			return PM_ANSWER_PORT_UNREACHABLE;
+	}
+	return family == 4 ? pm_make_template4(slot, k, now, to, 0) : pm_make_template6(slot, k, now, to, 0);
 }

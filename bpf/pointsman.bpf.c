@@ -14,6 +14,7 @@ const enum pm_tunnel_flag *pm_btf_tunnel_flag __attribute__((unused));
 const enum pm_scheduler *pm_btf_scheduler __attribute__((unused));
 const enum pm_service_flag *pm_btf_service_flag __attribute__((unused));
 const enum pm_slot *pm_btf_slot __attribute__((unused));
+const enum pm_engine *pm_btf_engine __attribute__((unused));
 const enum pm_real_flag *pm_btf_real_flag __attribute__((unused));
 const enum pm_tcp_state *pm_btf_tcp_state __attribute__((unused));
 const enum pm_sctp_state *pm_btf_sctp_state __attribute__((unused));

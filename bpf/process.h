@@ -11,6 +11,7 @@
 #include "stray.h"
 #include "limit.h"
 #include "by-way.h"
+#include "call-out.h"
 
 /*
  * A packet of the client on its connection; `line` is NULL of one that is known without (untracked.h).
@@ -165,8 +166,11 @@ pm_inline enum pm_verdict pm_stranger(struct pm_frame *f, int family, struct pm_
 	if (pm_likely(v != PM_CONTINUE)) {
 		if (!pm_may_start(set, p))
 			return PM_PASS_NOT_FIRST;
-		if (pm_unsupported(service))
-			return PM_PASS_UNSUPPORTED;
+		if (pm_unlikely(service->pe)) {
+			v = pm_find_call(f, p, service);
+			if (v != PM_CONTINUE)
+				return v;
+		}
 		if (!pm_is_resumed(f) && pm_read(p->key.turn) == PM_TURN_FIRST && pm_defend(set))
 			return PM_DROP_DEFENCE;
 		if (pm_unlikely(set->flags & PM_SETTING_LIMITS) && !pm_is_resumed(f) &&
@@ -325,8 +329,11 @@ pm_inline enum pm_verdict pm_process_family(struct pm_frame *f, PM_HOST *host, i
 		pm_opaque(c);
 		if (c && pm_kind_of(flow.seen.c.traits) == PM_CONN_REPLY) {
 			return pm_server_packet(f, family, &flow, c);
-		} else if (flow.p.key.sport || made || !c) {
-			/* IPVS never finds a connection by source port 0: it means "any" there. */
+		} else if ((flow.p.key.sport && !(flow.seen.c.traits & PM_CONN_ONE_PACKET)) || made || !c) {
+			/*
+			 * IPVS never finds a connection by source port 0: it means "any" there. Nor one that is for
+			 * another packet only, which another CPU is at just now.
+			 */
 			v = pm_client_packet(f, family, &flow, c);
 			if (v != PM_CONTINUE)
 				return v;
@@ -393,6 +400,34 @@ pm_inline __u64 pm_process_fragment(PM_HOST *host, int family, const struct pm_s
 	return result;
 }
 
+/* A packet that no virtual service is for: of a real server that makes a call, or a stray, or not ours. */
+pm_inline __u64 pm_process_other(PM_HOST *host, int family, const struct pm_settings *set)
+{
+	__u64 sender = family == 4 ? pm_sender4(host) : pm_sender6(host), line, result;
+	__u32 calls = PM_PASS_NO_SERVICE;
+
+	if (sender == PM_NO_LINE)
+		return PM_PASS_NO_SERVICE;
+	if (set->flags & PM_SETTING_ENGINES)
+		calls = pm_calls_out(host, sender);
+	if (calls == PM_PASS_NO_SERVICE && (set->flags & PM_SETTING_NAT_ICMP_SEND))
+		return family == 4 ? pm_stray4(host, sender) : pm_stray6(host, sender);
+	if (calls != PM_CONTINUE)
+		return calls;
+	line = family == 4 ? pm_call_out4(sender) : pm_call_out6(sender);
+	if (line == PM_CALL_OUT(PM_WANT_TEMPLATE)) {
+		if ((family == 4 ? pm_introduce_call4(sender) : pm_introduce_call6(sender)) == PM_CONTINUE)
+			line = family == 4 ? pm_call_out4(sender) : pm_call_out6(sender);
+		if (line == PM_CALL_OUT(PM_WANT_TEMPLATE))
+			return PM_DROP_TABLE_FULL;
+	}
+	if (line >> 32 == PM_NONE)
+		return (__u32)line;
+	result = family == 4 ? pm_process4(host, 0) : pm_process6(host, 0);
+	pm_end_call_out(family, line);
+	return result;
+}
+
 /* The frame as one of this family; what only few packets need has its own look at it. */
 pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_settings *set)
 {
@@ -406,8 +441,8 @@ pm_inline __u64 pm_process_as(PM_HOST *host, int family, const struct pm_setting
 		return pm_icmp(host, family, result >> 32, set);
 	if ((__u8)result == PM_REFUSE_ANSWER)
 		return family == 4 ? pm_refuse_answer4(host, result) : pm_refuse_answer6(host, result);
-	if ((__u32)result == PM_PASS_NO_SERVICE && (set->flags & PM_SETTING_NAT_ICMP_SEND))
-		return family == 4 ? pm_stray4(host) : pm_stray6(host);
+	if ((__u32)result == PM_PASS_NO_SERVICE && (set->flags & (PM_SETTING_NAT_ICMP_SEND | PM_SETTING_ENGINES)))
+		return pm_process_other(host, family, set);
 	return result;
 }
 

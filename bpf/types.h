@@ -112,6 +112,7 @@ enum pm_verdict {
 	PM_DROP_RATE = 73,	     /* its source starts more connections than the service lets it */
 	PM_DROP_CONNECTIONS = 74,    /* its source has as many connections as the service lets it have at a time */
 	PM_DROP_PORTS_TAKEN = 76,    /* full NAT: none of the addresses and ports that it may have is free */
+	PM_DROP_NO_CALL_ID = 77,     /* no SIP message whose call could be told, to a service with that persistence engine */
 
 	/*
 	 * No packet's verdict: what became of connections, counted in the same rows. A new connection that
@@ -188,6 +189,12 @@ enum pm_service_flag {
 };
 #define PM_SERVICE_SCHED 0x38u
 
+/* Persistence engines. */
+enum pm_engine {
+	PM_ENGINE_NONE = 0,
+	PM_ENGINE_SIP = 1,
+};
+
 /* Life of a slot in services and reals. */
 enum pm_slot {
 	PM_SLOT_FREE = 0,
@@ -263,6 +270,7 @@ enum pm_setting {
 	PM_SETTING_UNTRACKED = 0x200000,   /* some service is tracked just enough, or was until lately (untracked.h) */
 	PM_SETTING_DATAGRAMS = 0x400000,   /* traffic control puts datagrams together, also of XDP's fragments (gather.h) */
 	PM_SETTING_BYPASS = 0x800000,	   /* sysctl cache_bypass, and there is a record for it */
+	PM_SETTING_ENGINES = 0x1000000,	   /* some service has a persistence engine: nat_index is kept */
 };
 
 /*
@@ -384,7 +392,7 @@ struct pm_service {
 	__u32 schedule;	      /* enum pm_scheduler in bits 0-7, active schedule (0 or 1) in bit 8 */
 	__u32 timeout_s;      /* persistence, seconds */
 	__u32 netmask;	      /* IPv4: mask as a number in host order; IPv6: prefix length */
-	__u32 pe;	      /* persistence engine: 0 none, 1 sip */
+	__u32 pe;	      /* enum pm_engine */
 	__u32 order;	      /* the daemon's: place in the list of services, larger is newer */
 	__u32 pad[3];
 };
@@ -704,6 +712,21 @@ struct pm_answered {
 	__u64 entry[PM_ANSWER_BUCKET];
 };
 
+/*
+ * The Call-ID that a template was made for (bpf/sip.h), as lists show it: for the template that has had this line with
+ * this word's generation, and whoever comes next says so by a version of its own. In sets of PM_WAYS, by line.
+ */
+#define PM_CALL_IDS 8192
+#define PM_CALL_ID_MAX 255 /* bytes, as in IPVS */
+struct pm_call_id {
+	__u32 version; /* odd while the record is being written, 0: never used */
+	__u32 line;    /* PM_CALL_ID_IPV6: of connections6 */
+	__u32 word;
+	__u32 length;
+	__u64 id[32];
+};
+#define PM_CALL_ID_IPV6 0x80000000u
+
 /* A source whose new connections are counted (bpf/limit.h). In sets of PM_WAYS, two for each. */
 #define PM_SOURCES 32768
 struct pm_source {
@@ -823,7 +846,7 @@ struct pm_conn {
 	/*
 	 * Index in neighbours of the next hop, as the host's FIB had it in the epoch that the word says; 0: not
 	 * looked up. Written while the word says HELD, read if it does not. Real servers whose next hop the
-	 * daemon keeps (`hops`) need none here.
+	 * daemon keeps (`hops`) need none here. TEMPLATE: the part of its key that says for which call it is (sip.h).
 	 */
 	__u16 neighbour;
 	__u32 real; /* index in reals */

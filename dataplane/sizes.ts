@@ -4,6 +4,7 @@ import {
   type LimitsRecord,
   type MapName,
   PM_ANSWER_BUCKETS,
+  PM_CALL_IDS,
   PM_EGRESSES,
   PM_FILTER_BUCKET,
   PM_FRAGMENTS,
@@ -74,6 +75,7 @@ export function mapEntries(sizes: Sizes): Readonly<Record<MapName, number>> {
     sources: PM_SOURCES,
     answered: PM_ANSWER_BUCKETS,
     full_nat: FAMILIES * PM_FULL_NATS,
+    call_ids: PM_CALL_IDS,
   }
 }
 

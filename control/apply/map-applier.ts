@@ -8,7 +8,7 @@ import type { IpAddress } from '../../net/address.ts'
 import { fullNatWord, readFullNat, writeFullNat } from '../compile/full-nat.ts'
 import { refreshInterest } from '../compile/interest.ts'
 import { NatIndex } from '../compile/nat-index.ts'
-import { publishedNatIcmpSend, publishedTimeouts } from '../compile/settings.ts'
+import { publishedNatSenders, publishedTimeouts } from '../compile/settings.ts'
 import { countByReal, listConnections } from '../connections/list.ts'
 import { readPage } from '../connections/page.ts'
 import { planExpiry } from '../connections/reclaim.ts'
@@ -233,7 +233,7 @@ export class MapApplier implements Applier {
         this.#cutting.adopt(real)
       }
     }
-    this.#network.placements.natSources = publishedNatIcmpSend(this.dataplane.map('settings'))
+    this.#network.placements.natSources = publishedNatSenders(this.dataplane.map('settings'))
     this.#network.placements.directSources = this.#own.areServed
     if (this.#network.placements.natSources) this.#natIndex.fill()
   }
@@ -398,7 +398,7 @@ export class MapApplier implements Applier {
     this.#network.placeAll()
   }
 
-  /** Keeps, or no longer, what nat_icmp_send needs: our address towards each NAT real server, and the index. */
+  /** Keeps, or no longer, what nat_icmp_send and engines need: our address towards each NAT real server, and the index. */
   #followNat(on: boolean): void {
     const { placements } = this.#network
     if (placements.natSources === on) return

@@ -16,7 +16,7 @@ export class Settings {
   #sysctls: Readonly<Record<string, number>> = {}
 
   /**
-   * @param followNat keeps, or no longer, what nat_icmp_send needs
+   * @param followNat keeps, or no longer, what nat_icmp_send and persistence engines need
    * @param use what else packets are asked for at the moment
    */
   constructor(
@@ -59,7 +59,7 @@ export class Settings {
     const { kinds } = this.#rules
     const words = settingsWords(this.#timeouts, this.#sysctls, kinds, state, this.#host, this.#use())
     // The program looks for NAT real servers from the moment the setting is published until it is not.
-    const nat = (this.#sysctls.nat_icmp_send ?? 0) !== 0
+    const nat = (this.#sysctls.nat_icmp_send ?? 0) !== 0 || kinds.engines > 0
     if (nat) this.#followNat(true)
     publishSettings(settings, words)
     if (!nat) this.#followNat(false)

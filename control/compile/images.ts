@@ -3,6 +3,7 @@
  * live memory and to store word by word.
  */
 import {
+  Engine,
   Method,
   PM_NONE,
   RealFlag,
@@ -86,7 +87,7 @@ export function serviceImage(service: VirtualService, order: number, schedule: n
     schedule,
     timeoutS: service.persistenceTimeoutS,
     netmask: service.netmask >>> 0,
-    pe: service.persistenceEngine === 'sip' ? 1 : 0,
+    pe: service.persistenceEngine === 'sip' ? Engine.Sip : Engine.None,
     order,
   })
   return desk.slice(0, SERVICE_WORDS)
@@ -119,7 +120,7 @@ export function serviceOfImage(
     untracked: (record.flags & ServiceFlag.Untracked) !== 0,
     persistenceTimeoutS: (record.flags & ServiceFlag.Persistent) !== 0 ? record.timeoutS : 0,
     netmask: record.netmask,
-    persistenceEngine: record.pe === 1 ? 'sip' : null,
+    persistenceEngine: record.pe === Engine.Sip ? 'sip' : null,
   }
   return { service, order: record.order }
 }

@@ -1,7 +1,7 @@
 /**
  * The index of NAT real servers by the address and port they send from (`pm_find_nat_real` in
- * bpf/lookup.h), for the sysctl nat_icmp_send: kept while that is on, empty otherwise. One entry per
- * address, port and protocol, however many services share the real server.
+ * bpf/lookup.h), for the sysctl nat_icmp_send and for services with a persistence engine: kept while there are such,
+ * empty otherwise. One entry per address, port and protocol, however many services share the real server.
  *
  * Left out are real servers of firewall marks, whose connections are not known here.
  */
@@ -27,7 +27,7 @@ interface Senders {
 
 export class NatIndex {
   readonly #maps: NatMaps
-  /** By key; null while the sysctl is off. */
+  /** By key; null while nobody asks. */
   #senders: Map<string, Senders> | null = null
   /** The key each indexed real server stands under. */
   readonly #keys = new Map<number, string>()

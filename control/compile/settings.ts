@@ -152,6 +152,7 @@ export function settingsWords(
       on(use.untracked, Setting.Untracked) |
       on(use.gathers, Setting.Datagrams) |
       on(use.bypass !== null, Setting.Bypass) |
+      on(kinds.engines, Setting.Engines) |
       on(state.secureTcp, Setting.SecureTcp),
   )
   set(offsets.marks, use.marks)
@@ -194,8 +195,8 @@ export function publishedTimeouts(map: MapMemory): Timeouts | null {
 }
 
 /** Whether the packet program looks for NAT real servers, as published. */
-export function publishedNatIcmpSend(map: MapMemory): boolean {
-  return (map.u32[SettingsRecord.offsets.flags / 4]! & Setting.NatIcmpSend) !== 0
+export function publishedNatSenders(map: MapMemory): boolean {
+  return (map.u32[SettingsRecord.offsets.flags / 4]! & (Setting.NatIcmpSend | Setting.Engines)) !== 0
 }
 
 /** Routes or neighbours have changed: cached next hops are looked up again. */

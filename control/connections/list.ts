@@ -101,7 +101,7 @@ export function listing(
     destinationPort: ports.target,
     ...seenAs(table, line),
     template: isTemplate,
-    engine: null,
+    engine: table.isByCall(line) ? { name: 'sip', data: table.callId(line) ?? '' } : null,
   }
 }
 

@@ -24,6 +24,7 @@ import {
 } from '../../dataplane/layout/layout.gen.ts'
 import type { Family, IpAddress } from '../../net/address.ts'
 import { addressToBytes, ipv4FromNumber, readAddress } from '../../net/address.ts'
+import { CallIds } from './call-ids.ts'
 import { TableLevels } from './levels.ts'
 import { type Place, placeOf } from './place.ts'
 
@@ -112,6 +113,7 @@ export class ConnectionTable {
   readonly #bytes: Uint8Array
   /** A word for each line: see pm_controls in bpf/types.h. */
   readonly #controls: Uint32Array
+  readonly #calls: CallIds
 
   constructor(dataplane: Dataplane, family: Family) {
     const map = dataplane.map(family === 4 ? 'connections4' : 'connections6')
@@ -124,6 +126,7 @@ export class ConnectionTable {
     this.#view = map.view
     this.#bytes = map.bytes
     this.#controls = dataplane.map(family === 4 ? 'controls4' : 'controls6').u32
+    this.#calls = new CallIds(dataplane, family)
   }
 
   /** How many connections a persistence template controls. */
@@ -278,10 +281,20 @@ export class ConnectionTable {
     }
   }
 
+  /** Whether a template is for one call of its client's: its key has a tag, which stands where a next hop would. */
+  isByCall(line: number): boolean {
+    return this.kind(line) === ConnKind.Template && this.neighbour(line) !== 0
+  }
+
+  /** Of such a template, the Call-ID; null where it is not known any more. */
+  callId(line: number): string | null {
+    return this.#calls.of(line, this.word(line))
+  }
+
   ports(line: number): { source: number; destination: number } {
     const base = line * this.stride * 4
     return {
-      source: ConnRecord.getSport(this.#view, base),
+      source: this.isByCall(line) ? 0 : ConnRecord.getSport(this.#view, base),
       destination: ConnRecord.getDport(this.#view, base),
     }
   }

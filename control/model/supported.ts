@@ -23,8 +23,6 @@ export function unsupported(
   isOwn: (address: IpAddress) => boolean,
   lacksSource: (family: Family) => boolean,
 ): string[] {
-  const reasons: string[] = []
-  if (service.persistenceEngine !== null) reasons.push(`persistence engine ${service.persistenceEngine}`)
   const tunnels = new Set<string>()
   const locals: string[] = []
   const sourceless = new Set<Family>()
@@ -44,7 +42,7 @@ export function unsupported(
     sourceless,
     (family) => `full NAT has no IPv${family} address: pointsman full-nat add ADDRESS`,
   )
-  return [...reasons, ...[...tunnels].map((type) => `tunnel ${type}`), ...locals, ...lacking]
+  return [...[...tunnels].map((type) => `tunnel ${type}`), ...locals, ...lacking]
 }
 
 /** Nothing to translate: the packet goes to the stack as it came, and so does its answer. */

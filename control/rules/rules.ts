@@ -47,9 +47,11 @@ export interface ServiceKinds {
   readonly ftp: number
   readonly fwmark: number
   readonly untracked: number
+  /** With a persistence engine. */
+  readonly engines: number
 }
 
-const NO_KINDS: ServiceKinds = { v4: 0, v6: 0, port0: 0, ftp: 0, fwmark: 0, untracked: 0 }
+const NO_KINDS: ServiceKinds = { v4: 0, v6: 0, port0: 0, ftp: 0, fwmark: 0, untracked: 0, engines: 0 }
 
 export class Rules {
   readonly #host: Host
@@ -84,7 +86,7 @@ export class Rules {
     return this.#kinds
   }
 
-  #count({ value: { id, untracked } }: ServiceEntry, by: 1 | -1): void {
+  #count({ value: { id, untracked, persistenceEngine } }: ServiceEntry, by: 1 | -1): void {
     const { v4, v6, port0, ftp, fwmark } = this.#kinds
     this.#kinds = {
       v4: v4 + (id.family === 4 ? by : 0),
@@ -93,6 +95,7 @@ export class Rules {
       ftp: ftp + (id.kind === 'address' && id.protocol === 'tcp' && id.port === 21 ? by : 0),
       fwmark: fwmark + (id.kind === 'fwmark' ? by : 0),
       untracked: this.#kinds.untracked + (untracked ? by : 0),
+      engines: this.#kinds.engines + (persistenceEngine === null ? 0 : by),
     }
   }
 

@@ -55,6 +55,9 @@ export const PM_MARK_SPANS = 20480
 export const PM_FILTER_BUCKET = 4
 export const PM_ANSWER_BUCKET = 8
 export const PM_ANSWER_BUCKETS = 2048
+export const PM_CALL_IDS = 8192
+export const PM_CALL_ID_MAX = 255
+export const PM_CALL_ID_IPV6 = 0x80000000
 export const PM_SOURCES = 32768
 export const PM_CONN_STATUS = 3
 export const PM_CONN_STATE_SHIFT = 2
@@ -158,6 +161,7 @@ export const Verdict = {
   DropRate: 73,
   DropConnections: 74,
   DropPortsTaken: 76,
+  DropNoCallId: 77,
   EvictedEnded: 96,
   EvictedHalfOpen: 97,
   EvictedUnanswered: 98,
@@ -235,6 +239,7 @@ export const verdictNames: { readonly [value: number]: string } = {
   73: 'drop_rate',
   74: 'drop_connections',
   76: 'drop_ports_taken',
+  77: 'drop_no_call_id',
   96: 'evicted_ended',
   97: 'evicted_half_open',
   98: 'evicted_unanswered',
@@ -368,6 +373,18 @@ export const serviceFlagNames: { readonly [value: number]: string } = {
   65536: 'untracked',
 }
 
+/** enum pm_engine */
+export const Engine = {
+  None: 0,
+  Sip: 1,
+} as const
+export type Engine = (typeof Engine)[keyof typeof Engine]
+
+export const engineNames: { readonly [value: number]: string } = {
+  0: 'none',
+  1: 'sip',
+}
+
 /** enum pm_slot */
 export const Slot = {
   Free: 0,
@@ -473,6 +490,7 @@ export const Setting = {
   Untracked: 2097152,
   Datagrams: 4194304,
   Bypass: 8388608,
+  Engines: 16777216,
 } as const
 export type Setting = (typeof Setting)[keyof typeof Setting]
 
@@ -500,6 +518,7 @@ export const settingNames: { readonly [value: number]: string } = {
   2097152: 'untracked',
   4194304: 'datagrams',
   8388608: 'bypass',
+  16777216: 'engines',
 }
 
 /** enum pm_egress_flag */
@@ -2021,6 +2040,52 @@ export const AnsweredRecord = {
   setEntry: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 0 + element('AnsweredRecord.entry', 8, index) * 8, value, true),
 } as const
 
+/** struct pm_call_id, 272 bytes. */
+export interface CallIdRecord {
+  readonly version: number
+  readonly line: number
+  readonly word: number
+  readonly length: number
+  readonly id: readonly bigint[]
+}
+
+export const CallIdRecord = {
+  size: 272,
+  offsets: {
+    version: 0,
+    line: 4,
+    word: 8,
+    length: 12,
+    id: 16,
+  },
+  read(view: DataView, base: number): CallIdRecord {
+    return {
+      version: view.getUint32(base + 0, true),
+      line: view.getUint32(base + 4, true),
+      word: view.getUint32(base + 8, true),
+      length: view.getUint32(base + 12, true),
+      id: Array.from({ length: 32 }, (_, index) => view.getBigUint64(base + 16 + index * 8, true)),
+    }
+  },
+  write(view: DataView, base: number, value: CallIdRecord): void {
+    view.setUint32(base + 0, value.version, true)
+    view.setUint32(base + 4, value.line, true)
+    view.setUint32(base + 8, value.word, true)
+    view.setUint32(base + 12, value.length, true)
+    elements('CallIdRecord.id', 32, value.id, (item, index) => view.setBigUint64(base + 16 + index * 8, item, true))
+  },
+  getVersion: (view: DataView, base: number): number => view.getUint32(base + 0, true),
+  setVersion: (view: DataView, base: number, value: number): void => view.setUint32(base + 0, value, true),
+  getLine: (view: DataView, base: number): number => view.getUint32(base + 4, true),
+  setLine: (view: DataView, base: number, value: number): void => view.setUint32(base + 4, value, true),
+  getWord: (view: DataView, base: number): number => view.getUint32(base + 8, true),
+  setWord: (view: DataView, base: number, value: number): void => view.setUint32(base + 8, value, true),
+  getLength: (view: DataView, base: number): number => view.getUint32(base + 12, true),
+  setLength: (view: DataView, base: number, value: number): void => view.setUint32(base + 12, value, true),
+  getId: (view: DataView, base: number, index: number): bigint => view.getBigUint64(base + 16 + element('CallIdRecord.id', 32, index) * 8, true),
+  setId: (view: DataView, base: number, index: number, value: bigint): void => view.setBigUint64(base + 16 + element('CallIdRecord.id', 32, index) * 8, value, true),
+} as const
+
 /** struct pm_source, 64 bytes. */
 export interface SourceRecord {
   readonly word: number
@@ -2723,6 +2788,7 @@ export type MapName =
   | 'neighbours'
   | 'localities'
   | 'full_nat'
+  | 'call_ids'
 
 /** In the order of PM_MAPS in maps.h, which is also their index for the wasm host. */
 export const MAP_NAMES: readonly MapName[] = [
@@ -2760,6 +2826,7 @@ export const MAP_NAMES: readonly MapName[] = [
   'neighbours',
   'localities',
   'full_nat',
+  'call_ids',
 ]
 
 export interface MapShape {
@@ -2807,10 +2874,11 @@ export const MAPS: Readonly<Record<MapName, MapShape>> = {
   neighbours: { index: 31, record: 'pm_neighbour', entrySize: 32, entries: 32768 },
   localities: { index: 32, record: 'pm_locality', entrySize: 64, entries: 16384 },
   full_nat: { index: 33, record: 'pm_full_nat', entrySize: 32, entries: 128 },
+  call_ids: { index: 34, record: 'pm_call_id', entrySize: 272, entries: 8192 },
 }
 
 /** Changes whenever the list of maps or a record in one of them does. */
-export const LAYOUT_FINGERPRINT = 'a999d3798ea269f3'
+export const LAYOUT_FINGERPRINT = 'e1a92ab5f7ad0a8a'
 
 /** What the fingerprint is of: kept in versions.gen.ts once another layout follows. */
 export const LAYOUT_DESCRIPTION = `settings pm_settings
@@ -2847,7 +2915,8 @@ fragments pm_fragment
 neighbours pm_neighbour
 localities pm_locality
 full_nat pm_full_nat
-constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_FULL_NATS=64 PM_FULL_NAT_COUNT=255 PM_FULL_NAT_SHIFT=8 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_SEAT_STEADY=2147483648 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
+call_ids pm_call_id
+constants PM_NONE=4294967295 PM_TICK_SHIFT=23 PM_SERVICE_SCHED=56 PM_TIMEOUTS=16 PM_TIMEOUT_UDP=11 PM_TIMEOUT_INITIAL=12 PM_TIMEOUT_LBLC=14 PM_TIMEOUT_LBLCR=15 PM_FULL_NATS=64 PM_FULL_NAT_COUNT=255 PM_FULL_NAT_SHIFT=8 PM_INTERFACES=64 PM_INTERFACE_PROBES=4 PM_INTERFACE_MACS=14 PM_MAC_BUCKETS=1024 PM_MAC_BUCKET=8 PM_EGRESSES=1024 PM_EGRESS_PROBES=8 PM_SCHEDULE_ACTIVE=256 PM_BRACKET_MAX=17 PM_BRACKET_CHALLENGES_SHIFT=12 PM_SEAT_STEADY=2147483648 PM_NEIGHBOURS=32768 PM_NEIGHBOUR_BUCKET=8 PM_NEIGHBOUR_CHECK4=1 PM_NEIGHBOUR_CHECK6=2 PM_NEIGHBOUR_OWN=3 PM_NEIGHBOUR_SERVE=4 PM_LOCALITIES=16384 PM_LOCALITY_REALS=8 PM_BUCKET=8 PM_LOCALS=128 PM_FRAGMENTS=4096 PM_NOTES=4 PM_INTEREST_BITS=524288 PM_INTEREST_WORDS=8192 PM_MARK_HALF=1 PM_MARK_KINDS4_SHIFT=8 PM_MARK_KINDS6_SHIFT=16 PM_MARK_KINDS=128 PM_MARK_RULES=10240 PM_MARK_BUCKETS=2048 PM_MARK_SPANS=20480 PM_FILTER_BUCKET=4 PM_ANSWER_BUCKET=8 PM_ANSWER_BUCKETS=2048 PM_CALL_IDS=8192 PM_CALL_ID_MAX=255 PM_CALL_ID_IPV6=2147483648 PM_SOURCES=32768 PM_CONN_STATUS=3 PM_CONN_STATE_SHIFT=2 PM_CONN_STATE_MASK=15 PM_CONN_CLASS_SHIFT=6 PM_CONN_CLASS_MASK=3 PM_CONN_ACTIVE=256 PM_CONN_INPUT_ONLY=512 PM_CONN_HELD=1024 PM_CONN_GENERATION=2048 PM_CONN_GENERATIONS=16775168 PM_CONN_EPOCHS=520093696 PM_CONN_EPOCH_SHIFT=24 PM_CONN_HOLD=536870912 PM_CONN_HOLDS=3758096384 PM_CONN_KIND_MASK=3 PM_CONN_METHOD_SHIFT=2 PM_CONN_METHOD_MASK=3 PM_TEMPLATE_STAYS=2147483648 PM_TEMPLATE_AGAIN=7153 PM_WAYS=4 PM_CONTROL_OPEN=2147483648 PM_LEVEL=31 PM_LEVELS_SHIFT=5 PM_LEVELS=27 PM_LEVEL_STEP=2 PM_LINES_LEAST=16384 PM_VERDICT_MAX=128 PM_SCHEDULER_MAX=17 PM_TCP_STATE_MAX=11 PM_SCTP_STATE_MAX=14
 pm_settings 192 0:layout:u32 4:flags:u32 8:next_hop_epoch:u32 12:reuse_mode:u32 16:timeouts:u32[16] 80:drop_rate:u32 84:unprivileged_port:u32 88:icmp_per_second:u32 92:hash_seed:u32 96:swept:u32 100:levels4:u32 104:levels6:u32 108:fingerprint:u32[2] 116:paths_learnt:u32 120:marks:u32 124:answer_intervals:u32 128:icmp_budget:u64 136:drop_count:u32 140:moves:u32 144:bypass:u32 148:full_nat:u32 152:pad3:u32[10]
 pm_interface 128 0:ifindex:u32 4:mac:u8[6] 10:macs:u16 12:mtu:u32 16:more:u64[14]
 pm_service 64 0:slot:u32 4:family:u8 5:protocol:u8 6:port:be16 8:addr:u8[16] 24:fwmark:u32 28:flags:u32 32:schedule:u32 36:timeout_s:u32 40:netmask:u32 44:pe:u32 48:order:u32 52:pad:u32[3]
@@ -2877,6 +2946,7 @@ pm_fragment 64 0:version:u32 4:until:u32 8:saddr:be32[4] 24:daddr:be32[4] 40:id:
 pm_neighbour 32 0:version:u32 4:epoch:u32 8:ifindex:u32 12:gateway:u32 16:dmac:u8[6] 22:smac:u8[6] 28:mtu:u32
 pm_locality 64 0:word:u32 4:used:u32 8:order:u32 12:changed:u32 16:addr:u8[16] 32:reals:u32[8]
 pm_full_nat 32 0:version:u32 4:first:u16 6:ports:u16 8:addr:be32[4] 24:pad:u32[2]
+pm_call_id 272 0:version:u32 4:line:u32 8:word:u32 12:length:u32 16:id:u64[32]
 pm_conn 24 0:word:u32 4:expires:u32 8:sport:be16 10:dport:be16 12:protocol:u8 13:traits:u8 14:neighbour:u16 16:real:u32 20:peer:u32`
 
 /** The layouts these codecs were made for, to compare with an object or a pinned map. */
@@ -3198,6 +3268,17 @@ export const RECORD_LAYOUTS: readonly RecordLayout[] = [
     size: 64,
     fields: [
       { name: 'entry', offset: 0, type: 'u64', count: 8 },
+    ],
+  },
+  {
+    name: 'pm_call_id',
+    size: 272,
+    fields: [
+      { name: 'version', offset: 0, type: 'u32', count: null },
+      { name: 'line', offset: 4, type: 'u32', count: null },
+      { name: 'word', offset: 8, type: 'u32', count: null },
+      { name: 'length', offset: 12, type: 'u32', count: null },
+      { name: 'id', offset: 16, type: 'u64', count: 32 },
     ],
   },
   {

@@ -15,6 +15,7 @@ import { SCHEDULERS as NAMES } from '../../control/model/scheduler.ts'
 import type { Dataplane, MapMemory } from '../../dataplane/dataplane.ts'
 import { listInterfaces } from '../../dataplane/interface-table.ts'
 import {
+  Engine,
   GateRecord,
   HopRecord,
   LiveRecord,
@@ -321,7 +322,7 @@ function writeService(
     schedule: scheduler | (active << 8),
     timeoutS: random.pick([1, 2, 300]),
     netmask: random.pick(where.family === 4 ? NETMASKS : PREFIXES),
-    pe: 0,
+    pe: random.once(where.protocol === PROTOCOL.udp ? 2 : 20) ? Engine.Sip : Engine.None,
     order: slot,
   })
   const reals = Array.from({ length: random.below(SERVERS_PER_SERVICE_MAX + 1) }, (_, i) => firstReal + i)
@@ -499,6 +500,7 @@ function writeSettings(plane: Dataplane, random: Random): void {
     Setting.ExpireQuiescent,
     Setting.Ftp,
     Setting.Untracked,
+    Setting.Engines,
   ]
   const flags = optional.reduce((all: number, flag) => (random.once(3) ? all | flag : all), Setting.Ready)
   // A filter that lets half of all addresses through, whatever the rules say.

@@ -59,6 +59,25 @@ const UDP = 17
 const SCTP = 132
 /** Types of chunks: those that lead somewhere often, others now and then. */
 const CHUNKS = [1, 1, 1, 2, 10, 10, 11, 11, 0, 0, 3, 4, 6, 7, 8, 9, 14, 12, 64, 255]
+/** Of SIP messages, and of what looks like them. */
+const LINES = [
+  'INVITE sip:a@b SIP/2.0',
+  'Via: SIP/2.0/UDP 198.51.100.7;branch=z9hG4bK74bf9, SIP/2.0/UDP 192.0.2.50',
+  ...['Call-ID: a@x', 'Call-ID: b@x', 'CALL-ID:c@x', 'i: a@x', 'I \t: b', 'Call-ID:\r\n a@x'],
+  ...[
+    'Call-ID: @x',
+    'Call-ID: a@',
+    'Call-ID: a;b',
+    'i-x: a@x',
+    'Identity: i',
+    'Call-IDs: a',
+    '\tCall-ID: d@x',
+    '',
+  ],
+  `Call-ID: ${'x'.repeat(255)}`,
+  `Call-ID: ${'x'.repeat(200)}@${'x'.repeat(60)}`,
+]
+const LINE_ENDS = ['\r\n', '\r\n', '\r\n', '\n', '\r', ' \r\n']
 /** Where tunnels of the random rules begin. */
 const DIRECTOR4 = ipBytes('10.0.2.1')
 
@@ -308,8 +327,23 @@ export class Traffic {
     if (protocol === SCTP) header = 12
     const end = Math.min(at + header + this.#payload(), FRAME_MAX - 24)
     for (let i = at + header; i < end; i++) this.frame[i] = i & 255
-    if (protocol === UDP) view.setUint16(at + 4, end - at)
-    return protocol === SCTP ? this.#chunks(at + header, end) : end
+    if (protocol === SCTP) return this.#chunks(at + header, end)
+    if (protocol !== UDP) return end
+    const last = random.once(3) ? this.#message(at + header) : end
+    view.setUint16(at + 4, last - at)
+    return last
+  }
+
+  /** Lines that may name a call, or hardly; returns where they end. */
+  #message(at: number): number {
+    const random = this.#random
+    let end = at
+    for (let lines = random.below(8); lines >= 0; lines--) {
+      const line = random.pick(LINES) + random.pick(LINE_ENDS)
+      for (let i = 0; i < line.length && end < FRAME_MAX - 24; i++) this.frame[end++] = line.charCodeAt(i)
+    }
+    if (end > at && random.once(4)) this.frame[at + random.below(end - at)] = random.below(256)
+    return end - (random.once(4) ? random.below(end - at + 1) : 0)
   }
 
   /** One or two chunks over what stands there, bundled as RFC 9260 §6.10 wants it, or with lengths that are no good. */

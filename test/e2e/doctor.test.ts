@@ -83,7 +83,8 @@ test(
           /192\.0\.2\.50 drop/,
         )
 
-        await director.rule('-A -u 192.0.2.100:5060 -s rr -p 60 --pe sip')
+        await director.rule('-A -u 192.0.2.100:5060 -s rr')
+        await director.rule('-a -u 192.0.2.100:5060 -r 10.0.2.11:5060 --full-nat')
         await director.pointsman(['set', 'snat_reroute=0'])
         const checks = (await findings(lab)).map(({ check }) => check)
         assert.ok(checks.includes('rules in force'))
