@@ -28,7 +28,7 @@ const BOTH: readonly Plane[] = ['xdp', 'userspace']
 
 export const ACCIDENTS: readonly Accident[] = [
   { name: 'the daemon is killed', planes: BOTH, every: 3, run: killDaemon },
-  // Until the daemon has heard of it (some ten milliseconds) the stack answers frames to the new address.
+  // Until the daemon has heard of it (some ten milliseconds) the stack answers frames to the new address (XDP).
   { name: 'another MAC address', planes: BOTH, unreachable: true, run: changeMac },
   { name: 'rules are replaced near capacity', planes: BOTH, run: replaceNearCapacity },
   { name: 'the firewall is reloaded', planes: BOTH, run: flushFirewall },
@@ -81,12 +81,16 @@ export async function startDirector(lab: Lab, plane: Plane): Promise<void> {
   await restart(lab)
 }
 
+/** The others learn of the address once the program has: docs/traffic-control.md says what becomes of earlier frames. */
 async function changeMac(lab: Lab, turn: number): Promise<void> {
   const wire = turn % 2 === 0 ? topology.wires.clients : topology.wires.servers
   const { clients, servers } = hostNamed('director')
   const own = turn % 2 === 0 ? clients?.mac : servers?.mac
   for (const mac of [NEW_MACS[turn % 2], own]) {
     await must(lab, ['ip', 'link', 'set', wire.interface, 'address', String(mac)])
+    await until('the program to know the address', 60_000, async () =>
+      (await lab.director.pointsman(['doctor', '--json'])).stdout.includes(String(mac)) ? undefined : true,
+    )
     await forgetNeighbours(lab)
     await pause(1500)
   }
