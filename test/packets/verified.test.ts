@@ -9,7 +9,7 @@ import { builtFile } from '../../dataplane/assets.ts'
 import { libbpf, need, needPointer } from '../../linux/libbpf.ts'
 import { skipWithoutPrivileges } from '../dataplane/private-network.ts'
 
-const ROOM = 650_000
+const ROOM = 700_000
 
 test('the largest program leaves the verifier room', { skip: skipWithoutPrivileges }, (t) => {
   const file = builtFile('pointsman-tc-recording.bpf.o')
