@@ -17,6 +17,7 @@ import {
   InterfaceRecord,
   MAP_NAMES,
   PM_ANSWER_BUCKETS,
+  PM_CALL_IDS,
   PM_EGRESSES,
   PM_FRAGMENTS,
   PM_FULL_NATS,
@@ -190,6 +191,7 @@ function entries(): Record<string, number> {
     sources: PM_SOURCES,
     answered: PM_ANSWER_BUCKETS,
     full_nat: PM_FULL_NATS * 2,
+    call_ids: PM_CALL_IDS,
   }
 }
 
