@@ -40,8 +40,14 @@ const UNREAD_MAX = 1 << 20
 
 export interface Api {
   readonly permits: Permits
-  /** Answers there, too: on a unix socket, or on an address. */
-  listen(at: string | { readonly host: string; readonly port: number }, access: Access): Promise<void>
+  /**
+   * Answers there, too: on a unix socket, or on an address, and tells the port (null: a unix socket). For port 0
+   * the kernel chooses one.
+   */
+  listen(
+    at: string | { readonly host: string; readonly port: number },
+    access: Access,
+  ): Promise<number | null>
   /** No more connections; answers under way are waited for, then every connection is cut. */
   close(graceMs: number): Promise<void>
 }
@@ -108,12 +114,13 @@ export function createApi(options: ApiOptions): Api {
         },
       )
       if (access !== 'all') server.maxConnections = READERS_MAX
-      await new Promise<void>((resolve, reject) => {
+      return await new Promise((resolve, reject) => {
         server.once('error', reject)
         server.listen(typeof at === 'string' ? { path: at } : at, () => {
           server.off('error', reject)
           servers.push(server)
-          resolve()
+          const address = server.address()
+          resolve(typeof address === 'object' ? (address?.port ?? null) : null)
         })
       })
     },

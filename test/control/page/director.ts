@@ -22,7 +22,6 @@ import type { NextHop } from '../../../linux/netlink/next-hop.ts'
 import { macBytes } from '../../packets/bytes.ts'
 import { ethernet, ipv4, tcp } from '../../packets/frame.ts'
 import { contextOf } from '../front/context.ts'
-import { freePorts } from '../registry/processes.ts'
 import { server, service, testHost } from '../support.ts'
 
 /** In one sample's time. */
@@ -124,9 +123,9 @@ export async function openWatched(clients: number): Promise<Watched> {
     }),
     failed: (error) => failures.push(error),
   })
-  const [port = 0, metrics = 0] = await freePorts(2)
-  await api.listen({ host: '127.0.0.1', port }, 'web')
-  await api.listen({ host: '127.0.0.1', port: metrics }, 'metrics')
+  const anywhere = { host: '127.0.0.1', port: 0 }
+  const port = await api.listen(anywhere, 'web')
+  const metrics = await api.listen(anywhere, 'metrics')
   let came = clients
   let samples = 0
   return {
