@@ -9,8 +9,10 @@ const ETHERNET = 14
 const SCTP = 132
 /** Of the checksum in the common header. */
 const CRC = 8
+/** Of a packet that is whole all the same (RFC 6946): of a fixed length. */
+const FRAGMENT = 44
 /** Extension headers that the program reads over. */
-const EXTENSIONS: readonly number[] = [0, 43, 60]
+const EXTENSIONS: readonly number[] = [0, 43, FRAGMENT, 60]
 const TAGS: readonly number[] = [0x8100, 0x88a8]
 
 /** Where the SCTP packet of a frame starts and ends; null if there is none. */
@@ -24,8 +26,9 @@ function sctpOf(frame: Uint8Array): { readonly from: number; readonly to: number
   let from = ip + (isV4 ? (frame[ip]! & 15) * 4 : 40)
   let protocol = frame[ip + (isV4 ? 9 : 6)]!
   while (!isV4 && EXTENSIONS.includes(protocol) && from + 2 <= frame.length) {
+    const length = protocol === FRAGMENT ? 8 : (frame[from + 1]! + 1) * 8
     protocol = frame[from]!
-    from += (frame[from + 1]! + 1) * 8
+    from += length
   }
   return protocol === SCTP && from + 12 <= to && to <= frame.length ? { from, to } : null
 }
