@@ -24,7 +24,7 @@ PM_PART __u32 pm_calls_out(PM_HOST *host, __u64 sender)
 	const struct pm_real *real = pm_reals(sender);
 	struct pm_frame f = pm_frame_open(host);
 	const struct pm_service *service;
-	struct pm_call *call = pm_call();
+	struct pm_call *call = pm_call_room();
 	const __be32 *addr;
 
 	if (!real || !call || f.data + PM_ETH_LEN > f.end)
@@ -56,7 +56,7 @@ pm_inline __u64 pm_call_out(int family, __u32 index)
 	struct pm_plan plan = { .real = index, .template = PM_NONE, .flags = PM_CONNECT_UNSEEN };
 	struct pm_flow flow = { .set = pm_settings(0) };
 	struct pm_real *real = pm_reals(index);
-	const struct pm_call *call = pm_call();
+	const struct pm_call *call = pm_call_room();
 	struct pm_key *k = &flow.p.key;
 	struct pm_service *service;
 	__u64 line, found;
@@ -122,7 +122,7 @@ PM_PART __u64 pm_call_out6(__u32 index)
 pm_inline __u32 pm_introduce_call(int family, __u32 index)
 {
 	const struct pm_real *real = pm_reals(index);
-	const struct pm_call *call = pm_call();
+	const struct pm_call *call = pm_call_room();
 
 	if (!real || !call)
 		return PM_DROP_MAP;

@@ -83,7 +83,7 @@ pm_inline __u32 pm_meet(PM_HOST *host, int family, __u64 piece)
 {
 	struct pm_frame f = pm_frame_open(host);
 	struct pm_settings *set = pm_settings(0);
-	struct pm_call *call = pm_call();
+	struct pm_call *call = pm_call_room();
 	struct pm_packet p = {};
 	__u32 slot = 0;
 
@@ -110,7 +110,7 @@ PM_PART __u32 pm_meet6(PM_HOST *host, __u64 piece)
 pm_inline enum pm_verdict pm_introduce(PM_HOST *host, int family, __u64 piece)
 {
 	__u32 slot = family == 4 ? pm_meet4(host, piece) : pm_meet6(host, piece);
-	const struct pm_call *call = pm_call();
+	const struct pm_call *call = pm_call_room();
 
 	return slot == PM_NONE || !call ? PM_PASS_NO_SERVICE : pm_introduce_to(family, slot, &call->key);
 }

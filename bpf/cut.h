@@ -23,7 +23,7 @@
 #define PM_CUT_FRONT_SHIFT 8
 #define PM_CUT_SAYS_SHIFT 16
 
-/* A packet is one CPU's while the program runs. The verifier reckons with the largest pieces, wherever they start. */
+/* The verifier reckons with the largest pieces, wherever they start. */
 struct pm_cut_room {
 	__u8 front[PM_CUT_FRONT_MASK + 1];
 	__u8 frame[PM_CUT_MAX + PM_CUT_PIECE_MAX];
@@ -32,12 +32,7 @@ struct pm_cut_room {
 	__u32 whole;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pm_cut_room);
-} cut_room SEC(".maps");
+PM_DEFINE_ROOM(cut_room, struct pm_cut_room)
 
 struct pm_cutting {
 	struct __sk_buff *skb;
@@ -51,13 +46,6 @@ struct pm_cutting {
 	__u32 more;    /* IPv4: MF of the packet itself, and DF if that stays */
 	__u32 sent;    /* all pieces are on their way, but for the one that the packet has become */
 };
-
-pm_inline struct pm_cut_room *pm_cut_room(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&cut_room, &zero);
-}
 
 /* RFC 791 §3.1: options without the copied flag are the first fragment's only; others get "no operation". */
 PM_PART int pm_cut_options(__u32 header)

@@ -52,6 +52,21 @@ const volatile struct pm_limits pm_limits = { .cpus = 1 };
 	}
 PM_MAPS(PM_DEFINE_MAP)
 
+/* Room for what the stack has none for. A frame is one CPU's while the program runs. */
+#define PM_DEFINE_ROOM(name, record)                                  \
+	struct {                                                      \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);              \
+		__uint(max_entries, 1);                               \
+		__type(key, __u32);                                   \
+		__type(value, record);                                \
+	} name SEC(".maps");                                          \
+	pm_inline record *pm_##name(void)                             \
+	{                                                             \
+		__u32 zero = 0;                                       \
+                                                                      \
+		return bpf_map_lookup_elem(&name, &zero);             \
+	}
+
 /* The last time that the clock was asked, in ticks, and in the high half when that was, in jiffies. */
 __u64 pm_asked;
 

@@ -53,6 +53,12 @@ static struct pm_region pm_regions[PM_REGIONS];
 PM_MAPS(PM_DEFINE_MAP)
 
 /* One per worker: the embedding gives each its own instance or thread. */
+#define PM_DEFINE_ROOM(name, record)       \
+	static PM_THREAD_LOCAL record name; \
+	pm_inline record *pm_##name(void)   \
+	{                                   \
+		return &name;               \
+	}
 static PM_THREAD_LOCAL __u32 pm_clock;
 static PM_THREAD_LOCAL __u32 pm_row;
 

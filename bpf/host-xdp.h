@@ -50,20 +50,8 @@ pm_inline __u64 pm_sum(struct pm_frame *f, __u32 off, __u32 len)
 	return pm_sum_bytes(f->host, off, len);
 }
 
-/* The neighbour that the last look at the FIB did not find. A frame is one CPU's while the program runs. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pm_relay);
-} relay_room SEC(".maps");
-
-pm_inline struct pm_relay *pm_relay_room(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&relay_room, &zero);
-}
+/* The neighbour that the last look at the FIB did not find. */
+PM_DEFINE_ROOM(relay_room, struct pm_relay)
 
 PM_PART int pm_relay_keep(const struct bpf_fib_lookup *p)
 {

@@ -2,7 +2,8 @@
 /*
  * Persistence (dataplane.md §5): a client's connections go to the real server that its template names. A
  * template is a line of the connection table; its key is the client under the service's mask, what the
- * service is known by, and with a persistence engine the call. It never moves, since its connections know it by where it stands (control.h).
+ * service is known by, and with a persistence engine the call. It never moves, since its connections know it by
+ * where it stands (control.h).
  */
 #pragma once
 

@@ -67,24 +67,12 @@ struct {
 	__type(value, struct pm_record_wanted);
 } record_wanted SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pm_record_scratch);
-} record_scratch SEC(".maps");
+PM_DEFINE_ROOM(record_scratch, struct pm_record_scratch)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, PM_RECORD_RING);
 } record_ring SEC(".maps");
-
-pm_inline struct pm_record_scratch *pm_record_scratch(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&record_scratch, &zero);
-}
 
 pm_inline struct pm_record_wanted *pm_record_wanted(void)
 {

@@ -23,7 +23,7 @@
 /* A header of the name without a value is none: the search goes on, as often as this. */
 #define PM_CALL_TRIES 4
 
-/* The message under treatment: a frame is one CPU's while the program runs. */
+/* The message under treatment. */
 struct pm_call {
 	__u64 text[PM_CALL_TEXT / 8];
 	__u64 id[(PM_CALL_ID_MAX + 1) / 8]; /* and what follows it */
@@ -32,21 +32,9 @@ struct pm_call {
 	struct pm_key key; /* between parts of the program: of the packet, or of what its other side sends */
 };
 
+PM_DEFINE_ROOM(call_room, struct pm_call)
+
 #ifdef __bpf__
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pm_call);
-} call_room SEC(".maps");
-
-pm_inline struct pm_call *pm_call(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&call_room, &zero);
-}
-
 #ifdef PM_SKB
 #define pm_host_read(host, off, to, bytes) bpf_skb_load_bytes((host), (off), (to), (bytes))
 #else
@@ -55,13 +43,6 @@ pm_inline struct pm_call *pm_call(void)
 /* Wherever the bytes lie, they can be read. */
 #define pm_is_readable(f) ((void)(f), 1)
 #else
-static PM_THREAD_LOCAL struct pm_call pm_call_room;
-
-pm_inline struct pm_call *pm_call(void)
-{
-	return &pm_call_room;
-}
-
 pm_inline int pm_host_read(const struct pm_job *job, __u32 off, void *to, __u32 bytes)
 {
 	if (off > job->linear || bytes > job->linear - off)
@@ -86,7 +67,7 @@ pm_inline __u32 pm_call_of(const struct pm_service *service)
 
 	if (pm_likely(!pm_is_by_call(service)))
 		return 0;
-	call = pm_call();
+	call = pm_call_room();
 	return call ? call->hash | 1 : 1;
 }
 
@@ -214,7 +195,7 @@ pm_inline long pm_read_header(struct pm_reading *s, const __u8 *text)
 static long pm_look_at_text(__u32 i, void *arg)
 {
 	struct pm_reading *s = arg;
-	struct pm_call *call = pm_call();
+	struct pm_call *call = pm_call_room();
 	const __u8 *text;
 	__u32 at;
 
@@ -273,7 +254,7 @@ struct pm_value {
 static long pm_look_at_value(__u32 i, void *arg)
 {
 	struct pm_value *v = arg;
-	struct pm_call *call = pm_call();
+	struct pm_call *call = pm_call_room();
 	__u8 c;
 
 	if (!call || i > PM_CALL_ID_MAX)
@@ -332,7 +313,7 @@ PM_PART __u64 pm_read_call_once(PM_HOST *host, __u32 from, __u32 end)
 {
 	struct pm_reading s = { .host = host, .off = from, .end = end, .phase = PM_CALL_WITHIN };
 	struct pm_settings *set = pm_settings(0);
-	struct pm_call *call = pm_call();
+	struct pm_call *call = pm_call_room();
 	int found;
 
 	if (!call || !set)
@@ -390,7 +371,7 @@ pm_inline int pm_is_listed(const struct pm_call_id *r)
  */
 PM_PART int pm_note_call(__u32 line, __u32 word)
 {
-	const struct pm_call *call = pm_call();
+	const struct pm_call *call = pm_call_room();
 	__u32 first = line % (PM_CALL_IDS / PM_WAYS) * PM_WAYS, way = line / (PM_CALL_IDS / PM_WAYS) % PM_WAYS;
 	struct pm_call_id *r;
 	__u32 version;

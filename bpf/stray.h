@@ -36,7 +36,7 @@ pm_inline int pm_never_forwarded(int family, const __be32 *to)
 pm_inline __u64 pm_sender(PM_HOST *host, int family)
 {
 	struct pm_frame f = pm_frame_open(host);
-	struct pm_call *call = pm_call();
+	struct pm_call *call = pm_call_room();
 	const struct pm_real *real;
 	struct pm_packet p = {};
 	struct pm_fib q = {};

@@ -1,8 +1,8 @@
 /**
  * Packets that are larger than their path, where the packet program alone cannot cut them (`Dataplane.cutLarger`): once
  * there are real servers behind tunnels, or narrower links, or the program had to drop one: a route may be narrower than
- * its link. Fragments, which the same puts together, once the program
- * has noted any. The settings that have the program leave them to it are published after it is there.
+ * its link. Fragments, which the same puts together, once the program has noted any. The settings that have the program
+ * leave them to it are published after it is there.
  */
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import {
