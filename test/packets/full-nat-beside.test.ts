@@ -173,10 +173,14 @@ describe('full NAT beside', () => {
   })
 
   test('thresholds: what is over them is not connected, and what is connected goes on', async () => {
-    await load(web(' -x 1'), PORT + 9)
-    assert.equal(ask(41_000), 'forward_nat')
+    await load(web(' -x 1'), PORT + 1)
+    const { verdict, frame } = client(tcp({ sport: 41_000, dport: 80, flags: 'S' }))
+    assert.equal(verdict, 'forward_nat')
     assert.equal(ask(41_001), 'answer_port_unreachable')
-    assert.equal(answer(PORT).action, 'pass')
+    const had = new DataView(frame.buffer, frame.byteOffset).getUint16(34)
+    const free = had === PORT ? PORT + 1 : PORT
+    assert.equal(answer(free).action, 'pass', 'nobody has the other port')
+    assert.equal(answer(had).verdict, 'forward_nat_reply')
     assert.equal(ask(41_000, 'A'), 'forward_nat')
   })
 
