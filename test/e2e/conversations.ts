@@ -16,7 +16,7 @@ export async function allGoOn(
   lab: Lab,
   count: number,
   why: string,
-  withinMs = 60_000,
+  withinMs = 120_000,
 ): Promise<readonly ConversationReport[]> {
   const before = await lab.client.conversations()
   assert.equal(before.length, count)

@@ -13,7 +13,7 @@ import { stackOnWire, unstackWire } from './stacking.ts'
 
 const skip = missingFor('xdp')
 /** A change of links is acted on in a second; on a machine where much else goes on, later. */
-const PATIENCE_MS = 60_000
+const PATIENCE_MS = 120_000
 
 async function interfaces(lab: Lab): Promise<Status['dataplane']['interfaces']> {
   const { body } = await lab.director.api('GET', '/v1/status')

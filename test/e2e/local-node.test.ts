@@ -41,13 +41,16 @@ udp.on('message', (m, from) => udp.send(Buffer.alloc(${LONG_ANSWER}, m.length % 
 udp.bind(7003, '0.0.0.0', () => console.log('ready'))
 `
 
+/** For an answer, on a machine where much else goes on. */
+const PATIENCE_MS = 30_000
+
 /** What a client that sends \`BYTES\` bytes is told, and whether they come back. */
 const ECHO = `
 const [port, bytes] = process.argv.slice(1).map(Number)
 const s = require('net').connect(port, '${VIP}')
 const sent = Buffer.alloc(bytes, 'pointsman')
 const got = []
-s.setTimeout(5000, () => { console.log('late'); process.exit() })
+s.setTimeout(${PATIENCE_MS}, () => { console.log('late'); process.exit() })
 s.on('error', (e) => { console.log(e.code); process.exit() })
 s.on('data', (d) => got.push(d))
 s.on('end', () => {
@@ -63,7 +66,7 @@ const [port, bytes] = process.argv.slice(1).map(Number)
 const s = require('dgram').createSocket('udp4')
 s.on('error', (e) => { console.log(e.code); process.exit() })
 s.on('message', (m) => { console.log(m.length + ' of ' + m[0]); process.exit() })
-setTimeout(() => { console.log('late'); process.exit() }, 5000)
+setTimeout(() => { console.log('late'); process.exit() }, ${PATIENCE_MS})
 s.connect(port, '${VIP}', () => s.send(Buffer.alloc(bytes)))
 `
 

@@ -83,7 +83,7 @@ describe('sockets', { skip }, () => {
         )
         assert.match(pointsman.stdout, /^sloppy_tcp=0$/m, pointsman.stderr)
         child.kill('SIGTERM')
-        assert.equal(await ended(4000), 0)
+        assert.equal(await ended(), 0)
         assert.ok(!existsSync(readers))
       },
     ))

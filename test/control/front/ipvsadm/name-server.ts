@@ -13,6 +13,8 @@ export interface NameServer {
   readonly address: string
   /** Names it was asked for, in order. */
   readonly asked: readonly string[]
+  /** One that has said nothing knows no name from now on, nor those that it was asked for. */
+  speak(): void
   close(): void
 }
 
@@ -58,13 +60,20 @@ function answerTo(query: Buffer, records: Readonly<Record<string, string>>): { n
 export async function nameServer(records: Readonly<Record<string, string>> | null): Promise<NameServer> {
   const socket: Socket = createSocket('udp4')
   const asked: string[] = []
+  let unsaid: (() => void)[] | null = records === null ? [] : null
   socket.on('message', (query, { port, address }) => {
     const { name, reply } = answerTo(query, records ?? {})
     asked.push(name)
-    if (records !== null) socket.send(reply, port, address)
+    const say = (): void => socket.send(reply, port, address)
+    if (unsaid === null) say()
+    else unsaid.push(say)
   })
   socket.bind(0, '127.0.0.1')
   await once(socket, 'listening')
   const { port }: AddressInfo = socket.address()
-  return { address: `127.0.0.1:${port}`, asked, close: () => socket.close() }
+  const speak = (): void => {
+    for (const say of unsaid ?? []) say()
+    unsaid = null
+  }
+  return { address: `127.0.0.1:${port}`, asked, speak, close: () => socket.close() }
 }
