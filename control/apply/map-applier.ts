@@ -66,6 +66,8 @@ export interface MapApplierOptions {
   /** What an applier over a copy of these maps kept beside them; else the state file is asked. */
   readonly saved?: SavedState | null
   readonly clock?: Clock
+  /** Makes the hash seed of maps that have none; by chance, unless said otherwise. */
+  readonly drawSeed?: () => number
   /** Told of every step before it is done, in order. */
   readonly trace?: (operation: Operation) => void
   /** Told of what goes wrong without stopping anything. */
@@ -213,7 +215,7 @@ export class MapApplier implements Applier {
       failed: options.failed ?? (() => {}),
     })
     this.#comparison = new Comparison(view, rules, (service) => this.#reconciler.isPending(service))
-    this.#identity = identityOf(dataplane)
+    this.#identity = identityOf(dataplane, options.drawSeed ?? drawSeed)
     this.#fullNat = this.publishedFullNat()
     this.#fullNatWord = fullNatWord(this.#fullNat)
     this.saved = options.saved ?? this.#stateFile.load(this.#identity)
@@ -616,10 +618,14 @@ export class MapApplier implements Applier {
 }
 
 /** What tells these maps from all others: their hash seed, made with them. */
-function identityOf(dataplane: Dataplane): number {
+function identityOf(dataplane: Dataplane, draw: () => number): number {
   const { u32 } = dataplane.map('settings')
   const seed = SettingsRecord.offsets.hashSeed / 4
-  // Attackers who know the hash could fill chosen sets; it must never change under live connections.
-  if (u32[seed] === 0) Atomics.store(u32, seed, crypto.getRandomValues(new Uint32Array(1))[0]! || 1)
+  if (u32[seed] === 0) Atomics.store(u32, seed, draw() || 1)
   return u32[seed]!
+}
+
+/** Attackers who know the hash could fill chosen sets; it must never change under live connections. */
+function drawSeed(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0]!
 }

@@ -25,6 +25,10 @@ export class Random {
     return this.below(n) === 0
   }
 
+  bytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => this.below(256))
+  }
+
   pick<T>(from: readonly T[]): T {
     const chosen = from[this.below(from.length)]
     if (chosen === undefined) throw new Error('Cannot pick from an empty list')

@@ -1,12 +1,13 @@
 /** What must be refused is refused as ipvsadm would, changes nothing, and harms nobody. */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import type { Lab } from '../../lab/lab.ts'
 import { addServer, addService, allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { FAMILIES, hostNamed, METHODS, topology } from '../../lab/topology.ts'
+import { Random } from '../differential/random.ts'
 import { concat, macBytes } from '../packets/bytes.ts'
 import { ethernet, ipv4, ipv6, PROTOCOL, padOptions, raw, tcp, udp } from '../packets/frame.ts'
+import { SEED } from '../property.ts'
 import { everyFrameHasVerdict, missingFor, PLANES, sendFrames, takeAccount, withDirector } from './scene.ts'
 
 const NAT: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
@@ -153,6 +154,7 @@ function garbage(): Uint8Array[] {
   const { ipv4: src, ipv6: src6 } = hostNamed('client').clients
   const { ipv4: dst, ipv6: dst6 } = topology.virtual.nat
   const header = concat(macBytes(to.dst), macBytes(to.src))
+  const random = new Random(SEED)
   const whole = [
     ethernet(to, ipv4({ src, dst }, tcp({ sport: 4000, dport: 80, flags: 'S' }))),
     ethernet(to, ipv4({ src, dst, df: true }, udp({ sport: 4000, dport: 7 }))),
@@ -197,14 +199,14 @@ function garbage(): Uint8Array[] {
     // noise of any length behind every ethertype that is looked into
     ...[0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806, 0xffff].flatMap((type) =>
       Array.from({ length: 300 }, (_, i) =>
-        concat(header, Uint8Array.of(type >> 8, type & 0xff), randomBytes((i * 5) % 1501)),
+        concat(header, Uint8Array.of(type >> 8, type & 0xff), random.bytes((i * 5) % 1501)),
       ),
     ),
     // noise that begins like a packet for the service
     ...whole.flatMap((frame) =>
       Array.from({ length: 300 }, (_, i) => {
         const at = 14 + (i % (frame.length - 14))
-        return concat(frame.subarray(0, at), randomBytes(Math.max(1, (i * 7) % 400)))
+        return concat(frame.subarray(0, at), random.bytes(Math.max(1, (i * 7) % 400)))
       }),
     ),
   ]

@@ -13,14 +13,12 @@ import { importMarks } from '../../control/source/netfilter/marks.ts'
 import type { Dataplane } from '../../dataplane/dataplane.ts'
 import { MAP_NAMES, RealRecord, SettingsRecord, Slot } from '../../dataplane/layout/layout.gen.ts'
 import { stampLayout } from '../../dataplane/layout/stamp.ts'
-import { SEED } from '../property.ts'
+import { hashSeed } from '../property.ts'
 import type { CommandResult } from './compare.ts'
 
 /** Maps that belong to the data plane: they stay when everything else is forgotten. */
 const KEPT = new Set(['interfaces'])
 const NEXT_HOP_EPOCH = SettingsRecord.offsets.nextHopEpoch / 4
-/** Places in tables, ports of full NAT and what is left to chance: the same in every run. Not 0: that is none. */
-const HASH_SEED = Math.imul(SEED, 0x9e37_79b1) >>> 0 || 1
 /** How often expired connections are looked for and defences judged. */
 const HOUSEKEEPING_MS = 100
 
@@ -53,7 +51,7 @@ export class DirectorUnderTest {
       bytes.fill(0)
       if (name === 'settings') stampLayout(view)
     }
-    SettingsRecord.setHashSeed(this.#dataplane.map('settings').view, 0, HASH_SEED)
+    SettingsRecord.setHashSeed(this.#dataplane.map('settings').view, 0, hashSeed())
     // The threads of the userspace plane go on, and know that nothing has changed by its staying the same.
     settings[NEXT_HOP_EPOCH] = epoch + 1
     this.#managed = openDirector({ dataplane: this.#dataplane, host: this.#host })

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { fixedHost } from '../../../control/rules/host.ts'
 import { RealFlag, RealRecord, Setting, SettingsRecord, Slot } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service } from '../support.ts'
 
 const host = fixedHost({})

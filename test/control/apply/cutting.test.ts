@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { fixedHost } from '../../../control/rules/host.ts'
 import type { Answers } from '../../../dataplane/dataplane.ts'
 import { PM_VERDICT_MAX, Setting, SettingsRecord, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { parseAddress } from '../../../net/address.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service } from '../support.ts'
 
 /** Memory that can be asked to have packets cut, and notes when it is. */

@@ -1,11 +1,12 @@
 /** The director stays when the plane below it is exchanged. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { exchangePlane, openDirector } from '../../../control/apply/open.ts'
+import { exchangePlane } from '../../../control/apply/open.ts'
 import { copyMaps } from '../../../dataplane/copy.ts'
 import { DataplaneError } from '../../../dataplane/dataplane.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { lookUp, membersOf, realsOf } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { memoryState, server, service, testHost } from '../support.ts'
 
 const web = service('tcp 10.0.0.1:80', { scheduler: 'rr' })

@@ -1,11 +1,11 @@
 /** What stands in front of a service is that service's alone, also over a restart. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import type { FilterBatch } from '../../../control/model/filter.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { cut } from '../../../net/prefix.ts'
+import { openDirector } from '../opened-director.ts'
 import { service, testHost } from '../support.ts'
 
 const open = (dataplane: MemoryDataplane) => openDirector({ dataplane, host: testHost() })

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { LocalAnswers } from '../../../control/apply/local-answers.ts'
-import { openDirector } from '../../../control/apply/open.ts'
 import { REAL_WORDS } from '../../../control/compile/images.ts'
 import { fixedHost } from '../../../control/rules/host.ts'
 import type { Answers, Dataplane } from '../../../dataplane/dataplane.ts'
 import { RealFlag, RealRecord, Setting, SettingsRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { openDirector } from '../opened-director.ts'
 import { ip, server, service } from '../support.ts'
 
 /** Memory that can be asked to see answers, and notes when it is. */

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { type Clock, systemClock } from '../../../control/apply/clock.ts'
-import { openDirector } from '../../../control/apply/open.ts'
 import type { StateFile } from '../../../control/apply/state-file.ts'
 import type { Director } from '../../../control/model/director.ts'
 import { serverKey } from '../../../control/model/identity.ts'
@@ -9,6 +8,7 @@ import { describe as describeOperation, type Operation } from '../../../control/
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import fc from '../../property.ts'
 import { checkReadable, choose, lookUp, membersOf, realsOf } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { SchedulerModel } from '../scheduler-model.ts'
 import { answer, memoryState, server, service, testHost } from '../support.ts'
 

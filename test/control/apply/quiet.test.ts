@@ -1,10 +1,10 @@
 /** What packets may still be reading is not used again before the plane says that they are through. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { Quiet } from '../../../control/apply/quiet.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { membersOf } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { HandClock, server, service, testHost } from '../support.ts'
 
 /** A plane whose packets are as slow as the test wants. */

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { MapApplier } from '../../../control/apply/map-applier.ts'
-import { openDirector } from '../../../control/apply/open.ts'
 import type { HostHop } from '../../../control/rules/host.ts'
 import { HopRecord, RealRecord, SettingsRecord, Slot } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import type { IpAddress } from '../../../net/address.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service, testHost } from '../support.ts'
 
 /** Ends by itself, however little is done at once. */

@@ -1,7 +1,6 @@
 /** Rules come in force in the end: near capacity, behind somebody else's trouble, after a stray write. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { namesFrom } from '../../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../../control/front/ipvsadm/run.ts'
 import type { Director } from '../../../control/model/director.ts'
@@ -12,6 +11,7 @@ import { LiveRecord, type ScheduleRecord } from '../../../dataplane/layout/layou
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import fc from '../../property.ts'
 import { activeSchedule, checkReadable, lookUp, membersOf, realsOf } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { answer, HandClock, server, service, testHost } from '../support.ts'
 
 const SIXTEEN = { ...SMALL_SIZES, reals: 16, members: 256 }

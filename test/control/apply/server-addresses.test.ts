@@ -1,8 +1,8 @@
 /** Which addresses are to stay resolved, as real servers come and go. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
+import { openDirector } from '../opened-director.ts'
 import { ip, server, service, testHost } from '../support.ts'
 
 const web = service('tcp 192.0.2.100:80', { scheduler: 'rr' })

@@ -4,12 +4,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { addFullNat, deleteFullNat, listFullNat } from '../../../control/cli/full-nat.ts'
 import { type Api, createApi } from '../../../control/front/api/server.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { ask } from '../front/ask.ts'
 import { contextOf } from '../front/context.ts'
+import { openDirector } from '../opened-director.ts'
 import { testHost } from '../support.ts'
 
 describe('pointsman full-nat', () => {

@@ -1,11 +1,11 @@
 /** The addresses of full NAT in the maps: as packets read them, and as the next director finds them. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { fullNatWord, readFullNat, writeFullNat } from '../../../control/compile/full-nat.ts'
 import type { FullNatAddress } from '../../../control/model/full-nat.ts'
 import { FullNatRecord, PM_FULL_NATS, SettingsRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
+import { openDirector } from '../opened-director.ts'
 import { ip, testHost } from '../support.ts'
 
 const VERSION = FullNatRecord.offsets.version / 4

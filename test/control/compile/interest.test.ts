@@ -1,7 +1,6 @@
 /** The filter in front of the packet program: what it lets through, as the program itself reads it. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { refreshInterest } from '../../../control/compile/interest.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
 import { putInterface } from '../../../dataplane/interface-table.ts'
@@ -10,6 +9,7 @@ import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { openWasm } from '../../../dataplane/userspace/wasm-file.ts'
 import { parseAddress } from '../../../net/address.ts'
 import { ethernet, ip, tcp } from '../../packets/frame.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service, testHost } from '../support.ts'
 
 const MAC = '02:00:00:00:00:01'

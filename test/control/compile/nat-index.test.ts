@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { NatIndex, type NatMaps } from '../../../control/compile/nat-index.ts'
 import { bucketsOf, entrySlot, serviceHash } from '../../../control/compile/service-index.ts'
 import type { Director } from '../../../control/model/director.ts'
@@ -18,6 +17,7 @@ import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { addressToBytes } from '../../../net/address.ts'
 import { until } from '../../dataplane/private-network.ts'
 import fc from '../../property.ts'
+import { openDirector } from '../opened-director.ts'
 import { memoryState, server, service, testHost } from '../support.ts'
 
 const TCP = 6

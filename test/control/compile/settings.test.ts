@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { setImmediate as immediately } from 'node:timers/promises'
-import { openDirector } from '../../../control/apply/open.ts'
 import { localsImage } from '../../../control/compile/locals.ts'
 import { defence, secondsOfTicks, ticksOfSeconds } from '../../../control/compile/settings.ts'
 import { initialSysctls } from '../../../control/model/sysctls.ts'
@@ -16,6 +15,7 @@ import {
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import fc from '../../property.ts'
 import { realsOf } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { ip, nic, server, service, testHost } from '../support.ts'
 
 const settings = (dataplane: MemoryDataplane) => SettingsRecord.read(dataplane.map('settings').view, 0)

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { Sweep } from '../../../control/connections/sweep.ts'
 import { ConnectionTable, traitsOf } from '../../../control/connections/table.ts'
 import {
@@ -26,6 +25,7 @@ import {
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import fc from '../../property.ts'
 import { realsOf } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service, testHost } from '../support.ts'
 
 const NOW = 1_000_000

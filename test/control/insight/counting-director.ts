@@ -1,6 +1,5 @@
 /** A director in memory with something to count, and its collector. */
 import assert from 'node:assert/strict'
-import { openDirector } from '../../../control/apply/open.ts'
 import { readVerdicts } from '../../../control/counting/verdicts.ts'
 import { Collector } from '../../../control/insight/metrics/collector.ts'
 import { HourHistory } from '../../../control/insight/metrics/history.ts'
@@ -9,6 +8,7 @@ import { Sources } from '../../../control/source/sources.ts'
 import { CountersRecord } from '../../../dataplane/layout/layout.gen.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { stage } from '../health/stage.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service, testHost } from '../support.ts'
 
 /** A director with a NAT service, one of IPv6, a mark, and numbers in its maps. */

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { statusText } from '../../../control/cli/text.ts'
 import { readStatus } from '../../../control/insight/status.ts'
 import { Sources } from '../../../control/source/sources.ts'
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { check, site, stage } from '../health/stage.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service, testHost } from '../support.ts'
 
 test('connections are not counted yet until a sweep has been over all lines, and then as it says', () => {

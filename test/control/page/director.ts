@@ -1,6 +1,5 @@
 /** A director that somebody looks at: the packet program in wasm, with connections through it, and its page on a port. */
 import assert from 'node:assert/strict'
-import { openDirector } from '../../../control/apply/open.ts'
 import { ticksOfSeconds } from '../../../control/compile/settings.ts'
 import { readVerdicts } from '../../../control/counting/verdicts.ts'
 import { type Api, createApi } from '../../../control/front/api/server.ts'
@@ -22,6 +21,7 @@ import type { NextHop } from '../../../linux/netlink/next-hop.ts'
 import { macBytes } from '../../packets/bytes.ts'
 import { ethernet, ipv4, tcp } from '../../packets/frame.ts'
 import { contextOf } from '../front/context.ts'
+import { openDirector } from '../opened-director.ts'
 import { server, service, testHost } from '../support.ts'
 
 /** In one sample's time. */

@@ -1,7 +1,6 @@
 /** Who wants what: whole sets of sources, and overlays that take weight without changing what was said. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { namesFrom } from '../../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../../control/front/ipvsadm/run.ts'
 import { serverKey, serviceKey } from '../../../control/model/identity.ts'
@@ -9,6 +8,7 @@ import { composeOverlays, NO_OVERLAYS, type Shares } from '../../../control/rule
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import fc from '../../property.ts'
 import { choose } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { memoryState, server, service, testHost } from '../support.ts'
 
 const web = service('tcp 10.0.0.1:80', { scheduler: 'wrr' })

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import type { MarkRule } from '../../../control/model/mark.ts'
 import { ORIGINS } from '../../../control/model/source.ts'
 import { MarkBook } from '../../../control/rules/marks.ts'
@@ -8,6 +7,7 @@ import { PM_MARK_KINDS, PM_MARK_RULES, SettingsRecord } from '../../../dataplane
 import { MemoryDataplane } from '../../../dataplane/memory.ts'
 import { ipv4FromNumber, parseAddress } from '../../../net/address.ts'
 import { cut } from '../../../net/prefix.ts'
+import { openDirector } from '../opened-director.ts'
 import { memoryState, service, testHost } from '../support.ts'
 
 const rule = (mark: number, more: Partial<MarkRule> = {}): MarkRule => ({

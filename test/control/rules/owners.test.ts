@@ -1,7 +1,6 @@
 /** Whose a service is, who may change it, and holds by hand above both. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { Turns } from '../../../control/apply/turns.ts'
 import { namesFrom } from '../../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../../control/front/ipvsadm/run.ts'
@@ -16,6 +15,7 @@ import { NO_OVERLAYS } from '../../../control/rules/layers.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import fc from '../../property.ts'
 import { choose } from '../map-reader.ts'
+import { openDirector } from '../opened-director.ts'
 import { answer, memoryState, server, service, testHost } from '../support.ts'
 
 const web = service('tcp 10.0.0.1:80', { scheduler: 'rr' })

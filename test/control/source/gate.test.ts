@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, beforeEach, describe, test } from 'node:test'
 import type { MapApplier } from '../../../control/apply/map-applier.ts'
-import { openDirector } from '../../../control/apply/open.ts'
 import { Turns } from '../../../control/apply/turns.ts'
 import { changeFilters } from '../../../control/cli/filters.ts'
 import { addLimit, deleteLimit } from '../../../control/cli/limits.ts'
@@ -23,6 +22,7 @@ import { Setting, SettingsRecord } from '../../../dataplane/layout/layout.gen.ts
 import { MemoryDataplane, SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { prefixText } from '../../../net/prefix.ts'
 import { contextOf } from '../front/context.ts'
+import { openDirector } from '../opened-director.ts'
 import { testHost } from '../support.ts'
 
 const reader = new SiteReader()

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import test from 'node:test'
 import { btfOfElf } from '../../../dataplane/layout/btf.ts'
@@ -35,6 +34,8 @@ import {
 } from '../../../dataplane/layout/layout.gen.ts'
 import { isPadding, LayoutError, SCALAR_SIZE } from '../../../dataplane/layout/record.ts'
 import { layoutSource } from '../../../scripts/layout-source.ts'
+import { Random } from '../../differential/random.ts'
+import { SEED } from '../../property.ts'
 import { compileBpf, skipWithoutClang } from '../compile-bpf.ts'
 
 interface Codec<T> {
@@ -43,14 +44,16 @@ interface Codec<T> {
   write(view: DataView, base: number, value: T): void
 }
 
+const random = new Random(SEED)
+
 /** Decodes random bytes at an odd place and encodes them again. */
 function assertRoundTrip<T>(cName: string, codec: Codec<T>): void {
   const layout = RECORD_LAYOUTS.find(({ name }) => name === cName)
   assert.ok(layout, cName)
   assert.equal(codec.size, layout.size, cName)
   const base = 3
-  const before = new Uint8Array(randomBytes(base + codec.size + 5))
-  const bytes = new Uint8Array(randomBytes(before.length))
+  const before = random.bytes(base + codec.size + 5)
+  const bytes = random.bytes(before.length)
   const want = new Uint8Array(bytes)
   want.set(before.subarray(base, base + codec.size), base)
   for (const field of layout.fields.filter(isPadding)) {

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../control/apply/open.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
 import { putInterface } from '../../../dataplane/interface-table.ts'
 import {
@@ -14,6 +13,7 @@ import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import { openWasm } from '../../../dataplane/userspace/wasm-file.ts'
 import { seatInstance } from '../../../dataplane/wasm/instance.ts'
 import type { WasmDataplane } from '../../../dataplane/wasm/program.ts'
+import { openDirector } from '../../control/opened-director.ts'
 import { server, service, testHost } from '../../control/support.ts'
 import { ethernet, ipv4, udp } from '../../packets/frame.ts'
 

@@ -1,12 +1,12 @@
 /** A restore is one change: packets and other clients see the old rules or the new ones. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { openDirector } from '../../../../control/apply/open.ts'
 import { type Names, namesFrom } from '../../../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../../../control/front/ipvsadm/run.ts'
 import type { Director } from '../../../../control/model/director.ts'
 import { MemoryDataplane, SMALL_SIZES } from '../../../../dataplane/memory.ts'
 import { lookUp, membersOf } from '../../map-reader.ts'
+import { openDirector } from '../../opened-director.ts'
 import { server, service, testHost } from '../../support.ts'
 
 const SERVICES = 8000
