@@ -81,27 +81,33 @@ function udp(ask: UdpRequest): Promise<Answer> {
   const socket = createSocket(ask.address.includes(':') ? 'udp6' : 'udp4')
   const tries = ask.tries ?? PATIENCE_MS / timeoutMs
   let triesLeft = tries
+  let timer: NodeJS.Timeout | undefined
   return new Promise<Answer>((resolve, reject) => {
-    let timer: NodeJS.Timeout | undefined
+    // Told that the path is narrower: the next one goes in fragments.
+    const fail = (error: NodeJS.ErrnoException): void => {
+      if (error.code !== 'EMSGSIZE') reject(error)
+    }
     const send = (): void => {
       if (triesLeft-- <= 0) {
         reject(new Error(`no answer to ${tries} datagrams`))
         return
       }
-      socket.send(message, (error) => error !== null && reject(error))
+      socket.send(message, (error) => error !== null && fail(error))
       timer = setTimeout(send, timeoutMs)
     }
-    socket.on('error', reject)
+    socket.on('error', fail)
     socket.on('message', (data) => {
       const text = data.toString('utf8')
       if (!text.startsWith(`${token} `)) return
-      clearTimeout(timer)
       resolve(JSON.parse(text.slice(token.length + 1)) as Answer)
     })
     // A connected socket takes answers only from where it asked: the virtual address.
     lastUdpPort = following(lastUdpPort)
     socket.bind(ask.sourcePort ?? lastUdpPort, () => socket.connect(ask.port, ask.address, send))
-  }).finally(() => socket.close())
+  }).finally(() => {
+    clearTimeout(timer)
+    socket.close()
+  })
 }
 
 function nextTcpPort(): number {

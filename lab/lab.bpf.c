@@ -7,6 +7,9 @@
  *        and fou devices. What it does not know goes to the stack as it is.
  * pass   at the far end of the director's links: veth delivers what XDP sends only when the peer
  *        runs NAPI, and a program there makes it do so.
+ *
+ * Both take frames that do not lie on one piece of memory (frags): without it the kernel lets no link that
+ * they are at have jumbo frames.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -80,7 +83,7 @@ static __always_inline __u16 tunnel_header(void *at, void *end, __u8 protocol, _
 	return ethertype_of(protocol);
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int decap(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
@@ -125,7 +128,7 @@ int decap(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int pass(struct xdp_md *ctx)
 {
 	(void)ctx;
