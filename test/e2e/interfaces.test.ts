@@ -1,7 +1,8 @@
 /** What happens to interfaces while a director takes packets from them, on both data planes. */
 import assert from 'node:assert/strict'
-import { after, before, describe, test } from 'node:test'
+import { after, before, describe } from 'node:test'
 import { until } from '../../lab/command.ts'
+import { chainOf } from '../chain.ts'
 import { missingFor, PLANES } from './scene.ts'
 import { Wires } from './wires.ts'
 
@@ -10,7 +11,14 @@ const SOON_MS = 120_000
 
 for (const plane of PLANES) {
   describe(`${plane}: interfaces`, { skip: missingFor(plane) }, () => {
-    const wires = new Wires()
+    let wires = new Wires()
+    const both = ['--dataplane', plane, '--interface', 'c0', '--interface', 's0']
+    const step = chainOf(async () => {
+      await wires.remove()
+      wires = new Wires()
+      await wires.make()
+      await wires.start(...both)
+    })
     const forwarding = (wanted: boolean, what: string): Promise<true> =>
       until(`forwarding ${wanted} ${what}`, SOON_MS, async () =>
         (await wires.status()).forwarding === wanted ? true : undefined,
@@ -31,7 +39,7 @@ for (const plane of PLANES) {
     })
     after(() => wires.remove())
 
-    test('loopback and layer-3 devices are refused with the reason', async () => {
+    step('loopback and layer-3 devices are refused with the reason', async () => {
       await wires.ip(wires.director, 'tuntap add tun0 mode tun')
       for (const [name, why] of [
         ['lo', /Cannot take packets from lo: it is the loopback interface/],
@@ -42,9 +50,10 @@ for (const plane of PLANES) {
       await wires.ip(wires.director, 'link del tun0')
     })
 
-    test('one that does not exist yet is waited for', async () => {
+    step('one that does not exist yet is waited for', async () => {
+      await wires.stop()
       await wires.ip(wires.director, 'link del c0')
-      await wires.start('--dataplane', plane, '--interface', 'c0', '--interface', 's0')
+      await wires.start(...both)
       assert.equal((await wires.status()).forwarding, false)
       await says(/^waiting for +c0, No interface "c0"/m)
       await wires.makeClientWire()
@@ -52,7 +61,7 @@ for (const plane of PLANES) {
       await forwarding(true, 'now')
     })
 
-    test('with another MAC address and MTU it goes on', async () => {
+    step('with another MAC address and MTU it goes on', async () => {
       await wires.ip(wires.director, 'link set c0 address 02:aa:bb:cc:dd:01')
       await wires.served('under another MAC address')
       await wires.ip(wires.director, 'link set c0 mtu 1400')
@@ -60,7 +69,7 @@ for (const plane of PLANES) {
       await forwarding(true, 'with another MTU')
     })
 
-    test('deleted, forwarding ends and status says so; made again, it goes on', async () => {
+    step('deleted, forwarding ends and status says so; made again, it goes on', async () => {
       await wires.ip(wires.director, 'link del c0')
       await forwarding(false, 'without c0')
       await says(/^waiting for +c0/m)
@@ -69,7 +78,7 @@ for (const plane of PLANES) {
       await forwarding(true, 'again')
     })
 
-    test('renamed, it is followed; another link of the wanted name is taken in its place', async () => {
+    step('renamed, it is followed; another link of the wanted name is taken in its place', async () => {
       await wires.ip(wires.director, 'link set c0 name wan0')
       await wires.served('by the renamed interface')
       await forwarding(true, 'under another name')
@@ -77,7 +86,7 @@ for (const plane of PLANES) {
       // Nobody tells the next daemon of it, nor of what happens between the two.
       await wires.stop('SIGKILL')
       await wires.ip(wires.director, 'link set wan0 name wan1')
-      await wires.start('--dataplane', plane, '--interface', 'c0', '--interface', 's0')
+      await wires.start(...both)
       await wires.served('by the interface renamed before a restart')
       await forwarding(true, 'under another name, after a restart')
       await says(/^interface +wan1/m)
@@ -90,7 +99,7 @@ for (const plane of PLANES) {
       await forwarding(true, 'again')
     })
 
-    test('a virtual address on one of many macvlans (VRRP) is served', async () => {
+    step('a virtual address on one of many macvlans (VRRP) is served', async () => {
       const vrrp = '192.0.2.101'
       await wires.rules(`-A -t ${vrrp}:80 -s rr`, `-a -t ${vrrp}:80 -r 10.0.2.11:80 -m`)
       // More than the record of an interface holds.
@@ -119,9 +128,9 @@ for (const plane of PLANES) {
       })
     })
 
-    test('the daemon is told its names anew at a restart, and finds the interfaces as they are', async () => {
+    step('the daemon is told its names anew at a restart, and finds the interfaces as they are', async () => {
       await wires.stop()
-      await wires.start('--dataplane', plane, '--interface', 'c0', '--interface', 's0')
+      await wires.start(...both)
       await wires.served('after a restart')
       await forwarding(true, 'after a restart')
     })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { sleep } from '../../lab/command.ts'
 import { allRules, virtualEndpoint } from '../../lab/rules.ts'
+import { stepsOf } from '../chain.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
 import { leftovers, pinDirectory } from './leftovers.ts'
 import { missingFor, withDirector } from './scene.ts'
@@ -27,6 +28,7 @@ for (const to of ['xdp', 'userspace'] as const) {
     },
     (t) =>
       withDirector(from, async (lab) => {
+        const step = stepsOf(t)
         const { director } = lab
         const pins = await pinDirectory(lab)
         await director.restore(SERVICES.flatMap((service) => allRules(service)))
@@ -35,7 +37,7 @@ for (const to of ['xdp', 'userspace'] as const) {
         const rules = await director.rule('-Sn')
         for (const next of [from, to] as const) {
           for (const moment of MOMENTS[to]) {
-            await t.test(`${moment}${moment === SEEN ? '' : ' ms'}, then ${next}`, async () => {
+            await step(`${moment}${moment === SEEN ? '' : ' ms'}, then ${next}`, async () => {
               const change = director.pointsman(['dataplane', to])
               if (moment !== SEEN) await sleep(moment)
               else await seen(join(pins, 'program'), change)

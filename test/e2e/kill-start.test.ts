@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { sleep, until } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
+import { stepsOf } from '../chain.ts'
 import { leftovers, pinDirectory } from './leftovers.ts'
 import { missingFor, PLANES, withLab } from './scene.ts'
 
@@ -21,6 +22,7 @@ for (const dataplane of PLANES)
     { skip: missingFor(dataplane) },
     (t) =>
       withLab(async (lab) => {
+        const step = stepsOf(t)
         const { director } = lab
         const pins = await pinDirectory(lab)
         const serves = async (): Promise<void> => {
@@ -41,7 +43,7 @@ for (const dataplane of PLANES)
           }).catch(() => assert.deepEqual(left, []))
         }
 
-        await t.test('a first start', async () => {
+        await step('a first start', async () => {
           for (const moment of STARTING_MS) {
             const starting = director.start({ dataplane }).catch(() => {})
             await sleep(moment)
@@ -54,7 +56,7 @@ for (const dataplane of PLANES)
           }
         })
 
-        await t.test('detach', async () => {
+        await step('detach', async () => {
           let interrupted = 0
           for (const share of DETACHING) {
             await director.start({ dataplane })

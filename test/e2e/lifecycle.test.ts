@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import type { Lab } from '../../lab/lab.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { METHODS, topology } from '../../lab/topology.ts'
+import { stepsOf } from '../chain.ts'
 import { missingFor, withDirector } from './scene.ts'
 
 const NAT: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
@@ -32,6 +33,7 @@ async function isPlain({ exec, client }: Lab, modes: () => Promise<(number | und
 
 test('xdp: the life of a director', { skip }, (t) =>
   withDirector('xdp', async (lab) => {
+    const step = stepsOf(t)
     const { director, client } = lab
     const serves = async () => assert.match((await client.http(virtualEndpoint(NAT))).server, /^rs/)
     const detach = async () => {
@@ -40,13 +42,13 @@ test('xdp: the life of a director', { skip }, (t) =>
       await isPlain(lab, () => attachedModes(lab))
     }
 
-    await t.test('the doctor finds nothing to mend', async () => {
+    await step('the doctor finds nothing to mend', async () => {
       const result = await director.pointsman(['doctor'])
       assert.equal(result.status, 0, result.stdout + result.stderr)
     })
 
     await director.restore(allRules(NAT))
-    await t.test('status tells plane, interfaces and what is served', async () => {
+    await step('status tells plane, interfaces and what is served', async () => {
       await serves()
       const text = await director.pointsman(['status'])
       assert.equal(text.status, 0, text.stderr)
@@ -57,21 +59,21 @@ test('xdp: the life of a director', { skip }, (t) =>
       assert.ok(typeof status === 'object' && status !== null)
     })
 
-    await t.test('a second daemon is refused', async () => {
+    await step('a second daemon is refused', async () => {
       const second = await director.command(director.daemonCommand({ dataplane: 'xdp' }))
       assert.equal(second.status, 1, second.stderr)
       assert.notEqual(second.stderr + second.stdout, '')
       assert.equal((await director.ipvsadm(['-Ln'])).status, 0, 'the first goes on')
     })
 
-    await t.test('a stopped daemon leaves forwarding on, and detach works without it', async () => {
+    await step('a stopped daemon leaves forwarding on, and detach works without it', async () => {
       assert.equal(await director.end('SIGTERM'), 0)
       for (let i = 0; i < 6; i++) await serves()
       assert.deepEqual(await attachedModes(lab), [1, 1])
       await detach()
     })
 
-    await t.test('detach takes the packet program off under a daemon, too', async () => {
+    await step('detach takes the packet program off under a daemon, too', async () => {
       await director.start({ dataplane: 'xdp' })
       assert.equal(await director.rule('-Sn'), '', 'what was taken off does not come back')
       await director.restore(allRules(NAT))

@@ -9,6 +9,7 @@ import { executable } from '../../lab/director.ts'
 import { inNamespace } from '../../lab/namespace.ts'
 import { addServer, addService, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { hostNamed } from '../../lab/topology.ts'
+import { stepsOf } from '../chain.ts'
 import { missingFor, PLANES, withDirector } from './scene.ts'
 
 const service: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
@@ -16,6 +17,7 @@ const service: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', se
 for (const plane of PLANES) {
   test(`${plane}: a living daemon's plane is nobody else's to take`, { skip: missingFor(plane) }, (t) =>
     withDirector(plane, async (lab) => {
+      const step = stepsOf(t)
       const { director } = lab
       const elsewhere = mkdtempSync(join(tmpdir(), 'pointsman-elsewhere-'))
       const { address, port } = virtualEndpoint(service)
@@ -28,7 +30,7 @@ for (const plane of PLANES) {
       await goesOn()
       const named = new RegExp(`process ${director.pid()}\\).*POINTSMAN_SOCKET=${director.socket} `)
       try {
-        await t.test('detach with a forgotten POINTSMAN_SOCKET', async () => {
+        await step('detach with a forgotten POINTSMAN_SOCKET', async () => {
           const command = [
             'env',
             `POINTSMAN_SOCKET=${elsewhere}/none.sock`,
@@ -42,7 +44,7 @@ for (const plane of PLANES) {
         })
 
         for (const second of PLANES) {
-          await t.test(`a second daemon, ${second}, with another run directory`, async () => {
+          await step(`a second daemon, ${second}, with another run directory`, async () => {
             const { status, stderr } = await director.command([
               ...[executable('pointsmand'), '--interface', 'c0', '--interface', 'r0'],
               ...['--run-dir', elsewhere, '--dataplane', second],

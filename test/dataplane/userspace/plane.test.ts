@@ -16,7 +16,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { after, before, describe } from 'node:test'
 import type { ManagedDirector } from '../../../control/apply/open.ts'
 import { fixedHost } from '../../../control/rules/host.ts'
 import { builtFile } from '../../../dataplane/assets.ts'
@@ -26,6 +26,7 @@ import { removeLeftovers } from '../../../dataplane/userspace/leftovers.ts'
 import { UserspaceDataplane, type UserspaceOptions } from '../../../dataplane/userspace/plane.ts'
 import { lockNetns, netnsHolder } from '../../../linux/netns-lock.ts'
 import { parseAddress } from '../../../net/address.ts'
+import { chainOf } from '../../chain.ts'
 import { openDirector } from '../../control/opened-director.ts'
 import { server, service } from '../../control/support.ts'
 import { PacketSocket } from '../../packets/libc.ts'
@@ -53,6 +54,7 @@ describe('the userspace plane in two processes', { skip }, () => {
   let r: PacketSocket
   let lastPort = 1000
   let marked = 0
+  let isOpen = false
 
   const open = async (more: Partial<UserspaceOptions> = {}) => {
     plane = await UserspaceDataplane.open({
@@ -64,10 +66,13 @@ describe('the userspace plane in two processes', { skip }, () => {
     })
     const sources = { [REAL]: parseAddress(SOURCE)! }
     managed = openDirector({ dataplane: plane, host: fixedHost({ sources }) })
+    isOpen = true
     await managed.director.settle()
   }
   /** As the daemon does: what the director still has to do is not done to maps that are gone. */
   const close = async () => {
+    if (!isOpen) return
+    isOpen = false
     await managed.applier.stop()
     await plane.close()
   }
@@ -132,25 +137,39 @@ describe('the userspace plane in two processes', { skip }, () => {
     ]
   }
 
+  const serve = async () => {
+    managed.director.addService(HTTP)
+    managed.director.addServer(HTTP.id, server(`${REAL}:8080`))
+    await managed.director.settle()
+  }
+  const begin = async () => {
+    await open()
+    await attach()
+    await serve()
+  }
+  const step = chainOf(async () => {
+    await close()
+    await removeLeftovers(runDirectory)
+    rmSync(runDirectory, { recursive: true, force: true })
+    mkdirSync(runDirectory)
+    await begin()
+  })
+
   before(async () => {
     layTwoWires()
     c = new PacketSocket('wire-c')
     r = new PacketSocket('wire-r')
-    await open()
-    await attach()
-    managed.director.addService(HTTP)
-    managed.director.addServer(HTTP.id, server(`${REAL}:8080`))
-    await managed.director.settle()
+    await begin()
   })
   after(async () => {
-    await plane.detach()
+    if (isOpen) await plane.detach()
     await close()
     c.close()
     r.close()
-    rmSync(runDirectory, { recursive: true })
+    rmSync(runDirectory, { recursive: true, force: true })
   })
 
-  test('a daemon that ends leaves the forwarder running, and the next one finds it', async () => {
+  step('a daemon that ends leaves the forwarder running, and the next one finds it', async () => {
     const forwarder = pid()
     const old = await connect()
     await close()
@@ -167,7 +186,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await goesOn(orphan)
   })
 
-  test('a forwarder that is killed costs no connection, and another one is there soon', async (t) => {
+  step('a forwarder that is killed costs no connection, and another one is there soon', async (t) => {
     const times: number[] = []
     for (let round = 0; round < 3; round++) {
       const forwarder = pid()
@@ -193,7 +212,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     t.diagnostic(`forwarding again ${times.join(', ')} ms after kill -9`)
   })
 
-  test('rules changed while there is no forwarder are in force when that is answered', async () => {
+  step('rules changed while there is no forwarder are in force when that is answered', async () => {
     const other = service(`tcp ${VIP}:81`, { scheduler: 'rr' })
     process.kill(pid(), 'SIGKILL')
     await wait(5)
@@ -208,7 +227,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await managed.director.settle()
   })
 
-  test('another set-up replaces the forwarder under its connections', async () => {
+  step('another set-up replaces the forwarder under its connections', async () => {
     const old = await connect()
     const forwarder = pid()
     await close()
@@ -220,7 +239,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     assert.equal(plane.adopted, true)
   })
 
-  test('more workers than there were rows for: rules and connections stay', async () => {
+  step('more workers than there were rows for: rules and connections stay', async () => {
     const old = await connect()
     await close()
     await open({ workers: SMALL_SIZES.cpus + 1 })
@@ -231,7 +250,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await goesOn(old)
   })
 
-  test('another table size, and interfaces that do not exist: rules and connections stay', async () => {
+  step('another table size, and interfaces that do not exist: rules and connections stay', async () => {
     const old = await connect()
     await close()
     await open({ sizes: { ...SMALL_SIZES, connections4: SMALL_SIZES.connections4 * 4 }, workers: 2 })
@@ -248,7 +267,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     )
   })
 
-  test('frames held for a daemon that is killed are let go', async () => {
+  step('frames held for a daemon that is killed are let go', async () => {
     await plane.hold()
     lastPort += 1
     c.send(fromClient(lastPort, 80, 'S'))
@@ -260,7 +279,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
-  test('only root can talk to it, and nonsense does no harm', async () => {
+  step('only root can talk to it, and nonsense does no harm', async () => {
     const socket = join(runDirectory, 'forwarder.sock')
     assert.equal(statSync(socket).mode & 0o777, 0o600)
     const { connect: connectTo } = await import('node:net')
@@ -272,20 +291,18 @@ describe('the userspace plane in two processes', { skip }, () => {
     await goesOn(await connect())
   })
 
-  test('maps that cannot be read are made anew, by name, and the plane works', async () => {
+  step('maps that cannot be read are made anew, by name, and the plane works', async () => {
     await close()
     writeFileSync(join(runDirectory, 'userspace.maps'), 'spoilt')
     await open()
     assert.equal(plane.adopted, false)
     assert.match(log.join('; '), /are lost: .*does not begin as expected/)
     await attach()
-    managed.director.addService(HTTP)
-    managed.director.addServer(HTTP.id, server(`${REAL}:8080`))
-    await managed.director.settle()
+    await serve()
     await goesOn(await connect())
   })
 
-  test('maps of a version that this one does not know are left to it, and forwarded by', async () => {
+  step('maps of a version that this one does not know are left to it, and forwarded by', async () => {
     const old = await connect()
     const forwarder = pid()
     await close()
@@ -308,7 +325,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await goesOn(old)
   })
 
-  test('why no forwarder can be started is said for as long as it is so', async () => {
+  step('why no forwarder can be started is said for as long as it is so', async () => {
     assert.equal(plane.trouble(), null)
     const path = join(runDirectory, 'forwarder.log')
     rmSync(path)
@@ -327,7 +344,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await goesOn(await connect())
   })
 
-  test('detach without a daemon ends the forwarder and removes everything', async () => {
+  step('detach without a daemon ends the forwarder and removes everything', async () => {
     const forwarder = pid()
     await close()
     assert.equal(await removeLeftovers(), true)
@@ -342,7 +359,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
-  test('what a killed forwarder leaves goes too', async () => {
+  step('what a killed forwarder leaves goes too', async () => {
     const forwarder = pid()
     await close()
     process.kill(forwarder, 'SIGKILL')
@@ -356,7 +373,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
-  test('one that is being started while everything is detached sets nothing up', async () => {
+  step('one that is being started while everything is detached sets nothing up', async () => {
     const killed = pid()
     const maps = join(runDirectory, 'userspace.maps')
     await close()
@@ -377,9 +394,12 @@ describe('the userspace plane in two processes', { skip }, () => {
     }
     const others = () =>
       readdirSync('/proc').filter((name) => /^\d+$/.test(name) && name !== `${process.pid}`)
-    await until(() => others().some(isMapped), 'the maps to be opened')
-    rmSync(maps)
-    lock.release()
+    try {
+      await until(() => others().some(isMapped), 'the maps to be opened')
+      rmSync(maps)
+    } finally {
+      lock.release()
+    }
     assert.match(await said, /Cannot use the maps: they have been (removed|replaced)/)
     await removeLeftovers(runDirectory)
     assert.deepEqual(
@@ -390,10 +410,8 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
-  test('what nobody comes back for is gone after half a minute', async () => {
-    managed.director.addService(HTTP)
-    managed.director.addServer(HTTP.id, server(`${REAL}:8080`))
-    await managed.director.settle()
+  step('what nobody comes back for is gone after half a minute', async () => {
+    await serve()
     const forwarder = pid()
     await close()
     process.kill(forwarder, 'SIGKILL')
@@ -413,19 +431,22 @@ describe('the userspace plane in two processes', { skip }, () => {
     await goesOn(await connect())
   })
 
-  test('without its run directory it can never be told to end: it does, and takes everything along', async () => {
-    const forwarder = pid()
-    await close()
-    rmSync(runDirectory, { recursive: true })
-    await until(() => !running(forwarder), 'it to end', 60_000)
-    assert.ok(!existsSync(runDirectory))
-    execFileSync('mkdir', [runDirectory])
-    assert.deepEqual(left(), [])
-    await open()
-    await attach()
-  })
+  step(
+    'without its run directory it can never be told to end: it does, and takes everything along',
+    async () => {
+      const forwarder = pid()
+      await close()
+      rmSync(runDirectory, { recursive: true })
+      await until(() => !running(forwarder), 'it to end', 60_000)
+      assert.ok(!existsSync(runDirectory))
+      execFileSync('mkdir', [runDirectory])
+      assert.deepEqual(left(), [])
+      await open()
+      await attach()
+    },
+  )
 
-  test('a forwarder that cannot be started holds up no end', async () => {
+  step('a forwarder that cannot be started holds up no end', async () => {
     const logFile = join(runDirectory, 'forwarder.log')
     rmSync(logFile)
     mkdirSync(logFile)
@@ -433,6 +454,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await until(() => log.some((line) => line.includes('EISDIR')), 'a start that fails')
     await wait(700)
     const began = Date.now()
+    isOpen = false
     void managed.applier.stop()
     await plane.close()
     // One that waits for a forwarder waits for 20 s.
@@ -442,7 +464,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
-  test('a forwarder that ends over a detach makes no failure of it: nothing is left', async () => {
+  step('a forwarder that ends over a detach makes no failure of it: nothing is left', async () => {
     const stuck = pid()
     process.kill(stuck, 'SIGSTOP')
     const detached = plane.detach()
@@ -455,7 +477,7 @@ describe('the userspace plane in two processes', { skip }, () => {
     await attach()
   })
 
-  test('detach by the daemon leaves nothing', async () => {
+  step('detach by the daemon leaves nothing', async () => {
     const forwarder = pid()
     await plane.detach()
     await until(() => !running(forwarder), 'it to end')
