@@ -124,7 +124,7 @@ describe('the page', { skip: built }, () => {
             ...[`--user-data-dir=${profile}`, '--enable-logging=stderr', '--virtual-time-budget=3000'],
             ...['--dump-dom', `http://127.0.0.1:${port}/`],
           ],
-          { encoding: 'utf8', timeout: 60_000 },
+          { encoding: 'utf8', timeout: 300_000 },
         )
         assert.match(stdout, /<button type="button">tcp\/192\.0\.2\.10:80<\/button>/)
         assert.match(stdout, /<caption id="services-words">1 of 1<\/caption>/)

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { addressOf, poolOf } from './addresses.ts'
 import { ConsulStandIn } from './consul-stand-in.ts'
+import { freePorts } from './processes.ts'
 import { Watching } from './watching.ts'
 
 describe('a pool in Consul (a stand-in for its agent)', () => {
   let consul = new ConsulStandIn()
-  before(() => consul.start())
+  // Nobody else may have it while it is started again.
+  before(async () => consul.start((await freePorts(1))[0]))
   after(() => consul.stop())
   const following = async (act: (watching: Watching) => Promise<void>, more = {}): Promise<void> => {
     const watching = new Watching(poolOf(addressOf('consul', [consul.url], more), 'web'))

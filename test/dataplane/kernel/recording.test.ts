@@ -1,16 +1,19 @@
 /** Packets before and behind the packet program in the kernel, in a network namespace of its own. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { readdirSync, readlinkSync } from 'node:fs'
 import test from 'node:test'
 import type { Sizes } from '../../../dataplane/dataplane.ts'
+import { linkInfo } from '../../../dataplane/kernel/object-info.ts'
 import { KernelDataplane } from '../../../dataplane/kernel/plane.ts'
 import { Action, PM_VERDICT_MAX, Verdict } from '../../../dataplane/layout/layout.gen.ts'
 import { SMALL_SIZES } from '../../../dataplane/memory.ts'
 import type { RecordingWanted } from '../../../dataplane/recording.ts'
 import { possibleCpus } from '../../../linux/cpus.ts'
+import { libbpf } from '../../../linux/libbpf.ts'
+import { check } from '../../../linux/libc.ts'
 import { parsePrefix } from '../../../net/prefix.ts'
 import { PacketSocket } from '../../packets/libc.ts'
-import { enterPrivateNetwork, ip, skipWithoutPrivileges, until } from '../private-network.ts'
+import { enterPrivateNetwork, ip, skipWithoutPrivileges, sysctl, until } from '../private-network.ts'
 
 const skip = skipWithoutPrivileges
 const sizes: Sizes = { ...SMALL_SIZES, cpus: skip ? 1 : possibleCpus() }
@@ -18,6 +21,8 @@ const ALL: RecordingWanted = { client: null, service: null, verdicts: null, snap
 
 if (!skip) {
   enterPrivateNetwork()
+  // What the kernel says by itself would be counted at any time.
+  sysctl('net/ipv6/conf/default/disable_ipv6', 1)
   for (const [one, other] of [
     ['rec0', 'rec1'],
     ['rec2', 'rec3'],
@@ -146,6 +151,19 @@ for (const mode of ['native', 'tc'] as const) {
   })
 }
 
+/** Descriptors of this process that stand for links of BPF. */
+function ownLinks(): number[] {
+  const folder = '/proc/self/fd'
+  const isLink = (name: string): boolean => {
+    try {
+      return /bpf.link/.test(readlinkSync(`${folder}/${name}`))
+    } catch {
+      return false
+    }
+  }
+  return readdirSync(folder).filter(isLink).map(Number)
+}
+
 test('an interface whose program somebody has torn off keeps no other one on the recorder', {
   skip,
 }, async () => {
@@ -158,10 +176,10 @@ test('an interface whose program somebody has torn off keeps no other one on the
     assert.equal(programOn('rec2'), usual)
     const tape = await plane.record(ALL)
     assert.notEqual(programOn('rec2'), usual)
-    const links = JSON.parse(execFileSync('bpftool', ['--json', 'link', 'show'], { encoding: 'utf8' }))
     const recorder = programOn('rec0')
-    const [link] = links.filter(({ prog_id }: { readonly prog_id: number }) => prog_id === recorder)
-    execFileSync('bpftool', ['link', 'detach', 'id', String(link.id)])
+    const [link] = ownLinks().filter((fd) => linkInfo(fd).programId === recorder)
+    assert.ok(link !== undefined)
+    check(libbpf().bpf_link_detach(link), 'tear a program off')
     const torn = ['rec0', 'rec2'].find((name) => programOn(name) === 0)
     const other = torn === 'rec0' ? 'rec2' : 'rec0'
     assert.equal(programOn(other), recorder)
