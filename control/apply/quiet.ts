@@ -33,6 +33,11 @@ export class Quiet {
     return this.#ms
   }
 
+  /** The plane could not say it when it was last asked. */
+  get unsaid(): boolean {
+    return this.#warned
+  }
+
   /** Something has gone out of packets' sight: the moment will come to be later than this one. */
   await(): void {
     if (this.#quiesce === null || this.#stopped) return

@@ -27,8 +27,10 @@ import { Turns } from './turns.ts'
 /** Between two tries at what nobody knows when it can be done. */
 const RETRY_MS_MIN = 100
 const RETRY_MS_MAX = 10_000
-/** A command waits no longer than this for what comes by itself (ms). */
-const PATIENCE_MS = 5000
+/** A command waits no longer than this for packets to be through (ms): a busy machine says late that they are. */
+const PATIENCE_MS = 60_000
+/** Nor than this when the plane cannot say it. */
+const PATIENCE_UNSAID_MS = 5000
 
 export interface ReconcilerOptions {
   readonly rules: Rules
@@ -143,10 +145,11 @@ export class Reconciler {
   }
 
   async settle(own?: readonly string[]): Promise<void> {
-    const { clock } = this.#options
-    const untilMs = clock.nowMs() + PATIENCE_MS
+    const { clock, quiet } = this.#options
+    const beganMs = clock.nowMs()
     for (;;) {
       await this.run()
+      const untilMs = beganMs + (quiet.unsaid ? PATIENCE_UNSAID_MS : PATIENCE_MS)
       // Between two turns of a pass that somebody else asked for, what it has not come to yet has no time.
       while (this.#running !== null && clock.nowMs() < untilMs) await this.#running
       const due = this.#soonest(own)

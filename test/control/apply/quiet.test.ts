@@ -29,6 +29,15 @@ class BusyDataplane extends MemoryDataplane {
   }
 }
 
+/** No two moments are one. */
+class FineClock extends HandClock {
+  #asked = 0
+
+  override nowMs(): number {
+    return super.nowMs() + ++this.#asked / 1e6
+  }
+}
+
 describe('moments before which no packet had begun', () => {
   test('lie where the question began, and only what was asked for later is asked again', async () => {
     const plane = new BusyDataplane()
@@ -93,6 +102,45 @@ describe('a plane whose packets take their time', () => {
     await plane.answer()
     await settled
     assert.deepEqual(membersOf(plane, web), ['10.1.0.2 80', '10.1.0.1 80'])
+  })
+
+  test('is waited for as long as a busy machine takes, and not long where nobody can say it', async () => {
+    const plane = new BusyDataplane()
+    const clock = new FineClock()
+    const { director } = openDirector({ dataplane: plane, host: testHost(), clock })
+    let said: string | null = null
+    const settle = (): void => {
+      said = null
+      director.settle([web.id]).then(
+        () => (said = 'in force'),
+        (error) => (said = String(error)),
+      )
+    }
+    const pass = async (ms: number): Promise<string | null> => {
+      for (let passed = 0; passed < ms && said === null; passed += 500) {
+        clock.advance(500)
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      return said
+    }
+    const answered = async (): Promise<string | null> => {
+      for (let rounds = 0; rounds < 3 && said === null; rounds++) {
+        await plane.answer()
+        await pass(1000)
+      }
+      return said
+    }
+    director.addService(web)
+    settle()
+    assert.equal(await answered(), 'in force')
+    director.addServer(web.id, server('10.1.0.1:80'))
+    settle()
+    assert.equal(await pass(30_000), null, 'half a minute is no reason to refuse it')
+    assert.equal(await answered(), 'in force')
+    director.addServer(web.id, server('10.1.0.2:80'))
+    await plane.answer(new Error('Nobody answers'))
+    settle()
+    assert.match(String(await pass(6000)), /packets may be reading it/)
   })
 
   test("a removed service's slot is another's only afterwards", async () => {
