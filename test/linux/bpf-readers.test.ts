@@ -1,7 +1,7 @@
 /** The kernel's word that no program is under way any more, held against one that takes its time. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,7 +10,13 @@ import { libbpf, need, needPointer } from '../../linux/libbpf.ts'
 import { addressOf, mapShared } from '../../linux/libc.ts'
 import { compileBpf, skipWithoutClang } from '../dataplane/compile-bpf.ts'
 
-const skip = process.getuid?.() !== 0 ? 'takes root' : skipWithoutClang
+const skip =
+  process.getuid?.() !== 0
+    ? 'takes root'
+    : skipWithoutClang || (availableParallelism() < 2 && 'needs a processor beside that of the program')
+
+/** On a busy machine the program may be through before anybody has looked. */
+const TRIES = 200
 
 /** Says when it begins and when it ends, some hundred milliseconds later. */
 const SLOW = `
@@ -57,17 +63,25 @@ test('whoever waits for programs gets its answer behind the end of one that was 
   const readers = new BpfReaders()
   try {
     await readers.wait()
-    const ended = new Promise<number>((resolve, reject) => {
-      ;(run as { async(...parameters: unknown[]): void }).async(
-        program,
-        addressOf(request),
-        (error: Error | null, result: number) => (error === null ? resolve(result) : reject(error)),
-      )
-    })
-    while (Atomics.load(said, 0) === 0n) await sleep(1)
-    assert.equal(Atomics.load(said, 1), 0n, 'it is under way')
+    const start = (): Promise<number> =>
+      new Promise((resolve, reject) => {
+        ;(run as { async(...parameters: unknown[]): void }).async(
+          program,
+          addressOf(request),
+          (error: Error | null, result: number) => (error === null ? resolve(result) : reject(error)),
+        )
+      })
+    let ended: Promise<number>
+    let before = 0n
+    for (; ; before++) {
+      ended = start()
+      while (Atomics.load(said, 0) === before) await sleep(1)
+      if (Atomics.load(said, 1) === before) break
+      assert.equal(await ended, 0)
+      assert.ok(before < TRIES, 'it is under way')
+    }
     await readers.wait()
-    assert.equal(Atomics.load(said, 1), 1n, 'it was through before the answer came')
+    assert.equal(Atomics.load(said, 1), before + 1n, 'it was through before the answer came')
     assert.equal(await ended, 0)
     assert.equal(frame.length, 64)
   } finally {
