@@ -6,7 +6,7 @@ import { sleep } from '../../lab/command.ts'
 import { allRules, virtualEndpoint } from '../../lab/rules.ts'
 import { stepsOf } from '../chain.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
-import { leftovers, pinDirectory } from './leftovers.ts'
+import { nothingIsLeft, pinDirectory } from './leftovers.ts'
 import { missingFor, withDirector } from './scene.ts'
 import { seen } from './seen.ts'
 
@@ -58,7 +58,7 @@ for (const to of ['xdp', 'userspace'] as const) {
         await director.end('SIGKILL')
         const detached = await director.pointsman(['detach'])
         assert.equal(detached.status, 0, detached.stderr)
-        assert.deepEqual(await leftovers(lab, pins), [])
+        await nothingIsLeft(lab, pins)
       }),
   )
 }

@@ -1,18 +1,16 @@
 /** kill -9 in the midst of a first start, of attaching, and of detaching: the next one ends what was begun. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { sleep, until } from '../../lab/command.ts'
+import { sleep } from '../../lab/command.ts'
 import { executable } from '../../lab/director.ts'
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { stepsOf } from '../chain.ts'
-import { leftovers, pinDirectory } from './leftovers.ts'
+import { nothingIsLeft, pinDirectory } from './leftovers.ts'
 import { missingFor, PLANES, withLab } from './scene.ts'
 
 const SERVICE: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
 /** From the first module to the first answer. */
 const STARTING_MS = [150, 350, 550, 800, 1200]
-/** For a process to start on a busy machine, and to see that it must not. */
-const ENDING_MS = 30_000
 /** Of the time that one takes that nobody interrupts, on this machine. */
 const DETACHING = [0.3, 0.5, 0.7, 0.9]
 
@@ -35,12 +33,7 @@ for (const dataplane of PLANES)
           const detached = await director.pointsman(['detach'])
           detachingMs = Math.min(detachingMs, performance.now() - began)
           assert.equal(detached.status, 0, detached.stderr)
-          // A forwarder that the killed daemon was starting finds that nobody wants it once it has started.
-          let left: readonly string[] = []
-          await until('nothing to be left', ENDING_MS, async () => {
-            left = await leftovers(lab, pins)
-            return left.length === 0 ? true : undefined
-          }).catch(() => assert.deepEqual(left, []))
+          await nothingIsLeft(lab, pins)
         }
 
         await step('a first start', async () => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { addServer, addService, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import { hostNamed } from '../../lab/topology.ts'
+import { nothingIsLeft, pinDirectory } from './leftovers.ts'
 import { capabilitiesOfUnit, missingFor, PLANES, withDirector } from './scene.ts'
 
 const service: LabService = { method: 'nat', protocol: 'tcp', family: 'ipv4', serverFamily: 'ipv4' }
@@ -29,11 +30,7 @@ for (const plane of PLANES) {
         }
         const detached = await director.pointsman(['detach'])
         assert.equal(detached.status, 0, detached.stderr)
-        const listing = async (...argv: string[]) => (await lab.exec('director', argv)).stdout
-        assert.doesNotMatch(await listing('ip', 'link', 'show'), /pm-stack|\bxdp/)
-        assert.doesNotMatch(await listing('tc', 'qdisc', 'show'), /clsact/)
-        assert.doesNotMatch(await listing('nft', 'list', 'tables'), /pointsman/)
-        assert.equal(director.forwarder(), null)
+        await nothingIsLeft(lab, await pinDirectory(lab))
       },
       options,
     )
