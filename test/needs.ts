@@ -34,6 +34,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'control/daemon/events.test.ts': { seconds: 5, cores: 0.7 },
   'control/daemon/metrics.test.ts': { seconds: 8, cores: 0.7 },
   'control/insight/explain-truth.test.ts': { seconds: 13, cores: 1 },
+  'control/front/ipvsadm/packets.test.ts': { seconds: 60, cores: 0.3 },
   'control/front/ipvsadm/recordings.test.ts': { seconds: 55, cores: 0.6 },
   'control/daemon/fleet.test.ts': { seconds: 15, cores: 0.8 },
   'control/daemon/page.test.ts': { seconds: 8, cores: 0.8 },

@@ -3,13 +3,15 @@
  * status, stdout and stderr byte for byte.
  *
  * By default in a network and mount namespace of its own, with the recording's interfaces and names,
- * through `bin/ipvsadm` and a daemon that it starts there; with `--in-process` without daemon and root.
+ * through `bin/ipvsadm` and a daemon that it starts there; with `--in-process` without daemon and root. Where
+ * clients send packets, the program in the kernel is given them, or with `--in-process` that in wasm.
  * The last line reads `N passed, N failed, N skipped`; the exit status is 1 if one failed.
  */
 import { parseArgs } from 'node:util'
 import { playInProcess } from '../control/front/ipvsadm/in-process.ts'
 import { playOnStage } from '../control/front/ipvsadm/on-stage.ts'
-import { type Result, select } from '../control/front/ipvsadm/play.ts'
+import { openKernelPlayer, openWasmPlayer, playWithPackets } from '../control/front/ipvsadm/packet-player.ts'
+import { needsPackets, type Result, select } from '../control/front/ipvsadm/play.ts'
 import { loadRecording } from '../control/front/ipvsadm/scenario.ts'
 
 const USAGE = `usage: npm run conformance -- ipvsadm FILE… [--area NAME] [--name PATTERN] [--in-process] [--json]
@@ -76,7 +78,13 @@ export async function main(args: readonly string[]): Promise<number> {
     })
     const report = values.json ? () => {} : print
     const play = values['in-process'] ? playInProcess : playOnStage
-    results.push(...(await play(recording, report)))
+    const open = values['in-process'] ? openWasmPlayer : openKernelPlayer
+    const { scenarios } = recording
+    const quiet = scenarios.filter((scenario) => !needsPackets(scenario))
+    const packets = scenarios.filter(needsPackets)
+    if (quiet.length > 0) results.push(...(await play({ ...recording, scenarios: quiet }, report)))
+    if (packets.length > 0)
+      results.push(...(await playWithPackets({ ...recording, scenarios: packets }, open, report)))
   }
   const total = tally(results)
   if (values.json) console.log(JSON.stringify({ ...total, areas: tallyByArea(results), results }, null, 2))

@@ -2,7 +2,7 @@
 
 import { isHopKnown } from '../../control/apply/hop-record.ts'
 import { type ManagedDirector, openDirector } from '../../control/apply/open.ts'
-import { namesFrom } from '../../control/front/ipvsadm/names.ts'
+import { type Names, namesFrom } from '../../control/front/ipvsadm/names.ts'
 import { runIpvsadm } from '../../control/front/ipvsadm/run.ts'
 import type { FilterChange } from '../../control/model/filter.ts'
 import type { FullNatChange } from '../../control/model/full-nat.ts'
@@ -25,15 +25,17 @@ const HOUSEKEEPING_MS = 100
 export class DirectorUnderTest {
   readonly #dataplane: Dataplane
   readonly #host: Host
+  readonly #names: () => Names
   readonly #timer: NodeJS.Timeout
   readonly #unsubscribe: () => void
   #managed: ManagedDirector | null = null
   #keepsHops = false
   #ticks = 0
 
-  constructor(dataplane: Dataplane, host: Host) {
+  constructor(dataplane: Dataplane, host: Host, names: () => Names = () => namesFrom('', '')) {
     this.#dataplane = dataplane
     this.#host = host
+    this.#names = names
     this.#timer = setInterval(() => this.housekeeping(), HOUSEKEEPING_MS)
     this.#unsubscribe = host.onChange((change) => this.networkChanged(change))
   }
@@ -83,7 +85,7 @@ export class DirectorUnderTest {
     if (argv[0] !== 'ipvsadm') throw new Error(`Cannot run ${argv.join(' ')}: expected an ipvsadm command`)
     const { director, applier } = this.#current()
     applier.sweepSlice(this.#lines())
-    const result = await runIpvsadm({ argv, stdin: '', director, names: () => namesFrom('', '') })
+    const result = await runIpvsadm({ argv, stdin: '', director, names: this.#names })
     if (typeof result === 'string') throw new Error(`${argv.join(' ')} reads its standard input`)
     return { stdout: result.stdout.toString(), stderr: result.stderr.toString(), rc: result.status }
   }
@@ -92,7 +94,7 @@ export class DirectorUnderTest {
   async restore(lines: readonly string[]): Promise<void> {
     const { director } = this.#current()
     const options = { argv: ['ipvsadm', '-R'], stdin: `${lines.join('\n')}\n`, director }
-    const result = await runIpvsadm({ ...options, names: () => namesFrom('', '') })
+    const result = await runIpvsadm({ ...options, names: this.#names })
     if (typeof result === 'string' || result.status !== 0)
       throw new Error(`ipvsadm -R: ${typeof result === 'string' ? result : result.stderr.toString()}`)
   }

@@ -13,6 +13,7 @@ import { KernelDataplane } from '../../dataplane/kernel/plane.ts'
 import { testRun, XdpAction } from '../../dataplane/kernel/test-run.ts'
 import { Action, PM_VERDICT_MAX, verdictNames } from '../../dataplane/layout/layout.gen.ts'
 import { openWasm } from '../../dataplane/userspace/wasm-file.ts'
+import type { WasmDataplane } from '../../dataplane/wasm/program.ts'
 import { possibleCpus } from '../../linux/cpus.ts'
 import { type Bench, MAC } from './bench.ts'
 import { BenchHost, DEVICES } from './bench-host.ts'
@@ -64,18 +65,52 @@ const SIZES: Sizes = {
   cpus: 1,
 }
 
+type Send = (wire: Wire, frame: Uint8Array) => ProgramAnswer
+type DeviceIndices = Readonly<Record<(typeof DEVICES)[number], { readonly ifindex: number }>>
+
+export function wasmSender(dataplane: WasmDataplane, links: DeviceIndices): Send {
+  return (wire, frame) => {
+    const [out] = dataplane.run([{ frame, ifindex: links[wire === 'c' ? 'c0' : 'r0'].ifindex }])
+    if (out === undefined) throw new Error('The program returned nothing')
+    return {
+      verdict: verdictNames[out.verdict] ?? String(out.verdict),
+      action: out.action === Action.Pass ? 'pass' : out.action === Action.Send ? 'send' : 'drop',
+      frame: out.frame,
+      wire: out.ifindex === links.c0.ifindex ? 'c' : 'r',
+    }
+  }
+}
+
+export function kernelSender(dataplane: KernelDataplane, links: DeviceIndices): Send {
+  const verdicts = dataplane.map('verdicts').u64
+  return (wire, frame) => {
+    const before = verdicts.slice()
+    const { action, frame: out } = testRun(dataplane.programFd, frame, {
+      ifindex: links[wire === 'c' ? 'c0' : 'r0'].ifindex,
+    })
+    const verdict = verdicts.findIndex((count, i) => count !== before[i]) % PM_VERDICT_MAX
+    const sent = action === XdpAction.Tx || action === XdpAction.Redirect
+    return {
+      verdict: verdictNames[verdict] ?? String(verdict),
+      action: sent ? 'send' : action === XdpAction.Pass ? 'pass' : 'drop',
+      frame: out,
+      wire: (action === XdpAction.Redirect) === (wire === 'c') ? 'r' : 'c',
+    }
+  }
+}
+
 class PlaneProgram implements Program {
   readonly name: string
   readonly dataplane: Dataplane
   readonly #director: DirectorUnderTest
-  readonly #send: (wire: Wire, frame: Uint8Array) => ProgramAnswer
+  readonly #send: Send
   readonly #close: () => Promise<void>
 
   constructor(
     name: string,
     dataplane: Dataplane,
     routes: BenchRoutes,
-    send: (wire: Wire, frame: Uint8Array) => ProgramAnswer,
+    send: Send,
     close: () => Promise<void>,
   ) {
     this.name = name
@@ -152,16 +187,7 @@ export function openWasmProgram(now?: () => number, sizes: Partial<Sizes> = {}):
     fib: routes.lookup,
     ...(now === undefined ? {} : { now }),
   })
-  const send = (wire: Wire, frame: Uint8Array): ProgramAnswer => {
-    const [out] = dataplane.run([{ frame, ifindex: routes.links[wire === 'c' ? 'c0' : 'r0'].ifindex }])
-    if (out === undefined) throw new Error('The program returned nothing')
-    return {
-      verdict: verdictNames[out.verdict] ?? String(out.verdict),
-      action: out.action === Action.Pass ? 'pass' : out.action === Action.Send ? 'send' : 'drop',
-      frame: out.frame,
-      wire: routes.device(out.ifindex) === 'c0' ? 'c' : 'r',
-    }
-  }
+  const send = wasmSender(dataplane, routes.links)
   return new PlaneProgram('wasm', dataplane, routes, send, () => dataplane.close())
 }
 
@@ -175,21 +201,7 @@ export async function openKernelProgram(bench: Bench, sizes: Partial<Sizes> = {}
     sizes: { ...SIZES, ...sizes, cpus: possibleCpus() },
     pinDirectory: null,
   })
-  const verdicts = dataplane.map('verdicts').u64
-  const send = (wire: Wire, frame: Uint8Array): ProgramAnswer => {
-    const before = verdicts.slice()
-    const { action, frame: out } = testRun(dataplane.programFd, frame, {
-      ifindex: routes.links[wire === 'c' ? 'c0' : 'r0'].ifindex,
-    })
-    const verdict = verdicts.findIndex((count, i) => count !== before[i]) % PM_VERDICT_MAX
-    const sent = action === XdpAction.Tx || action === XdpAction.Redirect
-    return {
-      verdict: verdictNames[verdict] ?? String(verdict),
-      action: sent ? 'send' : action === XdpAction.Pass ? 'pass' : 'drop',
-      frame: out,
-      wire: (action === XdpAction.Redirect) === (wire === 'c') ? 'r' : 'c',
-    }
-  }
+  const send = kernelSender(dataplane, routes.links)
   return new PlaneProgram('BPF', dataplane, routes, send, async () => {
     await dataplane.close()
     for (const program of programs) program.close()

@@ -1,6 +1,13 @@
 /** Plays recorded sessions on anything that runs commands. */
 import { setTimeout as wait } from 'node:timers/promises'
-import { differences, isCommand, type Output, type Recording, type Scenario } from './scenario.ts'
+import {
+  differences,
+  isCommand,
+  type Output,
+  type Recording,
+  type Scenario,
+  type Traffic,
+} from './scenario.ts'
 
 export interface Result {
   readonly name: string
@@ -16,6 +23,8 @@ export interface Player {
   /** Back to a clean table: no rules, default timeouts, no daemons. */
   reset(): Promise<void>
   run(argv: readonly string[], stdin: string): Promise<Output>
+  /** Without it, scenarios that need packets are skipped. */
+  send?(traffic: Traffic): void
 }
 
 export interface Selection {
@@ -37,10 +46,12 @@ export function select(recording: Recording, { areas, name }: Selection): Record
 /** Areas whose scenarios are about packets, even where no step sends one. */
 const PACKET_AREAS = ['traffic', 'scheduling']
 
+export function needsPackets({ area, steps }: Scenario): boolean {
+  return PACKET_AREAS.includes(area) || steps.some((step) => 'traffic' in step)
+}
+
 function reasonToSkip(scenario: Scenario, player: Player): string | null {
-  if (PACKET_AREAS.includes(scenario.area) || scenario.steps.some((step) => 'traffic' in step)) {
-    return 'needs packets from clients'
-  }
+  if (needsPackets(scenario) && player.send === undefined) return 'needs packets from clients'
   for (const step of scenario.steps) {
     if (isCommand(step) && !player.programs.includes(step.argv[0]!)) return `runs ${step.argv[0]}`
   }
@@ -58,6 +69,7 @@ export async function playScenario(scenario: Scenario, player: Player): Promise<
   await player.reset()
   for (const step of scenario.steps) {
     if ('sleep' in step) await wait(step.sleep * 1000)
+    if ('traffic' in step) player.send?.(step.traffic)
     if (!isCommand(step)) continue
     const found = differences(step, await player.run(step.argv, step.stdin ?? ''))
     // What follows a step that went wrong says nothing new.

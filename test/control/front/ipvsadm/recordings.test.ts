@@ -9,7 +9,7 @@ import { loadRecording } from './scenario.ts'
 const recording = loadRecording(
   fileURLToPath(new URL('../../../recordings/ipvsadm/golden.json', import.meta.url)),
 )
-/** Scenarios that need packets from clients are played by the end-to-end tests of the packet path. */
+/** Scenarios that need packets from clients are played by `packets.test.ts`. */
 const PACKETS = new Set(['traffic', 'scheduling'])
 const WRAPPERS = new Set(['wrappers'])
 

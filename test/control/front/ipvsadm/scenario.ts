@@ -13,10 +13,26 @@ export interface CommandStep {
   /** Two recordings differed here for no reason a pattern could tell: not compared. */
   readonly differs_between_runs?: boolean
 }
-export type Step =
-  | CommandStep
-  | { readonly sleep: number }
-  | { readonly traffic: Readonly<Record<string, unknown>> }
+/** What a client sends; of TCP `syn` is answered by nobody, and `close` is opened before. */
+export type Traffic = {
+  readonly src: string
+  readonly sport: number
+  readonly dst: string
+  readonly dport: number
+} & (
+  | {
+      readonly proto: 'udp'
+      /** Datagrams, 1 unless said otherwise. */
+      readonly count?: number
+      /** Bytes of each. */
+      readonly size?: number
+      readonly payload?: string
+      /** Each is answered. */
+      readonly reply?: boolean
+    }
+  | { readonly proto: 'tcp'; readonly action: 'syn' | 'establish' | 'close' }
+)
+export type Step = CommandStep | { readonly sleep: number } | { readonly traffic: Traffic }
 
 export interface Scenario {
   readonly name: string
