@@ -24,7 +24,7 @@ export function sysctl(path: string, value: number): void {
 }
 
 /** For what comes at once where nothing else goes on, and is late only where it never comes. */
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 60_000
 
 export async function until(
   condition: () => boolean,

@@ -7,7 +7,7 @@ import type { PacketSocket } from '../packets/libc.ts'
 import { awaitLocal, enterPrivateNetwork, ip, sysctl } from './private-network.ts'
 
 /** For frames that are sure to come. */
-const PATIENCE_MS = 20_000
+const PATIENCE_MS = 60_000
 
 export const C0 = '02:00:00:00:01:01'
 export const ROUTER = '02:00:00:00:01:02'

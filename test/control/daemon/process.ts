@@ -13,7 +13,7 @@ const root = fileURLToPath(new URL('../../..', import.meta.url))
 const START_MS = 90_000
 
 /** For what is over at once, or in five seconds; whether it went well its status says. */
-export const END_MS = 30_000
+export const END_MS = 60_000
 
 export interface Daemon {
   readonly folder: string

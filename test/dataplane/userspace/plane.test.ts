@@ -98,7 +98,7 @@ describe('the userspace plane in two processes', { skip }, () => {
       return false
     }
   }
-  const received = async (socket: PacketSocket, count: number, timeoutMs = 20_000): Promise<Uint8Array[]> => {
+  const received = async (socket: PacketSocket, count: number, timeoutMs = 60_000): Promise<Uint8Array[]> => {
     const frames: Uint8Array[] = []
     for (const end = Date.now() + timeoutMs; ; await wait(5)) {
       const late = Date.now() >= end
