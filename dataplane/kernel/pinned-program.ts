@@ -106,6 +106,7 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
     const pins = new Pins(directory, trace)
     finishMigration(pins, trace)
     const adopted = pins.complete()
+    if (adopted) forgetUnattached(pins)
     const kept = adopted ? renew(pins, wanted, trace) : []
     if (!adopted) pinNewPrograms(pins, wanted)
     const { fds } = openPinnedMaps(pins)
@@ -162,6 +163,12 @@ export function openPinned(directory: string, wanted: Wanted, trace: Trace): Ope
     lock.release()
     throw error
   }
+}
+
+/** What nothing leads to any more, and nobody would take off. */
+function forgetUnattached(pins: Pins): void {
+  pins.forgetUnattached()
+  if (!SHARING.some((hook) => pins.hooks().includes(hook))) pins.forgetMaps(SHARED_MAPS)
 }
 
 function openPrograms(pins: Pins): Map<Hook, number> {

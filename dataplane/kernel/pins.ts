@@ -195,6 +195,16 @@ export class Pins {
     this.#writeNote(OBJECT[hook], `${digest}/${tag}`, () => `noted the object of ${hook}`)
   }
 
+  /**
+   * Removes programs of companions that are at no interface: who was to attach them, or had taken them off, was killed.
+   * And what somebody was killed at who was pinning a program.
+   */
+  forgetUnattached(): void {
+    const attached = new Set(this.attachments().map(({ hook }) => hook))
+    for (const hook of this.hooks()) if (!isTaking(hook) && !attached.has(hook)) this.unpinProgram(hook)
+    for (const hook of HOOKS) if (this.has(`${PROGRAM[hook]}-new`)) this.#unlink(`${PROGRAM[hook]}-new`)
+  }
+
   /** Another hook has all links. */
   unpinProgram(hook: Hook): void {
     this.#unlink(PROGRAM[hook])
