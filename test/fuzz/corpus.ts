@@ -12,6 +12,7 @@ const RECORDINGS = fileURLToPath(new URL('../recordings/packets', import.meta.ur
 const LENGTH_MAX = 0x07ff
 const STEP_WIRE_R = 0x0800
 const STEP_CUT = 0x1000
+const STEP_TIME = 0x2000
 
 /** Settings, modes, schedulers, four real servers, limits: see `struct rules`. */
 const METHOD = { nat: 0x04, tunnel: 0x06, directRouting: 0x07 } as const
@@ -122,6 +123,55 @@ function own(): Uint8Array[] {
   })
 }
 
+/** The bit of NO_PMTU_DISC stands for ENGINES. */
+const ENGINES = 0x20
+/** All services are persistent, or so for one packet. */
+const PERSISTENT = { connections: 0x30, packets: 0xb0 } as const
+
+/** Messages that name calls, or nearly so; that of a real server is one of its own, then it answers. */
+function calls(): Uint8Array[] {
+  const lines = (...more: readonly string[]) => ['INVITE sip:a@b SIP/2.0', ...more, '', ''].join('\r\n')
+  const messages = [
+    lines('Call-ID: a@x'),
+    lines(`Via: ${'x'.repeat(80)}`, 'i:', ' a@x'),
+    lines('Call-ID: @x', `Call-ID\t:${'y'.repeat(255)}`),
+    'INVITE\nI:a\n',
+    `${'\r\n'.repeat(200)}Call-ID: a@x`,
+  ]
+  const ends = {
+    4: { client: '198.51.100.12', vip: '192.0.2.100', server: '10.0.2.17' },
+    6: { client: '2001:db8:c::c', vip: '2001:db8:1::100', server: 'a01:db8:2::13' },
+  } as const
+  return ([4, 6] as const).flatMap((family) =>
+    Object.values(PERSISTENT).flatMap((limits) =>
+      messages.map((message, index) => {
+        const { client, vip, server } = ends[family]
+        const rules = Uint8Array.of(ENGINES, 0x01, 0x11, ...Array<number>(4).fill(METHOD.nat), limits)
+        const packet = (src: string, dst: string, segment: Segment) =>
+          family === 4 ? ipv4({ src, dst }, segment) : ipv6({ src, dst }, segment)
+        const asked = ethernet(
+          { dst: '02:00:00:00:01:01' },
+          packet(client, vip, udp({ sport: 5060, dport: 53 }, message)),
+        )
+        const said = ethernet(
+          { dst: '02:00:00:00:02:01' },
+          packet(server, client, udp({ sport: 8000, dport: 5060 }, message)),
+        )
+        const step = (frame: Uint8Array, bits: number) => {
+          const head = frame.length | bits | (index % 2 === 1 ? STEP_CUT : 0)
+          return concat(Uint8Array.of(head & 255, head >> 8), frame)
+        }
+        return concat(
+          rules,
+          ...[said, asked].map((frame) => step(frame, frame === said ? STEP_WIRE_R : 0)),
+          step(asked, STEP_TIME),
+          step(said, STEP_WIRE_R),
+        )
+      }),
+    ),
+  )
+}
+
 /** Writes the inputs; returns how many. */
 export function writeCorpus(folder: string): number {
   mkdirSync(folder, { recursive: true })
@@ -141,7 +191,9 @@ export function writeCorpus(folder: string): number {
   for (const input of extra) writeInput(folder, 'stray', input)
   const local = own()
   for (const input of local) writeInput(folder, 'own', input)
-  return chosen.length + extra.length + local.length
+  const sip = calls()
+  for (const input of sip) writeInput(folder, 'sip', input)
+  return chosen.length + extra.length + local.length + sip.length
 }
 
 function writeInput(folder: string, what: string, input: Uint8Array): void {

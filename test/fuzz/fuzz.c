@@ -26,7 +26,7 @@
 #define LOCAL 0x77u /* last byte of the director's own addresses */
 
 struct rules {
-	uint8_t settings; /* enum pm_setting, low byte; READY and V4 are added, their bits stand for NAT_ICMP_SEND and SCHEDULE_ICMP */
+	uint8_t settings; /* enum pm_setting, low byte; READY and V4 are added: see settings_of() */
 	uint8_t modes;	  /* reuse_mode in bits 0-1, drop_rate 2-3, secure_tcp 4, no_pmtu_disc 5, sh flags 6, interest 7 */
 	uint8_t schedulers; /* of even and of odd services */
 	uint8_t reals[4]; /* real servers n, n + 4, ...: see add_real() */
@@ -123,6 +123,7 @@ static void make_maps(void)
 		[PM_REGION_fragments] = 2 * PM_NOTES,
 		[PM_REGION_neighbours] = PM_NEIGHBOURS,
 		[PM_REGION_localities] = PM_LOCALITY_SETS * PM_WAYS,
+		[PM_REGION_call_ids] = LINES * PM_WAYS,
 	};
 #define PM_SIZE(name, record, size) [PM_REGION_##name] = sizeof(record),
 	static const size_t sizes[PM_REGIONS] = { PM_MAPS(PM_SIZE) };
@@ -250,6 +251,15 @@ static void publish_reals(void)
 	}
 }
 
+/* Bits of what is always set, or is said elsewhere too, stand for others. */
+static uint32_t settings_of(uint8_t bits)
+{
+	return (bits & ~PM_SETTING_NO_PMTU_DISC) | PM_SETTING_READY | PM_SETTING_V4 | PM_SETTING_V6 |
+	       (bits & PM_SETTING_READY ? PM_SETTING_NAT_ICMP_SEND : 0) |
+	       (bits & PM_SETTING_V4 ? PM_SETTING_SCHEDULE_ICMP : 0) |
+	       (bits & PM_SETTING_NO_PMTU_DISC ? PM_SETTING_ENGINES : 0);
+}
+
 static void add_service(uint32_t slot)
 {
 	struct pm_service *s = pm_services(slot);
@@ -263,6 +273,8 @@ static void add_service(uint32_t slot)
 	memcpy(s->addr, s->family == 4 ? vip4 : vip6, s->family == 4 ? 4 : 16);
 	s->schedule = (slot & 1 ? rules.schedulers >> 4 : rules.schedulers & 15) % PM_SCHEDULER_MAX;
 	s->flags = rules.modes >> 3 & (PM_SERVICE_SCHED_1 | PM_SERVICE_SCHED_2);
+	if (s->protocol == PM_PROTO_UDP && (settings_of(rules.settings) & PM_SETTING_ENGINES))
+		s->pe = PM_ENGINE_SIP;
 	if (rules.limits & (slot & 1 ? 0x10 : 0x20)) {
 		s->flags |= PM_SERVICE_PERSISTENT | (rules.limits & 0x80 ? PM_SERVICE_ONE_PACKET : 0);
 		s->timeout_s = rules.limits & 0x40 ? 1 : 300;
@@ -304,9 +316,7 @@ static void load_rules(void)
 			memset(maps[i].base, 0, maps[i].bytes);
 	now = 0xfffff000u; /* the clock wraps in the middle of longer inputs */
 	set->layout = PM_LAYOUT_VERSION;
-	set->flags = PM_SETTING_READY | PM_SETTING_V4 | PM_SETTING_V6 | rules.settings |
-		     (rules.settings & PM_SETTING_READY ? PM_SETTING_NAT_ICMP_SEND : 0) |
-		     (rules.settings & PM_SETTING_V4 ? PM_SETTING_SCHEDULE_ICMP : 0) |
+	set->flags = settings_of(rules.settings) |
 		     (rules.modes & 0x10 ? PM_SETTING_SECURE_TCP : 0) |
 		     (rules.limits & 0x40 ? PM_SETTING_EXPIRE_QUIESCENT : 0) |
 		     (rules.modes & 0x20 ? PM_SETTING_NO_PMTU_DISC : 0) |
@@ -440,6 +450,7 @@ static void check_counts(void)
 		insist(pm_state(c->word) < (c->protocol == PM_PROTO_SCTP ? PM_SCTP_STATE_MAX : PM_TCP_STATE_MAX));
 		if (pm_kind_of(c->traits) == PM_CONN_TEMPLATE) {
 			insist(control & PM_CONTROL_OPEN);
+			insist(!c->neighbour || pm_services(pm_reals(c->real)->service)->pe == PM_ENGINE_SIP);
 			templates += control & ~PM_CONTROL_OPEN;
 			persistent[c->real]++;
 			continue;
@@ -470,6 +481,22 @@ static void check_counts(void)
 		if (controlled[i])
 			insist(*(i < LINES ? pm_control(4, i) : pm_control(6, i - LINES)) ==
 			       (PM_CONTROL_OPEN | controlled[i]));
+}
+
+/* Call-IDs as lists show them: whole, each for the line that it is found by. */
+static void check_calls(void)
+{
+	for (uint32_t i = 0; i < LINES * PM_WAYS; i++) {
+		const struct pm_call_id *r = pm_call_ids(i);
+
+		insist(!(r->version & 1));
+		if (!r->version)
+			continue;
+		insist((r->line & ~PM_CALL_ID_IPV6) == i / PM_WAYS);
+		insist(r->length && r->length <= PM_CALL_ID_MAX);
+		for (uint32_t at = 0; at < r->length; at++)
+			insist(pm_is_word(((const uint8_t *)r->id)[at]) || ((const uint8_t *)r->id)[at] == '@');
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -508,5 +535,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= length;
 	}
 	check_counts();
+	check_calls();
 	return 0;
 }

@@ -197,6 +197,31 @@ const VECTORS: readonly VectorOf[] = [
       { wire: 'c', out: 'r', frames: late(pieces(frame)), expected: late(pieces(arrives)), from: 10 },
     ])
   }),
+  ...FAMILIES.map((family) => {
+    const service = at(VIP[family], 5060)
+    const call = Buffer.from(`INVITE sip:a@b SIP/2.0\r\nVia: ${'x'.repeat(2000)}\r\nCall-ID: a@x\r\n\r\n`)
+    const { client, vip, server } = { client: CLIENT[family], vip: VIP[family], server: SERVER[family] }
+    const asked = udp({ sport: 5060, dport: 5060 }, call)
+    const there = udp({ sport: 5060, dport: 5066 }, call)
+    const said = udp({ sport: 5066, dport: 5060 }, call)
+    return vector(
+      `IPv${family}: SIP in fragments, whose Call-ID is not in the first`,
+      [
+        ipvsadm(`-A -u ${service} -s rr -p 100 -o --pe sip`),
+        ipvsadm(`-a -u ${service} -r ${at(server, 5066)} -m`),
+      ],
+      [
+        {
+          ...{ wire: 'c', out: 'r', frames: pieces(fromClient(ip(client, vip, asked))) },
+          expected: pieces(toServer(ip(client, server, there, 63))),
+        },
+        {
+          ...{ wire: 'r', out: 'c', frames: pieces(fromServer(ip(server, client, said))).toReversed() },
+          expected: pieces(toClient(ip(vip, client, asked, 63))),
+        },
+      ],
+    )
+  }),
   vector(
     'a connection that begins with a SYN in fragments',
     [ipvsadm(`-A -t ${VIP[4]}:80 -s rr`), ipvsadm(`-a -t ${VIP[4]}:80 -r ${SERVER[4]}:8080 -m`)],
