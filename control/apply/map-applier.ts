@@ -379,6 +379,11 @@ export class MapApplier implements Applier {
     this.#markRules = rules
   }
 
+  /** Whether the host's own sockets are clients, too, and why not; null: nobody has asked for it. */
+  get ownClients(): OwnClients['state'] {
+    return this.#own.state
+  }
+
   get watchesMemory(): boolean {
     return this.#settings.watchesMemory
   }

@@ -3,7 +3,7 @@
  * The setting that leads their packets to the program is published after the way is there, and taken back before
  * it goes.
  */
-import type { Dataplane } from '../../dataplane/dataplane.ts'
+import type { Dataplane, OwnClients as State } from '../../dataplane/dataplane.ts'
 
 export class OwnClients {
   readonly #dataplane: Dataplane
@@ -19,7 +19,16 @@ export class OwnClients {
   }
 
   get areServed(): boolean {
-    return this.#wanted && this.#dataplane.ownClients?.()?.served === true
+    return this.#wanted && this.state?.served === true
+  }
+
+  /** As it is at this moment; null: nobody has asked for it. */
+  get state(): State | null {
+    const { plane, serveOwn } = this.#dataplane
+    if (serveOwn !== undefined) return this.#dataplane.ownClients?.() ?? null
+    if (!this.#wanted) return null
+    const why = `the ${plane} data plane has no place for that, xdp and tc have: pointsman dataplane tc`
+    return { served: false, refused: [why] }
   }
 
   /** To be called before settings are published. */
@@ -28,10 +37,7 @@ export class OwnClients {
     this.#wanted = isWanted
     if (!isNew) return
     this.#dataplane.serveOwn?.(true)
-    const refused =
-      this.#dataplane.serveOwn === undefined
-        ? `the ${this.#dataplane.plane} data plane has no place for that, xdp and tc have: pointsman dataplane tc`
-        : (this.#dataplane.ownClients?.()?.refused.join('; ') ?? '')
+    const refused = this.state?.refused.join('; ') ?? ''
     if (refused !== '' && refused !== this.#told) {
       this.#warn(`Clients on this host itself are not served: ${refused}`)
     }

@@ -68,7 +68,7 @@ export function readStatus(facts: StatusFacts): Status {
       missing,
       answers: companionShown(dataplane?.answers?.()),
       cutting: companionShown(dataplane?.cutting?.()),
-      own: ownShown(dataplane),
+      own: ownShown(applier),
       warnings: [...(dataplane?.warnings ?? []), ...(applier?.warnings() ?? []), ...facts.warnings],
       sendFailures: sendFailures(facts.sendFailures),
     },
@@ -104,8 +104,8 @@ function companionShown(state: Answers | null | undefined): Status['dataplane'][
   return { seen: state.seen, interfaces: [...state.interfaces], refused: [...state.refused] }
 }
 
-function ownShown(dataplane: Dataplane | null): Status['dataplane']['own'] {
-  const own = dataplane?.ownClients?.() ?? null
+function ownShown(applier: MapApplier | null): Status['dataplane']['own'] {
+  const own = applier?.ownClients ?? null
   return own === null ? null : { served: own.served, refused: [...own.refused] }
 }
 

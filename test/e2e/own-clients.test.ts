@@ -9,7 +9,7 @@ import { createNamespace, destroyNamespace, inNamespace, ipBatch } from '../../l
 import { allRules, type LabService, virtualEndpoint } from '../../lab/rules.ts'
 import type { Answer } from '../../lab/server.ts'
 import { endpoint, FAMILIES, hostNamed, METHODS, realServers, topology } from '../../lab/topology.ts'
-import { missingFor, withLab } from './scene.ts'
+import { ALL_PLANES, missingFor, type Plane, withLab } from './scene.ts'
 import { readStatistics } from './statistics.ts'
 
 /** TCP and UDP of a method and family, by rules that are in force at once. */
@@ -42,7 +42,10 @@ function seenOfOwn({ method, family }: Kind): string | undefined {
   return method === 'nat' ? topology.virtual.nat[family] : hostNamed('director').servers?.[family]
 }
 
-async function checkKind(lab: Lab, kind: Kind, own: Client, behind: Client): Promise<void> {
+/** On the userspace plane the director's own sockets are none, and answers that DR and TUN send by it are the stack's. */
+const servesOwn = (plane: Plane): boolean => plane !== 'userspace'
+
+async function checkKind(lab: Lab, kind: Kind, own: Client | null, behind: Client): Promise<void> {
   const services = PROTOCOLS.map((protocol) => ({ ...kind, protocol }))
   await lab.director.restore(services.flatMap((service) => allRules(service)))
   for (const service of services) {
@@ -52,6 +55,7 @@ async function checkKind(lab: Lab, kind: Kind, own: Client, behind: Client): Pro
       [own, seenOfOwn(kind), bytes],
       [behind, BEHIND[kind.family][1], BYTES],
     ] as const) {
+      if (client === null) continue
       const answers = await ask(client, service, size)
       assert.equal(new Set(answers.map(({ server }) => server)).size, realServers().length, 'each in turn')
       for (const answer of answers) assert.equal(answer.client, seen)
@@ -62,9 +66,10 @@ async function checkKind(lab: Lab, kind: Kind, own: Client, behind: Client): Pro
     const { address, port } = virtualEndpoint(service)
     const name = `${service.protocol.toUpperCase()} ${endpoint(address, port)}`
     const statistics = listed.find((one) => one.service === name)
-    assert.equal(statistics?.conns, 2 * (REQUESTS + (service.protocol === 'tcp' ? 2 : 0)))
-    assert.ok(statistics.inPackets >= 2 * REQUESTS)
-    assert.ok(statistics.outPackets >= 2 * REQUESTS, 'answers come by the director')
+    const clients = own === null ? 1 : 2
+    assert.equal(statistics?.conns, clients * (REQUESTS + (service.protocol === 'tcp' ? 2 : 0)))
+    assert.ok(statistics.inPackets >= clients * REQUESTS)
+    assert.ok(statistics.outPackets >= clients * REQUESTS, 'answers come by the director')
   }
   await lab.director.rule('-C')
 }
@@ -106,7 +111,7 @@ async function withBehind(lab: Lab, body: (client: Client) => Promise<void>): Pr
   }
 }
 
-for (const plane of ['xdp', 'tc'] as const)
+for (const plane of ALL_PLANES)
   test(
     `clients on and behind the director on the ${plane} plane`,
     {
@@ -116,18 +121,22 @@ for (const plane of ['xdp', 'tc'] as const)
       withLab(async (lab) =>
         withBehind(lab, async (behind) => {
           await lab.director.start({ dataplane: plane, also: ['n0'], ownClients: true })
-          const own = await startClient(`${lab.prefix}director`)
+          const own = servesOwn(plane) ? await startClient(`${lab.prefix}director`) : null
           const links = async () => (await lab.exec('director', ['ip', '-br', 'link'])).stdout
           try {
             assert.doesNotMatch(await links(), /pm-own/, 'nothing is there before there is a service')
-            for (const kind of KINDS)
+            for (const kind of KINDS.filter(({ method }) => servesOwn(plane) || method === 'nat'))
               await t.test(
-                `${plane}: ${kind.method}, ${kind.family}: sockets of the director, and behind it`,
+                `${plane}: ${kind.method}, ${kind.family}: ${own === null ? '' : 'sockets of the director, and '}behind it`,
                 () => checkKind(lab, kind, own, behind),
               )
             assert.doesNotMatch(await links(), /pm-own/, 'nor when there is none any more')
+            await lab.director.rule(`-A -t ${topology.virtual.nat.ipv4}:80 -s rr`)
+            const { stdout } = await lab.director.pointsman(['status'])
+            if (servesOwn(plane)) assert.doesNotMatch(stdout, /own clients/)
+            else assert.match(stdout, /^own clients +not served: the userspace data plane has no place/m)
           } finally {
-            await own.stop()
+            await own?.stop()
           }
         }),
       ),

@@ -87,7 +87,7 @@ function interfaces({ dataplane, attachments }: MetricFacts): readonly Sample[] 
 }
 
 /** Programs beside the packet program, where the rules want them: on how many interfaces they are, or are not. */
-function companions({ dataplane }: MetricFacts): readonly Sample[] {
+function companions({ dataplane, applier }: MetricFacts): readonly Sample[] {
   const beside = { 'local answers': dataplane?.answers?.(), cutting: dataplane?.cutting?.() }
   const samples = Object.entries(beside).flatMap(([program, state]): Sample[] => {
     if (state == null) return []
@@ -96,7 +96,7 @@ function companions({ dataplane }: MetricFacts): readonly Sample[] {
       [{ program, state: 'refused' }, state.refused.length],
     ]
   })
-  const own = dataplane?.ownClients?.() ?? null
+  const own = applier?.ownClients ?? null
   if (own === null) return samples
   const program = 'own clients'
   return [

@@ -70,7 +70,9 @@ test('a plane that has no place for it is asked nothing, and that is told', () =
     own.after()
   }
   assert.equal(own.areServed, false)
-  assert.deepEqual(words, [
-    'Clients on this host itself are not served: the userspace data plane has no place for that, xdp and tc have: pointsman dataplane tc',
-  ])
+  const why = 'the userspace data plane has no place for that, xdp and tc have: pointsman dataplane tc'
+  assert.deepEqual(words, [`Clients on this host itself are not served: ${why}`])
+  assert.deepEqual(own.state, { served: false, refused: [why] })
+  own.before(false)
+  assert.equal(own.state, null, 'nobody asks for it any more')
 })

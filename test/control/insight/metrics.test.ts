@@ -176,14 +176,14 @@ describe('metrics', () => {
   })
 
   test('tell of the programs beside the packet program, where rules want them', async () => {
-    const { dataplane, text } = await scene()
+    const { dataplane, applier, text } = await scene()
     assert.doesNotMatch(await text(), /companion/)
     const refused = ['eth2: another program is at its egress']
     Object.assign(dataplane, {
       cutting: () => ({ seen: true, interfaces: ['eth0', 'eth1'], refused }),
-      ownClients: () => ({ served: true, refused: [] }),
       warnings: ['a driver that hands no note along'],
     })
+    Object.defineProperty(applier, 'ownClients', { value: { served: true, refused: [] } })
     const all = await text()
     const line = (program: string, state: string, value: number): RegExp =>
       new RegExp(`^pointsman_companion_programs\\{program="${program}",state="${state}"\\} ${value}$`, 'm')

@@ -58,7 +58,7 @@ export const statusAnswer = z
         .nullable()
         .meta({
           description:
-            "whether the director's own sockets reach virtual services as clients; null: there are no services, or the data plane cannot",
+            "whether the director's own sockets reach virtual services as clients; null: there are no services, or nobody has asked for it (--own-clients)",
         }),
       warnings: z.array(z.string()),
       sendFailures: z
