@@ -24,6 +24,12 @@ function noDaemon(socket: string, cause: NodeJS.ErrnoException): NoDaemonError {
       { cause },
     )
   }
+  if (cause.code === 'ECONNRESET' || cause.code === 'EPIPE') {
+    return new NoDaemonError(
+      `pointsmand${flag} ended before it had answered; its last words: journalctl -u pointsmand`,
+      { cause },
+    )
+  }
   return new NoDaemonError(
     `No pointsmand is running${flag}; start one: pointsmand --interface NAME\nIf it runs elsewhere, say where: POINTSMAN_SOCKET=/path/to/${SOCKET_NAME}`,
     { cause },
