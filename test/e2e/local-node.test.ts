@@ -1,9 +1,13 @@
 /** Real servers on the director itself: their answers leave by the host's stack, and are translated on the way out. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Status } from '../../control/front/api/schema/status.ts'
 import { must, run } from '../../lab/command.ts'
+import type { Lab } from '../../lab/lab.ts'
 import { inNamespace } from '../../lab/namespace.ts'
-import { missingFor } from './scene.ts'
+import { addServer, addService, type LabService, virtualEndpoint } from '../../lab/rules.ts'
+import { type AddressFamily, FAMILIES, hostNamed, topology } from '../../lab/topology.ts'
+import { ALL_PLANES, countedIn, missingFor, type Plane, textOf, withDirector } from './scene.ts'
 import { VIP, Wires } from './wires.ts'
 
 /** An address of the director that is not virtual. */
@@ -133,3 +137,56 @@ for (const plane of ['xdp', 'tc'] as const) {
     }
   })
 }
+
+const DIRECTOR = hostNamed('director')
+/** Datagrams of one case. */
+const DATAGRAMS = 4n
+
+/** TCP and UDP by the director itself as the only real server, NAT with a port of its own. */
+async function checkMethod(
+  lab: Lab,
+  plane: Plane,
+  method: 'nat' | 'direct-routing',
+  family: AddressFamily,
+): Promise<void> {
+  const service = (protocol: 'tcp' | 'udp'): LabService => ({
+    ...{ method, protocol, family, serverFamily: family },
+  })
+  const both = [service('tcp'), service('udp')]
+  await lab.director.rule('-C')
+  await lab.director.restore(both.flatMap((one) => [addService(one), addServer(one, DIRECTOR)]))
+  const { unsupported } = JSON.parse((await lab.director.api('GET', '/v1/status')).body) as Status
+  if (plane === 'userspace' && method === 'nat') {
+    assert.equal(unsupported.length, both.length)
+    for (const { reasons } of unsupported)
+      assert.match(reasons.join(), /an address of this host: its answers are not seen by the userspace/)
+    return
+  }
+  assert.deepEqual(unsupported, [])
+  const local = method === 'nat' ? DIRECTOR.servers?.[family] : topology.virtual[method][family]
+  const { http, echo, httpBehindNat, echoBehindNat } = topology.ports
+  const ports = method === 'nat' ? [httpBehindNat, echoBehindNat] : [http, echo]
+  const counts = await countedIn(lab, async () => {
+    for (let i = 0n; i < DATAGRAMS; i++) {
+      const answer = await lab.client.udp(virtualEndpoint(service('udp')))
+      assert.deepEqual([answer.server, answer.local, answer.localPort], ['director', local, ports[1]])
+      assert.equal(answer.client, hostNamed('client').clients[family])
+    }
+  })
+  // What is counted beside datagrams depends on what neighbours ask meanwhile.
+  assert.equal(counts.pass_local_node, DATAGRAMS, textOf(counts))
+  assert.equal(counts.forward_nat_reply, method === 'nat' ? DATAGRAMS : undefined, textOf(counts))
+  const answer = await lab.client.http({ ...virtualEndpoint(service('tcp')), upload: BYTES })
+  assert.deepEqual([answer.server, answer.local, answer.localPort], ['director', local, ports[0]])
+  assert.equal(answer.bytes, BYTES)
+}
+
+for (const plane of ALL_PLANES)
+  test(`${plane}: the director as its own real server, of both families`, { skip: missingFor(plane) }, (t) =>
+    withDirector(plane, async (lab) => {
+      await lab.startServer('director')
+      for (const method of ['nat', 'direct-routing'] as const)
+        for (const family of FAMILIES)
+          await t.test(`${plane}: ${method}, ${family}`, () => checkMethod(lab, plane, method, family))
+    }),
+  )
