@@ -5,7 +5,7 @@ import type { Answer } from './server.ts'
 import type { ConversationReport, Target } from './talk.ts'
 
 /** Longer than any pause a restart may cause, on a machine where much else goes on. */
-const ANSWER_TIMEOUT_MS = 60_000
+const ANSWER_TIMEOUT_MS = 120_000
 
 /** Node has the kernel probe idle connections every second, where frames are counted, too. */
 export const NO_PROBES_MS = 3_600_000

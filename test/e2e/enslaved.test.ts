@@ -8,11 +8,10 @@ import { ipBatch } from '../../lab/namespace.ts'
 import { allRules, virtualEndpoint } from '../../lab/rules.ts'
 import { hostNamed, topology } from '../../lab/topology.ts'
 import { allGoOn, SERVICES } from './conversations.ts'
-import { missingFor, withLab } from './scene.ts'
+import { ALL_PLANES, missingFor, withDirector, withLab } from './scene.ts'
 import { stackOnWire, unstackWire } from './stacking.ts'
 
-const skip = missingFor('xdp')
-/** A change of links is acted on in a second; on a machine where much else goes on, later. */
+/** A program that is loaded for it takes a second; on a machine where much else goes on, later. */
 const PATIENCE_MS = 120_000
 
 async function interfaces(lab: Lab): Promise<Status['dataplane']['interfaces']> {
@@ -26,7 +25,7 @@ async function startConversations(lab: Lab): Promise<void> {
   await allGoOn(lab, SERVICES.length, 'the start')
 }
 
-test('from XDP to traffic control and back', { skip }, () =>
+test('from XDP to traffic control and back', { skip: missingFor('xdp') }, () =>
   withLab(async (lab) => {
     await lab.director.start({ dataplane: 'xdp' })
     await startConversations(lab)
@@ -43,14 +42,11 @@ test('from XDP to traffic control and back', { skip }, () =>
   }),
 )
 
-test(
-  'the way to the real servers becomes part of a bridge, which XDP cannot send to, and is itself again',
-  {
-    skip,
-  },
-  () =>
-    withLab(async (lab) => {
-      await lab.director.start({ dataplane: 'xdp' })
+for (const plane of ALL_PLANES) {
+  const skip = missingFor(plane)
+
+  test(`${plane}: the way to the real servers becomes part of a bridge, and is itself again`, { skip }, () =>
+    withDirector(plane, async (lab) => {
       await startConversations(lab)
       const { namespace } = lab.director
       const { interface: device, mtu, ipv4, ipv6 } = topology.wires.servers
@@ -72,24 +68,25 @@ test(
       const { drop_egress: lost } = await lab.director.verdicts()
       assert.equal(lost ?? 0n, 0n)
     }),
-)
+  )
 
-test('the way to the clients becomes a macvlan, whose driver has no XDP, and is itself again', { skip }, () =>
-  withLab(async (lab) => {
-    await lab.director.start({ dataplane: 'xdp' })
-    await startConversations(lab)
-    const modeBecomes = (mode: string) =>
-      until(`packets of the clients to be taken by ${mode}`, PATIENCE_MS, async () => {
-        const nics = await interfaces(lab)
-        return nics.find(({ name }) => name === topology.wires.clients.interface)?.mode === mode
-          ? true
-          : undefined
-      })
-    await stackOnWire(lab, 'clients', 'macvlan')
-    await modeBecomes('tc')
-    await allGoOn(lab, SERVICES.length, 'the macvlan')
-    await unstackWire(lab, 'clients')
-    await modeBecomes('native')
-    await allGoOn(lab, SERVICES.length, 'its end')
-  }),
-)
+  test(`${plane}: the way to the clients becomes a macvlan, and is itself again`, { skip }, () =>
+    withDirector(plane, async (lab) => {
+      await startConversations(lab)
+      const { interface: device } = topology.wires.clients
+      const taken = (mode: string) => async (): Promise<void> => {
+        const { stdout } = await lab.exec('director', ['ip', '-json', 'link', 'show', 'dev', device])
+        const [link] = JSON.parse(stdout) as { readonly ifindex: number }[]
+        await until(`packets of the clients to be taken from ${device}`, PATIENCE_MS, async () => {
+          const nic = (await interfaces(lab)).find(({ ifindex }) => ifindex === link?.ifindex)
+          // A macvlan's driver has no XDP.
+          return nic !== undefined && (plane !== 'xdp' || nic.mode === mode) ? true : undefined
+        })
+      }
+      await stackOnWire(lab, 'clients', 'macvlan', taken('tc'))
+      await allGoOn(lab, SERVICES.length, 'the macvlan', PATIENCE_MS)
+      await unstackWire(lab, 'clients', taken('native'))
+      await allGoOn(lab, SERVICES.length, 'its end')
+    }),
+  )
+}

@@ -10,8 +10,16 @@ export type Stack = (typeof STACKS)[number]
 const BELOW = 'below'
 const BELOW_MAC = '02:00:00:00:0b:e1'
 
-/** The director's link of a wire gets something on top, by the name and with the addresses that it had. */
-export async function stackOnWire(lab: Lab, wire: WireName, kind: Stack): Promise<void> {
+/**
+ * The director's link of a wire gets something on top, by the name and with the addresses that it had. Those it gets
+ * when it is `taken`: until then the stack would answer for them.
+ */
+export async function stackOnWire(
+  lab: Lab,
+  wire: WireName,
+  kind: Stack,
+  taken: () => Promise<void> = async () => {},
+): Promise<void> {
   const { namespace } = lab.director
   const { interface: device, mtu } = topology.wires[wire]
   const { mac } = hostNamed('director')[wire]!
@@ -29,12 +37,13 @@ export async function stackOnWire(lab: Lab, wire: WireName, kind: Stack): Promis
       : [`link add ${device} link ${BELOW} address ${mac} mtu ${mtu} type macvlan mode private`]),
     `link set ${BELOW} up`,
     `link set ${device} up`,
-    ...addresses(wire),
   ])
+  await taken()
+  await ipBatch(namespace, addresses(wire))
 }
 
 /** The link is itself again. */
-export async function unstackWire(lab: Lab, wire: WireName): Promise<void> {
+export async function unstackWire(lab: Lab, wire: WireName, taken: () => Promise<void>): Promise<void> {
   const { interface: device } = topology.wires[wire]
   const { mac } = hostNamed('director')[wire]!
   await ipBatch(lab.director.namespace, [
@@ -42,8 +51,9 @@ export async function unstackWire(lab: Lab, wire: WireName): Promise<void> {
     `link set ${BELOW} down`,
     `link set ${BELOW} name ${device} address ${mac}`,
     `link set ${device} up`,
-    ...addresses(wire),
   ])
+  await taken()
+  await ipBatch(lab.director.namespace, addresses(wire))
 }
 
 function addresses(wire: WireName): string[] {
