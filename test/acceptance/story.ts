@@ -2,8 +2,8 @@
 import { must } from '../../lab/command.ts'
 import type { StepResult } from './result.ts'
 
-/** An emulated machine is slow. */
-export const PATIENCE_MS = 240_000
+/** An emulated machine is slow, and slower yet where others want the processors that emulate it. */
+export const PATIENCE_MS = 900_000
 
 export class Wrong extends Error {}
 
@@ -12,7 +12,14 @@ export function expect(condition: boolean, otherwise: string): void {
 }
 
 export async function sh(script: string): Promise<string> {
-  return (await must(['sh', '-euc', script], { timeoutMs: 180_000 })).trim()
+  return (await must(['sh', '-euc', script], { timeoutMs: PATIENCE_MS })).trim()
+}
+
+let witness: () => Promise<string> = async () => ''
+
+/** What is told beside each failure from now on: somebody's last words. */
+export function showWithFailures(words: () => Promise<string>): void {
+  witness = words
 }
 
 export function tell(result: StepResult): void {
@@ -29,7 +36,8 @@ export async function step(name: string, body: () => Promise<string>): Promise<b
   } catch (error) {
     const detail =
       error instanceof Wrong ? error.message : String(error instanceof Error ? error.stack : error)
-    tell({ name, passed: false, detail, seconds: seconds() })
+    const words = await witness().catch((cause) => String(cause))
+    tell({ name, passed: false, detail: `${detail}\n${words}`.trim(), seconds: seconds() })
     return false
   }
 }

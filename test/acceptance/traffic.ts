@@ -1,17 +1,19 @@
 /**
- * Both ends of the traffic, as processes in namespaces: `traffic.js server ADDRESS...` and
- * `traffic.js client ADDRESS PORT`. The client keeps connections open and talks over each all the time,
- * makes new ones beside them, and tells its parent how it goes.
+ * Both ends of the traffic, as processes in namespaces: `traffic.js server ADDRESS...`,
+ * `traffic.js client ADDRESS PORT` and `traffic.js datagrams COUNT (ADDRESS PORT)...`. The client keeps connections open and
+ * talks over each all the time, makes new ones beside them, and tells its parent how it goes. Datagrams are sent
+ * one after the other, each when the last has been answered.
  */
+import { createSocket } from 'node:dgram'
 import { connect, createServer, type Socket } from 'node:net'
 
 export const SERVER_PORT = 8080
 /** Connections that are kept open. */
 export const KEPT = 12
-const PAUSE_MS = 40
-const NEW_EVERY_MS = 250
+const PAUSE_MS = 100
+const NEW_EVERY_MS = 500
 /** Longer than what TCP needs to send again after nobody has forwarded for a while on a slow machine. */
-const ANSWER_MS = 60_000
+const ANSWER_MS = 300_000
 
 export interface Tally {
   /** Of the connections that are kept: those that still talk. */
@@ -31,6 +33,9 @@ async function serve(addresses: readonly string[]): Promise<void> {
       socket.pipe(socket)
     })
     await new Promise<void>((resolve) => server.listen(SERVER_PORT, address, resolve))
+    const echo = createSocket('udp4')
+    echo.on('message', (message, from) => echo.send(message, from.port, from.address))
+    await new Promise<void>((resolve) => echo.bind(SERVER_PORT, address, resolve))
   }
   process.send?.('listening')
 }
@@ -107,10 +112,31 @@ async function ask(address: string, port: number): Promise<void> {
   }
 }
 
+async function sendDatagrams(count: number, address: string, port: number): Promise<void> {
+  const socket = createSocket('udp4')
+  await new Promise<void>((resolve) => socket.connect(port, address, resolve))
+  for (let i = 0; i < count; i++) {
+    const late = setTimeout(() => {
+      process.stderr.write(`datagram ${i} to ${address}:${port} is not answered within ${ANSWER_MS} ms\n`)
+      process.exit(1)
+    }, ANSWER_MS)
+    const answered = new Promise((resolve) => socket.once('message', resolve))
+    socket.send(`datagram ${i}`)
+    await answered
+    clearTimeout(late)
+  }
+  socket.close()
+}
+
+async function sendAll(count: number, targets: readonly string[]): Promise<void> {
+  for (let i = 0; i < targets.length; i += 2) await sendDatagrams(count, targets[i]!, Number(targets[i + 1]))
+}
+
 /** Whether this process was started as one of the ends; it is one then. */
 export function isTraffic([role, ...words]: readonly string[]): boolean {
   if (role === 'server') void serve(words)
   else if (role === 'client') void ask(words[0]!, Number(words[1]))
+  else if (role === 'datagrams') void sendAll(Number(words[0]), words.slice(1))
   else return false
   return true
 }
