@@ -53,6 +53,7 @@ export const NEEDS: Readonly<Record<string, Need>> = {
   'control/front/ipvsadm/debian.test.ts': { seconds: 6, cores: 1 },
   'dataplane/kernel/kernel-dataplane.test.ts': { seconds: 13, cores: 0.3 },
   'dataplane/kernel/recording.test.ts': { seconds: 25, cores: 0.6 },
+  'dataplane/kernel/companion-kills.test.ts': { seconds: 100, cores: 0.5 },
   'dataplane/kernel/migration.test.ts': { seconds: 100, cores: 0.4 },
   'dataplane/userspace/forwarder-workers.test.ts': { seconds: 50, cores: 0.4 },
   'dataplane/userspace/plane.test.ts': { seconds: 105, cores: 0.2 },

@@ -52,7 +52,9 @@ function killedAfter(steps: number, tcLinks: boolean): string {
 function stepsToKillAfter(tcLinks: boolean): number[] {
   const [, ...steps] = killedAfter(0, tcLinks).split('\n')
   const kinds = steps.map((step) => step.replace(/\d+/, ''))
-  return kinds.flatMap((kind, i) => (kinds.indexOf(kind) === i || kinds.lastIndexOf(kind) === i ? [i + 1] : []))
+  return kinds.flatMap((kind, i) =>
+    kinds.indexOf(kind) === i || kinds.lastIndexOf(kind) === i ? [i + 1] : [],
+  )
 }
 
 /** What stands in the kernel for one of the companions. */
