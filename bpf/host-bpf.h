@@ -101,6 +101,14 @@ pm_inline int pm_is_shared(__u32 row)
 
 #define pm_loop(n, fn, arg) bpf_loop(n, fn, arg, 0)
 
+/* x ^= 0, the 0 made from a number that the verifier does not know either. */
+#define pm_unknown(x, from)                                     \
+	({                                                      \
+		__u64 _one = (from), _same = _one;              \
+		asm volatile("" : "+r"(_same));                 \
+		(x) ^= _one ^ _same;                            \
+	})
+
 struct pm_summing {
 	PM_HOST *ctx;
 	__u32 off;

@@ -9,6 +9,7 @@ typedef __UINTPTR_TYPE__ pm_address;
 
 #define pm_opaque(x) ((void)(x))
 #define pm_stored(x) ((void)(x))
+#define pm_unknown(x, from) ((void)(x), (void)(from))
 #define pm_glance(x) (PM_STEP(), __atomic_load_n(&(x), __ATOMIC_ACQUIRE))
 #define pm_after(p, x) ((void)(x), (p))
 

@@ -18,6 +18,9 @@
  *   pm_sum(f, off, len)   sum of 16-bit words over a range of the frame, which ends within PM_SUM_MAX
  *   pm_load32(p)          a word at any address of the frame; pm_store32(p, word) writes one
  *   pm_loop(n, fn, arg)   fn(i, arg) for i < n until it returns non-zero
+ *   pm_unknown(x, from)   x, before a loop that changes and reads it. Linux before 6.7 follows fn through one round
+ *                         only, and cuts out of the program what it does not come to: what it knows of `arg` then, it
+ *                         takes for so in every round. `from`: any number of as many bits that it does not know
  */
 #pragma once
 

@@ -172,6 +172,10 @@ pm_inline __u32 pm_marked(__u32 family, const struct pm_key *k, __u32 ifindex)
 	m.key = k;
 	m.half = word & PM_MARK_HALF;
 	m.kinds = (word >> (family == 4 ? PM_MARK_KINDS4_SHIFT : PM_MARK_KINDS6_SHIFT)) & 255;
+	pm_unknown(m.kind, word);
+	pm_unknown(m.low, word);
+	pm_unknown(m.high, word);
+	pm_unknown(m.mark, word);
 	pm_loop(m.kinds * PM_MARK_STEPS, pm_mark_step, &m);
 	return m.mark ? pm_find_marked(family, m.mark) : PM_NONE;
 }

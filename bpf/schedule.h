@@ -49,6 +49,7 @@ static __attribute__((noinline)) int pm_try_wrr(struct pm_schedule *s, struct pm
 			cw = max;
 		w->start = 0;
 		w->heaviest = 0;
+		pm_unknown(w->heaviest, cursor);
 		w->floor = cw;
 		pm_loop(count, pm_walk_first, w);
 	}
@@ -95,6 +96,7 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 	struct pm_walk w = { .found = PM_NONE, .real = PM_NONE };
 	struct pm_schedule *s;
 	__u32 word, kind;
+	__u64 cursor;
 
 	if (!service || !k)
 		return PM_NONE;
@@ -122,6 +124,9 @@ PM_PART __u32 pm_schedule_pick(__u32 slot, const struct pm_key *k)
 	case PM_SCHEDULER_NQ:
 	case PM_SCHEDULER_FO:
 	case PM_SCHEDULER_OVF:
+		cursor = pm_read(s->cursor);
+		pm_unknown(w.best_load, cursor);
+		pm_unknown(w.best_weight, cursor);
 		pm_loop(w.count, pm_walk_least, &w);
 		return w.real;
 	case PM_SCHEDULER_DH:

@@ -291,6 +291,10 @@ pm_inline int pm_read_value(const struct pm_reading *s, struct pm_call *call, __
 	bytes = (bytes & PM_CALL_ID_MAX) + 1;
 	if (pm_host_read(s->host, off, call->id, bytes))
 		return -1;
+	pm_unknown(v.hash, seed);
+	pm_unknown(v.length, seed);
+	pm_unknown(v.word, seed);
+	pm_unknown(v.host, seed);
 	pm_loop(PM_CALL_ID_MAX + 1, pm_look_at_value, &v);
 	if (!v.word)
 		return 0;
@@ -318,6 +322,8 @@ PM_PART __u64 pm_read_call_once(PM_HOST *host, __u32 from, __u32 end)
 
 	if (!call || !set)
 		return PM_DROP_MAP;
+	pm_unknown(s.phase, set->hash_seed);
+	pm_unknown(s.folded, set->hash_seed);
 	pm_loop(PM_CALL_LOOKS, pm_look_at_text, &s);
 	if (s.phase != PM_CALL_VALUE)
 		return PM_DROP_NO_CALL_ID;

@@ -105,6 +105,8 @@ PM_PART __u32 pm_seek_from(const struct pm_seek *like, __u32 position)
 	k.node = k.leaves + k.count - 1 - position;
 	k.down = 1;
 	k.seat = 0;
+	pm_unknown(k.down, k.leaves);
+	pm_unknown(k.seat, k.leaves);
 	pm_loop(PM_SEEK_STEPS, pm_seek_on, &k);
 	return k.seat;
 }
