@@ -1,6 +1,7 @@
 /** One ipvsadm command, from its words to its output and exit status. */
 import { Turns } from '../../apply/turns.ts'
 import type { Director } from '../../model/director.ts'
+import { serviceKey } from '../../model/identity.ts'
 import type { ServiceId } from '../../model/service.ts'
 import { type DirectorRequest, execute } from './execute.ts'
 import type { Names } from './names.ts'
@@ -35,8 +36,8 @@ interface Run {
   readonly stdout: Buffer[]
   readonly stderr: string[]
   changed: boolean
-  /** The services it is about: whether others are in force is not this command's affair. */
-  readonly own: ServiceId[]
+  /** The services it is about, by identity: whether others are in force is not this command's affair. */
+  readonly own: Map<string, ServiceId>
 }
 
 export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult | typeof STDIN_WANTED> {
@@ -47,7 +48,7 @@ export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult
     stdout: [],
     stderr: [],
     changed: false,
-    own: [],
+    own: new Map(),
   }
   const request = await read(words, run)
   let status: number
@@ -59,7 +60,7 @@ export async function runIpvsadm(command: IpvsadmCommand): Promise<IpvsadmResult
   }
   if (run.changed) {
     try {
-      await command.director.settle(run.own)
+      await command.director.settle(run.own.values())
     } catch (error) {
       run.stderr.push(
         `Cannot bring the change into force: ${error instanceof Error ? error.message : error}\n`,
@@ -151,7 +152,7 @@ async function direct(request: DirectorRequest, run: Run): Promise<Ended> {
   if (done.changed) {
     run.changed = true
     const id = serviceOf(request)
-    if (id !== null) run.own.push(id)
+    if (id !== null) run.own.set(serviceKey(id), id)
   }
   return done
 }
@@ -172,6 +173,9 @@ function serviceOf(request: DirectorRequest): ServiceId | null {
   }
 }
 
+/** Thrown where the time of somebody else is needed: nothing has happened yet. */
+const NAMES_WANTED = new Error('Names of hosts are not known yet')
+
 /**
  * Runs the lines one after the other, as one change: everybody else sees the old rules until the last line
  * is through, and then the new ones. Changes the director refuses and words popt does not understand are
@@ -179,50 +183,43 @@ function serviceOf(request: DirectorRequest): ServiceId | null {
  * before it stands. The status is that of the last line carried out.
  */
 async function restore(input: string, program: string, run: Run): Promise<number> {
-  // Names are asked for before anything is changed: only here somebody else decides how long it takes.
-  const lines = await readLines(input, program, run)
-  return await run.director.transact(async (director) => {
-    const inside: Run = { ...run, director }
-    const turns = new Turns()
-    let status = 0
-    for (const { request, words } of lines) {
-      if (turns.over) await turns.pass()
-      if (request.kind === 'restore') {
-        // A restore within a restore would read its own input.
-        run.stderr.push(`${helpHint(program)}\n`)
-        return 255
-      }
-      const ended = await carryOut(request, words, inside)
-      run.changed = inside.changed
-      status = ended.status
-      if (ended.ends) break
-    }
-    return status
-  })
-}
-
-interface Line {
-  readonly words: readonly string[]
-  readonly request: Request | Refusal
-}
-
-/** All lines, up to the first that ends the restore whatever the rules are. */
-async function readLines(input: string, program: string, run: Run): Promise<readonly Line[]> {
-  const turns = new Turns()
   for (;;) {
-    const lines: Line[] = []
-    for (const words of restoreLines(input, program)) {
-      if (turns.over) await turns.pass()
-      const request = parse(words, run.names)
-      lines.push({ words, request })
-      // While names are unknown, a line may look wrong that is not.
-      if (run.names.pending === 0 && endsRestore(request)) break
+    try {
+      return await run.director.transact(async (director) => {
+        const inside: Run = { ...run, director }
+        const status = await carryOutLines(input, program, inside)
+        run.changed = inside.changed
+        return status
+      })
+    } catch (error) {
+      if (error !== NAMES_WANTED) throw error
     }
-    if (run.names.pending === 0) return lines
+    run.stdout.length = 0
+    run.stderr.length = 0
+    run.own.clear()
+    // Nothing is being changed meanwhile: only here somebody else decides how long it takes.
     await run.names.resolve()
   }
 }
 
-function endsRestore(request: Request | Refusal): boolean {
-  return request.kind === 'restore' || (request.kind === 'refused' && request.ends)
+/** A line is gone when the next one is read: a hundred thousand cost more to keep than to read. */
+async function carryOutLines(input: string, program: string, run: Run): Promise<number> {
+  const turns = new Turns()
+  let status = 0
+  for (const words of restoreLines(input, program)) {
+    if (turns.over) await turns.pass()
+    const request = parse(words, run.names)
+    // While names are unknown, a line may look wrong that is not: the others are only asked for theirs.
+    if (run.names.pending > 0) continue
+    if (request.kind === 'restore') {
+      // A restore within a restore would read its own input.
+      run.stderr.push(`${helpHint(program)}\n`)
+      return 255
+    }
+    const ended = await carryOut(request, words, run)
+    status = ended.status
+    if (ended.ends) break
+  }
+  if (run.names.pending > 0) throw NAMES_WANTED
+  return status
 }
