@@ -111,6 +111,7 @@ export class Sweep {
   #began = 0
   /** What `#touches` was when the last finished sweep began, if that sweep met no line in use. */
   #emptySince: number | null = null
+  /** The table that is being walked, and the line there; behind the last, real servers whose counts are compared. */
   #table = 0
   #line = 0
   /** Lines of each table that the sweep under way looks at. */
@@ -125,7 +126,9 @@ export class Sweep {
   readonly #metInactive: Uint32Array
   readonly #metPersistent: Uint32Array
   readonly #places: Uint32Array
+  /** Of the sweep before, and of this one. */
   #doubts = new Map<number, Doubt>()
+  #doubtsMet = new Map<number, Doubt>()
   readonly #recounts: readonly [Recount, Recount]
   readonly #ports: PortsMet
   /** Claimed and held lines met in this sweep and in the one before. */
@@ -174,11 +177,21 @@ export class Sweep {
     return sum
   }
 
-  /** Looks at up to `lines` lines; the report when that completes a sweep of both tables. */
+  /** Looks at up to `lines` lines, and then counts; the report when that completes a sweep of both tables. */
   slice(lines: number, options: SweepOptions): SweepReport | null {
     let left = lines
     if (this.#table === 0 && this.#line === 0) this.#begin()
     while (left > 0) {
+      if (this.#table === this.tables.length) {
+        const reals = this.#metActive.length
+        const stop = Math.min(reals, this.#line + left)
+        this.#compareCounts(this.#line, stop)
+        this.#line = stop
+        if (stop < reals) return null
+        this.#line = 0
+        this.#table = 0
+        return this.#report()
+      }
       const table = this.tables[this.#table]!
       const end = this.#ends[this.#table]!
       const stop = Math.min(end, this.#line + left)
@@ -189,10 +202,6 @@ export class Sweep {
       table.levels.end()
       this.#line = 0
       this.#table++
-      if (this.#table === this.tables.length) {
-        this.#table = 0
-        return this.#report()
-      }
     }
     return null
   }
@@ -213,7 +222,8 @@ export class Sweep {
   }
 
   #report(): SweepReport {
-    this.#compareCounts()
+    this.#doubts = this.#doubtsMet
+    this.#doubtsMet = new Map()
     for (const recount of this.#recounts) this.#repaired += recount.compare(this.#dataplane.nowTicks())
     // No CPU counts this one, so that a row of theirs can be written to.
     if (this.#repaired > 0)
@@ -428,11 +438,10 @@ export class Sweep {
    * server about which nothing changes meanwhile, and whose connections are met in the very same lines. A
    * correct program never needs this: each repair is counted (`repaired_count`).
    */
-  #compareCounts(): void {
+  #compareCounts(from: number, to: number): void {
     const { u32 } = this.#live
     const now = this.#dataplane.nowTicks()
-    const doubts = new Map<number, Doubt>()
-    for (let real = 0; real < this.#metActive.length; real++) {
+    for (let real = from; real < to; real++) {
       const base = real * LIVE_WORDS
       const active = u32[base + ACTIVE]!
       const inactive = u32[base + INACTIVE]!
@@ -449,11 +458,11 @@ export class Sweep {
       const doubt: Doubt = { since: now, ...counted, ...met, places, made }
       const before = this.#doubts.get(real)
       if (before === undefined || !sameDoubt(before, doubt)) {
-        doubts.set(real, doubt)
+        this.#doubtsMet.set(real, doubt)
         continue
       }
       if (!hasStalled(before.since, now)) {
-        doubts.set(real, before)
+        this.#doubtsMet.set(real, before)
         continue
       }
       Atomics.add(u32, base + ACTIVE, metActive - active)
@@ -462,7 +471,6 @@ export class Sweep {
       challenge(this.#brackets, real, this.#weigh(real))
       this.#repaired++
     }
-    this.#doubts = doubts
   }
 
   #made(real: number): number {
