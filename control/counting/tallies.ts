@@ -1,5 +1,6 @@
 /** What clients see of counters, rates and connections: by identity, from where the maps hold them. */
 import { LiveRecord } from '../../dataplane/layout/layout.gen.ts'
+import type { Counters, Rates } from '../model/counters.ts'
 import type { Ledger, ServiceHolding } from '../plan/ledger.ts'
 import type { RuleMaps } from '../plan/operations.ts'
 import { NO_TALLY, type ServerTally, type ServiceTally, type Tally } from '../rules/applier.ts'
@@ -41,15 +42,7 @@ export class Tallies {
   #server(holding: ServiceHolding, key: string): ServerTally {
     const real = holding.reals.get(key)
     if (real === undefined) return NO_TALLY
-    const base = real * LIVE_WORDS
-    const { u32 } = this.#maps.live
-    return {
-      counters: this.#book.real(real),
-      rates: this.#estimation.reals.rates(real),
-      activeConns: counted(u32[base + LiveRecord.offsets.active / 4]!),
-      inactiveConns: counted(u32[base + LiveRecord.offsets.inactive / 4]!),
-      persistentConns: u32[base + LiveRecord.offsets.persistent / 4]!,
-    }
+    return new RealTally(real, this.#maps.live.u32, this.#book, this.#estimation)
   }
 
   totals(): Tally {
@@ -79,6 +72,39 @@ export class Tallies {
     this.#estimation.services.reset(holding.slot)
     for (const real of reals) this.#estimation.restart(real)
     return counted
+  }
+}
+
+/**
+ * What is counted of one real server. Counters are read, from the rows of all CPUs, when somebody looks at them: a
+ * listing of a hundred thousand shows connections alone.
+ */
+class RealTally implements ServerTally {
+  readonly activeConns: number
+  readonly inactiveConns: number
+  readonly persistentConns: number
+  readonly #real: number
+  readonly #book: CounterBook
+  readonly #estimation: Estimation
+  #counters: Counters | null = null
+
+  constructor(real: number, live: Uint32Array, book: CounterBook, estimation: Estimation) {
+    const base = real * LIVE_WORDS
+    this.activeConns = counted(live[base + LiveRecord.offsets.active / 4]!)
+    this.inactiveConns = counted(live[base + LiveRecord.offsets.inactive / 4]!)
+    this.persistentConns = live[base + LiveRecord.offsets.persistent / 4]!
+    this.#real = real
+    this.#book = book
+    this.#estimation = estimation
+  }
+
+  get counters(): Counters {
+    this.#counters ??= this.#book.real(this.#real)
+    return this.#counters
+  }
+
+  get rates(): Rates {
+    return this.#estimation.reals.rates(this.#real)
   }
 }
 

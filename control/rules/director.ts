@@ -39,10 +39,11 @@ import { checkSysctl, initialSysctls } from '../model/sysctls.ts'
 import type { Timeouts } from '../model/timeouts.ts'
 import type { Applier, ServiceTally } from './applier.ts'
 import { NO_TALLY } from './applier.ts'
-import { newestFirst, type ServerEntry, type ServiceEntry, stated } from './entries.ts'
+import { type ServiceEntry, stated } from './entries.ts'
 import type { HeldServer } from './holds.ts'
 import { type Host, isLocalAddress, localAddresses } from './host.ts'
 import type { Overlays } from './layers.ts'
+import { serverListing, serviceListing } from './listing.ts'
 import { MarkBook } from './marks.ts'
 import { ownedBy, type Restated, type Restatement, type RuleChange, restate } from './restate.ts'
 import { UNLIMITED } from './room.ts'
@@ -467,25 +468,8 @@ export class RuleDirector implements Director {
   }
 
   #listing(service: ServiceEntry, states: ReadonlyMap<string, ServiceState>): ServiceListing {
-    const tally = this.#tally(service)
-    const rules = this.#rules
-    return {
-      ...service.value,
-      source: service.owner,
-      state: states.get(service.key) ?? IN_FORCE,
-      // When somebody looks at it: of thousands of services only one is there in full.
-      get servers() {
-        return Array.from(newestFirst(service), (server) =>
-          serverListing(server, tally, rules.holdOf(service.key, server.key)),
-        )
-      },
-      get counters() {
-        return tally.counters
-      },
-      get rates() {
-        return tally.rates
-      },
-    }
+    const state = states.get(service.key) ?? IN_FORCE
+    return serviceListing(service, this.#tally(service), state, this.#rules.holds)
   }
 
   /** What was made a moment ago has counted nothing, whatever an earlier service of its identity has. */
@@ -788,27 +772,6 @@ function refusedFilters(refused: ComparedFilters['refused']): Restated['refused'
     message,
     what: filter,
   }))
-}
-
-function serverListing(server: ServerEntry, service: ServiceTally, hold: Hold | null): ServerListing {
-  // Field by field: spreading costs a microsecond, and there may be 100,000 of these.
-  const { id, method, tunnel, weight, upperThreshold, lowerThreshold } = server.value
-  const tally = service.server(server.key)
-  return {
-    id,
-    method,
-    tunnel,
-    weight,
-    upperThreshold,
-    lowerThreshold,
-    saidWeight: server.said.weight,
-    hold,
-    activeConns: tally.activeConns,
-    inactiveConns: tally.inactiveConns,
-    persistentConns: tally.persistentConns,
-    counters: tally.counters,
-    rates: tally.rates,
-  }
 }
 
 /** A director over an applier, or one that only keeps rules. */
