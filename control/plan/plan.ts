@@ -190,24 +190,27 @@ export function planService(
   }
   const published = isPublished(view, service, holding, change)
   const everything = change.all || change.created || !published
-  const looked = everything ? [...service.byKey.keys()] : change.servers
-  const missing =
-    holding === null && everything
-      ? [...looked]
-      : [...looked].filter((key) => service.byKey.has(key) && holding?.reals.has(key) !== true)
-  const indices = ledger.freeReals(missing.length)
+  const looked: ReadonlySet<string> | ReadonlyMap<string, unknown> = everything
+    ? service.byKey
+    : change.servers
+  const isMissing = (key: string): boolean =>
+    (everything || service.byKey.has(key)) && holding?.reals.has(key) !== true
+  let wanted = 0
+  for (const key of looked.keys()) if (isMissing(key)) wanted++
+  const free = ledger.realsFree
   const lack: Lack | null =
-    indices.length === missing.length
-      ? null
-      : {
-          what: 'real servers',
-          wanted: missing.length,
-          free: indices.length,
-          size: ledger.sizes.reals,
-        }
+    wanted <= free ? null : { what: 'real servers', wanted, free, size: ledger.sizes.reals }
   if (lack !== null && !partly) return lacks(lack)
-  const fresh = new Map(indices.map((index, i) => [missing[i]!, index]))
-  const absent = new Set(missing.slice(indices.length))
+  const fills = Math.min(wanted, free) > fillMax
+  const indices = ledger.freeReals(Math.min(wanted, fills ? fillMax : free))
+  const fresh = new Map<string, number>()
+  const absent = new Set<string>()
+  for (const key of wanted === 0 ? [] : looked.keys()) {
+    if (!isMissing(key)) continue
+    if (fresh.size < indices.length) fresh.set(key, indices[fresh.size]!)
+    else if (fills) break
+    else absent.add(key)
+  }
 
   const draft: Draft = {
     view,
@@ -221,7 +224,7 @@ export function planService(
     claims: [],
   }
   if (holding === null) draft.claims.push({ claim: 'take-service', slot, key: service.key })
-  if (fresh.size > fillMax) return planFilling(draft, fillMax)
+  if (fills) return planFilling(draft)
   const current = published ? maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]! : 0
   const table = lookupTable(draft)
   let word = (current & PM_SCHEDULE_ACTIVE) | schedulerNumber(service.value.scheduler)
@@ -245,7 +248,7 @@ export function planService(
     }
   }
 
-  for (const key of looked) {
+  for (const key of looked.keys()) {
     const server = service.byKey.get(key)
     if (server !== undefined && !absent.has(key)) planServer(draft, server)
   }
@@ -269,7 +272,7 @@ export function planService(
   if (room !== null) return lacks(room)
   if (holding !== null && holding.state !== 'live') draft.claims.push({ claim: 'publish-service', slot })
 
-  for (const key of everything ? [...(holding?.reals.keys() ?? [])] : looked) {
+  for (const key of everything ? (holding?.reals.keys() ?? []) : looked.keys()) {
     if (!service.byKey.has(key)) planRetirement(draft, holding, key)
   }
   return { kind: 'steps', operations: draft.operations, claims: draft.claims, lack }
@@ -331,13 +334,9 @@ function countSeated({ view, service, servers, fresh }: Draft, words: Uint32Arra
 }
 
 /** Some of the new real servers, which nothing points at until all are there. */
-function planFilling(draft: Draft, fillMax: number): Steps {
+function planFilling(draft: Draft): Steps {
   const { service, fresh, operations, claims } = draft
-  let left = fillMax
-  for (const key of fresh.keys()) {
-    if (left-- === 0) break
-    planServer(draft, service.byKey.get(key)!)
-  }
+  for (const key of fresh.keys()) planServer(draft, service.byKey.get(key)!)
   return { kind: 'steps', operations, claims, lack: null, unfinished: true }
 }
 
