@@ -190,8 +190,7 @@ export class BenchRules {
       nobody: 0,
     })
     this.#members += table.length + bracketLength(bracket)
-    const members = this.#maps.members.u32.subarray(first * 2, (first + count) * 2)
-    execute(this.#maps, { op: 'seat', members, order: bracket, seated: 0, scheduler })
+    execute(this.#maps, { op: 'seat', first, count, order: bracket, seated: 0, scheduler })
     execute(this.#maps, { op: 'fill-schedule', schedule: slot * 2, image: schedule })
     const image = serviceImage(
       {

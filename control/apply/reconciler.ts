@@ -5,13 +5,13 @@
  */
 import { serviceText } from '../model/identity.ts'
 import type { ServiceState } from '../model/service.ts'
+import type { PlanView } from '../plan/draft.ts'
 import { type Ledger, QUIET_LOOK_MS } from '../plan/ledger.ts'
 import type { Operation } from '../plan/operations.ts'
 import {
   CapacityError,
   describeLack,
   type Lack,
-  type PlanView,
   planReclaim,
   planRemoval,
   planService,

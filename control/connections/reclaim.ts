@@ -1,7 +1,9 @@
 /** Which removed real servers may go, once a whole sweep has found no connection of theirs. */
+
+import type { PlanView } from '../plan/draft.ts'
 import type { Claim, ServiceHolding } from '../plan/ledger.ts'
 import type { Operation } from '../plan/operations.ts'
-import { freeReal, type PlanView, type Steps } from '../plan/plan.ts'
+import { freeReal, type Steps } from '../plan/plan.ts'
 import type { SweepReport } from './sweep.ts'
 
 /** Removed real servers keep their index at least this long, as in IPVS's trash. */

@@ -30,8 +30,11 @@ export type Operation =
   | { readonly op: 'mark-overload'; readonly real: number; readonly overloaded: boolean }
   /** Fills a range of members that no active schedule names. */
   | { readonly op: 'fill-members'; readonly first: number; readonly words: Uint32Array }
-  /** Seats real servers in the bracket of a schedule that is filled, behind those that sit there; without: none. */
-  | ({ readonly op: 'seat' } & Seating)
+  /** The same, with what stands in another range. */
+  | { readonly op: 'copy-members'; readonly from: number; readonly count: number; readonly first: number }
+  | { readonly op: 'clear-members'; readonly first: number; readonly count: number }
+  /** Seats so many members in the bracket of a schedule that is filled, behind those that sit there; without: none. */
+  | ({ readonly op: 'seat'; readonly first: number; readonly count: number } & Omit<Seating, 'members'>)
   /** Fills the idle schedule of a service. */
   | { readonly op: 'fill-schedule'; readonly schedule: number; readonly image: Uint32Array }
   /** Fills a service that no index entry names. */
@@ -134,9 +137,19 @@ export function execute(maps: RuleMaps, operation: Operation): void {
     case 'fill-members':
       maps.members.u32.set(operation.words, operation.first * 2)
       return
-    case 'seat':
-      seat(maps.live, operation)
+    case 'copy-members': {
+      const { from, count, first } = operation
+      maps.members.u32.copyWithin(first * 2, from * 2, (from + count) * 2)
       return
+    }
+    case 'clear-members':
+      maps.members.u32.fill(0, operation.first * 2, (operation.first + operation.count) * 2)
+      return
+    case 'seat': {
+      const { first, count } = operation
+      seat(maps.live, { ...operation, members: maps.members.u32.subarray(first * 2, (first + count) * 2) })
+      return
+    }
     case 'fill-schedule':
       maps.schedules.u32.set(operation.image, operation.schedule * SCHEDULE_WORDS)
       return
@@ -214,10 +227,14 @@ export function describe(operation: Operation): string {
       return `mark real server ${operation.real} ${operation.overloaded ? 'overloaded' : 'not overloaded'}`
     case 'fill-members':
       return `fill members ${operation.first} to ${operation.first + operation.words.length / 2 - 1}`
+    case 'copy-members':
+      return `copy members ${operation.from} to ${operation.from + operation.count - 1} to ${operation.first}`
+    case 'clear-members':
+      return `clear members ${operation.first} to ${operation.first + operation.count - 1}`
     case 'seat':
       return operation.order === 0
-        ? `seat no real server of ${operation.members.length / 2}`
-        : `seat ${operation.members.length / 2} real servers in a bracket of ${2 ** operation.order}`
+        ? `seat no real server of ${operation.count}`
+        : `seat ${operation.count} real servers in a bracket of ${2 ** operation.order}`
     case 'fill-schedule': {
       const [first, count, , table] = operation.image
       return `fill schedule ${operation.schedule}: ${count} real servers from member ${first}, table of ${table}`

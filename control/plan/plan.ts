@@ -20,16 +20,8 @@ import {
   ServiceRecord,
   Slot,
 } from '../../dataplane/layout/layout.gen.ts'
+import { bracketLength, bracketMatches, bracketOrder, bracketWithin } from '../compile/bracket.ts'
 import {
-  bracketLength,
-  bracketMatches,
-  bracketOrder,
-  bracketWithin,
-  seatOf,
-  seatWord,
-} from '../compile/bracket.ts'
-import {
-  type Placement,
   REAL_WORDS,
   realImage,
   SERVICE_WORDS,
@@ -54,7 +46,6 @@ import {
   tableOf,
 } from '../compile/untracked.ts'
 import { serviceText } from '../model/identity.ts'
-import type { RealServer } from '../model/server.ts'
 import type { Change } from '../rules/changes.ts'
 import type { ServerEntry, ServiceEntry } from '../rules/entries.ts'
 import {
@@ -67,15 +58,17 @@ import {
 } from '../rules/scheduler-state.ts'
 import { overloadedAfterEdit } from '../rules/thresholds.ts'
 import { isPinned } from './capacity.ts'
+import { activeSchedule, type Draft, indexOf, type PlanView } from './draft.ts'
 import {
   type Claim,
-  type LedgerView,
   type MemberRange,
   QUIET_LOOK_MS,
   type RangeBefore,
   type ServiceHolding,
 } from './ledger.ts'
+import { memberWords, planMembers } from './members.ts'
 import { type Operation, type RuleMaps, SCHEDULE_WORDS, SERVICE_REVISIONS } from './operations.ts'
+import { countSeated, planSeats } from './seats.ts'
 
 /** A service cannot be brought in force, or not yet; the message says which and why. */
 export class CapacityError extends Error {
@@ -107,17 +100,6 @@ export type Plan =
   | { readonly kind: 'wait'; readonly waitMs: number }
   | { readonly kind: 'lacks'; readonly lack: Lack }
 
-/** What is looked at: all of it only read. */
-export interface PlanView {
-  readonly ledger: LedgerView
-  readonly maps: RuleMaps
-  /** No packet is under way that had begun before this moment (milliseconds, monotonic). */
-  readonly quietMs: number
-  /** The packet program's clock. */
-  nowTicks(): number
-  place(server: RealServer): Placement
-}
-
 const SLOT_WORD = RealRecord.offsets.slot / 4
 const LIVE_WORDS = LiveRecord.size / 4
 const COUNTER_WORDS = CountersRecord.size / 4
@@ -127,7 +109,6 @@ const SCHEDULE_WORD = ServiceRecord.offsets.schedule / 4
 const FLAGS_WORD = ServiceRecord.offsets.flags / 4
 const SCHEDULER_FLAGS = ServiceFlag.Sched1 | ServiceFlag.Sched2 | ServiceFlag.Sched3
 const CURSOR = ScheduleRecord.offsets.cursor / 4
-const BRACKET = ScheduleRecord.offsets.bracket / 4
 const { offsets } = ScheduleRecord
 /** Words of a schedule that are the packets': where they are, how far they have played the bracket, whether there is nobody. */
 const OF_PACKETS: ReadonlySet<number> = new Set(
@@ -141,28 +122,6 @@ export function describeLack(service: ServiceEntry, { what, wanted, free, size }
   return `Cannot bring service "${serviceText(service.value.id)}" in force: ${
     need ?? `it needs ${wanted} more ${what}, and of all ${size} only ${free} are free`
   }`
-}
-
-/** A plan in the making: what it has found out, and what it will take. */
-interface Draft {
-  readonly view: PlanView
-  readonly service: ServiceEntry
-  readonly change: Change
-  /** Null for a service that the maps do not hold. */
-  readonly holding: ServiceHolding | null
-  readonly slot: number
-  /** Real servers that take part, oldest first: all, or those there is room for. */
-  readonly servers: readonly ServerEntry[]
-  /** Indices of those that the maps do not hold yet. */
-  readonly fresh: ReadonlyMap<string, number>
-  readonly operations: Operation[]
-  readonly claims: Claim[]
-}
-
-function indexOf(draft: Draft, key: string): number {
-  const index = draft.holding?.reals.get(key) ?? draft.fresh.get(key)
-  if (index === undefined) throw new Error(`Real server "${key}" of "${draft.service.key}" has no index`)
-  return index
 }
 
 /** More new real servers than this are filled in plans of their own: one of 100,000 takes too long to wait for. */
@@ -230,7 +189,6 @@ export function planService(
   let word = (current & PM_SCHEDULE_ACTIVE) | schedulerNumber(service.value.scheduler)
   let range: MemberRange | null = null
   let order = bracketOrder(service.value.scheduler, draft.servers.length)
-  const patched = everything || absent.size > 0 ? null : oldMembers(draft)
   const reschedule =
     change.reschedule || !published || isTrackedOtherwise(draft) || (change.all && !isScheduled(draft, table))
   if (reschedule) {
@@ -256,11 +214,10 @@ export function planService(
     const settling = settlingAfter(draft, published)
     word ^= PM_SCHEDULE_ACTIVE
     const idle = (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
-    if (range.count > 0) {
-      const words = memberWords(draft, table, patched, bracketLength(order))
-      draft.operations.push({ op: 'fill-members', first: range.first, words })
-      planSeats(draft, words, order)
-    }
+    const anew = everything || absent.size > 0
+    const { operations, unmoved } = planMembers(draft, range.first, table, bracketLength(order), anew)
+    draft.operations.push(...operations)
+    planSeats(draft, range.first, order, unmoved)
     draft.operations.push({
       op: 'fill-schedule',
       schedule: slot * 2 + idle,
@@ -276,61 +233,6 @@ export function planService(
     if (!service.byKey.has(key)) planRetirement(draft, holding, key)
   }
   return { kind: 'steps', operations: draft.operations, claims: draft.claims, lack }
-}
-
-/**
- * Real servers get their seats in the bracket, those that have another one or none; without a bracket none. Which they
- * have is known of a list that this daemon has brought in force; else the maps say it: an earlier one may have been
- * killed between seats and list.
- */
-function planSeats(draft: Draft, words: Uint32Array, order: number): void {
-  const { view, slot, servers, operations, holding } = draft
-  const base = (slot * 2 + activeSchedule(draft)) * SCHEDULE_WORDS
-  if (order === 0 && (holding === null || view.maps.schedules.u32[base + BRACKET] === 0)) return
-  const seated = order === 0 ? 0 : (countUnmoved(draft, words) ?? countSeated(draft, words))
-  if (seated === servers.length) return
-  const { scheduler } = draft.service.value
-  const members = words.subarray(0, (servers.length - seated) * 2)
-  operations.push({ op: 'seat', members, order, seated, scheduler })
-}
-
-/**
- * So many of the members, from the end of the list, are where they are in the list in force, whose seats are known; null
- * if they are not. One change among 100,000 real servers does not visit the records of the others.
- */
-function countUnmoved(draft: Draft, words: Uint32Array): number | null {
-  const { view, service, servers, change, holding, slot } = draft
-  if (change.all || holding === null || holding.switchedAtMs === Number.NEGATIVE_INFINITY) return null
-  const { services, schedules } = view.maps
-  const scheduler = services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]! & 0xff
-  if (scheduler !== schedulerNumber(service.value.scheduler)) return null
-  const old = oldMembers(draft)
-  const base = (slot * 2 + activeSchedule(draft)) * SCHEDULE_WORDS
-  if (old === null || schedules.u32[base + BRACKET] === 0) return null
-  const most = Math.min(servers.length, old.length / 2)
-  let same = 0
-  for (let at = old.length - 2, to = servers.length * 2 - 2; same < most; same++, at -= 2, to -= 2) {
-    if (old[at] !== words[to]) break
-  }
-  return same
-}
-
-/** So many of the members have their seat already, from the end of the list. */
-function countSeated({ view, service, servers, fresh }: Draft, words: Uint32Array): number {
-  const { live, reals } = view.maps
-  const slots = reals.u32
-  const count = servers.length
-  const beginning = new Set(fresh.values())
-  const none = seatWord(service.value.scheduler, 0)
-  let seated = 0
-  for (; seated < count; seated++) {
-    const real = words[(count - 1 - seated) * 2]!
-    // Its record will begin anew.
-    if (slots[real * REAL_WORDS + SLOT_WORD] === Slot.Free) break
-    if (beginning.size > 0 && beginning.has(real)) break
-    if (seatOf(live, real) !== none + seated + 1) break
-  }
-  return seated
 }
 
 /** Some of the new real servers, which nothing points at until all are there. */
@@ -413,9 +315,6 @@ function differs(memory: Uint32Array, base: number, image: Uint32Array): boolean
   for (let word = 0; word < image.length; word++) if (memory[base + word] !== image[word]) return true
   return false
 }
-
-/** Fewer changes than this are patched into a copy of the old members. */
-const PATCH_MAX = 16
 
 /** What the service in force is as, by its record: flags of enum pm_service_flag. */
 function flagsInForce({ view, slot }: Draft): number {
@@ -505,24 +404,6 @@ export function planSettled({ ledger, maps, nowTicks, quietMs }: PlanView): Step
   return { kind: 'steps', operations, claims, lack: null }
 }
 
-/** Number of the schedule in force. */
-function activeSchedule({ view, slot }: Draft): 0 | 1 {
-  const word = view.maps.services.u32[slot * SERVICE_WORDS + SCHEDULE_WORD]!
-  return (word & PM_SCHEDULE_ACTIVE) === 0 ? 0 : 1
-}
-
-/** The members of the schedule in force; null if they are not known to be ours. */
-function oldMembers(draft: Draft): Uint32Array | null {
-  const { view, holding, slot } = draft
-  if (holding === null) return null
-  const active = activeSchedule(draft)
-  const range = holding.ranges[active]
-  if (range === null) return null
-  const base = (slot * 2 + active) * SCHEDULE_WORDS
-  const count = view.maps.schedules.u32[base + ScheduleRecord.offsets.count / 4]!
-  return view.maps.members.u32.subarray(range.first * 2, (range.first + Math.min(count, range.count)) * 2)
-}
-
 /** Whether the schedule in force names these real servers with these weights, in this order. */
 function isScheduled(draft: Draft, table: Uint32Array): boolean {
   const { view, holding, slot, service, servers } = draft
@@ -543,85 +424,11 @@ function isScheduled(draft: Draft, table: Uint32Array): boolean {
     if (schedules.u32[base + at] !== image[at]) return false
   }
   if (servers.some(({ key }) => holding?.reals.has(key) !== true)) return false
-  const words = memberWords(draft, table, null, 0)
+  const words = memberWords(draft, table, 0)
   for (let at = 0; at < words.length; at++) {
     if (members.u32[range.first * 2 + at] !== words[at]) return false
   }
-  return order === 0 || countSeated(draft, words) === servers.length
-}
-
-/**
- * Members in list order, then the lookup table: each entry is the index of a real server and its weight. Or then room
- * for a bracket of so many entries, empty.
- */
-function memberWords(
-  draft: Draft,
-  table: Uint32Array,
-  old: Uint32Array | null,
-  bracket: number,
-): Uint32Array {
-  const { servers, change } = draft
-  const words = new Uint32Array((servers.length + table.length + bracket) * 2)
-  if (old === null || change.servers.size > PATCH_MAX || !patchMembers(draft, words, old)) {
-    for (let i = servers.length - 1, at = 0; i >= 0; i--) at = putMember(draft, words, at, servers[i]!)
-  }
-  let at = servers.length * 2
-  for (const index of table) at = putMember(draft, words, at, servers[servers.length - 1 - index]!)
-  return words
-}
-
-function putMember(draft: Draft, words: Uint32Array, at: number, server: ServerEntry): number {
-  words[at] = indexOf(draft, server.key)
-  words[at + 1] = server.value.weight
-  return at + 2
-}
-
-/**
- * The old members without the changed ones that have left or moved, behind the added ones, with edited
- * weights: one change among 100,000 real servers does not visit the other 99,999 objects. False if that
- * does not come to the list that is wanted, because the maps did not hold what was there before.
- */
-function patchMembers(draft: Draft, words: Uint32Array, old: Uint32Array): boolean {
-  const { service, servers, change, holding } = draft
-  // Removed and added again stands in front, too: newest first. Whatever changed and is not among the
-  // newest has kept its place, unless it is not wanted any more.
-  const newest = new Set<string>()
-  for (let i = servers.length - 1; i >= 0 && change.servers.has(servers[i]!.key); i--) {
-    newest.add(servers[i]!.key)
-  }
-  const gaps: number[] = []
-  for (const key of change.servers) {
-    if (service.byKey.has(key) && !newest.has(key)) continue
-    const at = findMember(old, holding?.reals.get(key))
-    if (at >= 0) gaps.push(at)
-  }
-  if (old.length / 2 - gaps.length + newest.size !== servers.length) return false
-  gaps.sort((a, b) => a - b)
-  let at = 0
-  for (let i = servers.length - 1; i >= servers.length - newest.size; i--) {
-    at = putMember(draft, words, at, servers[i]!)
-  }
-  const first = at
-  let from = 0
-  for (const gap of [...gaps, old.length]) {
-    words.set(old.subarray(from, gap), at)
-    at += gap - from
-    from = gap + 2
-  }
-  for (const key of change.servers) {
-    const server = service.byKey.get(key)
-    if (server === undefined || newest.has(key)) continue
-    const member = findMember(words.subarray(first, at), indexOf(draft, key))
-    if (member < 0) return false
-    words[first + member + 1] = server.value.weight
-  }
-  return true
-}
-
-/** Word of the member that stands for a real server, -1 if none does. */
-function findMember(words: Uint32Array, real: number | undefined): number {
-  for (let at = 0; at < words.length; at += 2) if (words[at] === real) return at
-  return -1
+  return order === 0 || countSeated(draft) === servers.length
 }
 
 /** Where packets have left the cursor of the schedule in force. */

@@ -1,9 +1,10 @@
 /** A plan is a value: making one costs nothing, and what it says is what is done. */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import type { PlanView } from '../../../control/plan/draft.ts'
 import { Ledger } from '../../../control/plan/ledger.ts'
 import { execute, type RuleMaps, ruleMaps } from '../../../control/plan/operations.ts'
-import { type PlanView, planReclaim, planRemoval, planService } from '../../../control/plan/plan.ts'
+import { planReclaim, planRemoval, planService } from '../../../control/plan/plan.ts'
 import { together } from '../../../control/rules/changes.ts'
 import { Rules } from '../../../control/rules/rules.ts'
 import { MAP_NAMES } from '../../../dataplane/layout/layout.gen.ts'
