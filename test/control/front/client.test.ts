@@ -21,7 +21,10 @@ async function refusal(socket: string): Promise<string> {
 }
 
 test('nobody listens: it says how to start one', async () => {
-  assert.match(await refusal(join(folder, 'nobody.sock')), /^No pointsmand is running .*start one: pointsmand/)
+  assert.match(
+    await refusal(join(folder, 'nobody.sock')),
+    /^No pointsmand is running .*start one: pointsmand/,
+  )
 })
 
 test('a daemon that ends while it is asked is told from one that does not run', async () => {
@@ -30,7 +33,10 @@ test('a daemon that ends while it is asked is told from one that does not run', 
   server.listen(socket)
   await once(server, 'listening')
   try {
-    assert.match(await refusal(socket), /^pointsmand .*ended before it had answered.*journalctl -u pointsmand/)
+    assert.match(
+      await refusal(socket),
+      /^pointsmand .*ended before it had answered.*journalctl -u pointsmand/,
+    )
   } finally {
     server.close()
   }
