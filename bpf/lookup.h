@@ -282,6 +282,20 @@ pm_inline struct pm_place pm_place(int family, struct pm_settings *set, const st
 	return at;
 }
 
+/*
+ * The same of a template. A client's calls are told apart by the tag, too (sip.h): without it all of them would have to
+ * do with so many places as there are ports.
+ */
+pm_inline struct pm_place pm_template_place(int family, struct pm_settings *set, const struct pm_key *t)
+{
+	struct pm_place at = pm_place(family, set, t);
+	__u32 apart = t->tag * 0x9E3779B1u;
+
+	at.set[0] ^= apart;
+	at.set[1] ^= apart;
+	return at;
+}
+
 /* Index of the n-th line to look at. */
 pm_inline __u32 pm_nth(int family, const struct pm_place *at, __u32 level, __u32 n)
 {

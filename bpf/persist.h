@@ -170,7 +170,7 @@ pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, 
 	struct pm_settings *set;
 	struct pm_conn *c, *fields;
 	struct pm_key t = {};
-	enum pm_taken taken = PM_TAKEN_NOT;
+	enum pm_taken taken;
 	struct pm_place at;
 	__u32 index, real, until;
 	__u64 found, head;
@@ -181,7 +181,7 @@ pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, 
 	if (!service || !set || !k)
 		return PM_NO_LINE;
 	pm_counting_key(family, service, slot, k, &t);
-	at = pm_place(family, set, &t);
+	at = pm_template_place(family, set, &t);
 	found = pm_find_template(family, set, &at, &t);
 	index = found >> 32;
 	c = pm_line(family, index);
@@ -201,8 +201,8 @@ pm_inline __u64 pm_use_template(int family, __u32 slot, const struct pm_key *k, 
 	}
 	if (until != pm_until(head) && !pm_swap_head(c, head, pm_head_of(head, until)))
 		return PM_AGAIN;
-	if (!(service->flags & PM_SERVICE_ONE_PACKET))
-		taken = pm_take_control(family, index, head, pm_most_connections(set, slot));
+	taken = pm_take_control(family, index, head,
+				service->flags & PM_SERVICE_ONE_PACKET ? 0 : pm_most_connections(set, slot));
 	if (taken == PM_TAKEN)
 		return (__u64)index << 32 | real;
 	if (pm_unlikely(taken == PM_TAKEN_ALL))
@@ -297,7 +297,7 @@ pm_inline enum pm_verdict pm_make_template(int family, __u32 slot, const struct 
 	}
 	pm_call_into(&t, pm_call_of(service));
 	pm_counting_key(family, service, slot, k, &t);
-	at = pm_place(family, set, &t);
+	at = pm_template_place(family, set, &t);
 	if (instead)
 		pm_lapse(family, pm_find_template(family, set, &at, &t));
 	line = pm_claim(family, &at, now, 1);

@@ -384,7 +384,8 @@ PM_PART int pm_note_call(__u32 line, __u32 word)
 
 	for (__u32 i = 0; i < PM_WAYS; i++) {
 		r = pm_call_ids(first + i);
-		if (r && !pm_is_listed(r)) {
+		/* Whoever writes to a record may have been killed. */
+		if (r && !(pm_read(r->version) & 1) && !pm_is_listed(r)) {
 			way = i;
 			break;
 		}

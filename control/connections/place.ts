@@ -38,6 +38,12 @@ function multiply(byHigh: number, byLow: number): void {
   low = (((middle & 0xffff) << 16) | (first & 0xffff)) >>> 0
 }
 
+/** `pm_template_place`, from where the rest of its key leads. */
+export function placeOfTemplate({ sets: [one, other], way }: Place, tag: number): Place {
+  const apart = Math.imul(tag, 0x9e3779b1)
+  return { sets: [(one ^ apart) >>> 0, (other ^ apart) >>> 0], way }
+}
+
 /** `pm_stir` */
 function stir(wordHigh: number, wordLow: number): void {
   high = (high ^ wordHigh) >>> 0

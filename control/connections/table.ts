@@ -26,7 +26,7 @@ import type { Family, IpAddress } from '../../net/address.ts'
 import { addressToBytes, ipv4FromNumber, readAddress } from '../../net/address.ts'
 import { CallIds } from './call-ids.ts'
 import { TableLevels } from './levels.ts'
-import { type Place, placeOf } from './place.ts'
+import { type Place, placeOf, placeOfTemplate } from './place.ts'
 
 const { offsets } = ConnRecord
 const WORD = offsets.word / 4
@@ -223,7 +223,7 @@ export class ConnectionTable {
   place(line: number): Place {
     const base = line * this.stride
     const ports = this.u32[base + PORTS]!
-    return placeOf(this.levels.seed, {
+    const place = placeOf(this.levels.seed, {
       addresses: this.u32,
       first: base + (this.family === 4 ? SOURCE4 : SOURCE6),
       words: this.family === 4 ? 1 : 4,
@@ -231,6 +231,7 @@ export class ConnectionTable {
       dport: ports >>> 16,
       protocol: this.protocol(line),
     })
+    return this.isByCall(line) ? placeOfTemplate(place, this.neighbour(line)) : place
   }
 
   /** The line of the other direction if it still belongs to this one, else -1. */

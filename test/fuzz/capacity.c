@@ -106,7 +106,8 @@ static void begin(uint8_t method, uint32_t upper)
 		[PM_REGION_connections6] = PM_WAYS, [PM_REGION_verdicts] = PM_VERDICT_MAX,
 		[PM_REGION_locals] = PM_LOCALS,	    [PM_REGION_interest] = PM_INTEREST_WORDS,
 		[PM_REGION_nat_index] = BUCKETS,    [PM_REGION_cpus] = 1,
-		[PM_REGION_hops] = REALS, [PM_REGION_neighbours] = PM_NEIGHBOURS,
+		[PM_REGION_hops] = REALS,	    [PM_REGION_neighbours] = PM_NEIGHBOURS,
+		[PM_REGION_controls4] = lines / PM_WAYS,
 	};
 	static void *base[PM_REGIONS];
 	struct pm_settings *set;
@@ -164,10 +165,14 @@ static void run(struct pm_job *job)
 		longest_ns = took;
 }
 
+/* What datagrams carry. */
+static char text[32];
+
 static uint32_t packet(uint32_t ifindex, uint32_t saddr, uint16_t sport, uint32_t daddr, uint16_t dport, uint8_t protocol,
 		       uint8_t flags)
 {
-	uint32_t bytes = PM_IPV4_LEN + (protocol == PM_PROTO_TCP ? PM_TCP_LEN : PM_UDP_LEN);
+	uint32_t says = protocol == PM_PROTO_TCP ? 0 : strlen(text);
+	uint32_t bytes = PM_IPV4_LEN + (protocol == PM_PROTO_TCP ? PM_TCP_LEN : PM_UDP_LEN) + says;
 	struct pm_ipv4 *ip = (void *)(frame + 128 + PM_ETH_LEN);
 	struct pm_udp *udp = (void *)(ip + 1);
 	struct pm_job job = { .data = 128, .linear = PM_ETH_LEN + bytes, .length = PM_ETH_LEN + bytes,
@@ -188,8 +193,9 @@ static uint32_t packet(uint32_t ifindex, uint32_t saddr, uint16_t sport, uint32_
 	if (protocol == PM_PROTO_TCP) {
 		((struct pm_tcp *)udp)->flags = flags;
 	} else {
-		udp->length = pm_htons(PM_UDP_LEN);
+		udp->length = pm_htons(PM_UDP_LEN + says);
 		udp->check = 1;
+		memcpy(udp + 1, text, says);
 	}
 	pm_set_now(start + TICKS(clock_s));
 	run(&job);
@@ -618,6 +624,35 @@ static void load_growth(uint8_t method, uint32_t all)
 	lines = usual;
 }
 
+/* All calls come from one port of one address, as a proxy's do: each has to stay with its real server. */
+static void calls(uint8_t method)
+{
+	uint32_t count = lines / 10 * 3, persistent = 0, *to = calloc(count, sizeof(*to));
+	struct pm_service *s;
+	unsigned long astray = 0;
+
+	begin(method, 0);
+	s = pm_services(1);
+	s->pe = PM_ENGINE_SIP;
+	s->flags = PM_SERVICE_PERSISTENT | PM_SERVICE_ONE_PACKET;
+	s->timeout_s = 300;
+	s->netmask = 0xffffffff;
+	for (int round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < count; i++) {
+			snprintf(text, sizeof(text), "INVITE\nCall-ID:call-%u\n", i);
+			astray += !forwarded(ask(HONEST, 5060, PM_PROTO_UDP, 0)) || (round && sent_to != to[i]);
+			to[i] = sent_to;
+		}
+	}
+	for (uint32_t i = 0; i < REALS; i++)
+		persistent += pm_live(i)->persistent;
+	text[0] = 0;
+	free(to);
+	report("packets of calls astray", method, astray, 2ul * count, 0.0001);
+	/* Two of them may have the same hash. */
+	bad |= persistent + 100 < count;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -643,6 +678,8 @@ int main(int argc, char **argv)
 			thresholds(method);
 		else if (!strcmp(name, "growth"))
 			growth(method);
+		else if (!strcmp(name, "calls"))
+			calls(method);
 		else if (!strcmp(name, "load"))
 			load_growth(method, seconds > 0 ? (uint32_t)seconds : lines);
 		else

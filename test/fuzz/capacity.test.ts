@@ -22,6 +22,7 @@ const SCENARIOS = [
   ['alone', 300, 'with no daemon alive, none is refused and counts stay exact'],
   ['growth', 0, 'a table grows under connections that stay, and shrinks: each is found, none gives way'],
   ['load', 65_536, 'a table grows to its ceiling under load: no connection loses a packet, none gives way'],
+  ['calls', 0, 'one client has as many calls as others have connections: each stays with its real server'],
   ['thresholds', 0, 'with no daemon alive, thresholds that were reached open again'],
 ] as const
 

@@ -15,6 +15,7 @@ const SCENARIOS = [
   ['alone', 3600],
   // Lines of the table, from a sixty-fourth of which it grows.
   ['load', 2 ** 22],
+  ['calls', 0],
   ['thresholds', 0],
 ] as const
 

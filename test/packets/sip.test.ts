@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { CallIdRecord, PM_WAYS } from '../../dataplane/layout/layout.gen.ts'
 import { missingPrivilege } from '../conformance/vector-tests.ts'
 import { Bench } from './bench.ts'
 import { decode } from './decode.ts'
@@ -152,6 +153,8 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
           assert.doesNotMatch(lines, /wrong|bad/)
         }
       }
+      // Nobody's flood takes their places.
+      assert.deepEqual(new Set((await listed()).map((line) => line.split(' ')[1])), new Set(['ASSURED']))
       const strange = answered(Number(served.get('a@x')), 'no call', 5060, family)
       assert.equal(strange.verdict, 'pass_no_service')
       assert.deepEqual((await listed()).map((line) => line.split(' ').at(-1)).sort(), ['a@x', 'b@x', 'c@x'])
@@ -221,6 +224,14 @@ function questions(open: () => Promise<Program>, skip: string | false): void {
     assert.ok((await listed()).some((row) => row.endsWith('sip a@x')))
     assert.equal(sent(message('a@x')), n)
     assert.equal(answered(Number(n), message('late@x'), 6000).verdict, 'forward_nat_reply')
+  })
+
+  test("a record that somebody died at is nobody else's trouble", { skip }, async () => {
+    await it().load(rules(4, '-p 100 --pe sip'))
+    const { view, entries } = it().dataplane.map('call_ids')
+    for (let set = 0; set < entries; set += PM_WAYS) CallIdRecord.setVersion(view, set * CallIdRecord.size, 1)
+    sent(message('a@x'))
+    assert.ok((await listed()).some((row) => row.endsWith('sip a@x')))
   })
 
   test('many calls of one client are kept apart', { skip }, async () => {

@@ -5,7 +5,7 @@
  *     place KEYS SEED
  *
  * family seed level mask of the whole table, eight words of addresses, sport dport protocol as they are loaded from
- * a packet; then both sets, the first way, and the eight lines in the order of the search.
+ * a packet, the tag of a template; then both sets, the first way, and the eight lines in the order of the search.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -51,13 +51,14 @@ int main(int argc, char **argv)
 		k.protocol = number();
 		settings.hash_seed = number();
 		pm_limits.conn4_mask = pm_limits.conn6_mask = mask;
-		at = pm_place(family, &settings, &k);
+		k.tag = number() & 1 ? number() : 0;
+		at = pm_template_place(family, &settings, &k);
 		printf("%d %u %u %u", family, settings.hash_seed, level, mask);
 		for (int word = 0; word < 4; word++)
 			printf(" %u", k.saddr[word]);
 		for (int word = 0; word < 4; word++)
 			printf(" %u", k.daddr[word]);
-		printf(" %u %u %u %u %u %u", k.sport, k.dport, k.protocol, at.set[0], at.set[1], at.way);
+		printf(" %u %u %u %u %u %u %u", k.sport, k.dport, k.protocol, k.tag, at.set[0], at.set[1], at.way);
 		for (uint32_t n = 0; n < PM_LINES; n++)
 			printf(" %u", pm_nth(family, &at, level, n));
 		printf("\n");

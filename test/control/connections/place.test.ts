@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { isSetOf, linesOf, placeOf } from '../../../control/connections/place.ts'
+import { isSetOf, linesOf, placeOf, placeOfTemplate } from '../../../control/connections/place.ts'
 import { PM_WAYS } from '../../../dataplane/layout/layout.gen.ts'
 import { skipWithoutClang } from '../../dataplane/compile-bpf.ts'
 
@@ -26,9 +26,10 @@ test('the packet program and the daemon look for a key in the same lines, in the
     const numbers = row.split(' ').map(Number)
     const [family = 0, hashSeed = 0, level = 0, whole = 0] = numbers
     const words = family === 4 ? 1 : 4
-    const [sport = 0, dport = 0, protocol = 0, ...found] = numbers.slice(12)
+    const [sport = 0, dport = 0, protocol = 0, tag = 0, ...found] = numbers.slice(12)
     const addresses = Uint32Array.from([...numbers.slice(4, 4 + words), ...numbers.slice(8, 8 + words)])
-    const place = placeOf(hashSeed, { addresses, first: 0, words, sport, dport, protocol })
+    const key = placeOf(hashSeed, { addresses, first: 0, words, sport, dport, protocol })
+    const place = tag === 0 ? key : placeOfTemplate(key, tag)
     const mask = whole >>> level
     assert.deepEqual([...place.sets, place.way, ...linesOf(place, mask)], found, row)
     for (const line of found.slice(3)) assert.ok(isSetOf(place, Math.floor(line / PM_WAYS), mask), row)
