@@ -21,6 +21,8 @@ const KEPT = new Set(['interfaces'])
 const NEXT_HOP_EPOCH = SettingsRecord.offsets.nextHopEpoch / 4
 /** How often expired connections are looked for and defences judged. */
 const HOUSEKEEPING_MS = 100
+/** Of a sweep, at once. */
+const LINES = 4096
 
 export class DirectorUnderTest {
   readonly #dataplane: Dataplane
@@ -71,7 +73,7 @@ export class DirectorUnderTest {
   async beat(): Promise<void> {
     const { applier, director } = this.#current()
     applier.settleTables()
-    applier.sweepSlice(this.#lines())
+    while (!applier.sweepSlice(LINES));
     await director.settle()
   }
 
@@ -84,7 +86,7 @@ export class DirectorUnderTest {
   async run(argv: readonly string[]): Promise<CommandResult> {
     if (argv[0] !== 'ipvsadm') throw new Error(`Cannot run ${argv.join(' ')}: expected an ipvsadm command`)
     const { director, applier } = this.#current()
-    applier.sweepSlice(this.#lines())
+    while (!applier.sweepSlice(LINES));
     const result = await runIpvsadm({ argv, stdin: '', director, names: this.#names })
     if (typeof result === 'string') throw new Error(`${argv.join(' ')} reads its standard input`)
     return { stdout: result.stdout.toString(), stderr: result.stderr.toString(), rc: result.status }
@@ -151,7 +153,7 @@ export class DirectorUnderTest {
   housekeeping(): void {
     const applier = this.#managed?.applier
     if (applier === undefined) return
-    applier.sweepSlice(this.#lines())
+    while (!applier.sweepSlice(LINES));
     this.#ticks++
     if (this.#ticks % (1000 / HOUSEKEEPING_MS) === 0) {
       applier.settleTables()
@@ -170,10 +172,6 @@ export class DirectorUnderTest {
       (real) => RealRecord.getSlot(reals.view, real * RealRecord.size) === Slot.Live,
     )
     return applier.renewHops(HOUSEKEEPING_MS) && used.every((real) => isHopKnown(this.#dataplane, real))
-  }
-
-  #lines(): number {
-    return this.#dataplane.sizes.connections4 + this.#dataplane.sizes.connections6
   }
 
   /** Before the maps are closed: what it still had to do it would do to memory that is gone, or another's. */
