@@ -2,16 +2,18 @@
  * `npm run acceptance`: the Debian package on a Debian under a real systemd, in a virtual machine that QEMU
  * emulates, so that it runs where there is no virtualization. Takes some minutes; not part of `npm test`.
  *
- *     npm run acceptance [-- --machine DIRECTORY] [--only package|stacked] [--console]
+ *     npm run acceptance [-- --machine DIRECTORY] [--only package|stacked|packets] [--console]
  *
  * The machine is made of Debian's packages once and kept in DIRECTORY; every run starts from it afresh. There are two
  * parts: the package under systemd, and a director with a bond, a VLAN device and a bridge.
  */
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -21,6 +23,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { build as bundle } from 'esbuild'
+import { packageRoot } from '../../dataplane/assets.ts'
 import {
   debianPackage,
   isMade,
@@ -31,10 +34,39 @@ import {
   play,
 } from '../../lab/emulator/emulator.ts'
 import { buildPackage } from '../../scripts/package.ts'
-import { PARTS, type Part, type StepResult } from './result.ts'
+import { PACKET_TESTS, PARTS, type Part, type StepResult } from './result.ts'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
 const LIMIT_MS = 120 * 60_000
+
+/** The tests that ask the packet program in the kernel, and what they read. */
+async function layPacketTests(job: string): Promise<void> {
+  const from = (path: string): string => join(packageRoot(), path)
+  const to = (path: string): string => join(job, PACKET_TESTS, path)
+  const sources = readdirSync(from('test/packets'))
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => from(join('test/packets', name)))
+    .filter((path) => readFileSync(path, 'utf8').includes('openKernelProgram'))
+  await bundle({
+    entryPoints: sources,
+    outdir: to('test/packets'),
+    outExtension: { '.js': '.mjs' },
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    external: ['koffi'],
+    // Some of what they use is CommonJS.
+    banner: {
+      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
+    },
+    logLevel: 'warning',
+  })
+  for (const path of ['package.json', 'docs/spec', 'node_modules/koffi', 'node_modules/@koromix'])
+    cpSync(from(path), to(path), { recursive: true })
+  for (const name of readdirSync(from('dist')))
+    if (/\.(bpf\.o|wasm)$/.test(name)) cpSync(from(join('dist', name)), to(join('dist', name)))
+}
 
 /** The second disk: packages, the story, and the script that plays it. */
 async function layJob(scratch: string, parts: readonly Part[]): Promise<string> {
@@ -44,6 +76,7 @@ async function layJob(scratch: string, parts: readonly Part[]): Promise<string> 
   copyFileSync(buildPackage(architecture, scratch), join(job, 'pointsman.deb'))
   await nodePackage(job, scratch)
   await debianPackage('ipvsadm', join(job, 'ipvsadm.deb'), scratch)
+  if (parts.includes('packets')) await layPacketTests(job)
   await bundle({
     entryPoints: [join(here, 'scenario.ts')],
     outfile: join(job, 'scenario.mjs'),

@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { type CommandResult, run, sleep, until } from '../../lab/command.ts'
+import { packetTests } from './packets.ts'
 import { stackedDevices } from './stacked.ts'
 import { expect, PATIENCE_MS, sh, showWithFailures, step, tell, Wrong } from './story.ts'
 import { type Asked, inNamespace, Traffic } from './talking.ts'
@@ -350,7 +351,9 @@ async function main(parts: readonly string[]): Promise<void> {
   if (!parts.includes('package')) {
     // Its programs, and no service.
     await sh(`dpkg -x ${DEB} /`)
-    return stackedDevices()
+    if (parts.includes('stacked')) await stackedDevices()
+    if (parts.includes('packets')) await packetTests()
+    return
   }
   showWithFailures(() => log(20))
   await installAndStart()
@@ -385,6 +388,7 @@ async function main(parts: readonly string[]): Promise<void> {
   })
   await fromKernelIpvs()
   if (parts.includes('stacked')) await stackedDevices()
+  if (parts.includes('packets')) await packetTests()
   showWithFailures(() => log(20))
   await leave(traffic)
   server.kill('SIGKILL')
