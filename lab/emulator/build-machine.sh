@@ -13,7 +13,7 @@ packages=(systemd systemd-sysv udev dbus kmod busybox-static procps iproute2 eth
 	init-system-helpers libnl-3-200 libnl-genl-3-200 libpopt0)
 # Modules by folder: the disk and its file system, links, filters, packet sockets, IPVS to come from.
 modules=(drivers/virtio drivers/block/virtio_blk.ko drivers/net/veth.ko drivers/net/dummy.ko drivers/net/bonding drivers/net/macvlan.ko fs/ext4 fs/jbd2 fs/mbcache.ko
-	lib crypto arch/x86/crypto net/netfilter net/ipv4 net/ipv6 net/core net/sched net/packet net/xdp net/802 net/8021q net/llc net/bridge)
+	lib crypto arch/x86/crypto net/netfilter net/ipv4 net/ipv6 net/core net/sched net/packet net/xdp net/802 net/8021q net/llc net/bridge net/tls)
 
 mkdir -p "$directory"
 cd "$directory"
